@@ -1,0 +1,35 @@
+"""The errors a user can cause, each with the exit code it ends the process with.
+
+Whoever raises one writes a single line that names the value and the way out. `launch` prints
+that line and exits; a traceback is shown only when it is asked for.
+"""
+
+
+class UserError(Exception):
+    """Something the user can put right. Its text is one line."""
+
+    exit_code = 70
+
+
+class ConfigError(UserError, ValueError):
+    """A flag, a binding or a relation between bindings is wrong."""
+
+    exit_code = 1
+
+
+class DataError(UserError):
+    """Text, tokens or a tokenizer cannot be used as they are."""
+
+    exit_code = 2
+
+
+class CheckpointError(UserError):
+    """A checkpoint or weight file is missing, damaged or of another run."""
+
+    exit_code = 2
+
+
+class GuardStop(UserError):
+    """The run stopped itself: a loss, gradient or divergence left its bounds."""
+
+    exit_code = 3

@@ -1,0 +1,195 @@
+"""Device meshes, and how named axes of arrays are split over them.
+
+This is the only file that knows mesh axes. Four of them: `data` replicates parameters and splits
+the batch; `fsdp` splits the batch and every parameter (ZeRO-3, Rajbhandari et al. 2020); `tensor`
+splits heads, feed-forward width and vocabulary (Megatron, Shoeybi et al. 2019); `sequence` splits
+the length of activations.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from lm.core import axes
+from lm.core.config import require
+from lm.core.errors import ConfigError
+
+DATA, FSDP, TENSOR, SEQUENCE = "data", "fsdp", "tensor", "sequence"
+MESH_AXES = (DATA, FSDP, TENSOR, SEQUENCE)
+BATCH_AXES = (DATA, FSDP)
+
+# Parameter axis -> the mesh axes it may be split over. The first is its own; the others are taken
+# only where no other axis of the same array wants them, so that a bias is split over fsdp too.
+PARAMETER_RULES: dict[str, tuple[str, ...]] = {
+    axes.WIDTH: (FSDP,),
+    axes.HEADS: (TENSOR, FSDP),
+    axes.HIDDEN: (TENSOR, FSDP),
+    axes.VOCABULARY: (TENSOR,),
+    axes.POSITIONS: (),
+    axes.LAYERS: (),
+    axes.QKV: (),
+    axes.HEAD: (),
+}
+
+# Activation axis -> mesh axes.
+ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
+    axes.BATCH: BATCH_AXES,
+    axes.LENGTH: (SEQUENCE,),
+    axes.WIDTH: (),
+    axes.HEADS: (TENSOR,),
+    axes.HEAD: (),
+    axes.HIDDEN: (TENSOR,),
+    axes.VOCABULARY: (TENSOR,),
+    axes.QKV: (),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along each mesh axis. One axis may be -1: all the devices that the others leave."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    sequence: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = (self.data, self.fsdp, self.tensor, self.sequence)
+        require(
+            all(size == -1 or size > 0 for size in sizes) and sizes.count(-1) <= 1,
+            f"mesh sizes must be positive, and at most one of them -1, got {sizes}",
+        )
+
+    def shape(self, devices: int) -> tuple[int, ...]:
+        """Sizes of `MESH_AXES` on this many devices.
+
+        Raises:
+          ConfigError: the product of the sizes is not the number of devices.
+        """
+        sizes = [self.data, self.fsdp, self.tensor, self.sequence]
+        fixed = math.prod(size for size in sizes if size > 0)
+        if -1 in sizes and devices % fixed == 0:
+            sizes[sizes.index(-1)] = devices // fixed
+        if math.prod(sizes) != devices:
+            named = " x ".join(f"{name} {size}" for name, size in zip(MESH_AXES, sizes, strict=True))
+            raise ConfigError(
+                f"the mesh {named} needs {fixed} devices (or a multiple, where one size is -1), "
+                f"but {devices} were found; set mesh.data, mesh.fsdp, mesh.tensor, mesh.sequence"
+            )
+        return tuple(sizes)
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh of a config over `devices` (all by default), with automatic axis types."""
+    devices = jax.devices() if devices is None else list(devices)
+    shape = config.shape(len(devices))
+    return jax.make_mesh(
+        shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
+    )
+
+
+def batch_ways(mesh: Mesh) -> int:
+    """Number of parts that a batch is split in."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def parameter_spec(names: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    """How an array whose axes have these names is split; an axis that does not divide is whole."""
+    split: list[list[str]] = [[] for _ in shape]
+    used: set[str] = set()
+
+    def claim(dimension: int, axis: str) -> None:
+        parts = math.prod(mesh.shape[other] for other in split[dimension])
+        size = mesh.shape[axis]
+        if axis not in used and size > 1 and shape[dimension] % (parts * size) == 0:
+            split[dimension].append(axis)
+            used.add(axis)
+
+    rules = [PARAMETER_RULES[name] if name else () for name in names]
+    for dimension, rule in enumerate(rules):
+        for axis in rule[:1]:
+            claim(dimension, axis)
+    for dimension, rule in enumerate(rules):
+        for axis in rule[1:]:
+            claim(dimension, axis)
+    return PartitionSpec(*(tuple(part) if part else None for part in split))
+
+
+def parameter_shardings(boxed: Any, mesh: Mesh) -> Any:
+    """Shardings of a tree of arrays boxed with axis names (`nn.LogicallyPartitioned`).
+
+    An array without names is whole on every device.
+    """
+
+    def sharding(leaf: Any) -> NamedSharding:
+        if isinstance(leaf, nn.Partitioned):
+            return NamedSharding(mesh, parameter_spec(leaf.names, leaf.value.shape, mesh))
+        return NamedSharding(mesh, PartitionSpec())
+
+    return jax.tree.map(sharding, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned))
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """States how an activation is split, by the names of its axes; nothing outside a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    manual = set(mesh.manual_axes)
+    spec = []
+    for name, size in zip(names, x.shape, strict=True):
+        rule = tuple(axis for axis in ACTIVATION_RULES[name] if axis not in manual) if name else ()
+        ways = math.prod(mesh.shape[axis] for axis in rule)
+        spec.append(rule if rule and size % ways == 0 else None)
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
+    """Sharding of a host batch: rows over the batch axes, after `leading` axes that are whole."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * leading, BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def place(batch: Any, mesh: Mesh, rows: slice, total: int, leading: int = 0) -> Any:
+    """A global batch from the rows that this process holds.
+
+    Args:
+      batch: tree of numpy arrays; axis `leading` holds this process's rows.
+      mesh: where to.
+      rows: which of the global rows these are.
+      total: number of global rows.
+      leading: number of axes before the rows (the microbatches).
+
+    Returns:
+      The same tree of global arrays, rows split over the batch axes.
+    """
+    sharding = batch_sharding(mesh, leading)
+
+    def global_array(local: np.ndarray) -> jax.Array:
+        shape = (*local.shape[:leading], total, *local.shape[leading + 1 :])
+
+        def shard(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[leading].indices(total)
+            if start < rows.start or stop > rows.stop:
+                raise ValueError(f"process holds rows {rows}, a device of it needs {start}:{stop}")
+            part = slice(start - rows.start, stop - rows.start)
+            return local[(slice(None),) * leading + (part,)]
+
+        return jax.make_array_from_callback(shape, sharding, shard)
+
+    return jax.tree.map(global_array, batch)
+
+
+def local_rows(mesh: Mesh, total: int) -> slice:
+    """The rows of a global batch of `total` that this process's devices hold, as one block."""
+    placement = batch_sharding(mesh).addressable_devices_indices_map((total,))
+    bounds = [index[0].indices(total) for index in placement.values()]
+    return slice(min(start for start, _, _ in bounds), max(stop for _, stop, _ in bounds))

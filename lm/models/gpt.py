@@ -1,0 +1,144 @@
+"""The decoder of GPT-1, GPT-2, GPT-3 and the text side of GPT-4."""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm.core import axes
+from lm.core.config import require, require_positive
+from lm.core.mesh import constrain
+from lm.nn.attention import LayerCache
+from lm.nn.config import BlockConfig
+from lm.nn.dropout import DropoutKeys, dropout, table_dropout
+from lm.nn.embed import Table
+from lm.nn.norms import LayerNorm
+from lm.nn.stack import Stack, unstack
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GptConfig(BlockConfig):
+    """A decoder. The defaults are GPT-2's (Radford et al. 2019) without its sizes."""
+
+    vocab: int
+    length: int  # tokens of context
+    final_norm: bool = True
+    token_std: float = 0.02
+    position_std: float = 0.02
+    embedding_dropout: float = 0.0
+    dropped: Literal["sum", "table"] = "sum"  # what embedding dropout falls on; GPT-1: the table
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "vocab", "length", "token_std", "position_std")
+        rate = self.embedding_dropout
+        require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
+
+
+@flax.struct.dataclass
+class Cache:
+    """What decoding keeps of the tokens it has seen. Prompts end, and so stand, at the right."""
+
+    layers: tuple[LayerCache, ...]
+    valid: jax.Array  # [B S] bool: slots with a real token
+    slot: jax.Array  # scalar: where the next token goes
+    padding: jax.Array  # [B] empty slots before each prompt
+
+    @classmethod
+    def empty(cls, config: GptConfig, padding: jax.Array, slots: int) -> "Cache":
+        """A cache of `slots` for rows that begin with `padding` [B] empty ones."""
+        shape = (padding.shape[0], config.heads, slots, config.head_width)
+        zeros = jnp.zeros(shape, config.dtype)
+        layers = tuple(LayerCache(k=zeros, v=zeros) for _ in range(config.layers))
+        valid = jnp.arange(slots) >= padding[:, None]
+        return cls(layers=layers, valid=valid, slot=jnp.zeros((), jnp.int32), padding=padding)
+
+
+class Gpt(nn.Module):
+    """Decoder-only transformer with learned positions and a tied output layer."""
+
+    config: GptConfig
+
+    def setup(self) -> None:
+        config = self.config
+        self.tokens = Table(config.vocab, config.width, axes.VOCABULARY, config.token_std)
+        self.positions = Table(config.length, config.width, axes.POSITIONS, config.position_std)
+        self.stack = Stack(config)
+        if config.final_norm:
+            self.norm = LayerNorm(config.epsilon)
+
+    def __call__(
+        self,
+        tokens: jax.Array,  # [B T] int
+        valid: jax.Array | None = None,  # [B T] bool: real tokens
+        keys: DropoutKeys | None = None,
+        cache: Cache | None = None,
+    ) -> tuple[jax.Array, Cache | None]:
+        """Logits [B T V] in float32 of the token after each, and the cache that came in, advanced."""
+        hidden, cache = self.hidden(tokens, valid, keys, cache)
+        return self.logits(hidden), cache
+
+    def hidden(
+        self,
+        tokens: jax.Array,
+        valid: jax.Array | None = None,
+        keys: DropoutKeys | None = None,
+        cache: Cache | None = None,
+    ) -> tuple[jax.Array, Cache | None]:
+        """Hidden states [B T D] after the last block and norm, and the cache, advanced."""
+        config = self.config
+        length = tokens.shape[1]
+        embedding_keys, keys = (None, None) if keys is None else (keys.fold(0), keys.fold(1))
+        start: int | jax.Array = 0
+        if cache is None:
+            positions = jnp.arange(length)[None]
+            if valid is not None:  # positions count real tokens
+                positions = jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
+        else:
+            start = cache.slot if length == 1 else 0
+            valid = cache.valid
+            positions = jnp.maximum(start + jnp.arange(length) - cache.padding[:, None], 0)
+
+        x = self.tokens(tokens, config.dtype) + self.positions(positions, config.dtype)
+        x = dropout(x, config.embedding_dropout, embedding_keys)
+        x = constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
+        layers = cache.layers if cache else None
+        x, layers = self.stack(x, valid, keys, layers, start)
+        if config.final_norm:
+            x = self.norm(x)
+        if cache is not None and layers is not None:
+            cache = cache.replace(layers=layers, slot=cache.slot + length)
+        return x, cache
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Float32 scores [B T V] of the next token from hidden states [B T D]."""
+        return constrain(self.tokens.logits(hidden), axes.BATCH, axes.LENGTH, axes.VOCABULARY)
+
+
+def abstract_params(config: GptConfig) -> Any:
+    """Shapes, dtypes and axis names of the parameters; nothing is computed."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return jax.eval_shape(lambda key: Gpt(config).init(key, tokens)["params"], jax.random.key(0))
+
+
+def init(config: GptConfig, key: jax.Array) -> Any:
+    """Initial parameters, boxed with the names of their axes."""
+    return Gpt(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def decoding_params(config: GptConfig, params: Any) -> Any:
+    """Parameters as decoding wants them: one tree a layer, in the dtype of the activations."""
+    cast = jax.tree.map(lambda leaf: leaf.astype(config.dtype), params)
+    return cast | {"stack": {"blocks": unstack(cast["stack"]["blocks"])}}
+
+
+def flops_per_token(config: GptConfig, length: int) -> float:
+    """Floating-point operations of training on a token: 6 for each weight of a matrix product, and
+    the causal attention products, 6 L N H (T + 1) (Chowdhery et al. 2022, appendix B, halved)."""
+    attention = config.heads * config.head_width
+    block = 4 * config.width * attention + 2 * config.width * config.hidden_width
+    products = config.layers * block + config.vocab * config.width
+    return 6.0 * products + 6.0 * config.layers * attention * (length + 1)

@@ -1,0 +1,84 @@
+"""Self-attention (Vaswani et al. 2017, section 3.2), dense or banded, with or without a cache.
+
+Where a query may look is said by a static pattern, the `valid` keys and the slot at which the
+queries start. `attend` with the mask of these is the definition, and the oracle of the tests;
+`attention` computes the same without a [T S] mask wherever there is a cheaper way.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+from lm.core import axes
+from lm.core.mesh import constrain
+from lm.nn.config import BlockConfig
+from lm.nn.dropout import DropoutKeys
+from lm.nn.initializers import kernel_init
+from lm.nn.kernels import attention
+from lm.nn.mlp import Dense
+
+
+@flax.struct.dataclass
+class LayerCache:
+    """Keys and values of one layer, by slot."""
+
+    k: jax.Array  # [B N S H]
+    v: jax.Array  # [B N S H]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a fused projection to queries, keys and values."""
+
+    config: BlockConfig
+    pattern: str = "dense"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,  # [B T D]
+        valid: jax.Array | None = None,  # [B S] bool: keys that may be seen
+        keys: DropoutKeys | None = None,
+        cache: LayerCache | None = None,
+        start: int | jax.Array = 0,  # the slot of the first query
+    ) -> tuple[jax.Array, LayerCache | None]:
+        config = self.config
+        heads, size, width = config.heads, config.head_width, config.width
+        split = (axes.HEADS, axes.HEAD)
+
+        qkv = Dense(
+            (width, 3, heads, size),
+            (axes.WIDTH, axes.QKV, *split),
+            kernel_init(config, "qkv"),
+            use_bias=config.qkv_bias,
+            name="qkv",
+        )(x)
+        qkv = checkpoint_name(qkv, "qkv")
+        q, k, v = (
+            constrain(qkv[:, :, i], axes.BATCH, axes.LENGTH, axes.HEADS, axes.HEAD) for i in range(3)
+        )
+        q, k, v = (jnp.swapaxes(each, 1, 2) for each in (q, k, v))  # [B N T H]
+        if cache is not None:
+            cache = LayerCache(k=write(cache.k, k, start), v=write(cache.v, v, start))
+            if x.shape[1] == 1:
+                k, v = cache.k, cache.v
+            elif not isinstance(start, int) or start:
+                raise ValueError("several tokens at once enter a cache only at its first slot")
+            elif valid is not None:
+                valid = valid[:, : x.shape[1]]
+        context = attention(q, k, v, config, self.pattern, valid, start, keys)
+        context = checkpoint_name(jnp.swapaxes(context, 1, 2), "context")
+        output = Dense(
+            (heads, size, width),
+            (*split, axes.WIDTH),
+            kernel_init(config, "context"),
+            contracted=2,
+            name="output",
+        )
+        return output(context), cache
+
+
+def write(kept: jax.Array, new: jax.Array, start: int | jax.Array) -> jax.Array:
+    """`kept` [B N S H] with `new` [B N T H] from slot `start` on."""
+    return jax.lax.dynamic_update_slice_in_dim(kept, new.astype(kept.dtype), start, axis=2)

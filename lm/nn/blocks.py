@@ -1,0 +1,54 @@
+"""The transformer block (Vaswani et al. 2017) that encoders and decoders share."""
+
+import jax
+from flax import linen as nn
+
+from lm.core import axes
+from lm.core.mesh import constrain
+from lm.nn.attention import Attention, LayerCache
+from lm.nn.dropout import DropoutKeys, dropout
+from lm.nn.config import BlockConfig
+from lm.nn.mlp import Mlp
+from lm.nn.norms import LayerNorm
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each added to its input.
+
+    `norm="pre"` normalises what enters each of the two (GPT-2), `norm="post"` normalises each sum
+    (the original Transformer, GPT-1, BERT).
+    """
+
+    config: BlockConfig
+    pattern: str = "dense"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,  # [B T D]
+        valid: jax.Array | None = None,  # [B S] bool
+        keys: DropoutKeys | None = None,
+        cache: LayerCache | None = None,
+        start: int | jax.Array = 0,
+    ) -> tuple[jax.Array, LayerCache | None]:
+        config = self.config
+        norm1, norm2 = (LayerNorm(config.epsilon, name=name) for name in ("norm1", "norm2"))
+        attention = Attention(config, self.pattern, name="attention")
+        mlp = Mlp(config, name="mlp")
+        attention_keys, first, second = (
+            (None,) * 3 if keys is None else (keys.fold(place) for place in range(3))
+        )
+
+        attended, cache = attention(
+            norm1(x) if config.norm == "pre" else x, valid, attention_keys, cache, start
+        )
+        x = x + dropout(attended, config.residual_dropout, first)
+        x = residual(norm1(x) if config.norm == "post" else x)
+        fed = mlp(norm2(x) if config.norm == "pre" else x)
+        x = x + dropout(fed, config.residual_dropout, second)
+        return residual(norm2(x) if config.norm == "post" else x), cache
+
+
+def residual(x: jax.Array) -> jax.Array:
+    """States how the residual stream [B T D] is split."""
+    return constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)

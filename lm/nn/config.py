@@ -1,0 +1,54 @@
+"""What a block is made of: the switches in which BERT, GPT-1, GPT-2 and GPT-3 differ."""
+
+import dataclasses
+from typing import Literal
+
+from lm.core.config import require, require_positive
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """A stack of transformer blocks."""
+
+    layers: int
+    width: int
+    heads: int
+    head_size: int | None = None  # width / heads where None
+    hidden: int | None = None  # feed-forward width, 4 x width where None
+    causal: bool = True
+    norm: Literal["pre", "post"] = "pre"
+    epsilon: float = 1e-5
+    activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
+    qkv_bias: bool = True
+    init: Literal["hf", "report", "openai", "gpt1", "bert"] = "hf"
+    pattern: tuple[Literal["dense", "banded"], ...] = ("dense",)  # repeated over the layers
+    band: int = 256  # tokens that a banded layer sees, itself included
+    attention_dropout: float = 0.0
+    residual_dropout: float = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of activations
+    unroll: int = 1  # layers a step of the scan: compile time against speed
+    remat: Literal["none", "full", "dots", "context", "qkv"] = "none"
+    attention: Literal["auto", "plain", "blocks", "splash", "cudnn"] = "auto"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "layers", "width", "heads", "head_size", "hidden", "band", "epsilon")
+        require(
+            self.head_size is not None or self.width % self.heads == 0,
+            f"width {self.width} is not divisible by heads {self.heads}; set head_size",
+        )
+        require(
+            len(self.pattern) > 0 and self.layers % len(self.pattern) == 0,
+            f"layers {self.layers} is not a multiple of the {len(self.pattern)} of pattern "
+            f"{self.pattern}",
+        )
+        for name in ("attention_dropout", "residual_dropout"):
+            rate = getattr(self, name)
+            require(0 <= rate < 1, f"{name} must be at least 0 and below 1, got {rate}")
+
+    @property
+    def head_width(self) -> int:
+        return self.head_size or self.width // self.heads
+
+    @property
+    def hidden_width(self) -> int:
+        return self.hidden or 4 * self.width

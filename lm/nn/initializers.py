@@ -1,0 +1,46 @@
+"""Initial weights, in each of the readings under which the models were published."""
+
+from typing import Literal
+
+import jax
+from flax import linen as nn
+
+from lm.nn.config import BlockConfig
+
+Kernel = Literal["qkv", "context", "hidden", "output"]
+
+
+def kernel_init(config: BlockConfig, kernel: Kernel) -> jax.nn.initializers.Initializer:
+    """The initialiser of a block's kernel; `context` and `output` add to the residual stream.
+
+    hf      normal 0.02, residual kernels 0.02 / sqrt(2 layers): Hugging Face and nanoGPT
+    report  normal 0.02, residual kernels 0.02 / sqrt(layers): the GPT-2 report's "1/sqrt(N)", with
+            N the number of blocks
+    openai  fan-in, normal 1 / sqrt(fan-in), residual kernels 1 / sqrt(fan-in x layers): the trainer
+            in openai/lm-human-preferences
+    gpt1    normal 0.02 everywhere
+    bert    normal 0.02 truncated at two standard deviations, everywhere
+    """
+    adds = kernel in ("context", "output")
+    std = 0.02
+    if config.init == "openai":
+        fan_in = {
+            "context": config.heads * config.head_width,
+            "output": config.hidden_width,
+        }.get(kernel, config.width)
+        std = fan_in**-0.5
+    if adds and config.init in ("hf", "report", "openai"):
+        std *= (config.layers * (2 if config.init == "hf" else 1)) ** -0.5
+    if config.init == "bert":
+        # the drawn values are cut, not rescaled, as TensorFlow's truncated normal does
+        return truncated_normal(std)
+    return nn.initializers.normal(std)
+
+
+def truncated_normal(std: float) -> jax.nn.initializers.Initializer:
+    """Normal with this standard deviation before it is cut at two of them."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = float) -> jax.Array:
+        return std * jax.random.truncated_normal(key, -2, 2, shape, dtype)
+
+    return init

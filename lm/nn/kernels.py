@@ -1,0 +1,165 @@
+"""How attention is computed: the definition, and the way chosen for a platform and a shape."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from lm.nn.config import BlockConfig
+from lm.nn.dropout import DropoutKeys, dropout
+
+MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite, so that a row without keys is not NaN
+QUERY_BLOCK = 128
+
+
+def visible(
+    queries: jax.Array, keys: jax.Array, pattern: str, *, causal: bool, band: int
+) -> jax.Array:
+    """Which key slots [S] each query slot [T] sees under a pattern. [T S] bool"""
+    distance = queries[:, None] - keys[None, :]
+    seen = distance >= 0 if causal else jnp.full(distance.shape, True)
+    if pattern == "banded":
+        seen &= jnp.abs(distance) < band
+    return seen
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None,
+    keys: DropoutKeys | None = None, rate: float = 0.0,
+) -> jax.Array:  # fmt: skip
+    """Scaled dot-product attention, softmax in float32: the definition.
+
+    Args:
+      q: [B N T H].
+      k, v: [B N S H].
+      mask: bool that broadcasts to [B N T S], true where a key is seen.
+      keys, rate: dropout of the attention weights.
+
+    Returns:
+      [B N T H] in the dtype of `v`.
+    """
+    scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
+    scores = scores * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, MASKED)
+    weights = dropout(jax.nn.softmax(scores, axis=-1), rate, keys).astype(v.dtype)
+    context = jnp.einsum("BNTS,BNSH->BNTH", weights, v, preferred_element_type=jnp.float32)
+    return context.astype(v.dtype)
+
+
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: str = "dense",
+    valid: jax.Array | None = None, start: int | jax.Array = 0, keys: DropoutKeys | None = None,
+) -> jax.Array:  # fmt: skip
+    """Attention as a layer of this pattern computes it. [B N T H] from [B N T H], [B N S H] twice.
+
+    Args:
+      valid: [B S] bool, keys that may be seen at all.
+      start: slot of the first query; key `s` stands in slot `s`.
+      keys: of the dropout of attention weights.
+    """
+    length, slots = q.shape[2], k.shape[2]
+    how = choose(config, length, slots, valid is not None, keys is not None)
+    if how == "splash":
+        return splash(q, k, v, config.causal, pattern, config.band)
+    if how == "cudnn":
+        return cudnn(q, k, v, config.causal, pattern, config.band)
+    if how == "blocks":
+        return blocks(q, k, v, config, pattern, valid, keys)
+    queries = start + jnp.arange(length)
+    mask = visible(queries, jnp.arange(slots), pattern, causal=config.causal, band=config.band)
+    mask = mask[None, None]
+    if valid is not None:
+        mask = mask & valid[:, None, None, :]
+    return attend(q, k, v, mask, keys, config.attention_dropout)
+
+
+def choose(config: BlockConfig, length: int, slots: int, masked: bool, dropped: bool) -> str:
+    """The way to compute attention here: what the config says, or the fastest that applies."""
+    if config.attention != "auto":
+        return config.attention
+    plain = length != slots or (dropped and config.attention_dropout > 0)
+    platform = jax.default_backend()
+    if platform == "tpu" and not plain and not masked and length % 128 == 0:
+        return "splash"
+    if platform == "gpu" and not plain and not masked and config.dtype == "bfloat16":
+        return "cudnn"
+    if length == slots and config.causal and length > QUERY_BLOCK:
+        return "blocks"
+    return "plain"
+
+
+def blocks(
+    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: str,
+    valid: jax.Array | None, keys: DropoutKeys | None,
+) -> jax.Array:  # fmt: skip
+    """Causal attention by blocks of queries, each against only the keys that it can see."""
+    contexts = []
+    for first in range(0, q.shape[2], QUERY_BLOCK):
+        last = min(first + QUERY_BLOCK, q.shape[2])
+        reach = max(0, first - config.band + 1) if pattern == "banded" else 0
+        queries, slots = jnp.arange(first, last), jnp.arange(reach, last)
+        mask = visible(queries, slots, pattern, causal=True, band=config.band)[None, None]
+        if valid is not None:
+            mask = mask & valid[:, None, None, reach:last]
+        contexts.append(
+            attend(
+                q[:, :, first:last], k[:, :, reach:last], v[:, :, reach:last], mask,
+                keys.fold(first) if keys else None, config.attention_dropout,
+            )
+        )  # fmt: skip
+    return jnp.concatenate(contexts, axis=2)
+
+
+def cudnn(
+    q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, pattern: str, band: int
+) -> jax.Array:
+    """cuDNN's flash attention; its window counts the keys before and after a query."""
+    q, k, v = (jnp.swapaxes(each, 1, 2) for each in (q, k, v))
+    window = (band - 1, 0 if causal else band - 1) if pattern == "banded" else None
+    context = jax.nn.dot_product_attention(
+        q, k, v, is_causal=causal, local_window_size=window, implementation="cudnn"
+    )
+    return jnp.swapaxes(context, 1, 2)
+
+
+def splash(
+    q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, pattern: str, band: int,
+    *, interpret: bool = False,
+) -> jax.Array:  # fmt: skip
+    """Pallas splash attention of TPUs. It does not scale by 1 / sqrt(H): the queries are scaled."""
+    kernel = splash_kernel(q.shape[1], q.shape[2], causal, pattern, band, interpret)
+    return jax.vmap(kernel)(q * q.shape[-1] ** -0.5, k, v)
+
+
+@functools.lru_cache
+def splash_kernel(
+    heads: int, length: int, causal: bool, pattern: str, band: int, interpret: bool
+):  # type: ignore[no-untyped-def]  # the kernel's class is private to Pallas
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel,
+        splash_attention_mask,
+    )
+
+    shape = (length, length)
+    if pattern == "banded":
+        window = (band - 1, 0 if causal else band - 1)
+        mask = splash_attention_mask.LocalMask(shape, window, offset=0)
+    elif causal:
+        mask = splash_attention_mask.CausalMask(shape)
+    else:
+        mask = splash_attention_mask.FullMask(shape)
+    block = math.gcd(length, 256 if pattern == "banded" else 512)
+    sizes = splash_attention_kernel.BlockSizes(
+        block_q=block, block_kv=block, block_kv_compute=block,
+        block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
+        block_q_dq=block, block_kv_dq=block,
+    )  # fmt: skip
+    return splash_attention_kernel.make_splash_mha(
+        splash_attention_mask.MultiHeadMask([mask] * heads),
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=sizes,
+        interpret=interpret,
+    )

@@ -1,0 +1,57 @@
+"""The feed-forward layer of a block, and the two GELUs (Hendrycks and Gimpel 2016)."""
+
+from functools import partial
+
+import jax
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+from lm.core import axes
+from lm.core.mesh import constrain
+from lm.nn.dot import dot
+from lm.nn.config import BlockConfig
+from lm.nn.initializers import kernel_init
+
+ACTIVATIONS = {
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_erf": partial(jax.nn.gelu, approximate=False),
+    "relu": jax.nn.relu,
+}
+
+
+class Dense(nn.Module):
+    """`x @ kernel + bias`, over one or several axes."""
+
+    shape: tuple[int, ...]  # of the kernel, contracted axes first
+    names: tuple[str, ...]  # of its axes
+    init: jax.nn.initializers.Initializer
+    contracted: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        named = nn.with_logical_partitioning
+        kernel = self.param("kernel", named(self.init, self.names), self.shape)
+        y = dot(x, kernel, self.contracted)
+        if self.use_bias:
+            shape, names = self.shape[self.contracted :], self.names[self.contracted :]
+            bias = self.param("bias", named(nn.initializers.zeros, names), shape)
+            y = y + bias.astype(y.dtype)
+        return y
+
+
+class Mlp(nn.Module):
+    """Widens to F, applies the activation, returns to D."""
+
+    config: BlockConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:  # [B T D]
+        config = self.config
+        width, hidden = config.width, config.hidden_width
+        to_hidden = (axes.WIDTH, axes.HIDDEN)
+        h = Dense((width, hidden), to_hidden, kernel_init(config, "hidden"), name="hidden")(x)
+        h = constrain(h, axes.BATCH, axes.LENGTH, axes.HIDDEN)
+        h = checkpoint_name(ACTIVATIONS[config.activation](h), "hidden")
+        output = kernel_init(config, "output")
+        return Dense((hidden, width), to_hidden[::-1], output, name="output")(h)
