@@ -1,0 +1,86 @@
+"""What every command shares: its flags are checked before anything heavy is imported, and an error
+of the user's is one line and an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from lm.core.errors import UserError
+
+flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
+
+INTERNAL, INTERRUPTED = 70, 130
+
+
+def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> None:
+    """Parses the flags, runs `main`, exits with its code (0 where it returns None).
+
+    Exit codes: 1 flags or configuration, 2 data or checkpoint, 3 stopped by a guard, 70 an error
+    of ours, 75 saved and to be run again, 130 interrupted.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    if any(word in ("--help", "-help", "-h", "--h", "-?") for word in argv[1:]):
+        print(help_text())
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        fail(str(error).replace("\n", " "), 1)
+    if rest:
+        name = rest[0].lstrip("-").partition("=")[0]
+        hint = f"did you mean --{rest[0]}?" if name in flags.FLAGS else "every argument is --name=value"
+        fail(f"unexpected argument {rest[0]!r}; {hint}", 1)
+    warn_repeated(argv[1:])
+    try:
+        code = main()
+    except UserError as error:
+        if flags.FLAGS.traceback:
+            traceback.print_exc()
+        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+    except Exception:  # the last resort: whatever it is, the caller must learn it is not his
+        traceback.print_exc()
+        leave(INTERNAL)
+    leave(code or 0)
+
+
+def fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """Ends the process; with an error at once, so that no library's last words bury the line."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code and "jax" in sys.modules:
+        os._exit(code)
+    sys.exit(code)
+
+
+def warn_repeated(words: Sequence[str]) -> None:
+    """A flag given twice with two values: the last one wins, and the user is told."""
+    seen: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or not equals or name not in flags.FLAGS:
+            continue
+        if isinstance(flags.FLAGS[name], flags.MultiFlag):
+            continue
+        if seen.get(name, value) != value:
+            print(f"warning: --{name} is given as {seen[name]!r} and {value!r}; using {value!r}",
+                  file=sys.stderr)  # fmt: skip
+        seen[name] = value
+
+
+def help_text() -> str:
+    """The command's own docstring, then its flags."""
+    command = sys.modules["__main__"]
+    modules = [command.__name__, *(name for name in sys.modules if name.startswith("launch"))]
+    described = [flags.FLAGS.module_help(name) for name in dict.fromkeys(modules)]
+    described.append(flags.FLAGS.module_help(sys.argv[0]))
+    return "\n".join(part for part in [(command.__doc__ or "").strip(), "", *described] if part)

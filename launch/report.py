@@ -1,0 +1,38 @@
+"""Writes the page of a run, or one page of several runs laid over each other.
+
+python -m launch.report --runs=runs/demo
+python -m launch.report --runs=runs/small,runs/longer --out=report.html
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from launch.command import run
+from lm.core.errors import ConfigError
+
+RUNS = flags.DEFINE_list("runs", [], "Run directories, separated by commas.")
+OUT = flags.DEFINE_string(
+    "out", None, "Page to write where several runs are compared; one run's page is in its folder."
+)
+
+
+def main() -> None:
+    runs = [Path(name) for name in RUNS.value if name]
+    if not runs:
+        raise ConfigError("--runs is empty: name one run directory, or several to compare them")
+    if len(runs) == 1 and OUT.value is not None:
+        raise ConfigError(f"--out={OUT.value} is for several runs; one writes its own report.html")
+    if len(runs) > 1 and not OUT.value:
+        raise ConfigError(
+            "--out is missing: several runs are compared in one page, --out=FILE.html"
+        )
+
+    from lm.report.page import compare, write_report
+
+    page = write_report(runs[0]) if len(runs) == 1 else compare(runs, Path(OUT.value))
+    print(page)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,164 @@
+"""Which tokens stand in row `r` of step `s`: a pure function of (seed, step, row).
+
+Rows are numbered through the run. Row `i` of an epoch is window `permute(i)` of the token file: a
+permutation without replacement, computed in place of stored, so that nothing has to be remembered
+but the step, on any number of processes. Each epoch cuts its windows at another offset.
+"""
+
+import bisect
+import dataclasses
+
+import flax.struct
+import numpy as np
+
+from lm.core.config import require, require_positive
+from lm.core.errors import DataError
+from lm.data.tokens import TokenFile
+
+
+@flax.struct.dataclass
+class TokenBatch:
+    """Rows of a language model's input."""
+
+    tokens: np.ndarray  # [B T] int32
+    targets: np.ndarray  # [B T] int32: the token after each
+    mask: np.ndarray  # [B T] bool: targets that count
+    rows: np.ndarray  # [B] uint32: the row's number in the run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchRamp:
+    """A batch that grows (GPT-3, appendix B: linear in tokens), in at most eight sizes."""
+
+    start: int  # rows of the first steps
+    tokens: int  # after which the batch is full
+    sizes: int = 8
+
+    def __post_init__(self) -> None:
+        require_positive(self, "start", "tokens", "sizes")
+        require(self.sizes <= 8, f"sizes must be at most 8 (each is compiled), got {self.sizes}")
+
+
+class BatchSizes:
+    """The global batch at each step, and the rows that came before it."""
+
+    def __init__(self, full: int, length: int, ramp: BatchRamp | None = None, multiple: int = 1):
+        """`multiple`: what each size must be divisible by (data axes times microbatches).
+
+        Raises:
+          ConfigError: a size is not divisible, or the ramp does not grow.
+        """
+        check_divisible("batch", full, multiple)
+        self.length = length
+        self.stages: list[tuple[int, int, int]] = []  # first step, first row, rows a step
+        step = row = 0
+        if ramp:
+            check_divisible("ramp.start", ramp.start, multiple)
+            require(ramp.start < full, f"ramp.start {ramp.start} must be below batch {full}")
+            stages = min(ramp.sizes - 1, (full - ramp.start) // multiple)
+            for stage in range(stages):
+                size = ramp.start + (full - ramp.start) * stage // stages
+                size -= size % multiple
+                until = ramp.tokens * (stage + 1) // stages
+                steps = max(0, -(-(until - row * length) // (size * length)))
+                self.stages.append((step, row, size))
+                step, row = step + steps, row + steps * size
+        self.stages.append((step, row, full))
+
+    def stage(self, step: int) -> tuple[int, int, int]:
+        starts = [first for first, _, _ in self.stages]
+        return self.stages[bisect.bisect_right(starts, step) - 1]
+
+    def rows(self, step: int) -> int:
+        """Rows of the global batch at this step."""
+        return self.stage(step)[2]
+
+    def rows_before(self, step: int) -> int:
+        """Rows of all the steps before this one."""
+        first, row, size = self.stage(step)
+        return row + (step - first) * size
+
+    def tokens_before(self, step: int) -> int:
+        return self.rows_before(step) * self.length
+
+
+def check_divisible(name: str, size: int, multiple: int) -> None:
+    """Raises ConfigError, with the nearest sizes that divide, unless `multiple` divides `size`."""
+    below = size - size % multiple
+    near = f"{below} or {below + multiple}" if below else f"{multiple}"
+    require(
+        size % multiple == 0,
+        f"{name} {size} is not divisible by {multiple} (data axes x microbatches); nearest: {near}",
+    )
+
+
+class Windows:
+    """Training rows of `length` tokens, cut from one token file."""
+
+    def __init__(self, file: TokenFile, length: int, seed: int):
+        """Raises DataError if the file has not one window."""
+        self.file, self.length, self.seed = file, length, seed
+        self.count = (len(file.tokens) - length) // length  # windows an epoch, at any offset
+        if self.count < 1:
+            raise DataError(
+                f"{file.folder}: {len(file.tokens)} tokens are too few for one row of {length}; "
+                f"need at least {2 * length}, or set a smaller model.length"
+            )
+
+    def __call__(self, first: int, count: int) -> TokenBatch:
+        """Rows `first`, ..., `first + count - 1` of the run."""
+        rows = np.arange(first, first + count, dtype=np.uint64)
+        epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
+        starts = np.empty(count, np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            windows = permute(index[here], self.count, self.seed, int(epoch))
+            offset = int(mix(np.array([epoch], np.uint64), self.seed)[0] % np.uint64(self.length))
+            starts[here] = windows.astype(np.int64) * self.length + offset
+        cut = gather(self.file.tokens, starts, self.length + 1)
+        return TokenBatch(
+            tokens=cut[:, :-1],
+            targets=cut[:, 1:],
+            mask=np.ones((count, self.length), bool),
+            rows=rows.astype(np.uint32),
+        )
+
+
+def gather(tokens: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """`tokens[s : s + length]` for each start. [B length] int32"""
+    out = np.empty((len(starts), length), np.int32)
+    for row, start in enumerate(starts):
+        out[row] = tokens[start : start + length]
+    return out
+
+
+def mix(values: np.ndarray, seed: int) -> np.ndarray:
+    """A hash of uint64 values (the finaliser of SplitMix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        z = values + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def permute(index: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
+    """Where a pseudo-random permutation of `range(size)` sends each index (uint64).
+
+    A four-round Feistel network over the next power of four, walked until it lands inside
+    (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains").
+    """
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    low = np.uint64((1 << int(half)) - 1)
+    keys = mix(np.arange(4, dtype=np.uint64) + np.uint64(4 * epoch), seed)
+
+    def network(x: np.ndarray) -> np.ndarray:
+        left, right = x >> half, x & low
+        for key in keys:
+            with np.errstate(over="ignore"):
+                left, right = right, left ^ (mix(right + key, seed) & low)
+        return (left << half) | right
+
+    out = network(index)
+    while (outside := out >= np.uint64(size)).any():
+        out[outside] = network(out[outside])
+    return out

@@ -1,0 +1,124 @@
+"""Beam search over the same cached decoder."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core.config import require
+from lm.decode.generate import Decoding, Generator, check_prompts
+from lm.models.gpt import Gpt, GptConfig
+
+
+@flax.struct.dataclass
+class Beams:
+    """`W` hypotheses of each of `B` prompts."""
+
+    decoding: Decoding  # rows B * W
+    tokens: jax.Array  # [B W T]
+    scores: jax.Array  # [B W] sum of log-probabilities of the live hypotheses
+    best: jax.Array  # [B T] the best hypothesis that has ended
+    best_score: jax.Array  # [B] its normalised score
+    number: jax.Array  # tokens so far
+
+
+@functools.partial(jax.jit, static_argnames=("config", "width", "count", "end", "alpha"))
+def search(
+    config: GptConfig, params: Any, decoding: Decoding, width: int, count: int, end: int, alpha: float
+) -> tuple[jax.Array, jax.Array]:
+    """The best continuation of each prompt [B count], padded with `end`, and its score [B].
+
+    A score is a log-probability over ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14).
+    """
+    prompts, vocab = decoding.logits.shape
+    rows = prompts * width
+
+    def penalty(length: jax.Array) -> jax.Array:
+        return ((5.0 + length) / 6.0) ** alpha
+
+    decoding = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, width, axis=0) if leaf.ndim else leaf, decoding
+    )
+    beams = Beams(
+        decoding=decoding,
+        tokens=jnp.full((prompts, width, count), end, jnp.int32),
+        scores=jnp.tile(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf), (prompts, 1)),
+        best=jnp.full((prompts, count), end, jnp.int32),
+        best_score=jnp.full((prompts,), -jnp.inf),
+        number=jnp.zeros((), jnp.int32),
+    )
+
+    def hopeful(beams: Beams) -> jax.Array:
+        # log-probabilities only fall: the longest length is the kindest to a live hypothesis
+        attainable = jnp.max(beams.scores, axis=1) / penalty(jnp.asarray(float(count)))
+        return (beams.number < count) & jnp.any(attainable > beams.best_score)
+
+    def grow(beams: Beams) -> Beams:
+        logp = jax.nn.log_softmax(beams.decoding.logits).reshape(prompts, width, vocab)
+        totals = (beams.scores[:, :, None] + logp).reshape(prompts, width * vocab)
+        totals, flat = jax.lax.top_k(totals, 2 * width)
+        source, token = flat // vocab, (flat % vocab).astype(jnp.int32)
+        histories = jnp.take_along_axis(beams.tokens, source[..., None], axis=1)
+        histories = histories.at[:, :, beams.number].set(token)
+
+        ended = token == end
+        final = jnp.where(ended, totals / penalty(beams.number + 1.0), -jnp.inf)
+        first = jnp.argmax(final, axis=1)
+        score = jnp.take_along_axis(final, first[:, None], axis=1)[:, 0]
+        better = score > beams.best_score
+        best = jnp.take_along_axis(histories, first[:, None, None], axis=1)[:, 0]
+
+        live = jnp.where(ended, -jnp.inf, totals)
+        scores, chosen = jax.lax.top_k(live, width)
+        source = jnp.take_along_axis(source, chosen, axis=1)
+        row = (jnp.arange(prompts)[:, None] * width + source).reshape(rows)
+        cache = jax.tree.map(lambda leaf: leaf[row] if leaf.ndim else leaf, beams.decoding.cache)
+        token = jnp.take_along_axis(token, chosen, axis=1).reshape(rows, 1)
+        logits, cache = Gpt(config).apply({"params": params}, token, cache=cache)
+        return Beams(
+            decoding=beams.decoding.replace(cache=cache, logits=logits[:, 0]),
+            tokens=jnp.take_along_axis(histories, chosen[..., None], axis=1),
+            scores=scores,
+            best=jnp.where(better[:, None], best, beams.best),
+            best_score=jnp.where(better, score, beams.best_score),
+            number=beams.number + 1,
+        )
+
+    beams = jax.lax.while_loop(hopeful, grow, beams)
+    # a hypothesis cut off at `count` stands beside those that ended
+    final = beams.scores / penalty(beams.number.astype(jnp.float32))
+    first = jnp.argmax(final, axis=1)
+    score = jnp.take_along_axis(final, first[:, None], axis=1)[:, 0]
+    cut = jnp.take_along_axis(beams.tokens, first[:, None, None], axis=1)[:, 0]
+    better = score > beams.best_score
+    tokens = jnp.where(better[:, None], cut, beams.best)
+    return tokens, jnp.where(better, score, beams.best_score)
+
+
+def beam_search(
+    generator: Generator,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    *,
+    width: int = 4,
+    alpha: float = 0.6,
+) -> tuple[list[list[int]], list[float]]:
+    """The best continuation of each prompt without its end token, and its normalised score.
+
+    Raises:
+      ConfigError: fewer than one beam, or no end token.
+      DataError: a prompt that with `max_tokens` does not fit the context.
+    """
+    require(width >= 1, f"beams must be at least 1, got {width}")
+    config, end = generator.config, generator.end
+    require(end is not None, "beam search needs an end token")
+    check_prompts(prompts, config.length - max_tokens)
+    decoding = generator.read(prompts, max_tokens)
+    tokens, scores = search(config, generator.params, decoding, width, max_tokens, end, alpha)
+    rows = np.asarray(tokens).tolist()
+    texts = [row[: row.index(end)] if end in row else row for row in rows]
+    return texts, np.asarray(scores).tolist()

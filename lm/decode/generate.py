@@ -1,0 +1,170 @@
+"""Continuing prompts of unequal length with a cache of keys and values.
+
+Prompts stand at the right of a common block, so that every row writes the same slot. One program
+reads the prompts, another adds tokens in a loop on the device; the cache is its carry, donated from
+call to call, and is never copied. A row's draws depend on (seed, row, position) alone.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.decode.sampling import SamplingConfig, sample
+from lm.models.gpt import Cache, Gpt, GptConfig, decoding_params
+
+SLOTS = 64  # prompts and caches are rounded up to a multiple of this, to compile few shapes
+
+
+@flax.struct.dataclass
+class Decoding:
+    """Where a generation stands."""
+
+    cache: Cache
+    logits: jax.Array  # [B V] of the token that comes next
+    finished: jax.Array  # [B] bool: the row has produced its end token
+
+
+@functools.partial(jax.jit, static_argnames=("config", "slots"))
+def read_prompts(
+    config: GptConfig, params: Any, tokens: jax.Array, padding: jax.Array, slots: int
+) -> Decoding:
+    """Reads prompts [B P] that begin with `padding` [B] empty places, into a cache of `slots`."""
+    cache = Cache.empty(config, padding, slots)
+    model = Gpt(config)
+    hidden, cache = model.apply({"params": params}, tokens, cache=cache, method="hidden")
+    logits = model.apply({"params": params}, hidden[:, -1:], method="logits")[:, 0]
+    return Decoding(cache=cache, logits=logits, finished=jnp.zeros(tokens.shape[0], bool))
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "sampling", "count", "end"), donate_argnames="decoding"
+)
+def extend(
+    config: GptConfig, params: Any, decoding: Decoding, keys: jax.Array, sampling: SamplingConfig,
+    count: int, end: int | None,
+) -> tuple[Decoding, jax.Array]:  # fmt: skip
+    """Adds up to `count` tokens to each row; stops when all rows have ended.
+
+    Args:
+      keys: [B] one key a row.
+      end: token after which a row only repeats it; None: rows never end.
+
+    Returns:
+      The decoding after it, and the tokens [B count].
+    """
+    rows = decoding.logits.shape[0]
+    tokens = jnp.full((rows, count), -1 if end is None else end, jnp.int32)
+
+    def unfinished(carry: tuple[jax.Array, Decoding, jax.Array]) -> jax.Array:
+        number, decoding, _ = carry
+        return (number < count) & ~jnp.all(decoding.finished)
+
+    def add(carry: tuple[jax.Array, Decoding, jax.Array]) -> Any:
+        number, decoding, tokens = carry
+        cache = decoding.cache
+        positions = cache.slot - cache.padding
+        drawn = sample(jax.vmap(jax.random.fold_in)(keys, positions), decoding.logits, sampling)
+        finished = decoding.finished
+        if end is not None:
+            drawn = jnp.where(finished, end, drawn)
+            finished = finished | (drawn == end)
+        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, drawn[:, None], number, axis=1)
+        logits, cache = Gpt(config).apply({"params": params}, drawn[:, None], cache=cache)
+        return number + 1, Decoding(cache=cache, logits=logits[:, 0], finished=finished), tokens
+
+    _, decoding, tokens = jax.lax.while_loop(unfinished, add, (0, decoding, tokens))
+    return decoding, tokens
+
+
+class Generator:
+    """Continues prompts with one model."""
+
+    def __init__(self, config: GptConfig, params: Any, end: int | None):
+        """`params` as trained; `end`: the token that ends a text."""
+        self.config, self.end = config, end
+        self.params = jax.jit(functools.partial(decoding_params, config))(params)
+
+    def stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        sampling: SamplingConfig,
+        *,
+        seed: int = 0,
+        chunk: int = 8,
+    ) -> Iterator[np.ndarray]:
+        """Yields new tokens [B n], at most `chunk` at a time, as they are made.
+
+        A row that has ended repeats the end token. When the context is full, the later half of it is
+        read again as the prompt: what lies before is forgotten.
+
+        Raises:
+          DataError: an empty prompt, or one longer than the context.
+        """
+        check_prompts(prompts, self.config.length)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            jax.random.key(seed), jnp.arange(len(prompts))
+        )
+        texts = [list(prompt) for prompt in prompts]
+        finished = np.zeros(len(texts), bool)
+        left = max_tokens
+        while left > 0 and not finished.all():
+            longest = max(map(len, texts))
+            if longest >= self.config.length:
+                texts = [text[-(self.config.length // 2) :] for text in texts]
+                longest = max(map(len, texts))
+            room = min(left, self.config.length - longest)
+            decoding = self.read(texts, room).replace(finished=jnp.asarray(finished))
+            while room > 0 and not finished.all():
+                count = min(chunk, room)
+                decoding, new = extend(
+                    self.config, self.params, decoding, keys, sampling, count, self.end
+                )
+                tokens = np.asarray(new)
+                for text, row in zip(texts, tokens, strict=True):
+                    text.extend(row.tolist())
+                finished = np.asarray(decoding.finished)
+                room, left = room - count, left - count
+                yield tokens
+
+    def read(self, texts: Sequence[Sequence[int]], room: int) -> Decoding:
+        """Reads prompts into a cache with room for as many more tokens."""
+        block = rounded(max(map(len, texts)))
+        tokens = np.zeros((len(texts), block), np.int32)
+        padding = np.array([block - len(text) for text in texts], np.int32)
+        for row, text in zip(tokens, texts, strict=True):
+            row[block - len(text) :] = text
+        return read_prompts(self.config, self.params, tokens, padding, rounded(block + room))
+
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        sampling: SamplingConfig,
+        *,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """New tokens of each prompt, without the end token and what follows it."""
+        chunks = list(self.stream(prompts, max_tokens, sampling, seed=seed, chunk=max_tokens))
+        rows = np.concatenate(chunks, axis=1).tolist() if chunks else [[] for _ in prompts]
+        return [row[: row.index(self.end)] if self.end in row else row for row in rows]
+
+
+def rounded(size: int) -> int:
+    return -(-size // SLOTS) * SLOTS
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], length: int) -> None:
+    for number, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise DataError(f"prompt {number} is empty: give at least one token")
+        if len(prompt) > length:
+            raise DataError(
+                f"prompt {number} has {len(prompt)} tokens, the model's context is {length}; shorten it"
+            )

@@ -1,0 +1,21 @@
+"""Language-model losses over arrays, in float32 and in nats."""
+
+import jax
+import jax.numpy as jnp
+
+
+def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross-entropy of each target [B T] under `logits` [B T V]. [B T]"""
+    logits = logits.astype(jnp.float32)
+    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - picked
+
+
+def masked_sum(losses: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sum of `losses` where `mask` is true, and how many those are; divide with `mean`."""
+    return jnp.sum(jnp.where(mask, losses, 0.0)), jnp.sum(mask, dtype=jnp.float32)
+
+
+def mean(total: jax.Array, count: jax.Array) -> jax.Array:
+    """`total / count`; zero, not NaN, where nothing counts."""
+    return total / jnp.maximum(count, 1.0)

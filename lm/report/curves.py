@@ -1,0 +1,175 @@
+"""Curves as SVG text that can stand inside a page: no file, no script, the page's own colours.
+
+matplotlib draws with stand-in colours, which become CSS variables, so that one drawing suits a
+light and a dark page. The same points give the same bytes.
+"""
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+BINS = 400  # a longer curve is drawn as the mean of each bin inside its range
+SERIES = 8  # colours; a further series takes them again with another dash
+DASHES = ("-", "--", ":", "-.")
+INK, GRID, REFERENCE, PANEL = "#010101", "#010102", "#010103", "#010104"
+COLOURS = tuple(f"#0102{number:02x}" for number in range(SERIES))
+VARIABLES = {
+    INK: "var(--ink)",
+    GRID: "var(--grid)",
+    REFERENCE: "var(--reference)",
+    PANEL: "var(--panel)",
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(COLOURS)},
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "legend.facecolor": PANEL,
+    "legend.edgecolor": PANEL,
+    "legend.framealpha": 0.8,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure, `y` against `x`; where `y` is not finite the line breaks."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line to compare with: a published figure or a baseline."""
+
+    label: str
+    value: float
+
+
+def draw(
+    title: str,
+    curves: Sequence[Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    levels: Sequence[Level] = (),
+    tokens: Curve | None = None,
+) -> str:
+    """An `<svg>` element of the curves. `tokens` (tokens against x) adds a second scale on top."""
+    style = STYLE | {"svg.hashsalt": title}
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(style)
+        figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        for number, curve in enumerate(curves):
+            _line(axes, curve, COLOURS[number % SERIES], DASHES[number // SERIES % len(DASHES)])
+        for number, level in enumerate(levels):
+            dash = DASHES[1 + number % (len(DASHES) - 1)]
+            axes.axhline(level.value, color=REFERENCE, lw=1.2, ls=dash, label=_plain(level.label))
+        _scales(axes, curves, xlabel, ylabel, tokens)
+        if len(curves) + len(levels) > 1:
+            axes.legend(fontsize=8)
+        out = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
+    return _inline(out.getvalue(), title)
+
+
+def _line(axes: Axes, curve: Curve, colour: str, dash: str) -> None:
+    x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
+    y = np.where(np.isfinite(y), y, np.nan)
+    if len(x) > 2 * BINS:
+        x, y, low, high = _binned(x, y)
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    alone = "o" if len(x) <= 40 else None
+    axes.plot(x, y, color=colour, ls=dash, lw=1.5, marker=alone, ms=3, label=_plain(curve.label))
+
+
+def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Mean x, mean y, lowest and highest y of `BINS` runs of points; all-NaN runs stay NaN."""
+    edges = np.linspace(0, len(x), BINS, endpoint=False).astype(int)
+    count = np.maximum(np.add.reduceat(np.isfinite(y).astype(int), edges), 1)
+    low, high = np.fmin.reduceat(y, edges), np.fmax.reduceat(y, edges)
+    mean = np.add.reduceat(np.nan_to_num(y), edges) / count
+    width = np.diff(np.append(edges, len(x)))
+    return np.add.reduceat(x, edges) / width, np.where(np.isnan(low), np.nan, mean), low, high
+
+
+def _scales(
+    axes: Axes, curves: Sequence[Curve], xlabel: str, ylabel: str, tokens: Curve | None
+) -> None:
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.tick_params(length=0)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ends = [end for curve in curves if len(curve.x) for end in (curve.x[0], curve.x[-1])]
+    if not ends or min(ends) == max(ends):
+        return
+    axes.set_xlim(min(ends), max(ends))
+    if tokens is None or len(tokens.x) < 2 or not (np.diff(tokens.y) > 0).all():
+        return
+    step, count = np.asarray(tokens.x, float), np.asarray(tokens.y, float)
+    above = axes.secondary_xaxis(
+        "top",
+        functions=(lambda x: _interpolate(x, step, count), lambda n: _interpolate(n, count, step)),
+    )
+    above.set_xlabel(tokens.label)
+    above.xaxis.set_major_formatter(EngFormatter(sep=""))
+    above.xaxis.set_major_locator(MaxNLocator(6))
+    above.tick_params(length=0)
+    above.grid(False)
+
+
+def _interpolate(at: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`np.interp` that goes straight on beyond the ends."""
+    first, last = (y[1] - y[0]) / (x[1] - x[0]), (y[-1] - y[-2]) / (x[-1] - x[-2])
+    at = np.asarray(at, float)
+    inside = np.interp(at, x, y)
+    return inside + np.minimum(at - x[0], 0) * first + np.maximum(at - x[-1], 0) * last
+
+
+def _plain(label: str) -> str:
+    """A label that matplotlib neither hides (`_name`) nor reads as mathematics (`$`)."""
+    return "\u200b" * label.startswith("_") + label.replace("$", r"\$")
+
+
+def _inline(svg: str, title: str) -> str:
+    """The element alone: no prolog, no metadata, no name that another drawing may have as well."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
+    size = re.search(r'viewBox="[^"]*"', svg)
+    assert size is not None, "matplotlib wrote an SVG without a viewBox"
+    head, body = svg.split(">", 1)
+    name = html.escape(title)
+    return f'<svg {size[0]} role="img" aria-label="{name}" class="figure">{body}'.rstrip()

@@ -1,0 +1,308 @@
+"""One self-contained HTML page for a run directory, and one that lays several runs over each other.
+
+The page asks for nothing from outside. All that comes from a run is escaped: a sample may hold
+anything.
+"""
+
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm.core.errors import DataError
+from lm.report.curves import Curve, Level, draw
+from lm.report.record import Record, is_number, read_run
+from lm.report.style import CSS
+
+# Title, axis and metrics of the figures, in the order of the page. A metric that is not named
+# here gets a figure of its own after these.
+FIGURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("Loss", "nats a token", ("loss", "valid_loss")),
+    ("Validation bits per byte", "bits a byte", ("valid_bits_per_byte",)),
+    ("Learning rate", "", ("lr",)),
+    ("Gradient norm", "", ("grad_norm",)),
+    ("Throughput", "tokens a second", ("tokens_per_second",)),
+    ("Model FLOPs utilisation", "share of peak", ("mfu",)),
+)
+BASELINES = {"valid_bits_per_byte": {"trigram_bits_per_byte": "byte trigram"}}
+LABELS = {
+    "loss": "training loss",
+    "valid_loss": "validation loss",
+    "valid_bits_per_byte": "validation bits per byte",
+    "trigram_bits_per_byte": "byte trigram, bits per byte",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "tokens_per_second": "tokens a second",
+    "mfu": "model FLOPs utilisation",
+    "seconds": "time",
+}
+TILES = (
+    *("valid_bits_per_byte", "valid_loss", "loss", "parameters"),
+    *("step", "tokens", "tokens_per_second", "mfu", "seconds"),
+)
+SAMPLES_SHOWN = 12
+CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+
+
+def write_report(run: Path) -> Path:
+    """Writes `report.html` of a run directory and returns where it is.
+
+    Raises:
+      DataError: `run` is not a run directory.
+    """
+    record = read_run(run)
+    sections = [
+        _tiles(record),
+        _unfinished(record),
+        _section("Curves", _run_figures(record), wide=True),
+        _section("Samples", _samples(record.samples)),
+        _section("Final figures", _final_figures(record)),
+        _section("Configuration", _bindings_table(record.bindings)),
+        _section("Versions and devices", _list(record.notes)),
+    ]
+    return _write(run / "report.html", record.name, sections)
+
+
+def compare(runs: Sequence[Path], out: Path) -> Path:
+    """Writes one page of several runs: a figure a metric, their final figures, how they differ.
+
+    Raises:
+      DataError: fewer than two runs, or one that is not a run directory.
+    """
+    if len(runs) < 2:
+        raise DataError(f"a comparison needs two runs or more, not {len(runs)}")
+    records = [read_run(run) for run in runs]
+    names = _distinct_names(runs, records)
+    sections = [
+        _section("Curves", _compared_figures(names, records), wide=True),
+        _section("Final figures", _compared_finals(names, records)),
+        _section("Bindings that differ", _compared_bindings(names, records)),
+    ]
+    return _write(out, f"{len(runs)} runs compared", sections)
+
+
+# Figures
+
+
+def _run_figures(record: Record) -> str:
+    tokens = Curve("tokens", *_unequal(*record.curve("tokens")))
+    references = record.references()
+    figures = []
+    for title, unit, names in _figures([record]):
+        curves = [Curve(_label(name), *record.curve(name)) for name in names]
+        levels = [
+            Level(f"{ref.get('source', 'published')}: {_number(ref['value'])}", ref["value"])
+            for ref in references
+            if ref.get("name") in names
+        ]
+        for name in names:
+            for key, label in BASELINES.get(name, {}).items():
+                if is_number(value := record.summary.get(key)):
+                    levels.append(Level(f"{label}: {_number(value)}", value))
+        figures.append(_figure(title, curves, unit, "steps", levels=levels, tokens=tokens))
+    return "".join(figures) or "<p>Nothing has been logged yet.</p>"
+
+
+def _unequal(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """The points whose x is not the one before: a step may have a training and a validation row."""
+    kept = [i for i in range(len(x)) if i == 0 or x[i] != x[i - 1]]
+    return [x[i] for i in kept], [y[i] for i in kept]
+
+
+def _compared_figures(names: Sequence[str], records: Sequence[Record]) -> str:
+    over = "tokens" if all(record.curve("tokens", "tokens")[0] for record in records) else "step"
+    figures = []
+    for title, unit, metrics in _figures(records):
+        for metric in metrics:
+            curves = [
+                Curve(name, *record.curve(metric, over))
+                for name, record in zip(names, records, strict=True)
+                if metric in record.metrics()
+            ]
+            heading = _label(metric).capitalize() if len(metrics) > 1 else title
+            figures.append(_figure(heading, curves, unit, over.removesuffix("s") + "s"))
+    return "".join(figures) or "<p>Nothing has been logged yet.</p>"
+
+
+def _figures(records: Sequence[Record]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The figures for which any of the records has points."""
+    measured = dict.fromkeys(name for record in records for name in record.metrics())
+    known = [
+        (title, unit, tuple(n for n in names if n in measured)) for title, unit, names in FIGURES
+    ]
+    named = {name for _, _, names in known for name in names}
+    others = [(_label(name).capitalize(), "", (name,)) for name in measured if name not in named]
+    return [figure for figure in known + others if figure[2]]
+
+
+def _figure(
+    title: str,
+    curves: Sequence[Curve],
+    unit: str,
+    over: str,
+    *,
+    levels: Sequence[Level] = (),
+    tokens: Curve | None = None,
+) -> str:
+    svg = draw(title, curves, xlabel=over, ylabel=unit, levels=levels, tokens=tokens)
+    return f"<figure><figcaption>{_text(title)}</figcaption>{svg}</figure>"
+
+
+# Tables and text
+
+
+def _tiles(record: Record) -> str:
+    final = record.final()
+    tiles = [
+        f"<div><dt>{_text(_label(name))}</dt><dd>{_text(_shown(name, final[name]))}</dd></div>"
+        for name in TILES
+        if name in final
+    ]
+    return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
+
+
+def _unfinished(record: Record) -> str:
+    notes = []
+    if not record.summary:
+        notes.append("This run has not ended: the figures are its latest.")
+    if record.unreadable:
+        notes.append(f"{record.unreadable} lines of metrics.jsonl could not be read.")
+    return "".join(f'<p class="notice">{note}</p>' for note in notes)
+
+
+def _final_figures(record: Record) -> str:
+    final, references = record.final(), record.references()
+    rows = []
+    for name, value in final.items():
+        beside = [f"{_number(final[key])} ({label})" for key, label in BASELINES.get(name, {}).items()
+                  if key in final]  # fmt: skip
+        published = [ref for ref in references if ref.get("name") == name]
+        beside += [
+            f"{_number(ref['value'])} ({ref.get('source', 'published')})" for ref in published
+        ]
+        rows.append([_label(name), _shown(name, value), "; ".join(beside)])
+    for ref in references:
+        if ref.get("name") not in final:
+            beside = [f"{_number(ref['value'])} ({ref.get('source', 'published')})"]
+            rows.append([_label(str(ref.get("name"))), "", *beside])
+    return _table(["figure", "this run", "to compare with"], rows)
+
+
+def _compared_finals(names: Sequence[str], records: Sequence[Record]) -> str:
+    finals = [record.final() for record in records]
+    metrics = dict.fromkeys(metric for final in finals for metric in final)
+    rows = [
+        [
+            _label(metric),
+            *(_shown(metric, final[metric]) if metric in final else "" for final in finals),
+        ]
+        for metric in metrics
+    ]
+    return _table(["figure", *names], rows)
+
+
+def _compared_bindings(names: Sequence[str], records: Sequence[Record]) -> str:
+    bound = dict.fromkeys(name for record in records for name in record.bindings)
+    rows = [[name, *(record.bindings.get(name, "") for record in records)] for name in bound]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    return _table(["binding", *names], rows) if rows else "<p>None: the bindings are the same.</p>"
+
+
+def _bindings_table(bindings: dict[str, str]) -> str:
+    if not bindings:
+        return ""
+    lines = "\n".join(f"{name} = {value}" for name, value in bindings.items())
+    return f"<details open><summary>{len(bindings)} bindings</summary><pre>{_text(lines)}</pre></details>"
+
+
+def _samples(samples: dict[int, str]) -> str:
+    """The first and the last side by side, and some of those between them."""
+    if not samples:
+        return ""
+    steps = list(samples)
+    first, *between = steps[:-1] if len(steps) > 1 else steps
+    pair = [first] if len(steps) == 1 else [first, steps[-1]]
+    shown = "".join(_sample(step, samples[step]) for step in pair)
+    rest = between[:: -(-len(between) // SAMPLES_SHOWN)] if between else []
+    more = "".join(_sample(step, samples[step]) for step in rest)
+    more = f'<details><summary>Between them</summary><div class="pair">{more}</div></details>'
+    return f'<div class="pair">{shown}</div>{more if rest else ""}'
+
+
+def _sample(step: int, text: str) -> str:
+    return f"<article><h3>Step {step:,}</h3><pre>{_text(text)}</pre></article>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
+    body = "".join(
+        f"<tr><th>{_text(row[0])}</th>{''.join(f'<td>{_text(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _section(title: str, body: str, *, wide: bool = False) -> str:
+    kind = ' class="figures"' if wide else ""
+    return f"<section><h2>{_text(title)}</h2><div{kind}>{body}</div></section>" if body else ""
+
+
+def _text(value: str) -> str:
+    """Escaped for a page; control characters become their pictures."""
+    return html.escape(value.translate(CONTROLS))
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def _shown(name: str, value: Any) -> str:
+    if name.endswith("seconds") and is_number(value) and 60 <= value < float("inf"):
+        minutes, seconds = divmod(round(value), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    if name == "seconds" and is_number(value):
+        return f"{_number(value)} s"
+    return f"{value:.1%}" if name == "mfu" and is_number(value) else _number(value)
+
+
+def _number(value: Any) -> str:
+    if not is_number(value):
+        return value if isinstance(value, str) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def _distinct_names(runs: Sequence[Path], records: Sequence[Record]) -> list[str]:
+    """The folder's name; the whole path where two have the same."""
+    count = Counter(record.name for record in records)
+    return [
+        record.name if count[record.name] == 1 else str(run)
+        for run, record in zip(runs, records, strict=True)
+    ]
+
+
+def _write(out: Path, title: str, sections: Sequence[str]) -> Path:
+    """Replaces `out` whole, so that a reader never sees half a page."""
+    page = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<title>{_text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{_text(title)}</h1>\n" + "\n".join(part for part in sections if part) + "\n</main>\n"
+        "</body>\n</html>\n"
+    )
+    page = re.sub(r"[\ud800-\udfff]", "\ufffd", page)
+    unfinished = out.with_name(out.name + ".tmp")
+    unfinished.write_text(page, encoding="utf-8")
+    unfinished.replace(out)
+    return out

@@ -1,0 +1,140 @@
+"""A run directory as the report reads it: metrics, bindings, samples and final figures.
+
+A run that is still going, or was killed, has to be readable too, so only `config.gin` and
+`metrics.jsonl` must be there.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lm.core.errors import DataError
+
+TIMES = ("step", "tokens", "seconds")  # what a row is logged at; the rest is what was measured
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run left behind. `rows` are in the order of their steps."""
+
+    name: str
+    rows: list[dict[str, Any]]
+    bindings: dict[str, str]  # dotted name -> literal, as in `config.gin`
+    notes: list[str]  # versions, commit and devices: the comments of `config.gin`
+    samples: dict[int, str] = field(default_factory=dict)  # by step
+    summary: dict[str, Any] = field(default_factory=dict)  # empty until the run ends
+    unreadable: int = 0  # lines of metrics.jsonl, the last one not counted
+
+    def metrics(self) -> list[str]:
+        """Every name that was measured, in the order it first appears."""
+        names = dict.fromkeys(name for row in self.rows for name in row if name not in TIMES)
+        return [name for name in names if any(is_number(row.get(name)) for row in self.rows)]
+
+    def curve(self, name: str, over: str = "step") -> tuple[list[float], list[float]]:
+        """`(x, y)` of a metric; a value that is not finite is a gap."""
+        points = [(row[over], row[name]) for row in self.rows if name in row and over in row]
+        points = [point for point in points if is_number(point[0]) and is_number(point[1])]
+        return [float(x) for x, _ in points], [float(y) for _, y in points]
+
+    def final(self) -> dict[str, Any]:
+        """The summary; while there is none, the last value of every metric."""
+        if self.summary:
+            return {name: value for name, value in self.summary.items() if name != "reference"}
+        last = self.rows[-1] if self.rows else {}
+        values = {name: last[name] for name in TIMES if name in last}
+        for name in self.metrics():
+            values[name] = self.curve(name)[1][-1]
+        return values
+
+    def references(self) -> list[dict[str, Any]]:
+        """Published figures to stand beside ours: `name` of a metric, `value`, `source`."""
+        given = self.summary.get("reference") or []
+        return [r for r in given if isinstance(r, dict) and is_number(r.get("value"))]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_run(run: Path) -> Record:
+    """Reads a run directory.
+
+    Raises:
+      DataError: the directory, its metrics or its bindings are not there.
+    """
+    if not run.is_dir():
+        raise DataError(f"{run} is not a run directory: no such folder")
+    rows, unreadable = _rows(_text(run, "metrics.jsonl"))
+    bindings, notes = _bindings(_text(run, "config.gin"))
+    return Record(
+        name=run.name or run.resolve().name,
+        rows=rows,
+        bindings=bindings,
+        notes=notes,
+        samples=_samples(run / "samples"),
+        summary=_summary(run / "summary.json"),
+        unreadable=unreadable,
+    )
+
+
+def _text(run: Path, name: str) -> str:
+    path = run / name
+    if not path.exists():
+        raise DataError(f"{path} is missing: {run} is not a run directory, or its run never began")
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a metrics file, and how many lines could not be read before the last.
+
+    The last line may be cut short: the run was killed, or is writing it. A step smaller than the
+    one before means that the run was resumed there: what had been logged past it is dropped.
+    """
+    rows: list[dict[str, Any]] = []
+    bad: list[int] = []
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not is_number(row.get("step")):
+            bad.append(number)
+            continue
+        while rows and rows[-1]["step"] > row["step"]:
+            rows.pop()
+        rows.append(row)
+    return rows, len([number for number in bad if number < len(lines)])
+
+
+def _bindings(text: str) -> tuple[dict[str, str], list[str]]:
+    lines = [line.strip() for line in text.splitlines()]
+    notes = [line.lstrip("# ").rstrip() for line in lines if line.startswith("#")]
+    split = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    bindings = {name.strip(): value.strip() for name, equals, value in split if equals}
+    return bindings, [note for note in notes if note]
+
+
+def _samples(folder: Path) -> dict[int, str]:
+    if not folder.is_dir():
+        return {}
+    found = [path for path in folder.iterdir() if path.suffix == ".txt" and path.stem.isdecimal()]
+    return {
+        int(path.stem): path.read_text(encoding="utf-8", errors="replace")
+        for path in sorted(found, key=lambda path: int(path.stem))
+    }
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}): delete it and write the report again")
+    if not isinstance(summary, dict):
+        raise DataError(f"{path} is not a JSON object: delete it and write the report again")
+    return summary

@@ -1,0 +1,111 @@
+"""The tokenizer of a run: which one, made or loaded, and kept with the run.
+
+tokenizer = build(TokenizerConfig(kind="sentencepiece", vocab=8000), texts)
+tokenizer.save(workdir / "tokenizer")
+tokenizer = load(workdir / "tokenizer")
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lm.core.errors import ConfigError, DataError
+from lm.text.byte import ByteTokenizer
+from lm.text.interface import FORMAT, MANIFEST, SPECIALS, Tokenizer
+from lm.text.published import read_gpt1, read_gpt2, read_wordpiece
+from lm.text.sentencepiece import read as read_sentencepiece
+from lm.text.sentencepiece import train
+
+__all__ = ["SPECIALS", "Tokenizer", "TokenizerConfig", "build", "load"]
+
+Kind = Literal["bytes", "sentencepiece", "gpt2", "gpt1", "wordpiece"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Which tokenizer. `path` is a published or saved one: a folder, or a sentencepiece .model.
+
+    Sentencepiece without a path is trained on the run's own text, with `vocab` pieces; `vocab`
+    means nothing otherwise.
+    """
+
+    kind: Kind = "bytes"
+    path: str | None = None
+    vocab: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.kind in ("gpt2", "gpt1", "wordpiece") and not self.path:
+            raise ConfigError(
+                f"tokenizer.kind={self.kind!r} with tokenizer.path={self.path!r}: set the path to "
+                "the folder that holds the published vocabulary"
+            )
+        if self.kind == "bytes" and self.path:
+            raise ConfigError(
+                f"tokenizer.kind='bytes' with tokenizer.path={self.path!r}: bytes are not loaded; "
+                "leave the path unset, or name the kind that is in it"
+            )
+        if self.kind == "sentencepiece" and not self.path and self.vocab < 1:
+            raise ConfigError(
+                f"tokenizer.kind='sentencepiece' with tokenizer.vocab={self.vocab}: train at "
+                "least a few hundred pieces"
+            )
+
+
+def build(config: TokenizerConfig, texts: Callable[[], Iterable[str]]) -> Tokenizer:
+    """The tokenizer that `config` names; `texts` is called only where one has to be trained."""
+    if config.path is not None:
+        path = Path(config.path).expanduser()
+        if not path.exists():
+            raise DataError(f"tokenizer.path={config.path}: no such file or folder")
+        tokenizer = load(path) if (path / MANIFEST).is_file() else _read(config.kind, path)
+        if tokenizer.kind != config.kind:
+            raise ConfigError(
+                f"tokenizer.path={config.path} holds a {tokenizer.kind} tokenizer, "
+                f"tokenizer.kind is {config.kind!r}: change one of the two"
+            )
+        return tokenizer
+    if config.kind == "sentencepiece":
+        return train(texts(), config.vocab)
+    return ByteTokenizer()
+
+
+def load(folder: str | Path) -> Tokenizer:
+    """The tokenizer that `save` wrote into `folder`, its digest compared with the manifest's.
+
+    DataError where files are missing, changed, or of a later version of this program.
+    """
+    folder = Path(folder)
+    file = folder / MANIFEST
+    try:
+        manifest = json.loads(file.read_text())
+        version, kind, digest = manifest["format"], manifest["kind"], manifest["digest"]
+    except OSError:
+        raise DataError(f"no tokenizer in {folder}: {MANIFEST} is missing") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{file} is damaged: copy the folder again, or make it anew") from None
+    if version != FORMAT:
+        raise DataError(f"{file} has format {version}, this program reads {FORMAT}: update it")
+    tokenizer = _read(kind, folder)
+    if tokenizer.digest != digest:
+        raise DataError(
+            f"the tokenizer in {folder} was changed after it was saved (digest "
+            f"{tokenizer.digest[:12]}, manifest {str(digest)[:12]}): restore its files"
+        )
+    return tokenizer
+
+
+def _read(kind: str, path: Path) -> Tokenizer:
+    match kind:
+        case "bytes":
+            return ByteTokenizer()
+        case "sentencepiece":
+            return read_sentencepiece(path)
+        case "gpt2":
+            return read_gpt2(path)
+        case "gpt1":
+            return read_gpt1(path)
+        case "wordpiece":
+            return read_wordpiece(path)
+    raise DataError(f"{path} holds a tokenizer of the unknown kind {kind!r}: update this program")

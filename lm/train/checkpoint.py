@@ -1,0 +1,261 @@
+"""Checkpoints that are whole or absent, and verified array by array when they are read.
+
+Orbax commits a step atomically and reshards it on restore, but stores no digest: a flipped bit
+comes back as a wrong number. So each step carries a manifest with a digest of every array. The
+digest is a sum of hashed elements, computed where the array lives: it is the same under any
+sharding, and needs no copy to the host.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from lm.core.errors import CheckpointError
+from lm.core.tree import named_leaves, size_bytes
+
+FORMAT = 1
+
+
+class Damaged(Exception):
+    """One step cannot be used; an older one may."""
+
+
+def digest(leaf: jax.Array) -> jax.Array:
+    """A 32-bit digest of an array: the sum of its elements' bits, each hashed with its index."""
+    width = leaf.dtype.itemsize
+    if leaf.dtype == bool:
+        bits = leaf.astype(jnp.uint32)
+    else:
+        bits = jax.lax.bitcast_convert_type(leaf, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width])
+        bits = bits.astype(jnp.uint32)
+    index = jnp.zeros(leaf.shape, jnp.uint32)
+    for axis, size in enumerate(leaf.shape):
+        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
+    # the finaliser of MurmurHash3: every bit of the sum depends on every bit of the element
+    h = bits ^ (index * jnp.uint32(0x9E3779B1) + jnp.uint32(0x85EBCA77))
+    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+    return jnp.sum(h ^ (h >> 16), dtype=jnp.uint32)
+
+
+@jax.jit
+def digests(tree: Any) -> dict[str, jax.Array]:
+    return {name: digest(leaf) for name, leaf in named_leaves(tree).items()}
+
+
+@dataclasses.dataclass
+class Checkpoints:
+    """The checkpoints of one run, newest last."""
+
+    folder: Path
+    keep: int = 3
+    failures: int = 0  # saves that failed, one after the other
+
+    def __post_init__(self) -> None:
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells each step at length
+        self.folder = self.folder.absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.open()
+
+    def open(self) -> None:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self.keep,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
+        )
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "manifest": ocp.JsonCheckpointHandler(filename="manifest.json"),
+        }
+        self.manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps that have a folder, whole or not, oldest first."""
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+
+    def save(self, step: int, state: Any, facts: dict[str, Any]) -> bool:
+        """Starts writing a step; False, and a line on stderr, if it cannot be.
+
+        The arrays are copied before this returns, so the state may be donated.
+
+        Args:
+          facts: what a later run compares before it restores: tokenizer and data digests, mesh.
+        """
+        if not self.settle():
+            return False
+        if step in self.steps():
+            return True
+        needed = 2 * size_bytes(state) // max(1, jax.process_count())
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            return self.failed(
+                step, f"{free / 1e6:.0f} MB free on its disk, {needed / 1e6:.0f} MB needed"
+            )
+        found = jax.device_get(digests(state))
+        tree = {
+            name: {"shape": leaf.shape, "dtype": str(leaf.dtype), "digest": int(found[name])}
+            for name, leaf in named_leaves(state).items()
+        }
+        manifest = {"format": FORMAT, "step": step, "tree": tree, **facts}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(manifest)
+        )
+        try:
+            if not self.manager.save(step, args=items, force=True):
+                return self.failed(step, "the checkpoint manager declined")
+        except Exception as error:  # Orbax raises many kinds for one fault
+            return self.failed(step, first_line(error))
+        return True
+
+    def settle(self) -> bool:
+        """Waits for the save under way; False, and a line on stderr, if it failed."""
+        try:
+            self.manager.wait_until_finished()
+            self.manager.check_for_errors()
+        except Exception as error:  # as above; a full disk shows only here
+            self.failed(-1, first_line(error))
+            self.reopen()
+            return False
+        return True
+
+    def reopen(self) -> None:
+        """A fresh manager after a failed save, without what that save left on the disk."""
+        try:
+            self.manager.close()
+        except Exception:  # the failure that is already reported
+            pass
+        self.clean()
+        self.open()
+
+    def clean(self) -> None:
+        if jax.process_index() == 0:
+            for path in self.folder.glob("*orbax-checkpoint-tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def failed(self, step: int, why: str) -> bool:
+        self.failures += 1
+        which = f"step {step}" if step >= 0 else "the last step"
+        print(f"warning: {which} was not saved: {why}; older checkpoints are intact", file=sys.stderr)
+        return False
+
+    def close(self) -> bool:
+        """Waits for what is being written; False if it failed."""
+        done = self.settle()
+        self.manager.close()
+        return done
+
+    def restore(
+        self, abstract: Any, step: int | None = None, *, fallback: bool = True
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """The newest step that is whole and verified, and its manifest; None if there is no step.
+
+        A damaged step is kept aside as `<step>.corrupt`.
+
+        Args:
+          abstract: shapes, dtypes and shardings to restore to, on any mesh.
+          step: this one only.
+          fallback: try the next older where one is damaged.
+
+        Raises:
+          CheckpointError: other shapes than asked for, or no step that can be used.
+        """
+        self.clean()
+        steps = self.steps()
+        if step is not None:
+            if step not in steps:
+                raise CheckpointError(f"{self.folder}: no step {step}; there are {steps}")
+            steps, fallback = [step], False
+        if not steps:
+            return None
+        for candidate in reversed(steps):
+            try:
+                return self.restore_step(candidate, abstract)
+            except Damaged as damage:
+                problem = f"{self.folder / str(candidate)}: {damage}"
+                if not fallback:
+                    way_out = "choose another --restore_step" if step else "--restore_fallback"
+                    raise CheckpointError(f"{problem}; {way_out}") from None
+                print(f"warning: {problem}; trying an older step", file=sys.stderr)
+                self.set_aside(candidate)
+        raise CheckpointError(f"{self.folder}: none of the steps {steps} can be restored")
+
+    def set_aside(self, step: int) -> None:
+        self.manager.close()
+        if jax.process_index() == 0:
+            aside = self.folder / f"{step}.corrupt"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.folder / str(step)).rename(aside)
+        self.open()
+
+    def restore_step(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
+        manifest = read_manifest(self.folder / str(step))
+        compare_trees(manifest["tree"], abstract, self.folder / str(step))
+        try:
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            state = self.manager.restore(step, args=items)["state"]
+        except Exception as error:  # four types for one fault, by its place
+            raise Damaged(first_line(error)) from None
+        found = jax.device_get(digests(state))
+        wrong = [name for name, entry in manifest["tree"].items() if int(found[name]) != entry["digest"]]
+        if wrong:
+            raise Damaged(f"digest mismatch in {', '.join(wrong[:5])} ({len(wrong)} arrays)")
+        return state, manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a step's folder. Raises Damaged where it is not one."""
+    path = folder / "manifest" / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["format"] != FORMAT:
+            raise Damaged(f"format {manifest['format']} is not {FORMAT}, which this version reads")
+        if not isinstance(manifest["tree"], dict):
+            raise Damaged("the manifest has no tree")
+        return manifest
+    except OSError:
+        raise Damaged("no manifest: an incomplete or foreign folder") from None
+    except (ValueError, KeyError, TypeError):
+        raise Damaged("the manifest cannot be read") from None
+
+
+def compare_trees(tree: dict[str, Any], abstract: Any, folder: Path) -> None:
+    """Raises CheckpointError, naming every kind of difference at once, unless the trees agree."""
+    wanted = named_leaves(abstract)
+    missing = [name for name in wanted if name not in tree]
+    extra = [name for name in tree if name not in wanted]
+    other = [
+        f"{name}: checkpoint {entry['dtype']}{list(entry['shape'])}, "
+        f"configuration {wanted[name].dtype}{list(wanted[name].shape)}"
+        for name, entry in tree.items()
+        if name in wanted
+        and (list(entry["shape"]), entry["dtype"])
+        != (list(wanted[name].shape), str(wanted[name].dtype))
+    ]
+    parts = [
+        f"{label} {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        for label, names in (("missing:", missing), ("unknown:", extra), ("other shape:", other))
+        if names
+    ]
+    if parts:
+        raise CheckpointError(f"{folder}: not a checkpoint of this configuration; {'; '.join(parts)}")
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def parameters_in(tree: dict[str, Any]) -> int:
+    """Number of parameters that a manifest's tree lists."""
+    return sum(
+        math.prod(entry["shape"]) for name, entry in tree.items() if name.startswith("params/")
+    )

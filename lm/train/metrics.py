@@ -1,0 +1,128 @@
+"""What a run tells: `metrics.jsonl`, a line on the terminal, model FLOPs utilisation.
+
+    mfu = tokens_per_second x flops_per_token / (devices x peak)
+
+`flops_per_token` counts the model's own products once (no recomputation), attention as causal.
+`peak` is the chip's published bfloat16 rate; on a CPU, a float32 matrix product measured at start.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# FLOP/s in bfloat16 of one device, as its vendor publishes it (dense).
+PEAKS = {
+    "TPU v4": 275e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "TPU7x": 1153e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+def peak_flops(mesh_size: int) -> float:
+    """Peak FLOP/s of all the devices of a mesh."""
+    kind = jax.devices()[0].device_kind
+    known = [rate for name, rate in PEAKS.items() if kind == name or kind.startswith(name + " ")]
+    if known:
+        return known[-1] * mesh_size
+    return measured_peak() * jax.process_count()
+
+
+def measured_peak(size: int = 1024, repeats: int = 5) -> float:
+    """FLOP/s of the best of a few float32 products on the first device, which on a CPU is all."""
+    a = jax.device_put(np.ones((size, size), np.float32), jax.local_devices()[0])
+    product = jax.jit(jnp.dot)
+    product(a, a).block_until_ready()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
+class MetricsFile:
+    """`metrics.jsonl`: appended by one process, one object a line."""
+
+    def __init__(self, path: Path, resumed_step: int | None):
+        """Rows after `resumed_step` are dropped: those steps are done again."""
+        self.path = path
+        rows = []
+        if path.exists() and resumed_step is not None:
+            rows = [row for row in read_metrics(path) if row["step"] <= resumed_step]
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.replace(fresh, path)
+        self.seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
+        self.file: TextIO = path.open("a")
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file; a last line that was cut short is left out."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+class Console:
+    """Progress: one line that is rewritten on a terminal, a line now and then in a log."""
+
+    def __init__(self, every_seconds: float = 10.0):
+        self.live = sys.stdout.isatty()
+        self.every = 0.0 if self.live else every_seconds
+        self.last = -1e9
+        self.open = False
+
+    def progress(self, line: str, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self.last < self.every:
+            return
+        self.last = now
+        if self.live:
+            print(f"\r\x1b[K{line}", end="", flush=True)
+            self.open = True
+        else:
+            print(line, flush=True)
+
+    def say(self, text: str) -> None:
+        """Something that stays."""
+        print("\n" * self.open + text, flush=True)
+        self.open = False
+
+
+def duration(seconds: float) -> str:
+    """`3:05` or `2:10:00`."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def rate(tokens_per_second: float) -> str:
+    return f"{tokens_per_second / 1e3:.1f}k tok/s" if tokens_per_second >= 1e3 else (
+        f"{tokens_per_second:.0f} tok/s"
+    )  # fmt: skip

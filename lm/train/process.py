@@ -1,0 +1,164 @@
+"""One run, one process: the lock on its directory, signals, and the watchdog of a hung step."""
+
+import dataclasses
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import jax
+
+from lm.core.errors import ConfigError, DataError
+
+SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Process:
+    """What concerns the process and not what is computed: the command's flags."""
+
+    restore_step: int | None = None
+    restore_fallback: bool = True
+    allow_data_change: bool = False
+    steal_lock: bool = False
+    step_timeout: float = 0.0  # seconds; 0: none
+    profile_steps: tuple[int, int] | None = None
+
+
+class Stop:
+    """Set by SIGINT and SIGTERM: the loop saves and leaves at the next step all hosts agree on."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.old: dict[int, object] = {}
+        self.distributed = jax.process_count() > 1
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            # once jax.distributed runs, SIGTERM belongs to its notifier, which tells every host
+            for number in (signal.SIGINT,) if self.distributed else (signal.SIGINT, signal.SIGTERM):
+                self.old[number] = signal.signal(number, self.handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            os.write(2, b"\nstopped at once; the last checkpoint stands\n")
+            os._exit(128 + number)
+        self.signal = number
+        os.write(2, b"\nfinishing the step and saving; again to stop at once\n")
+        if self.distributed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def requested(self, step: int) -> bool:
+        """Whether to save and leave after this step; the same answer on every host."""
+        if self.distributed:
+            from jax.experimental import multihost_utils
+
+            if multihost_utils.reached_preemption_sync_point(step):
+                self.signal = self.signal or signal.SIGTERM  # true at one step only: keep it
+                return True
+            return False
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        return INTERRUPTED if self.signal == signal.SIGINT else SAVED
+
+
+@contextmanager
+def locked(folder: Path, *, steal: bool) -> Iterator[None]:
+    """Holds `folder/lock`, so that no second job writes there.
+
+    A lock of a process of this host that is gone is taken over.
+
+    Raises:
+      ConfigError: the folder is held by another job, or cannot be written.
+    """
+    path = folder / "lock"
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if steal:
+            path.unlink(missing_ok=True)
+        for _ in range(2):
+            try:
+                with path.open("x") as file:
+                    json.dump(mine, file)
+                break
+            except FileExistsError:
+                held = holder(path)
+                if held is not None:
+                    raise ConfigError(f"{folder} is in use by {held}; --steal_lock if it is not") from None
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def holder(path: Path) -> str | None:
+    """Who holds a lock, in words; None if nobody can."""
+    try:
+        held = json.loads(path.read_text())
+        host, pid = held["host"], int(held["pid"])
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["time"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if host == socket.gethostname():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+    return f"process {pid} on {host} since {since}"
+
+
+class Watchdog:
+    """Ends a process whose step hangs: a collective cannot be interrupted by a signal."""
+
+    def __init__(self, timeout: float):
+        self.timeout, self.seen = timeout, time.monotonic()
+        self.done = threading.Event()
+        if timeout > 0:
+            threading.Thread(target=self.watch, daemon=True).start()
+
+    def step_done(self) -> None:
+        self.seen = time.monotonic()
+
+    def watch(self) -> None:
+        while not self.done.wait(min(1.0, self.timeout / 4)):
+            if time.monotonic() - self.seen > self.timeout:
+                faulthandler.dump_traceback(file=sys.stderr)
+                line = f"error: no step in {self.timeout:.0f} s (--step_timeout); run me again\n"
+                os.write(2, line.encode())
+                os._exit(SAVED)
+
+    def close(self) -> None:
+        self.done.set()
+
+
+def check_finite_flag(name: str, value: float) -> None:
+    """Raises ConfigError unless `value` is a finite number and not negative."""
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"--{name} must be finite and not negative, got {value}")
+
+
+def require_records(found: int, needed: int, where: str) -> None:
+    """Raises DataError unless there is at least one batch."""
+    if found < needed:
+        raise DataError(f"no batch of records in {where}: {found} found, need at least {needed}")
