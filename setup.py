@@ -32,7 +32,7 @@ EXTRAS["test"] = [
     "pytest-xdist",
     "hypothesis",
     "chex",
-    "httpx",
+    "httpx2",
     "ruff",
     "mypy",
     *(need for name in ("text", "weights", "records", "serve", "images") for need in EXTRAS[name]),

@@ -30,7 +30,7 @@ def main() -> None:
 
     from lm.report.page import compare, write_report
 
-    page = write_report(runs[0]) if len(runs) == 1 else compare(runs, Path(OUT.value))
+    page = write_report(runs[0]) if len(runs) == 1 else compare(runs, Path(OUT.value or ""))
     print(page)
 
 

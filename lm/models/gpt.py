@@ -37,6 +37,13 @@ class GptConfig(BlockConfig):
         rate = self.embedding_dropout
         require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
 
+    def parameters(self) -> int:
+        """The number of parameters (12 D^2 + 13 D a block, where F = 4 D and all biases are there)."""
+        inner, hidden, width = self.heads * self.head_width, self.hidden_width, self.width
+        attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
+        block = attention + 2 * width * hidden + hidden + width + 4 * width
+        return (self.vocab + self.length) * width + self.layers * block + 2 * width * self.final_norm
+
 
 @flax.struct.dataclass
 class Cache:

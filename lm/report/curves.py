@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -29,7 +30,7 @@ VARIABLES = {
     PANEL: "var(--panel)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(COLOURS)},
 }
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -81,11 +82,12 @@ def draw(
     tokens: Curve | None = None,
 ) -> str:
     """An `<svg>` element of the curves. `tokens` (tokens against x) adds a second scale on top."""
-    style = STYLE | {"svg.hashsalt": title}
+    style: Any = STYLE | {"svg.hashsalt": title}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(style)
-        figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+        figure = Figure(figsize=(5.6, 3.1))
+        figure.subplots_adjust(left=0.14, right=0.97, bottom=0.15, top=0.84 if tokens else 0.96)
         axes = figure.add_subplot()
         for number, curve in enumerate(curves):
             _line(axes, curve, COLOURS[number % SERIES], DASHES[number // SERIES % len(DASHES)])
@@ -146,7 +148,7 @@ def _scales(
     above.grid(False)
 
 
-def _interpolate(at: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _interpolate(at: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """`np.interp` that goes straight on beyond the ends."""
     first, last = (y[1] - y[0]) / (x[1] - x[0]), (y[-1] - y[-2]) / (x[-1] - x[-2])
     at = np.asarray(at, float)

@@ -4,7 +4,6 @@ The page asks for nothing from outside. All that comes from a run is escaped: a 
 anything.
 """
 
-import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from lm.core.errors import DataError
 from lm.report.curves import Curve, Level, draw
 from lm.report.record import Record, is_number, read_run
 from lm.report.style import CSS
+from lm.report.text import escape, label, number, shown, table
 
 # Title, axis and metrics of the figures, in the order of the page. A metric that is not named
 # here gets a figure of its own after these.
@@ -26,24 +26,13 @@ FIGURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Throughput", "tokens a second", ("tokens_per_second",)),
     ("Model FLOPs utilisation", "share of peak", ("mfu",)),
 )
+AGAINST_TOKENS = ("Loss", "Validation bits per byte")  # a second scale on top
 BASELINES = {"valid_bits_per_byte": {"trigram_bits_per_byte": "byte trigram"}}
-LABELS = {
-    "loss": "training loss",
-    "valid_loss": "validation loss",
-    "valid_bits_per_byte": "validation bits per byte",
-    "trigram_bits_per_byte": "byte trigram, bits per byte",
-    "lr": "learning rate",
-    "grad_norm": "gradient norm",
-    "tokens_per_second": "tokens a second",
-    "mfu": "model FLOPs utilisation",
-    "seconds": "time",
-}
 TILES = (
     *("valid_bits_per_byte", "valid_loss", "loss", "parameters"),
     *("step", "tokens", "tokens_per_second", "mfu", "seconds"),
 )
 SAMPLES_SHOWN = 12
-CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
 def write_report(run: Path) -> Path:
@@ -88,21 +77,29 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
 
 def _run_figures(record: Record) -> str:
     tokens = Curve("tokens", *_unequal(*record.curve("tokens")))
-    references = record.references()
     figures = []
     for title, unit, names in _figures([record]):
-        curves = [Curve(_label(name), *record.curve(name)) for name in names]
+        curves = [Curve(label(name), *record.curve(name)) for name in names]
         levels = [
-            Level(f"{ref.get('source', 'published')}: {_number(ref['value'])}", ref["value"])
-            for ref in references
-            if ref.get("name") in names
+            Level(f"{source}: {number(value)}", value)
+            for name in names
+            for source, value in _beside(record, name)
         ]
-        for name in names:
-            for key, label in BASELINES.get(name, {}).items():
-                if is_number(value := record.summary.get(key)):
-                    levels.append(Level(f"{label}: {_number(value)}", value))
-        figures.append(_figure(title, curves, unit, "steps", levels=levels, tokens=tokens))
+        above = tokens if title in AGAINST_TOKENS else None
+        figures.append(_figure(title, curves, unit, "steps", levels=levels, tokens=above))
     return "".join(figures) or "<p>Nothing has been logged yet.</p>"
+
+
+def _beside(record: Record, name: str) -> list[tuple[str, float]]:
+    """What a metric is compared with: baselines of the run itself, then published figures."""
+    beside: list[tuple[str, float]] = []
+    for key, source in BASELINES.get(name, {}).items():
+        if is_number(record.summary.get(key)):
+            beside.append((source, record.summary[key]))
+    for reference in record.references():
+        if reference.get("name") == name:
+            beside.append((str(reference.get("source", "published")), reference["value"]))
+    return beside
 
 
 def _unequal(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
@@ -121,7 +118,7 @@ def _compared_figures(names: Sequence[str], records: Sequence[Record]) -> str:
                 for name, record in zip(names, records, strict=True)
                 if metric in record.metrics()
             ]
-            heading = _label(metric).capitalize() if len(metrics) > 1 else title
+            heading = label(metric).capitalize() if len(metrics) > 1 else title
             figures.append(_figure(heading, curves, unit, over.removesuffix("s") + "s"))
     return "".join(figures) or "<p>Nothing has been logged yet.</p>"
 
@@ -133,7 +130,7 @@ def _figures(records: Sequence[Record]) -> list[tuple[str, str, tuple[str, ...]]
         (title, unit, tuple(n for n in names if n in measured)) for title, unit, names in FIGURES
     ]
     named = {name for _, _, names in known for name in names}
-    others = [(_label(name).capitalize(), "", (name,)) for name in measured if name not in named]
+    others = [(label(name).capitalize(), "", (name,)) for name in measured if name not in named]
     return [figure for figure in known + others if figure[2]]
 
 
@@ -147,7 +144,7 @@ def _figure(
     tokens: Curve | None = None,
 ) -> str:
     svg = draw(title, curves, xlabel=over, ylabel=unit, levels=levels, tokens=tokens)
-    return f"<figure><figcaption>{_text(title)}</figcaption>{svg}</figure>"
+    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
 
 
 # Tables and text
@@ -156,7 +153,7 @@ def _figure(
 def _tiles(record: Record) -> str:
     final = record.final()
     tiles = [
-        f"<div><dt>{_text(_label(name))}</dt><dd>{_text(_shown(name, final[name]))}</dd></div>"
+        f"<div><dt>{escape(label(name))}</dt><dd>{escape(shown(name, final[name]))}</dd></div>"
         for name in TILES
         if name in final
     ]
@@ -173,48 +170,39 @@ def _unfinished(record: Record) -> str:
 
 
 def _final_figures(record: Record) -> str:
-    final, references = record.final(), record.references()
+    final = record.final()
+    published = [str(reference.get("name")) for reference in record.references()]
     rows = []
-    for name, value in final.items():
-        beside = [f"{_number(final[key])} ({label})" for key, label in BASELINES.get(name, {}).items()
-                  if key in final]  # fmt: skip
-        published = [ref for ref in references if ref.get("name") == name]
-        beside += [
-            f"{_number(ref['value'])} ({ref.get('source', 'published')})" for ref in published
-        ]
-        rows.append([_label(name), _shown(name, value), "; ".join(beside)])
-    for ref in references:
-        if ref.get("name") not in final:
-            beside = [f"{_number(ref['value'])} ({ref.get('source', 'published')})"]
-            rows.append([_label(str(ref.get("name"))), "", *beside])
-    return _table(["figure", "this run", "to compare with"], rows)
+    for name in dict.fromkeys([*final, *published]):
+        beside = [f"{number(value)} ({source})" for source, value in _beside(record, name)]
+        rows.append([label(name), _value(final, name), "; ".join(beside)])
+    return table(["figure", "this run", "to compare with"], rows)
+
+
+def _value(final: dict[str, Any], name: str) -> str:
+    return shown(name, final[name]) if name in final else ""
 
 
 def _compared_finals(names: Sequence[str], records: Sequence[Record]) -> str:
     finals = [record.final() for record in records]
     metrics = dict.fromkeys(metric for final in finals for metric in final)
-    rows = [
-        [
-            _label(metric),
-            *(_shown(metric, final[metric]) if metric in final else "" for final in finals),
-        ]
-        for metric in metrics
-    ]
-    return _table(["figure", *names], rows)
+    rows = [[label(metric), *(_value(final, metric) for final in finals)] for metric in metrics]
+    return table(["figure", *names], rows)
 
 
 def _compared_bindings(names: Sequence[str], records: Sequence[Record]) -> str:
     bound = dict.fromkeys(name for record in records for name in record.bindings)
     rows = [[name, *(record.bindings.get(name, "") for record in records)] for name in bound]
     rows = [row for row in rows if len(set(row[1:])) > 1]
-    return _table(["binding", *names], rows) if rows else "<p>None: the bindings are the same.</p>"
+    return table(["binding", *names], rows) if rows else "<p>None: the bindings are the same.</p>"
 
 
 def _bindings_table(bindings: dict[str, str]) -> str:
     if not bindings:
         return ""
     lines = "\n".join(f"{name} = {value}" for name, value in bindings.items())
-    return f"<details open><summary>{len(bindings)} bindings</summary><pre>{_text(lines)}</pre></details>"
+    summary = f"<summary>{len(bindings)} bindings</summary>"
+    return f"<details open>{summary}<pre>{escape(lines)}</pre></details>"
 
 
 def _samples(samples: dict[int, str]) -> str:
@@ -232,53 +220,17 @@ def _samples(samples: dict[int, str]) -> str:
 
 
 def _sample(step: int, text: str) -> str:
-    return f"<article><h3>Step {step:,}</h3><pre>{_text(text)}</pre></article>"
+    return f"<article><h3>Step {step:,}</h3><pre>{escape(text)}</pre></article>"
 
 
 def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
-    body = "".join(
-        f"<tr><th>{_text(row[0])}</th>{''.join(f'<td>{_text(cell)}</td>' for cell in row[1:])}</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _section(title: str, body: str, *, wide: bool = False) -> str:
     kind = ' class="figures"' if wide else ""
-    return f"<section><h2>{_text(title)}</h2><div{kind}>{body}</div></section>" if body else ""
-
-
-def _text(value: str) -> str:
-    """Escaped for a page; control characters become their pictures."""
-    return html.escape(value.translate(CONTROLS))
-
-
-def _label(name: str) -> str:
-    return LABELS.get(name, name.replace("_", " "))
-
-
-def _shown(name: str, value: Any) -> str:
-    if name.endswith("seconds") and is_number(value) and 60 <= value < float("inf"):
-        minutes, seconds = divmod(round(value), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-    if name == "seconds" and is_number(value):
-        return f"{_number(value)} s"
-    return f"{value:.1%}" if name == "mfu" and is_number(value) else _number(value)
-
-
-def _number(value: Any) -> str:
-    if not is_number(value):
-        return value if isinstance(value, str) else str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.4g}"
+    return f"<section><h2>{escape(title)}</h2><div{kind}>{body}</div></section>" if body else ""
 
 
 def _distinct_names(runs: Sequence[Path], records: Sequence[Record]) -> list[str]:
@@ -297,8 +249,8 @@ def _write(out: Path, title: str, sections: Sequence[str]) -> Path:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{_text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{_text(title)}</h1>\n" + "\n".join(part for part in sections if part) + "\n</main>\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{escape(title)}</h1>\n" + "\n".join(part for part in sections if part) + "\n</main>\n"
         "</body>\n</html>\n"
     )
     page = re.sub(r"[\ud800-\udfff]", "\ufffd", page)

@@ -89,7 +89,7 @@ def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
     """Rows of a metrics file, and how many lines could not be read before the last.
 
     The last line may be cut short: the run was killed, or is writing it. A step smaller than the
-    one before means that the run was resumed there: what had been logged past it is dropped.
+    one before means that the run was resumed there: what had been logged from there on is dropped.
     """
     rows: list[dict[str, Any]] = []
     bad: list[int] = []
@@ -104,8 +104,8 @@ def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
         if not isinstance(row, dict) or not is_number(row.get("step")):
             bad.append(number)
             continue
-        while rows and rows[-1]["step"] > row["step"]:
-            rows.pop()
+        if rows and rows[-1]["step"] > row["step"]:
+            rows = [earlier for earlier in rows if earlier["step"] < row["step"]]
         rows.append(row)
     return rows, len([number for number in bad if number < len(lines)])
 
@@ -133,8 +133,8 @@ def _summary(path: Path) -> dict[str, Any]:
         return {}
     try:
         summary = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}): delete it and write the report again")
+    except ValueError:
+        summary = None
     if not isinstance(summary, dict):
         raise DataError(f"{path} is not a JSON object: delete it and write the report again")
     return summary

@@ -14,7 +14,6 @@ The next step is dispatched before the last one's metrics are read.
 import collections
 import dataclasses
 import json
-import math
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ import numpy as np
 import orbax.checkpoint
 
 from lm.core.config import CLASS, differences, dump, load, require_positive
-from lm.core.errors import CheckpointError, ConfigError, GuardStop, UserError
+from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig
 from lm.train.metrics import Console, MetricsFile, duration, rate
@@ -41,7 +40,7 @@ HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.ca
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class LoopConfig:
     """How often a run tells, evaluates and saves, in steps."""
 
     log_every: int = 10
@@ -49,10 +48,8 @@ class RunConfig:
     save_every: int = 500
     keep: int = 3  # checkpoints
     layer_norms: bool = False  # log the gradient norm of every array and layer
-    activation_norms: bool = False  # log the root mean square of every block's output
     sample_tokens: int = 0  # length of the samples drawn at each evaluation
     sample_prompts: tuple[str, ...] = ("\n",)
-    guard: GuardConfig = GuardConfig()
 
     def __post_init__(self) -> None:
         require_positive(self, "log_every", "evaluate_every", "save_every", "keep")
@@ -74,7 +71,8 @@ class Session:
         config: Any,
         process: Process,
         *,
-        run: RunConfig,
+        loop: LoopConfig,
+        guard: GuardConfig,
         steps: int,
         facts: dict[str, Any],
         flops_per_token: float,
@@ -86,21 +84,22 @@ class Session:
           facts: digests of what the run reads, kept in every checkpoint and compared on resume.
           flops_per_token, peak: of the training step and of all devices, for MFU.
         """
-        self.workdir, self.config, self.process, self.run = workdir, config, process, run
+        self.workdir, self.config, self.process = workdir, config, process
+        self.loop, self.guard = loop, guard
         self.total, self.facts = steps, facts
         self.flops_per_token, self.peak = flops_per_token, peak
         self.main = jax.process_index() == 0
         self.console = Console()
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
         self.skipped = self.rollbacks = 0
+        self.rollback_wanted = False
         self.first = self.next_step = 0
-        self.summary: dict[str, Any] = {}
 
     def __enter__(self) -> "Session":
         with ExitStack() as stack:
             if self.main:
                 stack.enter_context(locked(self.workdir, steal=self.process.steal_lock))
-            self.checkpoints = Checkpoints(self.workdir / "checkpoints", keep=self.run.keep)
+            self.checkpoints = Checkpoints(self.workdir / "checkpoints", keep=self.loop.keep)
             stack.callback(self.checkpoints.close)
             self.changed = self.check_config()
             self.stop = stack.enter_context(Stop())
@@ -189,7 +188,7 @@ class Session:
                 jax.profiler.stop_trace()
                 self.console.say(f"trace of steps {profile[0]}:{profile[1]} in {self.workdir}/profile")
 
-    def after(self, step: int, state: Any, metrics: StepMetrics, tokens: int, lr: float) -> Any:
+    def after(self, step: int, state: Any, metrics: StepMetrics, tokens: int) -> Any:
         """Reads older metrics, saves when it is time, leaves when a signal asks for it.
 
         Args:
@@ -201,14 +200,14 @@ class Session:
         Raises:
           GuardStop: the policy says to stop. Finished: a signal came, the state is saved.
         """
-        self.pending.append((step, tokens, metrics.replace(lr=lr)))
+        self.pending.append((step, tokens, metrics))
         if len(self.pending) > BEHIND:
             self.read(self.pending.popleft())
         if self.rollback_wanted:
             state = self.roll_back(state)
         done = step + 1
         asked = self.stop.requested(done)
-        if asked or done % self.run.save_every == 0 or done == self.total:
+        if asked or done % self.loop.save_every == 0 or done == self.total:
             self.save(done, state)
         if asked:
             self.drain()
@@ -217,3 +216,180 @@ class Session:
                 self.console.say(f"saved step {done} in {self.workdir}; the same command goes on from it")
             raise Finished(self.stop.exit_code)
         return state
+
+    def read(self, entry: tuple[int, int, StepMetrics]) -> None:
+        """Waits for one step, acts on what its guard found, tells its metrics."""
+        step, tokens, metrics = entry
+        values = jax.device_get(metrics)
+        self.watchdog.step_done()
+        if not values.finite or not values.applied:
+            self.bad_step(step, values)
+        else:
+            self.skipped = 0
+            if values.spike > self.guard.threshold:
+                self.tell_spike(step, values, "applied")
+        done = step + 1
+        if done % self.loop.log_every == 0 or done == self.total or done == self.first + 1:
+            self.log(done, tokens, values)
+
+    def bad_step(self, step: int, values: StepMetrics) -> None:
+        guard = self.guard
+        if values.finite:
+            self.tell_spike(step, values, "skipped")
+        elif self.main:
+            bundle = {
+                "step": step,
+                "loss": repr(float(values.loss)),
+                "grad_norm": repr(float(values.grad_norm)),
+                "tokens": float(values.tokens),
+                "lr": float(values.lr),
+            }
+            folder = self.workdir / "debug"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{step:08}.json").write_text(json.dumps(bundle) + "\n")
+        what = f"step {step}: loss {float(values.loss)}, gradient norm {float(values.grad_norm)}"
+        self.skipped += 1
+        if not values.finite and guard.nonfinite == "stop":
+            raise GuardStop(
+                f"{what}; nothing of it was saved. Resume with --set guard.nonfinite=skip, "
+                "or a lower optim.peak_lr"
+            )
+        if self.skipped > guard.limit:
+            raise GuardStop(f"{what}; {self.skipped} steps in a row were skipped (guard.limit)")
+        if not values.finite and guard.nonfinite == "rollback":
+            self.rollback_wanted = True
+        if self.main:
+            self.console.say(f"warning: {what}; skipped")
+
+    def tell_spike(self, step: int, values: StepMetrics, done: str) -> None:
+        if self.main:
+            self.console.say(
+                f"warning: spike at step {step}: loss {float(values.loss):.4f}, gradient norm "
+                f"{float(values.grad_norm):.3f}, robust z {float(values.spike):.1f}; {done}"
+            )
+
+    def roll_back(self, state: Any) -> Any:
+        """The newest checkpoint's parameters at the present step: the bad batches are left out."""
+        self.rollback_wanted = False
+        self.rollbacks += 1
+        if self.rollbacks > self.guard.limit:
+            raise GuardStop(f"rolled back {self.rollbacks} times (guard.limit)")
+        self.pending.clear()
+        self.checkpoints.settle()
+        restored = self.checkpoints.restore(self.abstract)
+        if restored is None:
+            raise GuardStop("a roll back was asked for before the first checkpoint")
+        old = int(restored[1]["step"])
+        self.console.say(f"rolled back to the parameters of step {old}; going on at {self.next_step}")
+        step = jax.device_put(np.int32(self.next_step), self.abstract.step.sharding)
+        del state
+        return restored[0].replace(step=step)
+
+    def save(self, step: int, state: Any) -> None:
+        """Saves unless a step that is not finite is under way; stops after some failures in a row."""
+        self.drain()
+        if self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks}):
+            self.checkpoints.failures = 0
+        elif self.checkpoints.failures >= FAILED_SAVES:
+            raise CheckpointError(f"{self.checkpoints.failures} saves failed in a row; free some space")
+
+    def drain(self) -> None:
+        while self.pending:
+            self.read(self.pending.popleft())
+
+    # ---------------------------------------------------------------- telling
+
+    def log(self, done: int, tokens: int, values: StepMetrics) -> None:
+        if not self.main:
+            return
+        now = time.perf_counter()
+        seconds = now - self.told
+        speed = (tokens - self.told_tokens) / max(seconds, 1e-9) if self.told_tokens else 0.0
+        self.told, self.told_tokens = now, tokens
+        mfu = speed * self.flops_per_token / self.peak
+        row = {
+            "step": done,
+            "tokens": tokens,
+            "seconds": self.before + now - self.started,
+            "loss": float(values.loss),
+            "grad_norm": float(values.grad_norm),
+            "lr": float(values.lr),
+            "tokens_per_second": speed,
+            "mfu": mfu,
+        }
+        for name, norms in (values.layer_norms or {}).items():
+            row[f"norm/{name}"] = np.asarray(norms, float).tolist()
+        self.metrics.write(row)
+        left = (self.total - done) * (now - self.started) / max(1, done - self.first)
+        self.console.progress(
+            f"step {done:>{len(str(self.total))}}/{self.total}  loss {row['loss']:.4f}  "
+            f"{rate(speed)}  MFU {mfu:.0%}  ETA {duration(left)}",
+            force=done == self.total,
+        )
+
+    def describe(self, parameters: int, train: Any, valid: Any) -> None:
+        """Says what is about to be trained on what."""
+        if self.main:
+            devices = jax.devices()
+            print(
+                f"{parameters:,} parameters on {len(devices)} x {devices[0].device_kind}; "
+                f"{len(train.tokens):,} tokens to train on, {len(valid.tokens):,} held out; "
+                f"run in {self.workdir}",
+                flush=True,
+            )
+
+    def record(self, row: dict[str, Any], text: str = "") -> None:
+        """Writes a row of evaluation figures, and says `text`; the clock of the speed stands still."""
+        self.drain()
+        if self.main:
+            self.metrics.write(row)
+            if text:
+                self.console.say(text)
+            self.told, self.told_tokens = time.perf_counter(), 0
+
+    def sample(self, step: int, text: str) -> None:
+        """Keeps what the model wrote at this step."""
+        if self.main:
+            folder = self.workdir / "samples"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{step:08}.txt").write_text(text)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Waits for the last save and writes `summary.json`.
+
+        Raises:
+          CheckpointError: the last save failed.
+        """
+        self.drain()
+        if not self.checkpoints.settle():
+            raise CheckpointError(f"the last checkpoint could not be written to {self.workdir}")
+        if self.main:
+            summary = {"seconds": self.before + time.perf_counter() - self.started, **summary}
+            (self.workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def told(changed: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name}: checkpoint {old!r}, now {new!r}" for name, (old, new) in changed.items())
+
+
+def environment() -> str:
+    """Versions, commit and devices, as comments below the bindings."""
+    devices = jax.devices()
+    lines = [
+        f"python {sys.version.split()[0]}, jax {jax.__version__}, "
+        f"orbax-checkpoint {orbax.checkpoint.__version__}, numpy {np.__version__}",
+        f"commit {commit()}",
+        f"{len(devices)} x {devices[0].device_kind}, {jax.process_count()} processes",
+    ]
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def commit() -> str:
+    """The git commit of this code, or a dash."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "-"
+    return done.stdout.strip() or "-"

@@ -31,7 +31,8 @@ class StepMetrics:
     applied: jax.Array  # bool: the update was made
     finite: jax.Array  # bool: loss and gradient were
     spike: jax.Array  # robust z-score
-    layer_norms: Any  # name -> gradient norm, [L] where layers are stacked; None unless asked for
+    lr: Any = None  # the learning rate it was made with
+    layer_norms: Any = None  # name -> gradient norm, [L] where layers are stacked; None unless asked for
 
 
 def gradients(
@@ -116,7 +117,7 @@ def train_step(
             guard=guarded,
         )
         norms = norms_by_layer(grads) if layer_norms else None
-        return state, StepMetrics(value, count, norm, applied, finite, spike, norms)
+        return state, StepMetrics(value, count, norm, applied, finite, spike, rate, norms)
 
     placed = shardings(abstract)
     return jax.jit(

@@ -1,0 +1,118 @@
+"""GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners").
+
+    python -m launch.train --experiment=gpt2:small --set data.train=FOLDER --workdir=runs/gpt2-small
+
+Sizes, context and vocabulary are the report's (table 2) and the released models'. It publishes no
+optimizer settings but the batch of 512: the rest is nanoGPT's recipe, said where it stands.
+"""
+
+from dataclasses import replace
+
+from lm.models.gpt import GptConfig
+from lm.text.tokenizer import TokenizerConfig
+from lm.train.optimizer import AdamWConfig
+from lm.train.pretrain import Pretrain, Reference
+from lm.train.session import LoopConfig
+
+NANOGPT = "nanoGPT README"
+
+
+def train(size: str = "small") -> Pretrain:
+    """One of the four sizes by name: small, medium, large, xl."""
+    return {"small": small, "medium": medium, "large": large, "xl": xl}[size]()
+
+
+def small() -> Pretrain:
+    """12 layers of width 768 (table 2, there "117M"; counted, 124M)."""
+    tokens = 491_520  # a step: nanoGPT's 0.49M; the report says 512 x 1024
+    return Pretrain(
+        model=GptConfig(layers=12, width=768, heads=12, length=1024, vocab=50_257),
+        optim=AdamWConfig(
+            peak_lr=6e-4,  # nanoGPT, with the rest of this optimizer
+            warmup_tokens=2_000 * tokens,
+            final_ratio=0.1,
+            b2=0.95,
+            weight_decay=0.1,
+        ),
+        tokenizer=TokenizerConfig(kind="gpt2", path="vocab_gpt2"),
+        steps=600_000,
+        batch=tokens // 1024,
+        reference=Reference(name="valid_loss", value=2.85, source=f"{NANOGPT}, OpenWebText"),
+    )
+
+
+def sized(layers: int, width: int, heads: int) -> Pretrain:
+    experiment = small()
+    model = replace(experiment.model, layers=layers, width=width, heads=heads, remat="full")
+    return replace(experiment, model=model, reference=None)
+
+
+def medium() -> Pretrain:
+    """24 layers of width 1024 (table 2, there "345M"; counted, 355M). Heads: released model."""
+    return sized(24, 1024, 16)
+
+
+def large() -> Pretrain:
+    """36 layers of width 1280 (table 2, there "762M"; counted, 774M). Heads: released model."""
+    return sized(36, 1280, 20)
+
+
+def xl() -> Pretrain:
+    """48 layers of width 1600 (table 2, there "1542M"; counted, 1558M). Heads: released model."""
+    return sized(48, 1600, 25)
+
+
+def tiny() -> Pretrain:
+    """About two minutes on a laptop's CPU, on the text of Python's own library (our choice)."""
+    steps, batch, length = 600, 16, 128
+    return Pretrain(
+        model=GptConfig(layers=4, width=128, heads=4, length=length, vocab=2048),
+        optim=AdamWConfig(
+            peak_lr=3e-3, warmup_tokens=50 * batch * length, final_ratio=0.05, b2=0.99
+        ),
+        tokenizer=TokenizerConfig(kind="sentencepiece", vocab=2048),
+        steps=steps,
+        batch=batch,
+        loop=LoopConfig(
+            evaluate_every=200,
+            save_every=200,
+            sample_tokens=120,
+            sample_prompts=("def ", "import "),
+        ),
+        trigram=True,
+    )
+
+
+def shakespeare_char_cpu() -> Pretrain:
+    """nanoGPT's character-level Shakespeare for a CPU: 4 layers of 128, 2,000 steps."""
+    batch, length = 12, 64
+    return Pretrain(
+        model=GptConfig(layers=4, width=128, heads=4, length=length, vocab=269),
+        optim=AdamWConfig(
+            peak_lr=1e-3, warmup_tokens=100 * batch * length, final_ratio=0.1, b2=0.99
+        ),
+        steps=2_000,
+        batch=batch,
+        loop=LoopConfig(evaluate_every=500, save_every=500, sample_tokens=300),
+        reference=Reference(name="valid_loss", value=1.88, source=NANOGPT),
+    )
+
+
+def shakespeare_char() -> Pretrain:
+    """nanoGPT's character-level Shakespeare: 6 layers of 384, 5,000 steps, for an accelerator."""
+    batch, length = 64, 256
+    dropout = 0.2
+    return replace(
+        shakespeare_char_cpu(),
+        model=GptConfig(
+            layers=6, width=384, heads=6, length=length, vocab=269, embedding_dropout=dropout,
+            attention_dropout=dropout, residual_dropout=dropout,
+        ),
+        optim=AdamWConfig(
+            peak_lr=1e-3, warmup_tokens=100 * batch * length, final_ratio=0.1, b2=0.99
+        ),
+        steps=5_000,
+        batch=batch,
+        loop=LoopConfig(evaluate_every=250, save_every=250, sample_tokens=500),
+        reference=Reference(name="valid_loss", value=1.4697, source=NANOGPT),
+    )  # fmt: skip

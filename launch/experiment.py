@@ -1,0 +1,142 @@
+"""Experiments by name, and the flags with which commands choose and bind one."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from lm.core.config import assignment, bind, load
+from lm.core.errors import ConfigError
+
+EXPERIMENT = flags.DEFINE_string(
+    "experiment", None, "What to run: gpt2:small, 'gpt3:train(size=\"175b\")', path/to/mine.py:name."
+)
+GIN_FILE = flags.DEFINE_string("gin_file", None, "A saved config.gin to run again, instead.")
+SET = flags.DEFINE_multi_string("set", [], "A binding, name=value; may be given many times.")
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+
+
+def configured() -> Any:
+    """The experiment that the flags name, with their bindings.
+
+    Raises:
+      ConfigError: no or two experiments named, an unknown one, a binding that cannot be made.
+    """
+    if (EXPERIMENT.value is None) == (GIN_FILE.value is None):
+        raise ConfigError("name one of --experiment=GENERATION:NAME and --gin_file=config.gin; see --list")
+    values: dict[str, str] = {}
+    for text in SET.value:
+        name, value = assignment(text)
+        if values.get(name, value) != value:
+            print(f"warning: {name} is set to {values[name]!r} and {value!r}; using {value!r}", file=sys.stderr)
+        values[name] = value
+    if GIN_FILE.value is not None:
+        path = Path(GIN_FILE.value)
+        if not path.is_file():
+            raise ConfigError(f"--gin_file={path}: no such file")
+        return bind(load(path.read_text(), str(path)), values)
+    return bind(resolve(EXPERIMENT.value), values)
+
+
+def resolve(spec: str) -> Any:
+    """The config of `module:name` or `module:name(argument=literal, ...)`.
+
+    `gpt2:small` is function `small` of experiments/gpt2.py; where there is none it is the `size` of
+    its `train`. Arguments are literals and are never evaluated as code.
+    """
+    module_name, _, call = spec.rpartition(":")
+    if not module_name or not call:
+        raise ConfigError(f"--experiment={spec}: write GENERATION:NAME, such as gpt2:tiny; see --list")
+    name, arguments = parsed(call, spec)
+    module = module_of(module_name)
+    known = functions(module)
+    if name in known:
+        function = known[name]
+    elif not arguments and "train" in known and "size" in inspect.signature(known["train"]).parameters:
+        function, arguments = known["train"], {"size": name}
+    else:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {module_name}:{near[0]}? " if near else ""
+        raise ConfigError(f"unknown experiment {spec}; {hint}{module_name} has: {', '.join(known)}")
+    try:
+        inspect.signature(function).bind(**arguments)
+        return function(**arguments)
+    except (TypeError, KeyError) as error:
+        raise ConfigError(
+            f"unknown experiment {spec}: {error}; {module_name} has: {', '.join(known)}"
+        ) from None
+
+
+def parsed(call: str, spec: str) -> tuple[str, dict[str, Any]]:
+    if "(" not in call:
+        return call, {}
+    try:
+        tree = ast.parse(call, mode="eval").body
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
+            raise ValueError
+        return tree.func.id, {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
+    except (SyntaxError, ValueError):
+        raise ConfigError(
+            f"cannot read {spec!r}: write NAME(argument=literal, ...), in quotes for the shell"
+        ) from None
+
+
+def module_of(name: str) -> Any:
+    if name.endswith(".py"):
+        path = Path(name)
+        spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"no experiment file {name}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        return module
+    known = generations()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"unknown generation {name!r}; {hint}known: {', '.join(known)}")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def generations() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+
+
+def functions(module: Any) -> dict[str, Callable[..., Any]]:
+    """The experiments of a module: its own functions that say they return a config."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and hasattr(inspect.signature(value).return_annotation, "run")
+        and all(p.default is not p.empty for p in inspect.signature(value).parameters.values())
+    }
+
+
+def listing() -> str:
+    """Every experiment: its name, parameter count (a dash where one makes no sense), first line."""
+    rows = []
+    for generation in generations():
+        module = importlib.import_module(f"experiments.{generation}")
+        for name, function in functions(module).items():
+            line = (inspect.getdoc(function) or "").partition("\n")[0]
+            count = parameters(function())
+            rows.append((f"{generation}:{name}", f"{count:,}" if count else "-", line))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(f"{name:<{widths[0]}}  {n:>{widths[1]}}  {doc}" for name, n, doc in rows)
+
+
+def parameters(config: Any) -> int | None:
+    """The parameter count of an experiment that trains one model."""
+    model = getattr(config, "model", None)  # pipelines and sweeps have none
+    return model.parameters() if model is not None else None

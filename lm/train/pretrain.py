@@ -1,0 +1,248 @@
+"""Language-model pre-training: the experiment behind GPT-1, GPT-2 and GPT-3."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lm.core import tree
+from lm.core.config import require, require_positive
+from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, batch_sharding, batch_ways, local_rows, make_mesh, place, replicated
+from lm.data.batches import BatchRamp, BatchSizes, TokenBatch, Windows
+from lm.data.tokens import TextConfig, TokenFile, prepare
+from lm.decode.generate import Generator
+from lm.decode.sampling import SamplingConfig
+from lm.evals.perplexity import HeldOut
+from lm.losses.language import masked_sum, token_losses
+from lm.metrics.trigram import WittenBell
+from lm.models.gpt import Gpt, GptConfig, flops_per_token, init
+from lm.nn.dropout import DropoutKeys
+from lm.report.page import write_report
+from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
+from lm.train.guard import GuardConfig
+from lm.train.metrics import peak_flops
+from lm.train.optimizer import AdamWConfig
+from lm.train.process import Process
+from lm.train.session import LoopConfig, Session
+from lm.train.state import abstract_state, create, initialiser
+from lm.train.step import train_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A published figure that a run is compared with."""
+
+    name: str  # of the figure in the run's summary
+    value: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Learns to predict the next token of a text."""
+
+    model: GptConfig
+    optim: AdamWConfig
+    steps: int
+    batch: int  # rows of a step, on all devices
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: TextConfig = TextConfig()
+    mesh: MeshConfig = MeshConfig()
+    loop: LoopConfig = LoopConfig()
+    guard: GuardConfig = GuardConfig()
+    ramp: BatchRamp | None = None
+    microbatches: int = 1  # parts that a step is computed in, one after the other
+    seed: int = 0
+    evaluate_batches: int = 20  # of an estimate during the run; at the end every token counts once
+    trigram: bool = False  # measure an interpolated byte trigram of the training text beside it
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "steps", "batch", "microbatches", "evaluate_batches")
+        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+
+    # ------------------------------------------------------------------- run
+
+    def run(self, workdir: Path, process: Process = Process()) -> None:
+        """Trains, or goes on training, in `workdir`."""
+        mesh = make_mesh(self.mesh)
+        sizes = self.sizes(mesh)
+        tokenizer = self.read_tokenizer(workdir)
+        train, valid = prepare(self.data, tokenizer)
+        windows = Windows(train, self.model.length, self.seed)
+        facts = {"tokenizer": tokenizer.digest, "data": train.digest, "data_valid": valid.digest}
+        total_tokens = sizes.tokens_before(self.steps)
+
+        with (
+            jax.set_mesh(mesh),
+            Session(
+                workdir, self, process, loop=self.loop, guard=self.guard, steps=self.steps, facts=facts,
+                flops_per_token=flops_per_token(self.model, self.model.length),
+                peak=peak_flops(mesh.size),
+            ) as session,
+        ):  # fmt: skip
+            tokenizer.save(workdir / "tokenizer")
+            abstract = self.abstract(mesh)
+            step_fn = self.step(mesh, abstract)
+            evaluate = Evaluation(self, tokenizer, valid, mesh, session)
+            state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
+            session.describe(tree.count(state.params), train, valid)
+            if session.first == 0:
+                evaluate.at(0, 0, state.params)
+            for step in session.steps():
+                rows = local_rows(mesh, sizes.rows(step))
+                host = windows(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
+                batch = self.split(host, mesh, rows, sizes.rows(step))
+                tokens = sizes.tokens_before(step + 1)
+                rate = self.optim.rate(tokens, total_tokens)
+                state, metrics = step_fn(state, batch, jnp.float32(rate))
+                state = session.after(step, state, metrics, tokens)
+                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
+                    evaluate.at(step + 1, tokens, state.params)
+            evaluate.finish(total_tokens, state.params)
+        if jax.process_index() == 0:
+            print(f"report: {write_report(workdir)}")
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        """The step that `run` runs, lowered for a mesh whose devices may be absent."""
+        with jax.set_mesh(mesh):
+            abstract = self.abstract(mesh)
+            rows = (self.microbatches, self.batch // self.microbatches)
+            shape = {"tokens": jnp.int32, "targets": jnp.int32, "mask": jnp.bool_}
+            placed = batch_sharding(mesh, leading=1)
+            fields = {
+                name: jax.ShapeDtypeStruct((*rows, self.model.length), dtype, sharding=placed)
+                for name, dtype in shape.items()
+            }
+            batch = TokenBatch(**fields, rows=jax.ShapeDtypeStruct(rows, jnp.uint32, sharding=placed))
+            rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
+            return self.step(mesh, abstract).lower(abstract, batch, rate)
+
+    # ----------------------------------------------------------------- parts
+
+    def sizes(self, mesh: jax.sharding.Mesh) -> BatchSizes:
+        multiple = batch_ways(mesh) * self.microbatches
+        return BatchSizes(self.batch, self.model.length, self.ramp, multiple)
+
+    def read_tokenizer(self, workdir: Path) -> Tokenizer:
+        """The run's own tokenizer; the configured one at its first start.
+
+        Raises:
+          ConfigError: the tokenizer is not of the model's vocabulary.
+        """
+        saved = workdir / "tokenizer"
+        if (saved / "lm_tokenizer.json").exists() and (workdir / "config.gin").exists():
+            tokenizer = load(saved)
+        else:
+            texts = lambda: (document.text for document in self.data.documents("train"))  # noqa: E731
+            tokenizer = build(self.tokenizer, texts)
+        if tokenizer.vocab_size > self.model.vocab:
+            raise ConfigError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.model.vocab}; "
+                f"--set model.vocab={tokenizer.vocab_size}"
+            )
+        return tokenizer
+
+    def initial(self) -> Any:
+        return initialiser(partial(init, self.model), self.optim.direction(), self.guard)
+
+    def abstract(self, mesh: jax.sharding.Mesh) -> Any:
+        return abstract_state(self.initial(), mesh)
+
+    def step(self, mesh: jax.sharding.Mesh, abstract: Any) -> Any:
+        return train_step(
+            partial(next_token_loss, self.model), self.optim.direction(), abstract, mesh,
+            seed=self.seed, clip=self.optim.clip, guard=self.guard,
+            layer_norms=self.loop.layer_norms,
+        )  # fmt: skip
+
+    def split(self, host: TokenBatch, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:
+        """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""
+        parts = self.microbatches
+        mine = jax.tree.map(
+            lambda leaf: leaf.reshape(len(leaf) // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), host
+        )
+        share = slice(rows.start // parts, rows.stop // parts)
+        return place(mine, mesh, share, total // parts, leading=1)
+
+
+def next_token_loss(
+    config: GptConfig, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of the losses of the real targets, and their number."""
+    logits, _ = Gpt(config).apply({"params": params}, batch.tokens, keys=keys)
+    return masked_sum(token_losses(logits, batch.targets), batch.mask)
+
+
+class Evaluation:
+    """What a pre-training run measures and writes on the way and at the end."""
+
+    def __init__(
+        self, config: Pretrain, tokenizer: Tokenizer, valid: TokenFile, mesh: jax.sharding.Mesh,
+        session: Session,
+    ):  # fmt: skip
+        self.config, self.tokenizer, self.session = config, tokenizer, session
+        rows = config.batch // config.microbatches
+        self.held_out = HeldOut(valid, config.model.length, rows, mesh)
+        self.loss = jax.jit(partial(next_token_loss, config.model))
+
+    def at(self, step: int, tokens: int, params: Any) -> None:
+        """An estimate of the held-out loss, and samples."""
+        batches = self.estimates()
+        self.tell(step, tokens, self.held_out.loss(self.loss, params, batches), params)
+
+    def estimates(self) -> Iterator[TokenBatch]:
+        return self.held_out.estimate(self.config.evaluate_batches, self.config.seed)
+
+    def tell(self, step: int, tokens: int, loss: float, params: Any) -> dict[str, float]:
+        bits = self.held_out.bits_per_byte(loss)
+        figures = {"valid_loss": loss, "valid_bits_per_byte": bits}
+        text = f"step {step}  held out: {loss:.4f} nats a token, {bits:.4f} bits a byte"
+        self.session.record({"step": step, "tokens": tokens, **figures}, text)
+        if self.config.loop.sample_tokens:
+            written = self.samples(params)
+            self.session.sample(step, written)
+            if step in (0, self.config.steps):
+                self.session.console.say(f"--- written at step {step} ---\n{written}---")
+        return figures
+
+    def samples(self, params: Any) -> str:
+        loop = self.config.loop
+        prompts = [self.tokenizer.encode(prompt) for prompt in loop.sample_prompts]
+        generator = Generator(self.config.model, params, self.tokenizer.end)
+        sampling = SamplingConfig(temperature=0.8, top_k=min(200, self.config.model.vocab))
+        rows = generator(prompts, loop.sample_tokens, sampling, seed=self.config.seed)
+        texts = zip(loop.sample_prompts, rows, strict=True)
+        return "".join(prompt + self.tokenizer.decode(row) + "\n" for prompt, row in texts)
+
+    def finish(self, tokens: int, params: Any) -> None:
+        """Both losses, the trigram beside them, and the summary of the run."""
+        config, held_out = self.config, self.held_out
+        estimate = held_out.loss(self.loss, params, self.estimates())
+        loss = held_out.loss(self.loss, params, held_out.whole())
+        figures = self.tell(config.steps, tokens, loss, params)
+        summary: dict[str, Any] = {
+            "steps": config.steps,
+            "tokens": tokens,
+            "parameters": tree.count(params),
+            "valid_loss_estimate": estimate,
+            **figures,
+        }
+        print(f"held out: {estimate:.4f} nats a token over {config.evaluate_batches} batches, "
+              f"{loss:.4f} over all of it")  # fmt: skip
+        if config.trigram and jax.process_index() == 0:
+            trigram = WittenBell()
+            trigram.fit(document.text.encode() for document in config.data.documents("train"))
+            bits = trigram.bits_per_byte(d.text.encode() for d in config.data.documents("valid"))
+            summary["trigram_bits_per_byte"] = bits
+            model = figures["valid_bits_per_byte"]
+            print(f"byte trigram (Witten-Bell) of the whole training text: {bits:.4f} bits a byte; "
+                  f"this model: {model:.4f}, {bits - model:.4f} below")  # fmt: skip
+        if config.reference:
+            summary["reference"] = [dataclasses.asdict(config.reference)]
+        self.session.finish(summary)

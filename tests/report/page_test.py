@@ -1,0 +1,193 @@
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from lm.core.errors import DataError
+from lm.report.page import compare, write_report
+from tests.report.runs import training_row, write_run
+
+HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x00\x1b[31m"
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes, and that each is closed."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def page_of(run):
+    return write_report(run).read_text("utf-8")
+
+
+def test_the_page_shows_what_the_run_wrote(run):
+    page = page_of(run)
+    assert write_report(run) == run / "report.html"
+    for shown in (
+        *("Loss", "Validation bits per byte", "Learning rate", "Gradient norm", "Throughput"),
+        *("noise before training", "words after training", "model.layers = 4", "8 x TPU v5p"),
+        *("824,064", "2 min 5 s", "41.2%", "1.47 (table 3 of the paper)", "2.5 (byte trigram)"),
+        *("29.41 (table 4)", "byte trigram: 2.5", "table 3 of the paper: 1.47"),
+    ):
+        assert shown in page, shown
+
+
+def test_the_page_asks_for_nothing_from_outside(run):
+    for tag, attributes in Tags(page_of(run)).tags:
+        assert tag not in ("script", "link", "img", "iframe", "object", "base")
+        assert "src" not in attributes
+        for name in ("href", "xlink:href"):
+            assert attributes.get(name, "#").startswith("#")
+    assert not re.search(r"https?:|@import|url\((?!#)", page_of(run))
+
+
+def test_writing_it_again_gives_the_same_bytes(run):
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+    assert not list(run.glob("*.tmp"))
+
+
+def test_everything_from_the_run_is_escaped(run):
+    hostile = HOSTILE.replace("\x00\x1b", "")
+    (run / "samples" / "00000050.txt").write_text(HOSTILE)
+    (run / "config.gin").write_text(f"name = {HOSTILE!r}\nplain = {hostile}\n# {hostile}\n")
+    rows = [training_row(step, **{hostile: 1.0}) for step in (1, 2)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = [{"name": name, "value": 1.0, "source": hostile} for name in ("loss", hostile)]
+    (run / "summary.json").write_text(
+        json.dumps({hostile: hostile, "step": hostile, "reference": source})
+    )
+    page = page_of(run)
+    names = {tag for tag, _ in Tags(page).tags}
+    assert not names & {"script", "img"}
+    assert "alert(1)" in page and "\u2400" in page
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", page)
+
+
+def test_text_that_is_not_utf_8_is_shown(run):
+    (run / "samples" / "00000100.txt").write_bytes(b"caf\xe9 \xff")
+    (run / "summary.json").write_text('{"note": "\\ud800"}')
+    assert "caf\ufffd" in page_of(run)
+
+
+def test_a_run_that_has_not_ended_says_so(run):
+    (run / "summary.json").unlink()
+    (run / "metrics.jsonl").write_text("")
+    page = page_of(run)
+    assert "has not ended" in page and "Nothing has been logged" in page
+
+
+def test_a_run_with_other_metrics_has_a_figure_for_each(run):
+    rows = [training_row(step, reward=0.1 * step, kl_to_reference=0.2) for step in (1, 2, 3)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = page_of(run)
+    assert "<figcaption>Reward</figcaption>" in page
+    assert "<figcaption>Kl to reference</figcaption>" in page
+
+
+def test_a_loss_that_is_not_a_number_is_drawn_as_a_gap(run):
+    rows = [training_row(1), training_row(2, loss=float("nan")), training_row(3)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "<figcaption>Loss</figcaption>" in page_of(run)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 200])
+def test_the_first_and_the_last_sample_stand_first(run, count):
+    for sample in (run / "samples").iterdir():
+        sample.unlink()
+    for step in range(count):
+        (run / "samples" / f"{step:08}.txt").write_text(f"text of {step}.")
+    shown = re.findall(r"text of (\d+)\.", page_of(run))
+    assert shown[:2] == ["0", str(count - 1)][: min(count, 2)]
+    assert len(shown) == len(set(shown)) == min(count, len(shown)) <= 14
+
+
+def test_a_comparison_lays_runs_over_each_other(tmp_path):
+    runs = [write_run(tmp_path / name, lr=lr) for name, lr in (("low", 1e-4), ("high", 1e-3))]
+    out = compare(runs, tmp_path / "all.html")
+    page = out.read_text("utf-8")
+    assert page.count("<figure>") == 7
+    assert "<th>optim.peak_lr</th><td>0.0001</td><td>0.001</td>" in page
+    assert "model.layers" not in page
+    assert "low" in page and "high" in page
+    assert compare(runs, out).read_text("utf-8") == page
+    Tags(page)
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_path(tmp_path):
+    runs = [write_run(tmp_path / place / "run") for place in ("a", "b")]
+    page = compare(runs, tmp_path / "all.html").read_text("utf-8")
+    assert str(runs[0]) in page and str(runs[1]) in page
+    assert "None: the bindings are the same." in page
+
+
+def test_one_run_is_not_a_comparison(run, tmp_path):
+    with pytest.raises(DataError, match="two runs or more"):
+        compare([run], tmp_path / "all.html")
+
+
+def test_a_long_run_is_drawn_in_seconds(tmp_path):
+    run = write_run(tmp_path / "run", steps=10_000)
+    start = time.process_time()
+    page = page_of(run)
+    assert time.process_time() - start < 4
+    assert len(page) < 1_000_000
+
+
+def report(*flags):
+    command = [sys.executable, "-m", "launch.report", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_writes_the_page_of_a_run(run):
+    done = report(f"--runs={run}")
+    assert (done.returncode, done.stdout.strip()) == (0, str(run / "report.html"))
+
+
+def test_the_command_compares_runs(tmp_path):
+    runs = [write_run(tmp_path / name) for name in ("a", "b")]
+    done = report(f"--runs={runs[0]},{runs[1]}", f"--out={tmp_path / 'all.html'}")
+    assert done.returncode == 0 and (tmp_path / "all.html").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, code, line",
+    [
+        ([], 1, "--runs is empty"),
+        (["--runs=a", "--out=b"], 1, "--out=b is for several runs"),
+        (["--runs=a,b"], 1, "--out is missing"),
+        (["--run=a"], 1, "Did you mean: runs"),
+        (["--runs=nowhere"], 2, "nowhere is not a run directory"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(flags, code, line):
+    done = report(*flags)
+    assert done.returncode == code
+    assert line in done.stderr and done.stderr.count("\n") == 1
