@@ -64,18 +64,18 @@ def xl() -> Pretrain:
 
 def tiny() -> Pretrain:
     """About two minutes on a laptop's CPU, on the text of Python's own library (our choice)."""
-    steps, batch, length = 600, 16, 128
+    steps, batch, length = 300, 16, 128
     return Pretrain(
-        model=GptConfig(layers=4, width=128, heads=4, length=length, vocab=2048),
+        model=GptConfig(layers=4, width=128, heads=4, length=length, vocab=2048, unroll=4),
         optim=AdamWConfig(
-            peak_lr=3e-3, warmup_tokens=50 * batch * length, final_ratio=0.05, b2=0.99
+            peak_lr=4e-3, warmup_tokens=30 * batch * length, final_ratio=0.05, b2=0.99
         ),
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=2048),
         steps=steps,
         batch=batch,
         loop=LoopConfig(
-            evaluate_every=200,
-            save_every=200,
+            evaluate_every=100,
+            save_every=100,
             sample_tokens=120,
             sample_prompts=("def ", "import "),
         ),
@@ -87,7 +87,7 @@ def shakespeare_char_cpu() -> Pretrain:
     """nanoGPT's character-level Shakespeare for a CPU: 4 layers of 128, 2,000 steps."""
     batch, length = 12, 64
     return Pretrain(
-        model=GptConfig(layers=4, width=128, heads=4, length=length, vocab=269),
+        model=GptConfig(layers=4, width=128, heads=4, length=length, vocab=269, unroll=4),
         optim=AdamWConfig(
             peak_lr=1e-3, warmup_tokens=100 * batch * length, final_ratio=0.1, b2=0.99
         ),

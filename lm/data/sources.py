@@ -1,12 +1,23 @@
-"""Text, from where the user has it: files, folders, globs, this Python's own library."""
+"""Text, from where the user has it: files, folders, globs, this Python's own library.
+
+books/            a folder: its text files, recursively, sorted
+wiki/*.jsonl.gz   a glob (`**` crosses folders)
+input.txt         one file, whatever its extension
+stdlib:           this Python's own library, without its tests: about 12 MB
+hf:NAME           the train split of a data set, column "text"; needs the package datasets
+a.txt,stdlib:     several, with commas between
+"""
 
 import dataclasses
 import glob
 import gzip
 import hashlib
+import itertools
 import json
+import math
 import os
 import sysconfig
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal
@@ -16,8 +27,9 @@ from lm.core.errors import DataError
 STDLIB = "stdlib:"
 HUB = "hf:"
 TEXT = (".txt", ".md", ".py", ".rst", ".text")
-SKIPPED = ("site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3", "ensurepip")
+SKIPPED = {"site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3", "ensurepip"}
 SHOWN = 5  # malformed records told one by one
+FEW = 100  # documents of which a fraction may hold out none
 
 OnError = Literal["stop", "replace"]
 
@@ -38,23 +50,39 @@ def files(spec: str) -> list[Path]:
     Raises:
       DataError: nothing is there.
     """
-    if spec == STDLIB:
-        root = Path(sysconfig.get_paths()["stdlib"])
-        found = [p for p in root.rglob("*.py") if not set(p.relative_to(root).parts) & set(SKIPPED)]
-        return sorted(found)
     found = []
-    for part in spec.split(","):
-        path = Path(part.strip()).expanduser()
-        if path.is_dir():
+    for part in parts(spec):
+        if part.startswith(HUB):
+            continue
+        path = Path(part).expanduser()
+        if part == STDLIB:
+            root = Path(sysconfig.get_paths()["stdlib"])
+            some = [p for p in root.rglob("*.py") if not set(p.relative_to(root).parts) & SKIPPED]
+            some.sort()
+        elif path.is_dir():
             some = sorted(p for p in path.rglob("*") if p.is_file() and is_text(p))
         elif path.is_file():
             some = [path]
         else:
-            some = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name))
+            names = glob.glob(str(path), recursive=True)
+            some = sorted(Path(name) for name in names if os.path.isfile(name))
         if not some:
-            raise DataError(f"no text in {part.strip()!r}: not a file, a folder of {TEXT} or .jsonl, or a glob")
+            raise DataError(
+                f"no text in {part!r}: it is not a file, a glob that matches some, or a folder "
+                f"with {', '.join(TEXT)} or .jsonl in it"
+            )
         found += some
     return found
+
+
+def parts(spec: str) -> list[str]:
+    """What stands between the commas of a spec; a file may have a comma in its name."""
+    if spec and Path(spec).expanduser().exists():
+        return [spec]
+    some = [part.strip() for part in spec.split(",")]
+    if not all(some):
+        raise DataError(f"text {spec!r} has an empty part: name files, folders, globs or stdlib:")
+    return some
 
 
 def is_text(path: Path) -> bool:
@@ -70,52 +98,84 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
     Raises:
       DataError: text that is not UTF-8 (file and byte offset), or malformed records.
     """
-    if spec.startswith(HUB):
-        yield from hub_documents(spec.removeprefix(HUB))
-        return
-    for path in files(spec):
-        name = path.name.removesuffix(".gz")
-        if name.endswith(".jsonl"):
-            yield from records(path)
-        else:
-            with opened(path) as file:
-                data = file.read()
+    for part in parts(spec):
+        if part.startswith(HUB):
+            yield from hub_documents(part.removeprefix(HUB))
+            continue
+        for path in files(part):
             try:
-                yield Document(str(path), data.decode())
-            except UnicodeDecodeError as error:
-                if on_error == "stop" and spec != STDLIB:
-                    raise DataError(
-                        f"{path}: not UTF-8 at byte {error.start}; convert it, or replace what is "
-                        "not with data.on_error=replace (--errors=replace)"
-                    ) from None
-                yield Document(str(path), data.decode(errors="replace"))
+                if path.name.removesuffix(".gz").endswith(".jsonl"):
+                    yield from records(path, on_error)
+                else:
+                    # the library's own files are taken as they are: nobody here can convert them
+                    anyway = "replace" if part == STDLIB else on_error
+                    with opened(path) as file:
+                        yield Document(str(path), utf8(file.read(), path, anyway))
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
+            except OSError as error:
+                raise DataError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def records(path: Path, field: str = "text") -> Iterator[Document]:
+def utf8(data: bytes, path: Path, on_error: OnError, offset: int = 0) -> str:
+    """The text of `data`, which stands at byte `offset` of the (unpacked) file."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        if on_error == "replace":
+            return data.decode(errors="replace")
+        raise DataError(
+            f"{path}: not UTF-8 at byte {offset + error.start}; convert it, or replace what is "
+            "not with data.on_error=replace (--errors=replace)"
+        ) from None
+
+
+def records(path: Path, on_error: OnError = "stop") -> Iterator[Document]:
+    """One document a line. From the first malformed line on, the others are only counted."""
     problems: list[str] = []
+    offset = 0
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
+            start, offset = offset, offset + len(line)
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # a mark of the file, not of the record
             if not line.strip():
                 continue
-            try:
-                record = json.loads(line)
-                text = record[field]
-                if not isinstance(text, str):
-                    raise TypeError
-            except (ValueError, RecursionError):
-                problems.append(f"{path}:{number}: not JSON in UTF-8")
-            except (KeyError, TypeError):
-                problems.append(f'{path}:{number}: missing "{field}"')
-            else:
-                if not problems:
-                    yield Document(f"{path}:{number}", text)
+            text, problem = field(utf8(line, path, on_error, start), on_error)
+            if problem:
+                problems.append(f"{path}:{number}: {problem}")
+            elif not problems:
+                yield Document(f"{path}:{number}", text)
     if problems:
-        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError("; ".join(problems[:SHOWN]) + more)
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DataError(
+            "; ".join(problems[:SHOWN])
+            + more
+            + '; each line must be an object with a string "text"'
+        )
+
+
+def field(line: str, on_error: OnError) -> tuple[str, str]:
+    """The text of a record, and what is wrong with it ("" where nothing is)."""
+    try:
+        text = json.loads(line)["text"]
+    except (ValueError, RecursionError):
+        return "", "not JSON"
+    except (KeyError, TypeError, IndexError):
+        return "", 'missing "text"'
+    if not isinstance(text, str):
+        return "", f'"text" is {type(text).__name__}, not a string'
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can spell half a surrogate pair, UTF-8 cannot
+        if on_error == "stop":
+            return "", '"text" has half of a surrogate pair'
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text, ""
 
 
 def hub_documents(name: str) -> Iterator[Document]:
@@ -123,14 +183,17 @@ def hub_documents(name: str) -> Iterator[Document]:
         import datasets
     except ImportError:
         raise DataError(f"hf:{name} needs the datasets package: pip install datasets") from None
-    for number, row in enumerate(datasets.load_dataset(name, split="train", streaming=True)):
-        yield Document(f"hf:{name}:{number}", row["text"])
+    try:
+        for number, row in enumerate(datasets.load_dataset(name, split="train", streaming=True)):
+            if not isinstance(row.get("text"), str):
+                raise DataError(f'hf:{name}: row {number} has no string "text": {sorted(row)}')
+            yield Document(f"hf:{name}:{number}", row["text"])
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read hf:{name}: {' '.join(str(error).split())}") from None
 
 
 def fingerprint(spec: str) -> str:
     """A cheap identity of the sources: names, sizes and times of change."""
-    if spec.startswith(HUB):
-        return hashlib.sha256(spec.encode()).hexdigest()
     digest = hashlib.sha256(spec.encode())
     for path in files(spec):
         stat = path.stat()
@@ -144,27 +207,32 @@ def split(
 ) -> Iterator[Document]:  # fmt: skip
     """The documents to train on, or those held out.
 
-    With a `valid` spec, that. Otherwise whole documents, chosen by a hash of their names; the last
-    characters where there is only one document (as nanoGPT holds out the end of Tiny Shakespeare).
+    With a `valid` spec, that. Otherwise whole documents, chosen by a hash of their names, at least
+    one and never all; the last characters where there is only one document (as nanoGPT holds out
+    the end of Tiny Shakespeare).
     """
     if valid is not None:
         yield from documents(spec if part == "train" else valid, on_error=on_error)
         return
-    several = documents(spec, on_error=on_error)
-    first, second = next(several, None), next(several, None)
-    if first is None:
+    names = [d.name for d in itertools.islice(documents(spec, on_error=on_error), FEW + 1)]
+    if not names:
         raise DataError(f"no documents in {spec!r}")
-    if second is None:
-        cut = int(len(first.text) * (1 - fraction))
-        text = first.text[:cut] if part == "train" else first.text[cut:]
-        yield Document(first.name, text)
+    if len(names) == 1:
+        (whole,) = documents(spec, on_error=on_error)
+        cut = int(len(whole.text) * (1 - fraction))
+        text = whole.text[:cut] if part == "train" else whole.text[cut:]
+        yield Document(whole.name, text)
         return
+    if len(names) <= FEW:  # the fraction by chance holds out none, or all
+        ordered = sorted(map(position, names))
+        fraction = min(max(fraction, math.nextafter(ordered[0], 1)), ordered[-1])
     for document in documents(spec, on_error=on_error):
-        if (held_out(document.name, fraction)) == (part == "valid"):
+        if (position(document.name) < fraction) == (part == "valid"):
             yield document
 
 
-def held_out(name: str, fraction: float) -> bool:
-    # the name without the folders above: the same choice wherever the data lie
+def position(name: str) -> float:
+    """Where a document falls in [0, 1): its name without the folders above, so that it is the
+    same wherever the data lie."""
     tail = "/".join(Path(name).parts[-2:])
-    return int(hashlib.sha256(tail.encode()).hexdigest()[:8], 16) < fraction * 2**32
+    return int(hashlib.sha256(tail.encode()).hexdigest()[:8], 16) / 2**32

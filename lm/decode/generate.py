@@ -2,7 +2,7 @@
 
 Prompts stand at the right of a common block, so that every row writes the same slot. One program
 reads the prompts, another adds tokens in a loop on the device; the cache is its carry, donated from
-call to call, and is never copied. A row's draws depend on (seed, row, position) alone.
+call to call, and is never copied. A row's draws depend on (seed, row, tokens drawn) alone.
 """
 
 import functools
@@ -28,6 +28,7 @@ class Decoding:
     cache: Cache
     logits: jax.Array  # [B V] of the token that comes next
     finished: jax.Array  # [B] bool: the row has produced its end token
+    drawn: jax.Array  # scalar: tokens drawn so far, which number the keys of the draws
 
 
 @functools.partial(jax.jit, static_argnames=("config", "slots"))
@@ -39,7 +40,8 @@ def read_prompts(
     model = Gpt(config)
     hidden, cache = model.apply({"params": params}, tokens, cache=cache, method="hidden")
     logits = model.apply({"params": params}, hidden[:, -1:], method="logits")[:, 0]
-    return Decoding(cache=cache, logits=logits, finished=jnp.zeros(tokens.shape[0], bool))
+    finished = jnp.zeros(tokens.shape[0], bool)
+    return Decoding(cache=cache, logits=logits, finished=finished, drawn=jnp.zeros((), jnp.int32))
 
 
 @functools.partial(
@@ -68,15 +70,16 @@ def extend(
     def add(carry: tuple[jax.Array, Decoding, jax.Array]) -> Any:
         number, decoding, tokens = carry
         cache = decoding.cache
-        positions = cache.slot - cache.padding
-        drawn = sample(jax.vmap(jax.random.fold_in)(keys, positions), decoding.logits, sampling)
+        draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, decoding.drawn)
+        drawn = sample(draw_keys, decoding.logits, sampling)
         finished = decoding.finished
         if end is not None:
             drawn = jnp.where(finished, end, drawn)
             finished = finished | (drawn == end)
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, drawn[:, None], number, axis=1)
         logits, cache = Gpt(config).apply({"params": params}, drawn[:, None], cache=cache)
-        return number + 1, Decoding(cache=cache, logits=logits[:, 0], finished=finished), tokens
+        decoding = Decoding(cache, logits[:, 0], finished, decoding.drawn + 1)
+        return number + 1, decoding, tokens
 
     _, decoding, tokens = jax.lax.while_loop(unfinished, add, (0, decoding, tokens))
     return decoding, tokens
@@ -120,7 +123,8 @@ class Generator:
                 texts = [text[-(self.config.length // 2) :] for text in texts]
                 longest = max(map(len, texts))
             room = min(left, self.config.length - longest)
-            decoding = self.read(texts, room).replace(finished=jnp.asarray(finished))
+            drawn = jnp.asarray(max_tokens - left, jnp.int32)
+            decoding = self.read(texts, room).replace(finished=jnp.asarray(finished), drawn=drawn)
             while room > 0 and not finished.all():
                 count = min(chunk, room)
                 decoding, new = extend(

@@ -26,8 +26,8 @@ class ByteTokenizer(Tokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(utf8(text)) for text in texts]
 
-    def encode_flat(self, texts: Sequence[str]) -> np.ndarray:
-        return np.frombuffer(b"".join(map(utf8, texts)), np.uint8)
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [np.frombuffer(utf8(text), np.uint8) for text in texts]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         return self._pieces.join(ids)

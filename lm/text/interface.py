@@ -69,10 +69,9 @@ class Tokenizer(abc.ABC):
         """The ids of one text."""
         return self.encode_batch([text])[0]
 
-    def encode_flat(self, texts: Sequence[str]) -> np.ndarray:
-        """The ids of all texts, one text after another. int64 or narrower [T]"""
-        ids = self.encode_batch(texts)
-        return np.fromiter((i for row in ids for i in row), np.int64, sum(map(len, ids)))
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text as an array of unsigned integers, each [T]."""
+        return [np.array(ids, np.uint32) for ids in self.encode_batch(texts)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, specials skipped; bytes that are not UTF-8 become U+FFFD."""

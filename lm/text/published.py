@@ -37,8 +37,11 @@ class Gpt2Tokenizer(Tokenizer):
         characters = _byte_characters()
         pieces = [b""] * len(vocab)
         for piece, i in vocab.items():
-            if i != self.end:
-                pieces[i] = bytes(characters[character] for character in piece)
+            if i == self.end:
+                continue
+            if not characters.keys() >= set(piece):
+                raise DataError(f"{piece!r} is no piece of byte-level BPE: check tokenizer.kind")
+            pieces[i] = bytes(characters[character] for character in piece)
         self._pieces = BytePieces(self.kind, pieces)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:

@@ -320,10 +320,10 @@ class Session:
         for name, norms in (values.layer_norms or {}).items():
             row[f"norm/{name}"] = np.asarray(norms, float).tolist()
         self.metrics.write(row)
-        left = (self.total - done) * (now - self.started) / max(1, done - self.first)
+        left = (self.total - done) * tokens / done / speed if speed else 0.0
         self.console.progress(
             f"step {done:>{len(str(self.total))}}/{self.total}  loss {row['loss']:.4f}  "
-            f"{rate(speed)}  MFU {mfu:.0%}  ETA {duration(left)}",
+            f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  ETA {duration(left) if speed else '-'}",
             force=done == self.total,
         )
 

@@ -1,0 +1,66 @@
+"""Writes with a trained run: streamed for one prompt, together for several.
+
+python -m launch.sample --workdir=runs/demo --prompt="def "
+python -m launch.sample --workdir=runs/demo --prompt="def " --prompt="class " --temperature=0
+python -m launch.sample --workdir=runs/demo --prompt="import " --beams=4
+"""
+
+import codecs
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from launch import command
+from lm.core.errors import ConfigError, DataError
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+PROMPT = flags.DEFINE_multi_string("prompt", [], "What to continue; may be given many times.")
+MAX_TOKENS = flags.DEFINE_integer("max_tokens", 200, "Tokens to write.", lower_bound=1)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token (greedy).")
+TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the likeliest so many.")
+TOP_P = flags.DEFINE_float("top_p", None, "Draw among the likeliest that reach this probability.")
+BEAMS = flags.DEFINE_integer("beams", 0, "Beam search over so many hypotheses, instead of drawing.")
+LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.6, "Of beam search.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
+
+
+def main() -> None:
+    if not WORKDIR.value:
+        raise ConfigError("--workdir is empty; name the directory of a run")
+    import lm
+    from lm.decode.beam import beam_search
+    from lm.decode.sampling import SamplingConfig
+
+    sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
+    run = lm.load(Path(WORKDIR.value), STEP.value)
+    if run.tokenizer is None:
+        raise DataError(f"{WORKDIR.value} has no tokenizer")
+    texts = PROMPT.value or ["\n"]
+    prompts = [run.tokenizer.encode(text) for text in texts]
+    generator, count = run.generator(), MAX_TOKENS.value
+    if BEAMS.value:
+        rows, scores = beam_search(
+            generator, prompts, count, width=BEAMS.value, alpha=LENGTH_PENALTY.value
+        )
+        for text, row, score in zip(texts, rows, scores, strict=True):
+            print(f"{text}{run.tokenizer.decode(row)}\n[score {score:.3f}]")
+    elif len(prompts) == 1:
+        # bytes of one character may come in two chunks: they are shown when it is whole
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        print(texts[0], end="", flush=True)
+        for chunk in generator.stream(prompts, count, sampling, seed=SEED.value, chunk=4):
+            row = chunk[0].tolist()
+            ended = run.tokenizer.end in row
+            row = row[: row.index(run.tokenizer.end)] if ended else row
+            sys.stdout.write(decoder.decode(run.tokenizer.decode_bytes(row)))
+            sys.stdout.flush()
+        print()
+    else:
+        for text, row in zip(texts, generator(prompts, count, sampling, seed=SEED.value), strict=True):
+            print(f"--- {text!r}\n{text}{run.tokenizer.decode(row)}")
+
+
+if __name__ == "__main__":
+    command.run(main)

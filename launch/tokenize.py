@@ -1,0 +1,139 @@
+"""Tokenizes text once, for many runs, and checks what was tokenized.
+
+python -m launch.tokenize --text=books/ --out=data/books --kind=sentencepiece --vocab=8000
+python -m launch.tokenize --text='wiki/*.jsonl.gz' --out=data/wiki --kind=gpt2 --path=vocab_gpt2
+python -m launch.tokenize --verify=data/books
+
+Writes OUT/tokenizer, OUT/train and OUT/valid; a run reads them with data.train=OUT.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from absl import flags
+
+from launch.command import run
+from lm.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from lm.data.sources import OnError
+    from lm.data.tokens import TextConfig, TokenFile
+    from lm.text.tokenizer import Kind, Tokenizer, TokenizerConfig
+
+TEXT = flags.DEFINE_string(
+    "text", None, "Text: files, folders, globs, stdlib: or hf:NAME, with commas between."
+)
+OUT = flags.DEFINE_string("out", None, "Folder to make; it must not exist, or be empty.")
+KIND = flags.DEFINE_enum(
+    "kind", "bytes", ["bytes", "sentencepiece", "gpt2", "gpt1", "wordpiece"], "Tokenizer."
+)
+VOCAB = flags.DEFINE_integer("vocab", 8192, "Pieces of a sentencepiece model trained on the text.")
+PATH = flags.DEFINE_string("path", None, "Published or saved tokenizer to use instead of training.")
+VALID = flags.DEFINE_string("valid", None, "Text to measure on; a part of --text if not given.")
+VALID_FRACTION = flags.DEFINE_float("valid_fraction", 0.1, "Part of --text that is held out.")
+ERRORS = flags.DEFINE_enum(
+    "errors", "stop", ["stop", "replace"], "What to do about text that is not UTF-8."
+)
+VERIFY = flags.DEFINE_string("verify", None, "Folder to check instead: reads every byte of it.")
+
+
+def main() -> None:
+    if VERIFY.value is not None:
+        if TEXT.value is not None or OUT.value is not None:
+            raise ConfigError("--verify checks a folder that exists: leave --text and --out out")
+        verify(Path(VERIFY.value).expanduser())
+        return
+    for name, value in (("text", TEXT.value), ("out", OUT.value)):
+        if not value:
+            raise ConfigError(f"--{name} is missing: --text=SPEC --out=FOLDER, or --verify=FOLDER")
+    from lm.data.tokens import TextConfig
+    from lm.text.tokenizer import TokenizerConfig
+
+    tokenize(
+        TextConfig(
+            train=TEXT.value or "",
+            valid=VALID.value,
+            valid_fraction=VALID_FRACTION.value,
+            on_error=cast("OnError", ERRORS.value),
+        ),
+        TokenizerConfig(kind=cast("Kind", KIND.value), path=PATH.value, vocab=VOCAB.value),
+        Path(OUT.value or "").expanduser(),
+    )
+
+
+def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
+    """Makes `out` with its three folders; it appears whole or not at all."""
+    from lm.data.tokens import TokenFile, write_tokens
+    from lm.text.tokenizer import build
+
+    if text.made_by_tokenize("train") is not None:
+        raise ConfigError(f"--text={text.train} holds tokens: name the text they were made from")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out={out} exists: remove it, or choose another folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=out.name + ".", dir=out.parent))
+        work.chmod(0o755)
+    except OSError as error:
+        raise ConfigError(f"--out={out} cannot be made: {error.strerror}") from None
+    began = time.monotonic()
+    try:
+        if config.kind == "sentencepiece" and config.path is None:
+            print(f"training {config.vocab} sentencepiece pieces on {text.train}", flush=True)
+        tokenizer = build(config, lambda: (d.text for d in text.documents("train")))
+        tokenizer.save(work / "tokenizer")
+        parts = {}
+        for part in ("train", "valid"):
+            source = text.valid if part == "valid" and text.valid else text.train
+            report = lambda line, part=part: print(f"{part}: {line}", flush=True)  # noqa: E731
+            write_tokens(text.documents(part), tokenizer, work / part, source, report)
+            parts[part] = TokenFile.open(
+                work / part, vocab_size=tokenizer.vocab_size, tokenizer_digest=tokenizer.digest
+            )
+        os.rename(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    tell(tokenizer, parts, out, time.monotonic() - began)
+
+
+def tell(tokenizer: "Tokenizer", parts: "dict[str, TokenFile]", out: Path, seconds: float) -> None:
+    print(f"{out}: {tokenizer.kind}, {tokenizer.vocab_size:,} ids, {tokenizer.digest[:12]}")
+    for part, file in parts.items():
+        length = len(file.tokens)
+        print(
+            f"  {part}: {len(file.documents):,} documents, {file.bytes:,} bytes, {length:,} "
+            f"tokens, {file.bytes / length:.2f} bytes a token"
+        )
+    size = sum(file.bytes for file in parts.values())
+    print(f"  {seconds:.1f} s, {size / max(seconds, 1e-9) / 1e6:.1f} MB/s")
+    path = "" if tokenizer.kind == "bytes" else f" --set tokenizer.path={out / 'tokenizer'}"
+    print(f"use: --set data.train={out} --set tokenizer.kind={tokenizer.kind}{path}")
+
+
+def verify(folder: Path) -> None:
+    """Checks every token file in `folder`, or `folder` itself, and the tokenizer beside them."""
+    from lm.data.tokens import TokenFile
+    from lm.text.tokenizer import load
+
+    names = [folder, folder / "train", folder / "valid"]
+    found = [path for path in names if (path / "manifest.json").is_file()]
+    if not found:
+        raise DataError(f"no token files in {folder}: name a folder that launch.tokenize made")
+    beside = found[0].parent / "tokenizer"
+    tokenizer = load(beside) if beside.is_dir() else None
+    for path in found:
+        file = TokenFile.open(
+            path,
+            vocab_size=tokenizer.vocab_size if tokenizer else None,
+            tokenizer_digest=tokenizer.digest if tokenizer else None,
+        )
+        file.verify()
+        print(f"{path}: {len(file.tokens):,} tokens in {len(file.documents):,} documents, sound")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,80 @@
+"""A finished or running run, for a program or a notebook."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core.config import load as load_config
+from lm.core.errors import CheckpointError
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.decode.generate import Generator
+from lm.models.gpt import Gpt
+from lm.text.tokenizer import Tokenizer
+from lm.text.tokenizer import load as load_tokenizer
+from lm.train.checkpoint import Checkpoints
+from lm.train.pretrain import Pretrain
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What a run directory holds."""
+
+    config: Pretrain
+    params: Any
+    tokenizer: Tokenizer | None
+    step: int
+
+    def logits(self, ids: Any) -> np.ndarray:
+        """Float32 scores of the token after each. [T V] from [T] ids, or [B T V] from [B T]."""
+        return self.on_batch(ids, "__call__")
+
+    def hidden(self, ids: Any) -> np.ndarray:
+        """Hidden states after the last block and norm. [T D] or [B T D]"""
+        return self.on_batch(ids, "hidden")
+
+    def on_batch(self, ids: Any, method: str) -> np.ndarray:
+        tokens = jnp.asarray(ids, jnp.int32)
+        out = applied(self.config.model, method, self.params, jnp.atleast_2d(tokens))
+        return np.asarray(out if tokens.ndim == 2 else out[0])
+
+    def generator(self) -> Generator:
+        end = self.tokenizer.end if self.tokenizer else None
+        return Generator(self.config.model, self.params, end)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def applied(config: Any, method: str, params: Any, tokens: jax.Array) -> jax.Array:
+    return Gpt(config).apply({"params": params}, tokens, method=method)[0]
+
+
+def load_run(run: Path, step: int | None = None) -> Loaded:
+    """The newest usable checkpoint of a run, on one device.
+
+    Raises:
+      CheckpointError: no run, no checkpoint, or none that is whole.
+    """
+    path = run / "config.gin"
+    if not path.is_file():
+        raise CheckpointError(f"{run} is not a run directory: it has no config.gin")
+    config = load_config(path.read_text(), str(path))
+    if not isinstance(config, Pretrain):
+        raise CheckpointError(f"{run} holds a {type(config).__name__}, not a language model")
+    mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+    with jax.set_mesh(mesh):
+        checkpoints = Checkpoints(run / "checkpoints")
+        restored = checkpoints.restore(config.abstract(mesh), step)
+        checkpoints.close()
+    if restored is None:
+        raise CheckpointError(f"{run} has no checkpoint yet; train it first")
+    tokenizer = load_tokenizer(run / "tokenizer") if (run / "tokenizer").is_dir() else None
+    if tokenizer and tokenizer.digest != restored[1].get("tokenizer", tokenizer.digest):
+        raise CheckpointError(
+            f"{run}/tokenizer (vocabulary {tokenizer.vocab_size}, digest {tokenizer.digest[:12]}) is "
+            f"not the one of the checkpoint (digest {restored[1]['tokenizer'][:12]})"
+        )
+    return Loaded(config, restored[0].params, tokenizer, int(restored[1]["step"]))

@@ -1,0 +1,256 @@
+import dataclasses
+import re
+
+import pytest
+
+from launch.experiment import functions, generations, module_of, resolve
+from lm.core.config import bind, bindings, convert, differences, dump, load, parse
+from lm.core.errors import ConfigError
+from lm.train.pretrain import Pretrain
+
+EXPERIMENTS = [
+    f"{generation}:{name}"
+    for generation in generations()
+    for name in functions(module_of(generation))
+]
+MINE = '''
+from dataclasses import replace
+
+from experiments import gpt2
+from lm.train.pretrain import Pretrain
+
+
+def short(steps: int = 7) -> Pretrain:
+    """Ours."""
+    return replace(gpt2.tiny(), steps=steps)
+'''
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return resolve("gpt2:tiny")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("optim.peak_lrr", "optim.peak_lr"),
+        ("peak_lr", "optim.peak_lr"),
+        ("stepz", "steps"),
+        ("model.widht", "model.width"),
+    ],
+)
+def test_a_misspelt_binding_is_answered_with_the_nearest_name_and_the_list(tiny, wrong, right):
+    with pytest.raises(
+        ConfigError, match=f"unknown binding {wrong}; did you mean {right}?"
+    ) as caught:
+        bind(tiny, {wrong: "1"})
+    assert "batch" in str(caught.value).partition("known names: ")[2]
+    assert ".class" not in str(caught.value)
+
+
+def test_a_name_below_a_number_is_unknown(tiny):
+    with pytest.raises(ConfigError, match=r"unknown binding steps\.x"):
+        bind(tiny, {"steps.x": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("steps", "1.5", "an int"),
+        ("steps", "True", "an int"),
+        ("steps", "many", "an int"),
+        ("steps", "", "an int"),
+        ("optim.peak_lr", "fast", "a finite float"),
+        ("optim.peak_lr", "True", "a finite float"),
+        ("model", "3", "GptConfig"),
+        ("tokenizer.kind", "letters", "one of 'bytes'"),
+        ("data.valid", "3", None),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_name(tiny, name, value, expected):
+    if expected is None:  # a number is a string too, where a string is wanted
+        assert bindings(bind(tiny, {name: value}))[name] == value
+        return
+    with pytest.raises(ConfigError, match=f"^{name}: expected {expected}") as caught:
+        bind(tiny, {name: value})
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "1e999", "-1e999", "1" + "0" * 400])
+def test_floats_that_are_not_finite_are_refused(tiny, value):
+    with pytest.raises(ConfigError, match="expected a finite float"):
+        bind(tiny, {"optim.peak_lr": value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+def test_floats_that_are_not_finite_are_refused_from_python_too(tiny, value):
+    with pytest.raises(ConfigError, match="expected a finite float"):
+        bind(tiny, {"optim.peak_lr": value})
+
+
+@pytest.mark.parametrize("value", ["-3e-4", "0", "-0.0"])
+def test_a_learning_rate_that_is_not_positive_is_refused(tiny, value):
+    with pytest.raises(ConfigError, match="peak_lr must be positive"):
+        bind(tiny, {"optim.peak_lr": value})
+
+
+def test_a_config_and_a_field_of_it_are_not_bound_together(tiny):
+    values = {"optim": tiny.optim, "optim.peak_lr": "1e-3"}
+    for order in (values, dict(reversed(values.items()))):
+        with pytest.raises(ConfigError, match="conflicting bindings: optim and optim.peak_lr"):
+            bind(tiny, order)
+
+
+def test_relations_are_checked_on_the_result_alone(tiny):
+    heads = tiny.model.heads
+    bound = bind(tiny, {"model.width": str(heads * 40), "model.heads": str(heads * 2)})
+    assert (bound.model.width, bound.model.heads) == (heads * 40, heads * 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "__import__('os').system('touch made')",
+        "[].__class__",
+        "(lambda: 1)()",
+        "2 * 3",
+        "{[]: 1}",
+        "(" * 300,
+        "1\x00",
+    ],
+)
+def test_literals_are_never_evaluated(tiny, tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError):
+        bind(tiny, {"steps": value})
+    with pytest.raises(ConfigError):
+        parse(f"steps = {value}\n")
+    with pytest.raises(ConfigError):
+        resolve(f"gpt2:train(size={value})")
+    assert bind(tiny, {"data.train": value}).data.train == value
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ["steps 3", "= 3", "steps = ", "steps = three", "steps = 1 2"])
+def test_a_malformed_line_is_named_by_file_and_number(line):
+    with pytest.raises(ConfigError, match=re.escape("run/config.gin:3: expected name = literal")):
+        load(f"# saved\n\n{line}\n", "run/config.gin")
+
+
+def test_two_values_for_one_name_are_refused_and_equal_ones_are_not():
+    with pytest.raises(ConfigError, match="mine:2: steps is bound to 1 and 2"):
+        parse("steps = 1\nsteps = 2\n", "mine")
+    assert parse("steps = 1\nsteps = 1\n") == {"steps": 1}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["os.path", "os.system", "subprocess.Popen", "lm", "lm.", "lm..x", "lm.core.config.bind", ""]
+    + ["lm.core.config.dataclasses.Field", "lm.absent.Config", "lm.core.errors.ConfigError", 3],
+)
+def test_only_config_classes_of_ours_are_built(path):
+    with pytest.raises(ConfigError, match="is not a config class of lm"):
+        load(f"class = {path!r}\n")
+
+
+def test_a_class_of_ours_in_the_wrong_place_is_refused(tiny):
+    text = dump(tiny)
+    before, after = "'lm.models.gpt.GptConfig'", "'lm.train.optimizer.AdamWConfig'"
+    lines = [line for line in text.splitlines() if not line.startswith("model.")]
+    with pytest.raises(ConfigError, match="model"):
+        load("\n".join([*lines, f"model.class = {after}"]))
+    assert before in text
+
+
+def test_a_file_without_its_class_or_with_an_unknown_or_missing_name_is_refused(tiny):
+    text = dump(tiny)
+    with pytest.raises(ConfigError, match="class is missing"):
+        load("steps = 3\n")
+    with pytest.raises(ConfigError, match=r"unknown binding optim\.peak_lrr; did you mean"):
+        load(text + "optim.peak_lrr = 1.0\n")
+    lines = [line for line in text.splitlines() if not line.startswith("model.width ")]
+    with pytest.raises(ConfigError, match="'width'"):
+        load("\n".join(lines))
+
+
+@pytest.mark.parametrize("spec", EXPERIMENTS)
+def test_every_experiment_is_loaded_back_as_it_was_dumped(spec):
+    config = resolve(spec)
+    again = load(dump(config), spec)
+    assert again == config
+    assert dump(again) == dump(config)
+    assert differences(config, again) == {}
+
+
+def test_differences_name_the_bindings_with_old_and_new_value(tiny):
+    assert differences(tiny, bind(tiny, {"steps": "3"})) == {"steps": (tiny.steps, 3)}
+
+
+def test_an_experiment_is_named_in_call_syntax():
+    assert (
+        resolve('gpt2:train(size="xl")') == resolve("gpt2:xl") == resolve("gpt2:train(size='xl')")
+    )
+    assert resolve("gpt2:train()") == resolve("gpt2:train") == resolve("gpt2:small")
+
+
+def test_an_experiment_of_the_users_own_file_is_found(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    assert resolve(f"{path}:short").steps == 7
+    assert resolve(f"{path}:short(steps=9)").steps == 9
+    assert isinstance(resolve(f"{path}:short"), Pretrain)
+    with pytest.raises(ConfigError, match=f"did you mean {path}:short.*has: short$"):
+        resolve(f"{path}:shrot")
+    with pytest.raises(ConfigError, match="no experiment file"):
+        resolve(f"{tmp_path}/absent.py:short")
+
+
+def test_a_users_own_file_may_have_the_name_of_a_library_and_lazy_annotations(tmp_path):
+    import json
+
+    path = tmp_path / "json.py"
+    path.write_text("from __future__ import annotations\n" + MINE)
+    assert resolve(f"{path}:short").steps == 7
+    assert __import__("json") is json
+
+
+def test_a_colon_in_an_argument_is_text(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE.replace("steps: int = 7", 'note: str = "", steps: int = 7'))
+    assert resolve(f"{path}:short(note='hf:books')").steps == 7
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gpt2:tinny", "unknown experiment gpt2:tinny; did you mean gpt2:tiny? gpt2 has: "),
+        ("gpt2:train(size='huge')", "unknown experiment gpt2:train(size='huge')"),
+        ("gpt2:train(sise='xl')", "unknown experiment gpt2:train(sise='xl')"),
+        ("gpt2:train('xl')", "cannot read"),
+        ("gtp2:tiny", "unknown generation 'gtp2'; did you mean gpt2? known: "),
+        ("gpt2", "write GENERATION:NAME"),
+        ("gpt2:", "write GENERATION:NAME"),
+        (":tiny", "write GENERATION:NAME"),
+        ("../lm:tiny", "unknown generation"),
+    ],
+)
+def test_an_unknown_experiment_is_answered_with_those_there_are(spec, message):
+    with pytest.raises(ConfigError) as caught:
+        resolve(spec)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_is_read_as_the_type_demands():
+    assert convert("3", float, "x") == 3.0 and isinstance(convert("3", float, "x"), float)
+    assert convert("none", int | None, "x") is None
+    assert convert("false", bool, "x") is False
+    assert convert("dense,banded", tuple[str, ...], "x") == ("dense", "banded")
+    assert convert("(1, 2)", tuple[float, ...], "x") == (1.0, 2.0)
+    assert convert("'3'", str, "x") == "3" and convert("3", str, "x") == "3"
+
+
+def test_configs_are_frozen(tiny):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tiny.steps = 3

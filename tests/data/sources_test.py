@@ -1,0 +1,145 @@
+import gzip
+import json
+
+import pytest
+
+from lm.core.errors import DataError
+from lm.data.sources import documents, files, fingerprint, split
+
+
+def texts(spec, **options):
+    return [document.text for document in documents(str(spec), **options)]
+
+
+def parts(spec, fraction=0.1):
+    return [list(split(str(spec), None, fraction, part)) for part in ("train", "valid")]
+
+
+def test_text_that_is_not_utf8_stops_with_file_and_byte(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"caf\xc3\xa9 \xff!")
+    with pytest.raises(DataError, match=rf"{path}: not UTF-8 at byte 6;.*--errors=replace"):
+        texts(path)
+    assert texts(path, on_error="replace") == ["café \ufffd!"]
+
+
+def test_bom_crlf_nul_and_a_last_line_without_end_are_kept(tmp_path):
+    text = "\ufeffone\r\ntwo\rthree\x00\n\n  four \x1a"
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    assert texts(tmp_path / "a.txt") == [text]
+
+
+def test_a_text_file_is_one_document_plain_or_gzipped(tmp_path):
+    (tmp_path / "a.txt").write_text("plain")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"zipped"))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n\n{"text": "two"}'))
+    (tmp_path / "d.bin").write_bytes(b"\xff")
+    assert texts(tmp_path) == ["plain", "zipped", "one", "two"]
+
+
+def test_files_folders_and_globs_are_taken_in_their_order_each_sorted(tmp_path):
+    for name in ("b.txt", "a.txt", "sub/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert texts(tmp_path) == ["a.txt", "b.txt", "sub/c.txt"]
+    assert texts(f"{tmp_path}/sub, {tmp_path}/*.txt") == ["sub/c.txt", "a.txt", "b.txt"]
+
+
+def test_the_standard_library_is_read_without_its_tests():
+    names = [str(path) for path in files("stdlib:")]
+    assert len(names) > 300 and names == sorted(names)
+    assert not any("/test/" in name or "site-packages" in name for name in names)
+
+
+@pytest.mark.parametrize("spec", ["absent", "{}/empty", "{}/*.none", "{}/a.txt,", " ", ",{}/a.txt"])
+def test_nothing_found_is_an_error(tmp_path, monkeypatch, spec):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no text in"):
+        texts(spec.format(tmp_path))
+
+
+@pytest.mark.parametrize("cut", [12, 30, -1])
+def test_a_damaged_gzip_file_is_named(tmp_path, cut):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(bytes(range(128)) * 3)[:cut])
+    with pytest.raises(DataError, match=str(path)):
+        texts(path)
+    path.write_bytes(b"no gzip at all")
+    with pytest.raises(DataError, match=str(path)):
+        texts(path)
+
+
+def test_the_first_five_malformed_records_are_named_and_the_others_counted(tmp_path):
+    path = tmp_path / "a.jsonl"
+    bad = ["{", '{"words": "x"}', '{"text": 3}', "[]", "null", '"text"', "\ufeff{}", "NaN"]
+    path.write_text("\n".join(['{"text": "fine"}', "", *bad]) + "\n")
+    with pytest.raises(DataError) as caught:
+        texts(path)
+    told = str(caught.value)
+    assert f'{path}:3: not JSON in UTF-8; {path}:4: missing "text"; {path}:5: missing' in told
+    assert f"{path}:7:" in told and f"{path}:8:" not in told
+    assert told.endswith(" and 3 more") and "\n" not in told
+
+
+def test_a_lone_surrogate_or_wrong_bytes_in_a_record_stop_or_are_replaced(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a\\ud800b \\ud83d\\ude00"}\n{"text": "c\xffd"}\n')
+    with pytest.raises(
+        DataError, match=f"{path}:1: not JSON in UTF-8; {path}:2: not JSON in UTF-8"
+    ):
+        texts(path)
+    assert texts(path, on_error="replace") == ["a\ufffdb \U0001f600", "c\ufffdd"]
+
+
+def test_a_single_document_holds_out_its_end_as_nanogpt_does(tmp_path):
+    text = "".join(chr(32 + i % 90) for i in range(111_539))
+    (tmp_path / "input.txt").write_text(text)
+    (train,), (valid,) = parts(tmp_path / "input.txt")
+    assert train.text == text[: int(len(text) * 0.9)]
+    assert train.text + valid.text == text
+
+
+def test_many_documents_are_split_whole_and_the_same_wherever_they_lie(tmp_path):
+    for root in ("here", "there/deep"):
+        folder = tmp_path / root / "corpus"
+        folder.mkdir(parents=True)
+        with (folder / "a.jsonl").open("w") as file:
+            for i in range(500):
+                file.write(json.dumps({"text": f"text {i}"}) + "\n")
+    train, valid = parts(tmp_path / "here")
+    assert 20 < len(valid) < 90
+    assert sorted(d.text for d in train + valid) == sorted(f"text {i}" for i in range(500))
+    again = parts(tmp_path / "there")
+    assert [d.text for d in again[1]] == [d.text for d in valid]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_few_documents_leave_something_to_train_on_and_to_measure_on(tmp_path, count):
+    for seed in range(4):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        for i in range(count):
+            (folder / f"{i}.txt").write_text(f"{i}" * 100)
+        train, valid = ("".join(d.text for d in part) for part in parts(folder))
+        assert train and valid
+        assert sorted(train + valid) == sorted("".join(texts(folder)))
+
+
+def test_a_valid_spec_is_what_is_measured_on(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    a, b = str(tmp_path / "a.txt"), str(tmp_path / "b.txt")
+    assert [d.text for d in split(a, b, 0.1, "train")] == ["a"]
+    assert [d.text for d in split(a, b, 0.1, "valid")] == ["b"]
+
+
+def test_the_fingerprint_changes_with_the_files(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    before = fingerprint(str(tmp_path))
+    assert fingerprint(str(tmp_path)) == before
+    (tmp_path / "a.txt").write_text("ab")
+    changed = fingerprint(str(tmp_path))
+    (tmp_path / "b.txt").write_text("")
+    assert len({before, changed, fingerprint(str(tmp_path))}) == 3

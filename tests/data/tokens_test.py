@@ -1,0 +1,173 @@
+import json
+
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError, DataError
+from lm.data import tokens
+from lm.data.sources import Document
+from lm.data.tokens import TextConfig, TokenFile, prepare, write_tokens
+from lm.text.byte import ByteTokenizer
+
+TEXTS = ["one", "", "zwei \x00\r\n", "drei 😀"]
+
+
+def opened(folder, **changes):
+    tokenizer = ByteTokenizer()
+    asked = {"vocab_size": tokenizer.vocab_size, "tokenizer_digest": tokenizer.digest} | changes
+    return TokenFile.open(folder, **asked)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "BLOCK", 8)
+    write_tokens(
+        [Document(str(i), t) for i, t in enumerate(TEXTS)], ByteTokenizer(), tmp_path / "t"
+    )
+    return tmp_path / "t"
+
+
+def edit(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_documents_follow_one_another_each_with_an_end(folder):
+    tokenizer, file = ByteTokenizer(), opened(folder)
+    expected = [i for text in TEXTS for i in [*text.encode(), tokenizer.end]]
+    assert file.tokens.tolist() == expected and file.tokens.dtype == np.uint16
+    assert file.documents.tolist() == [0, 4, 5, 13]
+    assert file.bytes == sum(len(text.encode()) for text in TEXTS)
+    assert file.manifest["documents"] == 4 and file.manifest["max_id"] == tokenizer.end
+    file.verify()
+
+
+@pytest.mark.parametrize("change", [-1, -2, 1, 2])
+def test_a_file_of_another_length_is_refused_at_open(folder, change):
+    path = folder / "tokens.bin"
+    data = path.read_bytes()
+    path.write_bytes(data[:change] if change < 0 else data + bytes(change))
+    with pytest.raises(
+        DataError, match=rf"has {len(data) + change} bytes, its manifest says {len(data)}"
+    ):
+        opened(folder)
+
+
+def test_another_tokenizer_is_refused_with_sizes_and_digests(folder):
+    with pytest.raises(
+        DataError, match="another tokenizer: vocabulary 269, digest .*this one: 300, abc"
+    ):
+        opened(folder, vocab_size=300, tokenizer_digest="abc")
+
+
+def test_ids_that_the_vocabulary_lacks_are_refused(folder):
+    edit(folder, max_id=269)
+    with pytest.raises(DataError, match="id 269 is not below the vocabulary 269"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("documents", [[], [Document("a", "")], [Document("a", "")] * 3])
+def test_empty_text_is_refused_and_nothing_is_left(tmp_path, documents):
+    with pytest.raises(DataError, match="no text to tokenize in here"):
+        write_tokens(documents, ByteTokenizer(), tmp_path / "t", "here")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("position", [0, 17, 33, -1])
+def test_a_flipped_bit_is_found_by_verify_which_names_the_block(folder, position):
+    path = folder / "tokens.bin"
+    data = bytearray(path.read_bytes())
+    data[position] ^= 4
+    path.write_bytes(data)
+    block = (position % len(data)) // 16
+    with pytest.raises(DataError, match=rf"block {block} \(tokens from {8 * block}\) is damaged"):
+        opened(folder).verify()
+
+
+def test_blocks_without_a_digest_are_not_taken_for_whole(folder):
+    edit(folder, blocks=json.loads((folder / "manifest.json").read_text())["blocks"][:-1])
+    with pytest.raises(DataError):
+        opened(folder).verify()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff", '{"length": "x", "dtype": "uint16"}'])
+def test_a_damaged_manifest_is_refused(folder, text):
+    (folder / "manifest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"manifest\.json cannot be read"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "max_id", "vocab_size"])
+def test_a_manifest_that_lacks_a_name_is_refused(folder, name):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest[name]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"manifest\.json cannot be read"):
+        opened(folder)
+
+
+def test_a_missing_folder_says_how_to_make_it(tmp_path):
+    with pytest.raises(DataError, match="No such file or directory; make it with launch.tokenize"):
+        opened(tmp_path / "absent")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    def failing():
+        for i in range(tokens.TOGETHER + 1):
+            yield Document(str(i), "text")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_tokens(failing(), ByteTokenizer(), tmp_path / "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_second_of_two_writers_keeps_what_the_first_made(folder):
+    write_tokens([Document("a", "other")], ByteTokenizer(), folder)
+    assert opened(folder).bytes == sum(len(text.encode()) for text in TEXTS)
+    assert [path.name for path in folder.parent.iterdir()] == ["t"]
+
+
+def test_a_vocabulary_over_16_bits_is_kept_in_32(tmp_path):
+    class Wide(ByteTokenizer):
+        def __init__(self):
+            super().__init__()
+            self.vocab_size, self.end = 70_000, 69_999
+
+    write_tokens([Document("a", "text")], Wide(), tmp_path / "t")
+    file = opened(tmp_path / "t", vocab_size=70_000, tokenizer_digest=Wide().digest)
+    assert file.tokens.dtype == np.uint32 and file.tokens[-1] == 69_999
+
+
+def test_prepared_text_is_made_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("some text to learn from")
+    config = TextConfig(train=str(tmp_path / "a.txt"), cache=str(tmp_path / "cache"))
+    train, valid = prepare(config, ByteTokenizer())
+    assert train.bytes + valid.bytes == 23
+    made = sorted((tmp_path / "cache").rglob("tokens.bin"))
+    monkeypatch.setattr(tokens, "write_tokens", None)
+    assert prepare(config, ByteTokenizer())[0].digest == train.digest
+    monkeypatch.undo()
+    (tmp_path / "a.txt").write_text("some other text to learn from")
+    assert prepare(config, ByteTokenizer())[0].digest != train.digest
+    assert len(made) == 2 and len(sorted((tmp_path / "cache").rglob("tokens.bin"))) == 4
+
+
+def test_a_folder_of_tokenize_is_read_as_it_is_and_a_part_is_never_both(tmp_path):
+    for part in ("train", "valid"):
+        write_tokens([Document(part, part * 3)], ByteTokenizer(), tmp_path / part)
+    train, valid = prepare(TextConfig(train=str(tmp_path)), ByteTokenizer())
+    assert (train.folder.name, valid.folder.name) == ("train", "valid")
+    both = TextConfig(train=str(tmp_path / "train"), valid=str(tmp_path / "valid"))
+    assert prepare(both, ByteTokenizer())[1].folder.name == "valid"
+    with pytest.raises(DataError, match="data.valid"):
+        prepare(TextConfig(train=str(tmp_path / "train")), ByteTokenizer())
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
+def test_the_held_out_share_lies_between_none_and_all(fraction):
+    with pytest.raises(ConfigError, match="valid_fraction must be between 0 and 1"):
+        TextConfig(valid_fraction=fraction)
+    with pytest.raises(ConfigError, match=r"data\.train is empty"):
+        TextConfig(train="")

@@ -1,0 +1,107 @@
+"""Decoding with a cache equals computing everything anew."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.decode.beam import beam_search
+from lm.decode.generate import Generator, extend
+from lm.decode.sampling import SamplingConfig, keep_top_k, keep_top_p, sample
+from lm.models.gpt import Gpt
+from tests.models.gpt_test import made, small
+
+GREEDY = SamplingConfig(temperature=0)
+
+
+def greedy_anew(config, params, prompt, count):
+    ids = list(prompt)
+    for _ in range(count):
+        logits, _ = Gpt(config).apply({"params": params}, jnp.array([ids]))
+        ids.append(int(jnp.argmax(logits[0, -1])))
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("pattern", [("dense",), ("dense", "banded")])
+def test_cached_greedy_decoding_of_unequal_prompts_equals_decoding_anew(pattern):
+    config = small(length=64, pattern=pattern, band=5)
+    params = made(config)
+    prompts = [[3, 1, 4, 1, 5, 9, 2, 6], [7], [5, 3, 5]]
+    rows = Generator(config, params, end=None)(prompts, 20, GREEDY)
+    assert rows == [greedy_anew(config, params, prompt, 20) for prompt in prompts]
+
+
+def test_a_row_is_drawn_alike_alone_and_among_others():
+    config = small(length=64)
+    generator = Generator(config, made(config), end=None)
+    sampling = SamplingConfig(temperature=1.0)
+    together = generator([[1, 2, 3], [4]], 10, sampling, seed=5)
+    assert generator([[1, 2, 3]], 10, sampling, seed=5)[0] == together[0]
+    assert generator([[1, 2, 3]], 10, sampling, seed=6)[0] != together[0]
+
+
+def test_writing_goes_on_past_the_context_without_repeating_its_draws():
+    config = small(length=16)
+    generator = Generator(config, made(config), end=None)
+    row = generator([[1, 2]], 80, SamplingConfig(temperature=2.0), seed=1)[0]
+    assert len(row) == 80
+    halves = [row[i : i + 8] for i in range(16, 72, 8)]
+    assert len({tuple(half) for half in halves}) == len(halves)
+
+
+def test_a_row_stops_at_its_end_token():
+    config = small(length=64)
+    params = made(config)
+    plain = Generator(config, params, end=None)([[1, 2, 3]], 20, GREEDY)[0]
+    end = plain[5]
+    assert Generator(config, params, end)([[1, 2, 3]], 20, GREEDY)[0] == plain[: plain.index(end)]
+
+
+def test_one_beam_is_greedy_and_more_beams_find_no_worse_a_text():
+    config = small(length=64)
+    generator = Generator(config, made(config), end=49)
+    prompts = [[1, 2, 3], [4, 5]]
+    one, score1 = beam_search(generator, prompts, 12, width=1, alpha=0.0)
+    assert one == generator(prompts, 12, GREEDY)
+    _, score4 = beam_search(generator, prompts, 12, width=4, alpha=0.0)
+    assert all(four >= single - 1e-5 for four, single in zip(score4, score1, strict=True))
+
+
+def test_no_cache_is_copied_in_the_loop_over_tokens():
+    config = small(length=64)
+    generator = Generator(config, made(config), end=None)
+    decoding = generator.read([[1, 2, 3]], 20)
+    keys = jax.random.split(jax.random.key(0), 1)
+    lowered = extend.lower(config, generator.params, decoding, keys, GREEDY, 20, None)
+    shape = ",".join(map(str, decoding.cache.layers[0].k.shape))
+    text = lowered.compile().as_text()
+    assert f"f32[{shape}]" in text
+    copies = [line for line in text.splitlines() if f"f32[{shape}]" in line and " copy(" in line]
+    assert not copies, copies[:2]
+
+
+def test_prompts_that_cannot_be_continued_are_refused():
+    config = small()
+    generator = Generator(config, made(config), end=None)
+    with pytest.raises(DataError, match="prompt 0 is empty"):
+        generator([[]], 5, GREEDY)
+    with pytest.raises(DataError, match="prompt 1 has 17 tokens, the model's context is 16"):
+        generator([[1], [1] * 17], 5, GREEDY)
+
+
+def test_top_k_and_top_p_keep_what_they_say_and_ties():
+    logits = jnp.log(jnp.array([[0.4, 0.2, 0.2, 0.1, 0.1]]))
+    kept = lambda out: np.isfinite(np.asarray(out)[0]).tolist()  # noqa: E731
+    assert kept(keep_top_k(logits, 1)) == [True, False, False, False, False]
+    assert kept(keep_top_k(logits, 2)) == [True, True, True, False, False]
+    assert kept(keep_top_p(logits, 0.3)) == [True, False, False, False, False]
+    assert kept(keep_top_p(logits, 0.5)) == [True, True, True, False, False]
+    assert kept(keep_top_p(logits, 1.0)) == [True] * 5
+
+
+def test_draws_follow_the_probabilities():
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    logits = jnp.tile(jnp.log(jnp.array([[0.7, 0.2, 0.1]])), (20_000, 1))
+    drawn = np.bincount(np.asarray(sample(keys, logits, SamplingConfig())), minlength=3) / 20_000
+    np.testing.assert_allclose(drawn, [0.7, 0.2, 0.1], atol=0.015)

@@ -1,0 +1,202 @@
+"""A run as a user runs it: started, interrupted, continued, refused, sampled. On a CPU in seconds."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "model.layers": 2, "model.width": 32, "model.heads": 2, "model.length": 32, "batch": 4,
+    "steps": 40, "loop.log_every": 1, "loop.save_every": 10, "loop.evaluate_every": 20,
+    "loop.sample_tokens": 0, "evaluate_batches": 1, "model.residual_dropout": 0.1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "then", "it", "ran"]
+    chosen = random.Random(0)
+    path.write_text(" ".join(chosen.choice(words) for _ in range(4000)))
+    return path
+
+
+def command(text, workdir, *flags, module="launch.train", **bindings):
+    sets = {"data.train": text, "data.cache": workdir.parent / "cache"} | TINY | bindings
+    words = [f"--set={name}={value}" for name, value in sets.items()]
+    if module == "launch.train":
+        words.append("--experiment=gpt2:shakespeare_char_cpu")
+    return [sys.executable, "-m", module, f"--workdir={workdir}", *words, *flags]
+
+
+def environment():
+    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+
+
+def run(text, workdir, *flags, **bindings):
+    words = command(text, workdir, *flags, **bindings)
+    return subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+
+
+def losses(workdir):
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: float(row["loss"]).hex() for row in rows if "loss" in row}
+
+
+def final_digests(workdir):
+    path = workdir / "checkpoints" / "40" / "manifest" / "manifest.json"
+    return {name: leaf["digest"] for name, leaf in json.loads(path.read_text())["tree"].items()}
+
+
+@pytest.fixture(scope="module")
+def straight(text, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    done = run(text, workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def started(text, workdir, until_step):
+    """A process that has logged this step."""
+    process = subprocess.Popen(
+        command(text, workdir), cwd=ROOT, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics = workdir / "metrics.jsonl"
+    limit = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < limit:
+        if metrics.exists() and f'"step": {until_step},' in metrics.read_text():
+            break
+        time.sleep(0.01)
+    return process
+
+
+def test_a_run_leaves_all_that_a_run_leaves(straight):
+    names = {path.name for path in straight.iterdir()}
+    assert {"config.gin", "tokenizer", "metrics.jsonl", "checkpoints", "report.html", "summary.json"} <= names
+    assert "lock" not in names
+    summary = json.loads((straight / "summary.json").read_text())
+    assert summary["valid_loss"] < 3.5  # of ln 269 = 5.6 at the start
+    assert list(losses(straight)) == list(range(1, 41))
+
+
+def test_a_terminated_run_saves_and_goes_on_bit_for_bit(text, straight, tmp_path):
+    process = started(text, tmp_path / "run", until_step=15)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75, process.stderr.read()
+    again = run(text, tmp_path / "run")
+    assert again.returncode == 0, again.stderr
+    assert "resumed from step" in again.stdout
+    assert losses(tmp_path / "run") == losses(straight)
+    assert final_digests(tmp_path / "run") == final_digests(straight)
+
+
+def test_ctrl_c_saves_and_says_so(text, tmp_path):
+    process = started(text, tmp_path / "run", until_step=12)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from it" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_run_killed_at_a_random_step_ends_with_the_same_parameters(text, straight, tmp_path, attempt):
+    workdir = tmp_path / "run"
+    process = started(text, workdir, until_step=random.Random(attempt).randrange(2, 38))
+    process.kill()
+    process.wait()
+    again = run(text, workdir)
+    assert again.returncode == 0, again.stderr
+    assert losses(workdir) == losses(straight)
+    assert final_digests(workdir) == final_digests(straight)
+
+
+def one_line(done, code, *parts):
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("bindings", "code", "parts"),
+    [
+        ({"model.width": 64}, 1, ["model.width: checkpoint 32, now 64"]),
+        ({"seed": 3}, 1, ["seed: checkpoint 0, now 3", "--allow_data_change"]),
+        ({"batch": 8}, 1, ["batch: checkpoint 4, now 8"]),
+        ({"mesh.fsdp": 3}, 1, ["fsdp 3", "but 1 were found"]),
+        ({"model.vocab": 100}, 1, ["the tokenizer has 269 tokens, the model 100"]),
+        ({"optim.peak_lr": "nan"}, 1, ["optim.peak_lr: expected a finite float"]),
+        ({"microbatches": 3}, 1, ["batch 4 is not divisible by 3", "nearest: 3 or 6"]),
+    ],
+)
+def test_a_changed_run_is_refused_in_one_line_and_nothing_is_lost(text, straight, bindings, code, parts):
+    before = final_digests(straight)
+    one_line(run(text, straight, **bindings), code, *parts)
+    assert final_digests(straight) == before
+    assert not (straight / "lock").exists()
+
+
+def damaged(straight, tmp_path, damage):
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)
+    damage(workdir / "checkpoints" / "40")
+    return workdir
+
+
+def flip_a_bit(folder):
+    largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+
+
+def cut_the_manifest(folder):
+    path = folder / "manifest" / "manifest.json"
+    path.write_text(path.read_text()[:50])
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_the_manifest, empty])
+def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_used(text, straight, tmp_path, damage):
+    workdir = damaged(straight, tmp_path, damage)
+    done = run(text, workdir)
+    assert done.returncode == 0, done.stderr
+    assert "trying an older step" in done.stderr and "resumed from step 30" in done.stdout
+    assert (workdir / "checkpoints" / "40.corrupt").exists()
+    assert final_digests(workdir) == final_digests(straight)
+
+
+def test_a_step_asked_for_by_number_is_not_replaced_by_another(text, straight, tmp_path):
+    workdir = damaged(straight, tmp_path, cut_the_manifest)
+    one_line(run(text, workdir, "--restore_step=40"), 2, "the manifest cannot be read")
+
+
+def test_a_directory_in_use_is_refused_and_a_dead_owner_is_not_in_the_way(text, straight, tmp_path):
+    workdir = damaged(straight, tmp_path, lambda folder: None)
+    owner = {"host": os.uname().nodename, "pid": os.getpid(), "time": time.time()}
+    (workdir / "lock").write_text(json.dumps(owner))
+    one_line(run(text, workdir), 1, "is in use by process", "--steal_lock")
+    (workdir / "lock").write_text(json.dumps(owner | {"pid": 2**22 + 1}))
+    assert run(text, workdir).returncode == 0
+
+
+def test_a_finished_run_samples(straight):
+    words = [sys.executable, "-m", "launch.sample", f"--workdir={straight}", "--prompt=the ", "--max_tokens=20"]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the ") and len(done.stdout) > 10

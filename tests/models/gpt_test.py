@@ -1,0 +1,140 @@
+"""The decoder: published sizes, causality, and the switches of its generations."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from lm.core import tree
+from lm.core.errors import ConfigError
+from lm.models.gpt import Gpt, GptConfig, abstract_params, init
+
+SIZES = {  # layers, width, heads, length -> parameters (Radford et al. 2019; Brown et al. 2020)
+    "gpt2 small": (12, 768, 12, 1024, 124_439_808),
+    "gpt2 medium": (24, 1024, 16, 1024, 354_823_168),
+    "gpt2 large": (36, 1280, 20, 1024, 774_030_080),
+    "gpt2 xl": (48, 1600, 25, 1024, 1_557_611_200),
+    "gpt3 small": (12, 768, 12, 2048, 125_226_240),
+    "gpt3 medium": (24, 1024, 16, 2048, 355_871_744),
+    "gpt3 large": (24, 1536, 16, 2048, 760_300_032),
+    "gpt3 xl": (24, 2048, 16, 2048, 1_315_723_264),
+    "gpt3 2.7b": (32, 2560, 32, 2048, 2_651_553_280),
+    "gpt3 6.7b": (32, 4096, 32, 2048, 6_658_404_352),
+    "gpt3 13b": (40, 5120, 40, 2048, 12_853_386_240),
+    "gpt3 175b": (96, 12288, 96, 2048, 174_604_259_328),
+}
+
+
+def small(**changes: object) -> GptConfig:
+    values = {"layers": 2, "width": 32, "heads": 4, "length": 16, "vocab": 50} | changes
+    return GptConfig(**values)
+
+
+def made(config: GptConfig, seed: int = 0):
+    params = nn.unbox(init(config, jax.random.key(seed)))
+    # biases and scales away from 0 and 1, so that a forgotten one shows
+    noise = jax.random.split(jax.random.key(seed + 1), len(jax.tree.leaves(params)))
+    leaves, treedef = jax.tree.flatten(params)
+    moved = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)]
+    return jax.tree.unflatten(treedef, moved)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_published_size_has_its_exact_parameter_count(name):
+    layers, width, heads, length, expected = SIZES[name]
+    config = GptConfig(layers=layers, width=width, heads=heads, length=length, vocab=50_257)
+    assert tree.count(abstract_params(config)) == expected == config.parameters()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"norm": "post", "final_norm": False},
+        {"attention": "blocks", "length": 300},
+        {"pattern": ("dense", "banded"), "band": 4},
+        {"remat": "full"},
+        {"unroll": 2},
+    ],
+)
+def test_future_tokens_do_not_change_the_past(changes):
+    config = small(**changes)
+    params = made(config)
+    ids = jax.random.randint(jax.random.key(2), (1, config.length), 0, config.vocab)
+
+    def logit_sum(offset, position):
+        def embed(p):
+            table = p["positions"]["table"] + offset
+            return p | {"positions": {"table": table}}
+
+        logits, _ = Gpt(config).apply({"params": embed(params)}, ids)
+        return jnp.sum(logits[0, position])
+
+    position = config.length // 2
+    zero = jnp.zeros_like(params["positions"]["table"])
+    moved = np.abs(jax.grad(logit_sum)(zero, position)).max(axis=1)
+    assert (moved[position + 1 :] == 0).all()
+    assert moved[position] > 0
+    if config.pattern == ("dense",):
+        assert (moved[: position + 1] > 0).all()
+
+
+def test_a_band_forgets_what_lies_beyond_its_reach():
+    config = small(pattern=("banded",), band=3, layers=1)
+    params = made(config)
+    ids = jax.random.randint(jax.random.key(2), (1, 16), 0, 50)
+    changed = ids.at[0, 5].set((ids[0, 5] + 1) % 50)
+    one, other = (Gpt(config).apply({"params": params}, x)[0][0] for x in (ids, changed))
+    differs = np.abs(np.asarray(one - other)).max(axis=-1) > 1e-6
+    assert np.flatnonzero(differs).tolist() == [5, 6, 7]
+
+
+@pytest.mark.parametrize("pattern", [("dense",), ("banded",)])
+def test_blocks_of_queries_equal_the_masked_definition(pattern):
+    config = small(length=300, pattern=pattern, band=70, layers=1)
+    params = made(config)
+    ids = jax.random.randint(jax.random.key(2), (2, 300), 0, 50)
+    valid = jnp.arange(300)[None] >= jnp.array([[0], [37]])
+    results = []
+    for way in ("plain", "blocks"):
+        model = Gpt(replace(config, attention=way))
+        logits = model.apply({"params": params}, ids, valid)[0]
+        results.append(jnp.where(valid[..., None], logits, 0))  # padding may see anything
+    np.testing.assert_allclose(results[0], results[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["full", "dots", "context", "qkv"])
+def test_rematerialisation_changes_no_gradient(remat):
+    ids = jax.random.randint(jax.random.key(2), (2, 16), 0, 50)
+
+    def grad(config):
+        params = made(config)
+        return jax.grad(lambda p: jnp.sum(Gpt(config).apply({"params": p}, ids)[0] ** 2))(params)
+
+    one, other = grad(small()), grad(small(remat=remat))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), one, other)
+
+
+def test_the_three_initialisations_differ_where_they_should():
+    std = {}
+    for name in ("hf", "report", "openai"):
+        config = small(init=name, width=256, heads=4, layers=2)
+        kernels = nn.unbox(init(config, jax.random.key(0)))["stack"]["blocks"]
+        std[name] = {
+            "qkv": float(kernels["attention"]["qkv"]["kernel"].std()),
+            "output": float(kernels["mlp"]["output"]["kernel"].std()),
+        }
+    assert std["hf"]["output"] == pytest.approx(0.02 / 2, rel=0.02)
+    assert std["report"]["output"] == pytest.approx(0.02 / 2**0.5, rel=0.02)
+    assert std["openai"]["qkv"] == pytest.approx(1 / 16, rel=0.02)
+    assert std["openai"]["output"] == pytest.approx((4 * 256 * 2) ** -0.5, rel=0.02)
+
+
+def test_relations_between_sizes_are_checked_with_both_values():
+    with pytest.raises(ConfigError, match="width 32 is not divisible by heads 5"):
+        small(heads=5)
+    with pytest.raises(ConfigError, match="layers 3 is not a multiple of the 2"):
+        small(layers=3, pattern=("dense", "banded"))
