@@ -31,7 +31,11 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         fail(str(error).replace("\n", " "), 1)
     if rest:
         name = rest[0].lstrip("-").partition("=")[0]
-        hint = f"did you mean --{rest[0]}?" if name in flags.FLAGS else "every argument is --name=value"
+        hint = (
+            f"did you mean --{rest[0]}?"
+            if name in flags.FLAGS
+            else "every argument is --name=value"
+        )
         fail(f"unexpected argument {rest[0]!r}; {hint}", 1)
     warn_repeated(argv[1:])
     try:

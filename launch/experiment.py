@@ -16,7 +16,9 @@ from lm.core.config import assignment, bind, load
 from lm.core.errors import ConfigError
 
 EXPERIMENT = flags.DEFINE_string(
-    "experiment", None, "What to run: gpt2:small, 'gpt3:train(size=\"175b\")', path/to/mine.py:name."
+    "experiment",
+    None,
+    "What to run: gpt2:small, 'gpt3:train(size=\"175b\")', path/to/mine.py:name.",
 )
 GIN_FILE = flags.DEFINE_string("gin_file", None, "A saved config.gin to run again, instead.")
 SET = flags.DEFINE_multi_string("set", [], "A binding, name=value; may be given many times.")
@@ -31,19 +33,24 @@ def configured() -> Any:
       ConfigError: no or two experiments named, an unknown one, a binding that cannot be made.
     """
     if (EXPERIMENT.value is None) == (GIN_FILE.value is None):
-        raise ConfigError("name one of --experiment=GENERATION:NAME and --gin_file=config.gin; see --list")
+        raise ConfigError(
+            "name one of --experiment=GENERATION:NAME and --gin_file=config.gin; see --list"
+        )
     values: dict[str, str] = {}
     for text in SET.value:
         name, value = assignment(text)
         if values.get(name, value) != value:
-            print(f"warning: {name} is set to {values[name]!r} and {value!r}; using {value!r}", file=sys.stderr)
+            print(
+                f"warning: {name} is set to {values[name]!r} and {value!r}; using {value!r}",
+                file=sys.stderr,
+            )
         values[name] = value
     if GIN_FILE.value is not None:
         path = Path(GIN_FILE.value)
         if not path.is_file():
             raise ConfigError(f"--gin_file={path}: no such file")
         return bind(load(path.read_text(), str(path)), values)
-    return bind(resolve(EXPERIMENT.value), values)
+    return bind(resolve(str(EXPERIMENT.value)), values)
 
 
 def resolve(spec: str) -> Any:
@@ -52,15 +59,23 @@ def resolve(spec: str) -> Any:
     `gpt2:small` is function `small` of experiments/gpt2.py; where there is none it is the `size` of
     its `train`. Arguments are literals and are never evaluated as code.
     """
-    module_name, _, call = spec.rpartition(":")
+    path, parenthesis, arguments_text = spec.partition("(")  # an argument may hold a colon
+    module_name, _, name = path.rpartition(":")
+    call = name + parenthesis + arguments_text
     if not module_name or not call:
-        raise ConfigError(f"--experiment={spec}: write GENERATION:NAME, such as gpt2:tiny; see --list")
+        raise ConfigError(
+            f"--experiment={spec}: write GENERATION:NAME, such as gpt2:tiny; see --list"
+        )
     name, arguments = parsed(call, spec)
     module = module_of(module_name)
     known = functions(module)
     if name in known:
         function = known[name]
-    elif not arguments and "train" in known and "size" in inspect.signature(known["train"]).parameters:
+    elif (
+        not arguments
+        and "train" in known
+        and "size" in inspect.signature(known["train"]).parameters
+    ):
         function, arguments = known["train"], {"size": name}
     else:
         near = difflib.get_close_matches(name, known, n=1)
@@ -83,7 +98,7 @@ def parsed(call: str, spec: str) -> tuple[str, dict[str, Any]]:
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
             raise ValueError
         return tree.func.id, {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise ConfigError(
             f"cannot read {spec!r}: write NAME(argument=literal, ...), in quotes for the shell"
         ) from None

@@ -58,7 +58,9 @@ def main() -> None:
             sys.stdout.flush()
         print()
     else:
-        for text, row in zip(texts, generator(prompts, count, sampling, seed=SEED.value), strict=True):
+        for text, row in zip(
+            texts, generator(prompts, count, sampling, seed=SEED.value), strict=True
+        ):
             print(f"--- {text!r}\n{text}{run.tokenizer.decode(row)}")
 
 

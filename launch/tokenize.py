@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from absl import flags
 
@@ -21,7 +21,7 @@ from lm.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lm.data.sources import OnError
-    from lm.data.tokens import TextConfig, TokenFile
+    from lm.data.tokens import TextConfig
     from lm.text.tokenizer import Kind, Tokenizer, TokenizerConfig
 
 TEXT = flags.DEFINE_string(
@@ -67,7 +67,7 @@ def main() -> None:
 
 def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
     """Makes `out` with its three folders; it appears whole or not at all."""
-    from lm.data.tokens import TokenFile, write_tokens
+    from lm.data.tokens import Part, write_tokens
     from lm.text.tokenizer import build
 
     if text.made_by_tokenize("train") is not None:
@@ -86,22 +86,27 @@ def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
             print(f"training {config.vocab} sentencepiece pieces on {text.train}", flush=True)
         tokenizer = build(config, lambda: (d.text for d in text.documents("train")))
         tokenizer.save(work / "tokenizer")
-        parts = {}
-        for part in ("train", "valid"):
+        for part in get_args(Part):
             source = text.valid if part == "valid" and text.valid else text.train
             report = lambda line, part=part: print(f"{part}: {line}", flush=True)  # noqa: E731
             write_tokens(text.documents(part), tokenizer, work / part, source, report)
-            parts[part] = TokenFile.open(
-                work / part, vocab_size=tokenizer.vocab_size, tokenizer_digest=tokenizer.digest
-            )
         os.rename(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    tell(tokenizer, parts, out, time.monotonic() - began)
+    tell(tokenizer, out, time.monotonic() - began)
 
 
-def tell(tokenizer: "Tokenizer", parts: "dict[str, TokenFile]", out: Path, seconds: float) -> None:
+def tell(tokenizer: "Tokenizer", out: Path, seconds: float) -> None:
+    """One summary of what was made, and how a run uses it."""
+    from lm.data.tokens import Part, TokenFile
+
     print(f"{out}: {tokenizer.kind}, {tokenizer.vocab_size:,} ids, {tokenizer.digest[:12]}")
+    parts = {
+        part: TokenFile.open(
+            out / part, vocab_size=tokenizer.vocab_size, tokenizer_digest=tokenizer.digest
+        )
+        for part in get_args(Part)
+    }
     for part, file in parts.items():
         length = len(file.tokens)
         print(

@@ -1,7 +1,7 @@
 """Runs an experiment, or goes on with it: the same command again continues.
 
 python -m launch.train --experiment=gpt2:tiny --workdir=runs/tiny
-python -m launch.train --experiment=gpt2:small --set optim.peak_lr=3e-4 --set mesh.fsdp=8 --workdir=runs/small
+python -m launch.train --experiment=gpt2:small --set mesh.fsdp=8 --workdir=runs/small
 python -m launch.train --gin_file=runs/small/config.gin --set steps=20000 --workdir=runs/longer
 python -m launch.train --list
 """
@@ -13,14 +13,22 @@ from absl import flags
 from launch import command, experiment
 from lm.core.errors import ConfigError
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run: checkpoints, metrics, report.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run: checkpoints, metrics, report."
+)
 LIST = flags.DEFINE_bool("list", False, "List every experiment and leave.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved bindings and leave.")
 RESTORE_STEP = flags.DEFINE_integer("restore_step", None, "Go on from this step, and no other.")
-RESTORE_FALLBACK = flags.DEFINE_bool("restore_fallback", True, "Where a step is damaged, take an older one.")
-ALLOW_DATA_CHANGE = flags.DEFINE_bool("allow_data_change", False, "Resume on other data, order or batch.")
+RESTORE_FALLBACK = flags.DEFINE_bool(
+    "restore_fallback", True, "Where a step is damaged, take an older one."
+)
+ALLOW_DATA_CHANGE = flags.DEFINE_bool(
+    "allow_data_change", False, "Resume on other data, order or batch."
+)
 STEAL_LOCK = flags.DEFINE_bool("steal_lock", False, "Take the directory from another process.")
-STEP_TIMEOUT = flags.DEFINE_float("step_timeout", 0.0, "Seconds a step may take before the process ends; 0: any.")
+STEP_TIMEOUT = flags.DEFINE_float(
+    "step_timeout", 0.0, "Seconds a step may take before the process ends; 0: any."
+)
 PROFILE_STEPS = flags.DEFINE_string("profile_steps", None, "Write a trace of steps FIRST:LAST.")
 
 

@@ -1,8 +1,8 @@
 """lm: the line from BERT to GPT-4, in JAX and Flax.
 
-    import lm
-    run = lm.load("runs/demo")
-    run.logits(run.tokenizer.encode("def "))
+import lm
+run = lm.load("runs/demo")
+run.logits(run.tokenizer.encode("def "))
 """
 
 from pathlib import Path

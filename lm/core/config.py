@@ -9,7 +9,6 @@ import ast
 import collections.abc
 import dataclasses
 import difflib
-import functools
 import importlib
 import math
 import types
@@ -26,7 +25,6 @@ def is_config(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-@functools.cache
 def field_types(cls: type) -> dict[str, Any]:
     """The fields of a config class and their resolved annotations."""
     hints = typing.get_type_hints(cls)
@@ -35,7 +33,9 @@ def field_types(cls: type) -> dict[str, Any]:
 
 def bindings(config: Any, prefix: str = "") -> dict[str, Any]:
     """Every leaf of a config by dotted name, in the order of its fields; classes as `x.class`."""
-    flat: dict[str, Any] = {prefix + CLASS: f"{type(config).__module__}.{type(config).__qualname__}"}
+    flat: dict[str, Any] = {
+        prefix + CLASS: f"{type(config).__module__}.{type(config).__qualname__}"
+    }
     for name in field_types(type(config)):
         value = getattr(config, name)
         if is_config(value):
@@ -123,7 +123,7 @@ def _readings(text: str) -> list[Any]:
         return [spelled[text.lower()], text]
     try:
         return [ast.literal_eval(text), text]
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         words = [word.strip() for word in text.strip("()").split(",")]
         return [text, tuple(words)]
 
@@ -149,10 +149,17 @@ def _fits(value: Any, kind: Any) -> bool:
             _fits(k, key) and _fits(v, item) for k, v in value.items()
         )
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind if isinstance(kind, type) else type(None))
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def _coerce(value: Any, kind: Any) -> Any:
@@ -192,10 +199,12 @@ def parse(text: str, where: str = "config") -> dict[str, Any]:
         try:
             name, literal = assignment(line)
             value = ast.literal_eval(literal)
-        except (ConfigError, ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ConfigError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ConfigError(f"{where}:{number}: expected name = literal, got {line!r}") from None
         if name in values and values[name] != value:
-            raise ConfigError(f"{where}:{number}: {name} is bound to {values[name]!r} and {value!r}")
+            raise ConfigError(
+                f"{where}:{number}: {name} is bound to {values[name]!r} and {value!r}"
+            )
         values[name] = value
     return values
 
@@ -211,7 +220,9 @@ def load(text: str, where: str = "config") -> Any:
 
 def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
     if prefix + CLASS not in values:
-        raise ConfigError(f"{where}: {prefix}{CLASS} is missing; is this a config.gin of this project?")
+        raise ConfigError(
+            f"{where}: {prefix}{CLASS} is missing; is this a config.gin of this project?"
+        )
     cls = _config_class(values[prefix + CLASS], where)
     known = field_types(cls)
     arguments: dict[str, Any] = {}
@@ -224,7 +235,8 @@ def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
         if not rest:
             arguments[head] = convert(value, known[head], name)
         elif head not in arguments:
-            arguments[head] = _build(values, f"{prefix}{head}.", where)
+            below = _build(values, f"{prefix}{head}.", where)
+            arguments[head] = convert(below, known[head], prefix + head)
     try:
         return cls(**arguments)
     except TypeError as error:

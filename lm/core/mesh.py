@@ -77,7 +77,9 @@ class MeshConfig:
         if -1 in sizes and devices % fixed == 0:
             sizes[sizes.index(-1)] = devices // fixed
         if math.prod(sizes) != devices:
-            named = " x ".join(f"{name} {size}" for name, size in zip(MESH_AXES, sizes, strict=True))
+            named = " x ".join(
+                f"{name} {size}" for name, size in zip(MESH_AXES, sizes, strict=True)
+            )
             raise ConfigError(
                 f"the mesh {named} needs {fixed} devices (or a multiple, where one size is -1), "
                 f"but {devices} were found; set mesh.data, mesh.fsdp, mesh.tensor, mesh.sequence"
@@ -176,7 +178,7 @@ def place(batch: Any, mesh: Mesh, rows: slice, total: int, leading: int = 0) -> 
     def global_array(local: np.ndarray) -> jax.Array:
         shape = (*local.shape[:leading], total, *local.shape[leading + 1 :])
 
-        def shard(index: tuple[slice, ...]) -> np.ndarray:
+        def shard(index: Any) -> np.ndarray:
             start, stop, _ = index[leading].indices(total)
             if start < rows.start or stop > rows.stop:
                 raise ValueError(f"process holds rows {rows}, a device of it needs {start}:{stop}")
@@ -190,6 +192,6 @@ def place(batch: Any, mesh: Mesh, rows: slice, total: int, leading: int = 0) -> 
 
 def local_rows(mesh: Mesh, total: int) -> slice:
     """The rows of a global batch of `total` that this process's devices hold, as one block."""
-    placement = batch_sharding(mesh).addressable_devices_indices_map((total,))
+    placement: Any = batch_sharding(mesh).addressable_devices_indices_map((total,))
     bounds = [index[0].indices(total) for index in placement.values()]
     return slice(min(start for start, _, _ in bounds), max(stop for _, stop, _ in bounds))

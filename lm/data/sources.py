@@ -8,6 +8,7 @@ hf:NAME           the train split of a data set, column "text"; needs the packag
 a.txt,stdlib:     several, with commas between
 """
 
+import codecs
 import dataclasses
 import glob
 import gzip
@@ -81,7 +82,9 @@ def parts(spec: str) -> list[str]:
         return [spec]
     some = [part.strip() for part in spec.split(",")]
     if not all(some):
-        raise DataError(f"text {spec!r} has an empty part: name files, folders, globs or stdlib:")
+        raise DataError(
+            f"no text in {spec!r}: a part is empty; name files, folders, globs or stdlib:"
+        )
     return some
 
 
@@ -121,15 +124,14 @@ def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def utf8(data: bytes, path: Path, on_error: OnError, offset: int = 0) -> str:
-    """The text of `data`, which stands at byte `offset` of the (unpacked) file."""
+def utf8(data: bytes, path: Path, on_error: OnError) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         if on_error == "replace":
             return data.decode(errors="replace")
         raise DataError(
-            f"{path}: not UTF-8 at byte {offset + error.start}; convert it, or replace what is "
+            f"{path}: not UTF-8 at byte {error.start}; convert it, or replace what is "
             "not with data.on_error=replace (--errors=replace)"
         ) from None
 
@@ -137,44 +139,37 @@ def utf8(data: bytes, path: Path, on_error: OnError, offset: int = 0) -> str:
 def records(path: Path, on_error: OnError = "stop") -> Iterator[Document]:
     """One document a line. From the first malformed line on, the others are only counted."""
     problems: list[str] = []
-    offset = 0
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
-            start, offset = offset, offset + len(line)
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # a mark of the file, not of the record
+                line = line.removeprefix(codecs.BOM_UTF8)  # a mark of the file, not of the record
             if not line.strip():
                 continue
-            text, problem = field(utf8(line, path, on_error, start), on_error)
+            text, problem = field(line, on_error)
             if problem:
                 problems.append(f"{path}:{number}: {problem}")
             elif not problems:
                 yield Document(f"{path}:{number}", text)
     if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError(
-            "; ".join(problems[:SHOWN])
-            + more
-            + '; each line must be an object with a string "text"'
-        )
+        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DataError("; ".join(problems[:SHOWN]) + more)
 
 
-def field(line: str, on_error: OnError) -> tuple[str, str]:
+def field(line: bytes, on_error: OnError) -> tuple[str, str]:
     """The text of a record, and what is wrong with it ("" where nothing is)."""
     try:
-        text = json.loads(line)["text"]
-    except (ValueError, RecursionError):
-        return "", "not JSON"
-    except (KeyError, TypeError, IndexError):
-        return "", 'missing "text"'
-    if not isinstance(text, str):
-        return "", f'"text" is {type(text).__name__}, not a string'
-    try:
+        text = json.loads(line.decode(errors="strict" if on_error == "stop" else "replace"))["text"]
+        if not isinstance(text, str):
+            raise TypeError
         text.encode()
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair, UTF-8 cannot
-        if on_error == "stop":
-            return "", '"text" has half of a surrogate pair'
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if on_error == "replace":
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ""
+        return "", "not JSON in UTF-8"
+    except (ValueError, RecursionError):
+        return "", "not JSON in UTF-8"
+    except (KeyError, TypeError, IndexError):
+        return "", 'missing "text"'
     return text, ""
 
 

@@ -32,7 +32,7 @@ from lm.text.tokenizer import Tokenizer, load
 FORMAT = 1
 BLOCK = 1 << 20  # tokens a digest covers
 PIECE = 1 << 16  # characters of a long document that are encoded in one go, where a seam is near
-TOGETHER = 1 << 22  # characters a call of the tokenizer
+TOGETHER, CALL = 1024, 1 << 22  # pieces, and characters, a call of the tokenizer at most
 SAMPLED = 1024  # ids looked at when a file is opened
 TOLD = 5.0  # seconds between lines of progress
 
@@ -132,15 +132,17 @@ class TokenFile:
                 f"{folder} was made with another tokenizer: vocabulary {known}, digest "
                 f"{theirs[:12]}; this one: {vocab_size}, {tokenizer_digest[:12]}{hint}"
             )
-        tokens = np.memmap(file, dtype, "r", shape=(length,))
-        spots = np.linspace(0, length - 1, SAMPLED).astype(np.int64)
-        largest = max(largest, int(tokens[spots].max()))  # the manifest may be of other tokens
         limit = known if vocab_size is None else vocab_size
         if largest >= limit:
             raise DataError(
                 f"{folder}: id {largest} is not below the vocabulary {limit}; tokenize again, or "
                 "use the tokenizer it was made with"
             )
+        tokens = np.memmap(file, dtype, "r", shape=(length,))
+        spots = np.linspace(0, length - 1, SAMPLED).astype(np.int64)
+        wrong = spots[tokens[spots] > largest]
+        if len(wrong):
+            raise damaged(file, int(wrong[0]) // BLOCK)
         return cls(folder, manifest, tokens)
 
     @property
@@ -170,10 +172,7 @@ class TokenFile:
             block = self.tokens[number * BLOCK : (number + 1) * BLOCK].tobytes()
             whole.update(block)
             if zlib.crc32(block) != expected:
-                raise DataError(
-                    f"{self.folder}/tokens.bin: block {number} (tokens from {number * BLOCK}) is "
-                    "damaged; remove the folder and tokenize again"
-                )
+                raise damaged(self.folder / "tokens.bin", number)
         if whole.hexdigest() != self.digest:
             raise DataError(f"{self.folder}/manifest.json is not of these tokens; tokenize again")
         try:
@@ -186,6 +185,13 @@ class TokenFile:
             fits = False
         if not fits:
             raise DataError(f"{self.folder}/documents.npy is damaged; tokenize again")
+
+
+def damaged(file: Path, block: int) -> DataError:
+    return DataError(
+        f"{file}: block {block} (tokens from {block * BLOCK}) is damaged; remove the folder and "
+        "tokenize again"
+    )
 
 
 def write_tokens(
@@ -269,7 +275,7 @@ def batched(documents: Iterable[Document]) -> Iterator[list[tuple[str, bool]]]:
             cut = seam(document.text, start)
             batch.append((document.text[start:cut], cut == end))
             held += cut - start
-            if held >= TOGETHER:
+            if held >= CALL or len(batch) >= TOGETHER:
                 yield batch
                 batch, held = [], 0
             start = cut

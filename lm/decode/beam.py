@@ -11,7 +11,7 @@ import numpy as np
 
 from lm.core.config import require
 from lm.decode.generate import Decoding, Generator, check_prompts
-from lm.models.gpt import Gpt, GptConfig
+from lm.models.gpt import GptConfig, forward
 
 
 @flax.struct.dataclass
@@ -28,7 +28,13 @@ class Beams:
 
 @functools.partial(jax.jit, static_argnames=("config", "width", "count", "end", "alpha"))
 def search(
-    config: GptConfig, params: Any, decoding: Decoding, width: int, count: int, end: int, alpha: float
+    config: GptConfig,
+    params: Any,
+    decoding: Decoding,
+    width: int,
+    count: int,
+    end: int,
+    alpha: float,
 ) -> tuple[jax.Array, jax.Array]:
     """The best continuation of each prompt [B count], padded with `end`, and its score [B].
 
@@ -78,9 +84,9 @@ def search(
         row = (jnp.arange(prompts)[:, None] * width + source).reshape(rows)
         cache = jax.tree.map(lambda leaf: leaf[row] if leaf.ndim else leaf, beams.decoding.cache)
         token = jnp.take_along_axis(token, chosen, axis=1).reshape(rows, 1)
-        logits, cache = Gpt(config).apply({"params": params}, token, cache=cache)
+        logits, cache = forward(config, params, token, cache=cache)
         return Beams(
-            decoding=beams.decoding.replace(cache=cache, logits=logits[:, 0]),
+            decoding=Decoding(cache, logits[:, 0], beams.decoding.finished, beams.decoding.drawn),
             tokens=jnp.take_along_axis(histories, chosen[..., None], axis=1),
             scores=scores,
             best=jnp.where(better[:, None], best, beams.best),

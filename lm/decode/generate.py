@@ -16,7 +16,7 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.decode.sampling import SamplingConfig, sample
-from lm.models.gpt import Cache, Gpt, GptConfig, decoding_params
+from lm.models.gpt import Cache, GptConfig, decoding_params, forward, forward_hidden, head
 
 SLOTS = 64  # prompts and caches are rounded up to a multiple of this, to compile few shapes
 
@@ -37,9 +37,8 @@ def read_prompts(
 ) -> Decoding:
     """Reads prompts [B P] that begin with `padding` [B] empty places, into a cache of `slots`."""
     cache = Cache.empty(config, padding, slots)
-    model = Gpt(config)
-    hidden, cache = model.apply({"params": params}, tokens, cache=cache, method="hidden")
-    logits = model.apply({"params": params}, hidden[:, -1:], method="logits")[:, 0]
+    hidden, cache = forward_hidden(config, params, tokens, cache)
+    logits = head(config, params, hidden[:, -1:])[:, 0]
     finished = jnp.zeros(tokens.shape[0], bool)
     return Decoding(cache=cache, logits=logits, finished=finished, drawn=jnp.zeros((), jnp.int32))
 
@@ -63,11 +62,11 @@ def extend(
     rows = decoding.logits.shape[0]
     tokens = jnp.full((rows, count), -1 if end is None else end, jnp.int32)
 
-    def unfinished(carry: tuple[jax.Array, Decoding, jax.Array]) -> jax.Array:
+    def unfinished(carry: Any) -> jax.Array:
         number, decoding, _ = carry
         return (number < count) & ~jnp.all(decoding.finished)
 
-    def add(carry: tuple[jax.Array, Decoding, jax.Array]) -> Any:
+    def add(carry: Any) -> Any:
         number, decoding, tokens = carry
         cache = decoding.cache
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, decoding.drawn)
@@ -77,7 +76,7 @@ def extend(
             drawn = jnp.where(finished, end, drawn)
             finished = finished | (drawn == end)
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, drawn[:, None], number, axis=1)
-        logits, cache = Gpt(config).apply({"params": params}, drawn[:, None], cache=cache)
+        logits, cache = forward(config, params, drawn[:, None], cache=cache)
         decoding = Decoding(cache, logits[:, 0], finished, decoding.drawn + 1)
         return number + 1, decoding, tokens
 
@@ -104,7 +103,7 @@ class Generator:
     ) -> Iterator[np.ndarray]:
         """Yields new tokens [B n], at most `chunk` at a time, as they are made.
 
-        A row that has ended repeats the end token. When the context is full, the later half of it is
+        A row that has ended repeats the end token. When the context is full, its later half is
         read again as the prompt: what lies before is forgotten.
 
         Raises:
@@ -123,8 +122,9 @@ class Generator:
                 texts = [text[-(self.config.length // 2) :] for text in texts]
                 longest = max(map(len, texts))
             room = min(left, self.config.length - longest)
+            read = self.read(texts, room)
             drawn = jnp.asarray(max_tokens - left, jnp.int32)
-            decoding = self.read(texts, room).replace(finished=jnp.asarray(finished), drawn=drawn)
+            decoding = Decoding(read.cache, read.logits, jnp.asarray(finished), drawn)
             while room > 0 and not finished.all():
                 count = min(chunk, room)
                 decoding, new = extend(
@@ -170,5 +170,6 @@ def check_prompts(prompts: Sequence[Sequence[int]], length: int) -> None:
             raise DataError(f"prompt {number} is empty: give at least one token")
         if len(prompt) > length:
             raise DataError(
-                f"prompt {number} has {len(prompt)} tokens, the model's context is {length}; shorten it"
+                f"prompt {number} has {len(prompt)} tokens, the model's context is {length}; "
+                "shorten it"
             )

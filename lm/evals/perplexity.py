@@ -1,4 +1,4 @@
-"""Loss of a language model on held-out tokens: an estimate from a few batches, or each token once."""
+"""Loss of a language model on held-out tokens: from a few batches, or each token once."""
 
 import dataclasses
 import math

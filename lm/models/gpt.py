@@ -13,7 +13,7 @@ from lm.core.config import require, require_positive
 from lm.core.mesh import constrain
 from lm.nn.attention import LayerCache
 from lm.nn.config import BlockConfig
-from lm.nn.dropout import DropoutKeys, dropout, table_dropout
+from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
 from lm.nn.norms import LayerNorm
 from lm.nn.stack import Stack, unstack
@@ -38,11 +38,13 @@ class GptConfig(BlockConfig):
         require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
 
     def parameters(self) -> int:
-        """The number of parameters (12 D^2 + 13 D a block, where F = 4 D and all biases are there)."""
+        """Number of parameters: 12 D^2 + 13 D a block, where F = 4 D and all biases are there."""
         inner, hidden, width = self.heads * self.head_width, self.hidden_width, self.width
         attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
         block = attention + 2 * width * hidden + hidden + width + 4 * width
-        return (self.vocab + self.length) * width + self.layers * block + 2 * width * self.final_norm
+        return (
+            (self.vocab + self.length) * width + self.layers * block + 2 * width * self.final_norm
+        )
 
 
 @flax.struct.dataclass
@@ -84,7 +86,7 @@ class Gpt(nn.Module):
         keys: DropoutKeys | None = None,
         cache: Cache | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """Logits [B T V] in float32 of the token after each, and the cache that came in, advanced."""
+        """Float32 logits [B T V] of the token after each, and the cache, advanced."""
         hidden, cache = self.hidden(tokens, valid, keys, cache)
         return self.logits(hidden), cache
 
@@ -117,7 +119,7 @@ class Gpt(nn.Module):
         if config.final_norm:
             x = self.norm(x)
         if cache is not None and layers is not None:
-            cache = cache.replace(layers=layers, slot=cache.slot + length)
+            cache = Cache(layers, cache.valid, cache.slot + length, cache.padding)
         return x, cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
@@ -134,6 +136,34 @@ def abstract_params(config: GptConfig) -> Any:
 def init(config: GptConfig, key: jax.Array) -> Any:
     """Initial parameters, boxed with the names of their axes."""
     return Gpt(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def forward(
+    config: GptConfig,
+    params: Any,
+    tokens: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    keys: DropoutKeys | None = None,
+    cache: Cache | None = None,
+) -> tuple[jax.Array, Any]:
+    """Logits [B T V] and the cache, as `Gpt` computes them."""
+    out: Any = Gpt(config).apply({"params": params}, tokens, valid, keys, cache)
+    return out
+
+
+def forward_hidden(
+    config: GptConfig, params: Any, tokens: jax.Array, cache: Cache | None = None
+) -> tuple[jax.Array, Any]:
+    """Hidden states [B T D] after the last block and norm, and the cache."""
+    out: Any = Gpt(config).apply({"params": params}, tokens, cache=cache, method="hidden")
+    return out
+
+
+def head(config: GptConfig, params: Any, hidden: jax.Array) -> jax.Array:
+    """Logits [B T V] of hidden states."""
+    out: Any = Gpt(config).apply({"params": params}, hidden, method="logits")
+    return out
 
 
 def decoding_params(config: GptConfig, params: Any) -> Any:

@@ -56,7 +56,8 @@ class Attention(nn.Module):
         )(x)
         qkv = checkpoint_name(qkv, "qkv")
         q, k, v = (
-            constrain(qkv[:, :, i], axes.BATCH, axes.LENGTH, axes.HEADS, axes.HEAD) for i in range(3)
+            constrain(qkv[:, :, i], axes.BATCH, axes.LENGTH, axes.HEADS, axes.HEAD)
+            for i in range(3)
         )
         q, k, v = (jnp.swapaxes(each, 1, 2) for each in (q, k, v))  # [B N T H]
         if cache is not None:

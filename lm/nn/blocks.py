@@ -6,8 +6,8 @@ from flax import linen as nn
 from lm.core import axes
 from lm.core.mesh import constrain
 from lm.nn.attention import Attention, LayerCache
-from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.config import BlockConfig
+from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.mlp import Mlp
 from lm.nn.norms import LayerNorm
 

@@ -1,4 +1,4 @@
-"""Dropout whose masks are a function of (key, row): the same on any mesh and any number of hosts."""
+"""Dropout whose masks are a function of (key, row): the same on any mesh, on any hosts."""
 
 import flax.struct
 import jax

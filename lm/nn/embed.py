@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
+from lm.nn.initializers import named
 
 
 class Table(nn.Module):
@@ -16,11 +17,11 @@ class Table(nn.Module):
     std: float
 
     def setup(self) -> None:
-        init = nn.with_logical_partitioning(nn.initializers.normal(self.std), (self.axis, axes.WIDTH))
+        init = named(nn.initializers.normal(self.std), (self.axis, axes.WIDTH))
         self.table = self.param("table", init, (self.rows, self.width))
 
     def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
-        """Rows of the table, [... D]. Ids are trusted to be below `rows`: check them on the host."""
+        """Rows of the table, [... D]. Ids are trusted: check them on the host."""
         return jnp.take(self.table, ids, axis=0, mode="clip").astype(dtype)
 
     def logits(self, x: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Initial weights, in each of the readings under which the models were published."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
@@ -8,9 +9,15 @@ from flax import linen as nn
 from lm.nn.config import BlockConfig
 
 Kernel = Literal["qkv", "context", "hidden", "output"]
+Init = Callable[..., Any]  # (key, shape) -> array
 
 
-def kernel_init(config: BlockConfig, kernel: Kernel) -> jax.nn.initializers.Initializer:
+def named(init: Init, names: tuple[str, ...]) -> Init:
+    """An initialiser whose arrays carry the names of their axes, for `lm.core.mesh` to split."""
+    return nn.with_logical_partitioning(init, names)
+
+
+def kernel_init(config: BlockConfig, kernel: Kernel) -> Init:
     """The initialiser of a block's kernel; `context` and `output` add to the residual stream.
 
     hf      normal 0.02, residual kernels 0.02 / sqrt(2 layers): Hugging Face and nanoGPT
@@ -37,10 +44,12 @@ def kernel_init(config: BlockConfig, kernel: Kernel) -> jax.nn.initializers.Init
     return nn.initializers.normal(std)
 
 
-def truncated_normal(std: float) -> jax.nn.initializers.Initializer:
+def truncated_normal(std: float) -> Init:
     """Normal with this standard deviation before it is cut at two of them."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = float) -> jax.Array:
+    def init(
+        key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = float
+    ) -> jax.Array:
         return std * jax.random.truncated_normal(key, -2, 2, shape, dtype)
 
     return init

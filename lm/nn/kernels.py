@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,15 +135,14 @@ def splash(
 
 
 @functools.lru_cache
-def splash_kernel(
-    heads: int, length: int, causal: bool, pattern: str, band: int, interpret: bool
-):  # type: ignore[no-untyped-def]  # the kernel's class is private to Pallas
+def splash_kernel(heads: int, length: int, causal: bool, pattern: str, band: int, interpret: bool):  # type: ignore[no-untyped-def]  # the kernel's class is private to Pallas
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel,
         splash_attention_mask,
     )
 
     shape = (length, length)
+    mask: Any
     if pattern == "banded":
         window = (band - 1, 0 if causal else band - 1)
         mask = splash_attention_mask.LocalMask(shape, window, offset=0)

@@ -1,5 +1,6 @@
 """The feed-forward layer of a block, and the two GELUs (Hendrycks and Gimpel 2016)."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -8,11 +9,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lm.core import axes
 from lm.core.mesh import constrain
-from lm.nn.dot import dot
 from lm.nn.config import BlockConfig
-from lm.nn.initializers import kernel_init
+from lm.nn.dot import dot
+from lm.nn.initializers import Init, kernel_init, named
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
     "gelu_erf": partial(jax.nn.gelu, approximate=False),
     "relu": jax.nn.relu,
@@ -24,14 +25,13 @@ class Dense(nn.Module):
 
     shape: tuple[int, ...]  # of the kernel, contracted axes first
     names: tuple[str, ...]  # of its axes
-    init: jax.nn.initializers.Initializer
+    kernel_init: Init
     contracted: int = 1
     use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        named = nn.with_logical_partitioning
-        kernel = self.param("kernel", named(self.init, self.names), self.shape)
+        kernel = self.param("kernel", named(self.kernel_init, self.names), self.shape)
         y = dot(x, kernel, self.contracted)
         if self.use_bias:
             shape, names = self.shape[self.contracted :], self.names[self.contracted :]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
+from lm.nn.initializers import named
 
 
 class LayerNorm(nn.Module):
@@ -14,7 +15,6 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:  # [B T D]
-        named = nn.with_logical_partitioning
         scale = self.param("scale", named(nn.initializers.ones, (axes.WIDTH,)), x.shape[-1:])
         bias = self.param("bias", named(nn.initializers.zeros, (axes.WIDTH,)), x.shape[-1:])
         wide = x.astype(jnp.float32)

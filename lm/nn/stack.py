@@ -60,13 +60,14 @@ class Stack(nn.Module):
             return cycle[position].apply({"params": params}, x, valid, keys)[0]
 
         if isinstance(params, tuple):
-            caches = []
+            caches: list[Any] = []
             for layer, tree in enumerate(params):
                 block = cycle[layer % len(cycle)]
                 layer_keys = keys.fold(layer) if keys else None
                 layer_cache = cache[layer] if cache else None
-                x, new = block.apply({"params": tree}, x, valid, layer_keys, layer_cache, start)
-                caches.append(new)
+                out: Any = block.apply({"params": tree}, x, valid, layer_keys, layer_cache, start)
+                x = out[0]
+                caches.append(out[1])
             return x, tuple(caches) if cache else None
         if cache is not None:
             raise ValueError("a cache needs parameters by layer: see unstack")

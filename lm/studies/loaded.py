@@ -74,7 +74,7 @@ def load_run(run: Path, step: int | None = None) -> Loaded:
     tokenizer = load_tokenizer(run / "tokenizer") if (run / "tokenizer").is_dir() else None
     if tokenizer and tokenizer.digest != restored[1].get("tokenizer", tokenizer.digest):
         raise CheckpointError(
-            f"{run}/tokenizer (vocabulary {tokenizer.vocab_size}, digest {tokenizer.digest[:12]}) is "
-            f"not the one of the checkpoint (digest {restored[1]['tokenizer'][:12]})"
+            f"{run}/tokenizer (vocabulary {tokenizer.vocab_size}, digest {tokenizer.digest[:12]}) "
+            f"is not the one of the checkpoint (digest {restored[1]['tokenizer'][:12]})"
         )
     return Loaded(config, restored[0].params, tokenizer, int(restored[1]["step"]))

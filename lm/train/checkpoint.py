@@ -35,7 +35,9 @@ def digest(leaf: jax.Array) -> jax.Array:
     if leaf.dtype == bool:
         bits = leaf.astype(jnp.uint32)
     else:
-        bits = jax.lax.bitcast_convert_type(leaf, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width])
+        bits = jax.lax.bitcast_convert_type(
+            leaf, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width]
+        )
         bits = bits.astype(jnp.uint32)
     index = jnp.zeros(leaf.shape, jnp.uint32)
     for axis, size in enumerate(leaf.shape):
@@ -144,7 +146,9 @@ class Checkpoints:
     def failed(self, step: int, why: str) -> bool:
         self.failures += 1
         which = f"step {step}" if step >= 0 else "the last step"
-        print(f"warning: {which} was not saved: {why}; older checkpoints are intact", file=sys.stderr)
+        print(
+            f"warning: {which} was not saved: {why}; older checkpoints are intact", file=sys.stderr
+        )
         return False
 
     def close(self) -> bool:
@@ -205,7 +209,9 @@ class Checkpoints:
         except Exception as error:  # four types for one fault, by its place
             raise Damaged(first_line(error)) from None
         found = jax.device_get(digests(state))
-        wrong = [name for name, entry in manifest["tree"].items() if int(found[name]) != entry["digest"]]
+        wrong = [
+            name for name, entry in manifest["tree"].items() if int(found[name]) != entry["digest"]
+        ]
         if wrong:
             raise Damaged(f"digest mismatch in {', '.join(wrong[:5])} ({len(wrong)} arrays)")
         return state, manifest
@@ -241,12 +247,15 @@ def compare_trees(tree: dict[str, Any], abstract: Any, folder: Path) -> None:
         != (list(wanted[name].shape), str(wanted[name].dtype))
     ]
     parts = [
-        f"{label} {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        f"{label} {', '.join(names[:5])}"
+        + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         for label, names in (("missing:", missing), ("unknown:", extra), ("other shape:", other))
         if names
     ]
     if parts:
-        raise CheckpointError(f"{folder}: not a checkpoint of this configuration; {'; '.join(parts)}")
+        raise CheckpointError(
+            f"{folder}: not a checkpoint of this configuration; {'; '.join(parts)}"
+        )
 
 
 def first_line(error: BaseException) -> str:

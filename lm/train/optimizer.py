@@ -31,7 +31,9 @@ class AdamWConfig:
         require(self.warmup_tokens >= 0, f"warmup_tokens must be >= 0, got {self.warmup_tokens}")
         require(0 <= self.final_ratio <= 1, f"final_ratio must be in 0..1, got {self.final_ratio}")
         for name in ("b1", "b2"):
-            require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), got {getattr(self, name)}")
+            require(
+                0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), got {getattr(self, name)}"
+            )
         require(
             self.decay_tokens is None or self.decay_tokens > self.warmup_tokens,
             f"decay_tokens {self.decay_tokens} must be above warmup_tokens {self.warmup_tokens}",

@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
-from lm.core.mesh import MeshConfig, batch_sharding, batch_ways, local_rows, make_mesh, place, replicated
+from lm.core.mesh import (
+    MeshConfig,
+    batch_sharding,
+    batch_ways,
+    local_rows,
+    make_mesh,
+    place,
+    replicated,
+)
 from lm.data.batches import BatchRamp, BatchSizes, TokenBatch, Windows
 from lm.data.tokens import TextConfig, TokenFile, prepare
 from lm.decode.generate import Generator
@@ -20,7 +28,7 @@ from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
 from lm.losses.language import masked_sum, token_losses
 from lm.metrics.trigram import WittenBell
-from lm.models.gpt import Gpt, GptConfig, flops_per_token, init
+from lm.models.gpt import GptConfig, flops_per_token, forward, init
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
@@ -68,8 +76,9 @@ class Pretrain:
 
     # ------------------------------------------------------------------- run
 
-    def run(self, workdir: Path, process: Process = Process()) -> None:
+    def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains, or goes on training, in `workdir`."""
+        process = process or Process()
         mesh = make_mesh(self.mesh)
         sizes = self.sizes(mesh)
         tokenizer = self.read_tokenizer(workdir)
@@ -81,7 +90,8 @@ class Pretrain:
         with (
             jax.set_mesh(mesh),
             Session(
-                workdir, self, process, loop=self.loop, guard=self.guard, steps=self.steps, facts=facts,
+                workdir, self, process, loop=self.loop, guard=self.guard,
+                steps=self.steps, facts=facts,
                 flops_per_token=flops_per_token(self.model, self.model.length),
                 peak=peak_flops(mesh.size),
             ) as session,
@@ -115,11 +125,12 @@ class Pretrain:
             rows = (self.microbatches, self.batch // self.microbatches)
             shape = {"tokens": jnp.int32, "targets": jnp.int32, "mask": jnp.bool_}
             placed = batch_sharding(mesh, leading=1)
-            fields = {
+            fields: dict[str, Any] = {
                 name: jax.ShapeDtypeStruct((*rows, self.model.length), dtype, sharding=placed)
                 for name, dtype in shape.items()
             }
-            batch = TokenBatch(**fields, rows=jax.ShapeDtypeStruct(rows, jnp.uint32, sharding=placed))
+            fields["rows"] = jax.ShapeDtypeStruct(rows, jnp.uint32, sharding=placed)
+            batch = TokenBatch(**fields)
             rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
             return self.step(mesh, abstract).lower(abstract, batch, rate)
 
@@ -165,7 +176,8 @@ class Pretrain:
         """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""
         parts = self.microbatches
         mine = jax.tree.map(
-            lambda leaf: leaf.reshape(len(leaf) // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), host
+            lambda leaf: leaf.reshape(len(leaf) // parts, parts, *leaf.shape[1:]).swapaxes(0, 1),
+            host,
         )
         share = slice(rows.start // parts, rows.stop // parts)
         return place(mine, mesh, share, total // parts, leading=1)
@@ -175,8 +187,8 @@ def next_token_loss(
     config: GptConfig, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the losses of the real targets, and their number."""
-    logits, _ = Gpt(config).apply({"params": params}, batch.tokens, keys=keys)
-    return masked_sum(token_losses(logits, batch.targets), batch.mask)
+    logits, _ = forward(config, params, jnp.asarray(batch.tokens), keys=keys)
+    return masked_sum(token_losses(logits, jnp.asarray(batch.targets)), jnp.asarray(batch.mask))
 
 
 class Evaluation:

@@ -100,7 +100,9 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
             except FileExistsError:
                 held = holder(path)
                 if held is not None:
-                    raise ConfigError(f"{folder} is in use by {held}; --steal_lock if it is not") from None
+                    raise ConfigError(
+                        f"{folder} is in use by {held}; --steal_lock if it is not"
+                    ) from None
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None

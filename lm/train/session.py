@@ -132,7 +132,11 @@ class Session:
         model = {n: pair for n, pair in changed.items() if n.startswith(("model.", "tokenizer."))}
         if model:
             raise ConfigError(f"{told(model)}; choose another --workdir or set them as they were")
-        data = {n: pair for n, pair in changed.items() if n.startswith(("data.", "seed", "batch", "ramp"))}
+        data = {
+            n: pair
+            for n, pair in changed.items()
+            if n.startswith(("data.", "seed", "batch", "ramp"))
+        }
         if data and not self.process.allow_data_change:
             raise ConfigError(f"{told(data)}: other data or order; --allow_data_change to go on so")
         return changed
@@ -157,7 +161,9 @@ class Session:
         self.abstract, self.next_step = abstract, self.first
         if self.main:
             (self.workdir / "config.gin").write_text(dump(self.config) + environment())
-            self.metrics = MetricsFile(self.workdir / "metrics.jsonl", self.first if restored else None)
+            self.metrics = MetricsFile(
+                self.workdir / "metrics.jsonl", self.first if restored else None
+            )
             self.resources.callback(self.metrics.close)
             self.before = self.metrics.seconds
         self.started = self.told = time.perf_counter()
@@ -165,7 +171,7 @@ class Session:
         return state
 
     def check_facts(self, manifest: dict[str, Any]) -> None:
-        """Raises CheckpointError where the tokenizer or the data are not those of the checkpoint."""
+        """Raises CheckpointError where tokenizer or data are not those of the checkpoint."""
         for name, now in self.facts.items():
             then = manifest.get(name)
             if then == now or (name.startswith("data") and self.process.allow_data_change):
@@ -186,7 +192,9 @@ class Session:
             yield step
             if profile and step + 1 == profile[1]:
                 jax.profiler.stop_trace()
-                self.console.say(f"trace of steps {profile[0]}:{profile[1]} in {self.workdir}/profile")
+                self.console.say(
+                    f"trace of steps {profile[0]}:{profile[1]} in {self.workdir}/profile"
+                )
 
     def after(self, step: int, state: Any, metrics: StepMetrics, tokens: int) -> Any:
         """Reads older metrics, saves when it is time, leaves when a signal asks for it.
@@ -213,7 +221,9 @@ class Session:
             self.drain()
             self.checkpoints.settle()
             if self.main:
-                self.console.say(f"saved step {done} in {self.workdir}; the same command goes on from it")
+                self.console.say(
+                    f"saved step {done} in {self.workdir}; the same command goes on from it"
+                )
             raise Finished(self.stop.exit_code)
         return state
 
@@ -280,18 +290,22 @@ class Session:
         if restored is None:
             raise GuardStop("a roll back was asked for before the first checkpoint")
         old = int(restored[1]["step"])
-        self.console.say(f"rolled back to the parameters of step {old}; going on at {self.next_step}")
+        self.console.say(
+            f"rolled back to the parameters of step {old}; going on at {self.next_step}"
+        )
         step = jax.device_put(np.int32(self.next_step), self.abstract.step.sharding)
         del state
         return restored[0].replace(step=step)
 
     def save(self, step: int, state: Any) -> None:
-        """Saves unless a step that is not finite is under way; stops after some failures in a row."""
+        """Saves unless a step that is not finite is under way; stops after some failures."""
         self.drain()
         if self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks}):
             self.checkpoints.failures = 0
         elif self.checkpoints.failures >= FAILED_SAVES:
-            raise CheckpointError(f"{self.checkpoints.failures} saves failed in a row; free some space")
+            raise CheckpointError(
+                f"{self.checkpoints.failures} saves failed in a row; free some space"
+            )
 
     def drain(self) -> None:
         while self.pending:
@@ -323,7 +337,8 @@ class Session:
         left = (self.total - done) * tokens / done / speed if speed else 0.0
         self.console.progress(
             f"step {done:>{len(str(self.total))}}/{self.total}  loss {row['loss']:.4f}  "
-            f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  ETA {duration(left) if speed else '-'}",
+            f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  "
+            f"ETA {duration(left) if speed else '-'}",
             force=done == self.total,
         )
 
@@ -339,7 +354,7 @@ class Session:
             )
 
     def record(self, row: dict[str, Any], text: str = "") -> None:
-        """Writes a row of evaluation figures, and says `text`; the clock of the speed stands still."""
+        """Writes a row of evaluation figures, and says `text`; the speed leaves the time out."""
         self.drain()
         if self.main:
             self.metrics.write(row)
@@ -369,7 +384,9 @@ class Session:
 
 
 def told(changed: dict[str, tuple[Any, Any]]) -> str:
-    return ", ".join(f"{name}: checkpoint {old!r}, now {new!r}" for name, (old, new) in changed.items())
+    return ", ".join(
+        f"{name}: checkpoint {old!r}, now {new!r}" for name, (old, new) in changed.items()
+    )
 
 
 def environment() -> str:

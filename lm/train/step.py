@@ -32,13 +32,15 @@ class StepMetrics:
     finite: jax.Array  # bool: loss and gradient were
     spike: jax.Array  # robust z-score
     lr: Any = None  # the learning rate it was made with
-    layer_norms: Any = None  # name -> gradient norm, [L] where layers are stacked; None unless asked for
+    layer_norms: Any = (
+        None  # name -> gradient norm, [L] where layers are stacked; None unless asked for
+    )
 
 
 def gradients(
     loss: Loss, params: Any, batch: Any, key: jax.Array
 ) -> tuple[Any, jax.Array, jax.Array]:
-    """Gradient and value of the summed loss of a batch [M B ...] of M microbatches, and its tokens."""
+    """Gradient and value of the summed loss of M microbatches [M B ...], and their tokens."""
 
     def microbatch(part: Any) -> tuple[Any, jax.Array, jax.Array]:
         keys = DropoutKeys.of(key, part.rows)

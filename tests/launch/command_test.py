@@ -1,0 +1,58 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.experiment import functions, generations, module_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(*flags, options=(), module="launch.train"):
+    words = [sys.executable, *options, "-m", module, *flags]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_a_misspelt_flag_is_answered_before_jax_is_imported():
+    done = launch("--workdri=x", options=["-X", "importtime"])
+    assert done.returncode == 1
+    assert "Did you mean: workdir" in done.stderr
+    assert "launch.command" in done.stderr
+    assert not any(line.rstrip().endswith("| jax") for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["workdir=x"], 1, "unexpected argument 'workdir=x'; did you mean --workdir=x?"),
+        (["--experiment=gpt2:tiny", "--workdir="], 1, "--workdir is empty"),
+        ([], 1, "name one of --experiment"),
+        (["--experiment=gpt2:tiny", "--set", "optim.peak_lr=nan"], 1, "expected a finite float"),
+        (["--experiment=gpt2:tiny", "--set", "optim.peak_lr=-1"], 1, "peak_lr must be positive"),
+        (["--gin_file=absent.gin"], 1, "--gin_file=absent.gin: no such file"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_an_exit_code(flags, code, said):
+    done = launch(*flags)
+    assert done.returncode == code
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert said in done.stderr and done.stdout == ""
+
+
+def test_a_repeated_flag_is_told_with_both_values():
+    done = launch("--workdir=a", "--workdir=b")
+    assert "warning: --workdir is given as 'a' and 'b'; using 'b'" in done.stderr
+
+
+def test_help_is_the_commands_own_text_and_flags():
+    done = launch("--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert "python -m launch.train --experiment" in done.stdout and "--workdir" in done.stdout
+
+
+def test_the_list_has_every_experiment():
+    done = launch("--list")
+    assert done.returncode == 0
+    listed = [line.split()[0] for line in done.stdout.splitlines() if ":" in line.split(" ")[0]]
+    assert listed == [f"{g}:{name}" for g in generations() for name in functions(module_of(g))]

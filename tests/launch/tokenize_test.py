@@ -1,0 +1,43 @@
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def tokenize(*flags):
+    words = [sys.executable, "-m", "launch.tokenize", *map(str, flags)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_a_folder_is_made_told_and_checked_and_a_damaged_block_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
+    out = tmp_path / "out"
+    made = tokenize(f"--text={tmp_path}/a.txt", f"--out={out}")
+    assert made.returncode == 0, made.stderr
+    for word in ("documents", "bytes", "tokens", "bytes a token", " s"):
+        assert word in made.stdout
+    assert sorted(path.name for path in out.iterdir()) == ["tokenizer", "train", "valid"]
+    assert tokenize(f"--verify={out}").returncode == 0
+
+    path = out / "valid" / "tokens.bin"
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.write_bytes(data)
+    found = tokenize(f"--verify={out}")
+    assert found.returncode == 2 and "block 0" in found.stderr and str(path) in found.stderr
+
+
+def test_text_that_is_not_utf8_stops_it_and_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"some text \xff" * 20)
+    out = tmp_path / "out"
+    done = tokenize(f"--text={tmp_path}/a.txt", f"--out={out}")
+    assert done.returncode == 2 and "not UTF-8 at byte 10" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert tokenize(f"--text={tmp_path}/a.txt", f"--out={out}", "--errors=replace").returncode == 0
+
+
+def test_help_and_missing_flags_leave_at_once():
+    assert tokenize("--help").returncode == 0
+    done = tokenize("--text=x")
+    assert done.returncode == 1 and "--out" in done.stderr

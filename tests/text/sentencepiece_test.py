@@ -1,0 +1,56 @@
+import pytest
+
+from lm.core.errors import ConfigError, DataError
+from lm.text.interface import SPECIALS
+from lm.text.sentencepiece import read, train
+from lm.text.tokenizer import TokenizerConfig, build
+from tests.text.tokenizers import DATA, PROSE, tokenizer
+
+
+def test_specials_come_first_in_their_order():
+    subject = tokenizer("sentencepiece")
+    assert subject.specials == {name: i for i, name in enumerate(SPECIALS)}
+    assert subject.vocab_size == 420
+
+
+def test_the_same_text_gives_the_same_model():
+    assert train([PROSE], 330).digest == train([PROSE], 330).digest
+
+
+def test_very_long_lines_are_learned_from_as_well():
+    subject = train(["abracadabra " * 2000], 285)
+    assert len(subject.encode("abracadabra abracadabra")) < 12
+
+
+@pytest.mark.parametrize("vocab", [5, 100, 100_000])
+def test_a_vocabulary_that_the_text_cannot_have_names_one_that_it_can(vocab):
+    with pytest.raises(ConfigError, match=rf"tokenizer\.vocab={vocab} .*use at (most|least) \d+"):
+        train([PROSE], vocab)
+
+
+def test_no_text_to_train_on_is_an_error():
+    for texts in ([], [""], ["\n\n"]):
+        with pytest.raises(DataError, match="no text to train a tokenizer on"):
+            train(texts, 400)
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    path = tmp_path / "spiece.model"
+    model = tokenizer("sentencepiece").files()["spiece.model"]
+    for data in (b"", model[: len(model) // 2], b"no model"):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=f"{path} is not a sentencepiece model"):
+            read(tmp_path)
+
+
+def test_a_published_model_is_read_with_its_own_specials():
+    path = DATA / "vocab_sentencepiece" / "spiece.model"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    subject = build(TokenizerConfig(kind="sentencepiece", path=str(path)), list)
+    assert subject.vocab_size == 30_000 and not subject.lossless
+    assert subject.specials["cls"] == 2 and subject.end == subject.specials["sep"] == 3
+    assert subject.pad == 0 and subject.specials["unk"] == 1
+    ids = subject.encode("hello world [SEP]")
+    assert 3 not in ids and ids[:2] == [10975, 126]
+    assert subject.decode([2, *ids[:2], 3]) == "hello world"
