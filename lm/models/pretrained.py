@@ -90,6 +90,11 @@ def read_gpt2(folder: str | Path) -> tuple[GptConfig, Any]:
 def read_config(path: Path) -> GptConfig:
     try:
         raw = json.loads(path.read_text())
+        scaled = raw.get("scale_attn_by_inverse_layer_idx") or not raw.get(
+            "scale_attn_weights", True
+        )
+        if scaled:
+            raise CheckpointError(f"{path}: attention is not scaled by 1/sqrt(head size) alone")
         return GptConfig(
             layers=raw["n_layer"], width=raw["n_embd"], heads=raw["n_head"],
             length=raw["n_positions"], vocab=raw["vocab_size"], hidden=raw.get("n_inner"),
@@ -107,7 +112,9 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     reader = safetensors_numpy()
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.exists() and not single.exists():
-        files = [folder / f for f in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        files = [
+            folder / f for f in sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        ]
     else:
         files = [single]
     if not files[0].exists():

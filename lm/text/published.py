@@ -58,7 +58,7 @@ class Gpt1Tokenizer(Tokenizer):
     """GPT-1's lower-cased BPE with `</w>` at word ends: 40,478 ids. Lossy.
 
     Case, accents and blanks are lost, and a character outside the vocabulary is `<unk>`, which
-    decodes to nothing; decoding is idempotent. Words are split as Hugging Face does without ftfy
+    decodes to a blank; decoding is idempotent. Words are split as Hugging Face does without ftfy
     and spaCy (BERT's rules), which differs from the paper's code on some punctuation.
 
     The vocabulary has no end of text: documents end with its newline token, id 40477, which these
@@ -86,12 +86,15 @@ class Gpt1Tokenizer(Tokenizer):
         self._encoder.normalizer = library.normalizers.BertNormalizer(lowercase=True)
         self._encoder.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
         self._words = {i: piece.replace("</w>", " ") for piece, i in vocab.items()}
+        # an unknown character may have stood at the end of a word
+        self._words |= {self.end: "", self.specials["unk"]: " "}
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return _encode(self._encoder, texts)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return "".join(_plain_pieces(self, self._words, ids)).strip(" ").encode()
+        text = "".join(_plain_pieces(self, self._words, ids))
+        return " ".join(word for word in text.split(" ") if word).encode()
 
     def files(self) -> dict[str, bytes]:
         return _bpe_files(self._vocab, self._merges)
@@ -127,7 +130,7 @@ class WordPieceTokenizer(Tokenizer):
         self._words = {
             i: word[2:] if word.startswith("##") and len(word) > 2 else f" {word}"
             for i, word in enumerate(words)
-        }
+        } | dict.fromkeys(self.specials.values(), "")
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return _encode(self._encoder, texts)
@@ -174,13 +177,11 @@ def _encode(encoder: "tokenizers.Tokenizer", texts: Sequence[str]) -> list[list[
 
 
 def _plain_pieces(tokenizer: Tokenizer, words: dict[int, str], ids: Iterable[int]) -> list[str]:
-    skipped = set(tokenizer.specials.values())
     pieces = []
     for i in map(int, ids):
         if i not in words:
             raise outside(tokenizer.kind, i, tokenizer.vocab_size)
-        if i not in skipped:
-            pieces.append(words[i])
+        pieces.append(words[i])
     return pieces
 
 

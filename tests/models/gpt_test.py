@@ -1,6 +1,7 @@
 """The decoder: published sizes, causality, and the switches of its generations."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.core.errors import ConfigError
-from lm.models.gpt import Gpt, GptConfig, abstract_params, init
+from lm.models.gpt import GptConfig, abstract_params, forward, init
 
 SIZES = {  # layers, width, heads, length -> parameters (Radford et al. 2019; Brown et al. 2020)
     "gpt2 small": (12, 768, 12, 1024, 124_439_808),
@@ -33,6 +34,7 @@ def small(**changes: object) -> GptConfig:
     return GptConfig(**values)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def made(config: GptConfig, seed: int = 0):
     params = nn.unbox(init(config, jax.random.key(seed)))
     # biases and scales away from 0 and 1, so that a forgotten one shows
@@ -70,12 +72,12 @@ def test_future_tokens_do_not_change_the_past(changes):
             table = p["positions"]["table"] + offset
             return p | {"positions": {"table": table}}
 
-        logits, _ = Gpt(config).apply({"params": embed(params)}, ids)
+        logits, _ = forward(config, embed(params), ids)
         return jnp.sum(logits[0, position])
 
     position = config.length // 2
     zero = jnp.zeros_like(params["positions"]["table"])
-    moved = np.abs(jax.grad(logit_sum)(zero, position)).max(axis=1)
+    moved = np.abs(jax.jit(jax.grad(logit_sum), static_argnums=1)(zero, position)).max(axis=1)
     assert (moved[position + 1 :] == 0).all()
     assert moved[position] > 0
     if config.pattern == ("dense",):
@@ -87,7 +89,7 @@ def test_a_band_forgets_what_lies_beyond_its_reach():
     params = made(config)
     ids = jax.random.randint(jax.random.key(2), (1, 16), 0, 50)
     changed = ids.at[0, 5].set((ids[0, 5] + 1) % 50)
-    one, other = (Gpt(config).apply({"params": params}, x)[0][0] for x in (ids, changed))
+    one, other = (forward(config, params, x)[0][0] for x in (ids, changed))
     differs = np.abs(np.asarray(one - other)).max(axis=-1) > 1e-6
     assert np.flatnonzero(differs).tolist() == [5, 6, 7]
 
@@ -100,8 +102,8 @@ def test_blocks_of_queries_equal_the_masked_definition(pattern):
     valid = jnp.arange(300)[None] >= jnp.array([[0], [37]])
     results = []
     for way in ("plain", "blocks"):
-        model = Gpt(replace(config, attention=way))
-        logits = model.apply({"params": params}, ids, valid)[0]
+        way_config = replace(config, attention=way)
+        logits = jax.jit(lambda p, c=way_config: forward(c, p, ids, valid=valid)[0])(params)
         results.append(jnp.where(valid[..., None], logits, 0))  # padding may see anything
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)
 
@@ -112,7 +114,7 @@ def test_rematerialisation_changes_no_gradient(remat):
 
     def grad(config):
         params = made(config)
-        return jax.grad(lambda p: jnp.sum(Gpt(config).apply({"params": p}, ids)[0] ** 2))(params)
+        return jax.jit(jax.grad(lambda p: jnp.sum(forward(config, p, ids)[0] ** 2)))(params)
 
     one, other = grad(small()), grad(small(remat=remat))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), one, other)

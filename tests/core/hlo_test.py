@@ -1,0 +1,54 @@
+"""Collectives as compiled programs name them."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from lm.core.hlo import collectives
+from lm.core.mesh import DATA, MeshConfig, make_mesh
+
+LOOP = """\
+%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %ar = f32[4]{0} all-reduce(%x), to_apply=%add
+}
+
+%cond (p: (s32[], f32[4])) -> pred[] {
+  %n = s32[] constant(7)
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %w = (s32[], f32[4]{0}) while(%t), condition=%cond, body=%body
+  %both = (f32[2,3]{1,0}, /*index=1*/bf16[8]{0}) all-reduce(%a, %b), to_apply=%add
+  %gather = (f32[2]{0}, f32[16]{0}) all-gather-start(%c), dimensions={0}
+  %done = f32[16]{0} all-gather-done(%gather)
+  %start = f32[5]{0} all-reduce-start(%d), to_apply=%add
+}
+"""
+
+
+def test_loops_tuples_and_started_operations_are_counted():
+    found = {c.name: (c.kind, c.bytes, c.runs) for c in collectives(LOOP)}
+    assert found == {
+        "ar": ("all-reduce", 16, 7),
+        "both": ("all-reduce", 40, 1),
+        "gather": ("all-gather", 64, 1),
+        "start": ("all-reduce", 20, 1),
+    }
+
+
+def test_a_loop_of_unknown_length_is_an_error():
+    with pytest.raises(ValueError, match="trip count"):
+        collectives(LOOP.replace("constant(7)", "parameter(0)"))
+
+
+def test_a_reduction_in_a_compiled_scan_runs_once_a_trip():
+    mesh = make_mesh(MeshConfig(data=8))
+
+    def local(x: jax.Array) -> jax.Array:
+        step = lambda sums, _: (jax.lax.psum(jnp.sin(sums), DATA), None)  # noqa: E731
+        return jax.lax.scan(step, x, None, length=5)[0]
+
+    f = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
+    (found,) = collectives(f.lower(jnp.ones(16)).compile().as_text())
+    assert (found.kind, found.bytes, found.runs) == ("all-reduce", 64, 5)
