@@ -1,10 +1,7 @@
-"""Tests run on eight simulated CPU devices, and multiply float32 in float32."""
+"""Eight simulated devices, asked for before jax is imported."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-
-import jax  # noqa: E402
-
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_default_matmul_precision", "highest")
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"

@@ -2,7 +2,7 @@
 
 Prompts stand at the right of a common block, so that every row writes the same slot. One program
 reads the prompts, another adds tokens in a loop on the device; the cache is its carry, donated from
-call to call, and is never copied. A row's draws depend on (seed, row, tokens drawn) alone.
+call to call. A row's draws depend on (seed, row, tokens drawn) alone.
 """
 
 import functools

@@ -7,7 +7,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.decode.beam import beam_search
-from lm.decode.generate import Generator, extend
+from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig, keep_top_k, keep_top_p, sample
 from lm.models.gpt import forward
 from tests.models.gpt_test import made, small
@@ -69,19 +69,6 @@ def test_one_beam_is_greedy_and_more_beams_find_no_worse_a_text():
     assert one == generator(prompts, 12, GREEDY)
     _, score4 = beam_search(generator, prompts, 12, width=4, alpha=0.0)
     assert all(four >= single - 1e-5 for four, single in zip(score4, score1, strict=True))
-
-
-def test_no_cache_is_copied_in_the_loop_over_tokens():
-    config = small(length=64)
-    generator = Generator(config, made(config), end=None)
-    decoding = generator.read([[1, 2, 3]], 20)
-    keys = jax.random.split(jax.random.key(0), 1)
-    lowered = extend.lower(config, generator.params, decoding, keys, GREEDY, 20, None)
-    shape = ",".join(map(str, decoding.cache.layers[0].k.shape))
-    text = lowered.compile().as_text()
-    assert f"f32[{shape}]" in text
-    copies = [line for line in text.splitlines() if f"f32[{shape}]" in line and " copy(" in line]
-    assert not copies, copies[:2]
 
 
 def test_prompts_that_cannot_be_continued_are_refused():

@@ -1,0 +1,98 @@
+"""The same update on data and fsdp meshes, in any number of microbatches, and never a bad one."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.core.mesh import MeshConfig, make_mesh, place
+from lm.data.batches import TokenBatch
+from lm.models.gpt import GptConfig
+from lm.train.guard import GuardConfig
+from lm.train.optimizer import AdamWConfig
+from lm.train.pretrain import Pretrain
+from lm.train.state import create
+
+EXPERIMENT = Pretrain(
+    model=GptConfig(
+        layers=2, width=64, heads=4, length=16, vocab=128, residual_dropout=0.1,
+        embedding_dropout=0.1,
+    ),
+    optim=AdamWConfig(peak_lr=1e-2, epsilon=1e-3),
+    steps=1,
+    batch=16,
+    guard=GuardConfig(nonfinite="skip", spike="off"),
+)  # fmt: skip
+
+
+def batch_of(seed=0):
+    numbers = np.random.default_rng(seed)
+    ids = numbers.integers(0, 128, (16, 17)).astype(np.int32)
+    mask = numbers.random((16, 16)) < np.linspace(0.1, 1.0, 16)[:, None]  # rows of unequal length
+    return TokenBatch(ids[:, :-1], ids[:, 1:], mask, np.arange(16, dtype=np.uint32))
+
+
+def updated(experiment, sizes, devices, batch=None, rate=1e-2):
+    mesh = make_mesh(MeshConfig(**sizes), jax.devices()[:devices])
+    with jax.set_mesh(mesh):
+        abstract = experiment.abstract(mesh)
+        state = create(experiment.initial(), abstract, 0)
+        before = jax.device_get(state.params)
+        placed = experiment.split(batch or batch_of(), mesh, slice(0, 16), 16)
+        state, metrics = experiment.step(mesh, abstract)(state, placed, jnp.float32(rate))
+    return before, jax.device_get(state), jax.device_get(metrics)
+
+
+@pytest.fixture(scope="module")
+def single():
+    return updated(EXPERIMENT, {"data": 1}, 1)
+
+
+def assert_same(result, single):
+    assert abs(result[2].loss - single[2].loss) < 1e-5
+    assert abs(result[2].grad_norm - single[2].grad_norm) < 1e-5
+    jax.tree.map(
+        partial(np.testing.assert_allclose, atol=1e-5), result[1].moments, single[1].moments
+    )
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"data": 8},
+        {"data": 1, "fsdp": 8},
+    ],
+)
+def test_a_data_or_fsdp_mesh_makes_the_update_of_one_device(sizes, single):
+    assert_same(updated(EXPERIMENT, sizes, 8), single)
+
+
+def test_microbatches_of_unequal_length_make_the_update_of_the_whole_batch(single):
+    assert_same(updated(replace(EXPERIMENT, microbatches=4), {"data": 1}, 1), single)
+
+
+def test_an_update_that_is_not_finite_is_not_made(single):
+    before, state, metrics = updated(EXPERIMENT, {"data": 1}, 1, rate=1e-2)
+    assert metrics.applied and not np.array_equal(
+        before["tokens"]["table"], state.params["tokens"]["table"]
+    )
+    poisoned = replace(EXPERIMENT, model=replace(EXPERIMENT.model, token_std=1e38))
+    before, state, metrics = updated(poisoned, {"data": 1}, 1)
+    assert not metrics.finite and not metrics.applied
+    jax.tree.map(np.testing.assert_array_equal, before, state.params)
+
+
+def test_a_batch_without_labels_has_loss_zero():
+    batch = batch_of()
+    nothing = TokenBatch(batch.tokens, batch.targets, np.zeros_like(batch.mask), batch.rows)
+    _, _, metrics = updated(EXPERIMENT, {"data": 1}, 1, nothing)
+    assert metrics.loss == 0 and metrics.tokens == 0
+
+
+def test_a_batch_is_placed_row_by_row():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    rows = np.arange(16)
+    np.testing.assert_array_equal(place(rows, mesh, slice(0, 16), 16), rows)
