@@ -100,7 +100,7 @@ def trips(line: str, computations: dict[str, list[str]]) -> int:
 
 
 def size(kind: str, shape: str, started: bool) -> int:
-    """Bytes of a result. A started operation's tuple holds its operands too, but an all-reduce's."""
+    """Bytes of a result. A started operation's tuple has its operands too, an all-reduce's not."""
     sizes = [bits(kind_of) * math.prod(map(int, dims.split(",") if dims else [])) // 8
              for kind_of, dims in ARRAY.findall(shape)]  # fmt: skip
     if started and kind != "all-reduce" and len(sizes) > 1:
