@@ -100,17 +100,15 @@ def shakespeare_char_cpu() -> Pretrain:
 
 def shakespeare_char() -> Pretrain:
     """nanoGPT's character-level Shakespeare: 6 layers of 384, 5,000 steps, for an accelerator."""
-    batch, length = 64, 256
-    dropout = 0.2
+    batch, length, dropout = 64, 256, 0.2
+    base = shakespeare_char_cpu()
     return replace(
-        shakespeare_char_cpu(),
+        base,
         model=GptConfig(
             layers=6, width=384, heads=6, length=length, vocab=269, embedding_dropout=dropout,
             attention_dropout=dropout, residual_dropout=dropout,
         ),
-        optim=AdamWConfig(
-            peak_lr=1e-3, warmup_tokens=100 * batch * length, final_ratio=0.1, b2=0.99
-        ),
+        optim=replace(base.optim, warmup_tokens=100 * batch * length),
         steps=5_000,
         batch=batch,
         loop=LoopConfig(evaluate_every=250, save_every=250, sample_tokens=500),

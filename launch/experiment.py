@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from absl import flags
 
@@ -85,8 +85,10 @@ def resolve(spec: str) -> Any:
         inspect.signature(function).bind(**arguments)
         return function(**arguments)
     except (TypeError, KeyError) as error:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {module_name}:{near[0]}? " if near and near[0] != name else ""
         raise ConfigError(
-            f"unknown experiment {spec}: {error}; {module_name} has: {', '.join(known)}"
+            f"unknown experiment {spec}: {error}; {hint}{module_name} has: {', '.join(known)}"
         ) from None
 
 
@@ -107,11 +109,12 @@ def parsed(call: str, spec: str) -> tuple[str, dict[str, Any]]:
 def module_of(name: str) -> Any:
     if name.endswith(".py"):
         path = Path(name)
-        spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
+        named = f"experiment_of_{path.stem}"  # no module of a library has this name
+        spec = importlib.util.spec_from_file_location(named, path) if path.is_file() else None
         if spec is None or spec.loader is None:
             raise ConfigError(f"no experiment file {name}")
         module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
+        sys.modules[module.__name__] = module
         spec.loader.exec_module(module)
         return module
     known = generations()
@@ -133,7 +136,7 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
         for name, value in vars(module).items()
         if inspect.isfunction(value)
         and value.__module__ == module.__name__
-        and hasattr(inspect.signature(value).return_annotation, "run")
+        and hasattr(get_type_hints(value).get("return"), "run")
         and all(p.default is not p.empty for p in inspect.signature(value).parameters.values())
     }
 

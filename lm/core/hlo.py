@@ -115,4 +115,4 @@ def size(kind: str, shape: str, started: bool) -> int:
 def bits(dtype: str) -> int:
     if dtype == "pred":
         return 8
-    return int(re.search(r"\d+", dtype.removeprefix("b"))[0])  # type: ignore[index]
+    return int("".join(re.findall(r"\d+", dtype)[:1]))

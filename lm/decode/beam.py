@@ -46,8 +46,12 @@ def search(
     def penalty(length: jax.Array) -> jax.Array:
         return ((5.0 + length) / 6.0) ** alpha
 
-    decoding = jax.tree.map(
-        lambda leaf: jnp.repeat(leaf, width, axis=0) if leaf.ndim else leaf, decoding
+    copies = jnp.repeat(jnp.arange(prompts), width)
+    decoding = Decoding(
+        decoding.cache.rows(config, copies),
+        decoding.logits[copies],
+        decoding.finished[copies],
+        decoding.drawn,
     )
     beams = Beams(
         decoding=decoding,
@@ -82,7 +86,7 @@ def search(
         scores, chosen = jax.lax.top_k(live, width)
         source = jnp.take_along_axis(source, chosen, axis=1)
         row = (jnp.arange(prompts)[:, None] * width + source).reshape(rows)
-        cache = jax.tree.map(lambda leaf: leaf[row] if leaf.ndim else leaf, beams.decoding.cache)
+        cache = beams.decoding.cache.rows(config, row)
         token = jnp.take_along_axis(token, chosen, axis=1).reshape(rows, 1)
         logits, cache = forward(config, params, token, cache=cache)
         return Beams(

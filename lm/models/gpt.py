@@ -59,11 +59,20 @@ class Cache:
     @classmethod
     def empty(cls, config: GptConfig, padding: jax.Array, slots: int) -> "Cache":
         """A cache of `slots` for rows that begin with `padding` [B] empty ones."""
-        shape = (padding.shape[0], config.heads, slots, config.head_width)
+        shape = (padding.shape[0] * config.heads, slots, config.head_width)
         zeros = jnp.zeros(shape, config.dtype)
         layers = tuple(LayerCache(k=zeros, v=zeros) for _ in range(config.layers))
         valid = jnp.arange(slots) >= padding[:, None]
         return cls(layers=layers, valid=valid, slot=jnp.zeros((), jnp.int32), padding=padding)
+
+    def rows(self, config: GptConfig, index: jax.Array) -> "Cache":
+        """The cache of these rows, in this order; a row may come more than once."""
+        return Cache(
+            layers=tuple(layer.rows(config.heads, index) for layer in self.layers),
+            valid=self.valid[index],
+            slot=self.slot,
+            padding=self.padding[index],
+        )
 
 
 class Gpt(nn.Module):

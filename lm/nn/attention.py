@@ -16,16 +16,28 @@ from lm.core.mesh import constrain
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys
 from lm.nn.initializers import kernel_init
-from lm.nn.kernels import attention
+from lm.nn.kernels import attend_slots, attention
 from lm.nn.mlp import Dense
 
 
 @flax.struct.dataclass
 class LayerCache:
-    """Keys and values of one layer, by slot."""
+    """Keys and values of one layer, by slot.
 
-    k: jax.Array  # [B N S H]
-    v: jax.Array  # [B N S H]
+    Rows and heads are one axis: with two, XLA on CPU copies the cache at every token of one row.
+    """
+
+    k: jax.Array  # [B*N S H]
+    v: jax.Array  # [B*N S H]
+
+    def rows(self, heads: int, index: jax.Array) -> "LayerCache":
+        """The cache of these rows of the batch, in this order; a row may come more than once."""
+
+        def taken(kept: jax.Array) -> jax.Array:
+            by_row = kept.reshape(-1, heads, *kept.shape[1:])
+            return by_row[index].reshape(-1, *kept.shape[1:])
+
+        return LayerCache(k=taken(self.k), v=taken(self.v))
 
 
 class Attention(nn.Module):
@@ -62,13 +74,13 @@ class Attention(nn.Module):
         q, k, v = (jnp.swapaxes(each, 1, 2) for each in (q, k, v))  # [B N T H]
         if cache is not None:
             cache = LayerCache(k=write(cache.k, k, start), v=write(cache.v, v, start))
-            if x.shape[1] == 1:
-                k, v = cache.k, cache.v
-            elif not isinstance(start, int) or start:
-                raise ValueError("several tokens at once enter a cache only at its first slot")
-            elif valid is not None:
-                valid = valid[:, : x.shape[1]]
-        context = attention(q, k, v, config, self.pattern, valid, start, keys)
+        if cache is not None and x.shape[1] == 1:
+            context = attend_slots(q, cache.k, cache.v, config, self.pattern, valid, start)
+        elif cache is not None and not (isinstance(start, int) and start == 0):
+            raise ValueError("several tokens at once enter a cache only at its first slot")
+        else:
+            seen = None if valid is None else valid[:, : x.shape[1]]
+            context = attention(q, k, v, config, self.pattern, seen, keys)
         context = checkpoint_name(jnp.swapaxes(context, 1, 2), "context")
         output = Dense(
             (heads, size, width),
@@ -81,5 +93,6 @@ class Attention(nn.Module):
 
 
 def write(kept: jax.Array, new: jax.Array, start: int | jax.Array) -> jax.Array:
-    """`kept` [B N S H] with `new` [B N T H] from slot `start` on."""
-    return jax.lax.dynamic_update_slice_in_dim(kept, new.astype(kept.dtype), start, axis=2)
+    """`kept` [B*N S H] with `new` [B N T H] from slot `start` on."""
+    new = new.reshape(-1, *new.shape[2:]).astype(kept.dtype)
+    return jax.lax.dynamic_update_slice_in_dim(kept, new, start, axis=1)

@@ -4,8 +4,6 @@ Weights are float32 and are cast to the dtype of the activations. XLA on CPU mul
 speed only where the result is float32; accelerators accumulate in float32 in any case.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -22,14 +20,6 @@ def dot(x: jax.Array, kernel: jax.Array, contracted: int = 1) -> jax.Array:
     """
     last = tuple(range(x.ndim - contracted, x.ndim))
     first = tuple(range(contracted))
-    return product(x, kernel.astype(x.dtype), (last, first)).astype(x.dtype)
-
-
-def product(a: jax.Array, b: jax.Array, contracting: tuple) -> jax.Array:
-    """`lax.dot_general` without batch axes, with a float32 result."""
-    return jax.lax.dot_general(a, b, (contracting, ((), ())), preferred_element_type=jnp.float32)
-
-
-def flat(kernel: jax.Array, contracted: int) -> jax.Array:
-    """A kernel [K..., M...] as a matrix."""
-    return kernel.reshape(math.prod(kernel.shape[:contracted]), -1)
+    axes = ((last, first), ((), ()))
+    y = jax.lax.dot_general(x, kernel.astype(x.dtype), axes, preferred_element_type=jnp.float32)
+    return y.astype(x.dtype)

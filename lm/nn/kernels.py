@@ -51,44 +51,75 @@ def attend(
 
 def attention(
     q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: str = "dense",
-    valid: jax.Array | None = None, start: int | jax.Array = 0, keys: DropoutKeys | None = None,
+    valid: jax.Array | None = None, keys: DropoutKeys | None = None,
 ) -> jax.Array:  # fmt: skip
-    """Attention as a layer of this pattern computes it. [B N T H] from [B N T H], [B N S H] twice.
+    """Attention of a sequence to itself, as a layer of this pattern computes it.
 
     Args:
-      valid: [B S] bool, keys that may be seen at all.
-      start: slot of the first query; key `s` stands in slot `s`.
+      q, k, v: [B N T H].
+      valid: [B T] bool, keys that may be seen at all.
       keys: of the dropout of attention weights.
+
+    Returns:
+      [B N T H].
     """
-    length, slots = q.shape[2], k.shape[2]
-    how = choose(config, length, slots, valid is not None, keys is not None)
+    length = q.shape[2]
+    how = choose(config, length, valid is not None, keys is not None)
     if how == "splash":
         return splash(q, k, v, config.causal, pattern, config.band)
     if how == "cudnn":
         return cudnn(q, k, v, config.causal, pattern, config.band)
     if how == "blocks":
         return blocks(q, k, v, config, pattern, valid, keys)
-    queries = start + jnp.arange(length)
-    mask = visible(queries, jnp.arange(slots), pattern, causal=config.causal, band=config.band)
-    mask = mask[None, None]
+    slots = jnp.arange(length)
+    mask = visible(slots, slots, pattern, causal=config.causal, band=config.band)[None, None]
     if valid is not None:
         mask = mask & valid[:, None, None, :]
     return attend(q, k, v, mask, keys, config.attention_dropout)
 
 
-def choose(config: BlockConfig, length: int, slots: int, masked: bool, dropped: bool) -> str:
-    """The way to compute attention here: what the config says, or the fastest that applies."""
-    if config.attention != "auto":
-        return config.attention
-    plain = length != slots or (dropped and config.attention_dropout > 0)
-    platform = jax.default_backend()
-    if platform == "tpu" and not plain and not masked and length % 128 == 0:
-        return "splash"
-    if platform == "gpu" and not plain and not masked and config.dtype == "bfloat16":
-        return "cudnn"
-    if length == slots and config.causal and length > QUERY_BLOCK:
-        return "blocks"
-    return "plain"
+def attend_slots(
+    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: str,
+    valid: jax.Array | None, slot: int | jax.Array,
+) -> jax.Array:  # fmt: skip
+    """One query a row, in this slot, against a cache.
+
+    Args:
+      q: [B N 1 H].
+      k, v: [B*N S H], rows and heads as one axis.
+      valid: [B S] bool.
+
+    Returns:
+      [B N 1 H].
+    """
+    batch, heads, _, size = q.shape
+    slots = jnp.arange(k.shape[1])
+    mask = visible(jnp.asarray([slot]), slots, pattern, causal=config.causal, band=config.band)
+    if valid is not None:
+        mask = jnp.repeat(mask & valid, heads, axis=0)
+    flat = q.reshape(batch * heads, size)
+    scores = jnp.einsum("XH,XSH->XS", flat, k, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(jnp.where(mask, scores * size**-0.5, MASKED), axis=-1)
+    context = jnp.einsum(
+        "XS,XSH->XH", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    return context.astype(v.dtype).reshape(q.shape)
+
+
+def choose(config: BlockConfig, length: int, masked: bool, dropped: bool) -> str:
+    """The way to compute attention here: what the config says where that applies, or the fastest.
+
+    The kernels of accelerators know neither padding nor dropout: with these, XLA computes it.
+    """
+    how: str = config.attention
+    if how == "auto":
+        how = {"tpu": "splash", "gpu": "cudnn"}.get(jax.default_backend(), "blocks")
+        if (how == "splash" and length % 128) or (how == "cudnn" and config.dtype != "bfloat16"):
+            how = "blocks"
+    beyond = masked or (dropped and config.attention_dropout > 0)
+    if how in ("splash", "cudnn") and beyond:
+        how = "blocks"
+    return "plain" if how == "blocks" and not config.causal else how
 
 
 def blocks(

@@ -66,7 +66,7 @@ def load_run(run: Path, step: int | None = None) -> Loaded:
         raise CheckpointError(f"{run} holds a {type(config).__name__}, not a language model")
     mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
     with jax.set_mesh(mesh):
-        checkpoints = Checkpoints(run / "checkpoints")
+        checkpoints = Checkpoints(run / "checkpoints", read_only=True)
         restored = checkpoints.restore(config.abstract(mesh), step)
         checkpoints.close()
     if restored is None:

@@ -9,7 +9,6 @@ sharding, and needs no copy to the host.
 import dataclasses
 import json
 import logging
-import math
 import shutil
 import sys
 from pathlib import Path
@@ -60,19 +59,24 @@ class Checkpoints:
 
     folder: Path
     keep: int = 3
+    read_only: bool = False  # of a run that another process may be writing
     failures: int = 0  # saves that failed, one after the other
 
     def __post_init__(self) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells each step at length
         self.folder = self.folder.absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.open()
+        if not self.read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        if self.folder.is_dir():
+            self.open()
 
     def open(self) -> None:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self.keep,
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not self.read_only,
             enable_async_checkpointing=True,
+            create=False,
+            read_only=self.read_only,
         )
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
@@ -82,7 +86,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a folder, whole or not, oldest first."""
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+        return steps_in(self.folder)
 
     def save(self, step: int, state: Any, facts: dict[str, Any]) -> bool:
         """Starts writing a step; False, and a line on stderr, if it cannot be.
@@ -139,7 +143,7 @@ class Checkpoints:
         self.open()
 
     def clean(self) -> None:
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and not self.read_only:
             for path in self.folder.glob("*orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -189,13 +193,19 @@ class Checkpoints:
                     way_out = "choose another --restore_step" if step else "--restore_fallback"
                     raise CheckpointError(f"{problem}; {way_out}") from None
                 print(f"warning: {problem}; trying an older step", file=sys.stderr)
-                self.set_aside(candidate)
+                if not self.read_only:
+                    self.set_aside(candidate, "corrupt")
         raise CheckpointError(f"{self.folder}: none of the steps {steps} can be restored")
 
-    def set_aside(self, step: int) -> None:
+    def abandon_after(self, step: int) -> None:
+        """Sets newer steps aside as `<step>.abandoned`: the run goes on from this one."""
+        for newer in [other for other in self.steps() if other > step]:
+            self.set_aside(newer, "abandoned")
+
+    def set_aside(self, step: int, why: str) -> None:
         self.manager.close()
         if jax.process_index() == 0:
-            aside = self.folder / f"{step}.corrupt"
+            aside = self.folder / f"{step}.{why}"
             shutil.rmtree(aside, ignore_errors=True)
             (self.folder / str(step)).rename(aside)
         self.open()
@@ -215,6 +225,11 @@ class Checkpoints:
         if wrong:
             raise Damaged(f"digest mismatch in {', '.join(wrong[:5])} ({len(wrong)} arrays)")
         return state, manifest
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps that have a folder in a run's `checkpoints`, whole or not, oldest first."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -261,10 +276,3 @@ def compare_trees(tree: dict[str, Any], abstract: Any, folder: Path) -> None:
 def first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
-
-
-def parameters_in(tree: dict[str, Any]) -> int:
-    """Number of parameters that a manifest's tree lists."""
-    return sum(
-        math.prod(entry["shape"]) for name, entry in tree.items() if name.startswith("params/")
-    )

@@ -32,6 +32,7 @@ from lm.models.gpt import GptConfig, flops_per_token, forward, init
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
+from lm.train.checkpoint import steps_in
 from lm.train.guard import GuardConfig
 from lm.train.metrics import peak_flops
 from lm.train.optimizer import AdamWConfig
@@ -96,12 +97,17 @@ class Pretrain:
                 peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip
-            tokenizer.save(workdir / "tokenizer")
+            if session.main:
+                tokenizer.save(workdir / "tokenizer")
             abstract = self.abstract(mesh)
             step_fn = self.step(mesh, abstract)
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
-            session.describe(tree.count(state.params), train, valid)
+            session.journal.say(
+                f"{tree.count(state.params):,} parameters on {mesh.size} x "
+                f"{jax.devices()[0].device_kind}; {len(train.tokens):,} tokens to train on, "
+                f"{len(valid.tokens):,} held out; run in {workdir}"
+            )
             if session.first == 0:
                 evaluate.at(0, 0, state.params)
             for step in session.steps():
@@ -146,18 +152,19 @@ class Pretrain:
         Raises:
           ConfigError: the tokenizer is not of the model's vocabulary.
         """
-        saved = workdir / "tokenizer"
-        if (saved / "lm_tokenizer.json").exists() and (workdir / "config.gin").exists():
-            tokenizer = load(saved)
+        if steps_in(workdir / "checkpoints"):
+            tokenizer = load(workdir / "tokenizer")
         else:
-            texts = lambda: (document.text for document in self.data.documents("train"))  # noqa: E731
-            tokenizer = build(self.tokenizer, texts)
+            tokenizer = build(self.tokenizer, self.texts)
         if tokenizer.vocab_size > self.model.vocab:
             raise ConfigError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.model.vocab}; "
                 f"--set model.vocab={tokenizer.vocab_size}"
             )
         return tokenizer
+
+    def texts(self) -> Iterator[str]:
+        return (document.text for document in self.data.documents("train"))
 
     def initial(self) -> Any:
         return initialiser(partial(init, self.model), self.optim.direction(), self.guard)
@@ -215,12 +222,13 @@ class Evaluation:
         bits = self.held_out.bits_per_byte(loss)
         figures = {"valid_loss": loss, "valid_bits_per_byte": bits}
         text = f"step {step}  held out: {loss:.4f} nats a token, {bits:.4f} bits a byte"
-        self.session.record({"step": step, "tokens": tokens, **figures}, text)
+        self.session.drain()
+        self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
         if self.config.loop.sample_tokens:
             written = self.samples(params)
-            self.session.sample(step, written)
+            self.session.journal.sample(step, written)
             if step in (0, self.config.steps):
-                self.session.console.say(f"--- written at step {step} ---\n{written}---")
+                self.session.journal.say(f"--- written at step {step} ---\n{written}---")
         return figures
 
     def samples(self, params: Any) -> str:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import jax
 
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import ConfigError
 
 SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
 
@@ -38,7 +39,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.old: dict[int, object] = {}
+        self.old: dict[int, Any] = {}
         self.distributed = jax.process_count() > 1
 
     def __enter__(self) -> "Stop":
@@ -50,7 +51,7 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.old.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
@@ -158,9 +159,3 @@ def check_finite_flag(name: str, value: float) -> None:
     """Raises ConfigError unless `value` is a finite number and not negative."""
     if not 0 <= value < float("inf"):
         raise ConfigError(f"--{name} must be finite and not negative, got {value}")
-
-
-def require_records(found: int, needed: int, where: str) -> None:
-    """Raises DataError unless there is at least one batch."""
-    if found < needed:
-        raise DataError(f"no batch of records in {where}: {found} found, need at least {needed}")

@@ -13,10 +13,6 @@ The next step is dispatched before the last one's metrics are read.
 
 import collections
 import dataclasses
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,13 +20,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint
 
 from lm.core.config import CLASS, differences, dump, load, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig
-from lm.train.metrics import Console, MetricsFile, duration, rate
+from lm.train.journal import Journal, environment
 from lm.train.process import Process, Stop, Watchdog, locked
 from lm.train.step import StepMetrics
 
@@ -87,9 +82,8 @@ class Session:
         self.workdir, self.config, self.process = workdir, config, process
         self.loop, self.guard = loop, guard
         self.total, self.facts = steps, facts
-        self.flops_per_token, self.peak = flops_per_token, peak
+        self.journal = Journal(workdir, steps, flops_per_token, peak)
         self.main = jax.process_index() == 0
-        self.console = Console()
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
         self.skipped = self.rollbacks = 0
         self.rollback_wanted = False
@@ -105,6 +99,7 @@ class Session:
             self.stop = stack.enter_context(Stop())
             self.watchdog = Watchdog(self.process.step_timeout)
             stack.callback(self.watchdog.close)
+            stack.callback(self.journal.close)
             self.resources = stack.pop_all()
         return self
 
@@ -154,20 +149,14 @@ class Session:
             self.check_facts(manifest)
             self.first = int(manifest["step"])
             self.rollbacks = int(manifest.get("rollbacks", 0))
-            if self.main:
-                self.console.say(f"resumed from step {self.first} of {self.workdir}")
-                if self.changed:
-                    print(f"changed since: {told(self.changed)}")
+            self.checkpoints.abandon_after(self.first)
+            self.journal.say(f"resumed from step {self.first} of {self.workdir}")
+            if self.changed:
+                self.journal.say(f"changed since: {told(self.changed)}")
         self.abstract, self.next_step = abstract, self.first
         if self.main:
             (self.workdir / "config.gin").write_text(dump(self.config) + environment())
-            self.metrics = MetricsFile(
-                self.workdir / "metrics.jsonl", self.first if restored else None
-            )
-            self.resources.callback(self.metrics.close)
-            self.before = self.metrics.seconds
-        self.started = self.told = time.perf_counter()
-        self.told_tokens = 0
+        self.journal.open(self.first if restored else None)
         return state
 
     def check_facts(self, manifest: dict[str, Any]) -> None:
@@ -192,7 +181,7 @@ class Session:
             yield step
             if profile and step + 1 == profile[1]:
                 jax.profiler.stop_trace()
-                self.console.say(
+                self.journal.say(
                     f"trace of steps {profile[0]}:{profile[1]} in {self.workdir}/profile"
                 )
 
@@ -212,7 +201,7 @@ class Session:
         if len(self.pending) > BEHIND:
             self.read(self.pending.popleft())
         if self.rollback_wanted:
-            state = self.roll_back(state)
+            state = self.roll_back()
         done = step + 1
         asked = self.stop.requested(done)
         if asked or done % self.loop.save_every == 0 or done == self.total:
@@ -220,10 +209,9 @@ class Session:
         if asked:
             self.drain()
             self.checkpoints.settle()
-            if self.main:
-                self.console.say(
-                    f"saved step {done} in {self.workdir}; the same command goes on from it"
-                )
+            self.journal.say(
+                f"saved step {done} in {self.workdir}; the same command goes on from it"
+            )
             raise Finished(self.stop.exit_code)
         return state
 
@@ -237,48 +225,38 @@ class Session:
         else:
             self.skipped = 0
             if values.spike > self.guard.threshold:
-                self.tell_spike(step, values, "applied")
+                self.journal.say(
+                    f"warning: spike at step {step}: loss {float(values.loss)}, gradient norm "
+                    f"{float(values.grad_norm)}, robust z {float(values.spike):.1f}; applied"
+                )
         done = step + 1
         if done % self.loop.log_every == 0 or done == self.total or done == self.first + 1:
-            self.log(done, tokens, values)
+            self.journal.step(done, tokens, values)
 
     def bad_step(self, step: int, values: StepMetrics) -> None:
+        """Acts on an update that was not made.
+
+        Raises:
+          GuardStop: the policy says so, or too many were not made in a row.
+        """
         guard = self.guard
-        if values.finite:
-            self.tell_spike(step, values, "skipped")
-        elif self.main:
-            bundle = {
-                "step": step,
-                "loss": repr(float(values.loss)),
-                "grad_norm": repr(float(values.grad_norm)),
-                "tokens": float(values.tokens),
-                "lr": float(values.lr),
-            }
-            folder = self.workdir / "debug"
-            folder.mkdir(exist_ok=True)
-            (folder / f"{step:08}.json").write_text(json.dumps(bundle) + "\n")
         what = f"step {step}: loss {float(values.loss)}, gradient norm {float(values.grad_norm)}"
         self.skipped += 1
-        if not values.finite and guard.nonfinite == "stop":
-            raise GuardStop(
-                f"{what}; nothing of it was saved. Resume with --set guard.nonfinite=skip, "
-                "or a lower optim.peak_lr"
-            )
+        if values.finite:
+            what = f"spike at {what}, robust z {float(values.spike):.1f}"
+        else:
+            self.journal.bad_step(step, values)
+            if guard.nonfinite == "stop":
+                raise GuardStop(
+                    f"{what}; nothing of it was saved. Resume with --set guard.nonfinite=skip, "
+                    "or a lower optim.peak_lr"
+                )
+            self.rollback_wanted = guard.nonfinite == "rollback"
         if self.skipped > guard.limit:
             raise GuardStop(f"{what}; {self.skipped} steps in a row were skipped (guard.limit)")
-        if not values.finite and guard.nonfinite == "rollback":
-            self.rollback_wanted = True
-        if self.main:
-            self.console.say(f"warning: {what}; skipped")
+        self.journal.say(f"warning: {what}; skipped")
 
-    def tell_spike(self, step: int, values: StepMetrics, done: str) -> None:
-        if self.main:
-            self.console.say(
-                f"warning: spike at step {step}: loss {float(values.loss):.4f}, gradient norm "
-                f"{float(values.grad_norm):.3f}, robust z {float(values.spike):.1f}; {done}"
-            )
-
-    def roll_back(self, state: Any) -> Any:
+    def roll_back(self) -> Any:
         """The newest checkpoint's parameters at the present step: the bad batches are left out."""
         self.rollback_wanted = False
         self.rollbacks += 1
@@ -290,11 +268,10 @@ class Session:
         if restored is None:
             raise GuardStop("a roll back was asked for before the first checkpoint")
         old = int(restored[1]["step"])
-        self.console.say(
+        self.journal.say(
             f"rolled back to the parameters of step {old}; going on at {self.next_step}"
         )
         step = jax.device_put(np.int32(self.next_step), self.abstract.step.sharding)
-        del state
         return restored[0].replace(step=step)
 
     def save(self, step: int, state: Any) -> None:
@@ -311,64 +288,6 @@ class Session:
         while self.pending:
             self.read(self.pending.popleft())
 
-    # ---------------------------------------------------------------- telling
-
-    def log(self, done: int, tokens: int, values: StepMetrics) -> None:
-        if not self.main:
-            return
-        now = time.perf_counter()
-        seconds = now - self.told
-        speed = (tokens - self.told_tokens) / max(seconds, 1e-9) if self.told_tokens else 0.0
-        self.told, self.told_tokens = now, tokens
-        mfu = speed * self.flops_per_token / self.peak
-        row = {
-            "step": done,
-            "tokens": tokens,
-            "seconds": self.before + now - self.started,
-            "loss": float(values.loss),
-            "grad_norm": float(values.grad_norm),
-            "lr": float(values.lr),
-            "tokens_per_second": speed,
-            "mfu": mfu,
-        }
-        for name, norms in (values.layer_norms or {}).items():
-            row[f"norm/{name}"] = np.asarray(norms, float).tolist()
-        self.metrics.write(row)
-        left = (self.total - done) * tokens / done / speed if speed else 0.0
-        self.console.progress(
-            f"step {done:>{len(str(self.total))}}/{self.total}  loss {row['loss']:.4f}  "
-            f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  "
-            f"ETA {duration(left) if speed else '-'}",
-            force=done == self.total,
-        )
-
-    def describe(self, parameters: int, train: Any, valid: Any) -> None:
-        """Says what is about to be trained on what."""
-        if self.main:
-            devices = jax.devices()
-            print(
-                f"{parameters:,} parameters on {len(devices)} x {devices[0].device_kind}; "
-                f"{len(train.tokens):,} tokens to train on, {len(valid.tokens):,} held out; "
-                f"run in {self.workdir}",
-                flush=True,
-            )
-
-    def record(self, row: dict[str, Any], text: str = "") -> None:
-        """Writes a row of evaluation figures, and says `text`; the speed leaves the time out."""
-        self.drain()
-        if self.main:
-            self.metrics.write(row)
-            if text:
-                self.console.say(text)
-            self.told, self.told_tokens = time.perf_counter(), 0
-
-    def sample(self, step: int, text: str) -> None:
-        """Keeps what the model wrote at this step."""
-        if self.main:
-            folder = self.workdir / "samples"
-            folder.mkdir(exist_ok=True)
-            (folder / f"{step:08}.txt").write_text(text)
-
     def finish(self, summary: dict[str, Any]) -> None:
         """Waits for the last save and writes `summary.json`.
 
@@ -378,35 +297,10 @@ class Session:
         self.drain()
         if not self.checkpoints.settle():
             raise CheckpointError(f"the last checkpoint could not be written to {self.workdir}")
-        if self.main:
-            summary = {"seconds": self.before + time.perf_counter() - self.started, **summary}
-            (self.workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        self.journal.summary(summary)
 
 
 def told(changed: dict[str, tuple[Any, Any]]) -> str:
     return ", ".join(
         f"{name}: checkpoint {old!r}, now {new!r}" for name, (old, new) in changed.items()
     )
-
-
-def environment() -> str:
-    """Versions, commit and devices, as comments below the bindings."""
-    devices = jax.devices()
-    lines = [
-        f"python {sys.version.split()[0]}, jax {jax.__version__}, "
-        f"orbax-checkpoint {orbax.checkpoint.__version__}, numpy {np.__version__}",
-        f"commit {commit()}",
-        f"{len(devices)} x {devices[0].device_kind}, {jax.process_count()} processes",
-    ]
-    return "".join(f"# {line}\n" for line in lines)
-
-
-def commit() -> str:
-    """The git commit of this code, or a dash."""
-    here = Path(__file__).parent
-    try:
-        command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return "-"
-    return done.stdout.strip() or "-"

@@ -1,5 +1,7 @@
 """Decoding with a cache equals computing everything anew."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.decode.beam import beam_search
-from lm.decode.generate import Generator
+from lm.decode.generate import Generator, extend
 from lm.decode.sampling import SamplingConfig, keep_top_k, keep_top_p, sample
 from lm.models.gpt import forward
 from tests.models.gpt_test import made, small
@@ -71,6 +73,19 @@ def test_one_beam_is_greedy_and_more_beams_find_no_worse_a_text():
     assert all(four >= single - 1e-5 for four, single in zip(score4, score1, strict=True))
 
 
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_no_cache_is_copied_in_the_loop_over_tokens(rows):
+    config = small(length=64)
+    generator = Generator(config, made(config), end=None)
+    decoding = generator.read([[1, 2, 3]] * rows, 20)
+    keys = jax.random.split(jax.random.key(0), rows)
+    lowered = extend.lower(config, generator.params, decoding, keys, GREEDY, 20, None)
+    shape = ",".join(map(str, decoding.cache.layers[0].k.shape))
+    text = lowered.compile().as_text()
+    assert f"f32[{shape}]" in text  # the cache is there under this name
+    assert not re.findall(rf"= f32\[{shape}\]\S* copy\(", text)
+
+
 def test_prompts_that_cannot_be_continued_are_refused():
     config = small()
     generator = Generator(config, made(config), end=None)
@@ -82,7 +97,10 @@ def test_prompts_that_cannot_be_continued_are_refused():
 
 def test_top_k_and_top_p_keep_what_they_say_and_ties():
     logits = jnp.log(jnp.array([[0.4, 0.2, 0.2, 0.1, 0.1]]))
-    kept = lambda out: np.isfinite(np.asarray(out)[0]).tolist()  # noqa: E731
+
+    def kept(out):
+        return np.isfinite(np.asarray(out)[0]).tolist()
+
     assert kept(keep_top_k(logits, 1)) == [True, False, False, False, False]
     assert kept(keep_top_k(logits, 2)) == [True, True, True, False, False]
     assert kept(keep_top_p(logits, 0.3)) == [True, False, False, False, False]

@@ -1,4 +1,4 @@
-"""The same update on data and fsdp meshes, in any number of microbatches, and never a bad one."""
+"""The same update on every mesh, in any number of microbatches, and never a bad one."""
 
 from dataclasses import replace
 from functools import partial
@@ -64,9 +64,11 @@ def assert_same(result, single):
     [
         {"data": 8},
         {"data": 1, "fsdp": 8},
+        {"data": 2, "fsdp": 2, "tensor": 2},
+        {"data": 1, "fsdp": 4, "sequence": 2},
     ],
 )
-def test_a_data_or_fsdp_mesh_makes_the_update_of_one_device(sizes, single):
+def test_every_mesh_makes_the_update_of_one_device(sizes, single):
     assert_same(updated(EXPERIMENT, sizes, 8), single)
 
 

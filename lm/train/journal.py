@@ -1,0 +1,135 @@
+"""What a run writes down and says: `metrics.jsonl`, samples, debug bundles, the summary, progress.
+
+One process does so; on the others every call does nothing.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint
+
+from lm.train.metrics import Console, MetricsFile, duration, rate
+from lm.train.step import StepMetrics
+
+
+class Journal:
+    """The record of one run in its directory."""
+
+    def __init__(self, workdir: Path, steps: int, flops_per_token: float, peak: float):
+        """`flops_per_token`, `peak`: of the training step and of all devices, for MFU."""
+        self.workdir, self.steps = workdir, steps
+        self.flops_per_token, self.peak = flops_per_token, peak
+        self.main = jax.process_index() == 0
+        self.console = Console()
+        self.file: MetricsFile | None = None
+        self.before = 0.0  # seconds of earlier processes of this run
+        self.started = self.told = time.perf_counter()
+        self.told_tokens = 0
+
+    def open(self, resumed_step: int | None) -> None:
+        """Starts, or goes on after this step: rows that come later are dropped."""
+        if self.main:
+            self.file = MetricsFile(self.workdir / "metrics.jsonl", resumed_step)
+            self.before = self.file.seconds
+        self.started = self.told = time.perf_counter()
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+    def say(self, text: str) -> None:
+        """Something that stays on the terminal."""
+        if self.main:
+            self.console.say(text)
+
+    def step(self, done: int, tokens: int, values: StepMetrics) -> None:
+        """A row of metrics after `done` steps and `tokens` tokens, and the line of progress."""
+        if self.file is None:
+            return
+        now = time.perf_counter()
+        passed = max(now - self.told, 1e-9)
+        speed = (tokens - self.told_tokens) / passed if self.told_tokens else 0.0
+        self.told, self.told_tokens = now, tokens
+        mfu = speed * self.flops_per_token / self.peak
+        row = {
+            "step": done,
+            "tokens": tokens,
+            "seconds": self.seconds,
+            "loss": float(values.loss),
+            "grad_norm": float(values.grad_norm),
+            "lr": float(values.lr),
+            "tokens_per_second": speed,
+            "mfu": mfu,
+        }
+        for name, norms in (values.layer_norms or {}).items():
+            row[f"norm/{name}"] = np.asarray(norms, float).tolist()
+        self.file.write(row)
+        left = (self.steps - done) * tokens / done / speed if speed else 0.0
+        self.console.progress(
+            f"step {done:>{len(str(self.steps))}}/{self.steps}  loss {row['loss']:.4f}  "
+            f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  "
+            f"ETA {duration(left) if speed else '-'}",
+            force=done == self.steps,
+        )
+
+    def evaluation(self, row: dict[str, Any], text: str) -> None:
+        """A row of figures, and `text`; the time it took is left out of the next speed."""
+        if self.file is not None:
+            self.file.write(row)
+            self.say(text)
+        self.told, self.told_tokens = time.perf_counter(), 0
+
+    def sample(self, step: int, text: str) -> None:
+        """Keeps what the model wrote at this step."""
+        self.write(f"samples/{step:08}.txt", text)
+
+    def bad_step(self, step: int, values: StepMetrics) -> None:
+        """Keeps what is known of a step that was not finite."""
+        figures = {
+            name: repr(float(getattr(values, name)))  # NaN and Inf are no JSON
+            for name in ("loss", "grad_norm", "tokens", "lr")
+        }
+        self.write(f"debug/{step:08}.json", json.dumps({"step": step, **figures}) + "\n")
+
+    def summary(self, figures: dict[str, Any]) -> None:
+        text = json.dumps({"seconds": self.seconds, **figures}, indent=1)
+        self.write("summary.json", text + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        if self.main:
+            path = self.workdir / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+
+
+def environment() -> str:
+    """Versions, commit and devices, as comments below the bindings."""
+    devices = jax.devices()
+    lines = [
+        f"python {sys.version.split()[0]}, jax {jax.__version__}, "
+        f"orbax-checkpoint {orbax.checkpoint.__version__}, numpy {np.__version__}",
+        f"commit {commit()}",
+        f"{len(devices)} x {devices[0].device_kind}, {jax.process_count()} processes",
+    ]
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def commit() -> str:
+    """The git commit of this code, or a dash."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "-"
+    return done.stdout.strip() or "-"

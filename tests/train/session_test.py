@@ -1,0 +1,123 @@
+"""What a session does about bad steps, old steps and other processes' directories."""
+
+import json
+import os
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.core.errors import GuardStop
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.train.checkpoint import Checkpoints
+from lm.train.guard import GuardConfig, GuardState
+from lm.train.pretrain import Pretrain
+from lm.train.process import Process
+from lm.train.session import LoopConfig, Session
+from lm.train.state import TrainState
+from lm.train.step import StepMetrics
+from tests.train.step_test import EXPERIMENT
+
+LOOP = LoopConfig(log_every=1, save_every=2, evaluate_every=100, keep=10)
+
+
+def state_at(step, value):
+    scalar = jnp.asarray(value, jnp.float32)
+    guard = GuardState.empty(GuardConfig())
+    return TrainState(jnp.asarray(step, jnp.int32), {"w": scalar}, {"m": scalar}, guard)
+
+
+def run(workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EXPERIMENT):
+    """Steps that add one to a number; those in `bad` are not finite and change nothing."""
+    visited = []
+    settings = {"flops_per_token": 1.0, "peak": 1.0, "facts": {"data": "same"}}
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with (
+        jax.set_mesh(mesh),
+        Session(
+            workdir,
+            experiment,
+            process or Process(),
+            loop=LOOP,
+            guard=guard,
+            steps=steps,
+            **settings,
+        ) as s,
+    ):
+        first = state_at(0, 0.0)
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), first
+        )
+        state = s.start(abstract, lambda: first)
+        for step in s.steps():
+            assert int(state.step) == step
+            good = step not in bad
+            visited.append(step)
+            state = state_at(step + 1, float(state.params["w"]) + good)
+            one = jnp.ones(())
+            loss = one if good else one * jnp.nan
+            flag = jnp.asarray(good)
+            metrics = StepMetrics(loss, one, one, flag, flag, jnp.zeros(()), one)
+            state = s.after(step, state, metrics, step + 1)
+        s.finish({})
+    return visited, float(state.params["w"])
+
+
+def test_stop_ends_the_run_saves_nothing_of_the_bad_step_and_leaves_a_bundle(tmp_path):
+    with pytest.raises(GuardStop, match="step 5: loss nan"):
+        run(tmp_path, GuardConfig(nonfinite="stop"), bad=(5,))
+    assert Checkpoints(tmp_path / "checkpoints", read_only=True).steps() == [2, 4]
+    assert json.loads((tmp_path / "debug" / "00000005.json").read_text())["loss"] == "nan"
+    assert not (tmp_path / "lock").exists()
+
+
+def test_skip_goes_on_until_too_many_in_a_row(tmp_path):
+    assert run(tmp_path / "a", GuardConfig(nonfinite="skip", limit=2), bad=(3, 4)) == (
+        [*range(8)],
+        6,
+    )
+    with pytest.raises(GuardStop, match="3 steps in a row"):
+        run(tmp_path / "b", GuardConfig(nonfinite="skip", limit=2), bad=(3, 4, 5))
+
+
+def test_roll_back_takes_older_parameters_and_leaves_the_bad_batches_behind(tmp_path):
+    visited, value = run(tmp_path, GuardConfig(nonfinite="rollback"), bad=(4,))
+    assert visited == [*range(8)]  # no batch is seen twice
+    # found when the save after step 5 reads it, acted on after step 6: steps 4 to 6 are lost to it
+    manifest = json.loads(
+        (tmp_path / "checkpoints" / "8" / "manifest" / "manifest.json").read_text()
+    )
+    assert manifest["rollbacks"] == 1
+    assert value < 7
+
+
+def test_going_on_from_an_older_step_sets_newer_ones_aside(tmp_path):
+    run(tmp_path, GuardConfig())
+    visited, _ = run(tmp_path, GuardConfig(), process=Process(restore_step=4))
+    assert visited == [4, 5, 6, 7]
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert {"6.abandoned", "8.abandoned", "6", "8"} <= names
+
+
+def test_more_steps_are_no_other_run_and_another_seed_is(tmp_path):
+    run(tmp_path, GuardConfig())
+    longer = replace(EXPERIMENT, steps=12)
+    assert run(tmp_path, GuardConfig(), steps=12, experiment=longer)[0] == [8, 9, 10, 11]
+
+
+def test_reading_a_run_leaves_a_save_under_way_alone(tmp_path):
+    run(tmp_path, GuardConfig())
+    under_way = tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp"
+    under_way.mkdir()
+    before = sorted(os.listdir(tmp_path / "checkpoints"))
+    reader = Checkpoints(tmp_path / "checkpoints", read_only=True)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state_at(0, 0.0)
+    )
+    restored, manifest = reader.restore(abstract)
+    reader.close()
+    assert manifest["step"] == 8
+    np.testing.assert_array_equal(restored.params["w"], 8)
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == before
