@@ -1,5 +1,6 @@
 """The same update on every mesh, in any number of microbatches, and never a bad one."""
 
+import functools
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from lm.models.gpt import GptConfig
 from lm.train.guard import GuardConfig
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
-from lm.train.state import create
+from lm.train.state import create, shardings
 
 EXPERIMENT = Pretrain(
     model=GptConfig(
@@ -35,14 +36,23 @@ def batch_of(seed=0):
     return TokenBatch(ids[:, :-1], ids[:, 1:], mask, np.arange(16, dtype=np.uint32))
 
 
-def updated(experiment, sizes, devices, batch=None, rate=1e-2):
+@functools.cache
+def first_state():
+    """The first state, made once: on one device."""
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        state = create(EXPERIMENT.initial(), EXPERIMENT.abstract(mesh), 0)
+    return jax.device_get(state)
+
+
+def updated(experiment, sizes, devices, batch=None, state=None):
     mesh = make_mesh(MeshConfig(**sizes), jax.devices()[:devices])
     with jax.set_mesh(mesh):
         abstract = experiment.abstract(mesh)
-        state = create(experiment.initial(), abstract, 0)
+        state = jax.device_put(state or first_state(), shardings(abstract))
         before = jax.device_get(state.params)
         placed = experiment.split(batch or batch_of(), mesh, slice(0, 16), 16)
-        state, metrics = experiment.step(mesh, abstract)(state, placed, jnp.float32(rate))
+        state, metrics = experiment.step(mesh, abstract)(state, placed, jnp.float32(1e-2))
     return before, jax.device_get(state), jax.device_get(metrics)
 
 
@@ -77,12 +87,13 @@ def test_microbatches_of_unequal_length_make_the_update_of_the_whole_batch(singl
 
 
 def test_an_update_that_is_not_finite_is_not_made(single):
-    before, state, metrics = updated(EXPERIMENT, {"data": 1}, 1, rate=1e-2)
+    before, state, metrics = single
     assert metrics.applied and not np.array_equal(
         before["tokens"]["table"], state.params["tokens"]["table"]
     )
-    poisoned = replace(EXPERIMENT, model=replace(EXPERIMENT.model, token_std=1e38))
-    before, state, metrics = updated(poisoned, {"data": 1}, 1)
+    poisoned = jax.tree.map(np.copy, first_state())
+    poisoned.params["tokens"]["table"][:] = np.inf
+    before, state, metrics = updated(EXPERIMENT, {"data": 1}, 1, state=poisoned)
     assert not metrics.finite and not metrics.applied
     jax.tree.map(np.testing.assert_array_equal, before, state.params)
 
