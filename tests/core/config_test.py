@@ -216,7 +216,7 @@ def test_a_colon_in_an_argument_is_text(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("gpt2:tinny", "unknown experiment gpt2:tinny: 'tinny'; gpt2 has: train, "),
+        ("gpt2:tinny", "did you mean gpt2:tiny? gpt2 has: train, "),
         ("gpt2:train(size='huge')", "unknown experiment gpt2:train(size='huge')"),
         ("gpt2:train(sise='xl')", "unknown experiment gpt2:train(sise='xl')"),
         ("gpt2:train('xl')", "cannot read"),
