@@ -54,8 +54,9 @@ def largest(program):
 
 def reductions(program):
     """(bytes, times) of each reduction that is more than figures about the step."""
-    found = [c for c in collectives(program.as_text()) if c.kind in ("all-reduce", "reduce-scatter")]
-    return [(c.bytes, c.runs) for c in found if c.bytes > 1024]
+    kinds = ("all-reduce", "reduce-scatter")
+    found = [c for c in collectives(program.as_text()) if c.kind in kinds and c.bytes > 1024]
+    return [(c.bytes, c.runs) for c in found]
 
 
 @pytest.mark.parametrize(
