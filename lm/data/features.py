@@ -1,11 +1,20 @@
 """What a model reads of a task's items: arrays of one shape, for every kind of task.
 
 A row is an item, or one window of a long passage. Its candidates are what is encoded apart: the
-answers of a choice, the two orders of a similarity, one in every other case.
+answers of a choice, the two orders of a similarity, one in every other case. All rows of a set
+are one `TaskBatch`; a step's rows are cut from it.
 """
 
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
 import flax.struct
+import jax
 import numpy as np
+
+from lm.data.batches import permute
 
 
 @flax.struct.dataclass
@@ -22,3 +31,124 @@ class TaskBatch:
     mask: np.ndarray  # [B] bool: rows that count
     example: np.ndarray  # [B] int32: the item a row is of
     rows: np.ndarray  # [B] uint32: the row's number in the run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What became of a set's items: nothing is cut or lost without being told here."""
+
+    items: int
+    rows: int
+    truncated: int = 0  # items of which something was cut off
+    cut: int = 0  # tokens cut off, over all candidates
+    empty: int = 0  # texts that gave no token
+    lost: int = 0  # answers or words that are the label of no row
+
+    def __str__(self) -> str:
+        told = [f"{self.items} items in {self.rows} rows"]
+        if self.truncated:
+            told.append(f"{self.truncated} cut to the length, by {self.cut} tokens")
+        if self.empty:
+            told.append(f"{self.empty} texts without a token")
+        if self.lost:
+            told.append(f"{self.lost} answers or words without a label in any row")
+        return "; ".join(told)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A set of items as arrays."""
+
+    rows: TaskBatch  # all of them, in the order of the items
+    counts: Counts
+
+
+class Candidate(NamedTuple):
+    """One encoded input."""
+
+    ids: list[int]
+    second: int  # where segment 1 begins; the length where there is none
+    read: int
+
+
+def pack(
+    items: Sequence[Sequence[Candidate]],
+    label: np.ndarray,
+    example: Sequence[int],
+    *,
+    width: int,
+    pad: int | None,
+    lm: bool = False,
+) -> TaskBatch:
+    """All rows as one batch of `width` tokens; a candidate that is missing is one token.
+
+    One token and not none, since a softmax over no key at all has no value.
+    """
+    most = max(map(len, items))
+    flat = [c for item in items for c in (*item, *[_missing(item[0])] * (most - len(item)))]
+    shape = (len(items), most, width)
+    sizes = np.array([len(c.ids) for c in flat])[:, None]
+    place = np.arange(width)
+    valid = place < sizes
+    tokens = np.full(valid.shape, pad or 0, np.int32)
+    tokens[valid] = np.fromiter(itertools.chain.from_iterable(c.ids for c in flat), np.int32)
+    segments = valid & (place >= np.array([c.second for c in flat])[:, None])
+    followed = place < sizes - 1 if lm else np.zeros_like(valid)
+    return TaskBatch(
+        tokens=tokens.reshape(shape),
+        segments=segments.astype(np.int32).reshape(shape),
+        valid=valid.reshape(shape),
+        read=np.array([c.read for c in flat], np.int32).reshape(shape[:2]),
+        lm_mask=followed.reshape(shape),
+        candidates=np.arange(most) < np.array([len(item) for item in items])[:, None],
+        label=label,
+        mask=np.ones(len(items), bool),
+        example=np.array(example, np.int32),
+        rows=np.arange(len(items), dtype=np.uint32),
+    )
+
+
+def _missing(like: Candidate) -> Candidate:
+    return Candidate(like.ids[:1], 1, 0)
+
+
+def padded(longest: int, length: int, multiple: int) -> int:
+    """The width of rows whose longest has `longest` tokens; 0 for `multiple` asks for `length`."""
+    return min(length, -(-longest // multiple) * multiple) if multiple else length
+
+
+class TaskRows:
+    """Training rows: row `i` of an epoch is `permute(i)`, and the only state is the row's number.
+
+    Every epoch has each row once; a step may take the end of one epoch and the start of the next.
+    """
+
+    def __init__(self, whole: TaskBatch, seed: int):
+        self.whole, self.seed = whole, seed
+        self.count = len(whole.mask)  # rows an epoch
+
+    def __call__(self, first: int, count: int) -> TaskBatch:
+        """Rows `first`, ..., `first + count - 1` of the run."""
+        rows = np.arange(first, first + count, dtype=np.uint64)
+        epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            index[here] = permute(index[here], self.count, self.seed, int(epoch))
+        return take(self.whole, index).replace(rows=rows.astype(np.uint32))
+
+
+def in_order(whole: TaskBatch, batch: int) -> Iterator[TaskBatch]:
+    """All rows once, `batch` at a time. The last batch is filled up with its last row, masked out:
+
+    what a model says of the rows of all batches, put together, is cut to `len(whole.mask)`.
+    """
+    count = len(whole.mask)
+    for first in range(0, count, batch):
+        index = np.arange(first, first + batch)
+        some = take(whole, np.minimum(index, count - 1))
+        yield some.replace(mask=some.mask & (index < count), rows=index.astype(np.uint32))
+
+
+def take(whole: TaskBatch, index: np.ndarray) -> Any:
+    """The rows at `index`. (Any: flax's dataclasses have a `replace` that mypy does not see.)"""
+    return jax.tree.map(lambda leaf: leaf[index], whole)
