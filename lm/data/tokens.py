@@ -17,7 +17,7 @@ import tempfile
 import time
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -42,6 +42,7 @@ SEAM = re.compile(r"\S(?= \S)|\S\n(?=\S)")
 
 
 Part = Literal["train", "valid"]
+Row = tuple[np.ndarray, int, bool]  # ids, bytes of text behind them, whether a document ends here
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,10 +202,38 @@ def write_tokens(
     source: str = "",
     report: Callable[[str], None] = print,
 ) -> None:
-    """Tokenises documents into `folder`, which appears whole or not at all.
+    """Tokenises documents into `folder`, each followed by the end token.
 
-    Holds a document at a time and the index of all; where it takes long, `report` gets a line
-    every few seconds. Of two processes that write one folder, the first one's stays.
+    Holds some million characters at a time and the index of all.
+
+    Raises:
+      DataError: there is no text.
+    """
+
+    def rows() -> Iterator[Row]:
+        for batch in batched(texts):
+            for (text, last), ids in zip(
+                batch, tokenizer.encode_arrays([text for text, _ in batch]), strict=True
+            ):
+                row = np.append(ids, tokenizer.end) if last else ids
+                yield row, len(text.encode()), last
+
+    write_rows(rows(), tokenizer, folder, source, report)
+
+
+def write_rows(
+    rows: Iterable[Row],
+    tokenizer: Tokenizer,
+    folder: Path,
+    source: str,
+    report: Callable[[str], None],
+    index: Mapping[str, "array[int]"] | None = None,
+) -> None:
+    """Writes ids one row after another into `folder`, which appears whole or not at all.
+
+    Each array of `index`, which may grow with the rows, is kept as NAME.npy. Where it takes long,
+    `report` gets a line every few seconds. Of two processes that write one folder, the first
+    one's stays.
 
     Raises:
       DataError: there is no text.
@@ -219,19 +248,15 @@ def write_tokens(
         whole = hashlib.sha256()
         began = told = time.monotonic()
         with (work / "tokens.bin").open("wb") as file:
-            for batch in batched(texts):
-                for (text, last), ids in zip(
-                    batch, tokenizer.encode_arrays([text for text, _ in batch]), strict=True
-                ):
-                    row = np.append(ids, tokenizer.end) if last else ids
-                    data = row.astype(dtype).tobytes()
-                    whole.update(data)
-                    file.write(data)
-                    size += len(text.encode())
-                    length += len(row)
-                    largest = max(largest, int(row.max(initial=0)))
-                    if last:
-                        starts.append(length)
+            for row, read, last in rows:
+                data = row.astype(dtype).tobytes()
+                whole.update(data)
+                file.write(data)
+                size += read
+                length += len(row)
+                largest = max(largest, int(row.max(initial=0)))
+                if last:
+                    starts.append(length)
                 if (now := time.monotonic()) - told > TOLD:
                     told = now
                     speed = size / (now - began) / 1e6
@@ -255,14 +280,22 @@ def write_tokens(
             "digest": whole.hexdigest(),
             "blocks": blocks,
         }
+        for name, values in (index or {}).items():
+            np.save(work / f"{name}.npy", np.array(values, np.int64))
+            manifest[name] = zlib.crc32(values.tobytes())
         (work / "manifest.json").write_text(json.dumps(manifest) + "\n")
-        try:
-            os.rename(work, folder)
-        except OSError:  # another process was first: its file is the same
-            if not (folder / "manifest.json").exists():
-                raise
+        publish(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def publish(work: Path, folder: Path) -> None:
+    """Renames a folder that is whole, manifest included, unless another process was first."""
+    try:
+        os.rename(work, folder)
+    except OSError:
+        if not (folder / "manifest.json").exists():
+            raise
 
 
 def batched(documents: Iterable[Document]) -> Iterator[list[tuple[str, bool]]]:
