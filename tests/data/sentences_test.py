@@ -73,7 +73,12 @@ def test_a_sentence_file_is_a_token_file_too(tmp_path):
         ),
         (
             {"paragraphs": 2, "chapters": True},
-            [["CHAPTER I", "One day.", "Two days!"], ["Three."], ["CHAPTER II", "Four."], ["Five."]],
+            [
+                ["CHAPTER I", "One day.", "Two days!"],
+                ["Three."],
+                ["CHAPTER II", "Four."],
+                ["Five."],
+            ],
         ),
     ],
 )  # fmt: skip
