@@ -1,6 +1,7 @@
 """Tokenizes text once, for many runs, and checks what was tokenized.
 
 python -m launch.tokenize --text=books/ --out=data/books --kind=sentencepiece --vocab=8000
+python -m launch.tokenize --text=books/ --out=data/bert --kind=wordpiece --vocab=8000
 python -m launch.tokenize --text='wiki/*.jsonl.gz' --out=data/wiki --kind=gpt2 --path=vocab_gpt2
 python -m launch.tokenize --verify=data/books
 
@@ -31,7 +32,8 @@ OUT = flags.DEFINE_string("out", None, "Folder to make; it must not exist, or be
 KIND = flags.DEFINE_enum(
     "kind", "bytes", ["bytes", "sentencepiece", "gpt2", "gpt1", "wordpiece"], "Tokenizer."
 )
-VOCAB = flags.DEFINE_integer("vocab", 8192, "Pieces of a sentencepiece model trained on the text.")
+VOCAB = flags.DEFINE_integer("vocab", 8192, "Pieces of a vocabulary trained on the text.")
+CASED = flags.DEFINE_bool("cased", False, "Keep the case (wordpiece).")
 PATH = flags.DEFINE_string("path", None, "Published or saved tokenizer to use instead of training.")
 VALID = flags.DEFINE_string("valid", None, "Text to measure on; a part of --text if not given.")
 VALID_FRACTION = flags.DEFINE_float("valid_fraction", 0.1, "Part of --text that is held out.")
@@ -60,7 +62,9 @@ def main() -> None:
             valid_fraction=VALID_FRACTION.value,
             on_error=cast("OnError", ERRORS.value),
         ),
-        TokenizerConfig(kind=cast("Kind", KIND.value), path=PATH.value, vocab=VOCAB.value),
+        TokenizerConfig(
+            kind=cast("Kind", KIND.value), path=PATH.value, vocab=VOCAB.value, cased=CASED.value
+        ),
         Path(OUT.value or "").expanduser(),
     )
 
@@ -82,8 +86,8 @@ def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
         raise ConfigError(f"--out={out} cannot be made: {error.strerror}") from None
     began = time.monotonic()
     try:
-        if config.kind == "sentencepiece" and config.path is None:
-            print(f"training {config.vocab} sentencepiece pieces on {text.train}", flush=True)
+        if config.trained:
+            print(f"training {config.vocab} {config.kind} pieces on {text.train}", flush=True)
         tokenizer = build(config, lambda: (d.text for d in text.documents("train")))
         tokenizer.save(work / "tokenizer")
         for part in get_args(Part):
@@ -116,7 +120,8 @@ def tell(tokenizer: "Tokenizer", out: Path, seconds: float) -> None:
     size = sum(file.bytes for file in parts.values())
     print(f"  {seconds:.1f} s, {size / max(seconds, 1e-9) / 1e6:.1f} MB/s")
     path = "" if tokenizer.kind == "bytes" else f" --set tokenizer.path={out / 'tokenizer'}"
-    print(f"use: --set data.train={out} --set tokenizer.kind={tokenizer.kind}{path}")
+    cased = " --set tokenizer.cased=True" if CASED.value else ""
+    print(f"use: --set data.train={out} --set tokenizer.kind={tokenizer.kind}{path}{cased}")
 
 
 def verify(folder: Path) -> None:

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from lm.core.errors import ConfigError, DataError
+from lm.text import gpt1, gpt2, sentencepiece, wordpiece
 from lm.text.byte import ByteTokenizer
 from lm.text.interface import FORMAT, MANIFEST, SPECIALS, Tokenizer
-from lm.text.published import read_gpt1, read_gpt2, read_wordpiece
-from lm.text.sentencepiece import read as read_sentencepiece
-from lm.text.sentencepiece import train
 
 __all__ = ["SPECIALS", "Tokenizer", "TokenizerConfig", "build", "load"]
 
@@ -27,16 +25,17 @@ Kind = Literal["bytes", "sentencepiece", "gpt2", "gpt1", "wordpiece"]
 class TokenizerConfig:
     """Which tokenizer. `path` is a published or saved one: a folder, or a sentencepiece .model.
 
-    Sentencepiece without a path is trained on the run's own text, with `vocab` pieces; `vocab`
-    means nothing otherwise.
+    Sentencepiece and WordPiece without a path are trained on the run's own text, with `vocab`
+    pieces; `vocab` means nothing otherwise. `cased` keeps the case, for WordPiece alone.
     """
 
     kind: Kind = "bytes"
     path: str | None = None
     vocab: int = 8192
+    cased: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind in ("gpt2", "gpt1", "wordpiece") and not self.path:
+        if self.kind in ("gpt2", "gpt1") and not self.path:
             raise ConfigError(
                 f"tokenizer.kind={self.kind!r} with tokenizer.path={self.path!r}: set the path to "
                 "the folder that holds the published vocabulary"
@@ -46,29 +45,48 @@ class TokenizerConfig:
                 f"tokenizer.kind='bytes' with tokenizer.path={self.path!r}: bytes are not loaded; "
                 "leave the path unset, or name the kind that is in it"
             )
-        if self.kind == "sentencepiece" and not self.path and self.vocab < 1:
+        if self.trained and self.vocab < 1:
             raise ConfigError(
-                f"tokenizer.kind='sentencepiece' with tokenizer.vocab={self.vocab}: train at "
+                f"tokenizer.kind={self.kind!r} with tokenizer.vocab={self.vocab}: train at "
                 "least a few hundred pieces"
             )
+        if self.cased and self.kind != "wordpiece":
+            raise ConfigError(
+                f"tokenizer.kind={self.kind!r} with tokenizer.cased=True: only wordpiece has the "
+                "choice; leave it unset"
+            )
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is learned on the run's own text."""
+        return self.kind in ("sentencepiece", "wordpiece") and not self.path
 
 
 def build(config: TokenizerConfig, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """The tokenizer that `config` names; `texts` is called only where one has to be trained."""
-    if config.path is not None:
-        path = Path(config.path).expanduser()
-        if not path.exists():
-            raise DataError(f"tokenizer.path={config.path}: no such file or folder")
-        tokenizer = load(path) if (path / MANIFEST).is_file() else _read(config.kind, path)
-        if tokenizer.kind != config.kind:
-            raise ConfigError(
-                f"tokenizer.path={config.path} holds a {tokenizer.kind} tokenizer, "
-                f"tokenizer.kind is {config.kind!r}: change one of the two"
-            )
-        return tokenizer
-    if config.kind == "sentencepiece":
-        return train(texts(), config.vocab)
-    return ByteTokenizer()
+    if config.trained and config.kind == "sentencepiece":
+        return sentencepiece.train(texts(), config.vocab)
+    if config.trained and config.kind == "wordpiece":
+        return wordpiece.train(texts, config.vocab, cased=config.cased)
+    if not config.path:
+        return ByteTokenizer()
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        raise DataError(f"tokenizer.path={config.path}: no such file or folder")
+    saved = (path / MANIFEST).is_file()
+    tokenizer = load(path) if saved else _read(config.kind, path, config.cased)
+    if tokenizer.kind != config.kind:
+        raise ConfigError(
+            f"tokenizer.path={config.path} holds a {tokenizer.kind} tokenizer, "
+            f"tokenizer.kind is {config.kind!r}: change one of the two"
+        )
+    if isinstance(tokenizer, wordpiece.WordPieceTokenizer) and tokenizer.cased != config.cased:
+        raise ConfigError(
+            f"tokenizer.path={config.path} says that its words are "
+            f"{'cased' if tokenizer.cased else 'lower-cased'}, tokenizer.cased is "
+            f"{config.cased}: --set tokenizer.cased={tokenizer.cased}"
+        )
+    return tokenizer
 
 
 def load(folder: str | Path) -> Tokenizer:
@@ -96,16 +114,16 @@ def load(folder: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def _read(kind: str, path: Path) -> Tokenizer:
+def _read(kind: str, path: Path, cased: bool = False) -> Tokenizer:
     match kind:
         case "bytes":
             return ByteTokenizer()
         case "sentencepiece":
-            return read_sentencepiece(path)
+            return sentencepiece.read(path)
         case "gpt2":
-            return read_gpt2(path)
+            return gpt2.read(path)
         case "gpt1":
-            return read_gpt1(path)
+            return gpt1.read(path)
         case "wordpiece":
-            return read_wordpiece(path)
+            return wordpiece.read(path, cased=cased)
     raise DataError(f"{path} holds a tokenizer of the unknown kind {kind!r}: update this program")

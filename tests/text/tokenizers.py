@@ -1,6 +1,9 @@
 """The tokenizers that several tests look at, and text that is hard on them."""
 
 import functools
+import gzip
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -50,3 +53,12 @@ def published(kind: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here")
     return folder
+
+
+def web_lines(count: int) -> list[str]:
+    path = DATA / "web_samples" / "c4_demo.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        texts = [line for row in file for line in json.loads(row)["text"].split("\n")]
+    return random.Random(0).sample(texts, count)

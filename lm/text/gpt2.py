@@ -1,0 +1,65 @@
+"""GPT-2's vocabulary: byte-level BPE (Radford et al. 2019, section 2.2)."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lm.core.errors import DataError
+from lm.text.interface import BytePieces, Tokenizer
+from lm.text.vocabulary import (
+    Merges,
+    bpe_files,
+    encode,
+    find,
+    library,
+    need,
+    read_merges,
+    read_vocab,
+)
+
+
+class Gpt2Tokenizer(Tokenizer):
+    """50,257 ids in the published vocabulary, exact on any text."""
+
+    kind = "gpt2"
+    pad = None
+
+    def __init__(self, vocab: dict[str, int], merges: Merges):
+        tokenizers = library()
+        self._vocab, self._merges = vocab, merges
+        self.vocab_size = len(vocab)
+        self.end = need(vocab, "<|endoftext|>", self.kind)
+        self.specials = {"end": self.end}
+        self._encoder = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
+        self._encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        characters = _byte_characters()
+        pieces = [b""] * len(vocab)
+        for piece, i in vocab.items():
+            if i == self.end:
+                continue
+            if not characters.keys() >= set(piece):
+                raise DataError(f"{piece!r} is no piece of byte-level BPE: check tokenizer.kind")
+            pieces[i] = bytes(characters[character] for character in piece)
+        self._pieces = BytePieces(self.kind, pieces)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return encode(self._encoder, texts)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        return self._pieces.join(ids)
+
+    def files(self) -> dict[str, bytes]:
+        return bpe_files(self._vocab, self._merges)
+
+
+def read(folder: Path) -> Gpt2Tokenizer:
+    """From `encoder.json` and `vocab.bpe`, or `vocab.json` and `merges.txt`."""
+    vocab = read_vocab(find(folder, "encoder.json", "vocab.json"))
+    return Gpt2Tokenizer(vocab, read_merges(find(folder, "vocab.bpe", "merges.txt")))
+
+
+def _byte_characters() -> dict[str, int]:
+    """GPT-2's printable stand-in for each byte, as character -> byte (encoder.py)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [i for i in range(256) if i not in plain]
+    shifted = {chr(256 + n): i for n, i in enumerate(others)}
+    return {chr(i): i for i in plain} | shifted

@@ -1,0 +1,141 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from lm.core.errors import ConfigError, DataError
+from lm.text.tokenizer import TokenizerConfig, build, load
+from lm.text.wordpiece import SPECIALS, train
+from tests.text.tokenizers import HARD, PROSE, TEXT, tokenizer
+
+pytest.importorskip("tokenizers")
+
+README = Path(__file__).parents[2] / "README.md"
+ENGLISH = [
+    PROSE,
+    README.read_text(),
+    "unhappily happy Unhappy happier, the happiest! 漢字 漢字\n" * 9,
+]
+
+
+def pieces(subject):
+    return subject.files()["vocab.txt"].decode().split("\n")[:-1]
+
+
+def learned(vocab=400, **options):
+    return train(lambda: ENGLISH, vocab, **options)
+
+
+def test_published_ids():
+    bert = tokenizer("wordpiece")
+    assert bert.specials == {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103, "end": 102}
+    assert (bert.vocab_size, bert.pad, bert.end) == (30_522, 0, 102)
+    assert bert.encode("Hello, world!") == [7592, 1010, 2088, 999]
+    assert bert.encode("unaffable") == [14477, 20961, 3468]  # un ##aff ##able, the paper's example
+    assert bert.decode(bert.encode("Café unaffable")) == "cafe unaffable"
+    assert bert.encode("x" * 101) == [100]
+
+
+def test_a_learned_vocabulary_has_the_specials_first_and_as_many_pieces_as_asked_for():
+    subject = learned(vocab=400)
+    assert subject.vocab_size == 400 == len(set(pieces(subject)))
+    assert tuple(pieces(subject)[:5]) == tuple(SPECIALS.values())
+    assert subject.specials == {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4, "end": 3}
+
+
+def test_frequent_words_are_one_piece_and_their_parts_are_shared():
+    subject = learned(vocab=400)
+    assert {"the", "quick", "happ", "##y"} <= set(pieces(subject))
+    assert len(subject.encode("the quick fox")) == 3
+    assert subject.decode(subject.encode("Unhappily")) == "unhappily"
+
+
+def test_the_same_text_gives_the_same_pieces_in_the_same_order():
+    code = (
+        "from tests.text.wordpiece_test import learned\n"
+        "print(learned().digest, learned(cased=True).digest)"
+    )
+    # another process has another order of hashes, here and in the library
+    words = [sys.executable, "-c", code]
+    out = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert out == [learned().digest, learned(cased=True).digest]
+
+
+def test_marks_and_chinese_characters_get_no_piece_that_continues_a_word():
+    found = pieces(learned(vocab=400))
+    assert {",", "!", "漢"} <= set(found) and not {"##,", "##!", "##漢"} & set(found)
+
+
+def test_every_word_of_the_text_is_spelled_where_its_characters_fit():
+    subject = learned(vocab=400)
+    assert subject.specials["unk"] not in [i for text in ENGLISH for i in subject.encode(text)]
+    assert subject.encode("żółw") == [subject.specials["unk"]]
+
+
+def test_case_is_kept_only_where_that_is_asked_for(tmp_path):
+    cased, lower = learned(cased=True), learned()
+    assert cased.decode(cased.encode("Unhappily the GPT")) == "Unhappily the GPT"
+    assert lower.decode(lower.encode("Unhappily the GPT")) == "unhappily the gpt"
+    assert cased.digest != lower.digest
+    cased.save(tmp_path)
+    assert load(tmp_path).encode_batch(HARD) == cased.encode_batch(HARD)
+    assert load(tmp_path).digest == cased.digest
+
+
+def test_case_is_part_of_the_digest_where_the_pieces_are_the_same(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS.values(), "a", "b"]))
+    digests = {
+        build(TokenizerConfig(kind="wordpiece", path=str(tmp_path), cased=cased), list).digest
+        for cased in (False, True)
+    }
+    assert len(digests) == 2
+
+
+def test_a_case_that_contradicts_the_files_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS.values(), "a"]))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    with pytest.raises(ConfigError, match=r"words are cased.*--set tokenizer\.cased=True"):
+        build(TokenizerConfig(kind="wordpiece", path=str(tmp_path)), list)
+    learned().save(tmp_path / "saved")
+    with pytest.raises(ConfigError, match=r"lower-cased.*--set tokenizer\.cased=False"):
+        build(TokenizerConfig(kind="wordpiece", path=str(tmp_path / "saved"), cased=True), list)
+    (tmp_path / "tokenizer_config.json").write_text("[")
+    with pytest.raises(DataError, match=r"tokenizer_config\.json is not a JSON object"):
+        build(TokenizerConfig(kind="wordpiece", path=str(tmp_path)), list)
+
+
+@pytest.mark.parametrize("cased", [False, True])
+def test_what_a_learned_vocabulary_decoded_once_stays(cased):
+    subject = learned(cased=cased)
+
+    @given(TEXT)
+    @settings(max_examples=60, deadline=None)
+    def check(text):
+        once = subject.decode(subject.encode(text))
+        assert subject.decode(subject.encode(once)) == once
+
+    check()
+
+
+def test_a_vocabulary_that_the_text_cannot_fill_names_one_that_it_can():
+    with pytest.raises(ConfigError, match=r"tokenizer\.vocab=5000 is more .* use at most \d+"):
+        learned(vocab=5000)
+
+
+def test_no_text_to_train_on_is_an_error():
+    for texts in ([], [""], [" \n"]):
+        with pytest.raises(DataError, match="no text to train a tokenizer on"):
+            train(lambda texts=texts: texts, 100)
+
+
+@pytest.mark.slow
+def test_a_saved_vocabulary_is_read_by_transformers_with_its_case(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    for subject in (learned(), learned(cased=True), tokenizer("wordpiece")):
+        subject.save(tmp_path)
+        theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+        for text in ENGLISH:
+            assert subject.encode(text) == theirs.encode(text, add_special_tokens=False)
