@@ -46,6 +46,17 @@ class GptConfig(BlockConfig):
             (self.vocab + self.length) * width + self.layers * block + 2 * width * self.final_norm
         )
 
+    def module(self) -> "Gpt":
+        return Gpt(self)
+
+    def flops_per_token(self, length: int) -> float:
+        """Floating-point operations of training on a token: 6 for each weight of a product, and the
+        causal attention products, 6 L N H (T + 1) (Chowdhery et al. 2022, appendix B, halved)."""
+        attention = self.heads * self.head_width
+        block = 4 * self.width * attention + 2 * self.width * self.hidden_width
+        products = self.layers * block + self.vocab * self.width
+        return 6.0 * products + 6.0 * self.layers * attention * (length + 1)
+
 
 @flax.struct.dataclass
 class Cache:
@@ -82,8 +93,13 @@ class Gpt(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        self.tokens = Table(config.vocab, config.width, axes.VOCABULARY, config.token_std)
-        self.positions = Table(config.length, config.width, axes.POSITIONS, config.position_std)
+        dropped = config.embedding_dropout if config.dropped == "table" else 0.0
+        self.tokens = Table(
+            config.vocab, config.width, axes.VOCABULARY, config.token_std, dropout=dropped
+        )
+        self.positions = Table(
+            config.length, config.width, axes.POSITIONS, config.position_std, dropout=dropped
+        )
         self.stack = Stack(config)
         if config.final_norm:
             self.norm = LayerNorm(config.epsilon)
@@ -97,7 +113,7 @@ class Gpt(nn.Module):
     ) -> tuple[jax.Array, Cache | None]:
         """Float32 logits [B T V] of the token after each, and the cache, advanced."""
         hidden, cache = self.hidden(tokens, valid, keys, cache)
-        return self.logits(hidden), cache
+        return self.logits(hidden, keys), cache
 
     def hidden(
         self,
@@ -109,7 +125,7 @@ class Gpt(nn.Module):
         """Hidden states [B T D] after the last block and norm, and the cache, advanced."""
         config = self.config
         length = tokens.shape[1]
-        embedding_keys, keys = (None, None) if keys is None else (keys.fold(0), keys.fold(1))
+        embedding_keys, position_keys, block_keys = fold_keys(keys)
         start: int | jax.Array = 0
         if cache is None:
             positions = jnp.arange(length)[None]
@@ -120,31 +136,40 @@ class Gpt(nn.Module):
             valid = cache.valid
             positions = jnp.maximum(start + jnp.arange(length) - cache.padding[:, None], 0)
 
-        x = self.tokens(tokens, config.dtype) + self.positions(positions, config.dtype)
-        x = dropout(x, config.embedding_dropout, embedding_keys)
+        x = self.tokens(tokens, config.dtype, embedding_keys)
+        x = x + self.positions(positions, config.dtype, position_keys)
+        if config.dropped == "sum":
+            x = dropout(x, config.embedding_dropout, embedding_keys)
         x = constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
         layers = cache.layers if cache else None
-        x, layers = self.stack(x, valid, keys, layers, start)
+        x, layers = self.stack(x, valid, block_keys, layers, start)
         if config.final_norm:
             x = self.norm(x)
         if cache is not None and layers is not None:
             cache = Cache(layers, cache.valid, cache.slot + length, cache.padding)
         return x, cache
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
+    def logits(self, hidden: jax.Array, keys: DropoutKeys | None = None) -> jax.Array:
         """Float32 scores [B T V] of the next token from hidden states [B T D]."""
-        return constrain(self.tokens.logits(hidden), axes.BATCH, axes.LENGTH, axes.VOCABULARY)
+        scores = self.tokens.logits(hidden, fold_keys(keys)[0])
+        return constrain(scores, axes.BATCH, axes.LENGTH, axes.VOCABULARY)
+
+
+def fold_keys(
+    keys: DropoutKeys | None,
+) -> tuple[DropoutKeys | None, DropoutKeys | None, DropoutKeys | None]:
+    """Keys of the tokens (or their sum with the positions), of the positions, of the blocks."""
+    return (None, None, None) if keys is None else (keys.fold(0), keys.fold(2), keys.fold(1))
 
 
 def abstract_params(config: GptConfig) -> Any:
     """Shapes, dtypes and axis names of the parameters; nothing is computed."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    return jax.eval_shape(lambda key: Gpt(config).init(key, tokens)["params"], jax.random.key(0))
+    return jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
 
 
 def init(config: GptConfig, key: jax.Array) -> Any:
     """Initial parameters, boxed with the names of their axes."""
-    return Gpt(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+    return config.module().init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 def forward(
@@ -179,12 +204,3 @@ def decoding_params(config: GptConfig, params: Any) -> Any:
     """Parameters as decoding wants them: one tree a layer, in the dtype of the activations."""
     cast = jax.tree.map(lambda leaf: leaf.astype(config.dtype), params)
     return cast | {"stack": {"blocks": unstack(cast["stack"]["blocks"])}}
-
-
-def flops_per_token(config: GptConfig, length: int) -> float:
-    """Floating-point operations of training on a token: 6 for each weight of a matrix product, and
-    the causal attention products, 6 L N H (T + 1) (Chowdhery et al. 2022, appendix B, halved)."""
-    attention = config.heads * config.head_width
-    block = 4 * config.width * attention + 2 * config.width * config.hidden_width
-    products = config.layers * block + config.vocab * config.width
-    return 6.0 * products + 6.0 * config.layers * attention * (length + 1)

@@ -5,26 +5,37 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.nn.initializers import named
+from lm.nn.dropout import DropoutKeys, table_dropout
+from lm.nn.initializers import named, truncated_normal
 
 
 class Table(nn.Module):
-    """A learned vector for each of `rows`; also the tied output layer."""
+    """A learned vector for each of `rows`; also the tied output layer.
+
+    With `keys` the table itself is dropped out, by one mask for the batch: GPT-1 does so, and its
+    tied output reads the same dropped table as its input.
+    """
 
     rows: int
     width: int
     axis: str  # what the rows are
     std: float
+    truncated: bool = False  # initial values, at two standard deviations
+    dropout: float = 0.0
 
     def setup(self) -> None:
-        init = named(nn.initializers.normal(self.std), (self.axis, axes.WIDTH))
+        drawn = truncated_normal(self.std) if self.truncated else nn.initializers.normal(self.std)
+        init = named(drawn, (self.axis, axes.WIDTH))
         self.table = self.param("table", init, (self.rows, self.width))
 
-    def __call__(self, ids: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    def __call__(
+        self, ids: jax.Array, dtype: jax.typing.DTypeLike, keys: DropoutKeys | None = None
+    ) -> jax.Array:
         """Rows of the table, [... D]. Ids are trusted: check them on the host."""
-        return jnp.take(self.table, ids, axis=0, mode="clip").astype(dtype)
+        table = table_dropout(self.table, self.dropout, keys)
+        return jnp.take(table, ids, axis=0, mode="clip").astype(dtype)
 
-    def logits(self, x: jax.Array) -> jax.Array:
+    def logits(self, x: jax.Array, keys: DropoutKeys | None = None) -> jax.Array:
         """`x` [B T D] against every row, in float32. [B T V]"""
-        table = self.table.astype(x.dtype)
+        table = table_dropout(self.table, self.dropout, keys).astype(x.dtype)
         return jnp.einsum("BTD,VD->BTV", x, table, preferred_element_type=jnp.float32)

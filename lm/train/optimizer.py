@@ -1,14 +1,28 @@
-"""Optimizers, and learning rates as functions of the tokens seen."""
+"""Optimizers and learning rates: Adam as GPT-3, as BERT and as GPT-1 have it.
+
+A config gives the learning rate of a step and the direction of descent, which the step scales by
+minus that rate.
+"""
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from lm.core.config import require, require_positive
 from lm.core.tree import name_of
+
+
+class Progress(NamedTuple):
+    """Where in a run an update stands."""
+
+    step: int  # updates before it
+    steps: int  # of the run
+    tokens: int  # of the run, once it is made
+    total_tokens: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,26 +44,24 @@ class AdamWConfig:
         require_positive(self, "peak_lr", "decay_tokens", "epsilon", "clip")
         require(self.warmup_tokens >= 0, f"warmup_tokens must be >= 0, got {self.warmup_tokens}")
         require(0 <= self.final_ratio <= 1, f"final_ratio must be in 0..1, got {self.final_ratio}")
-        for name in ("b1", "b2"):
-            require(
-                0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), got {getattr(self, name)}"
-            )
+        require_fraction(self, "b1", "b2")
         require(
             self.decay_tokens is None or self.decay_tokens > self.warmup_tokens,
             f"decay_tokens {self.decay_tokens} must be above warmup_tokens {self.warmup_tokens}",
         )
 
-    def rate(self, tokens: int, total_tokens: int) -> float:
-        """Learning rate of the step with which the run reaches `tokens`.
+    def rate(self, progress: Progress) -> float:
+        """Learning rate of the step with which the run reaches `progress.tokens`.
 
         Linear from zero over `warmup_tokens`, then down to `final_ratio` at `decay_tokens` (GPT-3,
         appendix B), and constant after it.
         """
+        tokens = progress.tokens
         if tokens < self.warmup_tokens:
             return self.peak_lr * tokens / self.warmup_tokens
         if self.schedule == "constant":
             return self.peak_lr
-        end = self.decay_tokens or total_tokens
+        end = self.decay_tokens or progress.total_tokens
         done = min(1.0, (tokens - self.warmup_tokens) / max(1, end - self.warmup_tokens))
         left = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
         return self.peak_lr * (self.final_ratio + (1 - self.final_ratio) * left)
@@ -58,6 +70,134 @@ class AdamWConfig:
         """Gradients to the direction of descent; the step scales it by minus the learning rate."""
         adam = optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.epsilon)
         return optax.chain(adam, optax.add_decayed_weights(self.weight_decay, mask=decayed))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertAdamConfig:
+    """BERT's optimizer (google-research/bert, optimization.py): Adam without bias correction.
+
+    The decay is decoupled and leaves norms and biases alone. The rate rises linearly over the warm-up
+    and falls linearly from `peak_lr` at step 0 to zero at the end: after the warm-up it goes on at
+    where it would stand without one.
+    """
+
+    peak_lr: float
+    warmup_steps: int | None = None  # BERT pre-trains with 10,000
+    warmup_fraction: float = 0.1  # of all steps, where warmup_steps is None: fine-tuning
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-6
+    weight_decay: float = 0.01
+    clip: float | None = 1.0  # largest global norm of the gradient
+
+    def __post_init__(self) -> None:
+        require_positive(self, "peak_lr", "epsilon", "clip")
+        require_fraction(self, "warmup_fraction", "b1", "b2")
+
+    def rate(self, progress: Progress) -> float:
+        """Learning rate of the update after `progress.step` others."""
+        step, steps = progress.step, progress.steps
+        warmup = self.warmup_steps
+        if warmup is None:
+            warmup = int(self.warmup_fraction * steps)
+        if step < warmup:
+            return self.peak_lr * step / warmup
+        return self.peak_lr * max(0.0, 1 - step / steps)
+
+    def direction(self) -> optax.GradientTransformation:
+        """m / (sqrt(v) + epsilon), and the decay."""
+        return optax.chain(
+            moments(self.b1, self.b2, self.epsilon),
+            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gpt1AdamConfig:
+    """GPT-1's optimizer (openai/finetune-transformer-lm, opt.py).
+
+    Epsilon is added outside the bias correction, and the decay, of matrices only, is multiplied by
+    the corrected rate. Progress counts the updates before this one, so that the first has rate 0.
+    """
+
+    peak_lr: float
+    warmup_steps: int | None = None  # GPT-1 pre-trains with 2,000
+    warmup_fraction: float = 0.002  # of all steps, where warmup_steps is None: fine-tuning
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float | None = 1.0  # largest global norm of the gradient
+
+    def __post_init__(self) -> None:
+        require_positive(self, "peak_lr", "epsilon", "clip")
+        require_fraction(self, "warmup_fraction", "b1", "b2")
+
+    def rate(self, progress: Progress) -> float:
+        """`warmup_cosine`, `warmup_linear` or `warmup_constant` of opt.py.
+
+        The decay is not begun anew after the warm-up; the linear one bends the warm-up as well.
+        """
+        done = progress.step / progress.steps
+        warmup = self.warmup_fraction
+        if self.warmup_steps is not None:
+            warmup = self.warmup_steps / progress.steps
+        rising = done <= warmup and warmup > 0
+        if self.schedule == "linear":
+            shape = (done / warmup if rising else 1.0) * (1 - done)
+        elif rising:
+            shape = done / warmup
+        else:
+            shape = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1.0
+        return self.peak_lr * shape
+
+    def direction(self) -> optax.GradientTransformation:
+        """sqrt(1 - b2^t) / (1 - b1^t) x (m / (sqrt(v) + epsilon) + decay)."""
+        return optax.chain(
+            moments(self.b1, self.b2, self.epsilon),
+            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            bias_correction(self.b1, self.b2),
+        )
+
+
+OptimizerConfig = AdamWConfig | BertAdamConfig | Gpt1AdamConfig
+
+
+def moments(b1: float, b2: float, epsilon: float) -> optax.GradientTransformation:
+    """m / (sqrt(v) + epsilon) of Adam's running means, which are not corrected for their start."""
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
+        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + epsilon), mu, nu)
+        return direction, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def bias_correction(b1: float, b2: float) -> optax.GradientTransformation:
+    """Scales a whole update, decay included, by sqrt(1 - b2^t) / (1 - b1^t)."""
+
+    def update(updates: Any, count: jax.Array, params: Any = None) -> tuple[Any, jax.Array]:
+        del params
+        t = (count + 1).astype(jnp.float32)
+        scale = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+        return jax.tree.map(lambda u: u * scale, updates), count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def require_fraction(config: Any, *names: str) -> None:
+    """Raises ConfigError unless each named field is at least 0 and below 1."""
+    for name in names:
+        value = getattr(config, name)
+        require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")
 
 
 def decayed(params: Any) -> Any:

@@ -28,7 +28,7 @@ from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
 from lm.losses.language import masked_sum, token_losses
 from lm.metrics.trigram import WittenBell
-from lm.models.gpt import GptConfig, flops_per_token, forward, init
+from lm.models.gpt import GptConfig, forward, init
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
@@ -93,7 +93,7 @@ class Pretrain:
             Session(
                 workdir, self, process, loop=self.loop, guard=self.guard,
                 steps=self.steps, facts=facts,
-                flops_per_token=flops_per_token(self.model, self.model.length),
+                flops_per_token=self.model.flops_per_token(self.model.length),
                 peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip

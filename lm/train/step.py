@@ -1,7 +1,7 @@
 """One update: gradients of all real tokens of the global batch, clipping, optimizer, guard."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -17,35 +17,60 @@ from lm.nn.dropout import DropoutKeys
 from lm.train.guard import GuardConfig, judge
 from lm.train.state import TrainState, shardings
 
-# From parameters, a batch and dropout keys to the sum of the losses and the number of tokens.
-Loss = Callable[[Any, Any, DropoutKeys], tuple[jax.Array, jax.Array]]
+
+class Objective(Protocol):
+    """What a step descends: a weighted sum of means, each over a count of its own.
+
+    Counts come from the batch alone and are taken over the whole global step before anything is
+    summed, so that microbatches and meshes do not change what is computed.
+    """
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Each part's weight; the first part's count is what the step reports as tokens."""
+
+    def counts(self, batch: Any) -> dict[str, jax.Array]:
+        """How many of what each part averages over are in a batch [... B ...]."""
+
+    def sums(self, params: Any, batch: Any, keys: DropoutKeys | None) -> dict[str, jax.Array]:
+        """The sum of each part's losses over a batch [B ...]."""
 
 
 @flax.struct.dataclass
 class StepMetrics:
     """Scalars of one step, on the device until they are read."""
 
-    loss: jax.Array  # nats a token
-    tokens: jax.Array  # real tokens of the step
+    loss: jax.Array  # the weighted sum of the parts; nats a token where there is one
+    tokens: jax.Array  # real tokens of the step, or what else the first part counts
     grad_norm: jax.Array  # before clipping
     applied: jax.Array  # bool: the update was made
     finite: jax.Array  # bool: loss and gradient were
     spike: jax.Array  # robust z-score
     lr: Any = None  # the learning rate it was made with
+    parts: Any = None  # name -> mean loss, where there are several
     layer_norms: Any = (
         None  # name -> gradient norm, [L] where layers are stacked; None unless asked for
     )
 
 
 def gradients(
-    loss: Loss, params: Any, batch: Any, key: jax.Array
-) -> tuple[Any, jax.Array, jax.Array]:
-    """Gradient and value of the summed loss of M microbatches [M B ...], and their tokens."""
+    objective: Objective, params: Any, batch: Any, key: jax.Array, counts: dict[str, jax.Array]
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Gradient of the objective over M microbatches [M B ...], and the mean loss of each part.
 
-    def microbatch(part: Any) -> tuple[Any, jax.Array, jax.Array]:
+    On a part of the global batch, these are its shares, which add up.
+    """
+
+    def loss(params: Any, part: Any, keys: DropoutKeys) -> tuple[jax.Array, dict[str, jax.Array]]:
+        sums = objective.sums(params, part, keys)
+        means = {name: mean(sums[name], counts[name]) for name in objective.weights}
+        weighted = [weight * means[name] for name, weight in objective.weights.items()]
+        return sum(weighted, start=jnp.zeros(())), means
+
+    def microbatch(part: Any) -> tuple[Any, dict[str, jax.Array]]:
         keys = DropoutKeys.of(key, part.rows)
-        (total, count), grads = jax.value_and_grad(loss, has_aux=True)(params, part, keys)
-        return grads, total, count
+        grads, means = jax.grad(loss, has_aux=True)(params, part, keys)
+        return grads, means
 
     if jax.tree.leaves(batch)[0].shape[0] == 1:
         return microbatch(jax.tree.map(lambda leaf: leaf[0], batch))
@@ -53,7 +78,8 @@ def gradients(
     def accumulate(sums: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, microbatch(part)), None
 
-    zeros = (jax.tree.map(jnp.zeros_like, params), jnp.zeros(()), jnp.zeros(()))
+    nothing = {name: jnp.zeros(()) for name in objective.weights}
+    zeros = (jax.tree.map(jnp.zeros_like, params), nothing)
     return jax.lax.scan(accumulate, zeros, batch)[0]
 
 
@@ -65,13 +91,13 @@ def reduced_once(gradients_of: Callable[..., Any], mesh: Mesh) -> Callable[..., 
     if mesh.shape[DATA] == 1 or mesh.shape[DATA] != mesh.size:
         return gradients_of
 
-    def local(params: Any, batch: Any, key: jax.Array) -> Any:
-        return jax.lax.psum(gradients_of(params, batch, key), DATA)
+    def local(params: Any, batch: Any, key: jax.Array, counts: Any) -> Any:
+        return jax.lax.psum(gradients_of(params, batch, key, counts), DATA)
 
     return jax.shard_map(
         local,
         mesh=mesh,
-        in_specs=(P(), P(None, DATA), P()),
+        in_specs=(P(), P(None, DATA), P(), P()),
         out_specs=P(),
         axis_names={DATA},
         check_vma=False,
@@ -79,7 +105,7 @@ def reduced_once(gradients_of: Callable[..., Any], mesh: Mesh) -> Callable[..., 
 
 
 def train_step(
-    loss: Loss,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     abstract: TrainState,
     mesh: Mesh,
@@ -91,20 +117,21 @@ def train_step(
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, StepMetrics]]:
     """The compiled step: (state, batch [M B ...], learning rate) -> (state, metrics).
 
-    The state is donated. Losses divide by the number of real tokens of the whole global step, so
-    that microbatches and meshes do not change what is computed.
+    The state is donated.
     """
-    gradients_of = reduced_once(lambda p, b, k: gradients(loss, p, b, k), mesh)
+    gradients_of = reduced_once(lambda *operands: gradients(objective, *operands), mesh)
 
     def step(state: TrainState, batch: Any, rate: jax.Array) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        grads, total, count = gradients_of(state.params, batch, key)
+        counts = objective.counts(batch)
+        grads, means = gradients_of(state.params, batch, key, counts)
         grads = jax.tree.map(
-            lambda g, leaf: jax.lax.with_sharding_constraint(mean(g, count), leaf.sharding),
+            lambda g, leaf: jax.lax.with_sharding_constraint(g, leaf.sharding),
             grads,
             abstract.params,
         )
-        value, norm = mean(total, count), jnp.sqrt(square_norm(grads))
+        weighted = [weight * means[name] for name, weight in objective.weights.items()]
+        value, norm = sum(weighted, start=jnp.zeros(())), jnp.sqrt(square_norm(grads))
         applied, finite, spike, guarded = judge(guard, state.guard, value, norm)
 
         scale = 1.0 if clip is None else jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
@@ -121,8 +148,18 @@ def train_step(
             moments=keep(moments, state.moments),
             guard=guarded,
         )
-        norms = norms_by_layer(grads) if layer_norms else None
-        return state, StepMetrics(value, count, norm, applied, finite, spike, rate, norms)
+        metrics = StepMetrics(
+            loss=value,
+            tokens=counts[next(iter(objective.weights))],
+            grad_norm=norm,
+            applied=applied,
+            finite=finite,
+            spike=spike,
+            lr=rate,
+            parts=means if len(means) > 1 else None,
+            layer_norms=norms_by_layer(grads) if layer_norms else None,
+        )
+        return state, metrics
 
     placed = shardings(abstract)
     return jax.jit(

@@ -1,0 +1,145 @@
+"""The encoder of BERT (Devlin et al. 2019), with its two pre-training heads.
+
+The heads are where the released code has them: masked positions are gathered before the output
+layer, which transforms, normalises, and multiplies by the word table plus a free bias; the sentence
+head reads [CLS] through the pooler. `causal=True` is the left-to-right model of the paper's table 5.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm.core import axes
+from lm.core.config import require, require_positive
+from lm.core.mesh import constrain
+from lm.nn.config import BlockConfig
+from lm.nn.dropout import DropoutKeys, dropout
+from lm.nn.embed import Table
+from lm.nn.initializers import named, truncated_normal
+from lm.nn.mlp import ACTIVATIONS, Dense
+from lm.nn.norms import LayerNorm
+from lm.nn.stack import Stack
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertConfig(BlockConfig):
+    """An encoder. The defaults are the released code's (modeling.py) without its sizes."""
+
+    vocab: int
+    length: int = 512
+    segments: int = 2
+    causal: bool = False
+    norm: Literal["pre", "post"] = "post"
+    epsilon: float = 1e-12
+    activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_erf"
+    init: Literal["hf", "report", "openai", "gpt1", "bert"] = "bert"
+    attention_dropout: float = 0.1
+    residual_dropout: float = 0.1
+    embedding_dropout: float = 0.1
+    std: float = 0.02  # of every table and kernel, truncated at two of them
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "vocab", "length", "segments", "std")
+        rate = self.embedding_dropout
+        require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
+
+    def parameters(self) -> int:
+        """Number of parameters with the pooler and both heads."""
+        inner, hidden, width = self.heads * self.head_width, self.hidden_width, self.width
+        attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
+        block = attention + 2 * width * hidden + hidden + width + 4 * width
+        embedding = (self.vocab + self.length + self.segments) * width + 2 * width
+        pooler, transform = width * width + width, width * width + 3 * width
+        heads = transform + self.vocab + 2 * width + 2
+        return embedding + self.layers * block + pooler + heads
+
+    def module(self) -> "Bert":
+        return Bert(self)
+
+    def flops_per_token(self, length: int, scored: float = 0.15) -> float:
+        """Floating-point operations of training on a token of a sequence: 6 for each weight of a
+        product, 12 L N H T for attention to both sides, the output layer for the share `scored`."""
+        inner = self.heads * self.head_width
+        block = 4 * self.width * inner + 2 * self.width * self.hidden_width
+        head = scored * (self.vocab * self.width + self.width**2)
+        return 6.0 * (self.layers * block + head) + 12.0 * self.layers * inner * length
+
+
+class Bert(nn.Module):
+    """Encoder with pooler, masked-word head and next-sentence head."""
+
+    config: BertConfig
+
+    def setup(self) -> None:
+        config = self.config
+        width, std = config.width, config.std
+        self.tokens = Table(config.vocab, width, axes.VOCABULARY, std, truncated=True)
+        self.positions = Table(config.length, width, axes.POSITIONS, std, truncated=True)
+        self.segments = Table(config.segments, width, axes.POSITIONS, std, truncated=True)
+        self.norm = LayerNorm(config.epsilon)
+        self.stack = Stack(config)
+        square, drawn = (axes.WIDTH, axes.HIDDEN), truncated_normal(std)
+        self.pooler = Dense((width, width), square, drawn)
+        self.transform = Dense((width, width), square, drawn)
+        self.transform_norm = LayerNorm(config.epsilon)
+        vocabulary = named(nn.initializers.zeros, (axes.VOCABULARY,))
+        self.output_bias = self.param("output_bias", vocabulary, (config.vocab,))
+        self.next = Dense((width, 2), (axes.WIDTH, axes.QKV), drawn)
+
+    def __call__(
+        self,
+        tokens: jax.Array,  # [B T] int
+        segments: jax.Array | None = None,  # [B T] int; all of the first where None
+        valid: jax.Array | None = None,  # [B T] bool: real tokens
+        keys: DropoutKeys | None = None,
+        positions: jax.Array | None = None,  # [B P] int: where words are predicted; all where None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Float32 scores of words [B P V], and of "is next" against "is random" [B 2]."""
+        hidden = self.hidden(tokens, segments, valid, keys)
+        return self.words(hidden, positions), self.is_next(self.pooled(hidden))
+
+    def hidden(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        keys: DropoutKeys | None = None,
+    ) -> jax.Array:
+        """Hidden states [B T D] after the last block."""
+        config = self.config
+        dtype, length = config.dtype, tokens.shape[1]
+        embedding_keys, block_keys = (None, None) if keys is None else (keys.fold(0), keys.fold(1))
+        kinds = jnp.zeros_like(tokens) if segments is None else segments
+        x = self.tokens(tokens, dtype) + self.positions(jnp.arange(length)[None], dtype)
+        x = self.norm(x + self.segments(kinds, dtype))
+        x = dropout(x, config.embedding_dropout, embedding_keys)
+        x = constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
+        return self.stack(x, valid, block_keys)[0]
+
+    def pooled(self, hidden: jax.Array) -> jax.Array:
+        """What stands for the whole sequence: [CLS] through a dense layer and tanh. [B D]"""
+        return jnp.tanh(self.pooler(hidden[:, 0]))
+
+    def words(self, hidden: jax.Array, positions: jax.Array | None = None) -> jax.Array:
+        """Float32 scores of the words at `positions` [B P] of hidden states [B T D]. [B P V]"""
+        if positions is not None:
+            hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
+        hidden = ACTIVATIONS[self.config.activation](self.transform(hidden))
+        scores = self.tokens.logits(self.transform_norm(hidden)) + self.output_bias
+        return constrain(scores, axes.BATCH, axes.LENGTH, axes.VOCABULARY)
+
+    def is_next(self, pooled: jax.Array) -> jax.Array:
+        """Float32 scores: 0, the second text follows the first; 1, it is a random one. [B 2]"""
+        return self.next(pooled).astype(jnp.float32)
+
+
+HEADS = ("transform", "transform_norm", "output_bias", "next")  # what fine-tuning leaves behind
+
+
+def init(config: BertConfig, key: jax.Array) -> Any:
+    """Initial parameters, boxed with the names of their axes."""
+    return config.module().init(key, jnp.zeros((1, 1), jnp.int32))["params"]
