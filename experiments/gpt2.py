@@ -7,6 +7,7 @@ optimizer settings but the batch of 512: the rest is nanoGPT's recipe, said wher
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import TokenizerConfig
@@ -24,27 +25,8 @@ def train(size: str = "small") -> Pretrain:
 
 def small() -> Pretrain:
     """12 layers of width 768 (table 2, there "117M"; counted, 124M)."""
-    tokens = 491_520  # a step: nanoGPT's 0.49M; the report says 512 x 1024
-    return Pretrain(
-        model=GptConfig(layers=12, width=768, heads=12, length=1024, vocab=50_257),
-        optim=AdamWConfig(
-            peak_lr=6e-4,  # nanoGPT, with the rest of this optimizer
-            warmup_tokens=2_000 * tokens,
-            final_ratio=0.1,
-            b2=0.95,
-            weight_decay=0.1,
-        ),
-        tokenizer=TokenizerConfig(kind="gpt2", path="vocab_gpt2"),
-        steps=600_000,
-        batch=tokens // 1024,
-        reference=Reference(name="valid_loss", value=2.85, source=f"{NANOGPT}, OpenWebText"),
-    )
-
-
-def sized(layers: int, width: int, heads: int) -> Pretrain:
-    experiment = small()
-    model = replace(experiment.model, layers=layers, width=width, heads=heads, remat="full")
-    return replace(experiment, model=model, reference=None)
+    reference = Reference(name="valid_loss", value=2.85, source=f"{NANOGPT}, OpenWebText")
+    return sized(12, 768, 12, remat="none", reference=reference)
 
 
 def medium() -> Pretrain:
@@ -60,6 +42,33 @@ def large() -> Pretrain:
 def xl() -> Pretrain:
     """48 layers of width 1600 (table 2, there "1542M"; counted, 1558M). Heads: released model."""
     return sized(48, 1600, 25)
+
+
+def sized(
+    layers: int,
+    width: int,
+    heads: int,
+    *,
+    remat: Literal["none", "full"] = "full",
+    reference: Reference | None = None,
+) -> Pretrain:
+    tokens = 491_520  # a step: nanoGPT's 0.49M; the report says 512 x 1024
+    return Pretrain(
+        model=GptConfig(
+            layers=layers, width=width, heads=heads, length=1024, vocab=50_257, remat=remat
+        ),
+        optim=AdamWConfig(
+            peak_lr=6e-4,  # nanoGPT, with the rest of this optimizer
+            warmup_tokens=2_000 * tokens,
+            final_ratio=0.1,
+            b2=0.95,
+            weight_decay=0.1,
+        ),
+        tokenizer=TokenizerConfig(kind="gpt2", path="vocab_gpt2"),
+        steps=600_000,
+        batch=tokens // 1024,
+        reference=reference,
+    )
 
 
 def tiny() -> Pretrain:
@@ -101,14 +110,15 @@ def shakespeare_char_cpu() -> Pretrain:
 def shakespeare_char() -> Pretrain:
     """nanoGPT's character-level Shakespeare: 6 layers of 384, 5,000 steps, for an accelerator."""
     batch, length, dropout = 64, 256, 0.2
-    base = shakespeare_char_cpu()
     return replace(
-        base,
+        shakespeare_char_cpu(),
         model=GptConfig(
             layers=6, width=384, heads=6, length=length, vocab=269, embedding_dropout=dropout,
             attention_dropout=dropout, residual_dropout=dropout,
         ),
-        optim=replace(base.optim, warmup_tokens=100 * batch * length),
+        optim=AdamWConfig(
+            peak_lr=1e-3, warmup_tokens=100 * batch * length, final_ratio=0.1, b2=0.99
+        ),
         steps=5_000,
         batch=batch,
         loop=LoopConfig(evaluate_every=250, save_every=250, sample_tokens=500),

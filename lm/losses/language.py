@@ -11,9 +11,9 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
-def masked_sum(losses: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sum of `losses` where `mask` is true, and how many those are; divide with `mean`."""
-    return jnp.sum(jnp.where(mask, losses, 0.0)), jnp.sum(mask, dtype=jnp.float32)
+def masked_sum(losses: jax.Array, mask: jax.Array) -> jax.Array:
+    """Sum of `losses` where `mask` is true; divide by their number with `mean`."""
+    return jnp.sum(jnp.where(mask, losses, 0.0))
 
 
 def mean(total: jax.Array, count: jax.Array) -> jax.Array:

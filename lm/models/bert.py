@@ -1,8 +1,8 @@
 """The encoder of BERT (Devlin et al. 2019), with its two pre-training heads.
 
 The heads are where the released code has them: masked positions are gathered before the output
-layer, which transforms, normalises, and multiplies by the word table plus a free bias; the sentence
-head reads [CLS] through the pooler. `causal=True` is the left-to-right model of the paper's table 5.
+layer, which transforms, normalises, multiplies by the word table and adds a free bias; the sentence
+head reads [CLS] through the pooler. `causal=True` is the left-to-right model of table 5.
 """
 
 import dataclasses

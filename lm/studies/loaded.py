@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import load as load_config
-from lm.core.errors import CheckpointError
+from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.decode.generate import Generator
-from lm.models.gpt import Gpt
+from lm.models.gpt import GptConfig
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.checkpoint import Checkpoints
@@ -43,13 +43,15 @@ class Loaded:
         return np.asarray(out if tokens.ndim == 2 else out[0])
 
     def generator(self) -> Generator:
-        end = self.tokenizer.end if self.tokenizer else None
-        return Generator(self.config.model, self.params, end)
+        end, model = self.tokenizer.end if self.tokenizer else None, self.config.model
+        if not isinstance(model, GptConfig):
+            raise ConfigError(f"a {type(model).__name__} has no cache to write text with")
+        return Generator(model, self.params, end)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def applied(config: Any, method: str, params: Any, tokens: jax.Array) -> jax.Array:
-    return Gpt(config).apply({"params": params}, tokens, method=method)[0]
+    return config.module().apply({"params": params}, tokens, method=method)[0]
 
 
 def load_run(run: Path, step: int | None = None) -> Loaded:

@@ -76,9 +76,9 @@ class AdamWConfig:
 class BertAdamConfig:
     """BERT's optimizer (google-research/bert, optimization.py): Adam without bias correction.
 
-    The decay is decoupled and leaves norms and biases alone. The rate rises linearly over the warm-up
-    and falls linearly from `peak_lr` at step 0 to zero at the end: after the warm-up it goes on at
-    where it would stand without one.
+    The decay is decoupled and leaves norms and biases alone. The rate rises linearly over the
+    warm-up, and after it stands where a straight line from `peak_lr` at step 0 to zero at the last
+    one has got to.
     """
 
     peak_lr: float

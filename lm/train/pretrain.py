@@ -1,8 +1,7 @@
 """Language-model pre-training: the experiment behind GPT-1, GPT-2 and GPT-3."""
 
 import dataclasses
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,7 @@ import jax.numpy as jnp
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.errors import ConfigError
-from lm.core.mesh import (
-    MeshConfig,
-    batch_sharding,
-    batch_ways,
-    local_rows,
-    make_mesh,
-    place,
-    replicated,
-)
+from lm.core.mesh import batch_ways, local_rows, make_mesh
 from lm.data.batches import BatchRamp, BatchSizes, TokenBatch, Windows
 from lm.data.tokens import TextConfig, TokenFile, prepare
 from lm.decode.generate import Generator
@@ -28,18 +18,17 @@ from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
 from lm.losses.language import masked_sum, token_losses
 from lm.metrics.trigram import WittenBell
-from lm.models.gpt import GptConfig, forward, init
+from lm.models.gpt import GptConfig
+from lm.models.lstm import LstmConfig
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
-from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
-from lm.train.checkpoint import steps_in
-from lm.train.guard import GuardConfig
+from lm.text.tokenizer import Tokenizer, TokenizerConfig
 from lm.train.metrics import peak_flops
-from lm.train.optimizer import AdamWConfig
+from lm.train.optimizer import Progress
 from lm.train.process import Process
-from lm.train.session import LoopConfig, Session
-from lm.train.state import abstract_state, create, initialiser
-from lm.train.step import train_step
+from lm.train.session import Session
+from lm.train.state import create
+from lm.train.supervised import Supervised, run_tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,28 +41,25 @@ class Reference:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretrain:
+class Pretrain(Supervised):
     """Learns to predict the next token of a text."""
 
-    model: GptConfig
-    optim: AdamWConfig
+    model: GptConfig | LstmConfig
     steps: int
-    batch: int  # rows of a step, on all devices
     tokenizer: TokenizerConfig = TokenizerConfig()
     data: TextConfig = TextConfig()
-    mesh: MeshConfig = MeshConfig()
-    loop: LoopConfig = LoopConfig()
-    guard: GuardConfig = GuardConfig()
     ramp: BatchRamp | None = None
-    microbatches: int = 1  # parts that a step is computed in, one after the other
-    seed: int = 0
     evaluate_batches: int = 20  # of an estimate during the run; at the end every token counts once
     trigram: bool = False  # measure an interpolated byte trigram of the training text beside it
     reference: Reference | None = None
 
     def __post_init__(self) -> None:
-        require_positive(self, "steps", "batch", "microbatches", "evaluate_batches")
-        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+        super().__post_init__()
+        require_positive(self, "steps", "evaluate_batches")
+        require(
+            isinstance(self.model, GptConfig) or self.loop.sample_tokens == 0,
+            "only GPT models write samples: set loop.sample_tokens=0",
+        )
 
     # ------------------------------------------------------------------- run
 
@@ -82,7 +68,7 @@ class Pretrain:
         process = process or Process()
         mesh = make_mesh(self.mesh)
         sizes = self.sizes(mesh)
-        tokenizer = self.read_tokenizer(workdir)
+        tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
         train, valid = prepare(self.data, tokenizer)
         windows = Windows(train, self.model.length, self.seed)
         facts = {"tokenizer": tokenizer.digest, "data": train.digest, "data_valid": valid.digest}
@@ -115,7 +101,7 @@ class Pretrain:
                 host = windows(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
                 batch = self.split(host, mesh, rows, sizes.rows(step))
                 tokens = sizes.tokens_before(step + 1)
-                rate = self.optim.rate(tokens, total_tokens)
+                rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
                 state = session.after(step, state, metrics, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
@@ -124,78 +110,53 @@ class Pretrain:
         if jax.process_index() == 0:
             print(f"report: {write_report(workdir)}")
 
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        """The step that `run` runs, lowered for a mesh whose devices may be absent."""
-        with jax.set_mesh(mesh):
-            abstract = self.abstract(mesh)
-            rows = (self.microbatches, self.batch // self.microbatches)
-            shape = {"tokens": jnp.int32, "targets": jnp.int32, "mask": jnp.bool_}
-            placed = batch_sharding(mesh, leading=1)
-            fields: dict[str, Any] = {
-                name: jax.ShapeDtypeStruct((*rows, self.model.length), dtype, sharding=placed)
-                for name, dtype in shape.items()
-            }
-            fields["rows"] = jax.ShapeDtypeStruct(rows, jnp.uint32, sharding=placed)
-            batch = TokenBatch(**fields)
-            rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
-            return self.step(mesh, abstract).lower(abstract, batch, rate)
-
     # ----------------------------------------------------------------- parts
 
     def sizes(self, mesh: jax.sharding.Mesh) -> BatchSizes:
         multiple = batch_ways(mesh) * self.microbatches
         return BatchSizes(self.batch, self.model.length, self.ramp, multiple)
 
-    def read_tokenizer(self, workdir: Path) -> Tokenizer:
-        """The run's own tokenizer; the configured one at its first start.
-
-        Raises:
-          ConfigError: the tokenizer is not of the model's vocabulary.
-        """
-        if steps_in(workdir / "checkpoints"):
-            tokenizer = load(workdir / "tokenizer")
-        else:
-            tokenizer = build(self.tokenizer, self.texts)
-        if tokenizer.vocab_size > self.model.vocab:
-            raise ConfigError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.model.vocab}; "
-                f"--set model.vocab={tokenizer.vocab_size}"
-            )
-        return tokenizer
-
     def texts(self) -> Iterator[str]:
         return (document.text for document in self.data.documents("train"))
 
-    def initial(self) -> Any:
-        return initialiser(partial(init, self.model), self.optim.direction(), self.guard)
+    def first_params(self, key: jax.Array) -> Any:
+        return self.model.module().init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
-    def abstract(self, mesh: jax.sharding.Mesh) -> Any:
-        return abstract_state(self.initial(), mesh)
+    def objective(self) -> "NextToken":
+        return NextToken(self.model)
 
-    def step(self, mesh: jax.sharding.Mesh, abstract: Any) -> Any:
-        return train_step(
-            partial(next_token_loss, self.model), self.optim.direction(), abstract, mesh,
-            seed=self.seed, clip=self.optim.clip, guard=self.guard,
-            layer_norms=self.loop.layer_norms,
-        )  # fmt: skip
-
-    def split(self, host: TokenBatch, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:
-        """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""
-        parts = self.microbatches
-        mine = jax.tree.map(
-            lambda leaf: leaf.reshape(len(leaf) // parts, parts, *leaf.shape[1:]).swapaxes(0, 1),
-            host,
-        )
-        share = slice(rows.start // parts, rows.stop // parts)
-        return place(mine, mesh, share, total // parts, leading=1)
+    def abstract_rows(self) -> TokenBatch:
+        shape, struct = (self.batch, self.model.length), jax.ShapeDtypeStruct
+        fields: dict[str, Any] = {
+            "tokens": struct(shape, jnp.int32),
+            "targets": struct(shape, jnp.int32),
+            "mask": struct(shape, jnp.bool_),
+            "rows": struct(shape[:1], jnp.uint32),
+        }
+        return TokenBatch(**fields)
 
 
-def next_token_loss(
-    config: GptConfig, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Sum of the losses of the real targets, and their number."""
-    logits, _ = forward(config, params, jnp.asarray(batch.tokens), keys=keys)
-    return masked_sum(token_losses(logits, jnp.asarray(batch.targets)), jnp.asarray(batch.mask))
+@dataclasses.dataclass(frozen=True)
+class NextToken:
+    """Cross-entropy of each real target, averaged over all of them."""
+
+    model: GptConfig | LstmConfig
+    weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"tokens": 1.0})
+
+    def counts(self, batch: TokenBatch) -> dict[str, jax.Array]:
+        return {"tokens": jnp.sum(jnp.asarray(batch.mask), dtype=jnp.float32)}
+
+    def sums(
+        self, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
+    ) -> dict[str, jax.Array]:
+        module = self.model.module()
+        logits: Any = module.apply({"params": params}, jnp.asarray(batch.tokens), keys=keys)
+        losses = token_losses(logits[0], jnp.asarray(batch.targets))
+        return {"tokens": masked_sum(losses, jnp.asarray(batch.mask))}
+
+    def total(self, params: Any, batch: TokenBatch) -> tuple[jax.Array, jax.Array]:
+        """Sum of the losses without dropout, and their number."""
+        return self.sums(params, batch)["tokens"], self.counts(batch)["tokens"]
 
 
 class Evaluation:
@@ -208,7 +169,7 @@ class Evaluation:
         self.config, self.tokenizer, self.session = config, tokenizer, session
         rows = config.batch // config.microbatches
         self.held_out = HeldOut(valid, config.model.length, rows, mesh)
-        self.loss = jax.jit(partial(next_token_loss, config.model))
+        self.loss = jax.jit(config.objective().total)
 
     def at(self, step: int, tokens: int, params: Any) -> None:
         """An estimate of the held-out loss, and samples."""
@@ -234,8 +195,10 @@ class Evaluation:
     def samples(self, params: Any) -> str:
         loop = self.config.loop
         prompts = [self.tokenizer.encode(prompt) for prompt in loop.sample_prompts]
-        generator = Generator(self.config.model, params, self.tokenizer.end)
-        sampling = SamplingConfig(temperature=0.8, top_k=min(200, self.config.model.vocab))
+        model = self.config.model
+        assert isinstance(model, GptConfig)  # Pretrain asks for no samples of others
+        generator = Generator(model, params, self.tokenizer.end)
+        sampling = SamplingConfig(temperature=0.8, top_k=min(200, model.vocab))
         rows = generator(prompts, loop.sample_tokens, sampling, seed=self.config.seed)
         texts = zip(loop.sample_prompts, rows, strict=True)
         return "".join(prompt + self.tokenizer.decode(row) + "\n" for prompt, row in texts)

@@ -1,0 +1,105 @@
+"""What every supervised run is made of: pre-training, fine-tuning, and what is built like them."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lm.core.config import require, require_positive
+from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, batch_sharding, place, replicated
+from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
+from lm.train.checkpoint import steps_in
+from lm.train.guard import GuardConfig
+from lm.train.optimizer import OptimizerConfig
+from lm.train.session import LoopConfig
+from lm.train.state import TrainState, abstract_state, initialiser
+from lm.train.step import Objective, train_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """The settings of a run, and the compiled step that they mean."""
+
+    optim: OptimizerConfig
+    batch: int  # rows of a step, on all devices
+    mesh: MeshConfig = MeshConfig()
+    loop: LoopConfig = LoopConfig()
+    guard: GuardConfig = GuardConfig()
+    microbatches: int = 1  # parts that a step is computed in, one after the other
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch", "microbatches")
+        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+
+    def first_params(self, key: jax.Array) -> Any:
+        """Initial parameters, boxed with the names of their axes."""
+        raise NotImplementedError
+
+    def objective(self) -> Objective:
+        raise NotImplementedError
+
+    def abstract_rows(self) -> Any:
+        """Shapes and dtypes of the rows of a step [B ...]; of the longest ones, if they differ."""
+        raise NotImplementedError
+
+    def initial(self) -> Any:
+        return initialiser(self.first_params, self.optim.direction(), self.guard)
+
+    def abstract(self, mesh: jax.sharding.Mesh) -> TrainState:
+        return abstract_state(self.initial(), mesh)
+
+    def step(self, mesh: jax.sharding.Mesh, abstract: TrainState) -> Any:
+        return train_step(
+            self.objective(), self.optim.direction(), abstract, mesh,
+            seed=self.seed, clip=self.optim.clip, guard=self.guard,
+            layer_norms=self.loop.layer_norms,
+        )  # fmt: skip
+
+    def split(self, host: Any, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:
+        """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""
+        parts = self.microbatches
+        mine = jax.tree.map(
+            lambda leaf: leaf.reshape(len(leaf) // parts, parts, *leaf.shape[1:]).swapaxes(0, 1),
+            host,
+        )
+        share = slice(rows.start // parts, rows.stop // parts)
+        return place(mine, mesh, share, total // parts, leading=1)
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        """The step that `run` runs, lowered for a mesh whose devices may be absent."""
+        with jax.set_mesh(mesh):
+            abstract, parts = self.abstract(mesh), self.microbatches
+            placed = batch_sharding(mesh, leading=1)
+
+            def divided(leaf: Any) -> jax.ShapeDtypeStruct:
+                shape = (parts, leaf.shape[0] // parts, *leaf.shape[1:])
+                return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=placed)
+
+            batch = jax.tree.map(divided, self.abstract_rows())
+            rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
+            return self.step(mesh, abstract).lower(abstract, batch, rate)
+
+
+def run_tokenizer(
+    workdir: Path, config: TokenizerConfig, texts: Callable[[], Iterable[str]], vocab: int
+) -> Tokenizer:
+    """The tokenizer a run has; at its first start the configured one, if need be trained on `texts`.
+
+    Raises:
+      ConfigError: it has more tokens than the model's `vocab`.
+    """
+    if steps_in(workdir / "checkpoints"):
+        tokenizer = load(workdir / "tokenizer")
+    else:
+        tokenizer = build(config, texts)
+    if tokenizer.vocab_size > vocab:
+        raise ConfigError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {vocab}; "
+            f"--set model.vocab={tokenizer.vocab_size}"
+        )
+    return tokenizer
