@@ -70,10 +70,14 @@ def write(run: Path, folder: Path) -> None:
     import jax
 
     import lm
+    from lm.models.gpt import GptConfig
     from lm.models.pretrained import write_gpt2
 
     loaded = lm.load(run)
-    write_gpt2(loaded.config.model, jax.device_get(loaded.params), folder)
+    model = loaded.config.model
+    if not isinstance(model, GptConfig):
+        raise ConfigError(f"Hugging Face has no {type(model).__name__}; it cannot be exported")
+    write_gpt2(model, jax.device_get(loaded.params), folder)
     print(f"step {loaded.step} of {run} in {folder}")
 
 

@@ -72,6 +72,12 @@ class InstancesConfig:
             f"masked {self.masked} and kept {kept} must be shares that add up to at most 1",
         )
 
+    def predictions(self, length: int) -> int:
+        """Places for words to guess in a row of `length` tokens."""
+        if self.objective == "next":
+            return length
+        return self.max_predictions or math.ceil(length * self.mask_fraction)
+
 
 def build(
     text: SentenceFile, length: int, config: InstancesConfig, seed: int, turn: int
@@ -220,12 +226,11 @@ class Instances:
         self.text, self.length, self.seed, self.config = text, length, seed, config
         self.cls, self.sep = tokenizer.specials["cls"], tokenizer.specials["sep"]
         self.pad = tokenizer.pad
-        most = config.max_predictions or math.ceil(length * config.mask_fraction)
         self.masks = Masks(
             mask_id=tokenizer.specials["mask"],
             vocab_size=tokenizer.vocab_size,
             fraction=config.mask_fraction,
-            most=most,
+            most=config.predictions(length),
             masked=config.masked,
             kept=config.kept,
             starts_word=word_starts(tokenizer) if config.whole_word else None,

@@ -71,6 +71,8 @@ class Journal:
             "tokens_per_second": speed,
             "mfu": mfu,
         }
+        for name, part in (values.parts or {}).items():
+            row[f"loss/{name}"] = float(part)
         for name, norms in (values.layer_norms or {}).items():
             row[f"norm/{name}"] = np.asarray(norms, float).tolist()
         self.file.write(row)

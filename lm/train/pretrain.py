@@ -151,8 +151,7 @@ class NextToken:
     ) -> dict[str, jax.Array]:
         module = self.model.module()
         logits: Any = module.apply({"params": params}, jnp.asarray(batch.tokens), keys=keys)
-        losses = token_losses(logits[0], jnp.asarray(batch.targets))
-        return {"tokens": masked_sum(losses, jnp.asarray(batch.mask))}
+        return {"tokens": masked_sum(token_losses(logits[0], batch.targets), batch.mask)}
 
     def total(self, params: Any, batch: TokenBatch) -> tuple[jax.Array, jax.Array]:
         """Sum of the losses without dropout, and their number."""

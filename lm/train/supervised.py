@@ -88,7 +88,7 @@ class Supervised:
 def run_tokenizer(
     workdir: Path, config: TokenizerConfig, texts: Callable[[], Iterable[str]], vocab: int
 ) -> Tokenizer:
-    """The tokenizer a run has; at its first start the configured one, if need be trained on `texts`.
+    """The run's own tokenizer, or at its first start the configured one, perhaps trained now.
 
     Raises:
       ConfigError: it has more tokens than the model's `vocab`.

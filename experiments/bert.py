@@ -1,0 +1,69 @@
+"""BERT (Devlin et al. 2019, "Pre-training of Deep Bidirectional Transformers").
+
+    python -m launch.train --experiment=bert:tiny --set data.train=FOLDER --workdir=runs/bert-tiny
+    python -m launch.train --experiment='bert:finetune(task="sst2")' --set data.root=FOLDER \
+        --set init=runs/bert-tiny --workdir=runs/bert-sst2
+
+Base and Large are the paper's (section 3); the small ones are the repository's README (Turc et al.
+2019). Optimizer, stages and data are appendix A.2 and the released code.
+"""
+
+from lm.data.tokens import TextConfig
+from lm.models.bert import BertConfig
+from lm.text.tokenizer import TokenizerConfig
+from lm.train.masked import MaskedPretrain
+from lm.train.optimizer import BertAdamConfig
+from lm.train.session import LoopConfig
+
+
+def sized(layers: int, width: int, heads: int) -> MaskedPretrain:
+    return MaskedPretrain(
+        model=BertConfig(layers=layers, width=width, heads=heads, vocab=30_522),
+        optim=BertAdamConfig(peak_lr=1e-4, warmup_steps=10_000),
+        steps=1_000_000,
+        batch=256,
+        stages=((128, 0.9), (512, 0.1)),
+        tokenizer=TokenizerConfig(kind="wordpiece", vocab=30_522),
+    )
+
+
+def base() -> MaskedPretrain:
+    """12 layers of width 768 (section 3: 110M parameters)."""
+    return sized(12, 768, 12)
+
+
+def large() -> MaskedPretrain:
+    """24 layers of width 1024 (section 3: 340M parameters; counted, 336M)."""
+    return sized(24, 1024, 16)
+
+
+def medium() -> MaskedPretrain:
+    """8 layers of width 512 (google-research/bert README)."""
+    return sized(8, 512, 8)
+
+
+def small() -> MaskedPretrain:
+    """4 layers of width 512 (google-research/bert README)."""
+    return sized(4, 512, 8)
+
+
+def mini() -> MaskedPretrain:
+    """4 layers of width 256 (google-research/bert README)."""
+    return sized(4, 256, 4)
+
+
+def tiny() -> MaskedPretrain:
+    """2 layers of width 128 (google-research/bert README), in minutes on a laptop's CPU.
+
+    The budget, rate, vocabulary and two short stages are our choice.
+    """
+    return MaskedPretrain(
+        model=BertConfig(layers=2, width=128, heads=2, vocab=4096, length=128),
+        optim=BertAdamConfig(peak_lr=2e-3, warmup_steps=200),
+        steps=4_000,
+        batch=32,
+        stages=((64, 0.9), (128, 0.1)),
+        tokenizer=TokenizerConfig(kind="wordpiece", vocab=4096),
+        data=TextConfig(valid_fraction=0.05),
+        loop=LoopConfig(evaluate_every=1_000, save_every=1_000),
+    )
