@@ -1,0 +1,244 @@
+"""Rows of the files that tasks come in, before anybody has asked what they mean.
+
+.tsv      cells between tabs, never quoted: a quotation mark in GLUE is a quotation mark
+.csv      cells between commas, quoted (SWAG, Story Cloze)
+.jsonl    an object a line
+.json     SQuAD: articles of paragraphs of questions
+columns   CoNLL: a word a line with its tag, a blank line after each sentence
+
+Each may be gzipped. What cannot be read is a `Problem` among the rows, so that whoever reads may
+tell several at once.
+"""
+
+import codecs
+import csv
+import dataclasses
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm.core.errors import DataError
+from lm.data.sources import opened
+
+NOT_A_WORD = re.compile(r"\d+[-.]\d+")  # CoNLL-U: a contraction's range, a word not in the text
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Named values, and where they stand."""
+
+    where: str  # file:line
+    name: str  # what to call the row where it has no id of its own
+    values: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is wrong with a row."""
+
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+def stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rpartition(".")[0]
+
+
+def lines(path: Path) -> Iterator[tuple[int, str | Problem]]:
+    """Every line with its number, from 1, without its end (LF or CRLF).
+
+    Only LF divides lines: the other characters that Unicode calls line ends occur in text.
+
+    Raises:
+      DataError: the file cannot be read, or is a damaged gzip.
+    """
+    try:
+        with opened(path) as file:
+            for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                try:
+                    yield number, line.removesuffix(b"\n").removesuffix(b"\r").decode()
+                except UnicodeDecodeError as error:
+                    text = f"not UTF-8 at byte {error.start} of the line"
+                    yield number, Problem(f"{path}:{number}", text)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def tsv(path: Path, header: tuple[str, ...] = ()) -> Iterator[Row | Problem]:
+    """The first line names the columns; where it names none of `header`, they are `header`."""
+    names: tuple[str, ...] = ()
+    for number, line in lines(path):
+        if isinstance(line, Problem):
+            yield line
+            continue
+        if not line:
+            continue
+        cells = line.split("\t")
+        if not names:
+            headed = not header or set(header) & set(cells)
+            names = tuple(cells) if headed else header
+            if headed:
+                continue
+        if len(cells) != len(names):
+            text = f"{len(cells)} columns, expected {len(names)} ({', '.join(names)})"
+            yield Problem(f"{path}:{number}", text)
+        else:
+            yield Row(
+                f"{path}:{number}", f"{stem(path)}:{number}", dict(zip(names, cells, strict=True))
+            )
+
+
+def quoted_csv(path: Path) -> Iterator[Row | Problem]:
+    """The first line names the columns. A quoted cell may hold commas and line ends."""
+    unreadable: list[Problem] = []
+
+    def text() -> Iterator[str]:
+        for _, line in lines(path):
+            if isinstance(line, Problem):
+                unreadable.append(line)
+            yield "\n" if isinstance(line, Problem) else line + "\n"
+
+    reader = csv.reader(text(), strict=True)
+    names: list[str] = []
+    try:
+        for cells in reader:
+            number = reader.line_num
+            if not cells:
+                continue
+            if not names:
+                names = cells
+            elif len(cells) != len(names):
+                problem = f"{len(cells)} columns, expected {len(names)} ({', '.join(names)})"
+                yield Problem(f"{path}:{number}", problem)
+            else:
+                yield Row(
+                    f"{path}:{number}",
+                    f"{stem(path)}:{number}",
+                    dict(zip(names, cells, strict=True)),
+                )
+    except csv.Error as error:
+        yield Problem(f"{path}:{reader.line_num}", f"not CSV ({error})")
+    yield from unreadable
+
+
+def _table_row(path: Path, number: int, names: Sequence[str], cells: list[str]) -> Row | Problem:
+    where = f"{path}:{number}"
+    if len(cells) != len(names):
+        return Problem(where, f"{len(cells)} columns, expected {len(names)} ({', '.join(names)})")
+    return Row(where, f"{stem(path)}:{number}", dict(zip(names, cells, strict=True)))
+
+
+def jsonl(path: Path) -> Iterator[Row | Problem]:
+    """An object a line; blank lines are none."""
+    for number, line in lines(path):
+        where = f"{path}:{number}"
+        if isinstance(line, Problem):
+            yield line
+            continue
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            yield Problem(where, "not JSON")
+            continue
+        if isinstance(values, dict):
+            yield Row(where, f"{stem(path)}:{number}", values)
+        else:
+            yield Problem(where, f"a JSON {type(values).__name__}, expected an object")
+
+
+def squad(path: Path) -> Iterator[Row | Problem]:
+    """A question a row: id, title, context, question, answers, is_impossible.
+
+    The layout is that of SQuAD 1.1 and 2.0. A problem stands at its place in the JSON: files of
+    this kind are one line.
+    """
+    text = [line for _, line in lines(path)]
+    for line in text:
+        if isinstance(line, Problem):
+            raise DataError(f"{line}; convert it")
+    try:
+        articles = json.loads("\n".join(map(str, text)))["data"]
+        places = [
+            (f"{path}: data[{a}].paragraphs[{p}].qas[{q}]", article, paragraph, question)
+            for a, article in enumerate(articles)
+            for p, paragraph in enumerate(article["paragraphs"])
+            for q, question in enumerate(paragraph["qas"])
+        ]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not SQuAD's JSON ({error!r}): expected data[].paragraphs[].qas[]"
+        ) from None
+    for number, (where, article, paragraph, question) in enumerate(places):
+        if not isinstance(question, dict):
+            yield Problem(where, f"a JSON {type(question).__name__}, expected an object")
+            continue
+        above = {"title": article.get("title"), "context": paragraph.get("context")}
+        yield Row(where, f"{stem(path)}:{number}", above | question)
+
+
+def conll(path: Path, word: int, tag: int) -> Iterator[Row | Problem]:
+    """A sentence a row: words, tags, document, id.
+
+    `word` and `tag` number the columns from 0, or from -1 backwards. Columns stand between tabs
+    where the file has one, else between spaces. Comments begin with `#` and have no tab, in files
+    whose columns do: `#` itself is a word of many a tweet. A line of one column is a word alone.
+    """
+    document = name = None
+    words: list[str] = []
+    tags: list[str] = []
+    start, width, broken = 0, 0, False
+
+    def sentence() -> Iterator[Row]:
+        if words and not broken:
+            values = {
+                "words": words,
+                "tags": tags if width > 1 else None,
+                "document": document,
+                "id": name,
+            }
+            yield Row(f"{path}:{start}", f"{stem(path)}:{start}", values)
+
+    with_tabs = any(isinstance(line, str) and "\t" in line for _, line in lines(path))
+    for number, line in lines(path):
+        if isinstance(line, Problem):
+            yield line
+            broken = True
+            continue
+        if not line.strip():
+            yield from sentence()
+            words, tags, name, broken = [], [], None, False
+            continue
+        place = f"{stem(path)}:{number}"
+        if with_tabs and line.startswith("#") and "\t" not in line:
+            key, _, value = line[1:].partition("=")
+            document = place if key.split()[:1] == ["newdoc"] else document
+            name = value.strip() if key.strip() == "sent_id" else name
+            continue
+        cells = line.split("\t") if with_tabs else line.split()
+        if cells[0] == "-DOCSTART-":
+            document = place
+            continue
+        if word > 0 and NOT_A_WORD.fullmatch(cells[0]):
+            continue
+        width = width or len(cells)
+        if len(cells) != width or not all(-width <= column < width for column in (word, tag)):
+            yield Problem(f"{path}:{number}", f"{len(cells)} columns, expected {width}")
+            broken = True
+            continue
+        start = start if words else number
+        words.append(cells[word])
+        tags.append(cells[tag])
+    yield from sentence()

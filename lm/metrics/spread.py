@@ -1,0 +1,53 @@
+"""How sure a mean is: over the items of a test, and over the seeds of a run."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lm.core.errors import DataError
+
+
+def standard_error(values: ArrayLike) -> float:
+    """Of the mean of independent values: their standard deviation (N - 1) over sqrt(N). [N]
+
+    Raises:
+      DataError: fewer than two values have no spread.
+    """
+    values = _several(values)
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def bootstrap_interval(
+    values: ArrayLike, *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Between what the mean lies with that confidence: percentiles of the means of samples drawn
+    with replacement (Efron 1979). [N] -> low, high
+
+    Raises:
+      DataError: fewer than two values have no spread.
+    """
+    values = _several(values)
+    random = np.random.default_rng(seed)
+    # One sample at a time: all at once would be samples x N numbers.
+    means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(samples)]
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def over_seeds(values: ArrayLike) -> tuple[float, float | None]:
+    """Mean and standard deviation (N - 1) of one score in runs that differ by their seed.
+
+    One run has no deviation: None.
+    """
+    values = np.asarray(values, np.float64)
+    if not values.size:
+        raise DataError("no runs to take the mean of")
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _several(values: ArrayLike) -> np.ndarray:
+    found = np.asarray(values, np.float64)
+    if found.ndim != 1 or len(found) < 2:
+        raise DataError(f"{found.size} values have no spread; two or more have")
+    return found

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.metrics.spread import bootstrap_interval, over_seeds, standard_error
+
+
+def test_the_standard_error_of_hits_is_that_of_a_proportion():
+    hits = np.array([1] * 30 + [0] * 70)
+    assert standard_error(hits) == pytest.approx(np.sqrt(0.3 * 0.7 / 99))
+
+
+def test_the_bootstrap_interval_is_that_of_the_normal_law_for_many_values():
+    values = np.random.default_rng(0).normal(5, 2, 4000)
+    low, high = bootstrap_interval(values)
+    assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.01)
+    assert (high - low) / 2 == pytest.approx(1.96 * standard_error(values), rel=0.08)
+    narrow = bootstrap_interval(values, confidence=0.5)
+    assert low < narrow[0] < values.mean() < narrow[1] < high
+
+
+def test_about_nineteen_of_twenty_intervals_hold_the_true_mean():
+    random = np.random.default_rng(1)
+    draws = [random.exponential(1, 60) for _ in range(150)]
+    held = [bootstrap_interval(x, samples=200, seed=s) for s, x in enumerate(draws)]
+    covered = sum(low <= 1 <= high for low, high in held) / len(held)
+    assert 0.88 < covered < 0.99
+
+
+def test_the_interval_is_the_same_for_the_same_seed():
+    values = [0, 1, 1, 0, 1, 1, 1]
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
+
+
+def test_mean_and_deviation_over_seeds_and_none_for_one_seed():
+    assert over_seeds([0.8, 0.9, 1.0]) == (pytest.approx(0.9), pytest.approx(0.1))
+    assert over_seeds([0.7]) == (0.7, None)
+
+
+def test_one_value_has_no_spread():
+    for function in (standard_error, bootstrap_interval):
+        with pytest.raises(DataError, match="1 values have no spread"):
+            function([0.5])
+    with pytest.raises(DataError, match="no runs"):
+        over_seeds([])
