@@ -36,9 +36,10 @@ TOGETHER, CALL = 1024, 1 << 22  # pieces, and characters, a call of the tokenize
 SAMPLED = 1024  # ids looked at when a file is opened
 TOLD = 5.0  # seconds between lines of progress
 
-# No vocabulary here has a token across these: before one blank between two words, after one
-# newline between two lines. Cut there, a document has the same ids as whole.
-SEAM = re.compile(r"\S(?= \S)|\S\n(?=\S)")
+# No vocabulary here has a token across these: before one blank between two words and, only where
+# there are no blanks, after one newline between two lines. Cut there, a document has the same ids
+# as whole; GPT-1 alone has a token for the newline, and loses it where a piece ends with one.
+SEAMS = (re.compile(r"\S(?= \S)"), re.compile(r"\S\n(?=\S)"))
 
 
 Part = Literal["train", "valid"]
@@ -321,8 +322,11 @@ def batched(documents: Iterable[Document]) -> Iterator[list[tuple[str, bool]]]:
 def seam(text: str, start: int) -> int:
     """Where the piece that begins at `start` ends: at a seam, or very late where there is none."""
     late = start + 16 * PIECE
-    found = SEAM.search(text, start + PIECE, late) if len(text) > start + PIECE else None
-    return found.end() if found else min(late, len(text))
+    if len(text) > start + PIECE:
+        for pattern in SEAMS:
+            if found := pattern.search(text, start + PIECE, late):
+                return found.end()
+    return min(late, len(text))
 
 
 def prepare(

@@ -25,8 +25,8 @@ Kind = Literal["bytes", "sentencepiece", "gpt2", "gpt1", "wordpiece"]
 class TokenizerConfig:
     """Which tokenizer. `path` is a published or saved one: a folder, or a sentencepiece .model.
 
-    Sentencepiece and WordPiece without a path are trained on the run's own text, with `vocab`
-    pieces; `vocab` means nothing otherwise. `cased` keeps the case, for WordPiece alone.
+    Sentencepiece, WordPiece and GPT-1's BPE without a path are trained on the run's own text, with
+    `vocab` pieces; `vocab` means nothing otherwise. `cased` keeps the case, for WordPiece alone.
     """
 
     kind: Kind = "bytes"
@@ -35,7 +35,7 @@ class TokenizerConfig:
     cased: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind in ("gpt2", "gpt1") and not self.path:
+        if self.kind == "gpt2" and not self.path:
             raise ConfigError(
                 f"tokenizer.kind={self.kind!r} with tokenizer.path={self.path!r}: set the path to "
                 "the folder that holds the published vocabulary"
@@ -59,7 +59,7 @@ class TokenizerConfig:
     @property
     def trained(self) -> bool:
         """Whether it is learned on the run's own text."""
-        return self.kind in ("sentencepiece", "wordpiece") and not self.path
+        return self.kind in ("sentencepiece", "wordpiece", "gpt1") and not self.path
 
 
 def build(config: TokenizerConfig, texts: Callable[[], Iterable[str]]) -> Tokenizer:
@@ -68,6 +68,8 @@ def build(config: TokenizerConfig, texts: Callable[[], Iterable[str]]) -> Tokeni
         return sentencepiece.train(texts(), config.vocab)
     if config.trained and config.kind == "wordpiece":
         return wordpiece.train(texts, config.vocab, cased=config.cased)
+    if config.trained and config.kind == "gpt1":
+        return gpt1.train(texts, config.vocab)
     if not config.path:
         return ByteTokenizer()
     path = Path(config.path).expanduser()

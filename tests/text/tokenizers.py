@@ -4,6 +4,7 @@ import functools
 import gzip
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,46 @@ def published(kind: str) -> Path:
 
 
 def web_lines(count: int) -> list[str]:
-    path = DATA / "web_samples" / "c4_demo.jsonl.gz"
+    rows = data_lines("web_samples/c4_demo.jsonl.gz")
+    return random.Random(0).sample(
+        [line for row in rows for line in json.loads(row)["text"].split("\n")], count
+    )
+
+
+def data_lines(name: str) -> list[str]:
+    """The lines of a gzipped file of the shared data, without those that hold nothing."""
+    path = DATA / name
     if not path.is_file():
         pytest.skip(f"{path} is not here")
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        texts = [line for row in file for line in json.loads(row)["text"].split("\n")]
-    return random.Random(0).sample(texts, count)
+        return [line for line in file.read().split("\n") if line.strip()]
+
+
+# Letters, digits and marks of scripts that the shared data has little of.
+SCRIPTS = {
+    "Chinese": "\u4e00-\u9fa5\u3001\u3002\uff0c",
+    "Japanese": "\u3041-\u3096\u30a1-\u30fa\u4e00-\u4fff\u3002",
+    "Korean": "\uac00-\ud7a3",
+    "Arabic": "\u0621-\u064a\u064b-\u0652\u0660-\u0669\u060c",
+    "Hebrew": "\u05b0-\u05bd\u05d0-\u05ea",
+    "Cyrillic": "\u0401\u0410-\u044f\u0451",
+    "Greek": "\u0386-\u038a\u038c\u038e-\u03a1\u03a3-\u03ce",
+    "Hindi": "\u0900-\u0963\u0966-\u096f",
+    "Thai": "\u0e01-\u0e3a\u0e40-\u0e4e",
+    "marks": "!-/:-@\\[-`{-~\u00a1-\u00bf\u2010-\u2027\u20a0-\u20b0",
+}
+
+
+def script_lines(count: int) -> list[str]:
+    """`count` lines of random words in each of `SCRIPTS`, with some Latin words among them."""
+    chance = random.Random(0)
+    lines = []
+    for inside in SCRIPTS.values():
+        letters = [c for c in map(chr, range(0x21, 0xD800)) if re.match(f"[{inside}]", c)]
+        for _ in range(count):
+            words = [
+                "".join(chance.choices(letters, k=chance.randint(1, 7)))
+                for _ in range(chance.randint(2, 9))
+            ]
+            lines.append(" ".join([*words, chance.choice(["Ünïcode", "BERT's", "x=1", "e\u0301"])]))
+    return lines

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 
 from lm.core.errors import ConfigError, DataError
 from lm.text.tokenizer import TokenizerConfig, build, load
-from lm.text.wordpiece import SPECIALS, train
-from tests.text.tokenizers import HARD, PROSE, TEXT, tokenizer
+from lm.text.wordpiece import OPTIONS, SPECIALS, train
+from tests.text.tokenizers import HARD, PROSE, TEXT, data_lines, script_lines, tokenizer, web_lines
 
 pytest.importorskip("tokenizers")
 
+GOLDEN = Path(__file__).parent / "golden" / "bert_ids.jsonl"
 README = Path(__file__).parents[2] / "README.md"
 ENGLISH = [
     PROSE,
@@ -129,6 +130,38 @@ def test_no_text_to_train_on_is_an_error():
     for texts in ([], [""], [" \n"]):
         with pytest.raises(DataError, match="no text to train a tokenizer on"):
             train(lambda texts=texts: texts, 100)
+
+
+def many_lines() -> list[str]:
+    """2,000 lines of English, German, French, the web, and ten scripts."""
+    translated = [
+        line for name in ("en", "de", "fr") for line in data_lines(f"multi30k/val.{name}.gz")[:400]
+    ]
+    return [*translated, *web_lines(300), *script_lines(50)]
+
+
+def test_ids_of_several_scripts_equal_those_of_transformers():
+    """The golden ids are those of `BertTokenizer` of transformers 5.23.0 with the published
+    vocabulary, for `script_lines` and for lines of a novel in the public domain."""
+    rows = [json.loads(row) for row in GOLDEN.read_text().splitlines()]
+    subject = tokenizer("wordpiece")
+    assert len(rows) > 150 and sum(not text.isascii() for text, _ in rows) > 50
+    for text, ids in rows:
+        assert subject.encode(text) == ids, text
+
+
+@pytest.mark.slow
+def test_ids_of_2000_lines_equal_those_of_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tokenizer("wordpiece").save(tmp_path)
+    lines = [line for line in many_lines() if "[" not in line]
+    assert len(lines) > 1900
+    for cased in (False, True):
+        (tmp_path / OPTIONS).write_text(json.dumps({"do_lower_case": not cased}))
+        config = TokenizerConfig(kind="wordpiece", path=str(tmp_path / "vocab.txt"), cased=cased)
+        theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+        for text, ids in zip(lines, build(config, list).encode_batch(lines), strict=True):
+            assert ids == theirs.encode(text, add_special_tokens=False), text
 
 
 @pytest.mark.slow
