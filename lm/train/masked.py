@@ -16,8 +16,9 @@ from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.mesh import batch_ways, local_rows, make_mesh, place
 from lm.data.batches import check_divisible
-from lm.data.instances import Instances, InstancesConfig
+from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
+from lm.data.pairs import InstancesConfig
 from lm.data.sentences import SentencesConfig, prepare_sentences
 from lm.data.tokens import TextConfig
 from lm.losses.language import masked_sum, mean, token_losses
