@@ -32,6 +32,10 @@ COLUMNS: dict[Kind, dict[str, tuple[str, ...]]] = {
 NO_LABEL = (None, "")  # as published test sets write it
 
 
+class Malformed(Exception):
+    """A row is no record of its task. The text says why."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Form:
     """A task: its kind, labels and metrics, where its files are and what their columns are called.
@@ -57,8 +61,15 @@ class Form:
     no_answer: bool = False  # a question may have none (SQuAD 2.0)
 
     def fields(self, values: Values) -> dict[str, Any]:
-        """The values of a row by the names of the record's fields. Absent ones are left out."""
-        values = self.restate(values) if self.restate else values
+        """The values of a row by the names of the record's fields. Absent ones are left out.
+
+        Raises:
+          Malformed: the row is not laid out as those of this task.
+        """
+        try:
+            values = self.restate(values) if self.restate else values
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            raise Malformed(f"not a row of this task ({error!r})") from None
         names = {"id": ("id",), **COLUMNS[self.kind], **self.columns}
         found = {}
         for field, columns in names.items():
@@ -68,10 +79,6 @@ class Form:
         if "is_impossible" in values:
             found["is_impossible"] = values["is_impossible"]
         return found
-
-
-class Malformed(Exception):
-    """A row is no record of its task. The text says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +95,7 @@ def item(form: Form, labels: tuple[str, ...], name: str, values: Values, labelle
     Raises:
       Malformed: a field is missing, empty or of the wrong type, or contradicts another.
     """
-    try:
-        fields = form.fields(values)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise Malformed(f"not a row of this task ({error!r})") from None
+    fields = form.fields(values)
     identity = fields.get("id", name)
     if isinstance(identity, bool) or not isinstance(identity, (str, int)):
         raise Malformed(f'"id" is {identity!r}, expected text or a number')

@@ -217,20 +217,19 @@ def conll(path: Path, word: int, tag: int) -> Iterator[Row | Problem]:
             yield line
             broken = True
             continue
-        if not line.strip():
+        place = f"{stem(path)}:{number}"
+        begins_document = line.split()[:1] == ["-DOCSTART-"]
+        if begins_document or not line.strip():
             yield from sentence()
             words, tags, name, broken = [], [], None, False
+            document = place if begins_document else document
             continue
-        place = f"{stem(path)}:{number}"
         if with_tabs and line.startswith("#") and "\t" not in line:
             key, _, value = line[1:].partition("=")
             document = place if key.split()[:1] == ["newdoc"] else document
             name = value.strip() if key.strip() == "sent_id" else name
             continue
         cells = line.split("\t") if with_tabs else line.split()
-        if cells[0] == "-DOCSTART-":
-            document = place
-            continue
         if word > 0 and NOT_A_WORD.fullmatch(cells[0]):
             continue
         width = width or len(cells)

@@ -1,67 +1,21 @@
-"""A task that a run is given: which files, which records to train on, which to hold out."""
+"""The records of a task: which to train on, which to hold out, and what is wrong with the rest."""
 
 import dataclasses
-import difflib
 import functools
-import glob
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import DataError
 from lm.data.records import Choice, Classification, Record, Regression, Span, Tagging
 from lm.data.tasks import rows as files
-from lm.data.tasks.forms import COLUMNS, NO_LABEL, Form, Item, Kind, Malformed, item, label_name
-from lm.data.tasks.published import PUBLISHED
+from lm.data.tasks.config import Part, TaskConfig, located, resolved
+from lm.data.tasks.forms import NO_LABEL, Form, Item, Kind, Malformed, item, label_name
 from lm.data.tasks.rows import Problem, Row
-from lm.metrics.score import metric
 
-Part = Literal["train", "valid", "test"]
 SHOWN = 5  # problems told one by one
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """A published task by its name, or one's own data as `name="classification"` or another kind.
-
-    Own data need no code: a `.jsonl` whose columns are called as the fields of the records are, or
-    as `columns` says (`("text=review", "label=stars")`). A format of one's own is a subclass whose
-    `form` says how a row is restated.
-    """
-
-    name: str = "sst2"  # of PUBLISHED
-    root: str = ""  # the folder of task data: the task's own, or one with the task's folder in it
-    train: str | None = None  # a file below root, or several or globs with commas; None: by name
-    valid: str | None = None  # the same; where there is none, a part of the training file
-    test: str | None = None
-    valid_fraction: float = 0.1  # of texts, where they are held out of the training file
-    limit: int | None = None  # training records at most: a smaller set is part of a larger one
-    valid_limit: int | None = None
-    columns: tuple[str, ...] = ()  # "field=column", in CoNLL files "words=0" and "tags=-1"
-    labels: tuple[str, ...] = ()  # of own data; (): those of the training rows, sorted
-    metrics: tuple[str, ...] = ()  # instead of the task's
-    on_bad: Literal["stop", "drop"] = "stop"  # rows that are malformed
-
-    def __post_init__(self) -> None:
-        if not 0 < self.valid_fraction < 1:
-            raise ConfigError(f"valid_fraction {self.valid_fraction} must be between 0 and 1")
-        for name, value in (("limit", self.limit), ("valid_limit", self.valid_limit)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} {value} must be 1 or more, or None for all")
-        for binding in self.columns:
-            field, equals, column = binding.partition("=")
-            if not (field and equals and column):
-                raise ConfigError(f"columns: cannot read {binding!r}: write field=column")
-
-    def form(self) -> Form:
-        """What the task is. Raises ConfigError where nothing of that name is known."""
-        if self.name not in PUBLISHED:
-            near = difflib.get_close_matches(self.name, PUBLISHED, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"unknown task {self.name!r}; {hint}known: {', '.join(PUBLISHED)}")
-        return PUBLISHED[self.name]
 
 
 def read(config: TaskConfig) -> "Task":
@@ -71,75 +25,8 @@ def read(config: TaskConfig) -> "Task":
       ConfigError: no such task, field or metric.
       DataError: no such files.
     """
-    form = config.form()
-    columns, places = dict(form.columns), dict(zip(("words", "tags"), form.places, strict=True))
-    known = ("id", *COLUMNS[form.kind])
-    for binding in config.columns:
-        field, _, column = binding.partition("=")
-        if field not in known:
-            raise ConfigError(f"task.columns: unknown field {field!r}; known: {', '.join(known)}")
-        if field in places and column.removeprefix("-").isdecimal():
-            places[field] = int(column)
-        else:
-            columns[field] = (column,)
-    for name in config.metrics:
-        metric(name)
-    form = dataclasses.replace(
-        form,
-        columns=columns,
-        places=(places["words"], places["tags"]),
-        labels=config.labels or form.labels,
-        metrics=config.metrics or form.metrics,
-    )
+    form = resolved(config)
     return Task(config, form, located(config, form))
-
-
-def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
-    """The files of each part that is there."""
-    root = Path(config.root).expanduser()
-    names: dict[Part, tuple[str, ...]] = {
-        "train": form.train, "valid": form.valid, "test": form.test,
-    }  # fmt: skip
-    given: dict[Part, str | None] = {
-        "train": config.train, "valid": config.valid, "test": config.test,
-    }  # fmt: skip
-    found: dict[Part, tuple[Path, ...]] = {}
-    for folder in (root, *(root / name for name in form.folders)):
-        for part in ("train", "valid"):
-            path = _first(folder, names[part])
-            if path is not None:
-                found[part] = (path,)
-        if found:
-            break
-    if found:
-        test = _first(folder, names["test"])
-        found |= {"test": (test,)} if test else {}
-    for part, spec in given.items():
-        if spec is not None:
-            found[part] = _named(root, spec, part)
-    if not found.keys() & {"train", "valid"}:
-        raise DataError(
-            f"no files of {config.name} in {config.root or '.'!r}: looked for "
-            f"{', '.join(dict.fromkeys(form.train + form.valid))}, also .gz, there and in "
-            f"{', '.join(form.folders) or 'no other folder'}; set task.train=FILE"
-        )
-    return found
-
-
-def _first(folder: Path, names: Sequence[str]) -> Path | None:
-    paths = (folder / (name + end) for name in names for end in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _named(root: Path, spec: str, part: str) -> tuple[Path, ...]:
-    found: list[Path] = []
-    for name in [spec] if (root / spec).is_file() else spec.split(","):
-        path = root / Path(name.strip()).expanduser()
-        some = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(str(path)))]
-        if not some:
-            raise DataError(f"task.{part}={spec}: no file {path}")
-        found += some
-    return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +76,10 @@ class Task:
         field = "label" if self.kind == "classification" else "tags"
         names: set[str] = set()
         for row in self._rows(self.files.get("train") or self.files["valid"]):
-            value = self.form.fields(row.values).get(field) if isinstance(row, Row) else None
+            try:
+                value = self.form.fields(row.values).get(field) if isinstance(row, Row) else None
+            except Malformed:  # told when the records are read
+                continue
             values = value if isinstance(value, list) else [value]
             names |= {label_name(value) for value in values if value not in NO_LABEL}
         numbers = all(name.isascii() and name.isdigit() for name in names)
@@ -263,20 +153,28 @@ class Task:
         return ", ".join(map(str, self.files.get(part) or self.files["valid"]))
 
     def _rows(self, paths: Sequence[Path]) -> Iterator[Row | Problem]:
-        for path in paths:
-            suffix = path.name.removesuffix(".gz").rpartition(".")[2]
-            if suffix == "jsonl":
-                yield from files.jsonl(path)
-            elif suffix == "tsv":
-                yield from files.tsv(path, self.form.header)
-            elif suffix == "csv":
-                yield from files.quoted_csv(path)
-            elif self.kind == "span":
-                yield from files.squad(path)
-            elif self.kind == "tagging":
-                yield from files.conll(path, *self.form.places)
-            else:
-                raise DataError(f"{path}: a {self.kind} task reads .jsonl, .tsv and .csv, also .gz")
+        """Those of the files, one after another. Rows of files of one name are told apart."""
+        names = [files.stem(path) for path in paths]
+        for number, path in enumerate(paths):
+            again = names[:number].count(names[number])
+            for row in self._file_rows(path):
+                if again and isinstance(row, Row):
+                    row = dataclasses.replace(row, name=f"{row.name}@{again}")
+                yield row
+
+    def _file_rows(self, path: Path) -> Iterator[Row | Problem]:
+        suffix = path.name.removesuffix(".gz").rpartition(".")[2]
+        if suffix == "jsonl":
+            return files.jsonl(path)
+        if suffix == "tsv":
+            return files.tsv(path, self.form.header)
+        if suffix == "csv":
+            return files.quoted_csv(path)
+        if self.kind == "span":
+            return files.squad(path)
+        if self.kind == "tagging":
+            return files.conll(path, *self.form.places)
+        raise DataError(f"{path}: a {self.kind} task reads .jsonl, .tsv and .csv, also .gz")
 
     def _items(self, part: Part, labelled: bool = True) -> list[Item]:
         """Every record of a part's files. A malformed row stops, or is dropped and counted."""

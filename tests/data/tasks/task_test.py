@@ -259,3 +259,40 @@ def test_a_test_file_may_have_no_labels_but_must_be_there(tmp_path):
     (tmp_path / "test.tsv").unlink()
     with pytest.raises(DataError, match="no test file of sst2; set task.test=FILE"):
         read(TaskConfig(name="sst2", root=str(tmp_path))).test  # noqa: B018
+
+
+def test_several_files_are_read_one_after_another_and_may_share_a_name(tmp_path):
+    for folder in "ab":
+        written(tmp_path, f"{folder}/x.jsonl", rows({"text": folder, "label": 0}))
+    for spec in ("a/x.jsonl, b/x.jsonl", "*/x.jsonl"):
+        config = TaskConfig(
+            name="classification", root=str(tmp_path), train=spec, valid="a/x.jsonl"
+        )
+        assert [(r.id, r.text) for r in read(config).train] == [("x:1", "a"), ("x:1@1", "b")]
+
+
+def test_columns_of_a_conll_file_are_numbers(tmp_path):
+    written(tmp_path, "x.conll", "7 NNP Ann B-A\n8 VB ran O\n\n9 NNP Bo B-B\n")
+    config = TaskConfig(
+        name="tagging", root=str(tmp_path), train="x.conll", columns=("words=2", "tags=3")
+    )
+    task = read(config)
+    assert task.labels == ("O", "B-A", "B-B")
+    found = {(r.words, task.references(part)[0]) for part in ("train", "valid")
+             for r in task.records(part)}  # fmt: skip
+    assert found == {(("Ann", "ran"), ("B-A", "O")), (("Bo",), ("B-B",))}
+
+
+def test_an_unknown_field_or_metric_is_refused_before_a_file_is_read():
+    with pytest.raises(ConfigError, match="unknown field 'txt'; known: id, text, pair, label"):
+        read(TaskConfig(name="classification", root="none", columns=("txt=review",)))
+    with pytest.raises(ConfigError, match="unknown metric 'f2'"):
+        read(TaskConfig(name="sst2", root="none", metrics=("f2",)))
+
+
+def test_rows_without_an_agreed_label_are_left_out_and_told(tmp_path, capsys):
+    row = {"premise": "x", "hypothesis": "y", "label": "neutral"}
+    written(tmp_path, "dev.jsonl", rows(row))
+    written(tmp_path, "train.jsonl", rows(row, {**row, "label": "-"}))
+    assert len(read(TaskConfig(name="snli", root=str(tmp_path))).train) == 1
+    assert "snli, train: 1 rows without an agreed label left out" in capsys.readouterr().out

@@ -1,0 +1,133 @@
+"""Which task a run is given, and where its files are."""
+
+import dataclasses
+import difflib
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lm.core.errors import ConfigError, DataError
+from lm.data.tasks.forms import COLUMNS, Form
+from lm.data.tasks.published import PUBLISHED
+from lm.metrics.score import metric
+
+Part = Literal["train", "valid", "test"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """A published task by its name, or one's own data as `name="classification"` or another kind.
+
+    Own data need no code: a `.jsonl` whose columns are called as the fields of the records are, or
+    as `columns` says (`("text=review", "label=stars")`). A format of one's own is a subclass whose
+    `form` says how a row is restated.
+    """
+
+    name: str = "sst2"  # of PUBLISHED
+    root: str = ""  # the folder of task data: the task's own, or one with the task's folder in it
+    train: str | None = None  # a file below root, or several or globs with commas; None: by name
+    valid: str | None = None  # the same; where there is none, a part of the training file
+    test: str | None = None
+    valid_fraction: float = 0.1  # of texts, where they are held out of the training file
+    limit: int | None = None  # training records at most: a smaller set is part of a larger one
+    valid_limit: int | None = None
+    columns: tuple[str, ...] = ()  # "field=column", in CoNLL files "words=0" and "tags=-1"
+    labels: tuple[str, ...] = ()  # of own data; (): those of the training rows, sorted
+    metrics: tuple[str, ...] = ()  # instead of the task's
+    on_bad: Literal["stop", "drop"] = "stop"  # rows that are malformed
+
+    def __post_init__(self) -> None:
+        if not 0 < self.valid_fraction < 1:
+            raise ConfigError(f"valid_fraction {self.valid_fraction} must be between 0 and 1")
+        for name, value in (("limit", self.limit), ("valid_limit", self.valid_limit)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} {value} must be 1 or more, or None for all")
+        for binding in self.columns:
+            field, equals, column = binding.partition("=")
+            if not (field and equals and column):
+                raise ConfigError(f"columns: cannot read {binding!r}: write field=column")
+
+    def form(self) -> Form:
+        """What the task is. Raises ConfigError where nothing of that name is known."""
+        if self.name not in PUBLISHED:
+            near = difflib.get_close_matches(self.name, PUBLISHED, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"unknown task {self.name!r}; {hint}known: {', '.join(PUBLISHED)}")
+        return PUBLISHED[self.name]
+
+
+def resolved(config: TaskConfig) -> Form:
+    """The task's form with the config's columns, labels and metrics in it.
+
+    Raises:
+      ConfigError: no such task, field or metric.
+    """
+    form = config.form()
+    columns, places = dict(form.columns), dict(zip(("words", "tags"), form.places, strict=True))
+    known = ("id", *COLUMNS[form.kind])
+    for binding in config.columns:
+        field, _, column = binding.partition("=")
+        if field not in known:
+            raise ConfigError(f"task.columns: unknown field {field!r}; known: {', '.join(known)}")
+        if field in places and column.removeprefix("-").isdecimal():
+            places[field] = int(column)
+        else:
+            columns[field] = (column,)
+    for name in config.metrics:
+        metric(name)
+    return dataclasses.replace(
+        form,
+        columns=columns,
+        places=(places["words"], places["tags"]),
+        labels=config.labels or form.labels,
+        metrics=config.metrics or form.metrics,
+    )
+
+
+def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
+    """The files of each part that is there."""
+    root = Path(config.root).expanduser()
+    names: dict[Part, tuple[str, ...]] = {
+        "train": form.train, "valid": form.valid, "test": form.test,
+    }  # fmt: skip
+    given: dict[Part, str | None] = {
+        "train": config.train, "valid": config.valid, "test": config.test,
+    }  # fmt: skip
+    found: dict[Part, tuple[Path, ...]] = {}
+    for folder in (root, *(root / name for name in form.folders)):
+        for part in ("train", "valid"):
+            path = _first(folder, names[part])
+            if path is not None:
+                found[part] = (path,)
+        if found:
+            break
+    if found:
+        test = _first(folder, names["test"])
+        found |= {"test": (test,)} if test else {}
+    for part, spec in given.items():
+        if spec is not None:
+            found[part] = _named(root, spec, part)
+    if not found.keys() & {"train", "valid"}:
+        raise DataError(
+            f"no files of {config.name} in {config.root or '.'!r}: looked for "
+            f"{', '.join(dict.fromkeys(form.train + form.valid))}, also .gz, there and in "
+            f"{', '.join(form.folders) or 'no other folder'}; set task.train=FILE"
+        )
+    return found
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path | None:
+    paths = (folder / (name + end) for name in names for end in ("", ".gz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _named(root: Path, spec: str, part: str) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for name in [spec] if (root / spec).is_file() else spec.split(","):
+        path = root / Path(name.strip()).expanduser()
+        some = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(str(path)))]
+        if not some:
+            raise DataError(f"task.{part}={spec}: no file {path}")
+        found += some
+    return tuple(found)

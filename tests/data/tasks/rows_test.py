@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from lm.core.errors import DataError
+from lm.data.tasks.rows import Problem, conll, jsonl, quoted_csv, squad
+
+
+def values(found):
+    return [row.values for row in found]
+
+
+def problems(found):
+    return [str(row) for row in found if isinstance(row, Problem)]
+
+
+def test_a_quoted_cell_holds_commas_quotation_marks_and_line_ends(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'x,y\r\n"a, ""b""\nc",1\r\n\r\nd,2\r\n')
+    assert values(quoted_csv(path)) == [{"x": 'a, "b"\nc', "y": "1"}, {"x": "d", "y": "2"}]
+
+
+def test_a_csv_that_breaks_off_inside_a_quotation_is_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('x,y\na,1\nb\n"c,2\n')
+    assert problems(quoted_csv(path)) == [
+        f"{path}:3: 1 columns, expected 2 (x, y)",
+        f"{path}:4: not CSV (unexpected end of data)",
+    ]
+
+
+def test_lines_that_are_no_json_object_are_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": 1\n[1]\n3\n' + "[" * 100_000 + "\n")
+    assert problems(jsonl(path)) == [
+        f"{path}:3: not JSON",
+        f"{path}:4: a JSON list, expected an object",
+        f"{path}:5: a JSON int, expected an object",
+        f"{path}:6: not JSON",
+    ]
+
+
+def test_sentences_end_at_blank_lines_and_know_their_document(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("-DOCSTART-\tO\n\na\tO\nb\tB-X\n  \n\nc\tO\n-DOCSTART-\tO\n\nd\tO")
+    found = list(conll(path, 0, -1))
+    assert [row.values["words"] for row in found] == [["a", "b"], ["c"], ["d"]]
+    assert [row.values["document"] for row in found] == ["a:1", "a:1", "a:8"]
+    assert [row.where for row in found] == [f"{path}:3", f"{path}:7", f"{path}:10"]
+
+
+def test_a_hash_begins_a_comment_only_where_it_is_no_column(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("# a comment of five words\n#\tO\n#yes\tB-X\n")
+    assert values(conll(path, 0, 1))[0]["words"] == ["#", "#yes"]
+    path.write_text("# O\n#yes B-X\n")
+    assert values(conll(path, 0, 1))[0]["words"] == ["#", "#yes"]
+
+
+def test_a_sentence_with_a_ragged_line_is_a_problem_and_the_next_one_is_read(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("a O\nb\nc O\n\nd O\n")
+    first, second = conll(path, 0, -1)
+    assert str(first) == f"{path}:2: 1 columns, expected 2"
+    assert second.values["words"] == ["d"]
+    assert problems(conll(path, 3, -1))[0] == f"{path}:1: 2 columns, expected 2"
+
+
+def test_words_alone_are_sentences_without_tags(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("a\nb\n")
+    assert values(conll(path, 0, -1))[0]["tags"] is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"data": 3}', '{"data": [{"paragraphs": [{}]}]}', "{"])
+def test_json_that_is_not_squads_is_refused(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match="a.json: not SQuAD's JSON .*expected data"):
+        list(squad(path))
+
+
+def test_a_question_is_named_by_its_place(tmp_path):
+    path = tmp_path / "a.json"
+    questions = [{"id": "q"}, "what?"]
+    article = {"title": "T", "paragraphs": [{"context": "C", "qas": questions}]}
+    path.write_text(json.dumps({"data": [article]}))
+    row, problem = squad(path)
+    assert row.values == {"id": "q", "title": "T", "context": "C"}
+    expected = f"{path}: data[0].paragraphs[0].qas[1]: a JSON str, expected an object"
+    assert str(problem) == expected
