@@ -23,7 +23,10 @@ MONTHS = frozenset("jan feb mar apr jun jul aug sept sep oct nov dec".split())
 CLOSERS = "\"'”’)\\]»*_"
 OPENERS = "\"'“‘(\\[«*_—–-"
 # What may end a sentence: its mark, closing quotes, blanks, and then what may begin the next.
-CANDIDATE = re.compile(rf"[.!?…](?:\s?[.!?…])*([{CLOSERS}]*)\s+(?=[{OPENERS}]*[^\W_a-z])")
+# Runs of marks are read once and never again, so that a line of dots takes linear time.
+CANDIDATE = re.compile(
+    rf"(?<![.!?…])(?<![.!?…]\s)[.!?…](?:\s?[.!?…])*+([{CLOSERS}]*+)\s+(?=[{OPENERS}]*[^\W_a-z])"
+)
 TITLE_LAST = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(TITLES)))})\.$", re.IGNORECASE)
 FINAL = re.compile(rf"[.!?…][{CLOSERS}]*$")
 LAST_WORD = re.compile(r"[^\s—–\-\"'“‘(\[]*$")

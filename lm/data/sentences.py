@@ -28,7 +28,7 @@ from lm.data.sources import Document, fingerprint
 from lm.data.tokens import FORMAT, Part, Row, TextConfig, TokenFile, cache_folder, write_rows
 from lm.text.tokenizer import Tokenizer
 
-CUTTING = 1  # of the rules by which text is cut; another number makes the files again
+CUTTING = 2  # of the rules by which text is cut; another number makes the files again
 TOGETHER = 4096  # sentences a call of the tokenizer
 
 

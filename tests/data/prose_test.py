@@ -46,12 +46,14 @@ def test_no_character_is_lost_and_no_sentence_is_empty(text):
     assert "".join("".join(parts).split()) == "".join(text.split())
 
 
-@pytest.mark.parametrize("text", ["x" * 10_000, "word " * 2000, "Ha! " * 2000])
+@pytest.mark.parametrize(
+    "text", ["x" * 10_000, "word " * 2000, "Ha! " * 2000, "." * 200_000, ". " * 100_000]
+)
 def test_a_sentence_without_end_is_cut_at_blanks(text):
     parts = list(sentences(text.strip()))
     assert max(map(len, parts)) <= LONGEST
     assert "".join("".join(parts).split()) == "".join(text.split())
-    if " " in text:
+    if text.endswith(" ") and text[0] != ".":
         assert {part.split()[-1] for part in parts} <= {"word", "Ha!"}
 
 
@@ -93,7 +95,7 @@ def test_headings_are_told_from_prose():
 
 @pytest.mark.skipif(not NOVELS.is_dir(), reason="the novels are not here")
 def test_sentences_of_novels_have_the_length_of_sentences():
-    files = random.Random(0).sample(sorted(NOVELS.glob("*.gz")), 6)
+    files = random.Random(0).sample(sorted(NOVELS.glob("*.gz")), 3)
     for file in files:
         text = gzip.open(file, "rt").read()
         parts = [part for paragraph in paragraphs(text) for part in sentences(paragraph)]
