@@ -49,9 +49,9 @@ class Form:
     labels: tuple[str, ...] = ()  # in the order of their indices; (): those of the training rows
     symmetric: bool = False  # the two texts of a pair may change places (similarity)
     folders: tuple[str, ...] = ()  # where the files may lie, below the root
-    train: tuple[str, ...] = ("train.jsonl", "train.tsv", "train.csv")
-    valid: tuple[str, ...] = ("valid.jsonl", "dev.jsonl", "valid.tsv", "dev.tsv", "valid.csv")
-    test: tuple[str, ...] = ("test.jsonl", "test.tsv", "test.csv")
+    train: tuple[str, ...] = ("train.jsonl", "train.tsv")
+    valid: tuple[str, ...] = ("valid.jsonl", "dev.jsonl", "valid.tsv", "dev.tsv")
+    test: tuple[str, ...] = ("test.jsonl", "test.tsv")
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     places: tuple[int, int] = (0, -1)  # the columns of words and tags in a CoNLL file
     header: tuple[str, ...] = ()  # columns of a TSV that does not name them

@@ -41,18 +41,21 @@ def ner(
     )
 
 
-TABLES = ("jsonl", "tsv", "csv")
-
-
-def own(kind: Kind, metrics: tuple[str, ...], ends: tuple[str, ...] = TABLES) -> Form:
+def own(
+    kind: Kind, metrics: tuple[str, ...], ends: tuple[str, ...] = ("jsonl", "tsv", "csv")
+) -> Form:
     """One's own data: `train`, `valid` or `dev`, and `test`, with an end that the kind reads."""
     train, valid, dev, test = (
         tuple(f"{part}.{end}" for end in ends) for part in ("train", "valid", "dev", "test")
     )
     return Form(
-        kind=kind, metrics=metrics, train=train, valid=valid + dev, test=test,
+        kind=kind,
+        metrics=metrics,
+        train=train,
+        valid=valid + dev,
+        test=test,
         no_answer=kind == "span",
-    )  # fmt: skip
+    )
 
 
 PUBLISHED: dict[str, Form] = {

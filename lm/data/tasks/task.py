@@ -122,11 +122,9 @@ class Task:
         return [reference(record, self.labels) for record in self.records(part)]
 
     def records(self, part: Part) -> list[Record]:
-        return {
-            "train": lambda: self.train,
-            "valid": lambda: self.valid,
-            "test": lambda: self.test,
-        }[part]()
+        if part == "test":
+            return self.test
+        return self.train if part == "train" else self.valid
 
     def _split(self, part: Literal["train", "valid"]) -> list[Record]:
         if {"train", "valid"} <= self.files.keys():
