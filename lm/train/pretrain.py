@@ -1,6 +1,7 @@
 """Language-model pre-training: the experiment behind GPT-1, GPT-2 and GPT-3."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,7 @@ class Evaluation:
             "tokens": tokens,
             "parameters": tree.count(params),
             "valid_loss_estimate": estimate,
+            "valid_perplexity": math.exp(loss),
             **figures,
         }
         print(f"held out: {estimate:.4f} nats a token over {config.evaluate_batches} batches, "

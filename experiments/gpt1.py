@@ -1,0 +1,70 @@
+"""GPT-1 (Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training").
+
+    python -m launch.train --experiment=gpt1:tiny --set data.train=FOLDER --workdir=runs/gpt1-tiny
+
+The decoder of the released code (openai/finetune-transformer-lm): each sum is normalised, there is
+no norm after the last block, and dropout falls on the embedding tables themselves. The released
+softmax also ranges over the position rows of its one table; here it ranges over the tokens.
+"""
+
+from lm.models.gpt import GptConfig
+from lm.text.tokenizer import TokenizerConfig
+from lm.train.optimizer import Gpt1AdamConfig
+from lm.train.pretrain import Pretrain, Reference
+from lm.train.session import LoopConfig
+
+
+def decoder(layers: int, width: int, heads: int, *, vocab: int, length: int) -> GptConfig:
+    """GPT-1's block, dropout and initial values at any size."""
+    return GptConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        vocab=vocab,
+        length=length,
+        norm="post",
+        final_norm=False,
+        init="gpt1",
+        embedding_dropout=0.1,
+        attention_dropout=0.1,
+        residual_dropout=0.1,
+        dropped="table",
+    )
+
+
+def base() -> Pretrain:
+    """12 layers of width 768 (section 4.1): 100 epochs of BooksCorpus, windows of 512."""
+    return published(decoder(12, 768, 12, vocab=40_478, length=512))
+
+
+def original() -> Pretrain:
+    """GPT-1's data and rules at the size of the first Transformer's base: 6 x 512, 8 heads, 2048
+    (Vaswani et al. 2017, table 3)."""
+    return published(decoder(6, 512, 8, vocab=40_478, length=512))
+
+
+def published(model: GptConfig) -> Pretrain:
+    steps = 100 * 800_000_000 // (64 * 512)  # 100 epochs of some 800M words (section 4.1)
+    perplexity = Reference(name="valid_perplexity", value=18.4, source="section 4.1, BooksCorpus")
+    return Pretrain(
+        model=model,
+        optim=Gpt1AdamConfig(peak_lr=2.5e-4, warmup_steps=2_000),
+        tokenizer=TokenizerConfig(kind="gpt1", path="vocab_gpt1"),
+        steps=steps,
+        batch=64,
+        reference=perplexity if model.width == 768 else None,
+    )
+
+
+def tiny() -> Pretrain:
+    """2 layers of width 128 for a laptop's CPU; budget, rate and vocabulary are our choice."""
+    return Pretrain(
+        model=decoder(2, 128, 2, vocab=4096, length=64),
+        optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=200),
+        tokenizer=TokenizerConfig(kind="gpt1", vocab=4096),
+        steps=3_000,
+        batch=32,
+        loop=LoopConfig(
+            evaluate_every=1_000, save_every=1_000, sample_tokens=80, sample_prompts=("it was ",)
+        ),
+    )
