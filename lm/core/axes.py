@@ -19,3 +19,4 @@ VOCABULARY = "vocabulary"
 POSITIONS = "positions"
 LAYERS = "layers"
 QKV = "qkv"  # the three of query, key and value in a fused projection
+CLASSES = "classes"  # what a task's head tells apart

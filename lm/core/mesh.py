@@ -35,6 +35,7 @@ PARAMETER_RULES: dict[str, tuple[str, ...]] = {
     axes.LAYERS: (),
     axes.QKV: (),
     axes.HEAD: (),
+    axes.CLASSES: (),
 }
 
 # Activation axis -> mesh axes.

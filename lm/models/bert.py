@@ -86,9 +86,8 @@ class Bert(nn.Module):
         self.pooler = Dense((width, width), square, drawn)
         self.transform = Dense((width, width), square, drawn)
         self.transform_norm = LayerNorm(config.epsilon)
-        vocabulary = named(nn.initializers.zeros, (axes.VOCABULARY,))
-        self.output_bias = self.param("output_bias", vocabulary, (config.vocab,))
-        self.next = Dense((width, 2), (axes.WIDTH, axes.QKV), drawn)
+        self.output_bias = Bias(config.vocab, axes.VOCABULARY)
+        self.next = Dense((width, 2), (axes.WIDTH, axes.CLASSES), drawn)
 
     def __call__(
         self,
@@ -129,12 +128,23 @@ class Bert(nn.Module):
         if positions is not None:
             hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
         hidden = ACTIVATIONS[self.config.activation](self.transform(hidden))
-        scores = self.tokens.logits(self.transform_norm(hidden)) + self.output_bias
+        scores = self.output_bias(self.tokens.logits(self.transform_norm(hidden)))
         return constrain(scores, axes.BATCH, axes.LENGTH, axes.VOCABULARY)
 
     def is_next(self, pooled: jax.Array) -> jax.Array:
         """Float32 scores: 0, the second text follows the first; 1, it is a random one. [B 2]"""
         return self.next(pooled).astype(jnp.float32)
+
+
+class Bias(nn.Module):
+    """A number added to each score."""
+
+    size: int
+    axis: str
+
+    @nn.compact
+    def __call__(self, scores: jax.Array) -> jax.Array:  # [... V]
+        return scores + self.param("bias", named(nn.initializers.zeros, (self.axis,)), (self.size,))
 
 
 HEADS = ("transform", "transform_norm", "output_bias", "next")  # what fine-tuning leaves behind

@@ -22,6 +22,12 @@ class DropoutKeys:
         rows = jax.vmap(jax.random.fold_in, (0, None))(self.rows, number)
         return DropoutKeys(step=jax.random.fold_in(self.step, number), rows=rows)
 
+    def spread(self, candidates: int) -> "DropoutKeys":
+        """Keys of the candidates of each row, one after another. [B] -> [B C]"""
+        fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+        rows = fold(self.rows, jnp.arange(candidates)).reshape(-1)
+        return DropoutKeys(step=self.step, rows=rows)
+
 
 def dropout(x: jax.Array, rate: float, keys: DropoutKeys | None) -> jax.Array:
     """Zeroes elements of `x` [B ...] with probability `rate`; nothing without keys."""
