@@ -3,6 +3,7 @@ of the user's is one line and an exit code."""
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,7 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     """Parses the flags, runs `main`, exits with its code (0 where it returns None).
 
     Exit codes: 1 flags or configuration, 2 data or checkpoint, 3 stopped by a guard, 70 an error
-    of ours, 75 saved and to be run again, 130 interrupted.
+    of ours, 75 saved and to be run again, 130 interrupted, 134 another process was lost.
     """
     argv = list(sys.argv if argv is None else argv)
     if any(word in ("--help", "-help", "-h", "--h", "-?") for word in argv[1:]):
@@ -61,9 +62,22 @@ def leave(code: int) -> None:
     """Ends the process; with an error at once, so that no library's last words bury the line."""
     sys.stdout.flush()
     sys.stderr.flush()
+    if "jax" in sys.modules:
+        part()
     if code and "jax" in sys.modules:
         os._exit(code)
     sys.exit(code)
+
+
+def part(seconds: float = 10.0) -> None:
+    """Tells the run's other processes, if there are any, that this one ends: none of them then
+    takes it for lost. One that does not answer is not waited for."""
+    import jax
+
+    if jax.distributed.is_initialized():
+        farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        farewell.start()
+        farewell.join(seconds)
 
 
 def warn_repeated(words: Sequence[str]) -> None:

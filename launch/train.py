@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import command, experiment
+from launch import cluster, command, experiment
 from lm.core.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string(
@@ -56,6 +56,7 @@ def main() -> int | None:
         step_timeout=STEP_TIMEOUT.value,
         profile_steps=span(PROFILE_STEPS.value),
     )
+    cluster.join()
     try:
         config.run(Path(WORKDIR.value), process)
     except Finished as finished:

@@ -8,53 +8,25 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-TINY = {
-    "model.layers": 2, "model.width": 32, "model.heads": 2, "model.length": 32, "batch": 4,
-    "steps": 40, "loop.log_every": 1, "loop.save_every": 10, "loop.evaluate_every": 20,
-    "loop.sample_tokens": 0, "evaluate_batches": 1, "model.residual_dropout": 0.1,
-    "optim.peak_lr": 0.01, "optim.warmup_tokens": 256,
-}  # fmt: skip
+from tests.launched import (
+    ROOT,
+    await_step,
+    environment,
+    final_digests,
+    losses,
+    one_line,
+    run,
+    start,
+    write_text,
+)
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    words = ["the", "cat", "sat", "on", "a", "mat", "and", "then", "it", "ran"]
-    chosen = random.Random(0)
-    path.write_text(" ".join(chosen.choice(words) for _ in range(4000)))
-    return path
-
-
-def command(text, workdir, *flags, module="launch.train", **bindings):
-    sets = {"data.train": text, "data.cache": workdir.parent / "cache"} | TINY | bindings
-    words = [f"--set={name}={value}" for name, value in sets.items()]
-    if module == "launch.train":
-        words.append("--experiment=gpt2:shakespeare_char_cpu")
-    return [sys.executable, "-m", module, f"--workdir={workdir}", *words, *flags]
-
-
-def environment():
-    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-
-
-def run(text, workdir, *flags, **bindings):
-    words = command(text, workdir, *flags, **bindings)
-    return subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
-
-
-def losses(workdir):
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return {row["step"]: float(row["loss"]).hex() for row in rows if "loss" in row}
-
-
-def final_digests(workdir):
-    path = workdir / "checkpoints" / "40" / "manifest" / "manifest.json"
-    return {name: leaf["digest"] for name, leaf in json.loads(path.read_text())["tree"].items()}
+    return write_text(tmp_path_factory.mktemp("text") / "text.txt")
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +39,8 @@ def straight(text, tmp_path_factory):
 
 def started(text, workdir, until_step):
     """A process that has logged this step."""
-    process = subprocess.Popen(
-        command(text, workdir), cwd=ROOT, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    metrics = workdir / "metrics.jsonl"
-    limit = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < limit:
-        if metrics.exists() and f'"step": {until_step},' in metrics.read_text():
-            break
-        time.sleep(0.01)
+    process = start(text, workdir)
+    await_step(workdir, until_step, [process])
     return process
 
 
@@ -129,14 +93,6 @@ def test_a_run_killed_at_a_random_step_ends_with_the_same_parameters(
     assert again.returncode == 0, again.stderr
     assert losses(workdir) == losses(straight)
     assert final_digests(workdir) == final_digests(straight)
-
-
-def one_line(done, code, *parts):
-    assert done.returncode == code, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
-    for part in parts:
-        assert part in lines[0], lines[0]
 
 
 @pytest.mark.parametrize(

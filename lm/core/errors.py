@@ -33,3 +33,9 @@ class GuardStop(UserError):
     """The run stopped itself: a loss, gradient or divergence left its bounds."""
 
     exit_code = 3
+
+
+class PeerError(UserError):
+    """Another process of the run cannot be reached; run again, it may come back."""
+
+    exit_code = 134  # as an abort, which is how jax ends a process whose peer is lost

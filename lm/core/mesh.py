@@ -97,6 +97,15 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     )
 
 
+def check_divides(mesh: Mesh, axis: str, **sizes: int) -> None:
+    """Raises ConfigError, naming both, unless a mesh axis divides these sizes of a model."""
+    for name, size in sizes.items():
+        require(
+            size % mesh.shape[axis] == 0,
+            f"model.{name} {size} is not divisible by mesh.{axis} {mesh.shape[axis]}",
+        )
+
+
 def batch_ways(mesh: Mesh) -> int:
     """Number of parts that a batch is split in."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)

@@ -2,11 +2,13 @@
 
 import functools
 import math
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from lm.core.errors import ConfigError
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 
@@ -112,9 +114,17 @@ def choose(config: BlockConfig, length: int, masked: bool, dropped: bool) -> str
     The kernels of accelerators know neither padding nor dropout: with these, XLA computes it.
     """
     how: str = config.attention
+    if how == "splash" and length % 128:
+        raise ConfigError(
+            f"model.attention=splash needs a length that 128 divides, and {length} is not; "
+            "--set model.attention=auto, or another model.length"
+        )
     if how == "auto":
         how = {"tpu": "splash", "gpu": "cudnn"}.get(jax.default_backend(), "blocks")
-        if (how == "splash" and length % 128) or (how == "cudnn" and config.dtype != "bfloat16"):
+        if how == "splash" and length % 128:
+            warnings.warn(f"length {length} is not a multiple of 128: no splash", stacklevel=2)
+            how = "blocks"
+        if how == "cudnn" and config.dtype != "bfloat16":
             how = "blocks"
     beyond = masked or (dropped and config.attention_dropout > 0)
     if how in ("splash", "cudnn") and beyond:

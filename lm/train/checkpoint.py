@@ -9,6 +9,7 @@ sharding, and needs no copy to the host.
 import dataclasses
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 
 from lm.core.errors import CheckpointError
 from lm.core.tree import named_leaves, size_bytes
+from lm.train.process import agreed
 
 FORMAT = 1
 
@@ -61,9 +63,11 @@ class Checkpoints:
     keep: int = 3
     read_only: bool = False  # of a run that another process may be writing
     failures: int = 0  # saves that failed, one after the other
+    under_way: bool = False  # a save has begun, and nobody has waited for it yet
 
     def __post_init__(self) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells each step at length
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells all at length, we a line
+        sys.unraisablehook = unless_loop_is_closed
         self.folder = self.folder.absolute()
         if not self.read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -96,13 +100,12 @@ class Checkpoints:
         Args:
           facts: what a later run compares before it restores: tokenizer and data digests, mesh.
         """
-        if not self.settle():
-            return False
+        self.settle()
         if step in self.steps():
             return True
         needed = 2 * size_bytes(state) // max(1, jax.process_count())
         free = shutil.disk_usage(self.folder).free
-        if free < needed:
+        if not agreed(free >= needed):
             return self.failed(
                 step, f"{free / 1e6:.0f} MB free on its disk, {needed / 1e6:.0f} MB needed"
             )
@@ -115,23 +118,35 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(manifest)
         )
+        why = "another process could not write it"
         try:
-            if not self.manager.save(step, args=items, force=True):
-                return self.failed(step, "the checkpoint manager declined")
+            started = self.manager.save(step, args=items, force=True)
+            why = why if started else "the checkpoint manager declined"
         except Exception as error:  # Orbax raises many kinds for one fault
-            return self.failed(step, first_line(error))
-        return True
+            started, why = False, first_line(error)
+        self.under_way = agreed(started)
+        return self.under_way or self.failed(step, why)
 
     def settle(self) -> bool:
-        """Waits for the save under way; False, and a line on stderr, if it failed."""
+        """Waits for the save under way; False, and a line on stderr, if it failed anywhere."""
+        problem = self.wait()
+        if agreed(problem is None):
+            self.failures = 0 if self.under_way else self.failures
+            self.under_way = False
+            return True
+        self.under_way = False
+        self.failed(-1, problem or "another process could not write it")
+        self.reopen()
+        return False
+
+    def wait(self) -> str | None:
+        """Waits for what this process is writing; what went wrong."""
         try:
             self.manager.wait_until_finished()
             self.manager.check_for_errors()
         except Exception as error:  # as above; a full disk shows only here
-            self.failed(-1, first_line(error))
-            self.reopen()
-            return False
-        return True
+            return first_line(error)
+        return None
 
     def reopen(self) -> None:
         """A fresh manager after a failed save, without what that save left on the disk."""
@@ -156,10 +171,16 @@ class Checkpoints:
         return False
 
     def close(self) -> bool:
-        """Waits for what is being written; False if it failed."""
-        done = self.settle()
+        """Waits for what is being written; False, and a line on stderr, if it failed.
+
+        It asks no other process, since a run that ends by an error of one of them comes here too.
+        """
+        problem = self.wait()
         self.manager.close()
-        return done
+        if problem is None:
+            return True
+        self.clean()
+        return self.failed(-1, problem)
 
     def restore(
         self, abstract: Any, step: int | None = None, *, fallback: bool = True
@@ -185,16 +206,20 @@ class Checkpoints:
         if not steps:
             return None
         for candidate in reversed(steps):
+            restored, damage = None, "another process cannot read it"
             try:
-                return self.restore_step(candidate, abstract)
-            except Damaged as damage:
-                problem = f"{self.folder / str(candidate)}: {damage}"
-                if not fallback:
-                    way_out = "choose another --restore_step" if step else "--restore_fallback"
-                    raise CheckpointError(f"{problem}; {way_out}") from None
-                print(f"warning: {problem}; trying an older step", file=sys.stderr)
-                if not self.read_only:
-                    self.set_aside(candidate, "corrupt")
+                restored = self.restore_step(candidate, abstract)
+            except Damaged as error:
+                damage = str(error)
+            if agreed(restored is not None):
+                return restored
+            problem = f"{self.folder / str(candidate)}: {damage}"
+            if not fallback:
+                way_out = "choose another --restore_step" if step else "--restore_fallback"
+                raise CheckpointError(f"{problem}; {way_out}")
+            print(f"warning: {problem}; trying an older step", file=sys.stderr)
+            if not self.read_only:
+                self.set_aside(candidate, "corrupt")
         raise CheckpointError(f"{self.folder}: none of the steps {steps} can be restored")
 
     def abandon_after(self, step: int) -> None:
@@ -204,10 +229,12 @@ class Checkpoints:
 
     def set_aside(self, step: int, why: str) -> None:
         self.manager.close()
+        agreed(True)  # all have listed the steps
         if jax.process_index() == 0:
             aside = self.folder / f"{step}.{why}"
             shutil.rmtree(aside, ignore_errors=True)
             (self.folder / str(step)).rename(aside)
+        agreed(True)
         self.open()
 
     def restore_step(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
@@ -225,6 +252,12 @@ class Checkpoints:
         if wrong:
             raise Damaged(f"digest mismatch in {', '.join(wrong[:5])} ({len(wrong)} arrays)")
         return state, manifest
+
+
+def unless_loop_is_closed(told: Any) -> None:
+    """A hook that drops what TensorStore prints, many times, of writes that a failure cut off."""
+    if str(told.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(told)
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -274,5 +307,8 @@ def compare_trees(tree: dict[str, Any], abstract: Any, folder: Path) -> None:
 
 
 def first_line(error: BaseException) -> str:
+    """What happened: the system's own reason where one is in the text, else its first line."""
     text = str(error).strip() or type(error).__name__
+    if reason := re.search(r"([^:\n]+) \[os_error_code", text):
+        return reason[1].strip()
     return text.splitlines()[0][:200]

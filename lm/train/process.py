@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import jax
+import numpy as np
 
 from lm.core.errors import ConfigError
 
@@ -78,6 +79,16 @@ class Stop:
         return INTERRUPTED if self.signal == signal.SIGINT else SAVED
 
 
+def agreed(done: bool) -> bool:
+    """Whether every process of the run says yes. All must ask, and each waits for the others: what
+    one of them alone cannot do, none may go on with."""
+    if jax.process_count() == 1:
+        return done
+    from jax.experimental import multihost_utils
+
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(done))))
+
+
 @contextmanager
 def locked(folder: Path, *, steal: bool) -> Iterator[None]:
     """Holds `folder/lock`, so that no second job writes there.
@@ -132,20 +143,28 @@ def holder(path: Path) -> str | None:
 
 
 class Watchdog:
-    """Ends a process whose step hangs: a collective cannot be interrupted by a signal."""
+    """Ends a process whose step hangs: a collective cannot be interrupted by a signal.
+
+    It counts inside `with watchdog:` only: compiling, evaluating and saving take as long as they do.
+    """
 
     def __init__(self, timeout: float):
-        self.timeout, self.seen = timeout, time.monotonic()
+        self.timeout = timeout
+        self.since: float | None = None  # when the step under way began
         self.done = threading.Event()
         if timeout > 0:
             threading.Thread(target=self.watch, daemon=True).start()
 
-    def step_done(self) -> None:
-        self.seen = time.monotonic()
+    def __enter__(self) -> None:
+        self.since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.since = None
 
     def watch(self) -> None:
         while not self.done.wait(min(1.0, self.timeout / 4)):
-            if time.monotonic() - self.seen > self.timeout:
+            since = self.since
+            if since is not None and time.monotonic() - since > self.timeout:
                 faulthandler.dump_traceback(file=sys.stderr)
                 line = f"error: no step in {self.timeout:.0f} s (--step_timeout); run me again\n"
                 os.write(2, line.encode())

@@ -218,8 +218,8 @@ class Session:
     def read(self, entry: tuple[int, int, StepMetrics]) -> None:
         """Waits for one step, acts on what its guard found, tells its metrics."""
         step, tokens, metrics = entry
-        values = jax.device_get(metrics)
-        self.watchdog.step_done()
+        with self.watchdog:
+            values = jax.device_get(metrics)
         if not values.finite or not values.applied:
             self.bad_step(step, values)
         else:
@@ -277,9 +277,8 @@ class Session:
     def save(self, step: int, state: Any) -> None:
         """Saves unless a step that is not finite is under way; stops after some failures."""
         self.drain()
-        if self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks}):
-            self.checkpoints.failures = 0
-        elif self.checkpoints.failures >= FAILED_SAVES:
+        self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks})
+        if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(
                 f"{self.checkpoints.failures} saves failed in a row; free some space"
             )

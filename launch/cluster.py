@@ -1,0 +1,134 @@
+"""The processes of one run: each is the same command, and they find one another at start.
+
+python -m launch.train ... --coordinator_address=host0:8476 --process_count=2 --process_id=0
+python -m launch.train ... --coordinator_address=host0:8476 --process_count=2 --process_id=1
+
+On a TPU pod, under SLURM and under Open MPI none of these flags is needed: jax finds the others.
+"""
+
+import os
+import socket
+import threading
+import time
+
+from absl import flags
+
+from lm.core.errors import ConfigError, PeerError
+
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where the cluster does not tell it."
+)
+PROCESS_COUNT = flags.DEFINE_integer(
+    "process_count", None, "Processes of this run; 1: alone, whatever the cluster."
+)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat_timeout_seconds", 100, "Silence after which a process is taken for dead.",
+    lower_bound=1,
+)  # fmt: skip
+START = flags.DEFINE_integer(
+    "start_timeout_seconds", 120, "How long the processes wait for one another at start.",
+    lower_bound=1,
+)  # fmt: skip
+
+
+def join() -> None:
+    """Starts jax.distributed where there are several processes. Call it before any device is used.
+
+    Flags come first, then the environment (JAX_COORDINATOR_ADDRESS, JAX_PROCESS_COUNT,
+    JAX_PROCESS_ID), then what jax detects of a TPU pod, SLURM, Open MPI or Kubernetes.
+
+    Raises:
+      ConfigError: addresses, counts and ids that do not fit together.
+      PeerError: process 0 does not answer.
+    """
+    address, count, number = given()
+    if count == 1:
+        return
+    import jax
+
+    if address is not None and number:
+        await_coordinator(address, START.value)
+    # what fails inside is a C++ abort that nobody can catch: this says why before it does
+    late = threading.Timer(START.value, give_up, (address, count))
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(
+            coordinator_address=address,
+            num_processes=count,
+            process_id=number,
+            initialization_timeout=START.value + 30,
+            heartbeat_timeout_seconds=HEARTBEAT.value,
+            shutdown_timeout_seconds=HEARTBEAT.value,
+        )
+    except ValueError as error:
+        if address is not None:
+            raise ConfigError(f"cannot start the processes: {error}") from None
+        # no cluster: one process, alone
+    finally:
+        late.cancel()
+
+
+def given() -> tuple[str | None, int | None, int | None]:
+    """Address, count and id as flags or environment say; None is for jax to detect."""
+    address = COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS") or None
+    count = PROCESS_COUNT.value if PROCESS_COUNT.value is not None else number("JAX_PROCESS_COUNT")
+    mine = PROCESS_ID.value if PROCESS_ID.value is not None else number("JAX_PROCESS_ID")
+    if count is not None and count < 1:
+        raise ConfigError(f"--process_count={count}: there is at least one process")
+    if mine is not None and (count is None or not 0 <= mine < count):
+        raise ConfigError(f"--process_id={mine} is not below --process_count={count}")
+    if address is None and mine is not None and count != 1:
+        raise ConfigError("--process_id without --coordinator_address=HOST:PORT of process 0")
+    if address is not None:
+        host, colon, port = address.rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise ConfigError(f"--coordinator_address={address}: write HOST:PORT")
+    return address, count, mine
+
+
+def number(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    if not text.isdigit():
+        raise ConfigError(f"{variable}={text} is not a number")
+    return int(text)
+
+
+def await_coordinator(address: str, seconds: float) -> None:
+    """Waits until something listens at the address of process 0.
+
+    Raises:
+      ConfigError: there is no such host. PeerError: nothing listens there.
+    """
+    host, _, port = address.rpartition(":")
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+                return
+        except socket.gaierror as error:
+            raise ConfigError(
+                f"--coordinator_address={address}: {error.strerror}; name the host of process 0"
+            ) from None
+        except OSError as error:
+            why = error.strerror or str(error)
+        if time.monotonic() > limit:
+            raise PeerError(
+                f"process 0 does not answer at {address} after {seconds:.0f} s ({why}); start it, "
+                "or check --coordinator_address"
+            )
+        time.sleep(0.2)
+
+
+def give_up(address: str | None, count: int | None) -> None:
+    at = f" at {address}" if address else ""
+    all_of = f"all {count} processes" if count else "the processes of this cluster"
+    line = (
+        f"error: not {all_of} met{at} in {START.value} s (--start_timeout_seconds); start the "
+        "others, or --process_count=1 to run alone\n"
+    )
+    os.write(2, line.encode())
+    os._exit(PeerError.exit_code)

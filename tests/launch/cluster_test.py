@@ -1,0 +1,167 @@
+"""Two processes with four devices each, on this machine: together at every step, or not at all."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.launched import (
+    ROOT,
+    await_step,
+    environment,
+    free_port,
+    losses,
+    one_line,
+    run,
+    start,
+    write_text,
+)
+
+HEARTBEAT = 10
+EIGHT_ROWS = {"batch": 8}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    return write_text(tmp_path_factory.mktemp("text") / "text.txt")
+
+
+def pair(text, workdir, **bindings):
+    """The two processes of a run."""
+    shared = [
+        f"--coordinator_address=localhost:{free_port()}",
+        "--process_count=2",
+        f"--heartbeat_timeout_seconds={HEARTBEAT}",
+    ]
+    return [
+        start(text, workdir, *shared, f"--process_id={i}", devices=4, **EIGHT_ROWS | bindings)
+        for i in range(2)
+    ]
+
+
+def ended(processes, seconds):
+    """Exit codes; a process that does not end in time is killed and fails the test."""
+    limit, codes = time.monotonic() + seconds, []
+    try:
+        for process in processes:
+            process.communicate(timeout=max(1.0, limit - time.monotonic()))
+            codes.append(process.returncode)
+    finally:
+        for process in processes:
+            process.kill()
+    return codes
+
+
+def close(found, expected):
+    """Losses of other meshes: the same to the rounding of float32."""
+    assert found.keys() == expected.keys()
+    for step, value in found.items():
+        wanted = float.fromhex(expected[step])
+        assert abs(float.fromhex(value) - wanted) < 1e-5 * abs(wanted), step
+
+
+@pytest.fixture(scope="module")
+def straight(text, tmp_path_factory):
+    """One process with eight devices."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    done = run(text, workdir, devices=8, **EIGHT_ROWS)
+    assert done.returncode == 0, done.stderr
+    return losses(workdir)
+
+
+def checkpoint_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "bindings", [{}, {"mesh.data": 2, "mesh.fsdp": 4}], ids=["data", "data and fsdp"]
+)
+def test_two_processes_train_together_what_one_does_and_save_it(text, straight, tmp_path, bindings):
+    processes = pair(text, tmp_path / "run", **bindings)
+    assert ended(processes, 200) == [0, 0]
+    close(losses(tmp_path / "run"), straight)
+    assert checkpoint_steps(tmp_path / "run") == [20, 30, 40]
+    values = [float.fromhex(value) for value in straight.values()]
+    nearest = min(abs(a - b) / a for a, b in zip(values, values[1:], strict=False))
+    assert nearest > 1e-5  # another step's batch would have been seen
+
+
+@pytest.mark.slow
+def test_both_stop_at_one_step_on_a_signal_to_one_and_one_process_of_eight_goes_on(
+    text, straight, tmp_path
+):
+    workdir = tmp_path / "run"
+    processes = pair(text, workdir)
+    await_step(workdir, 12, processes)
+    told = time.monotonic()
+    processes[1].send_signal(signal.SIGTERM)
+    assert ended(processes, 60) == [75, 75]
+    assert time.monotonic() - told < 30
+    stopped = checkpoint_steps(workdir)[-1]
+    assert stopped == max(losses(workdir)) >= 12  # saved where both stood
+    again = run(text, workdir, devices=8, **EIGHT_ROWS)
+    assert again.returncode == 0, again.stderr
+    assert f"resumed from step {stopped}" in again.stdout
+    close(losses(workdir), straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1], ids=["the coordinator", "another"])
+def test_a_lost_process_ends_the_other_in_time_and_the_next_start_goes_on(
+    text, straight, tmp_path, lost
+):
+    workdir = tmp_path / "run"
+    processes = pair(text, workdir)
+    await_step(workdir, 12, processes)
+    told = time.monotonic()
+    processes[lost].kill()
+    codes = ended(processes, 120)
+    assert time.monotonic() - told < HEARTBEAT + 20
+    # as jax ends it, by an abort: 134 in a shell
+    assert codes[lost] == -signal.SIGKILL and codes[1 - lost] == -signal.SIGABRT
+    again = run(text, workdir, devices=8, **EIGHT_ROWS)
+    assert again.returncode == 0, again.stderr
+    assert "resumed from step 10" in again.stdout
+    close(losses(workdir), straight)
+
+
+def launched(*flags, **variables):
+    words = [sys.executable, "-m", "launch.train", "--experiment=gpt2:tiny", "--workdir=never"]
+    return subprocess.run(
+        [*words, *flags], cwd=ROOT, env=environment() | variables, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+
+
+def test_a_coordinator_that_does_not_answer_is_told_in_one_line():
+    port = free_port()
+    flags = [f"--coordinator_address=localhost:{port}", "--process_count=2", "--process_id=1"]
+    done = launched(*flags, "--start_timeout_seconds=1")
+    one_line(done, 134, f"process 0 does not answer at localhost:{port} after 1 s", "start it")
+
+
+def test_a_process_that_never_starts_is_told_in_one_line():
+    flags = [f"--coordinator_address=localhost:{free_port()}", "--process_count=2"]
+    done = launched(*flags, "--process_id=0", "--start_timeout_seconds=2")
+    one_line(done, 134, "not all 2 processes met", "in 2 s", "--process_count=1 to run alone")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--process_count=2", "--process_id=2"], "--process_id=2 is not below --process_count=2"),
+        (["--process_count=0"], "there is at least one process"),
+        (["--process_count=2", "--process_id=0"], "without --coordinator_address=HOST:PORT"),
+        (["--coordinator_address=here"], "write HOST:PORT"),
+    ],
+)
+def test_addresses_and_numbers_that_do_not_fit_are_refused(flags, said):
+    one_line(launched(*flags), 1, said)
+
+
+def test_the_environment_names_the_processes_where_flags_do_not():
+    done = launched(JAX_PROCESS_COUNT="2", JAX_PROCESS_ID="5")
+    one_line(done, 1, "--process_id=5 is not below --process_count=2")

@@ -1,0 +1,136 @@
+"""Checkpoints that are whole or absent, whatever happens to their files."""
+
+import shutil
+from collections import namedtuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.core.errors import CheckpointError
+from lm.train import checkpoint
+from lm.train.checkpoint import Checkpoints, digest
+
+
+def state_of(step):
+    numbers = np.random.default_rng(step)
+    return {
+        "w": jnp.asarray(numbers.standard_normal((64, 64)), jnp.float32),
+        "n": jnp.asarray(step, jnp.int32),
+    }
+
+
+def abstract():
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state_of(0)
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Steps 1 and 2 of a run."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.save(1, state_of(1), {}) and checkpoints.save(2, state_of(2), {})
+    assert checkpoints.close()
+    return folder
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def delete(path):
+    path.unlink()
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def files(folder):
+    return sorted(p.relative_to(folder / "2") for p in (folder / "2").rglob("*") if p.is_file())
+
+
+def restored_after(saved, tmp_path, damage):
+    """The step that is taken once step 2 is damaged, its arrays compared with what was saved."""
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(saved, folder)
+    damage(folder / "2")
+    checkpoints = Checkpoints(folder)
+    try:
+        state, manifest = checkpoints.restore(abstract())
+    finally:
+        checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, state, state_of(manifest["step"]))
+    return manifest["step"], folder
+
+
+def test_an_undamaged_step_is_taken(saved, tmp_path):
+    assert restored_after(saved, tmp_path, lambda folder: None)[0] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [truncate, delete, empty])
+def test_no_damage_to_any_one_file_gives_other_numbers(saved, tmp_path, capsys, damage):
+    taken = {}
+    for number, name in enumerate(files(saved)):
+
+        def spoil(folder, name=name):
+            damage(folder / name)
+
+        step, folder = restored_after(saved, tmp_path / str(number), spoil)
+        taken[str(name)] = step
+        if step == 1:
+            assert (folder / "2.corrupt").exists()
+            assert "trying an older step" in capsys.readouterr().err
+    assert taken["manifest/manifest.json"] == 1
+    arrays = [name for name in taken if "/d/" in name]
+    assert arrays and any(taken[name] == 1 for name in arrays)
+
+
+@pytest.mark.slow
+def test_junk_beside_the_steps_and_an_empty_step_are_no_steps(saved, tmp_path):
+    def junk(folder):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder.parent / "notes.txt").write_text("mine")
+        (folder.parent / "3").mkdir()
+        (folder.parent / "3" / "junk").write_bytes(b"\0" * 100)
+
+    assert restored_after(saved, tmp_path, junk)[0] == 1
+
+
+def test_a_bit_that_flips_changes_the_digest_wherever_it_is():
+    leaf = jnp.zeros((4, 5), jnp.float32)
+    numbers = {int(digest(leaf))}
+    for index in range(20):
+        bits = np.zeros(20, np.uint32)
+        bits[index] = 1 << (index % 32)
+        numbers.add(int(digest(jnp.asarray(bits.view(np.float32).reshape(4, 5)))))
+    assert len(numbers) == 21
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    saved, tmp_path, monkeypatch, capsys
+):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage(2, 1, 1000))
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert not checkpoints.save(1, state_of(1), {})
+    assert "step 1 was not saved: 0 MB free" in capsys.readouterr().err
+    assert list((tmp_path / "checkpoints").iterdir()) == [] and checkpoints.failures == 1
+    monkeypatch.undo()
+    assert checkpoints.save(2, state_of(2), {}) and checkpoints.close()
+
+
+def test_other_shapes_are_named_all_at_once(saved):
+    checkpoints = Checkpoints(saved, read_only=True)
+    other = abstract() | {"more": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    other["w"] = jax.ShapeDtypeStruct((64, 32), jnp.float32)
+    with pytest.raises(
+        CheckpointError, match=r"missing: more; other shape: w: .*\[64, 64\].*\[64, 32\]"
+    ):
+        checkpoints.restore(other)
+    checkpoints.close()

@@ -1,0 +1,88 @@
+"""Signals, hung steps and locks of one process."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.train.process import Watchdog, agreed, check_finite_flag
+from tests.launched import ROOT, environment
+
+
+def child(code):
+    words = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.Popen(
+        words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, bufsize=1,
+    )  # fmt: skip
+
+
+LOOP = """
+    import time
+    from lm.train.process import Stop
+    with Stop() as stop:
+        print("ready", flush=True)
+        limit = time.monotonic() + 60
+        while not ({leave}) and time.monotonic() < limit:
+            time.sleep(0.01)
+        raise SystemExit(stop.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_first_signal_asks_and_the_code_says_which(number, code):
+    process = child(LOOP.format(leave="stop.requested(1)"))
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert "again to stop at once" in process.communicate(timeout=30)[1]
+    assert process.returncode == code
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once():
+    process = child(LOOP.format(leave="False"))  # a step, or a save, that takes its time
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "\n"
+    assert "again to stop at once" in process.stderr.readline()
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=10)[1]
+    assert process.returncode == 130
+    assert "stopped at once; the last checkpoint stands" in errors and "Traceback" not in errors
+
+
+def test_a_step_that_hangs_ends_the_process_with_its_stacks():
+    process = child("""
+        import time
+        from lm.train.process import Watchdog
+        def hung_step():
+            time.sleep(60)
+        with Watchdog(0.5):
+            hung_step()
+    """)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 75
+    assert "no step in" in errors and "hung_step" in errors
+
+
+def test_what_is_no_step_may_take_its_time():
+    watchdog = Watchdog(0.1)
+    with watchdog:
+        pass
+    time.sleep(0.5)  # an evaluation: the suite lives on
+    watchdog.close()
+
+
+def test_one_process_agrees_with_itself():
+    assert agreed(True) and not agreed(False)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_time_limit_is_a_number_of_seconds(value):
+    with pytest.raises(ConfigError, match="--step_timeout must be finite"):
+        check_finite_flag("step_timeout", value)
