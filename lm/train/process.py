@@ -145,7 +145,7 @@ def holder(path: Path) -> str | None:
 class Watchdog:
     """Ends a process whose step hangs: a collective cannot be interrupted by a signal.
 
-    It counts inside `with watchdog:` only: compiling, evaluating and saving take as long as they do.
+    It counts inside `with watchdog:` only: what is no step may take its time.
     """
 
     def __init__(self, timeout: float):
