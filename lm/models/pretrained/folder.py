@@ -1,0 +1,105 @@
+"""A folder of Hugging Face's: which architecture it holds, and its files.
+
+Only safetensors: a pickle can run code.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm.core.errors import CheckpointError, ConfigError
+from lm.models.bert import BertConfig
+from lm.models.gpt import GptConfig
+from lm.models.pretrained.decoders import GPT1, GPT2
+from lm.models.pretrained.encoders import BERT
+from lm.models.pretrained.table import Architecture, from_theirs, to_theirs
+
+Model = GptConfig | BertConfig
+ARCHITECTURES = {each.model_type: each for each in (BERT, GPT1, GPT2)}
+
+
+def read(folder: str | Path) -> tuple[Model, dict[str, Any]]:
+    """The config and the float32 parameters of a model of theirs: bert, openai-gpt or gpt2.
+
+    Raises:
+      CheckpointError: files are missing, damaged, pickled, or of other arrays than the config's.
+    """
+    folder = Path(folder)
+    architecture, config = read_config(folder / "config.json")
+    arrays = read_arrays(folder)
+    try:
+        found = architecture.names(arrays)
+        return config, from_theirs(architecture.table(config), config.layers, found)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+
+
+def read_config(path: Path) -> tuple[Architecture, Any]:
+    try:
+        raw = json.loads(path.read_text())
+        kind = raw["model_type"]
+        if kind in ARCHITECTURES:
+            return ARCHITECTURES[kind], ARCHITECTURES[kind].config(raw)
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: not a config that can be read: {error!r}") from None
+    known = ", ".join(ARCHITECTURES)
+    raise CheckpointError(f"{path}: model_type is {kind!r}; what can be read: {known}")
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    reader = safetensors_numpy()
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.exists() and not single.exists():
+        files = [
+            folder / f for f in sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        ]
+    else:
+        files = [single]
+    if not files[0].exists():
+        pickled = [p.name for p in sorted(folder.glob("*")) if p.suffix in (".bin", ".pt")]
+        why = f"{pickled[0]} is a pickle; convert it to safetensors" if pickled else "no weights"
+        raise CheckpointError(f"{folder}: {why} (model.safetensors)")
+    arrays: dict[str, np.ndarray] = {}
+    for file in files:
+        try:
+            arrays |= reader.load_file(file)
+        except Exception as error:  # its error class is made in Rust; any means a damaged file
+            raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from None
+    return arrays
+
+
+def write(config: Model, params: Any, folder: str | Path) -> None:
+    """Writes model.safetensors and config.json as `from_pretrained` of transformers reads them.
+
+    Raises:
+      ConfigError: the architecture of theirs that is nearest cannot express the model.
+    """
+    architecture = BERT if isinstance(config, BertConfig) else GPT1
+    if isinstance(config, GptConfig) and config.norm == "pre":
+        architecture = GPT2
+    refused = [what for what, is_so in architecture.refused(config).items() if is_so]
+    if refused:
+        raise ConfigError(
+            f"Hugging Face's {architecture.model_type} has no {', '.join(refused)}; it cannot be "
+            "exported"
+        )
+    writer, folder = safetensors_numpy(), Path(folder)
+    arrays = to_theirs(architecture.table(config), config.layers, params)
+    folder.mkdir(parents=True, exist_ok=True)
+    writer.save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    named = {
+        "model_type": architecture.model_type,
+        "architectures": [architecture.class_name],
+    }
+    raw = named | architecture.raw(config)
+    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
+
+
+def safetensors_numpy() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ConfigError("safetensors is not installed; pip install 'lm[weights]'") from None
+    return safetensors.numpy

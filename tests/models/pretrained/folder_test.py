@@ -1,0 +1,176 @@
+"""Weights in Hugging Face's layout: files, names, and what cannot be read or written."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from lm.core.errors import CheckpointError, ConfigError
+from lm.models.pretrained import read, write
+from tests.models.pretrained.models import MODELS, bert, drawn, gpt1, gpt2
+
+numpy_files = pytest.importorskip("safetensors.numpy")
+
+
+@pytest.fixture(params=MODELS)
+def exported(request, tmp_path):
+    config = MODELS[request.param]()
+    params = drawn(config)
+    write(config, params, tmp_path / "hf")
+    return config, params, tmp_path / "hf"
+
+
+def rewritten(folder, change):
+    arrays = numpy_files.load_file(folder / "model.safetensors")
+    numpy_files.save_file(change(arrays), folder / "model.safetensors")
+
+
+def configured(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def same(found, params):
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+
+
+def test_what_is_written_reads_back_exactly(exported):
+    config, params, folder = exported
+    again, found = read(folder)
+    assert again == config
+    same(found, params)
+    assert config.parameters() == sum(array.size for array in jax.tree.leaves(found))
+
+
+def test_names_without_their_prefix_and_with_old_buffers_load(exported):
+    _, params, folder = exported
+
+    def old(arrays):
+        bare = {
+            name.removeprefix("transformer.").removeprefix("bert."): array
+            for name, array in arrays.items()
+        }
+        if "wpe.weight" in bare or "positions_embed.weight" in bare:
+            return bare | {"h.0.attn.bias": np.ones((1, 1, 16, 16), np.float32)}
+        return bare | {"embeddings.position_ids": np.arange(16)[None]}
+
+    rewritten(folder, old)
+    same(read(folder)[1], params)
+
+
+def test_norms_named_as_tensorflow_did_load(tmp_path):
+    params = drawn(bert())
+    write(bert(), params, tmp_path)
+
+    def old(arrays):
+        return {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+                "LayerNorm.bias", "LayerNorm.beta"
+            ): array
+            for name, array in arrays.items()
+        }
+
+    rewritten(tmp_path, old)
+    assert any(
+        name.endswith("gamma") for name in numpy_files.load_file(tmp_path / "model.safetensors")
+    )
+    same(read(tmp_path)[1], params)
+
+
+@pytest.mark.parametrize(
+    ("model", "copy", "original"),
+    [
+        (gpt1, "lm_head.weight", "transformer.tokens_embed.weight"),
+        (gpt2, "lm_head.weight", "transformer.wte.weight"),
+        (bert, "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        (bert, "cls.predictions.decoder.bias", "cls.predictions.bias"),
+    ],
+)
+def test_a_tied_array_may_be_there_twice_but_not_two_ways(tmp_path, model, copy, original):
+    params = drawn(model())
+    write(model(), params, tmp_path)
+    rewritten(tmp_path, lambda arrays: arrays | {copy: arrays[original].copy()})
+    same(read(tmp_path)[1], params)
+    rewritten(tmp_path, lambda arrays: arrays | {copy: arrays[original] + 1})
+    with pytest.raises(CheckpointError, match=f"{copy} is not {original}; only tied"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "missing", "misshapen"),
+    [
+        (gpt1, "transformer.positions_embed.weight", "transformer.h.1.ln_2.bias"),
+        (gpt2, "transformer.wpe.weight", "transformer.ln_f.bias"),
+        (bert, "bert.encoder.layer.1.attention.self.key.weight", "bert.pooler.dense.bias"),
+    ],
+)
+def test_all_wrong_keys_are_told_at_once(tmp_path, model, missing, misshapen):
+    write(model(), drawn(model()), tmp_path)
+
+    def spoil(arrays):
+        arrays = {name: array for name, array in arrays.items() if name != missing}
+        return arrays | {misshapen: np.zeros(3, np.float32), "cls.more": np.zeros(1, np.float32)}
+
+    rewritten(tmp_path, spoil)
+    with pytest.raises(CheckpointError) as error:
+        read(tmp_path)
+    for part in (f"missing {missing}", f"{misshapen} is (3,), not (32,)", "cls.more"):
+        assert part in str(error.value)
+
+
+def test_pickles_and_cut_files_are_refused(exported):
+    folder = exported[2]
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(CheckpointError, match="model.safetensors"):
+        read(folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pytorch_model.bin is a pickle"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "message"),
+    [
+        (gpt2, {"scale_attn_weights": False}, "not scaled"),
+        (bert, {"position_embedding_type": "relative_key"}, "positions are not absolute"),
+        (gpt1, {"afn": "swish"}, "'swish'"),
+        (bert, {"hidden_size": 33}, "33 is not divisible"),
+        (
+            bert,
+            {"model_type": "t5"},
+            "model_type is 't5'; what can be read: bert, openai-gpt, gpt2",
+        ),
+    ],
+)
+def test_a_config_that_means_another_model_is_refused(tmp_path, model, change, message):
+    write(model(), drawn(model()), tmp_path)
+    configured(tmp_path, **change)
+    with pytest.raises(CheckpointError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (gpt2(final_norm=False), "gpt2 has no stack without a final norm"),
+        (gpt2(norm="post"), "openai-gpt has no final norm"),
+        (gpt2(layers=2, pattern=("dense", "banded")), "gpt2 has no a banded pattern"),
+        (gpt1(hidden=48), "openai-gpt has no hidden=48"),
+        (gpt1(activation="gelu_erf"), "openai-gpt has no activation=gelu_erf"),
+        (bert(causal=True), "bert has no left-to-right attention"),
+    ],
+)
+def test_a_model_that_theirs_cannot_express_is_refused(tmp_path, config, message):
+    with pytest.raises(ConfigError, match=message):
+        write(config, {}, tmp_path)
+
+
+def test_published_sizes_of_gpt1_and_bert_have_their_exact_counts():
+    sizes = {
+        116_534_784: gpt1(layers=12, width=768, heads=12, length=512, vocab=40_478),
+        110_106_428: bert(layers=12, width=768, heads=12, hidden=3072, length=512, vocab=30_522),
+    }
+    for count, config in sizes.items():
+        assert config.parameters() == count
