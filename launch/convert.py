@@ -1,15 +1,19 @@
-"""GPT-2 weights from and to Hugging Face's safetensors layout.
+"""Weights of BERT, GPT-1 and GPT-2 from and to Hugging Face's safetensors layout.
 
-python -m launch.convert --from_hf=DIR --workdir=runs/gpt2
-python -m launch.convert --to_hf=DIR --workdir=runs/gpt2
+python -m launch.convert --from_hf=DIR --workdir=runs/bert
+python -m launch.convert --to_hf=DIR --workdir=runs/bert
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from launch import command
 from lm.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lm.text.tokenizer import TokenizerConfig
 
 FROM_HF = flags.DEFINE_string("from_hf", None, "Folder with config.json and model.safetensors.")
 TO_HF = flags.DEFINE_string("to_hf", None, "Folder to write them to.")
@@ -27,30 +31,27 @@ def main() -> None:
 
 
 def read(folder: Path, run: Path) -> None:
-    """Makes a run whose step 0 holds the weights; launch.train can go on from it."""
+    """Makes a run whose step 0 holds the weights; launch.train and fine-tuning go on from it."""
     import dataclasses
 
     import jax
 
-    from experiments import gpt2
     from lm.core.config import dump
     from lm.core.mesh import MeshConfig, make_mesh
-    from lm.models.pretrained import read_gpt2
-    from lm.text.tokenizer import TokenizerConfig, build
+    from lm.models.pretrained import read as read_weights
+    from lm.text.tokenizer import build
     from lm.train.checkpoint import Checkpoints
     from lm.train.process import locked
     from lm.train.state import create
 
-    model, params = read_gpt2(folder)
-    config = dataclasses.replace(gpt2.small(), model=model, reference=None)
+    model, params = read_weights(folder)
+    config = experiment(model)
     facts = {}
     with locked(run, steal=False):
         if (run / "config.gin").exists():
             raise ConfigError(f"{run} holds a run already; choose another --workdir")
-        if (folder / "merges.txt").exists():
-            config = dataclasses.replace(
-                config, tokenizer=TokenizerConfig(kind="gpt2", path=str(folder))
-            )
+        if (published := vocabulary(folder, config.tokenizer.kind)) is not None:
+            config = dataclasses.replace(config, tokenizer=published)
             tokenizer = build(config.tokenizer, lambda: ())
             tokenizer.save(run / "tokenizer")
             facts = {"tokenizer": tokenizer.digest}
@@ -66,19 +67,45 @@ def read(folder: Path, run: Path) -> None:
     print(f"{model.parameters():,} parameters of {folder} in {run}")
 
 
+def experiment(model: Any) -> Any:
+    """The pre-training that the model comes from, at the model's size."""
+    from dataclasses import replace
+
+    from experiments import bert, gpt1, gpt2
+    from lm.models.bert import BertConfig
+
+    if isinstance(model, BertConfig):
+        stages = tuple(stage for stage in bert.base().stages if stage[0] <= model.length)
+        if len(stages) < len(bert.base().stages):
+            stages = ((model.length, 1.0),)
+        return replace(bert.base(), model=model, stages=stages)
+    generation = gpt2.small() if model.norm == "pre" else gpt1.base()
+    return replace(generation, model=model, reference=None)
+
+
+def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
+    """The tokenizer that lies beside the weights, None where there is none."""
+    from lm.text.tokenizer import TokenizerConfig
+    from lm.text.wordpiece import read as read_wordpiece
+
+    file = folder / ("vocab.txt" if kind == "wordpiece" else "merges.txt")
+    if not file.exists():
+        return None
+    cased = kind == "wordpiece" and read_wordpiece(file).cased
+    return TokenizerConfig(kind=kind, path=str(folder), cased=cased)  # type: ignore[arg-type]
+
+
 def write(run: Path, folder: Path) -> None:
     import jax
 
-    import lm
-    from lm.models.gpt import GptConfig
-    from lm.models.pretrained import write_gpt2
+    from lm.models.pretrained import write as write_weights
+    from lm.studies.loaded import restored
 
-    loaded = lm.load(run)
-    model = loaded.config.model
-    if not isinstance(model, GptConfig):
-        raise ConfigError(f"Hugging Face has no {type(model).__name__}; it cannot be exported")
-    write_gpt2(model, jax.device_get(loaded.params), folder)
-    print(f"step {loaded.step} of {run} in {folder}")
+    config, state, tokenizer = restored(run)
+    write_weights(config.model, jax.device_get(state.params), folder)
+    for name, data in tokenizer.files().items() if tokenizer else ():
+        (folder / name).write_bytes(data)
+    print(f"step {int(state.step)} of {run} in {folder}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.checkpoint import Checkpoints
 from lm.train.pretrain import Pretrain
+from lm.train.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,28 +56,35 @@ def applied(config: Any, method: str, params: Any, tokens: jax.Array) -> jax.Arr
 
 
 def load_run(run: Path, step: int | None = None) -> Loaded:
-    """The newest usable checkpoint of a run, on one device.
+    """The newest usable checkpoint of a language model's run, on one device.
 
     Raises:
       CheckpointError: no run, no checkpoint, or none that is whole.
     """
+    config, state, tokenizer = restored(run, step)
+    if not isinstance(config, Pretrain):
+        raise CheckpointError(f"{run} holds a {type(config).__name__}, not a language model")
+    return Loaded(config, state.params, tokenizer, int(state.step))
+
+
+def restored(run: Path, step: int | None = None) -> tuple[Any, TrainState, Tokenizer | None]:
+    """Config, state on one device, and tokenizer of a run of any kind; raises as `load_run`."""
     path = run / "config.gin"
     if not path.is_file():
         raise CheckpointError(f"{run} is not a run directory: it has no config.gin")
-    config = load_config(path.read_text(), str(path))
-    if not isinstance(config, Pretrain):
-        raise CheckpointError(f"{run} holds a {type(config).__name__}, not a language model")
+    config: Any = load_config(path.read_text(), str(path))
     mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
     with jax.set_mesh(mesh):
         checkpoints = Checkpoints(run / "checkpoints", read_only=True)
-        restored = checkpoints.restore(config.abstract(mesh), step)
+        found = checkpoints.restore(config.abstract(mesh), step)
         checkpoints.close()
-    if restored is None:
+    if found is None:
         raise CheckpointError(f"{run} has no checkpoint yet; train it first")
+    state, manifest = found
     tokenizer = load_tokenizer(run / "tokenizer") if (run / "tokenizer").is_dir() else None
-    if tokenizer and tokenizer.digest != restored[1].get("tokenizer", tokenizer.digest):
+    if tokenizer and tokenizer.digest != manifest.get("tokenizer", tokenizer.digest):
         raise CheckpointError(
             f"{run}/tokenizer (vocabulary {tokenizer.vocab_size}, digest {tokenizer.digest[:12]}) "
-            f"is not the one of the checkpoint (digest {restored[1]['tokenizer'][:12]})"
+            f"is not the one of the checkpoint (digest {manifest['tokenizer'][:12]})"
         )
-    return Loaded(config, restored[0].params, tokenizer, int(restored[1]["step"]))
+    return config, state, tokenizer

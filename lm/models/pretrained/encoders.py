@@ -36,7 +36,7 @@ def table(config: BertConfig) -> list[Row]:
         *dense(("pooler",), ("bert.pooler.dense",), (d,), (d,)),
         *dense(("transform",), (f"{HEAD}.transform.dense",), (d,), (d,)),
         *norm(("transform_norm",), f"{HEAD}.transform.LayerNorm", d),
-        Row(path=("output_bias",), names=(f"{HEAD}.bias",),
+        Row(path=("output_bias", "bias"), names=(f"{HEAD}.bias",),
             shape=(config.vocab,), ours=(config.vocab,)),
         *dense(("next",), ("cls.seq_relationship",), (d,), (2,)),
     ]  # fmt: skip

@@ -100,7 +100,7 @@ def from_theirs(rows: list[Row], layers: int, found: Mapping[str, np.ndarray]) -
 
 def to_theirs(rows: list[Row], layers: int, params: Any) -> dict[str, np.ndarray]:
     """Their float32 arrays by name."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for row in rows:
         node = params
         for step in row.path:

@@ -1,0 +1,57 @@
+"""Weights of each architecture become a run that training and `lm.load` go on from, and go back."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from launch import convert
+from lm.core.errors import ConfigError
+from lm.models.pretrained import read, write
+from lm.studies.loaded import restored
+from lm.text.wordpiece import SPECIALS
+from tests.models.pretrained.models import MODELS, drawn
+
+pytest.importorskip("safetensors")
+pytest.importorskip("tokenizers")
+PIECES = ["<unk>", "\n</w>", "<|endoftext|>", "a", "b", "a</w>", "b</w>"]
+
+
+def published(name, folder):
+    """A small model and a vocabulary in their layout; the model has more rows than pieces."""
+    config = MODELS[name]()
+    params = drawn(config)
+    write(config, params, folder)
+    if name == "bert":
+        (folder / "vocab.txt").write_text("\n".join([*SPECIALS.values(), "A", "b"]))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    else:
+        pieces = PIECES if name == "gpt1" else ["<|endoftext|>", "a", "b"]
+        (folder / "vocab.json").write_text(json.dumps({p: i for i, p in enumerate(pieces)}))
+        (folder / "merges.txt").write_text("#version: 0.2\n")
+    return config, params
+
+
+@pytest.mark.parametrize(
+    "name", ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt1", "gpt2"))]
+)
+def test_weights_become_a_run_and_go_back_with_their_vocabulary(name, tmp_path):
+    config, params = published(name, tmp_path / "theirs")
+    convert.read(tmp_path / "theirs", tmp_path / "run")
+    run, state, tokenizer = restored(tmp_path / "run")
+    assert run.model == config and int(state.step) == 0
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), params)
+    assert tokenizer is not None
+    assert tokenizer.kind == {"bert": "wordpiece"}.get(name, name)
+    assert name != "bert" or tokenizer.cased
+    with pytest.raises(ConfigError, match="holds a run already"):
+        convert.read(tmp_path / "theirs", tmp_path / "run")
+
+    convert.write(tmp_path / "run", tmp_path / "back")
+    again, found = read(tmp_path / "back")
+    assert again == config
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+    assert convert.vocabulary(tmp_path / "back", tokenizer.kind) is not None
+    for file, data in tokenizer.files().items():
+        assert (tmp_path / "back" / file).read_bytes() == data
