@@ -5,6 +5,8 @@ queries start. `attend` with the mask of these is the definition, and the oracle
 `attention` computes the same without a [T S] mask wherever there is a cheaper way.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from lm.core.mesh import constrain
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys
 from lm.nn.initializers import kernel_init
-from lm.nn.kernels import attend_slots, attention
+from lm.nn.kernels import MASKED, attend_slots, attention, visible
 from lm.nn.mlp import Dense
 
 
@@ -90,6 +92,29 @@ class Attention(nn.Module):
             name="output",
         )
         return output(context), cache
+
+
+def attention_weights(config: BlockConfig, params: Any, x: jax.Array, pattern: str) -> jax.Array:
+    """Where each position looks: the weights of `Attention` by their definition, in float32.
+
+    Args:
+      params: of an `Attention`.
+      x: [B T D], what enters it.
+
+    Returns:
+      [B N T T], the query first.
+    """
+    qk = jnp.einsum(
+        "BTD,DCNH->CBNTH", x, params["qkv"]["kernel"][:, :2].astype(x.dtype),
+        preferred_element_type=jnp.float32,
+    )  # fmt: skip
+    if config.qkv_bias:
+        qk = qk + params["qkv"]["bias"][:2, None, :, None, :]
+    q, k = qk.astype(x.dtype)
+    scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
+    slots = jnp.arange(x.shape[1])
+    mask = visible(slots, slots, pattern, causal=config.causal, band=config.band)
+    return jax.nn.softmax(jnp.where(mask, scores * q.shape[-1] ** -0.5, MASKED), axis=-1)
 
 
 def write(kept: jax.Array, new: jax.Array, start: int | jax.Array) -> jax.Array:

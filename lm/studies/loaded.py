@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import load as load_config
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.decode.generate import Generator
 from lm.models.gpt import GptConfig
+from lm.models.layers import by_layer
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.checkpoint import Checkpoints
@@ -31,17 +32,56 @@ class Loaded:
     step: int
 
     def logits(self, ids: Any) -> np.ndarray:
-        """Float32 scores of the token after each. [T V] from [T] ids, or [B T V] from [B T]."""
+        """Float32 scores of the token after each. [T V] from [T] ids, or [B T V] from [B T].
+
+        Raises:
+          DataError: more ids than the model's context, or one that its vocabulary lacks.
+        """
         return self.on_batch(ids, "__call__")
 
     def hidden(self, ids: Any) -> np.ndarray:
         """Hidden states after the last block and norm. [T D] or [B T D]"""
         return self.on_batch(ids, "hidden")
 
+    def hidden_states(self, ids: Any) -> np.ndarray:
+        """The residual stream before each block and after the last one, before the final norm.
+        [L+1 T D] from [T] ids, or [L+1 B T D]"""
+        return self.inside(ids).hidden
+
+    def attention(self, ids: Any) -> np.ndarray:
+        """Attention weights of every layer and head. [L N T T] from [T] ids, or [L B N T T]"""
+        return self.inside(ids).attention
+
+    def inside(self, ids: Any) -> Any:
+        """`hidden_states` and `attention` together, as `lm.models.layers.Layers` of arrays."""
+        model = self.config.model
+        if not isinstance(model, GptConfig):
+            raise ConfigError(f"a {type(model).__name__} has no layers of attention")
+        tokens = self.checked(ids)
+        found = inside(model, self.params, jnp.atleast_2d(tokens))
+        return jax.tree.map(
+            lambda leaf: np.asarray(leaf if tokens.ndim == 2 else leaf[:, 0]), found
+        )
+
     def on_batch(self, ids: Any, method: str) -> np.ndarray:
-        tokens = jnp.asarray(ids, jnp.int32)
+        tokens = self.checked(ids)
         out = applied(self.config.model, method, self.params, jnp.atleast_2d(tokens))
         return np.asarray(out if tokens.ndim == 2 else out[0])
+
+    def checked(self, ids: Any) -> np.ndarray:
+        """Ids as int32. The device would clamp what is out of range, and say nothing."""
+        tokens, model = np.asarray(ids), self.config.model
+        if tokens.ndim not in (1, 2) or tokens.size == 0 or tokens.dtype.kind not in "iu":
+            raise DataError(f"ids must be integers [T] or [B T], got {tokens.dtype}{tokens.shape}")
+        if tokens.shape[-1] > model.length:
+            raise DataError(
+                f"{tokens.shape[-1]} ids are more than the model's context of {model.length}; "
+                "cut them from the left"
+            )
+        if tokens.min() < 0 or tokens.max() >= model.vocab:
+            worst = tokens.min() if tokens.min() < 0 else tokens.max()
+            raise DataError(f"id {worst} is not in the model's vocabulary of {model.vocab}")
+        return tokens.astype(np.int32)
 
     def generator(self) -> Generator:
         end, model = self.tokenizer.end if self.tokenizer else None, self.config.model
@@ -53,6 +93,9 @@ class Loaded:
 @partial(jax.jit, static_argnums=(0, 1))
 def applied(config: Any, method: str, params: Any, tokens: jax.Array) -> jax.Array:
     return config.module().apply({"params": params}, tokens, method=method)[0]
+
+
+inside = jax.jit(by_layer, static_argnums=0)
 
 
 def load_run(run: Path, step: int | None = None) -> Loaded:

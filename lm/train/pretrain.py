@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.mesh import batch_ways, local_rows, make_mesh
+from lm.core.mesh import SEQUENCE, TENSOR, batch_ways, check_divides, local_rows, make_mesh
 from lm.data.batches import BatchRamp, BatchSizes, TokenBatch, Windows
 from lm.data.tokens import TextConfig, TokenFile, prepare
 from lm.decode.generate import Generator
@@ -20,6 +21,7 @@ from lm.evals.perplexity import HeldOut
 from lm.losses.language import masked_sum, token_losses
 from lm.metrics.trigram import WittenBell
 from lm.models.gpt import GptConfig
+from lm.models.layers import stream_norms
 from lm.models.lstm import LstmConfig
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
@@ -88,6 +90,7 @@ class Pretrain(Supervised):
                 tokenizer.save(workdir / "tokenizer")
             abstract = self.abstract(mesh)
             step_fn = self.step(mesh, abstract)
+            norms_of = self.stream_norms()
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
             session.journal.say(
@@ -104,6 +107,9 @@ class Pretrain(Supervised):
                 tokens = sizes.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
+                if norms_of and (step + 1) % self.loop.log_every == 0:
+                    norms = {"stream": norms_of(state.params, batch.tokens[0])}
+                    metrics = metrics.replace(layer_norms=metrics.layer_norms | norms)
                 state = session.after(step, state, metrics, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
                     evaluate.at(step + 1, tokens, state.params)
@@ -115,7 +121,17 @@ class Pretrain(Supervised):
 
     def sizes(self, mesh: jax.sharding.Mesh) -> BatchSizes:
         multiple = batch_ways(mesh) * self.microbatches
+        if isinstance(self.model, GptConfig):
+            hidden = self.model.hidden_width
+            check_divides(mesh, TENSOR, heads=self.model.heads, hidden=hidden)
+        check_divides(mesh, SEQUENCE, length=self.model.length)
         return BatchSizes(self.batch, self.model.length, self.ramp, multiple)
+
+    def stream_norms(self) -> Callable[[Any, jax.Array], jax.Array] | None:
+        """Parameters and ids to the norms of the residual stream, where they are asked for."""
+        if self.loop.layer_norms and isinstance(self.model, GptConfig):
+            return jax.jit(partial(stream_norms, self.model))
+        return None
 
     def texts(self) -> Iterator[str]:
         return (document.text for document in self.data.documents("train"))
@@ -217,8 +233,10 @@ class Evaluation:
             "valid_perplexity": math.exp(loss),
             **figures,
         }
-        print(f"held out: {estimate:.4f} nats a token over {config.evaluate_batches} batches, "
-              f"{loss:.4f} over all of it")  # fmt: skip
+        self.session.journal.say(
+            f"held out: {estimate:.4f} nats a token over {config.evaluate_batches} batches, "
+            f"{loss:.4f} over all of it"
+        )
         if config.trigram and jax.process_index() == 0:
             trigram = WittenBell()
             trigram.fit(document.text.encode() for document in config.data.documents("train"))

@@ -42,7 +42,7 @@ class LoopConfig:
     evaluate_every: int = 250
     save_every: int = 500
     keep: int = 3  # checkpoints
-    layer_norms: bool = False  # log the gradient norm of every array and layer
+    layer_norms: bool = False  # log each layer's gradient norms, and those of the residual stream
     sample_tokens: int = 0  # length of the samples drawn at each evaluation
     sample_prompts: tuple[str, ...] = ("\n",)
 

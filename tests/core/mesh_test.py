@@ -6,7 +6,15 @@ from jax.sharding import PartitionSpec as P
 
 from lm.core import axes
 from lm.core.errors import ConfigError
-from lm.core.mesh import MeshConfig, local_rows, make_mesh, parameter_spec, place
+from lm.core.mesh import (
+    TENSOR,
+    MeshConfig,
+    check_divides,
+    local_rows,
+    make_mesh,
+    parameter_spec,
+    place,
+)
 
 
 def test_a_wrong_product_names_both_numbers():
@@ -46,3 +54,10 @@ def test_placed_rows_are_the_rows_that_were_given(leading):
     placed = place({"x": host}, mesh, rows, 16, leading)["x"]
     np.testing.assert_array_equal(placed, host)
     assert placed.addressable_shards[0].data.shape[leading] == 2
+
+
+def test_heads_that_the_tensor_axis_does_not_divide_are_refused_with_both_numbers():
+    mesh = make_mesh(MeshConfig(data=1, tensor=8))
+    check_divides(mesh, TENSOR, heads=16, hidden=64)
+    with pytest.raises(ConfigError, match="model.heads 12 is not divisible by mesh.tensor 8"):
+        check_divides(mesh, TENSOR, heads=12, hidden=64)

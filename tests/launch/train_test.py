@@ -156,4 +156,5 @@ def test_a_trace_and_the_norms_of_every_layer_are_written_on_request(text, tmp_p
     traces = list((workdir / "profile").rglob("*.xplane.pb"))
     assert traces and traces[0].stat().st_size > 1000
     row = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-2])
-    assert len(row["norm/stack/blocks/mlp/hidden/kernel"]) == 2
+    assert len(row["norm/stack/blocks/mlp/hidden/kernel"]) == 2  # gradients, by layer
+    assert len(row["norm/stream"]) == 3 and min(row["norm/stream"]) > 0  # activations

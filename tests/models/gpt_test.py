@@ -142,3 +142,14 @@ def test_relations_between_sizes_are_checked_with_both_values():
         small(heads=5)
     with pytest.raises(ConfigError, match="layers 3 is not a multiple of the 2"):
         small(layers=3, pattern=("dense", "banded"))
+
+
+def test_a_length_that_splash_cannot_cut_is_refused_by_name_and_passed_over_by_itself(monkeypatch):
+    from lm.nn.kernels import choose
+
+    with pytest.raises(ConfigError, match="attention=splash needs a length that 128 divides"):
+        choose(small(attention="splash"), 100, False, False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert choose(small(), 256, False, False) == "splash"
+    with pytest.warns(UserWarning, match="length 100 is not a multiple of 128"):
+        assert choose(small(), 100, False, False) == "blocks"

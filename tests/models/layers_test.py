@@ -1,0 +1,57 @@
+"""The inside of a decoder, layer by layer, is what the decoder computes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.models.gpt import forward_hidden
+from lm.models.layers import by_layer, stream_norms
+from lm.nn.attention import Attention
+from lm.nn.norms import LayerNorm
+from lm.nn.stack import unstack
+from tests.models.gpt_test import made, small
+
+IDS = np.random.default_rng(0).integers(0, 50, (2, 12))
+
+
+@pytest.fixture(scope="module", params=[("dense",), ("dense", "banded")])
+def looked_into(request):
+    config = small(pattern=request.param, band=3)
+    params = made(config)
+    return config, params, jax.jit(by_layer, static_argnums=0)(config, params, IDS)
+
+
+def test_the_last_hidden_state_normalised_is_what_the_decoder_gives(looked_into):
+    config, params, layers = looked_into
+    assert layers.hidden.shape == (3, 2, 12, 32) and layers.attention.shape == (2, 2, 4, 12, 12)
+    last = LayerNorm(config.epsilon).apply({"params": params["norm"]}, layers.hidden[-1])
+    np.testing.assert_allclose(last, forward_hidden(config, params, IDS)[0], atol=1e-5)
+
+
+def test_the_weights_are_those_that_attention_mixes_values_with(looked_into):
+    config, params, layers = looked_into
+    for layer, block in enumerate(unstack(params["stack"]["blocks"])):
+        pattern = config.pattern[layer % len(config.pattern)]
+        x = LayerNorm(config.epsilon).apply({"params": block["norm1"]}, layers.hidden[layer])
+        qkv, out = block["attention"]["qkv"], block["attention"]["output"]
+        v = jnp.einsum("BTD,DNH->BNTH", x, qkv["kernel"][:, 2]) + qkv["bias"][2][:, None]
+        mixed = jnp.einsum("BNTS,BNSH->BTNH", layers.attention[layer], v)
+        expected = jnp.einsum("BTNH,NHD->BTD", mixed, out["kernel"]) + out["bias"]
+        found, _ = Attention(config, pattern).apply({"params": block["attention"]}, x)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_weights_sum_to_one_and_none_falls_on_what_comes_later_or_lies_beyond_the_band(looked_into):
+    config, _, layers = looked_into
+    np.testing.assert_allclose(np.sum(layers.attention, -1), 1, atol=1e-5)
+    assert np.triu(layers.attention, 1).max() == 0
+    if "banded" in config.pattern:
+        assert np.tril(layers.attention[1], -3).max() == 0 < np.tril(layers.attention[0], -3).max()
+
+
+def test_the_norm_of_the_stream_is_the_root_mean_square_length(looked_into):
+    config, params, layers = looked_into
+    lengths = np.linalg.norm(np.asarray(layers.hidden, np.float64), axis=-1)
+    expected = np.sqrt(np.mean(lengths**2, axis=(1, 2)))
+    np.testing.assert_allclose(stream_norms(config, params, IDS), expected, rtol=1e-5)

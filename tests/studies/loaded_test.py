@@ -1,0 +1,49 @@
+"""What a program or a notebook gets of a run."""
+
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.models.gpt import forward
+from lm.studies.loaded import Loaded
+from tests.models.gpt_test import made, small
+from tests.train.step_test import EXPERIMENT
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    from dataclasses import replace
+
+    model = small()
+    return Loaded(replace(EXPERIMENT, model=model), made(model), None, 0)
+
+
+IDS = np.arange(24).reshape(2, 12)
+
+
+def test_one_row_and_several_have_the_same_logits_hidden_states_and_attention(loaded):
+    np.testing.assert_allclose(
+        loaded.logits(IDS), forward(loaded.config.model, loaded.params, IDS)[0], atol=1e-5
+    )
+    assert loaded.hidden_states(IDS).shape == (3, 2, 12, 32)
+    assert loaded.hidden_states(IDS[0]).shape == (3, 12, 32)
+    assert loaded.attention(IDS[0]).shape == (2, 4, 12, 12)
+    for ask in (loaded.hidden_states, loaded.attention):
+        np.testing.assert_allclose(ask(IDS[0]), ask(IDS)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(loaded.logits(IDS[1].tolist()), loaded.logits(IDS)[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (list(range(17)), "17 ids are more than the model's context of 16"),
+        ([1, 50], "id 50 is not in the model's vocabulary of 50"),
+        ([-1], "id -1 is not in"),
+        ([], "must be integers"),
+        ([0.5], "must be integers"),
+    ],
+)
+def test_ids_that_the_model_does_not_have_are_refused_and_not_clamped(loaded, ids, said):
+    for ask in (loaded.logits, loaded.hidden, loaded.attention):
+        with pytest.raises(DataError, match=said):
+            ask(ids)
