@@ -9,13 +9,14 @@
 The head of the first three reads [CLS], that of the others every token.
 """
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
-from lm.core.config import require, require_positive
-from lm.core.errors import ConfigError
+from lm.core.config import require
+from lm.data.bert_layout import BertFeatures, delimiters
+from lm.data.bert_spans import encode_spans
+from lm.data.bert_tags import encode_tags
 from lm.data.features import Candidate, Counts, Encoded, pack, padded
-from lm.data.records import Record
+from lm.data.records import Record, Span, Tagging
 from lm.data.sides import (
     Sided,
     Sides,
@@ -28,29 +29,28 @@ from lm.data.sides import (
 from lm.text.interface import Tokenizer
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BertFeatures:
-    """How long rows are, in tokens. The values are those of the released code."""
-
-    length: int = 128  # specials included; 384 for SQuAD
-    question: int = 64  # a question about a passage is cut to this
-    stride: int = 128  # from one window of a passage to the next
-    multiple: int = 8  # rows are as wide as the longest, up to a multiple of this; 0: as `length`
-
-    def __post_init__(self) -> None:
-        require_positive(self, "length", "question", "stride")
-        require(self.multiple >= 0, f"multiple must not be negative, got {self.multiple}")
-        require(self.length >= 8, f"length {self.length} holds no pair: set at least 8")
-
-
-def encode(records: Sequence[Record], tokenizer: Tokenizer, config: BertFeatures) -> Encoded:
+def encode(
+    records: Sequence[Record],
+    tokenizer: Tokenizer,
+    config: BertFeatures,
+    documents: Sequence[Hashable] | None = None,
+) -> Encoded:
     """All items of a set, of whichever kind they are.
 
+    `documents`, for tagging alone, names the document of each item: consecutive items of one are
+    each other's context.
+
     Raises:
-      ConfigError: the tokenizer has no [CLS] and [SEP].
-      DataError: no items, items of several kinds, a label that is none.
+      ConfigError: the tokenizer has no [CLS] and [SEP], or the length has no room.
+      DataError: no items, items of several kinds, a label that is none, and what `encode_spans`
+        and `encode_tags` raise.
     """
     require_one_kind(records)
+    if tagged := [record for record in records if isinstance(record, Tagging)]:
+        return encode_tags(tagged, tokenizer, config, documents)
+    require(documents is None, "documents are named for items that are no tagged words")
+    if asked := [record for record in records if isinstance(record, Span)]:
+        return encode_spans(asked, tokenizer, config)
     sided = [record for record in records if isinstance(record, Sided)]
     return encode_sides(sided, tokenizer, config)
 
@@ -87,14 +87,3 @@ def _candidate(item: Sides, second: list[int] | None, cls: int, sep: int, length
     first, other = longest_first(full, len(second), length - 3)
     body = [cls, *keep_question(item.context, item.question, first), sep]
     return Candidate([*body, *second[:other], sep], len(body), 0)
-
-
-def delimiters(tokenizer: Tokenizer) -> tuple[int, int]:
-    """The ids of [CLS] and [SEP]; ConfigError where the vocabulary has none."""
-    for name in ("cls", "sep"):
-        if name not in tokenizer.specials:
-            raise ConfigError(
-                f"a {tokenizer.kind} vocabulary has no special {name!r}, which BERT's input needs: "
-                "set tokenizer.kind to wordpiece, sentencepiece or bytes"
-            )
-    return tokenizer.specials["cls"], tokenizer.specials["sep"]

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from lm.data.batches import permute
+from lm.data.passages import PassageRows, WordRows
 
 
 @flax.struct.dataclass
@@ -61,6 +62,8 @@ class Encoded:
 
     rows: TaskBatch  # all of them, in the order of the items
     counts: Counts
+    passages: PassageRows | None = None  # of a span task
+    words: WordRows | None = None  # of a tagging task
 
 
 class Candidate(NamedTuple):
