@@ -8,9 +8,11 @@ Base and Large are the paper's (section 3); the small ones are the repository's 
 2019). Optimizer, stages and data are appendix A.2 and the released code.
 """
 
+from lm.data.tasks import TaskConfig
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig
 from lm.text.tokenizer import TokenizerConfig
+from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import BertAdamConfig
 from lm.train.session import LoopConfig
@@ -66,4 +68,17 @@ def tiny() -> MaskedPretrain:
         tokenizer=TokenizerConfig(kind="wordpiece", vocab=4096),
         data=TextConfig(valid_fraction=0.05),
         loop=LoopConfig(evaluate_every=1_000, save_every=1_000),
+    )
+
+
+def finetune(task: str = "sst2") -> Finetune:
+    """A task on top of a pre-trained BERT (appendix A.3), from the run in `init`."""
+    spans = task in ("squad", "squad2")
+    return Finetune(
+        data=TaskConfig(name=task),
+        optim=BertAdamConfig(peak_lr=5e-5 if not spans else 3e-5),
+        batch={"squad": 32, "squad2": 48, "swag": 16}.get(task, 32),
+        epochs=2.0 if task == "squad2" else 3.0,
+        length=384 if spans else 128,
+        loop=LoopConfig(log_every=50, evaluate_every=1_000, save_every=1_000),
     )

@@ -7,8 +7,10 @@ no norm after the last block, and dropout falls on the embedding tables themselv
 softmax also ranges over the position rows of its one table; here it ranges over the tokens.
 """
 
+from lm.data.tasks import TaskConfig
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import TokenizerConfig
+from lm.train.finetune import Finetune
 from lm.train.optimizer import Gpt1AdamConfig
 from lm.train.pretrain import Pretrain, Reference
 from lm.train.session import LoopConfig
@@ -67,4 +69,17 @@ def tiny() -> Pretrain:
         loop=LoopConfig(
             evaluate_every=1_000, save_every=1_000, sample_tokens=80, sample_prompts=("it was ",)
         ),
+    )
+
+
+def finetune(task: str = "sst2") -> Finetune:
+    """A task on top of a pre-trained GPT-1 (section 4.1), from the run in `init`."""
+    return Finetune(
+        data=TaskConfig(name=task),
+        optim=Gpt1AdamConfig(peak_lr=6.25e-5, schedule="linear"),
+        batch=32,
+        epochs=3.0,
+        length=512,
+        lm_weight=0.5,
+        loop=LoopConfig(log_every=50, evaluate_every=1_000, save_every=1_000),
     )

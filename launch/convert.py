@@ -98,14 +98,15 @@ def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
 def write(run: Path, folder: Path) -> None:
     import jax
 
+    from lm.core.mesh import MeshConfig, make_mesh
     from lm.models.pretrained import write as write_weights
-    from lm.studies.loaded import restored
+    from lm.train.saved import read_run
 
-    config, state, tokenizer = restored(run)
-    write_weights(config.model, jax.device_get(state.params), folder)
-    for name, data in tokenizer.files().items() if tokenizer else ():
+    saved = read_run(run, make_mesh(MeshConfig(data=1), jax.local_devices()[:1]))
+    write_weights(saved.config.model, jax.device_get(saved.params), folder)
+    for name, data in saved.tokenizer.files().items() if saved.tokenizer else ():
         (folder / name).write_bytes(data)
-    print(f"step {int(state.step)} of {run} in {folder}")
+    print(f"step {saved.step} of {run} in {folder}")
 
 
 if __name__ == "__main__":

@@ -9,17 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.config import load as load_config
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.decode.generate import Generator
 from lm.models.gpt import GptConfig
 from lm.models.layers import by_layer
 from lm.text.tokenizer import Tokenizer
-from lm.text.tokenizer import load as load_tokenizer
-from lm.train.checkpoint import Checkpoints
 from lm.train.pretrain import Pretrain
-from lm.train.state import TrainState
+from lm.train.saved import read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,30 +101,8 @@ def load_run(run: Path, step: int | None = None) -> Loaded:
     Raises:
       CheckpointError: no run, no checkpoint, or none that is whole.
     """
-    config, state, tokenizer = restored(run, step)
-    if not isinstance(config, Pretrain):
-        raise CheckpointError(f"{run} holds a {type(config).__name__}, not a language model")
-    return Loaded(config, state.params, tokenizer, int(state.step))
-
-
-def restored(run: Path, step: int | None = None) -> tuple[Any, TrainState, Tokenizer | None]:
-    """Config, state on one device, and tokenizer of a run of any kind; raises as `load_run`."""
-    path = run / "config.gin"
-    if not path.is_file():
-        raise CheckpointError(f"{run} is not a run directory: it has no config.gin")
-    config: Any = load_config(path.read_text(), str(path))
     mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
-    with jax.set_mesh(mesh):
-        checkpoints = Checkpoints(run / "checkpoints", read_only=True)
-        found = checkpoints.restore(config.abstract(mesh), step)
-        checkpoints.close()
-    if found is None:
-        raise CheckpointError(f"{run} has no checkpoint yet; train it first")
-    state, manifest = found
-    tokenizer = load_tokenizer(run / "tokenizer") if (run / "tokenizer").is_dir() else None
-    if tokenizer and tokenizer.digest != manifest.get("tokenizer", tokenizer.digest):
-        raise CheckpointError(
-            f"{run}/tokenizer (vocabulary {tokenizer.vocab_size}, digest {tokenizer.digest[:12]}) "
-            f"is not the one of the checkpoint (digest {manifest['tokenizer'][:12]})"
-        )
-    return config, state, tokenizer
+    saved = read_run(run, mesh, step)
+    if not isinstance(saved.config, Pretrain):
+        raise CheckpointError(f"{run} holds a {type(saved.config).__name__}, not a language model")
+    return Loaded(saved.config, saved.params, saved.tokenizer, saved.step)

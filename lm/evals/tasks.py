@@ -1,0 +1,100 @@
+"""What a fine-tuned model answers to a task's items, and how right it is."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.mesh import local_rows, place
+from lm.data.features import Encoded, TaskBatch, in_order
+from lm.data.tasks import Part, Task
+from lm.evals.spans import SpanSearch, best_threshold, predictions, search_spans
+from lm.losses.tasks import ABSENT
+from lm.metrics.answers import answer_f1
+from lm.metrics.score import score
+from lm.text.tokenizer import Tokenizer
+
+Scores = Callable[[Any, TaskBatch], jax.Array]  # (params, rows) -> what the head says; compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """One answer an item, and the task's metrics where all items have labels."""
+
+    ids: tuple[str, ...]
+    answers: list[Any]  # an index, a number, a text, or the names of tags
+    figures: dict[str, float]
+
+    def write(self, path: Path, task: Task, part: Part) -> None:
+        """One JSON object a line: the item's id, the answer and the right one."""
+        lines = []
+        references = task.references(part)
+        for name, answer, right in zip(self.ids, self.answers, references, strict=True):
+            if task.kind == "classification":
+                answer = task.labels[answer]
+                right = None if right is None else task.labels[right]
+            lines.append(json.dumps({"id": name, "answer": answer, "reference": right}) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(lines))
+
+
+def answer_task(
+    scores: Scores,
+    params: Any,
+    encoded: Encoded,
+    task: Task,
+    part: Part,
+    tokenizer: Tokenizer,
+    mesh: jax.sharding.Mesh,
+    rows: int,
+) -> Answers:
+    """Answers to every item of a part of a task; `rows` at a time."""
+    said = np.concatenate(list(said_of(scores, params, encoded.rows, mesh, rows)))
+    said = said[: len(encoded.rows.mask)].astype(np.float64)
+    records, references = task.records(part), task.references(part)
+    figures: dict[str, float] = {}
+    answers: list[Any]
+    if task.kind == "classification":
+        answers = said.argmax(-1).tolist()
+    elif task.kind == "regression":
+        answers = said[:, 0].tolist()
+    elif task.kind == "choice":
+        answers = np.where(encoded.rows.candidates, said, ABSENT).argmax(-1).tolist()
+    elif task.kind == "tagging":
+        assert encoded.words is not None
+        tags = encoded.words.tags(said.argmax(-1))
+        # a word without a token was never read: it is tagged as most words are
+        answers = [[task.labels[max(0, tag)] for tag in item.tolist()] for item in tags]
+    else:
+        search = SpanSearch(null=task.form.no_answer)
+        found = search_spans(said[..., 0], said[..., 1], encoded, tokenizer, search)
+        threshold = None
+        if search.null and None not in references:
+            given, none = (
+                np.array([answer_f1([text], [right]) for text, right in zip(texts, references)])
+                for texts in ([item.text for item in found], [""] * len(found))
+            )
+            odds = np.array([item.null_odds for item in found])
+            threshold, _ = best_threshold(odds, given, none)
+            figures["null_threshold"] = threshold
+        elif search.null:
+            threshold = 0.0
+        texts = predictions(found, threshold)
+        answers = [texts[record.id] for record in records]
+    if None not in references:
+        figures = score(task.metrics, answers, references) | figures
+    return Answers(tuple(record.id for record in records), answers, figures)
+
+
+def said_of(
+    scores: Scores, params: Any, whole: TaskBatch, mesh: jax.sharding.Mesh, rows: int
+) -> Iterator[np.ndarray]:
+    """What the head says of each batch of rows, in order."""
+    mine = local_rows(mesh, rows)
+    for batch in in_order(whole, rows):
+        local = jax.tree.map(lambda leaf: leaf[mine], batch)
+        yield np.asarray(jax.device_get(scores(params, place(local, mesh, mine, rows))))

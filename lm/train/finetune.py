@@ -1,0 +1,285 @@
+"""Fine-tuning on a task (BERT, section 3.2; GPT-1, section 3.2): the same parameters, one head more.
+
+A run starts from another one, `init`: pre-trained here, or converted from published weights. Three
+controls are switches of the same code: `scratch` keeps only the other run's shape and tokenizer,
+`transfer` only its first layers, and `lm_weight=0` leaves the auxiliary loss out.
+"""
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lm.core import tree
+from lm.core.config import require, require_positive
+from lm.core.errors import CheckpointError, ConfigError
+from lm.core.mesh import batch_ways, local_rows, make_mesh
+from lm.data import bert_features, gpt1_features
+from lm.data.batches import check_divisible
+from lm.data.bert_features import BertFeatures
+from lm.data.features import Encoded, TaskBatch, TaskRows
+from lm.data.gpt1_features import Gpt1Features, Specials
+from lm.data.tasks import Part, Task, TaskConfig, read
+from lm.evals.tasks import Answers, answer_task
+from lm.models.bert import HEADS, BertConfig
+from lm.models.gpt import GptConfig
+from lm.models.heads import BackboneConfig
+from lm.models.lstm import LstmConfig
+from lm.report.page import write_report
+from lm.text.tokenizer import Tokenizer
+from lm.text.tokenizer import load as load_tokenizer
+from lm.train.checkpoint import steps_in
+from lm.train.metrics import peak_flops
+from lm.train.optimizer import Progress
+from lm.train.process import Process
+from lm.train.saved import Saved, read_config, read_run
+from lm.train.session import Session
+from lm.train.state import create, shardings
+from lm.train.supervised import Supervised
+from lm.train.task_objective import TaskObjective
+
+SPECIALS = 3  # that GPT-1's inputs add to its vocabulary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetune(Supervised):
+    """Learns a task from labelled items."""
+
+    data: TaskConfig = TaskConfig()
+    init: str | None = None  # the run to start from
+    model: BertConfig | GptConfig | LstmConfig | None = None  # that of `init`, once the run has begun
+    classes: int | None = None  # the task's, likewise
+    scratch: bool = False  # take nothing but shape and tokenizer from `init`
+    transfer: int | None = None  # layers taken from `init`; None: all
+    epochs: float = 3.0
+    steps: int | None = None  # instead of epochs
+    length: int = 128  # tokens of a row
+    question: int = 64  # of a span task's question
+    stride: int = 128  # between the windows of a passage
+    head_dropout: float = 0.1
+    lm_weight: float = 0.0  # of the language model's loss beside the task's; GPT-1: 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "epochs", "steps", "length", "question", "stride")
+        require(0 <= self.head_dropout < 1, f"head_dropout must be in [0, 1): {self.head_dropout}")
+        require(self.lm_weight >= 0, f"lm_weight must not be negative, got {self.lm_weight}")
+        require(
+            self.transfer is None or self.transfer >= 0,
+            f"transfer must be a number of layers or None, got {self.transfer}",
+        )
+
+    # ------------------------------------------------------------------- run
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Fine-tunes, or goes on fine-tuning, in `workdir`."""
+        process = process or Process()
+        mesh = make_mesh(self.mesh)
+        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        task = read(self.data)
+        started = bool(steps_in(workdir / "checkpoints"))
+        source = None if started else self.source(mesh)
+        tokenizer = load_tokenizer(workdir / "tokenizer") if started else source_tokenizer(source)
+        config = self.resolved(task, read_config(workdir).model if started else source_model(source))
+        train, valid = (config.encode(task, part, tokenizer) for part in ("train", "valid"))
+        rows = TaskRows(train.rows, self.seed)
+        steps = self.steps or max(1, round(self.epochs * rows.count / self.batch))
+        config = replace(config, steps=steps)
+        facts = {"tokenizer": tokenizer.digest, "data": task.fingerprint}
+        length = train.rows.tokens.shape[1] * train.rows.tokens.shape[2]
+        with (
+            jax.set_mesh(mesh),
+            Session(
+                workdir, config, process, loop=self.loop, guard=self.guard, steps=steps,
+                facts=facts, flops_per_token=config.backbone.flops_per_token(length),
+                peak=peak_flops(mesh.size),
+            ) as session,
+        ):  # fmt: skip
+            if session.main:
+                tokenizer.save(workdir / "tokenizer")
+            abstract = config.abstract(mesh)
+            step_fn = config.step(mesh, abstract)
+            evaluate = Evaluation(config, task, valid, tokenizer, mesh, session)
+            state = session.start(abstract, lambda: config.create(abstract, source))
+            session.journal.say(
+                f"{tree.count(state.params):,} parameters; {task.name}: {train.counts} to train "
+                f"on, {valid.counts} held out; run in {workdir}"
+            )
+            mine = local_rows(mesh, self.batch)
+            for step in session.steps():
+                host = rows(step * self.batch + mine.start, mine.stop - mine.start)
+                batch = config.split(host, mesh, mine, self.batch)
+                tokens = (step + 1) * self.batch * length
+                progress = Progress(step, steps, tokens, steps * self.batch * length)
+                rate = jnp.float32(self.optim.rate(progress))
+                state, metrics = step_fn(state, batch, rate)
+                state = session.after(step, state, metrics, tokens)
+                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
+                    evaluate.at(step + 1, tokens, state.params)
+            evaluate.finish(steps * self.batch * length, state.params)
+        if jax.process_index() == 0:
+            print(f"report: {write_report(workdir)}")
+
+    # ----------------------------------------------------------------- parts
+
+    @property
+    def backbone(self) -> BackboneConfig:
+        if self.model is None:
+            raise ConfigError("init is not set: --set init=RUN names the run to start from")
+        return self.model
+
+    def source(self, mesh: jax.sharding.Mesh) -> Saved:
+        """The run to start from."""
+        if self.init is None:
+            raise ConfigError("init is not set: --set init=RUN names the run to start from")
+        return read_run(Path(self.init).expanduser(), mesh)
+
+    def resolved(self, task: Task, model: Any) -> "Finetune":
+        """With the model of the other run, its vocabulary grown by GPT-1's specials.
+
+        Raises:
+          ConfigError: rows longer than the model's context, more layers than it has, or a model
+            that this kind of task cannot use.
+        """
+        if not isinstance(model, BertConfig) and self.model is None:
+            model = replace(model, vocab=model.vocab + SPECIALS)
+        model = self.model or model
+        if isinstance(model, BertConfig):
+            require(self.lm_weight == 0, "lm_weight is of GPT-1: set lm_weight=0 with BERT")
+        require(
+            self.length <= model.length,
+            f"length {self.length} is longer than model.length {model.length}: set length",
+        )
+        layers = self.transfer or 0
+        require(layers <= model.layers, f"transfer {layers} is more than the {model.layers} layers")
+        return replace(self, model=model, classes=len(task.labels) or 1)
+
+    def encode(self, task: Task, part: Part, tokenizer: Tokenizer) -> Encoded:
+        """The rows of a part of the task, as this model reads them."""
+        records = task.records(part)
+        model = self.backbone
+        if isinstance(model, BertConfig):
+            features = BertFeatures(
+                length=self.length, question=self.question, stride=self.stride
+            )
+            return bert_features.encode(records, tokenizer, features)
+        ordered = Gpt1Features(length=self.length, both_orders=task.symmetric)
+        specials = Specials.after(model.vocab - SPECIALS)
+        return gpt1_features.encode(records, tokenizer, ordered, specials)
+
+    def objective(self) -> TaskObjective:
+        kind = self.data.form().kind
+        weight, dropout = self.lm_weight, self.head_dropout
+        return TaskObjective(self.backbone, kind, self.classes or 1, weight, dropout)
+
+    def abstract_rows(self) -> TaskBatch:
+        shape, kind = (self.batch, 1, self.length), self.data.form().kind
+        label = {"span": (self.batch, 2), "tagging": shape[::2]}.get(kind, shape[:1])
+        exact = jnp.float32 if kind == "regression" else jnp.int32
+        struct = jax.ShapeDtypeStruct
+        fields: dict[str, Any] = {
+            "tokens": struct(shape, jnp.int32), "segments": struct(shape, jnp.int32),
+            "valid": struct(shape, jnp.bool_), "read": struct(shape[:2], jnp.int32),
+            "lm_mask": struct(shape, jnp.bool_), "candidates": struct(shape[:2], jnp.bool_),
+            "label": struct(label, exact), "mask": struct(shape[:1], jnp.bool_),
+            "example": struct(shape[:1], jnp.int32), "rows": struct(shape[:1], jnp.uint32),
+        }  # fmt: skip
+        return TaskBatch(**fields)
+
+    def first_params(self, key: jax.Array) -> Any:
+        one = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape[1:]), leaf.dtype),
+                           self.abstract_rows())  # fmt: skip
+        return self.objective().model.init(key, one)["params"]
+
+    def create(self, abstract: Any, source: Saved | None) -> Any:
+        """The first state: random, and over it what comes from the other run."""
+        state = create(self.initial(), abstract, self.seed)
+        if self.scratch or source is None:
+            return state
+        known = source.params
+        if isinstance(source.config, Finetune):
+            known = known["model"]
+        known = {name: value for name, value in known.items() if name not in HEADS}
+        merge = jax.jit(
+            lambda fresh, old: transferred(fresh, old, self.transfer),
+            out_shardings=shardings(abstract.params["model"]),
+        )
+        model = merge(state.params["model"], known)
+        return state.replace(params=state.params | {"model": model})
+
+
+def source_model(source: Saved | None) -> Any:
+    assert source is not None
+    return source.config.model
+
+
+def source_tokenizer(source: Saved | None) -> Tokenizer:
+    assert source is not None
+    if source.tokenizer is None:
+        raise CheckpointError("the run to start from has no tokenizer: convert it with its files")
+    return source.tokenizer
+
+
+def transferred(fresh: Any, known: Any, layers: int | None) -> Any:
+    """`fresh` parameters with those of another run over them.
+
+    A table that has grown keeps its new rows. Of stacked layers the first `layers` are taken.
+    """
+
+    def over(path: Any, new: jax.Array) -> jax.Array:
+        names = [part.key for part in path]
+        old: Any = known
+        for name in names:
+            old = old[name]
+        count = old.shape[0]
+        if "blocks" in names:
+            count = count if layers is None else layers
+        return jnp.concatenate([old[:count], new[count:]]) if count < new.shape[0] else old
+
+    return jax.tree_util.tree_map_with_path(over, fresh)
+
+
+class Evaluation:
+    """What a fine-tuning run answers to held-out items, on the way and at the end."""
+
+    def __init__(
+        self, config: Finetune, task: Task, valid: Encoded, tokenizer: Tokenizer,
+        mesh: jax.sharding.Mesh, session: Session,
+    ):  # fmt: skip
+        self.config, self.task, self.valid = config, task, valid
+        self.tokenizer, self.mesh, self.session = tokenizer, mesh, session
+        self.scores = jax.jit(config.objective().scores)
+
+    def at(self, step: int, tokens: int, params: Any) -> Answers:
+        """Answers the held-out items; tells the metrics and keeps the answers."""
+        rows = self.config.batch // self.config.microbatches
+        answers = answer_task(
+            self.scores, params, self.valid, self.task, "valid", self.tokenizer, self.mesh, rows
+        )
+        self.session.drain()
+        told = ", ".join(f"{name} {value:.4f}" for name, value in answers.figures.items())
+        row = {"step": step, "tokens": tokens}
+        row |= {f"valid_{name}": value for name, value in answers.figures.items()}
+        self.session.journal.evaluation(row, f"step {step}  {self.task.name}: {told}")
+        if self.session.main:
+            path = self.session.workdir / "samples" / f"{step:08}.jsonl"
+            answers.write(path, self.task, "valid")
+        return answers
+
+    def finish(self, tokens: int, params: Any) -> None:
+        """The last figures, and the summary of the run."""
+        steps = self.config.steps or 0
+        figures = self.at(steps, tokens, params).figures
+        summary: dict[str, Any] = {
+            "steps": steps,
+            "tokens": tokens,
+            "parameters": tree.count(params),
+            "task": self.task.name,
+            "items": {"train": len(self.task.train), "valid": len(self.task.valid)},
+            "cut": self.valid.counts.truncated,
+            **figures,
+        }
+        self.session.finish(summary)

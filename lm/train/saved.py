@@ -1,0 +1,61 @@
+"""What a run directory holds, read back: for fine-tuning, for evaluation, for a notebook."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lm.core.config import load as load_config
+from lm.core.errors import CheckpointError
+from lm.text.tokenizer import Tokenizer
+from lm.text.tokenizer import load as load_tokenizer
+from lm.train.checkpoint import Checkpoints
+from lm.train.supervised import Supervised
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """One checkpoint of a run."""
+
+    config: Any  # the experiment, a `Supervised`
+    params: Any
+    tokenizer: Tokenizer | None
+    step: int
+
+
+def read_config(run: Path) -> Any:
+    """The experiment of a run directory.
+
+    Raises:
+      CheckpointError: there is none, or it is no run of one model.
+    """
+    path = run / "config.gin"
+    if not path.is_file():
+        raise CheckpointError(f"{run} is not a run directory: it has no config.gin")
+    config = load_config(path.read_text(), str(path))
+    if not isinstance(config, Supervised):
+        raise CheckpointError(f"{run} holds a {type(config).__name__}, which is not one model")
+    return config
+
+
+def read_run(run: Path, mesh: jax.sharding.Mesh, step: int | None = None) -> Saved:
+    """The newest usable checkpoint of a run, or that of a step, on a mesh.
+
+    Raises:
+      CheckpointError: no run, no checkpoint, none that is whole, or another tokenizer beside it.
+    """
+    config = read_config(run)
+    with jax.set_mesh(mesh):
+        checkpoints = Checkpoints(run / "checkpoints", read_only=True)
+        restored = checkpoints.restore(config.abstract(mesh), step)
+        checkpoints.close()
+    if restored is None:
+        raise CheckpointError(f"{run} has no checkpoint yet; train it first")
+    tokenizer = load_tokenizer(run / "tokenizer") if (run / "tokenizer").is_dir() else None
+    if tokenizer and tokenizer.digest != restored[1].get("tokenizer", tokenizer.digest):
+        raise CheckpointError(
+            f"{run}/tokenizer (vocabulary {tokenizer.vocab_size}, digest {tokenizer.digest[:12]}) "
+            f"is not the one of the checkpoint (digest {restored[1]['tokenizer'][:12]})"
+        )
+    return Saved(config, restored[0].params, tokenizer, int(restored[1]["step"]))
