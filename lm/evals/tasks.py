@@ -11,7 +11,8 @@ import numpy as np
 
 from lm.core.mesh import local_rows, place
 from lm.data.features import Encoded, TaskBatch, in_order
-from lm.data.tasks import Part, Task
+from lm.data.tasks import Task
+from lm.data.tasks.task import Part
 from lm.evals.spans import SpanSearch, best_threshold, predictions, search_spans
 from lm.losses.tasks import ABSENT
 from lm.metrics.answers import answer_f1
@@ -75,7 +76,7 @@ def answer_task(
         threshold = None
         if search.null and None not in references:
             given, none = (
-                np.array([answer_f1([text], [right]) for text, right in zip(texts, references)])
+                np.array([answer_f1([t], [r]) for t, r in zip(texts, references, strict=True)])
                 for texts in ([item.text for item in found], [""] * len(found))
             )
             odds = np.array([item.null_odds for item in found])

@@ -14,7 +14,7 @@ def class_losses(scores: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def choice_losses(scores: jax.Array, candidates: jax.Array, label: jax.Array) -> jax.Array:
-    """Cross-entropy of the right candidate among those that are there. [B] from [B C], [B C], [B]"""
+    """Cross-entropy of the right one of the candidates there. [B] from [B C], [B C] and [B]"""
     return token_losses(jnp.where(candidates, scores, ABSENT), label)
 
 

@@ -37,7 +37,7 @@ class TaskModel(nn.Module):
         drawn = truncated_normal(0.02)
         if not isinstance(self.backbone, BertConfig):
             drawn = nn.initializers.normal(0.02)
-        self.model = self.backbone.module()
+        self.model: Any = self.backbone.module()
         self.head = Dense((width, self.outputs), (axes.WIDTH, axes.CLASSES), drawn)
 
     def __call__(
@@ -57,10 +57,10 @@ class TaskModel(nn.Module):
         model_keys = head_keys = None
         if keys is not None:
             model_keys, head_keys = keys.fold(0).spread(candidates), keys.fold(1)
+        hidden: Any
         if isinstance(self.backbone, BertConfig):
             segments, valid = (x.reshape(tokens.shape) for x in (batch.segments, batch.valid))
-            hidden = self.model.hidden(tokens, segments, valid, model_keys)
-            logits = None
+            hidden, logits = self.model.hidden(tokens, segments, valid, model_keys), None
         else:  # padding stands at the right, where no token looks
             hidden, _ = self.model.hidden(tokens, keys=model_keys)
             logits = self.model.logits(hidden, model_keys) if language else None

@@ -1,4 +1,4 @@
-"""Fine-tuning on a task (BERT, section 3.2; GPT-1, section 3.2): the same parameters, one head more.
+"""Fine-tuning on a task (section 3.2 of BERT and of GPT-1): the same parameters and one head.
 
 A run starts from another one, `init`: pre-trained here, or converted from published weights. Three
 controls are switches of the same code: `scratch` keeps only the other run's shape and tokenizer,
@@ -22,7 +22,8 @@ from lm.data.batches import check_divisible
 from lm.data.bert_features import BertFeatures
 from lm.data.features import Encoded, TaskBatch, TaskRows
 from lm.data.gpt1_features import Gpt1Features, Specials
-from lm.data.tasks import Part, Task, TaskConfig, read
+from lm.data.tasks import Task, TaskConfig, read
+from lm.data.tasks.task import Part
 from lm.evals.tasks import Answers, answer_task
 from lm.models.bert import HEADS, BertConfig
 from lm.models.gpt import GptConfig
@@ -50,7 +51,9 @@ class Finetune(Supervised):
 
     data: TaskConfig = TaskConfig()
     init: str | None = None  # the run to start from
-    model: BertConfig | GptConfig | LstmConfig | None = None  # that of `init`, once the run has begun
+    model: BertConfig | GptConfig | LstmConfig | None = (
+        None  # that of `init`, once the run has begun
+    )
     classes: int | None = None  # the task's, likewise
     scratch: bool = False  # take nothing but shape and tokenizer from `init`
     transfer: int | None = None  # layers taken from `init`; None: all
@@ -83,7 +86,9 @@ class Finetune(Supervised):
         started = bool(steps_in(workdir / "checkpoints"))
         source = None if started else self.source(mesh)
         tokenizer = load_tokenizer(workdir / "tokenizer") if started else source_tokenizer(source)
-        config = self.resolved(task, read_config(workdir).model if started else source_model(source))
+        config = self.resolved(
+            task, read_config(workdir).model if started else source_model(source)
+        )
         train, valid = (config.encode(task, part, tokenizer) for part in ("train", "valid"))
         rows = TaskRows(train.rows, self.seed)
         steps = self.steps or max(1, round(self.epochs * rows.count / self.batch))
@@ -162,9 +167,7 @@ class Finetune(Supervised):
         records = task.records(part)
         model = self.backbone
         if isinstance(model, BertConfig):
-            features = BertFeatures(
-                length=self.length, question=self.question, stride=self.stride
-            )
+            features = BertFeatures(length=self.length, question=self.question, stride=self.stride)
             return bert_features.encode(records, tokenizer, features)
         ordered = Gpt1Features(length=self.length, both_orders=task.symmetric)
         specials = Specials.after(model.vocab - SPECIALS)
@@ -196,7 +199,7 @@ class Finetune(Supervised):
 
     def create(self, abstract: Any, source: Saved | None) -> Any:
         """The first state: random, and over it what comes from the other run."""
-        state = create(self.initial(), abstract, self.seed)
+        state: Any = create(self.initial(), abstract, self.seed)
         if self.scratch or source is None:
             return state
         known = source.params
@@ -261,7 +264,7 @@ class Evaluation:
         )
         self.session.drain()
         told = ", ".join(f"{name} {value:.4f}" for name, value in answers.figures.items())
-        row = {"step": step, "tokens": tokens}
+        row: dict[str, Any] = {"step": step, "tokens": tokens}
         row |= {f"valid_{name}": value for name, value in answers.figures.items()}
         self.session.journal.evaluation(row, f"step {step}  {self.task.name}: {told}")
         if self.session.main:

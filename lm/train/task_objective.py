@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.data.features import TaskBatch
-from lm.data.tasks import Kind
+from lm.data.tasks.forms import Kind
 from lm.losses.language import masked_sum
 from lm.losses.tasks import (
     auxiliary_losses,
@@ -19,14 +19,14 @@ from lm.losses.tasks import (
     tag_losses,
 )
 from lm.models.bert import BertConfig
-from lm.models.heads import BackboneConfig, TaskModel
+from lm.models.heads import BackboneConfig, Output, TaskModel
 from lm.nn.dropout import DropoutKeys
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskObjective:
-    """Mean loss over the rows that count (over tags, where words are tagged), plus `lm_weight` times
-    the mean over their candidates of the language model's mean loss (GPT-1, section 3.2)."""
+    """Mean loss over the rows that count, or over tags where words are tagged; plus `lm_weight`
+    times the mean over the rows' candidates of the language model's mean loss (GPT-1, 3.2)."""
 
     backbone: BackboneConfig
     kind: Kind
@@ -41,7 +41,7 @@ class TaskObjective:
         if self.kind in ("span", "tagging"):
             dropout = self.head_dropout if self.kind == "tagging" else 0.0  # run_squad.py has none
             return TaskModel(self.backbone, outputs, "tokens", dropout)
-        output = "candidates" if self.kind == "choice" else "classes"
+        output: Output = "candidates" if self.kind == "choice" else "classes"
         return TaskModel(self.backbone, outputs, output, self.head_dropout)
 
     @property
