@@ -8,9 +8,10 @@ import pytest
 
 from launch import convert
 from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, make_mesh
 from lm.models.pretrained import read, write
-from lm.studies.loaded import restored
 from lm.text.wordpiece import SPECIALS
+from lm.train.saved import read_run
 from tests.models.pretrained.models import MODELS, drawn
 
 pytest.importorskip("safetensors")
@@ -39,9 +40,11 @@ def published(name, folder):
 def test_weights_become_a_run_and_go_back_with_their_vocabulary(name, tmp_path):
     config, params = published(name, tmp_path / "theirs")
     convert.read(tmp_path / "theirs", tmp_path / "run")
-    run, state, tokenizer = restored(tmp_path / "run")
-    assert run.model == config and int(state.step) == 0
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), params)
+    mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+    saved = read_run(tmp_path / "run", mesh)
+    tokenizer = saved.tokenizer
+    assert saved.config.model == config and saved.step == 0
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(saved.params), params)
     assert tokenizer is not None
     assert tokenizer.kind == {"bert": "wordpiece"}.get(name, name)
     assert name != "bert" or tokenizer.cased
