@@ -33,6 +33,7 @@ def main() -> None:
         raise ConfigError("--workdir is empty; name the directory of a fine-tuned run")
     import jax
 
+    from lm.core.config import bind
     from lm.core.mesh import MeshConfig, make_mesh
     from lm.data.tasks import read
     from lm.evals.tasks import answer_task
@@ -51,7 +52,7 @@ def main() -> None:
     if ROOT.value is not None:
         data = replace(data, root=ROOT.value)
     if FILE.value is not None:
-        data = replace(data, **{part: FILE.value})
+        data = bind(data, {part: FILE.value})
     task = read(data)
     if task.kind != config.data.form().kind or (len(task.labels) or 1) != config.classes:
         raise ConfigError(
