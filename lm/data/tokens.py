@@ -113,10 +113,12 @@ class TokenFile:
             version, length = manifest["format"], int(manifest["length"])
             dtype, largest = np.dtype(manifest["dtype"]), int(manifest["max_id"])
             known, theirs = int(manifest["vocab_size"]), str(manifest["tokenizer"])
+            int(manifest["bytes"]), int(manifest["documents"]), manifest["digest"]
+            list(map(int, manifest["blocks"]))
             size = file.stat().st_size
         except OSError as error:
             raise DataError(f"{folder}: {error.strerror}; make it with launch.tokenize") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, SyntaxError):
             raise DataError(f"{folder}/manifest.json cannot be read; tokenize again") from None
         if version != FORMAT or dtype not in (np.uint16, np.uint32):
             raise DataError(f"{folder} has format {version} {dtype}, not {FORMAT}; tokenize again")
@@ -159,8 +161,17 @@ class TokenFile:
 
     @cached_property
     def documents(self) -> np.ndarray:
-        """Where each document begins."""
-        return np.load(self.folder / "documents.npy", allow_pickle=False)
+        """Where each document begins. Raises DataError where the index cannot be read."""
+        try:
+            starts = np.load(self.folder / "documents.npy", allow_pickle=False)
+        except Exception:  # numpy's reader of headers raises many kinds
+            raise self.index_damaged() from None
+        if starts.ndim != 1 or starts.dtype.kind != "i":
+            raise self.index_damaged()
+        return starts
+
+    def index_damaged(self) -> DataError:
+        return DataError(f"{self.folder}/documents.npy is damaged; tokenize again")
 
     def verify(self) -> None:
         """Reads every byte.
@@ -183,10 +194,10 @@ class TokenFile:
             # every document ends with the same token, which the last one shows
             fits = fits and bool(np.all(self.tokens[starts[1:] - 1] == self.tokens[-1]))
             fits = fits and bool(np.all(np.diff(starts) > 0))
-        except (OSError, ValueError, EOFError, IndexError):
+        except IndexError:
             fits = False
         if not fits:
-            raise DataError(f"{self.folder}/documents.npy is damaged; tokenize again")
+            raise self.index_damaged()
 
 
 def damaged(file: Path, block: int) -> DataError:

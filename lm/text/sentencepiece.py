@@ -153,6 +153,8 @@ def read(path: Path) -> SentencePieceTokenizer:
         return SentencePieceTokenizer(path.read_bytes(), str(path))
     except OSError as error:
         raise DataError(f"cannot read the tokenizer {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is damaged: a piece is no UTF-8; copy it again") from None
 
 
 def _open(model: bytes, source: str) -> "SentencePieceProcessor":
@@ -161,7 +163,7 @@ def _open(model: bytes, source: str) -> "SentencePieceProcessor":
     try:
         if model:
             return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # its own message may be no UTF-8
         pass
     raise DataError(
         f"{source} is not a sentencepiece model, or is cut short ({len(model)} bytes): copy it "

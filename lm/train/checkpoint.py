@@ -272,12 +272,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise Damaged(f"format {manifest['format']} is not {FORMAT}, which this version reads")
-        if not isinstance(manifest["tree"], dict):
-            raise Damaged("the manifest has no tree")
+        int(manifest["step"])
+        for entry in manifest["tree"].values():
+            list(map(int, entry["shape"])), str(entry["dtype"]), int(entry["digest"])
         return manifest
     except OSError:
         raise Damaged("no manifest: an incomplete or foreign folder") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise Damaged("the manifest cannot be read") from None
 
 
