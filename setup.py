@@ -21,6 +21,7 @@ EXTRAS = {
     "images": ["pillow"],
     "eval": ["lm-eval"],
     "tracking": ["tensorboardX"],
+    "gcs": ["gcsfs"],  # run directories in Google's object store
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
 }

@@ -10,6 +10,7 @@ from absl import flags
 
 from launch.command import run
 from lm.core.errors import ConfigError
+from lm.core.paths import run_path
 
 RUNS = flags.DEFINE_list("runs", [], "Run directories, separated by commas.")
 OUT = flags.DEFINE_string(
@@ -18,7 +19,7 @@ OUT = flags.DEFINE_string(
 
 
 def main() -> None:
-    runs = [Path(name) for name in RUNS.value if name]
+    runs = [run_path(name) for name in RUNS.value if name]
     if not runs:
         raise ConfigError("--runs is empty: name one run directory, or several to compare them")
     if len(runs) == 1 and OUT.value is not None:

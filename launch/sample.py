@@ -7,7 +7,6 @@ python -m launch.sample --workdir=runs/demo --prompt="import " --beams=4
 
 import codecs
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -34,7 +33,7 @@ def main() -> None:
     from lm.decode.sampling import SamplingConfig
 
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
-    run = lm.load(Path(WORKDIR.value), STEP.value)
+    run = lm.load(WORKDIR.value, STEP.value)
     if run.tokenizer is None:
         raise DataError(f"{WORKDIR.value} has no tokenizer")
     texts = PROMPT.value or ["\n"]

@@ -6,12 +6,11 @@ python -m launch.train --gin_file=runs/small/config.gin --set steps=20000 --work
 python -m launch.train --list
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from launch import cluster, command, experiment
 from lm.core.errors import ConfigError
+from lm.core.paths import run_path
 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run: checkpoints, metrics, report."
@@ -58,7 +57,7 @@ def main() -> int | None:
     )
     cluster.join()
     try:
-        config.run(Path(WORKDIR.value), process)
+        config.run(run_path(WORKDIR.value), process)
     except Finished as finished:
         return finished.code
     return None

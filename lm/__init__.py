@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def load(run: str | Path, step: int | None = None) -> "Loaded":
     """The config, parameters and tokenizer of a run directory, and its model as a function."""
+    from lm.core.paths import run_path
     from lm.studies.loaded import load_run  # jax is imported when it is needed, not before
 
-    return load_run(Path(run), step)
+    return load_run(run_path(run), step)

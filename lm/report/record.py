@@ -82,7 +82,7 @@ def _text(run: Path, name: str) -> str:
     path = run / name
     if not path.exists():
         raise DataError(f"{path} is missing: {run} is not a run directory, or its run never began")
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_bytes().decode(errors="replace")
 
 
 def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
@@ -123,7 +123,7 @@ def _samples(folder: Path) -> dict[int, str]:
         return {}
     found = [path for path in folder.iterdir() if path.suffix == ".txt" and path.stem.isdecimal()]
     return {
-        int(path.stem): path.read_text(encoding="utf-8", errors="replace")
+        int(path.stem): path.read_bytes().decode(errors="replace")
         for path in sorted(found, key=lambda path: int(path.stem))
     }
 
@@ -132,7 +132,7 @@ def _summary(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        summary = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        summary = json.loads(path.read_bytes().decode(errors="replace"))
     except ValueError:
         summary = None
     if not isinstance(summary, dict):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.core.paths import run_path
 
 FORMAT = 1
 MANIFEST = "lm_tokenizer.json"
@@ -88,7 +89,7 @@ class Tokenizer(abc.ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write the vocabulary files and a manifest into `folder`, the manifest last."""
-        folder = Path(folder)
+        folder = run_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in self.files().items():
             (folder / name).write_bytes(data)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lm.core.errors import ConfigError, DataError
+from lm.core.paths import run_path
 from lm.text import gpt1, gpt2, sentencepiece, wordpiece
 from lm.text.byte import ByteTokenizer
 from lm.text.interface import FORMAT, MANIFEST, SPECIALS, Tokenizer
@@ -96,7 +97,7 @@ def load(folder: str | Path) -> Tokenizer:
 
     DataError where files are missing, changed, or of a later version of this program.
     """
-    folder = Path(folder)
+    folder = run_path(folder)
     file = folder / MANIFEST
     try:
         manifest = json.loads(file.read_text())

@@ -9,6 +9,7 @@ sharding, and needs no copy to the host.
 import dataclasses
 import json
 import logging
+import math
 import re
 import shutil
 import sys
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from lm.core.errors import CheckpointError
+from lm.core.paths import is_remote, remove_tree
 from lm.core.tree import named_leaves, size_bytes
 from lm.train.process import agreed
 
@@ -68,7 +70,7 @@ class Checkpoints:
     def __post_init__(self) -> None:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells all at length, we a line
         sys.unraisablehook = unless_loop_is_closed
-        self.folder = self.folder.absolute()
+        self.folder = self.folder if is_remote(self.folder) else self.folder.absolute()
         if not self.read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
         if self.folder.is_dir():
@@ -104,7 +106,7 @@ class Checkpoints:
         if step in self.steps():
             return True
         needed = 2 * size_bytes(state) // max(1, jax.process_count())
-        free = shutil.disk_usage(self.folder).free
+        free = math.inf if is_remote(self.folder) else shutil.disk_usage(self.folder).free
         if not agreed(free >= needed):
             return self.failed(
                 step, f"{free / 1e6:.0f} MB free on its disk, {needed / 1e6:.0f} MB needed"
@@ -160,7 +162,7 @@ class Checkpoints:
     def clean(self) -> None:
         if jax.process_index() == 0 and not self.read_only:
             for path in self.folder.glob("*orbax-checkpoint-tmp*"):
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
 
     def failed(self, step: int, why: str) -> bool:
         self.failures += 1
@@ -232,7 +234,7 @@ class Checkpoints:
         agreed(True)  # all have listed the steps
         if jax.process_index() == 0:
             aside = self.folder / f"{step}.{why}"
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_tree(aside)
             (self.folder / str(step)).rename(aside)
         agreed(True)
         self.open()

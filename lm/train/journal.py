@@ -103,6 +103,11 @@ class Journal:
         }
         self.write(f"debug/{step:08}.json", json.dumps({"step": step, **figures}) + "\n")
 
+    def flush(self) -> None:
+        """Puts all rows where a reader of the run's directory finds them."""
+        if self.file is not None:
+            self.file.flush()
+
     def summary(self, figures: dict[str, Any]) -> None:
         text = json.dumps({"seconds": self.seconds, **figures}, indent=1)
         self.write("summary.json", text + "\n")
@@ -110,7 +115,7 @@ class Journal:
     def write(self, name: str, text: str) -> None:
         if self.main:
             path = self.workdir / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
 

@@ -7,7 +7,6 @@
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, TextIO
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from lm.core.paths import is_remote
 
 # FLOP/s in bfloat16 of one device, as its vendor publishes it (dense).
 PEAKS = {
@@ -57,8 +58,14 @@ def measured_peak(size: int = 1024, repeats: int = 5) -> float:
     return 2 * size**3 / min(times)
 
 
+REWRITE = 30.0  # seconds between two copies of a metrics file to an object store
+
+
 class MetricsFile:
-    """`metrics.jsonl`: appended by one process, one object a line."""
+    """`metrics.jsonl`: appended by one process, one object a line.
+
+    An object store cannot append: there the file is written whole now and then, and at the end.
+    """
 
     def __init__(self, path: Path, resumed_step: int | None):
         """Rows after `resumed_step` are dropped: those steps are done again."""
@@ -66,18 +73,37 @@ class MetricsFile:
         rows = []
         if path.exists() and resumed_step is not None:
             rows = [row for row in read_metrics(path) if row["step"] <= resumed_step]
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(fresh, path)
+        self.lines = [json.dumps(row) + "\n" for row in rows]
+        self.rewrite()
         self.seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
-        self.file: TextIO = path.open("a")
+        self.file: TextIO | None = None if is_remote(path) else path.open("a")
 
     def write(self, row: dict[str, Any]) -> None:
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        line = json.dumps(row) + "\n"
+        if self.file is not None:
+            self.file.write(line)
+            self.file.flush()
+            return
+        self.lines.append(line)
+        if time.monotonic() - self.written > REWRITE:
+            self.rewrite()
+
+    def rewrite(self) -> None:
+        """Writes all the lines, whole."""
+        fresh = self.path.with_suffix(".tmp")
+        fresh.write_text("".join(self.lines))
+        fresh.replace(self.path)
+        self.written = time.monotonic()
+
+    def flush(self) -> None:
+        if self.file is None:
+            self.rewrite()
 
     def close(self) -> None:
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
+        else:
+            self.rewrite()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

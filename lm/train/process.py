@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from lm.core.errors import ConfigError
+from lm.core.paths import is_remote
 
 SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
 
@@ -106,8 +107,7 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
             path.unlink(missing_ok=True)
         for _ in range(2):
             try:
-                with path.open("x") as file:
-                    json.dump(mine, file)
+                write_new(path, json.dumps(mine))
                 break
             except FileExistsError:
                 held = holder(path)
@@ -122,6 +122,17 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a file that was not there. Raises FileExistsError if it is."""
+    if is_remote(path):  # a store cannot say so itself: two that start together may both go on
+        if path.exists():
+            raise FileExistsError
+        path.write_text(text)
+        return
+    with path.open("x") as file:
+        file.write(text)
 
 
 def holder(path: Path) -> str | None:

@@ -1,0 +1,47 @@
+"""Where a run lives: a folder of this machine, or one of an object store (`gs://bucket/run`).
+
+A store's path is `etils.epath`'s, which has the methods of pathlib's that are used on a run. It
+has no append, no exclusive creation and no free space: who needs one asks `is_remote`.
+"""
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import cast
+
+from lm.core.errors import ConfigError
+
+# What etils reaches a store with, and the extra that installs it.
+CLIENTS = {"gs": ("gcsfs", "pip install 'lm[gcs]'"), "s3": ("s3fs", "pip install s3fs")}
+
+
+def run_path(name: str | Path) -> Path:
+    """The path of a run directory by its name; a path is given back as it is.
+
+    Raises:
+      ConfigError: an object store of which nothing here knows how to reach it.
+    """
+    if isinstance(name, str) and "://" in name:
+        scheme = name.partition(":")[0]
+        if scheme not in CLIENTS:
+            raise ConfigError(f"{name}: no such store; a folder, or one of {', '.join(CLIENTS)}://")
+        client, way_out = CLIENTS[scheme]
+        if importlib.util.find_spec(client) is None:
+            raise ConfigError(f"{name}: {client} is not installed; {way_out}")
+        from etils import epath
+
+        return cast(Path, epath.Path(name))
+    return Path(name) if isinstance(name, str) else name
+
+
+def is_remote(path: Path) -> bool:
+    """Whether the path is in an object store."""
+    return not isinstance(path, Path)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder with all that is in it, as far as it is there and can be."""
+    if not is_remote(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists():
+        path.rmtree()  # type: ignore[attr-defined]  # etils' own
