@@ -13,6 +13,7 @@ import math
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,18 @@ class Checkpoints:
             "state": ocp.StandardCheckpointHandler(),
             "manifest": ocp.JsonCheckpointHandler(filename="manifest.json"),
         }
-        self.manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
+        make = partial(ocp.CheckpointManager, self.folder, item_handlers=handlers, options=options)
+        try:
+            self.manager = make()
+        except Exception as error:  # it reads a record of each step, and one is damaged
+            broken = [step for step in self.steps() if not sound(self.folder / str(step))]
+            if self.read_only or not broken:
+                what = ", ".join(str(self.folder / str(step)) for step in broken) or self.folder
+                raise CheckpointError(f"{what} cannot be read: {first_line(error)}") from None
+            for step in broken:
+                print(f"warning: {self.folder / str(step)} is damaged; set aside", file=sys.stderr)
+                self.move_aside(step, "corrupt")
+            self.manager = make()
 
     def steps(self) -> list[int]:
         """Steps that have a folder, whole or not, oldest first."""
@@ -231,13 +243,16 @@ class Checkpoints:
 
     def set_aside(self, step: int, why: str) -> None:
         self.manager.close()
+        self.move_aside(step, why)
+        self.open()
+
+    def move_aside(self, step: int, why: str) -> None:
         agreed(True)  # all have listed the steps
         if jax.process_index() == 0:
             aside = self.folder / f"{step}.{why}"
             remove_tree(aside)
             (self.folder / str(step)).rename(aside)
         agreed(True)
-        self.open()
 
     def restore_step(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
         manifest = read_manifest(self.folder / str(step))
@@ -265,6 +280,24 @@ def unless_loop_is_closed(told: Any) -> None:
 def steps_in(folder: Path) -> list[int]:
     """Steps that have a folder in a run's `checkpoints`, whole or not, oldest first."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def sound(folder: Path) -> bool:
+    """Whether Orbax's own record of a step is one; where it is missing Orbax does without."""
+    try:
+        record = json.loads((folder / "_CHECKPOINT_METADATA").read_text())
+        times = [record.get(f"{when}_timestamp_nsecs") for when in ("init", "commit")]
+        kinds: dict[str, Any] = {
+            "item_handlers": (dict, str),
+            "metrics": dict,
+            "custom_metadata": dict,
+        }
+        fits = [isinstance(record.get(n), kind) for n, kind in kinds.items() if record.get(n)]
+        return all(isinstance(t, int | None) for t in times) and all(fits)
+    except (OSError, ValueError):
+        return True
+    except AttributeError:
+        return False
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
