@@ -10,6 +10,7 @@ a.txt,stdlib:     several, with commas between
 
 import codecs
 import dataclasses
+import functools
 import glob
 import gzip
 import hashlib
@@ -17,6 +18,7 @@ import itertools
 import json
 import math
 import os
+import sys
 import sysconfig
 import zlib
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ HUB = "hf:"
 TEXT = (".txt", ".md", ".py", ".rst", ".text")
 SKIPPED = {"site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3", "ensurepip"}
 SHOWN = 5  # malformed records told one by one
+LONGEST = 64 << 20  # bytes of one record
 FEW = 100  # documents of which a fraction may hold out none
 
 OnError = Literal["stop", "replace"]
@@ -137,10 +140,17 @@ def utf8(data: bytes, path: Path, on_error: OnError) -> str:
 
 
 def records(path: Path, on_error: OnError = "stop") -> Iterator[Document]:
-    """One document a line. From the first malformed line on, the others are only counted."""
+    """One document a line. From the first malformed line on, the others are only counted.
+
+    A line above `LONGEST` is left out, counted and told: it is never held whole.
+    """
     problems: list[str] = []
+    long = 0
     with opened(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines(file), start=1):
+            if line is None:
+                long += 1
+                continue
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)  # a mark of the file, not of the record
             if not line.strip():
@@ -150,9 +160,29 @@ def records(path: Path, on_error: OnError = "stop") -> Iterator[Document]:
                 problems.append(f"{path}:{number}: {problem}")
             elif not problems:
                 yield Document(f"{path}:{number}", text)
+    if long:
+        tell(f"warning: {path}: {long} lines above {LONGEST >> 20} MiB are left out")
     if problems:
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise DataError("; ".join(problems[:SHOWN]) + more)
+
+
+def lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes | None]:
+    """The lines of a file; None for each that is longer than `LONGEST` bytes."""
+    while line := file.readline(LONGEST + 1):
+        if len(line) <= LONGEST or line.endswith(b"\n"):
+            yield line
+            continue
+        while rest := file.readline(LONGEST):
+            if rest.endswith(b"\n"):
+                break
+        yield None
+
+
+@functools.cache
+def tell(text: str) -> None:
+    """Says something once, however often the text is read."""
+    print(text, file=sys.stderr)
 
 
 def field(line: bytes, on_error: OnError) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from lm.core.errors import DataError
+from lm.data import sources
 from lm.data.sources import documents, files, fingerprint, split
 
 
@@ -143,3 +144,15 @@ def test_the_fingerprint_changes_with_the_files(tmp_path):
     changed = fingerprint(str(tmp_path))
     (tmp_path / "b.txt").write_text("")
     assert len({before, changed, fingerprint(str(tmp_path))}) == 3
+
+
+def test_a_record_that_is_too_long_is_left_out_counted_and_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sources, "LONGEST", 1 << 20)
+    path = tmp_path / "a.jsonl"
+    long = json.dumps({"text": "x" * (3 << 20)})
+    fits = json.dumps({"text": "y" * ((1 << 20) - 12)})
+    assert len(fits) == 1 << 20
+    path.write_text("\n".join(['{"text": "one"}', long, fits, long, '{"text": "two"}', long]))
+    for _ in range(2):
+        assert [text[:3] for text in texts(path)] == ["one", "yyy", "two"]
+    assert capsys.readouterr().err == f"warning: {path}: 3 lines above 1 MiB are left out\n"
