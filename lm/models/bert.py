@@ -39,11 +39,10 @@ class BertConfig(BlockConfig):
     attention_dropout: float = 0.1
     residual_dropout: float = 0.1
     embedding_dropout: float = 0.1
-    std: float = 0.02  # of every table and kernel, truncated at two of them
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "vocab", "length", "segments", "std")
+        require_positive(self, "vocab", "length", "segments")
         rate = self.embedding_dropout
         require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
 

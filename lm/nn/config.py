@@ -21,6 +21,7 @@ class BlockConfig:
     activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
     qkv_bias: bool = True
     init: Literal["hf", "report", "openai", "gpt1", "bert"] = "hf"
+    std: float = 0.02  # of initial kernels; the published value is one of widths near 768
     pattern: tuple[Literal["dense", "banded"], ...] = ("dense",)  # repeated over the layers
     band: int = 256  # tokens that a banded layer sees, itself included
     attention_dropout: float = 0.0
@@ -31,7 +32,9 @@ class BlockConfig:
     attention: Literal["auto", "plain", "blocks", "splash", "cudnn"] = "auto"
 
     def __post_init__(self) -> None:
-        require_positive(self, "layers", "width", "heads", "head_size", "hidden", "band", "epsilon")
+        require_positive(
+            self, "layers", "width", "heads", "head_size", "hidden", "band", "epsilon", "std"
+        )
         require(
             self.head_size is not None or self.width % self.heads == 0,
             f"width {self.width} is not divisible by heads {self.heads}; set head_size",

@@ -20,6 +20,8 @@ def named(init: Init, names: tuple[str, ...]) -> Init:
 def kernel_init(config: BlockConfig, kernel: Kernel) -> Init:
     """The initialiser of a block's kernel; `context` and `output` add to the residual stream.
 
+    With `std` 0.02, its default:
+
     hf      normal 0.02, residual kernels 0.02 / sqrt(2 layers): Hugging Face and nanoGPT
     report  normal 0.02, residual kernels 0.02 / sqrt(layers): the GPT-2 report's "1/sqrt(N)", with
             N the number of blocks
@@ -29,7 +31,7 @@ def kernel_init(config: BlockConfig, kernel: Kernel) -> Init:
     bert    normal 0.02 truncated at two standard deviations, everywhere
     """
     adds = kernel in ("context", "output")
-    std = 0.02
+    std = config.std
     if config.init == "openai":
         fan_in = {
             "context": config.heads * config.head_width,
