@@ -16,7 +16,16 @@ from lm.train.pretrain import Pretrain, Reference
 from lm.train.session import LoopConfig
 
 
-def decoder(layers: int, width: int, heads: int, *, vocab: int, length: int) -> GptConfig:
+def decoder(
+    layers: int,
+    width: int,
+    heads: int,
+    *,
+    vocab: int,
+    length: int,
+    std: float = 0.02,
+    dropout: float = 0.1,
+) -> GptConfig:
     """GPT-1's block, dropout and initial values at any size."""
     return GptConfig(
         layers=layers,
@@ -27,9 +36,10 @@ def decoder(layers: int, width: int, heads: int, *, vocab: int, length: int) -> 
         norm="post",
         final_norm=False,
         init="gpt1",
-        embedding_dropout=0.1,
-        attention_dropout=0.1,
-        residual_dropout=0.1,
+        std=std,
+        embedding_dropout=dropout,
+        attention_dropout=dropout,
+        residual_dropout=dropout,
         dropped="table",
     )
 

@@ -8,13 +8,13 @@ Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics b
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from absl import flags
 
 from launch import command
 from lm.core.errors import ConfigError
+from lm.core.paths import run_path
 
 if TYPE_CHECKING:
     from lm.data.tasks.task import Part
@@ -40,7 +40,7 @@ def main() -> None:
     from lm.train.finetune import Finetune
     from lm.train.saved import read_run
 
-    run, part = Path(WORKDIR.value), cast("Part", PART.value)
+    run, part = run_path(WORKDIR.value), cast("Part", PART.value)
     mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
     saved = read_run(run, mesh, STEP.value)
     config = saved.config

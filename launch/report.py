@@ -2,8 +2,10 @@
 
 python -m launch.report --runs=runs/demo
 python -m launch.report --runs=runs/small,runs/longer --out=report.html
+python -m launch.report --runs='runs/sst2/*/*' --out=seeds.html
 """
 
+import glob
 from pathlib import Path
 
 from absl import flags
@@ -19,7 +21,7 @@ OUT = flags.DEFINE_string(
 
 
 def main() -> None:
-    runs = [run_path(name) for name in RUNS.value if name]
+    runs = [run_path(found) for name in RUNS.value if name for found in matching(name)]
     if not runs:
         raise ConfigError("--runs is empty: name one run directory, or several to compare them")
     if len(runs) == 1 and OUT.value is not None:
@@ -33,6 +35,11 @@ def main() -> None:
 
     page = write_report(runs[0]) if len(runs) == 1 else compare(runs, Path(OUT.value or ""))
     print(page)
+
+
+def matching(name: str) -> list[str]:
+    """The folders that a glob finds; any other name as it is."""
+    return (sorted(glob.glob(name)) or [name]) if "*" in name else [name]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 
 from lm.core.mesh import local_rows, place
 from lm.data.features import Encoded, TaskBatch, in_order
+from lm.data.records import Choice, Record, Span, Tagging
 from lm.data.tasks import Task
 from lm.data.tasks.task import Part
 from lm.evals.spans import SpanSearch, best_threshold, predictions, search_spans
@@ -30,17 +31,38 @@ class Answers:
     answers: list[Any]  # an index, a number, a text, or the names of tags
     figures: dict[str, float]
 
+    def shown(self, task: Task, part: Part, most: int = 20) -> str:
+        """The first items, a line each: the answer, and the right one where it is another."""
+        lines = []
+        records, references = task.records(part), task.references(part)
+        for record, answer, right in zip(records, self.answers, references, strict=True):
+            told, truth = named(task, answer), named(task, right)
+            beside = "" if told == truth else f"   right: {truth}"
+            lines.append(f"{first_text(record)[:80]}\n    {told}{beside}\n")
+        return "".join(lines[:most])
+
     def write(self, path: Path, task: Task, part: Part) -> None:
         """One JSON object a line: the item's id, the answer and the right one."""
         lines = []
         references = task.references(part)
         for name, answer, right in zip(self.ids, self.answers, references, strict=True):
-            if task.kind == "classification":
-                answer = task.labels[answer]
-                right = None if right is None else task.labels[right]
-            lines.append(json.dumps({"id": name, "answer": answer, "reference": right}) + "\n")
+            row = {"id": name, "answer": named(task, answer), "reference": named(task, right)}
+            lines.append(json.dumps(row) + "\n")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(lines))
+
+
+def named(task: Task, answer: Any) -> Any:
+    """An answer as it is told: a class by its name."""
+    return task.labels[answer] if task.kind == "classification" and answer is not None else answer
+
+
+def first_text(record: Record) -> str:
+    if isinstance(record, Tagging):
+        return " ".join(record.words)
+    if isinstance(record, Span):
+        return record.question
+    return record.context if isinstance(record, Choice) else record.text
 
 
 def answer_task(

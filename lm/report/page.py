@@ -12,6 +12,7 @@ from typing import Any
 
 from lm.core.errors import DataError
 from lm.report.curves import Curve, Level, draw
+from lm.report.groups import seeds_table
 from lm.report.record import Record, is_number, read_run
 from lm.report.style import CSS
 from lm.report.text import escape, label, number, shown, table
@@ -57,6 +58,8 @@ def write_report(run: Path) -> Path:
 def compare(runs: Sequence[Path], out: Path) -> Path:
     """Writes one page of several runs: a figure a metric, their final figures, how they differ.
 
+    Runs that differ by their seed alone also stand together, with mean and deviation.
+
     Raises:
       DataError: fewer than two runs, or one that is not a run directory.
     """
@@ -66,6 +69,7 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     names = _distinct_names(runs, records)
     sections = [
         _section("Curves", _compared_figures(names, records), wide=True),
+        _section("Over seeds", seeds_table(records)),
         _section("Final figures", _compared_finals(names, records)),
         _section("Bindings that differ", _compared_bindings(names, records)),
     ]

@@ -17,6 +17,7 @@ from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import batch_ways, local_rows, make_mesh
+from lm.core.paths import run_path
 from lm.data import bert_features, gpt1_features
 from lm.data.batches import check_divisible
 from lm.data.bert_features import BertFeatures
@@ -140,7 +141,7 @@ class Finetune(Supervised):
         """The run to start from."""
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the run to start from")
-        return read_run(Path(self.init).expanduser(), mesh)
+        return read_run(run_path(self.init), mesh)
 
     def resolved(self, task: Task, model: Any) -> "Finetune":
         """With the model of the other run, its vocabulary grown by GPT-1's specials.
@@ -267,22 +268,24 @@ class Evaluation:
         row: dict[str, Any] = {"step": step, "tokens": tokens}
         row |= {f"valid_{name}": value for name, value in answers.figures.items()}
         self.session.journal.evaluation(row, f"step {step}  {self.task.name}: {told}")
-        if self.session.main:
-            path = self.session.workdir / "samples" / f"{step:08}.jsonl"
-            answers.write(path, self.task, "valid")
+        self.session.journal.sample(step, answers.shown(self.task, "valid"))
         return answers
 
     def finish(self, tokens: int, params: Any) -> None:
         """The last figures, and the summary of the run."""
         steps = self.config.steps or 0
-        figures = self.at(steps, tokens, params).figures
+        answers = self.at(steps, tokens, params)
+        if self.session.main:
+            path = self.session.workdir / "evaluations" / f"{self.task.name}-valid.jsonl"
+            answers.write(path, self.task, "valid")
         summary: dict[str, Any] = {
             "steps": steps,
             "tokens": tokens,
             "parameters": tree.count(params),
             "task": self.task.name,
+            "metric": self.task.metrics[0],
             "items": {"train": len(self.task.train), "valid": len(self.task.valid)},
             "cut": self.valid.counts.truncated,
-            **figures,
+            **answers.figures,
         }
         self.session.finish(summary)

@@ -1,0 +1,122 @@
+"""Studies over several runs: each member is an ordinary run directory.
+
+    python -m launch.train --experiment=sweeps:pretraining --set corpus=novels --set root=data \
+        --workdir=runs/pretraining
+
+Sizes, budgets and rates are our choice: the published comparisons at a scale of minutes on a CPU.
+For an accelerator: --set bert.steps=100000 --set bert.batch=256 --set bert.model.width=256, and so
+on for gpt1 and lstm.
+"""
+
+from experiments.gpt1 import decoder
+from lm.data.sentences import SentencesConfig
+from lm.data.tokens import TextConfig
+from lm.models.bert import BertConfig
+from lm.models.lstm import LstmConfig
+from lm.studies.transfer import Transfer
+from lm.text.tokenizer import TokenizerConfig
+from lm.train.finetune import Finetune
+from lm.train.masked import MaskedPretrain
+from lm.train.optimizer import BertAdamConfig, Gpt1AdamConfig
+from lm.train.pretrain import Pretrain
+from lm.train.session import LoopConfig
+
+LAYERS, WIDTH, HEADS, LENGTH, VOCAB = 4, 128, 4, 64, 4096
+STEPS, BATCH = 1_500, 64  # 6.1M tokens for every model
+STD = 0.08  # of kernels: 0.02 is for width 768, and at 128 leaves attention unheard for long
+CORPUS = TextConfig(train="novels", valid_fraction=0.05)
+WORDS = TokenizerConfig(kind="wordpiece", vocab=VOCAB)  # one vocabulary for all of them
+LOOP = LoopConfig(log_every=50, evaluate_every=500, save_every=500)
+
+
+def bert() -> MaskedPretrain:
+    return MaskedPretrain(
+        model=BertConfig(
+            layers=LAYERS, width=WIDTH, heads=HEADS, vocab=VOCAB, length=LENGTH, std=STD,
+            attention_dropout=0.0, residual_dropout=0.0, embedding_dropout=0.0,
+        ),
+        optim=BertAdamConfig(peak_lr=2e-3, warmup_steps=150),
+        steps=STEPS, batch=BATCH, stages=((LENGTH, 1.0),), tokenizer=WORDS, data=CORPUS, loop=LOOP,
+        sentences=SentencesConfig(chapters=True),
+    )  # fmt: skip
+
+
+def gpt1() -> Pretrain:
+    return Pretrain(
+        model=decoder(LAYERS, WIDTH, HEADS, vocab=VOCAB, length=LENGTH, std=STD, dropout=0.0),
+        optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=150),
+        steps=STEPS, batch=BATCH, tokenizer=WORDS, data=CORPUS, loop=LOOP,
+    )  # fmt: skip
+
+
+def lstm() -> Pretrain:
+    return Pretrain(
+        model=LstmConfig(vocab=VOCAB, length=LENGTH, width=WIDTH, units=352, dropout=0.0, std=STD),
+        optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=150),
+        steps=STEPS, batch=BATCH, tokenizer=WORDS, data=CORPUS, loop=LOOP,
+    )  # fmt: skip
+
+
+def transfer(title: str, cases: tuple, tasks: tuple, variants: tuple = ()) -> Transfer:
+    loop = LoopConfig(log_every=100, evaluate_every=100_000, save_every=100_000, keep=1)
+    return Transfer(
+        title=title,
+        bert=bert(),
+        gpt1=gpt1(),
+        lstm=lstm(),
+        bert_tuning=Finetune(
+            optim=BertAdamConfig(peak_lr=5e-4), batch=32, epochs=3.0, length=LENGTH, stride=24,
+            question=24, loop=loop,
+        ),
+        gpt1_tuning=Finetune(
+            optim=Gpt1AdamConfig(peak_lr=5e-4, schedule="linear", warmup_fraction=0.1), batch=32,
+            epochs=3.0, length=LENGTH, lm_weight=0.5, loop=loop,
+        ),
+        cases=cases,
+        tasks=tasks,
+        variants=variants,
+    )  # fmt: skip
+
+
+TASKS = (("sst2", "data.limit=4000"), ("cola", ""), ("mrpc", ""), ("qnli", ""))
+
+
+def pretraining() -> Transfer:
+    """BERT and GPT-1 on one corpus and token budget, pre-trained against from scratch (N1)."""
+    cases = (
+        ("BERT", "bert", ""),
+        ("BERT from scratch", "bert", "scratch=True"),
+        ("GPT-1", "gpt1", ""),
+        ("GPT-1 from scratch", "gpt1", "scratch=True"),
+    )
+    return transfer("Pre-trained against from scratch", cases, TASKS)
+
+
+def bert_objectives() -> Transfer:
+    """Table 5 of BERT in miniature: both objectives, masked words alone, left to right."""
+    cases = (
+        ("masked words and next sentence", "bert", ""),
+        ("masked words", "words", ""),
+        ("left to right", "left", ""),
+    )
+    variants = (
+        ("words", "bert", "instances.pairs=False"),
+        ("left", "bert",
+         "instances.pairs=False instances.objective=next model.causal=True"),
+    )  # fmt: skip
+    tasks = (("qnli", ""), ("mrpc", ""), ("squad", "epochs=6"))
+    return transfer("BERT's objectives (table 5)", cases, tasks, variants)
+
+
+def gpt1_ablations() -> Transfer:
+    """GPT-1: auxiliary loss and LSTM control (table 5), layers transferred (figure 2)."""
+    cases = (
+        ("GPT-1", "gpt1", ""),
+        ("no auxiliary loss", "gpt1", "lm_weight=0"),
+        *((f"{layers} layers transferred", "gpt1", f"transfer={layers}")
+          for layers in range(LAYERS)),
+        ("from scratch", "gpt1", "scratch=True"),
+        ("LSTM", "lstm", ""),
+        ("LSTM from scratch", "lstm", "scratch=True"),
+    )  # fmt: skip
+    return transfer("GPT-1: auxiliary loss, layers, LSTM", cases, TASKS[:2])

@@ -1,0 +1,147 @@
+"""What a task gains from pre-training, and from which: the comparisons of BERT and of GPT-1.
+
+A few models are pre-trained on one corpus, each is fine-tuned on some tasks under several seeds,
+and the means and deviations over the seeds are told. Every member is an ordinary run directory:
+
+    <workdir>/pretrained/<name>              the models, trained once
+    <workdir>/<task>/<case>/<seed>           the tasks
+    <workdir>/table.md, figure.svg, summary.json
+
+A member that has its summary is done; the same command goes on with the others.
+"""
+
+import dataclasses
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lm.core.config import assignment, bind, dump, require
+from lm.core.errors import ConfigError
+from lm.metrics.spread import over_seeds
+from lm.report.bars import Bar, draw_bars
+from lm.train.finetune import Finetune
+from lm.train.masked import MaskedPretrain
+from lm.train.pretrain import Pretrain
+from lm.train.process import Process
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Pre-trained models, and cases of fine-tuning them."""
+
+    title: str
+    bert: MaskedPretrain
+    gpt1: Pretrain
+    lstm: Pretrain
+    bert_tuning: Finetune
+    gpt1_tuning: Finetune  # of the LSTM as well
+    corpus: str = "novels"  # that all of them read; also `data.train` of their configs
+    root: str = "data"  # the folder of task data
+    # name, which of the three it is, and what is bound otherwise: ("words", "bert", "a=1 b=2")
+    variants: tuple[tuple[str, str, str], ...] = ()
+    # label, which model (one of the three, or a variant), and bindings of its fine-tuning
+    cases: tuple[tuple[str, str, str], ...]
+    tasks: tuple[tuple[str, str], ...]  # name, and bindings of its fine-tuning
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        names = ["bert", "gpt1", "lstm", *(name for name, _, _ in self.variants)]
+        for label, model, _ in self.cases:
+            require(model in names, f"case {label!r}: no model {model!r}; there are {names}")
+        for name, of, _ in self.variants:
+            require(of in names[:3], f"variant {name!r}: {of!r} is not one of {names[:3]}")
+        labels = [slug(label) for label, _, _ in self.cases]
+        require(len(set(labels)) == len(labels), f"two cases have one label: {labels}")
+
+    # --------------------------------------------------------------- members
+
+    def pretrainings(self) -> dict[str, MaskedPretrain | Pretrain]:
+        """The models that the cases need, by name."""
+        bases = {"bert": self.bert, "gpt1": self.gpt1, "lstm": self.lstm}
+        made = {name: (name, "") for name in bases} | {
+            name: (of, bindings) for name, of, bindings in self.variants
+        }
+        needed = dict.fromkeys(model for _, model, _ in self.cases)
+        return {
+            name: bound(bases[made[name][0]], f"data.train={self.corpus} {made[name][1]}")
+            for name in needed
+        }
+
+    def tunings(self, workdir: Path) -> dict[tuple[str, str, int], Finetune]:
+        """Every fine-tuning, by task, case and seed."""
+        models = self.pretrainings()
+        found = {}
+        for task, task_bindings in self.tasks:
+            for label, model, bindings in self.cases:
+                masked = isinstance(models[model], MaskedPretrain)
+                base = self.bert_tuning if masked else self.gpt1_tuning
+                tuning = bound(base, f"data.name={task} data.root={self.root} {task_bindings}")
+                tuning = replace(bound(tuning, bindings), init=str(workdir / "pretrained" / model))
+                for seed in self.seeds:
+                    found[task, label, seed] = replace(tuning, seed=seed)
+        return found
+
+    # ------------------------------------------------------------------- run
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Runs the members that are not done, and tells what came out."""
+        process = process or Process()
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.gin").write_text(dump(self))
+        members: dict[Path, Any] = {
+            workdir / "pretrained" / name: experiment
+            for name, experiment in self.pretrainings().items()
+        }
+        tunings = self.tunings(workdir)
+        members |= {place(workdir, *key): tuning for key, tuning in tunings.items()}
+        for number, (folder, experiment) in enumerate(members.items(), start=1):
+            if (folder / "summary.json").exists():
+                continue
+            print(f"--- {number} of {len(members)}: {folder.relative_to(workdir)}", flush=True)
+            experiment.run(folder, process)
+        self.tell(workdir)
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        raise ConfigError("a study is several runs: plan one of them")
+
+    def tell(self, workdir: Path) -> None:
+        """Gathers the members' figures into a table, a figure and a summary."""
+        rows, bars, summary = [], [], {}
+        for task, _ in self.tasks:
+            for label, _, _ in self.cases:
+                files = [place(workdir, task, label, seed) / "summary.json" for seed in self.seeds]
+                summaries = [json.loads(file.read_text()) for file in files]
+                metric = summaries[0]["metric"]
+                values = [one[metric] for one in summaries]
+                mean, deviation = over_seeds(values)
+                summary[f"{task}/{label}"] = {
+                    "metric": metric, "mean": mean, "deviation": deviation, "values": values,
+                }  # fmt: skip
+                told = f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+                rows.append((task, metric, label, told, " ".join(f"{v:.3f}" for v in values)))
+                bars.append(Bar(f"{task} ({metric})", label, mean, deviation or 0.0))
+        header = ("task", "metric", "case", f"mean ± deviation, {len(self.seeds)} seeds", "each")
+        lines = [header, ("---",) * len(header), *rows]
+        table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        (workdir / "table.md").write_text(table)
+        (workdir / "figure.svg").write_text(draw_bars(self.title, bars))
+        (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        print(f"{table}{workdir}/table.md, {workdir}/figure.svg")
+
+
+def bound(experiment: Any, bindings: str) -> Any:
+    """An experiment with `name=value` bindings, separated by blanks."""
+    return bind(experiment, dict(assignment(binding) for binding in bindings.split()))
+
+
+def place(workdir: Path, task: str, label: str, seed: int) -> Path:
+    return workdir / task / slug(label) / str(seed)
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-").lower()

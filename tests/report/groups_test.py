@@ -1,0 +1,26 @@
+"""Runs that differ by their seed alone stand together."""
+
+import json
+
+from lm.report.groups import seeds_table
+from lm.report.record import read_run
+
+
+def run(folder, seed, scratch, score):
+    folder.mkdir(parents=True)
+    (folder / "config.gin").write_text(f"seed = {seed}\nscratch = {scratch}\ninit = 'r'\n")
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 1.0}) + "\n")
+    (folder / "summary.json").write_text(json.dumps({"steps": 9, "accuracy": score}))
+    return read_run(folder)
+
+
+def test_seeds_are_told_by_mean_and_deviation(tmp_path):
+    records = [run(tmp_path / f"{s}{n}", n, s, s + n / 10) for s in (False, True) for n in range(3)]
+    page = seeds_table(records)
+    assert "0.1 ± 0.1" in page and "1.1 ± 0.1" in page
+    assert "scratch = False" in page and "init" not in page  # only what differs names a row
+
+
+def test_runs_that_differ_otherwise_are_no_group(tmp_path):
+    records = [run(tmp_path / "a", 0, False, 0.5), run(tmp_path / "b", 0, True, 0.6)]
+    assert seeds_table(records) == ""
