@@ -21,8 +21,8 @@ from lm.train.optimizer import BertAdamConfig, Gpt1AdamConfig
 from lm.train.pretrain import Pretrain
 from lm.train.session import LoopConfig
 
-LAYERS, WIDTH, HEADS, LENGTH, VOCAB = 4, 128, 4, 64, 4096
-STEPS, BATCH = 1_500, 64  # 6.1M tokens for every model
+LAYERS, WIDTH, HEADS, LENGTH, VOCAB = 3, 128, 4, 64, 2048
+STEPS, BATCH = 2_000, 32  # 4.1M tokens for every model
 STD = 0.08  # of kernels: 0.02 is for width 768, and at 128 leaves attention unheard for long
 CORPUS = TextConfig(train="novels", valid_fraction=0.05)
 WORDS = TokenizerConfig(kind="wordpiece", vocab=VOCAB)  # one vocabulary for all of them
@@ -35,7 +35,7 @@ def bert() -> MaskedPretrain:
             layers=LAYERS, width=WIDTH, heads=HEADS, vocab=VOCAB, length=LENGTH, std=STD,
             attention_dropout=0.0, residual_dropout=0.0, embedding_dropout=0.0,
         ),
-        optim=BertAdamConfig(peak_lr=2e-3, warmup_steps=150),
+        optim=BertAdamConfig(peak_lr=5e-4, warmup_steps=200),
         steps=STEPS, batch=BATCH, stages=((LENGTH, 1.0),), tokenizer=WORDS, data=CORPUS, loop=LOOP,
         sentences=SentencesConfig(chapters=True),
     )  # fmt: skip
@@ -44,7 +44,7 @@ def bert() -> MaskedPretrain:
 def gpt1() -> Pretrain:
     return Pretrain(
         model=decoder(LAYERS, WIDTH, HEADS, vocab=VOCAB, length=LENGTH, std=STD, dropout=0.0),
-        optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=150),
+        optim=Gpt1AdamConfig(peak_lr=1e-3, warmup_steps=200),
         steps=STEPS, batch=BATCH, tokenizer=WORDS, data=CORPUS, loop=LOOP,
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ def gpt1() -> Pretrain:
 def lstm() -> Pretrain:
     return Pretrain(
         model=LstmConfig(vocab=VOCAB, length=LENGTH, width=WIDTH, units=352, dropout=0.0, std=STD),
-        optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=150),
+        optim=Gpt1AdamConfig(peak_lr=1e-3, warmup_steps=200),
         steps=STEPS, batch=BATCH, tokenizer=WORDS, data=CORPUS, loop=LOOP,
     )  # fmt: skip
 
