@@ -127,6 +127,9 @@ class Bert(nn.Module):
         if positions is not None:
             hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
         hidden = ACTIVATIONS[self.config.activation](self.transform(hidden))
+        # left to itself on a mesh of data, fsdp and tensor, XLA's partitioner splits the width as
+        # the kernel is split, and the gradients of all that comes before are wrong
+        hidden = constrain(hidden, axes.BATCH, axes.LENGTH, axes.WIDTH)
         scores = self.output_bias(self.tokens.logits(self.transform_norm(hidden)))
         return constrain(scores, axes.BATCH, axes.LENGTH, axes.VOCABULARY)
 

@@ -1,0 +1,311 @@
+"""Pre-training with masked words and next sentences: loss, stages, and a whole small run."""
+
+import functools
+import json
+import random
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import bert as published
+from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.masking import MaskedBatch
+from lm.data.pairs import InstancesConfig
+from lm.data.sentences import SentencesConfig
+from lm.data.tokens import TextConfig
+from lm.models.bert import BertConfig
+from lm.text.tokenizer import TokenizerConfig
+from lm.train import masked
+from lm.train.guard import GuardConfig, GuardState
+from lm.train.masked import MaskedPretrain, MaskedWords
+from lm.train.optimizer import BertAdamConfig
+from lm.train.process import Process
+from lm.train.session import LoopConfig
+from lm.train.state import TrainState, shardings
+from tests.launched import final_digests, losses
+from tests.models.pretrained.models import drawn
+
+VOCAB, LENGTH, ROWS = 272, 16, 16  # bytes, rounded up so that meshes divide it
+EXPERIMENT = MaskedPretrain(
+    model=BertConfig(
+        layers=1, width=32, heads=4, vocab=VOCAB, length=LENGTH,
+        attention_dropout=0.0, residual_dropout=0.0, embedding_dropout=0.0,
+    ),
+    optim=BertAdamConfig(peak_lr=1e-2, b1=0.0, clip=None),  # the moment is the gradient
+    guard=GuardConfig(spike="off"),
+    tokenizer=TokenizerConfig(kind="bytes"),
+    stages=((LENGTH, 1.0),),
+    steps=1,
+    batch=ROWS,
+)  # fmt: skip
+
+
+def batch_of(seed=0):
+    """Rows with few words to guess first and many last, and a next sentence in some."""
+    numbers = np.random.default_rng(seed)
+    shape = (ROWS, 4)
+    return MaskedBatch(
+        tokens=numbers.integers(0, VOCAB, (ROWS, LENGTH)).astype(np.int32),
+        segments=np.tile((np.arange(LENGTH) > 8).astype(np.int32), (ROWS, 1)),
+        valid=np.arange(LENGTH) < numbers.integers(10, LENGTH + 1, (ROWS, 1)),
+        positions=np.sort(numbers.integers(1, 10, shape)).astype(np.int32),
+        targets=numbers.integers(0, VOCAB, shape).astype(np.int32),
+        mask=np.arange(4) < np.repeat([1, 2, 3, 4], 4)[:, None],
+        next=numbers.integers(0, 2, ROWS).astype(np.int32),
+        next_mask=np.arange(ROWS) % 5 > 0,
+        rows=np.arange(ROWS, dtype=np.uint32),
+    )
+
+
+# ------------------------------------------------------------ the two means
+
+
+@functools.cache
+def first_state():
+    """A state on the host, with every parameter away from what it starts as."""
+    params = drawn(EXPERIMENT.model)
+    moments = jax.device_get(EXPERIMENT.optim.direction().init(params))
+    guard = GuardState.empty(EXPERIMENT.guard)
+    return TrainState(np.zeros((), np.int32), params, moments, jax.device_get(guard))
+
+
+def updated(experiment, sizes, devices, batch=None):
+    """The gradient of a step, and its metrics."""
+    mesh = make_mesh(MeshConfig(**sizes), jax.devices()[:devices])
+    with jax.set_mesh(mesh):
+        abstract = experiment.abstract(mesh)
+        state = jax.device_put(first_state(), shardings(abstract))
+        placed = experiment.split(batch or batch_of(), mesh, slice(0, ROWS), ROWS)
+        state, metrics = experiment.step(mesh, abstract)(state, placed, jnp.float32(1e-2))
+    return jax.device_get(state.moments[0].mu), jax.device_get(metrics)
+
+
+@pytest.fixture(scope="module")
+def single():
+    return updated(EXPERIMENT, {"data": 1}, 1)
+
+
+def assert_same(found, single):
+    close = partial(np.testing.assert_allclose, rtol=0, atol=1e-5)
+    close(found[1].loss, single[1].loss)
+    assert found[1].parts.keys() == {"words", "next"}
+    jax.tree.map(close, found[1].parts, single[1].parts)
+    jax.tree.map(close, found[0], single[0])
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param({"data": 8}, marks=pytest.mark.slow),
+        pytest.param({"data": 1, "fsdp": 8}, marks=pytest.mark.slow),
+        {"data": 2, "fsdp": 2, "tensor": 2},
+    ],
+)
+def test_every_mesh_takes_the_two_means_of_one_device(sizes, single):
+    assert_same(updated(EXPERIMENT, sizes, 8), single)
+
+
+def test_microbatches_of_unequal_counts_make_the_two_means_of_the_whole_batch(single):
+    assert_same(updated(replace(EXPERIMENT, microbatches=4), {"data": 1}, 1), single)
+
+
+def test_the_loss_is_the_sum_of_two_means_and_no_mean_of_means(single):
+    objective = MaskedWords(EXPERIMENT.model, pairs=True)
+    params, batch = first_state().params, batch_of()
+    words, follows = jax.jit(objective.scores)(params, batch)
+    word_losses = crossed(words, batch.targets)
+    next_losses = crossed(follows, batch.next)
+    sums, counts = jax.jit(objective.sums)(params, batch), objective.counts(batch)
+    assert counts == {"words": 40, "next": 12}
+    assert float(sums["words"]) == pytest.approx(word_losses[batch.mask].sum(), rel=1e-5)
+    assert float(sums["next"]) == pytest.approx(next_losses[batch.next_mask].sum(), rel=1e-5)
+    of_rows = (word_losses * batch.mask).sum(1) / batch.mask.sum(1)
+    assert abs(of_rows.mean() - word_losses[batch.mask].mean()) > 1e-3
+    # what a step reports
+    metrics = single[1]
+    assert metrics.tokens == 40
+    assert metrics.parts["words"] == pytest.approx(word_losses[batch.mask].mean(), rel=1e-5)
+    assert metrics.parts["next"] == pytest.approx(next_losses[batch.next_mask].mean(), rel=1e-5)
+    assert metrics.loss == pytest.approx(metrics.parts["words"] + metrics.parts["next"], rel=1e-6)
+
+
+def crossed(scores, targets):
+    """Cross-entropy in float64."""
+    scores = np.asarray(scores, np.float64)
+    logs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    return -np.take_along_axis(logs, targets[..., None], axis=-1)[..., 0]
+
+
+def test_without_pairs_only_words_count():
+    objective = MaskedWords(EXPERIMENT.model, pairs=False)
+    assert objective.weights == {"words": 1.0} and objective.counts(batch_of()) == {"words": 40}
+
+
+# ------------------------------------------------------------------- stages
+
+
+def test_nine_tenths_of_the_steps_are_short_and_tokens_are_counted_by_their_length():
+    base = published.base()
+    assert base.bounds() == [0, 900_000, 1_000_000]
+    assert [base.stage(step) for step in (0, 899_999, 900_000, 999_999)] == [
+        (0, 0),
+        (0, 0),
+        (1, 900_000),
+        (1, 900_000),
+    ]
+    assert base.tokens_before(1) == 256 * 128
+    assert base.tokens_before(900_000) == 256 * 128 * 900_000
+    assert base.tokens_before(900_001) == 256 * (128 * 900_000 + 512)
+    assert base.tokens_before(1_000_000) == 256 * (128 * 900_000 + 512 * 100_000)
+    assert base.abstract_rows().tokens.shape == (256, 512)
+    assert base.abstract_rows().positions.shape == (256, 77)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stages": ((32, 1.0),)}, "a stage of length 32 is longer than model.length 16"),
+        ({"stages": ((8, 0.5), (16, 0.4))}, "with shares that add up to 1"),
+        ({"stages": ()}, "with shares that add up to 1"),
+        (
+            {"model": replace(EXPERIMENT.model, causal=True)},
+            "model.causal=True with instances.objective='masked': a left-to-right model",
+        ),
+        (
+            {"instances": InstancesConfig(objective="next")},
+            "model.causal=False with instances.objective='next'",
+        ),
+        ({"steps": 0}, "steps must be positive, got 0"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        replace(EXPERIMENT, **changes)
+
+
+# --------------------------------------------------------------------- runs
+
+
+def write_documents(path, documents=40, seed=0):
+    """A sentence a line, an empty line between documents."""
+    chosen = random.Random(seed)
+    words = ["cat", "sat", "on", "a", "mat", "and", "ran"]
+    texts = [
+        "\n".join(
+            " ".join(chosen.choice(words) for _ in range(chosen.randint(1, 3))) + "."
+            for _ in range(12)
+        )
+        for _ in range(documents)
+    ]
+    path.write_text("\n\n".join(texts) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """An experiment of two stages on a text of its own, with dropout, on the first device."""
+    with pytest.MonkeyPatch.context() as patch:
+        one = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+        patch.setattr(masked, "make_mesh", lambda config: one)
+        yield experiment_in(tmp_path_factory.mktemp("text"))
+
+
+def experiment_in(folder):
+    text = {part: write_documents(folder / f"{part}.txt", seed=seed)
+            for seed, part in enumerate(("train", "valid"))}  # fmt: skip
+    return replace(
+        EXPERIMENT,
+        optim=BertAdamConfig(peak_lr=3e-3, warmup_steps=3),
+        model=replace(EXPERIMENT.model, residual_dropout=0.1),
+        batch=8,
+        steps=12,
+        stages=((12, 0.5), (16, 0.5)),
+        data=TextConfig(train=str(text["train"]), valid=str(text["valid"]),
+                        cache=str(folder / "cache")),
+        sentences=SentencesConfig(form="lines"),
+        loop=LoopConfig(log_every=1, save_every=4, evaluate_every=6),
+        evaluate_batches=1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def straight(running, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight")
+    running.run(workdir)
+    return workdir
+
+
+def test_a_run_writes_all_that_a_run_writes(straight):
+    assert {path.name for path in straight.iterdir()} == {
+        "config.gin", "tokenizer", "metrics.jsonl", "checkpoints", "samples", "report.html",
+        "summary.json",
+    }  # fmt: skip
+    assert [path.name for path in sorted((straight / "samples").iterdir())] == [
+        f"{step:08}.txt" for step in (0, 6, 12)
+    ]
+    assert "|" in (straight / "samples" / "00000012.txt").read_text()  # [guess|truth]
+    summary = json.loads((straight / "summary.json").read_text())
+    assert summary["steps"] == 12 and summary["tokens"] == 8 * (6 * 12 + 6 * 16)
+    assert summary["parameters"] == EXPERIMENT.model.parameters()
+    assert 0 < summary["unigram_entropy"] < summary["valid_loss"] < np.log(VOCAB)
+    assert 0 < summary["next_accuracy"] < 1 and 0 < summary["next_loss"] < 2
+    rows = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 13))
+    assert [row["tokens"] for row in steps[5:8]] == [576, 704, 832]
+    for row in steps:
+        assert row["loss"] == pytest.approx(row["loss/words"] + row["loss/next"], rel=1e-5)
+    assert [row["step"] for row in rows if "valid_loss" in row] == [0, 6, 12]
+
+
+def test_going_on_from_before_the_second_stage_repeats_every_bit(running, straight, tmp_path):
+    workdir = tmp_path / "cut"
+    shutil.copytree(straight, workdir)
+    # as a kill at step 7 leaves it: later rows and no later checkpoint
+    for step in (8, 12):
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    (workdir / "summary.json").unlink()
+    running.run(workdir, Process())
+    assert losses(workdir) == losses(straight)
+    assert final_digests(workdir, 12) == final_digests(straight, 12)
+    one, other = (json.loads((d / "summary.json").read_text()) for d in (workdir, straight))
+    assert one["valid_loss"] == other["valid_loss"]
+
+
+def test_another_order_of_the_data_is_refused_on_resume(running, straight):
+    with pytest.raises(ConfigError, match="seed: checkpoint 0, now 1: other data or order"):
+        replace(running, seed=1, steps=13).run(straight)
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"batch 16 is not divisible by \d+ .data axes x micro"):
+        replace(EXPERIMENT, microbatches=3).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_left_to_right_predicts_every_next_token_and_sees_none_of_them(running):
+    from lm.data.sentences import prepare_sentences
+    from lm.text.byte import ByteTokenizer
+
+    left = replace(
+        running,
+        model=replace(running.model, causal=True),
+        instances=InstancesConfig(objective="next", pairs=False),
+    )
+    text = prepare_sentences(left.data, left.sentences, ByteTokenizer(), "valid")
+    batch = left.rows(text, 16, ByteTokenizer())(0, 8)
+    np.testing.assert_array_equal(batch.targets[:, :-1][batch.mask[:, :-1]],
+                                  batch.tokens[:, 1:][batch.mask[:, :-1]])  # fmt: skip
+    scores = jax.jit(left.objective().scores)
+    words = np.asarray(scores(first_state().params, batch)[0])
+    moved = batch.tokens.copy()
+    moved[:, 9] = (moved[:, 9] + 1) % 256
+    other = np.asarray(scores(first_state().params, replace(batch, tokens=moved))[0])
+    changed = np.abs(words - other).max(axis=(0, 2)) > 0
+    assert not changed[:9].any() and changed[9:].all()
