@@ -35,9 +35,12 @@ def test_whatever_happens_to_a_file_its_reader_gives_the_old_content_or_one_erro
     assert refused >= REFUSED.get(kind, 0.0) * tried  # the mutations do reach the reader
 
 
+SPARSE = {"loop.evaluate_every": 10_000, "loop.save_every": 5}
+
+
 def kill_once(text, workdir, chosen, steps):
     """Starts the run, kills it at a random step or in the middle of a save. False if it ended."""
-    process = start(text, workdir, steps=steps, **{"loop.save_every": 5})
+    process = start(text, workdir, steps=steps, **SPARSE)
     before = max(losses(workdir), default=0) if (workdir / "metrics.jsonl").exists() else 0
     if chosen.random() < 0.5:
         await_step(workdir, before + chosen.randrange(1, 20), [process])
@@ -46,6 +49,7 @@ def kill_once(text, workdir, chosen, steps):
         wanted = chosen.randrange(1, 4)
         while process.poll() is None and time.monotonic() < limit and len(saves) < wanted:
             saves |= {path.name for path in folder.glob("*tmp*")}
+            time.sleep(0.001)
     process.kill()
     process.communicate()
     return process.returncode < 0
@@ -55,11 +59,10 @@ def kill_once(text, workdir, chosen, steps):
 def test_a_run_killed_fifty_times_ends_with_the_parameters_of_one_that_was_not(text, tmp_path):
     chosen, steps = random.Random(0), 1500
     straight, workdir = tmp_path / "straight" / "run", tmp_path / "killed" / "run"
-    sparse = {"loop.evaluate_every": 10_000, "loop.save_every": 5}
-    assert run(text, straight, steps=steps, **sparse).returncode == 0
+    assert run(text, straight, steps=steps, **SPARSE).returncode == 0
     kills = sum(kill_once(text, workdir, chosen, steps) for _ in range(50))
     assert kills == 50
-    done = run(text, workdir, steps=steps, **sparse)
+    done = run(text, workdir, steps=steps, **SPARSE)
     assert done.returncode == 0 and "resumed from step" in done.stdout, done.stderr
     assert losses(workdir) == losses(straight)
     assert final_digests(workdir, steps) == final_digests(straight, steps)
