@@ -10,7 +10,7 @@ from lm.core.config import load as load_config
 from lm.core.errors import CheckpointError
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
-from lm.train.checkpoint import Checkpoints
+from lm.train.checkpoint import Checkpoints, steps_in
 from lm.train.supervised import Supervised
 
 
@@ -46,6 +46,8 @@ def read_run(run: Path, mesh: jax.sharding.Mesh, step: int | None = None) -> Sav
       CheckpointError: no run, no checkpoint, none that is whole, or another tokenizer beside it.
     """
     config = read_config(run)
+    if not steps_in(run / "checkpoints"):
+        raise CheckpointError(f"{run} has no checkpoint yet; train it first")
     with jax.set_mesh(mesh):
         checkpoints = Checkpoints(run / "checkpoints", read_only=True)
         restored = checkpoints.restore(config.abstract(mesh), step)

@@ -1,0 +1,324 @@
+"""Fine-tuning: each kind of task is learned, what comes of the other run, what is refused."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from lm.core.config import dump
+from lm.core.errors import CheckpointError, ConfigError
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.tree import named_leaves
+from lm.data.tasks import TaskConfig
+from lm.models.bert import HEADS
+from lm.text.byte import ByteTokenizer
+from lm.text.tokenizer import TokenizerConfig
+from lm.train import finetune
+from lm.train.checkpoint import Checkpoints
+from lm.train.finetune import Finetune, transferred
+from lm.train.guard import GuardConfig, GuardState
+from lm.train.masked import MaskedPretrain
+from lm.train.optimizer import AdamWConfig
+from lm.train.pretrain import Pretrain
+from lm.train.saved import read_run
+from lm.train.session import LoopConfig
+from lm.train.state import TrainState
+from tests.launched import final_digests, losses
+from tests.models.pretrained.models import bert, drawn, gpt1
+
+VOCAB = ByteTokenizer().vocab_size
+SIZES = {"layers": 1, "width": 32, "heads": 2, "hidden": 64, "vocab": VOCAB, "length": 40}
+ZERO = {"attention_dropout": 0.0, "residual_dropout": 0.0, "embedding_dropout": 0.0}
+OPTIM = AdamWConfig(peak_lr=5e-3, b2=0.99, weight_decay=0.0)
+MODELS = {"bert": bert(**SIZES | ZERO), "gpt1": gpt1(**SIZES | ZERO)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Runs of this file have the first device, for which programs compile faster."""
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "make_mesh", lambda config: mesh)
+        yield mesh
+
+
+def pretrained(folder, model, seed=0):
+    """A run of bytes that somebody else has trained: random weights and a checkpoint of them."""
+    settings = {"model": model, "optim": OPTIM, "steps": 1, "batch": 4,
+                "tokenizer": TokenizerConfig(kind="bytes")}  # fmt: skip
+    is_bert = model.init == "bert"
+    config = MaskedPretrain(**settings, stages=((40, 1.0),)) if is_bert else Pretrain(**settings)
+    params = drawn(model, seed)
+    guard = jax.device_get(GuardState.empty(GuardConfig()))
+    moments = config.optim.direction().init(params)
+    state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
+    checkpoints = Checkpoints(folder / "checkpoints")
+    assert checkpoints.save(0, state, {"tokenizer": ByteTokenizer().digest})
+    assert checkpoints.close()
+    ByteTokenizer().save(folder / "tokenizer")
+    (folder / "config.gin").write_text(dump(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return {
+        name: pretrained(tmp_path_factory.mktemp(name), model) for name, model in MODELS.items()
+    }
+
+
+# -------------------------------------------------------------------- tasks
+
+NUMBERS = random.Random(0)
+
+
+def letters(count, among="abcd"):
+    return "".join(NUMBERS.choice(among) for _ in range(count))
+
+
+def classified(_):
+    """Whether a letter stands in the text."""
+    label = NUMBERS.randint(0, 1)
+    text = letters(5) + "zy"[label] + letters(3)
+    return {"text": text, "label": ["no", "yes"][label]}
+
+
+def similar(_):
+    """How alike two texts are: the share of "z" in them together."""
+    a, b = letters(4, "az"), letters(4, "az")
+    return {"sentence1": a, "sentence2": b, "score": 5 * (a + b).count("z") / 8}
+
+
+def chosen(_):
+    right = NUMBERS.randint(0, 2)
+    endings = [letters(2, "abcd") for _ in range(3)]
+    endings[right] = "z" + letters(1)
+    return {"context": letters(4), "choices": endings, "label": right}
+
+
+def asked(_):
+    words = [letters(2) for _ in range(5)]
+    place = NUMBERS.randint(0, 4)
+    words[place] = "zz"
+    return {"question": "what", "context": " ".join(words),
+            "answers": [{"text": "zz", "answer_start": 3 * place}]}  # fmt: skip
+
+
+def tagged(_):
+    words = [letters(1, "abz") for _ in range(6)]
+    return {"words": words, "tags": ["B-Z" if word == "z" else "O" for word in words]}
+
+
+KINDS = {
+    "classification": classified, "stsb": similar, "choice": chosen, "span": asked,
+    "tagging": tagged,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    """A folder of each task's files."""
+    made = {}
+    for name, make in KINDS.items():
+        made[name] = folder = tmp_path_factory.mktemp(name)
+        for part, count in (("train", 160), ("valid", 48)):
+            rows = "".join(json.dumps(make(k)) + "\n" for k in range(count))
+            (folder / f"{part}.jsonl").write_text(rows)
+    return made
+
+
+def tuning(runs, tasks, name, system, **changes):
+    config = Finetune(
+        data=TaskConfig(name=name, root=str(tasks[name]), train="train.jsonl", valid="valid.jsonl"),
+        init=str(runs[system]),
+        optim=OPTIM,
+        batch=16,
+        steps=90,
+        length=40,
+        head_dropout=0.0,
+        guard=GuardConfig(spike="off"),
+        loop=LoopConfig(log_every=10, evaluate_every=60, save_every=60),
+    )
+    return replace(config, **changes)
+
+
+def summary_of(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def finetuned(config, workdir):
+    config.run(workdir)
+    return summary_of(workdir)
+
+
+@pytest.fixture(scope="module")
+def classifier(runs, tasks, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("classifier") / "run"
+    tuning(runs, tasks, "classification", "bert").run(workdir)
+    return workdir
+
+
+def test_bert_learns_to_classify(classifier):
+    summary = summary_of(classifier)
+    assert summary["accuracy"] > 0.9  # of two classes
+    assert summary["items"] == {"train": 160, "valid": 48} and summary["cut"] == 0
+    assert {"samples", "evaluations", "report.html", "config.gin", "tokenizer"} <= {
+        path.name for path in classifier.iterdir()
+    }
+    answers = [
+        json.loads(line)
+        for line in (classifier / "evaluations" / "classification-valid.jsonl")
+        .read_text()
+        .splitlines()
+    ]
+    right = sum(row["answer"] == row["reference"] for row in answers)
+    assert len(answers) == 48 and right / 48 == pytest.approx(summary["accuracy"])
+
+
+def test_gpt1_learns_similarity_in_both_orders_with_its_auxiliary_loss(runs, tasks, tmp_path):
+    config = tuning(runs, tasks, "stsb", "gpt1", lm_weight=0.5)
+    assert finetuned(config, tmp_path / "run")["pearson"] > 0.8
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    for row in rows:
+        if "loss" in row:
+            both = row["loss/task"] + 0.5 * row["loss/lm"]
+            assert row["loss"] == pytest.approx(both, rel=1e-4)
+    first, *_, last = [row["loss/lm"] for row in rows if "loss" in row]
+    assert last < first  # it is descended as well
+
+
+def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(classifier, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "90")
+    tuning(runs, tasks, "classification", "bert", init=None).run(workdir)
+    again = losses(workdir)
+    del again[61]  # the first step of a process is always told
+    assert again == losses(classifier)
+    assert final_digests(workdir, 90) == final_digests(classifier, 90)
+
+
+def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path, monkeypatch):
+    from absl import flags
+
+    from launch import evaluate
+
+    workdir = tmp_path / "run"
+    shutil.copytree(classifier, workdir)
+    shutil.rmtree(workdir / "evaluations")
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["evaluate"])
+    monkeypatch.setattr(evaluate.WORKDIR, "_flagvalues", flags.FLAGS)
+    monkeypatch.setattr(flags.FLAGS["workdir"], "value", str(workdir))
+    evaluate.main()
+    name = "classification-valid.jsonl"
+    written = (workdir / "evaluations" / name).read_text()
+    assert written == (classifier / "evaluations" / name).read_text()
+    figures = json.loads((workdir / "evaluations" / "classification-valid.json").read_text())
+    assert figures["step"] == 90 and figures["items"] == 48
+    assert figures["accuracy"] == summary_of(classifier)["accuracy"]
+
+
+# ------------------------------------------------- what comes from the other run
+
+
+def started(runs, tasks, system, mesh, **changes):
+    """The first parameters of a fine-tuning, and those of the run it starts from."""
+    from lm.data.tasks import read
+
+    config = tuning(runs, tasks, "classification", system, **changes)
+    source = read_run(runs[system], mesh)
+    config = config.resolved(read(config.data), source.config.model)
+    with jax.set_mesh(mesh):
+        state = config.create(config.abstract(mesh), source)
+    return (named_leaves(jax.device_get(tree)) for tree in (state.params["model"], source.params))
+
+
+def test_scratch_takes_nothing_and_a_transfer_all_but_the_heads(runs, tasks, one_device):
+    fresh, known = started(runs, tasks, "bert", one_device, scratch=True)
+    drawn_names = [n for n in fresh if n.endswith(("kernel", "table"))]
+    assert all(np.abs(fresh[name] - known[name]).min() > 0 for name in drawn_names)
+    taken, known = started(runs, tasks, "bert", one_device)
+    assert {name.partition("/")[0] for name in known} - {n.partition("/")[0] for n in taken} == set(
+        HEADS
+    )
+    for name, leaf in taken.items():
+        np.testing.assert_array_equal(leaf, known[name])
+
+
+def test_the_grown_table_keeps_its_old_rows_and_draws_three(runs, tasks, one_device):
+    taken, known = started(runs, tasks, "gpt1", one_device)
+    table = taken["tokens/table"]
+    assert table.shape == (VOCAB + 3, 32)
+    np.testing.assert_array_equal(table[:VOCAB], known["tokens/table"])
+    assert 0.01 < table[VOCAB:].std() < 0.03  # and not those of the run, of deviation 0.1
+
+
+@pytest.mark.parametrize("layers", [0, 2, 3, None])
+def test_exactly_the_first_layers_are_taken(layers):
+    shape = (3, 4, 5)
+    fresh = {
+        "stack": {"blocks": {"kernel": np.zeros(shape)}},
+        "tokens": {"table": np.zeros((6, 2))},
+    }
+    known = {"stack": {"blocks": {"kernel": np.ones(shape)}}, "tokens": {"table": np.ones((6, 2))}}
+    merged = transferred(fresh, known, layers)
+    by_layer = np.asarray(merged["stack"]["blocks"]["kernel"]).reshape(3, -1)
+    count = 3 if layers is None else layers
+    assert by_layer[:count].min(initial=1) == 1 and by_layer[count:].max(initial=0) == 0
+    assert np.asarray(merged["tokens"]["table"]).min() == 1  # embeddings always come along
+
+
+def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_device):
+    from lm.data.tasks import read
+
+    config = tuning(runs, tasks, "classification", "bert", init=str(classifier))
+    source = read_run(classifier, one_device)
+    config = config.resolved(read(config.data), source.config.model)
+    with jax.set_mesh(one_device):
+        state = jax.device_get(config.create(config.abstract(one_device), source))
+    found, known = named_leaves(state.params["model"]), named_leaves(source.params["model"])
+    for name, leaf in found.items():
+        np.testing.assert_array_equal(leaf, known[name])
+
+
+# ------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("system", "changes", "said"),
+    [
+        ("bert", {"init": None}, "init is not set: --set init=RUN"),
+        ("bert", {"length": 41}, "length 41 is longer than model.length 40: set length"),
+        ("bert", {"transfer": 2}, "transfer 2 is more than the 1 layers"),
+        ("bert", {"lm_weight": 0.5}, "lm_weight is of GPT-1: set lm_weight=0 with BERT"),
+        ("gpt1", {"length": 41}, "length 41 is longer than model.length 40: set length"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_step(
+    runs, tasks, tmp_path, system, changes, said
+):
+    with pytest.raises(ConfigError, match=said):
+        tuning(runs, tasks, "classification", system, **changes).run(tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_folder_that_is_no_run_and_a_run_without_checkpoints_are_named(runs, tasks, tmp_path):
+    with pytest.raises(CheckpointError, match="is not a run directory: it has no config.gin"):
+        tuning(runs, tasks, "classification", "bert", init=str(tmp_path)).run(tmp_path / "run")
+    shutil.copy(runs["bert"] / "config.gin", tmp_path / "config.gin")
+    with pytest.raises(CheckpointError, match="has no checkpoint yet; train it first"):
+        tuning(runs, tasks, "classification", "bert", init=str(tmp_path)).run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("changes", [{"transfer": -1}, {"lm_weight": -0.5}, {"head_dropout": 1.0}])
+def test_a_setting_that_cannot_be_is_refused_by_value(changes):
+    (value,) = changes.values()
+    with pytest.raises(ConfigError, match=str(value)):
+        Finetune(optim=OPTIM, batch=8, **changes)
