@@ -30,6 +30,7 @@ LOOP = LoopConfig(log_every=50, evaluate_every=500, save_every=500)
 
 
 def bert() -> MaskedPretrain:
+    """BERT as the studies pre-train it."""
     return MaskedPretrain(
         model=BertConfig(
             layers=LAYERS, width=WIDTH, heads=HEADS, vocab=VOCAB, length=LENGTH, std=STD,
@@ -42,6 +43,7 @@ def bert() -> MaskedPretrain:
 
 
 def gpt1() -> Pretrain:
+    """GPT-1 as the studies pre-train it."""
     return Pretrain(
         model=decoder(LAYERS, WIDTH, HEADS, vocab=VOCAB, length=LENGTH, std=STD, dropout=0.0),
         optim=Gpt1AdamConfig(peak_lr=1e-3, warmup_steps=200),
@@ -50,6 +52,7 @@ def gpt1() -> Pretrain:
 
 
 def lstm() -> Pretrain:
+    """The LSTM control, of about as many parameters."""
     return Pretrain(
         model=LstmConfig(vocab=VOCAB, length=LENGTH, width=WIDTH, units=352, dropout=0.0, std=STD),
         optim=Gpt1AdamConfig(peak_lr=1e-3, warmup_steps=200),

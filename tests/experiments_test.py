@@ -1,0 +1,108 @@
+"""Every experiment resolves, dumps and has its published size; the tiny BERT trains."""
+
+import importlib
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from launch.experiment import functions, generations, parameters
+from lm.core.config import bindings, dump, load
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.batches import TokenBatch
+from lm.data.masking import MaskedBatch
+from lm.train.checkpoint import Checkpoints
+from lm.train.optimizer import Progress
+from lm.train.state import create
+
+PUBLISHED = {  # name -> parameters (SPEC, section 9; of BERT with its pooler and both heads)
+    "bert:base": 110_106_428,
+    "bert:large": 336_226_108,
+    "gpt1:base": 116_534_784,
+    "gpt2:small": 124_439_808,
+    "gpt2:medium": 354_823_168,
+    "gpt2:large": 774_030_080,
+    "gpt2:xl": 1_557_611_200,
+}
+
+
+def every():
+    for generation in generations():
+        for name, function in functions(
+            importlib.import_module(f"experiments.{generation}")
+        ).items():
+            yield f"{generation}:{name}", function
+
+
+EXPERIMENTS = dict(every())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_says_what_it_is_and_its_bindings_can_be_bound_again(name):
+    function = EXPERIMENTS[name]
+    assert function.__doc__ and function.__doc__.strip()
+    config = function()
+    again = load(dump(config), name)
+    assert again == config and bindings(again) == bindings(config)
+    assert callable(config.run) and callable(config.lowered)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_experiment_has_its_published_size(name):
+    assert parameters(EXPERIMENTS[name]()) == PUBLISHED[name]
+
+
+def test_a_fine_tuning_of_no_run_yet_has_no_size():
+    assert parameters(EXPERIMENTS["bert:finetune"]()) is None
+
+
+def tokens_of(config, shape):
+    return np.random.default_rng(0).integers(0, config.model.vocab, shape).astype(np.int32)
+
+
+def rows_of(config):
+    """Random rows of the shapes that a step of this experiment takes."""
+    abstract = config.abstract_rows()
+    if isinstance(abstract, MaskedBatch):
+        spread = np.arange(abstract.positions.shape[1], dtype=np.int32)
+        return MaskedBatch(
+            tokens=tokens_of(config, abstract.tokens.shape),
+            segments=np.zeros(abstract.segments.shape, np.int32),
+            valid=np.ones(abstract.valid.shape, bool),
+            positions=np.tile(spread, (config.batch, 1)),
+            targets=tokens_of(config, abstract.targets.shape),
+            mask=np.ones(abstract.mask.shape, bool),
+            next=np.arange(config.batch, dtype=np.int32) % 2,
+            next_mask=np.ones(config.batch, bool),
+            rows=np.arange(config.batch, dtype=np.uint32),
+        )
+    ids = tokens_of(config, (config.batch, config.model.length + 1))
+    rows = np.arange(config.batch, dtype=np.uint32)
+    return TokenBatch(ids[:, :-1], ids[:, 1:], np.ones(ids[:, 1:].shape, bool), rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert:tiny"])
+def test_a_tiny_model_makes_two_steps_on_eight_devices_and_restores(name, tmp_path):
+    config = replace(EXPERIMENTS[name](), batch=8)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    with jax.set_mesh(mesh):
+        abstract = config.abstract(mesh)
+        step_fn = config.step(mesh, abstract)
+        state = create(config.initial(), abstract, config.seed)
+        batch = config.split(rows_of(config), mesh, slice(0, 8), 8)
+        found = []
+        for step in range(2):
+            rate = config.optim.rate(Progress(step + 1, 10, step + 1, 10))
+            state, metrics = step_fn(state, batch, jnp.float32(rate))
+            found.append(float(metrics.loss))
+            assert metrics.applied
+        assert found[1] < found[0]  # the same rows, after one step
+        checkpoints = Checkpoints(tmp_path / "checkpoints")
+        assert checkpoints.save(2, state, {}) and checkpoints.settle()
+        restored, manifest = checkpoints.restore(abstract)
+        checkpoints.close()
+    assert manifest["step"] == 2 and int(restored.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
