@@ -1,0 +1,20 @@
+import subprocess
+import sys
+
+
+def benchmark(*words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-X", "importtime", "-m", "launch.benchmark", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_does_not_import_jax():
+    done = benchmark("--help")
+    assert done.returncode == 0
+    assert "--only" in done.stdout
+    assert "| jax\n" not in done.stderr.replace("|   ", "| ")
+
+
+def test_an_unknown_group_is_named_beside_the_known_ones():
+    done = benchmark("--only=trian")
+    assert done.returncode == 1
+    assert "--only=trian: choose of train,decode,data,start" in done.stderr
