@@ -49,7 +49,7 @@ setup(
     packages=find_namespace_packages(
         include=["lm", "lm.*", "experiments", "experiments.*", "launch", "launch.*"]
     ),
-    package_data={"lm.serve": ["page/*"]},
+    package_data={"lm.serve": ["page/*"], "lm.evals": ["*.json"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

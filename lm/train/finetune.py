@@ -25,6 +25,7 @@ from lm.data.features import Encoded, TaskBatch, TaskRows
 from lm.data.gpt1_features import Gpt1Features, Specials
 from lm.data.tasks import Task, TaskConfig, read
 from lm.data.tasks.task import Part
+from lm.evals.published import beside
 from lm.evals.tasks import Answers, answer_task
 from lm.models.bert import HEADS, BertConfig
 from lm.models.gpt import GptConfig
@@ -288,4 +289,7 @@ class Evaluation:
             "cut": self.valid.counts.truncated,
             **answers.figures,
         }
+        family = "bert" if isinstance(self.config.model, BertConfig) else "gpt1"
+        if published := beside(family, self.task.name):
+            summary["reference"] = published
         self.session.finish(summary)
