@@ -6,7 +6,7 @@ python -m launch.benchmark --only=train --sizes=4x4x128,6x6x384 --dtype=bfloat16
 train    the step of launch.train, for GPT-2's block at three sizes
 bert     the pre-training step of BERT Base
 decode   GPT-2 small, prompts of 128 and 128 new tokens, greedy, 1 and 8 rows
-data     rows of a step from a token file onto the device
+data     rows of a step from a token file onto the device; BERT's pairs from sentences
 memory   what a training step holds at its peak under full remat, beside what it must
 startup  seconds from the command to the first step of GPT-2 small, compilation cached
 """
@@ -54,6 +54,7 @@ def main() -> None:
     if "data" in ONLY.value:
         for size in sizes.values():
             tell(speed.data_figure(size, repeats))
+        tell(speed.pairs_figure())
     if "memory" in ONLY.value:
         for name, size in sizes.items():
             held = speed.step_memory(speed.pretraining(size, dtype, remat="full"))

@@ -20,8 +20,10 @@ from lm.core import tree
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.batches import TokenBatch, Windows
 from lm.data.masking import MaskedBatch
+from lm.data.pairs import InstancesConfig, measure
+from lm.data.sentences import SentencesConfig, prepare_sentences
 from lm.data.sources import Document
-from lm.data.tokens import TokenFile, write_tokens
+from lm.data.tokens import TextConfig, TokenFile, write_tokens
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.bert import BertConfig
@@ -222,6 +224,19 @@ def data_figure(size: Size, repeats: int) -> dict[str, Any]:
         "name": "data", "model": f"{size.batch}x{size.length}", "batch": size.batch,
         "length": size.length, "tokens_per_second": round(size.batch * size.length / median),
         "ms": round(1e3 * median, 3),
+    }  # fmt: skip
+
+
+def pairs_figure(length: int = 128) -> dict[str, Any]:
+    """One pass of BERT's data builder over Python's own library, once it is tokenised."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = TextConfig(cache=folder)
+        config, tokenizer = SentencesConfig(), ByteTokenizer()
+        sentences = prepare_sentences(text, config, tokenizer, "train", lambda line: None)
+        tokens, seconds = measure(sentences, length, InstancesConfig())
+    return {
+        "name": "pairs", "model": "bert", "batch": None, "length": length,
+        "tokens_per_second": round(tokens / seconds), "ms": round(1e3 * seconds, 1),
     }  # fmt: skip
 
 
