@@ -103,7 +103,8 @@ def windows(total: int, room: int, stride: int) -> list[tuple[int, int]]:
 def owners(spans: Sequence[tuple[int, int]], total: int) -> np.ndarray:
     """The window that shows each token with "max context": most tokens on its poorer side. [T]
 
-    Of equals the longer window, then the first (run_squad.py, _check_is_max_context).
+    A hundredth of a window's own length counts as well, and of equals the first is taken
+    (run_squad.py, _check_is_max_context; here in hundredths, so that equals are equal).
     """
     first, size = np.array(spans).T[:, :, None]
     left = np.arange(total) - first  # [windows T]

@@ -45,6 +45,17 @@ def test_a_token_belongs_to_the_window_of_max_context(total, room, stride):
         assert owner == scores.index(max(scores))
 
 
+def test_a_short_last_window_gives_up_a_token_that_a_whole_one_shows_nearly_as_well():
+    seen = windows(388, 384, 128)
+    assert seen == [(0, 384), (128, 260)]
+    token = np.arange(388)
+    poorer = np.minimum(token, 383 - token), np.minimum(token - 128, 387 - token)
+    owner = owners(seen, 388)
+    # One more token on the poorer side is less than a hundredth of 384 less 260.
+    assert poorer[1][256] - poorer[0][256] == 1 and owner[256] == 0
+    assert owner[:257].max() == 0 and owner[257:].min() == 1
+
+
 def test_max_context_as_the_released_code_explains_it():
     # "the man went to the store and bought a gallon of milk", windows of 5, a step of 3
     seen = windows(12, 5, 3)
