@@ -68,11 +68,11 @@ def transfer(title: str, cases: tuple, tasks: tuple, variants: tuple = ()) -> Tr
         gpt1=gpt1(),
         lstm=lstm(),
         bert_tuning=Finetune(
-            optim=BertAdamConfig(peak_lr=5e-4), batch=16, epochs=3.0, length=LENGTH, stride=24,
+            optim=BertAdamConfig(peak_lr=1e-4), batch=16, epochs=3.0, length=LENGTH, stride=24,
             question=24, loop=loop,
         ),
         gpt1_tuning=Finetune(
-            optim=Gpt1AdamConfig(peak_lr=5e-4, schedule="linear", warmup_fraction=0.1), batch=16,
+            optim=Gpt1AdamConfig(peak_lr=2e-4, schedule="linear", warmup_fraction=0.1), batch=16,
             epochs=3.0, length=LENGTH, lm_weight=0.5, loop=loop,
         ),
         cases=cases,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from lm.core import tree
 from lm.core.mesh import MeshConfig, make_mesh
@@ -28,6 +29,7 @@ from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
+from lm.nn.blocks import Block
 from lm.text.byte import ByteTokenizer
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import AdamWConfig, BertAdamConfig
@@ -36,6 +38,7 @@ from lm.train.state import create
 from lm.train.supervised import Supervised
 
 Dtype = Literal["float32", "bfloat16"]
+Remat = Literal["none", "full"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +60,11 @@ SIZES = {
 }
 
 
-def pretraining(size: Size, dtype: Dtype, **changes: Any) -> Pretrain:
-    """GPT-2's block and nanoGPT's optimizer at a size; `changes` are of the model."""
+def pretraining(size: Size, dtype: Dtype, *, remat: Remat = "none") -> Pretrain:
+    """GPT-2's block and nanoGPT's optimizer at a size; layers are unrolled where all is kept."""
     model = GptConfig(
         layers=size.layers, width=size.width, heads=size.heads, length=size.length,
-        vocab=size.vocab, dtype=dtype, unroll=size.layers, **changes,
+        vocab=size.vocab, dtype=dtype, unroll=size.layers if remat == "none" else 1, remat=remat,
     )  # fmt: skip
     return Pretrain(model=model, optim=AdamWConfig(peak_lr=1e-3), steps=1, batch=size.batch)
 
@@ -134,8 +137,8 @@ def random_rows(abstract: Any, vocab: int) -> Any:
 def step_memory(experiment: Pretrain) -> dict[str, int]:
     """Bytes of a compiled step: what it holds at its peak, and what it cannot do without.
 
-    The floor is parameters, moments, gradients, each block's input, one layer's activations, and
-    logits with their gradient.
+    The floor is parameters, moments, gradients, each block's input, what one block's backward pass
+    needs of its forward pass, and logits with their gradient.
     """
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     analysis: Any = experiment.lowered(mesh).compile().memory_analysis()
@@ -147,14 +150,19 @@ def step_memory(experiment: Pretrain) -> dict[str, int]:
     assert isinstance(model, GptConfig)
     with jax.set_mesh(mesh):
         state = experiment.abstract(mesh)
-    size, tokens = jnp.dtype(model.dtype).itemsize, rows * model.length
-    inputs = model.layers * tokens * model.width * size
-    inner = 4 * model.width + 2 * model.hidden_width  # q, k, v, context; hidden twice
-    scores = rows * model.heads * model.length**2 * 4
-    layer = tokens * (2 * model.width + inner) * size + scores
+    tokens = rows * model.length
+    block, x = Block(model), jax.ShapeDtypeStruct((rows, model.length, model.width), model.dtype)
+    kept = jax.eval_shape(
+        lambda key, x: nn.unbox(block.init(key, x)["params"]), jax.random.key(0), x
+    )
+    layer = jax.eval_shape(
+        lambda p, x: jax.vjp(lambda p, x: block.apply({"params": p}, x)[0], p, x)[1], kept, x
+    )
     floor = (
-        tree.size_bytes(state.params) * 2 + tree.size_bytes(state.moments)
-        + inputs + layer + 2 * tokens * model.vocab * 4
+        2 * tree.size_bytes(state.params) + tree.size_bytes(state.moments)
+        + model.layers * tree.size_bytes(x)
+        + tree.size_bytes(layer) - tree.size_bytes(kept)
+        + 2 * tokens * model.vocab * 4
     )  # fmt: skip
     return {"peak": int(peak), "floor": int(floor)}
 
@@ -190,8 +198,6 @@ def decode_figure(batch: int, dtype: Dtype, repeats: int, tokens: int = 128) -> 
 
 def random_params(config: GptConfig) -> Any:
     """Parameters of the right shapes, without the time that a real initialisation takes."""
-    from flax import linen as nn
-
     from lm.models.gpt import abstract_params
 
     numbers = np.random.default_rng(0)
