@@ -1,6 +1,7 @@
-"""Every experiment resolves, dumps and has its published size; the tiny BERT trains."""
+"""Every experiment resolves, dumps and has its published size; every generation's tiny trains."""
 
 import importlib
+import random
 from dataclasses import replace
 
 import jax
@@ -13,6 +14,9 @@ from lm.core.config import bindings, dump, load
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.batches import TokenBatch
 from lm.data.masking import MaskedBatch
+from lm.decode.generate import Generator
+from lm.decode.sampling import SamplingConfig
+from lm.models.gpt import GptConfig
 from lm.train.checkpoint import Checkpoints
 from lm.train.optimizer import Progress
 from lm.train.state import create
@@ -84,8 +88,8 @@ def rows_of(config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bert:tiny"])
-def test_a_tiny_model_makes_two_steps_on_eight_devices_and_restores(name, tmp_path):
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.endswith(":tiny")])
+def test_a_tiny_model_makes_two_steps_on_eight_devices_restores_and_samples(name, tmp_path):
     config = replace(EXPERIMENTS[name](), batch=8)
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
@@ -106,3 +110,9 @@ def test_a_tiny_model_makes_two_steps_on_eight_devices_and_restores(name, tmp_pa
         checkpoints.close()
     assert manifest["step"] == 2 and int(restored.step) == 2
     jax.tree.map(np.testing.assert_array_equal, restored, state)
+    if isinstance(config.model, GptConfig):
+        params = jax.device_put(jax.device_get(restored.params), jax.devices()[0])
+        generate = Generator(config.model, params, end=0)
+        chosen = random.Random(0).sample(range(1, 100), 3)
+        (written,) = generate([chosen], 5, SamplingConfig(temperature=1.0), seed=0)
+        assert 1 <= len(written) <= 5 and max(written) < config.model.vocab

@@ -179,6 +179,19 @@ def test_bert_learns_to_classify(classifier):
     assert len(answers) == 48 and right / 48 == pytest.approx(summary["accuracy"])
 
 
+@pytest.mark.slow
+def test_labels_that_are_shuffled_cannot_be_learned(runs, tasks, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(tasks["classification"], folder)
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    labels = [row["label"] for row in rows]
+    random.Random(1).shuffle(labels)
+    rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = tuning(runs, {"classification": folder}, "classification", "bert")
+    assert 0.25 < finetuned(config, tmp_path / "run")["accuracy"] < 0.75
+
+
 def test_gpt1_learns_similarity_in_both_orders_with_its_auxiliary_loss(runs, tasks, tmp_path):
     config = tuning(runs, tasks, "stsb", "gpt1", lm_weight=0.5)
     assert finetuned(config, tmp_path / "run")["pearson"] > 0.8
@@ -191,6 +204,23 @@ def test_gpt1_learns_similarity_in_both_orders_with_its_auxiliary_loss(runs, tas
             assert row["loss"] == pytest.approx(both, rel=1e-4)
     first, *_, last = [row["loss/lm"] for row in rows if "loss" in row]
     assert last < first  # it is descended as well
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "system", "metric", "more_than"),
+    [
+        ("classification", "gpt1", "accuracy", 0.9),
+        ("choice", "gpt1", "accuracy", 0.8),
+        ("choice", "bert", "accuracy", 0.8),
+        ("span", "bert", "exact_match", 0.8),
+        ("tagging", "bert", "entity_f1", 0.9),
+    ],
+)
+def test_every_other_kind_is_learned(runs, tasks, tmp_path, name, system, metric, more_than):
+    found = finetuned(tuning(runs, tasks, name, system, steps=150), tmp_path / "run")
+    share = found[metric] / (100 if found[metric] > 1 else 1)
+    assert share > more_than
 
 
 def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, tmp_path):
