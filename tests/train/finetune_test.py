@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -27,7 +29,7 @@ from lm.train.pretrain import Pretrain
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
 from lm.train.state import TrainState
-from tests.launched import final_digests, losses
+from tests.launched import ROOT, environment, final_digests, losses
 from tests.models.pretrained.models import bert, drawn, gpt1
 
 VOCAB = ByteTokenizer().vocab_size
@@ -234,19 +236,13 @@ def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, t
     assert final_digests(workdir, 90) == final_digests(classifier, 90)
 
 
-def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path, monkeypatch):
-    from absl import flags
-
-    from launch import evaluate
-
+def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(classifier, workdir)
     shutil.rmtree(workdir / "evaluations")
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["evaluate"])
-    monkeypatch.setattr(evaluate.WORKDIR, "_flagvalues", flags.FLAGS)
-    monkeypatch.setattr(flags.FLAGS["workdir"], "value", str(workdir))
-    evaluate.main()
+    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={workdir}"]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     name = "classification-valid.jsonl"
     written = (workdir / "evaluations" / name).read_text()
     assert written == (classifier / "evaluations" / name).read_text()
