@@ -30,7 +30,7 @@ demo: $(CORE)
 	@echo "The page of this run: $(abspath $(WORKDIR))/report.html"
 
 test: $(TEST)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(TEST)
 	$(BIN)/ruff check

@@ -264,6 +264,7 @@ def test_a_run_writes_all_that_a_run_writes(straight):
     assert [row["step"] for row in rows if "valid_loss" in row] == [0, 6, 12]
 
 
+@pytest.mark.slow
 def test_going_on_from_before_the_second_stage_repeats_every_bit(running, straight, tmp_path):
     workdir = tmp_path / "cut"
     shutil.copytree(straight, workdir)
