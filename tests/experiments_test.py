@@ -18,7 +18,6 @@ from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import GptConfig
 from lm.train.checkpoint import Checkpoints
-from lm.train.optimizer import Progress
 from lm.train.state import create
 
 PUBLISHED = {  # name -> parameters (SPEC, section 9; of BERT with its pooler and both heads)
@@ -98,9 +97,8 @@ def test_a_tiny_model_makes_two_steps_on_eight_devices_restores_and_samples(name
         state = create(config.initial(), abstract, config.seed)
         batch = config.split(rows_of(config), mesh, slice(0, 8), 8)
         found = []
-        for step in range(2):
-            rate = config.optim.rate(Progress(step + 1, 10, step + 1, 10))
-            state, metrics = step_fn(state, batch, jnp.float32(rate))
+        for _ in range(2):
+            state, metrics = step_fn(state, batch, jnp.float32(1e-3))
             found.append(float(metrics.loss))
             assert metrics.applied
         assert found[1] < found[0]  # the same rows, after one step
