@@ -22,7 +22,7 @@ from lm.core.errors import ConfigError
 if TYPE_CHECKING:
     from lm.studies.speed import Dtype
 
-KINDS = ("train", "bert", "decode", "data", "memory", "startup")
+KINDS = ("train", "bert", "decode", "data", "memory", "startup", "attention")
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of activations.")
@@ -60,6 +60,11 @@ def main() -> None:
             held = speed.step_memory(speed.pretraining(size, dtype, remat="full"))
             ratio = round(held["peak"] / held["floor"], 3)
             tell({"name": "memory", "model": name, "dtype": dtype, **held, "ratio": ratio})
+    if "attention" in ONLY.value:
+        from lm.studies.attention_cost import attention_figures
+
+        for figure in attention_figures(max(1, repeats // 3)):
+            tell(figure)
     if "startup" in ONLY.value:
         tell(startup())
 

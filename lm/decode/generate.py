@@ -107,9 +107,15 @@ class Generator:
         read again as the prompt: what lies before is forgotten.
 
         Raises:
-          DataError: an empty prompt, or one longer than the context.
+          DataError: an empty prompt, one longer than the context, or unequal ones for a fixed
+            pattern.
         """
         check_prompts(prompts, self.config.length)
+        if "fixed" in self.config.pattern and len(set(map(len, prompts))) > 1:
+            raise DataError(
+                "prompts of unequal length: a fixed pattern counts its blocks from the first "
+                "token, which padding would move; give prompts of one length, or one at a time"
+            )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             jax.random.key(seed), jnp.arange(len(prompts))
         )

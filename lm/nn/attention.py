@@ -1,4 +1,4 @@
-"""Self-attention (Vaswani et al. 2017, section 3.2), dense or banded, with or without a cache.
+"""Self-attention (Vaswani et al. 2017, section 3.2), dense or sparse, with or without a cache.
 
 Where a query may look is said by a static pattern, the `valid` keys and the slot at which the
 queries start. `attend` with the mask of these is the definition, and the oracle of the tests;
@@ -18,8 +18,9 @@ from lm.core.mesh import constrain
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys
 from lm.nn.initializers import kernel_init
-from lm.nn.kernels import MASKED, attend_slots, attention, visible
+from lm.nn.kernels import attend_slots, attention
 from lm.nn.mlp import Dense
+from lm.nn.sparse import MASKED, visible
 
 
 @flax.struct.dataclass
@@ -113,7 +114,7 @@ def attention_weights(config: BlockConfig, params: Any, x: jax.Array, pattern: s
     q, k = qk.astype(x.dtype)
     scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
     slots = jnp.arange(x.shape[1])
-    mask = visible(slots, slots, pattern, causal=config.causal, band=config.band)
+    mask = visible(slots, slots, pattern, config)
     return jax.nn.softmax(jnp.where(mask, scores * q.shape[-1] ** -0.5, MASKED), axis=-1)
 
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 from lm.core.config import require, require_positive
 
+Pattern = Literal["dense", "banded", "strided", "fixed", "powers"]  # lm/nn/sparse.py
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockConfig:
@@ -22,8 +24,10 @@ class BlockConfig:
     qkv_bias: bool = True
     init: Literal["hf", "report", "openai", "gpt1", "bert"] = "hf"
     std: float = 0.02  # of initial kernels; the published value is one of widths near 768
-    pattern: tuple[Literal["dense", "banded"], ...] = ("dense",)  # repeated over the layers
+    pattern: tuple[Pattern, ...] = ("dense",)  # repeated over the layers
     band: int = 256  # tokens that a banded layer sees, itself included
+    stride: int = 128  # of strided and fixed layers
+    summary: int = 8  # columns of each block of `stride` that a fixed layer sees from later ones
     attention_dropout: float = 0.0
     residual_dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations
@@ -33,8 +37,15 @@ class BlockConfig:
 
     def __post_init__(self) -> None:
         require_positive(
-            self, "layers", "width", "heads", "head_size", "hidden", "band", "epsilon", "std"
+            self, "layers", "width", "heads", "head_size", "hidden", "band", "stride", "summary",
+            "epsilon", "std",
+        )  # fmt: skip
+        require(
+            self.summary <= self.stride,
+            f"summary {self.summary} is more than the {self.stride} columns of stride",
         )
+        beyond = sorted({"strided", "fixed", "powers"} & set(self.pattern))
+        require(self.causal or not beyond, f"pattern {beyond} is causal, and causal=False")
         require(
             self.head_size is not None or self.width % self.heads == 0,
             f"width {self.width} is not divisible by heads {self.heads}; set head_size",

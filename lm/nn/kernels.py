@@ -11,20 +11,9 @@ import jax.numpy as jnp
 from lm.core.errors import ConfigError
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
+from lm.nn.sparse import MASKED, sparse_attention, visible
 
-MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite, so that a row without keys is not NaN
 QUERY_BLOCK = 128
-
-
-def visible(
-    queries: jax.Array, keys: jax.Array, pattern: str, *, causal: bool, band: int
-) -> jax.Array:
-    """Which key slots [S] each query slot [T] sees under a pattern. [T S] bool"""
-    distance = queries[:, None] - keys[None, :]
-    seen = distance >= 0 if causal else jnp.full(distance.shape, True)
-    if pattern == "banded":
-        seen &= jnp.abs(distance) < band
-    return seen
 
 
 def attend(
@@ -66,15 +55,17 @@ def attention(
       [B N T H].
     """
     length = q.shape[2]
-    how = choose(config, length, valid is not None, keys is not None)
+    how = choose(config, pattern, length, valid is not None, keys is not None)
     if how == "splash":
         return splash(q, k, v, config.causal, pattern, config.band)
     if how == "cudnn":
         return cudnn(q, k, v, config.causal, pattern, config.band)
+    if how == "sparse":
+        return sparse_attention(q, k, v, config, pattern, valid, keys)
     if how == "blocks":
-        return blocks(q, k, v, config, pattern, valid, keys)
+        return blocks(q, k, v, config, valid, keys)
     slots = jnp.arange(length)
-    mask = visible(slots, slots, pattern, causal=config.causal, band=config.band)[None, None]
+    mask = visible(slots, slots, pattern, config)[None, None]
     if valid is not None:
         mask = mask & valid[:, None, None, :]
     return attend(q, k, v, mask, keys, config.attention_dropout)
@@ -96,7 +87,7 @@ def attend_slots(
     """
     batch, heads, _, size = q.shape
     slots = jnp.arange(k.shape[1])
-    mask = visible(jnp.asarray([slot]), slots, pattern, causal=config.causal, band=config.band)
+    mask = visible(jnp.asarray([slot]), slots, pattern, config)
     if valid is not None:
         mask = jnp.repeat(mask & valid, heads, axis=0)
     flat = q.reshape(batch * heads, size)
@@ -108,7 +99,7 @@ def attend_slots(
     return context.astype(v.dtype).reshape(q.shape)
 
 
-def choose(config: BlockConfig, length: int, masked: bool, dropped: bool) -> str:
+def choose(config: BlockConfig, pattern: str, length: int, masked: bool, dropped: bool) -> str:
     """The way to compute attention here: what the config says where that applies, or the fastest.
 
     The kernels of accelerators know neither padding nor dropout: with these, XLA computes it.
@@ -129,25 +120,27 @@ def choose(config: BlockConfig, length: int, masked: bool, dropped: bool) -> str
     beyond = masked or (dropped and config.attention_dropout > 0)
     if how in ("splash", "cudnn") and beyond:
         how = "blocks"
-    return "plain" if how == "blocks" and not config.causal else how
+    if how in ("splash", "cudnn") and pattern in ("strided", "fixed", "powers"):
+        how = "blocks"  # those kernels know bands alone
+    if how == "blocks" and not config.causal:
+        return "plain"
+    return "sparse" if how == "blocks" and pattern != "dense" else how
 
 
 def blocks(
-    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: str,
+    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig,
     valid: jax.Array | None, keys: DropoutKeys | None,
 ) -> jax.Array:  # fmt: skip
-    """Causal attention by blocks of queries, each against only the keys that it can see."""
+    """Dense causal attention by blocks of queries, each against only the keys that it can see."""
     contexts = []
     for first in range(0, q.shape[2], QUERY_BLOCK):
         last = min(first + QUERY_BLOCK, q.shape[2])
-        reach = max(0, first - config.band + 1) if pattern == "banded" else 0
-        queries, slots = jnp.arange(first, last), jnp.arange(reach, last)
-        mask = visible(queries, slots, pattern, causal=True, band=config.band)[None, None]
+        mask = (jnp.arange(first, last)[:, None] >= jnp.arange(last))[None, None]
         if valid is not None:
-            mask = mask & valid[:, None, None, reach:last]
+            mask = mask & valid[:, None, None, :last]
         contexts.append(
             attend(
-                q[:, :, first:last], k[:, :, reach:last], v[:, :, reach:last], mask,
+                q[:, :, first:last], k[:, :, :last], v[:, :, :last], mask,
                 keys.fold(first) if keys else None, config.attention_dropout,
             )
         )  # fmt: skip

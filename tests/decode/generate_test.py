@@ -28,13 +28,22 @@ def greedy_anew(config, params, prompt, count):
     return ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("pattern", [("dense",), ("dense", "banded")])
+@pytest.mark.parametrize("pattern", [("dense",), ("dense", "banded"), ("strided", "powers")])
 def test_cached_greedy_decoding_of_unequal_prompts_equals_decoding_anew(pattern):
-    config = small(length=64, pattern=pattern, band=5)
+    config = small(length=64, pattern=pattern, band=5, stride=4, summary=2)
     params = made(config)
     prompts = [[3, 1, 4, 1, 5, 9, 2, 6], [7], [5, 3, 5]]
     rows = Generator(config, params, end=None)(prompts, 20, GREEDY)
     assert rows == [greedy_anew(config, params, prompt, 20) for prompt in prompts]
+
+
+def test_prompts_of_unequal_length_are_refused_where_padding_would_move_the_blocks():
+    config = small(length=64, pattern=("fixed",), stride=4, summary=2)
+    params = made(config)
+    generator = Generator(config, params, end=None)
+    with pytest.raises(DataError, match="fixed pattern counts its blocks"):
+        generator([[1, 2], [3]], 4, GREEDY)
+    assert generator([[1, 2]], 20, GREEDY) == [greedy_anew(config, params, [1, 2], 20)]
 
 
 def test_a_row_is_drawn_alike_alone_and_among_others():
