@@ -148,8 +148,9 @@ def test_a_length_that_splash_cannot_cut_is_refused_by_name_and_passed_over_by_i
     from lm.nn.kernels import choose
 
     with pytest.raises(ConfigError, match="attention=splash needs a length that 128 divides"):
-        choose(small(attention="splash"), 100, False, False)
+        choose(small(attention="splash"), "dense", 100, False, False)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert choose(small(), 256, False, False) == "splash"
+    assert choose(small(), "dense", 256, False, False) == "splash"
+    assert choose(small(), "strided", 256, False, False) == "sparse"
     with pytest.warns(UserWarning, match="length 100 is not a multiple of 128"):
-        assert choose(small(), 100, False, False) == "blocks"
+        assert choose(small(), "dense", 100, False, False) == "blocks"

@@ -112,7 +112,7 @@ def gpt1_raw(config: GptConfig) -> dict[str, Any]:
 
 def refused(config: GptConfig) -> dict[str, bool]:
     return {
-        "a banded pattern": "banded" in config.pattern,
+        "a sparse pattern": set(config.pattern) != {"dense"},
         "qkv without a bias": not config.qkv_bias,
         "attention to both sides": not config.causal,
         "head_size that is not width / heads": config.heads * config.head_width != config.width,

@@ -109,7 +109,7 @@ def raw_config(config: BertConfig) -> dict[str, Any]:
 def refused(config: BertConfig) -> dict[str, bool]:
     return {
         f"norm={config.norm}": config.norm != "post",
-        "a banded pattern": "banded" in config.pattern,
+        "a sparse pattern": set(config.pattern) != {"dense"},
         "qkv without a bias": not config.qkv_bias,
         "left-to-right attention": config.causal,
         "head_size that is not width / heads": config.heads * config.head_width != config.width,

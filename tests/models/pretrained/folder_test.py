@@ -156,7 +156,7 @@ def test_a_config_that_means_another_model_is_refused(tmp_path, model, change, m
     [
         (gpt2(final_norm=False), "gpt2 has no stack without a final norm"),
         (gpt2(norm="post"), "openai-gpt has no final norm"),
-        (gpt2(layers=2, pattern=("dense", "banded")), "gpt2 has no a banded pattern"),
+        (gpt2(layers=2, pattern=("dense", "strided")), "gpt2 has no a sparse pattern"),
         (gpt1(hidden=48), "openai-gpt has no hidden=48"),
         (gpt1(activation="gelu_erf"), "openai-gpt has no activation=gelu_erf"),
         (bert(causal=True), "bert has no left-to-right attention"),
