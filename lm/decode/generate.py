@@ -145,7 +145,8 @@ class Generator:
 
     def read(self, texts: Sequence[Sequence[int]], room: int) -> Decoding:
         """Reads prompts into a cache with room for as many more tokens."""
-        block = rounded(max(map(len, texts)))
+        longest = max(map(len, texts))
+        block = longest if "fixed" in self.config.pattern else rounded(longest)
         tokens = np.zeros((len(texts), block), np.int32)
         padding = np.array([block - len(text) for text in texts], np.int32)
         for row, text in zip(tokens, texts, strict=True):
