@@ -1,4 +1,4 @@
-"""Sparse causal attention: the pairs of a pattern, their count, and a computation of no others.
+"""Sparse causal attention: the pairs of a pattern, their count, and a computation of few others.
 
 Strided and fixed are the merged patterns of Child et al. 2019 (arXiv 1904.10509, section 4.2);
 banded is the locally banded layer of GPT-3; powers of two looks back 0, 1, 2, 4, 8, ... tokens.
@@ -83,7 +83,7 @@ def sparse_attention(
       [B N T H] in the dtype of `v`.
     """
     length = q.shape[2]
-    block = {"banded": config.band, "powers": 1}.get(pattern, config.stride)
+    block = min({"banded": config.band, "powers": 1}.get(pattern, config.stride), length)
     short = -length % block
     if valid is None:
         valid = jnp.ones((q.shape[0], length), bool)
