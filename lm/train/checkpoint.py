@@ -70,6 +70,7 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells all at length, we a line
+        logging.getLogger("asyncio").addFilter(unless_never_retrieved)
         sys.unraisablehook = unless_loop_is_closed
         self.folder = self.folder if is_remote(self.folder) else self.folder.absolute()
         if not self.read_only:
@@ -275,6 +276,14 @@ def unless_loop_is_closed(told: Any) -> None:
     """A hook that drops what TensorStore prints, many times, of writes that a failure cut off."""
     if str(told.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(told)
+
+
+def unless_never_retrieved(record: logging.LogRecord) -> bool:
+    """A filter that drops what asyncio logs of the other writes of a save that failed.
+
+    The first failure is the one we report; the rest are told whenever they are collected.
+    """
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def steps_in(folder: Path) -> list[int]:

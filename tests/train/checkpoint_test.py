@@ -1,5 +1,8 @@
 """Checkpoints that are whole or absent, whatever happens to their files."""
 
+import asyncio
+import gc
+import logging
 import shutil
 from collections import namedtuple
 
@@ -134,3 +137,26 @@ def test_other_shapes_are_named_all_at_once(saved):
     ):
         checkpoints.restore(other)
     checkpoints.close()
+
+
+async def two_failures_of_which_one_is_awaited():
+    async def write(name):
+        raise ValueError(f"no room for {name}")
+
+    tasks = [asyncio.create_task(write(name)) for name in ("first", "second")]
+    with pytest.raises(ValueError, match="first"):
+        await tasks[0]
+    await asyncio.sleep(0)
+
+
+def test_the_other_writes_of_a_save_that_failed_are_not_told_beside_the_first(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
+    for silent in (False, True):
+        if silent:
+            Checkpoints(tmp_path / "checkpoints").close()
+        caplog.clear()
+        asyncio.run(two_failures_of_which_one_is_awaited())
+        gc.collect()
+        assert ("never retrieved" in caplog.text) != silent
