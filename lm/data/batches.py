@@ -81,6 +81,12 @@ class BatchSizes:
     def tokens_before(self, step: int) -> int:
         return self.rows_before(step) * self.length
 
+    def steps_to(self, tokens: int) -> int:
+        """The fewest steps that have seen this many tokens."""
+        rows = -(-tokens // self.length)
+        first, row, size = max(stage for stage in self.stages if stage[1] <= rows)
+        return first + -(-(rows - row) // size)
+
 
 def check_divisible(name: str, size: int, multiple: int) -> None:
     """Raises ConfigError, with the nearest sizes that divide, unless `multiple` divides `size`."""

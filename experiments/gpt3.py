@@ -1,0 +1,116 @@
+"""GPT-3 (Brown et al. 2020, "Language Models are Few-Shot Learners").
+
+    python -m launch.train --experiment=gpt3:175b --set data.train=FOLDER --workdir=gs://bucket/175b
+
+Sizes, rates and batches are table 2.1's, the rules those of section 2 and appendix B: all of them
+are counted in tokens. Layers alternate between dense and locally banded attention (section 2.1);
+the paper prints neither their order nor the band, and not the length of each size's batch ramp:
+those are our choice. Two entries of table 2.1 contradict the parameter counts of table D.1, which
+decides: XL has 16 heads of 128, not 24, and 13B is 5120 wide, not 5140.
+"""
+
+from dataclasses import dataclass
+
+from lm.data.batches import BatchRamp, BatchSizes
+from lm.models.gpt import GptConfig
+from lm.text.tokenizer import TokenizerConfig
+from lm.train.optimizer import AdamWConfig
+from lm.train.pretrain import Pretrain, Reference
+from lm.train.session import LoopConfig
+
+LENGTH, VOCAB = 2048, 50_257
+TOKENS = 300_000_000_000  # of every size
+PF_DAY = 1e15 * 86_400  # FLOPs
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of table 2.1, and the tokens over which its batch grows (4 to 12 billion)."""
+
+    layers: int
+    width: int
+    heads: int
+    head_size: int
+    batch: int  # sequences
+    peak_lr: float
+    ramp: int
+
+
+SIZES = {
+    "small": Row(12, 768, 12, 64, 256, 6.0e-4, 4_000_000_000),
+    "medium": Row(24, 1024, 16, 64, 256, 3.0e-4, 4_000_000_000),
+    "large": Row(24, 1536, 16, 96, 256, 2.5e-4, 4_000_000_000),
+    "xl": Row(24, 2048, 16, 128, 512, 2.0e-4, 6_000_000_000),
+    "2.7b": Row(32, 2560, 32, 80, 512, 1.6e-4, 6_000_000_000),
+    "6.7b": Row(32, 4096, 32, 128, 1024, 1.2e-4, 8_000_000_000),
+    "13b": Row(40, 5120, 40, 128, 1024, 1.0e-4, 8_000_000_000),
+    "175b": Row(96, 12_288, 96, 128, 1536, 0.6e-4, 12_000_000_000),
+}
+
+
+def train(size: str = "small") -> Pretrain:
+    """One of the eight sizes (table 2.1): small, medium, large, xl, 2.7b, 6.7b, 13b, 175b."""
+    row = SIZES[size]
+    model = GptConfig(
+        layers=row.layers,
+        width=row.width,
+        heads=row.heads,
+        head_size=row.head_size,
+        length=LENGTH,
+        vocab=VOCAB,
+        pattern=("dense", "banded"),
+        band=256,
+        dtype="bfloat16",  # our choice, with remat
+        remat="full",
+    )
+    ramp = BatchRamp(start=16, tokens=row.ramp)  # from 32k tokens
+    days = 6 * model.parameters() * TOKENS / PF_DAY
+    return Pretrain(
+        model=model,
+        optim=AdamWConfig(
+            peak_lr=row.peak_lr,
+            warmup_tokens=375_000_000,
+            decay_tokens=260_000_000_000,
+            final_ratio=0.1,
+            b1=0.9,
+            b2=0.95,
+            epsilon=1e-8,
+            weight_decay=0.1,
+            clip=1.0,
+        ),
+        tokenizer=TokenizerConfig(kind="gpt2", path="vocab_gpt2"),
+        steps=BatchSizes(row.batch, LENGTH, ramp).steps_to(TOKENS),
+        batch=row.batch,
+        ramp=ramp,
+        reference=Reference(
+            name="valid_loss",
+            value=round(2.57 * days**-0.048, 3),
+            source="figure 3.1's fit 2.57 C^-0.048 at this size's compute, on its own text",
+        ),
+    )
+
+
+def tiny() -> Pretrain:
+    """Every rule in a minute on a laptop's CPU, on Python's own library (our choice)."""
+    batch, length, tokens = 16, 128, 300_000
+    ramp = BatchRamp(start=4, tokens=tokens // 8)
+    return Pretrain(
+        model=GptConfig(
+            layers=4, width=128, heads=4, length=length, vocab=2048, pattern=("dense", "banded"),
+            band=length // 8, unroll=2,
+        ),
+        optim=AdamWConfig(
+            peak_lr=4e-3, warmup_tokens=tokens // 10, decay_tokens=tokens * 26 // 30, b2=0.95
+        ),
+        tokenizer=TokenizerConfig(kind="sentencepiece", vocab=2048),
+        steps=BatchSizes(batch, length, ramp).steps_to(tokens),
+        batch=batch,
+        ramp=ramp,
+        loop=LoopConfig(
+            evaluate_every=100,
+            save_every=100,
+            sample_tokens=120,
+            sample_prompts=("def ", "import "),
+        ),
+        trigram=True,
+    )  # fmt: skip

@@ -1,0 +1,125 @@
+"""GPT-3's sizes and rules as the paper's tables print them (2.1, D.1, appendix B)."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from experiments.gpt3 import PF_DAY, SIZES, TOKENS, tiny, train
+from launch.experiment import resolve
+from lm.core import tree
+from lm.data.batches import BatchSizes
+from lm.models.gpt import abstract_params
+from lm.train.optimizer import Progress
+
+BILLION = 1_000_000_000
+PUBLISHED = {  # exact count, and table D.1: millions of parameters, training FLOPs
+    "small": (125_226_240, 125, 2.25e20),
+    "medium": (355_871_744, 356, 6.41e20),
+    "large": (760_300_032, 760, 1.37e21),
+    "xl": (1_315_723_264, 1_320, 2.38e21),
+    "2.7b": (2_651_553_280, 2_650, 4.77e21),
+    "6.7b": (6_658_404_352, 6_660, 1.20e22),
+    "13b": (12_853_386_240, 12_850, 2.31e22),
+    "175b": (174_604_259_328, 174_600, 3.14e23),
+}
+
+
+def as_printed(parameters):
+    """Millions, in tens of them from a billion on, as table D.1 rounds."""
+    millions = parameters / 1e6
+    return round(millions) if millions < 1000 else round(millions / 10) * 10
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_each_size_has_the_parameters_and_flops_of_table_d1(size):
+    exact, millions, flops = PUBLISHED[size]
+    config = resolve(f"gpt3:{size}")
+    assert config == train(size)
+    assert tree.count(abstract_params(config.model)) == config.model.parameters() == exact
+    assert as_printed(exact) == millions
+    assert f"{6 * millions * 1e6 * TOKENS:.2e}" == f"{flops:.2e}"
+    assert config.reference.value == pytest.approx(2.57 * (flops / PF_DAY) ** -0.048, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "size, literal, printed",
+    [
+        ("xl", {"heads": 24}, 1_520),
+        ("13b", {"width": 5140}, 12_940),
+        ("13b", {"width": 5140, "head_size": None, "heads": 20}, 12_950),  # projections of 5140 too
+    ],
+)
+def test_the_literal_readings_of_table_21_do_not_have_them(size, literal, printed):
+    model = replace(train(size).model, **literal)
+    assert as_printed(model.parameters()) == printed != PUBLISHED[size][1]
+    assert tree.count(abstract_params(model)) == model.parameters()
+
+
+def test_layers_alternate_between_dense_and_banded():
+    assert {train(size).model.pattern for size in SIZES} == {("dense", "banded")}
+    assert train("small").model.band == 256
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_rate_and_the_batch_are_functions_of_tokens(size):
+    config = train(size)
+    peak = config.optim.peak_lr
+    sizes = BatchSizes(config.batch, config.model.length, config.ramp)
+
+    def at(tokens):
+        """Learning rate and batch in tokens of the step that reaches this many."""
+        step = max(0, sizes.steps_to(tokens) - 1)
+        seen = sizes.tokens_before(step + 1)
+        assert tokens <= seen < tokens + config.batch * config.model.length or tokens == 0
+        rate = config.optim.rate(Progress(step, config.steps, seen, TOKENS))
+        return rate / peak, sizes.rows(step) * config.model.length
+
+    rate, batch = at(0)
+    assert rate == pytest.approx(32_768 / 375e6) and batch == 32_768
+    rate, batch = at(375_000_000)
+    assert rate == pytest.approx(1, abs=2e-3)
+    assert batch == 32_768  # the first eighth of the ramp
+    rate, batch = at(4 * BILLION)
+    assert rate == pytest.approx(0.9995, abs=5e-4)
+    if config.ramp.tokens == 4 * BILLION:  # the full batch comes next
+        assert sizes.rows(sizes.steps_to(4 * BILLION)) == config.batch
+        assert batch < config.batch * 2048
+    else:
+        assert 32_768 < batch < config.batch * 2048
+    for tokens in (260 * BILLION, 300 * BILLION):
+        rate, batch = at(tokens)
+        assert rate == pytest.approx(0.1, abs=1e-4) and batch == config.batch * 2048
+    assert config.optim.rate(Progress(0, 1, 260 * BILLION - 10**8, TOKENS)) > 0.1 * peak
+    assert config.optim.rate(Progress(0, 1, 130_187_500_000, TOKENS)) == pytest.approx(0.55 * peak)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_ramp_has_at_most_eight_batches_and_the_run_300_billion_tokens(size):
+    config = train(size)
+    sizes = BatchSizes(config.batch, config.model.length, config.ramp)
+    batches = [rows for _, _, rows in sizes.stages]
+    assert len(batches) == 8 and batches == sorted(set(batches)) and batches[-1] == config.batch
+    full = sizes.tokens_before(sizes.stages[-1][0])  # where the full batch begins
+    assert config.ramp.tokens <= full < config.ramp.tokens + config.batch * 2048
+    assert sizes.tokens_before(config.steps - 1) < TOKENS <= sizes.tokens_before(config.steps)
+    # linear: halfway in tokens the batch is half the way up, within one of the seven steps
+    middle = sizes.rows(sizes.steps_to(config.ramp.tokens // 2))
+    assert abs(middle - (16 + config.batch) / 2) <= (config.batch - 16) / 7
+
+
+def test_a_schedule_of_steps_would_be_another():
+    """The control: in steps, a warm-up under the ramp ends elsewhere in tokens."""
+    config = train("175b")
+    sizes = BatchSizes(config.batch, config.model.length, config.ramp)
+    without = BatchSizes(config.batch, config.model.length)
+    steps = without.steps_to(375_000_000)
+    assert sizes.tokens_before(steps) < 0.02 * 375_000_000
+
+
+def test_tiny_has_every_rule():
+    config = tiny()
+    assert config.ramp and config.model.pattern == ("dense", "banded")
+    assert config.model.band < config.model.length
+    assert config.optim.warmup_tokens < config.ramp.tokens < config.optim.decay_tokens
+    assert jax.tree.leaves(abstract_params(config.model))
