@@ -1,0 +1,199 @@
+"""Which texts share a run of words with a corpus: GPT-3's measure of contamination.
+
+    index = GramIndex(questions)               # of the test sets: small, and all that is held
+    index.scan(d.text for d in documents)      # of the training text: a stream of any length
+    index.contaminated()                       # which questions stand in it
+
+A gram is 13 words in a row, lower case and without punctuation (Brown et al. 2020, appendix C). It
+is kept as 64 bits, so that the index takes some 20 bytes a gram; a word of text is met by chance
+with a probability of 10^-13 where the index has a million.
+"""
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lm.core.config import require
+
+WORDS, SHORTEST = 13, 8  # of a gram
+COMMON = 10  # documents: what more of them share is a phrase of the language, or boilerplate
+CHUNK = 1 << 16  # words looked up in one go
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+WORD = re.compile(r"\S+")
+
+Span = tuple[int, int]  # the first character, and the one after the last
+
+
+class GramIndex:
+    """The grams of some texts, to be looked up in others."""
+
+    def __init__(self, texts: Iterable[str], words: int = WORDS, shortest: int = SHORTEST):
+        """
+        Args:
+          texts: only their hashes are held.
+          words: of a gram.
+          shortest: a text of fewer words than a gram is one gram, whole; one of fewer than these
+            words has none.
+        """
+        require(1 <= shortest <= words, f"shortest {shortest} must be in 1..{words} (words)")
+        self.words = words
+        self.texts = self.short = 0  # how many, and how many of them have no gram
+        found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for number, text in enumerate(texts):
+            self.texts += 1
+            hashes = np.concatenate([np.empty(0, np.uint64), *(h for h, _, _ in chunks(text, 1))])
+            length = min(words, len(hashes))
+            if length < shortest:
+                self.short += 1
+                continue
+            grams = np.unique(gram_hashes(hashes, length))
+            found.setdefault(length, []).append((grams, np.full(len(grams), number, np.int32)))
+        self.lengths = {length: Grams.of(parts) for length, parts in found.items()}
+
+    def scan(self, documents: Iterable[str]) -> int:
+        """Counts for each gram the documents that have it, and returns how many were read."""
+        count = 0
+        for text in documents:
+            count += 1
+            places: dict[int, list[np.ndarray]] = {}
+            for length, at, _, _ in self.hits(text):
+                places.setdefault(length, []).append(at)
+            for length, parts in places.items():  # once a document, however often they stand there
+                self.lengths[length].documents[np.unique(np.concatenate(parts))] += 1
+        return count
+
+    def hits(self, text: str) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """Where grams of the index stand in a text, in pieces: the length of them all, each one's
+        place in `lengths[length]`, its first character and the one after its last."""
+        for hashes, starts, ends in chunks(text, self.words):
+            for length, grams in self.lengths.items():
+                at = grams.find(gram_hashes(hashes, length))
+                here = np.flatnonzero(at >= 0)
+                if len(here):
+                    yield length, at[here], starts[here], ends[here + length - 1]
+
+    def positions(self, text: str, most: int | None = None) -> list[Span]:
+        """The stretches of a text that grams of the index cover, in order and apart.
+
+        `most`: grams that `scan` found in more documents are left out.
+        """
+        spans: list[Span] = []
+        for length, at, starts, ends in self.hits(text):
+            kept = np.full(len(at), True)
+            if most is not None:
+                kept = self.lengths[length].documents[at] <= most
+            spans += zip(starts[kept].tolist(), ends[kept].tolist(), strict=True)
+        return merged(spans)
+
+    def overlaps(self, text: str) -> bool:
+        """Whether a gram of the index stands in a text."""
+        return any(True for _ in self.hits(text))
+
+    def contaminated(self, most: int | None = COMMON) -> np.ndarray:
+        """Which of the indexed texts have a gram in what was scanned. [texts] bool
+
+        `most`: a gram that is in more documents is no sign; None counts them all.
+        """
+        flags = np.zeros(self.texts, bool)
+        for grams in self.lengths.values():
+            sign = grams.documents > 0
+            if most is not None:
+                sign &= grams.documents <= most
+            flags[grams.text[sign[grams.gram]]] = True
+        return flags
+
+    def common(self, most: int = COMMON) -> int:
+        """How many grams were found in more than `most` documents."""
+        return sum(int((grams.documents > most).sum()) for grams in self.lengths.values())
+
+
+@dataclass(frozen=True)
+class Grams:
+    """The different grams of one length, sorted, and what is known of each."""
+
+    hashes: np.ndarray  # [G] uint64
+    documents: np.ndarray  # [G] int32: in how many scanned documents each was found
+    gram: np.ndarray  # [P] int32: pairs of a gram ...
+    text: np.ndarray  # [P] int32: ... and an indexed text that has it
+
+    @classmethod
+    def of(cls, parts: list[tuple[np.ndarray, np.ndarray]]) -> "Grams":
+        """From each text's grams and its number, repeated."""
+        hashes, gram = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
+        text = np.concatenate([p[1] for p in parts])
+        return cls(hashes, np.zeros(len(hashes), np.int32), gram.astype(np.int32), text)
+
+    def find(self, hashes: np.ndarray) -> np.ndarray:
+        """The place of each hash, or -1. [W] int64"""
+        at = np.searchsorted(self.hashes, hashes)
+        at[at == len(self.hashes)] = 0
+        return np.where(self.hashes[at] == hashes, at, -1)
+
+
+def gram_words(texts: Iterable[str], least: int = SHORTEST, most: int = WORDS) -> int:
+    """The words of a gram for one test set: the 5th percentile of its texts' lengths, between
+    `least` and `most` (appendix C)."""
+    lengths = [sum(len(hashes) for hashes, _, _ in chunks(text, 1)) for text in texts]
+    return int(np.clip(np.percentile(lengths or [most], 5), least, most))
+
+
+def chunks(text: str, words: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The words of a text, some at a time: hash, first character, and the one after the last.
+
+    Each chunk but the first begins with the last `words - 1` of the one before it, so that no run
+    of `words` is cut, however long the text is.
+    """
+    carried = words - 1
+    hashes: list[int] = []
+    spans: list[Span] = []
+    for match in WORD.finditer(text):
+        if value := word_hash(match.group()):
+            hashes.append(value)
+            spans.append(match.span())
+            if len(hashes) == CHUNK + carried:
+                yield arrays(hashes, spans)
+                hashes, spans = hashes[CHUNK:], spans[CHUNK:]
+    if hashes:
+        yield arrays(hashes, spans)
+
+
+def arrays(hashes: list[int], spans: list[Span]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ends = np.array(spans, np.int64)
+    return np.array(hashes, np.uint64), ends[:, 0], ends[:, 1]
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def word_hash(word: str) -> int:
+    """64 bits of a word in lower case and without punctuation; 0 where nothing is left of it."""
+    kept = "".join(filter(str.isalnum, word.lower()))
+    return stable_hash(kept) if kept else 0
+
+
+def stable_hash(text: str) -> int:
+    """64 bits of a text, the same in every process, never 0."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def gram_hashes(words: np.ndarray, length: int) -> np.ndarray:
+    """A hash of every run of `length` words. [W] uint64 -> [max(0, W - length + 1)] uint64"""
+    count = max(0, len(words) - length + 1)
+    total = np.zeros(count, np.uint64)
+    for offset in range(length):
+        total = total * FACTOR + words[offset : offset + count]
+    return total
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The same stretches, in order, with those that touch made one."""
+    out: list[Span] = []
+    for start, end in sorted(spans):
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
+    return out
