@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require
+from lm.core.errors import ConfigError
 from lm.decode.generate import Decoding, Generator, check_prompts
 from lm.models.gpt import GptConfig, forward
 
@@ -34,11 +35,13 @@ def search(
     width: int,
     count: int,
     end: int,
+    ends: jax.Array,
     alpha: float,
 ) -> tuple[jax.Array, jax.Array]:
     """The best continuation of each prompt [B count], padded with `end`, and its score [B].
 
-    A score is a log-probability over ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14).
+    A hypothesis ends with a token of `ends` [V] bool. A score is a log-probability over
+    ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14).
     """
     prompts, vocab = decoding.logits.shape
     rows = prompts * width
@@ -75,7 +78,7 @@ def search(
         histories = jnp.take_along_axis(beams.tokens, source[..., None], axis=1)
         histories = histories.at[:, :, beams.number].set(token)
 
-        ended = token == end
+        ended = ends[token]
         final = jnp.where(ended, totals / penalty(beams.number + 1.0), -jnp.inf)
         first = jnp.argmax(final, axis=1)
         score = jnp.take_along_axis(final, first[:, None], axis=1)[:, 0]
@@ -116,8 +119,11 @@ def beam_search(
     *,
     width: int = 4,
     alpha: float = 0.6,
+    ends: Sequence[int] = (),
 ) -> tuple[list[list[int]], list[float]]:
     """The best continuation of each prompt without its end token, and its normalised score.
+
+    A hypothesis ends with the end token, or with one of `ends`, which stays in it.
 
     Raises:
       ConfigError: fewer than one beam, or no end token.
@@ -125,10 +131,15 @@ def beam_search(
     """
     require(width >= 1, f"beams must be at least 1, got {width}")
     config, end = generator.config, generator.end
-    require(end is not None, "beam search needs an end token")
+    if end is None:
+        raise ConfigError("beam search needs an end token")
     check_prompts(prompts, config.length - max_tokens)
     decoding = generator.read(prompts, max_tokens)
-    tokens, scores = search(config, generator.params, decoding, width, max_tokens, end, alpha)
+    final = np.zeros(config.vocab, bool)
+    final[[end, *ends]] = True
+    tokens, scores = search(
+        config, generator.params, decoding, width, max_tokens, end, final, alpha
+    )
     rows = np.asarray(tokens).tolist()
     texts = [row[: row.index(end)] if end in row else row for row in rows]
     return texts, np.asarray(scores).tolist()

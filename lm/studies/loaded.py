@@ -12,6 +12,7 @@ import numpy as np
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.decode.generate import Generator
+from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig
 from lm.models.layers import by_layer
 from lm.text.tokenizer import Tokenizer
@@ -85,6 +86,14 @@ class Loaded:
         if not isinstance(model, GptConfig):
             raise ConfigError(f"a {type(model).__name__} has no cache to write text with")
         return Generator(model, self.params, end)
+
+    def scorer(self) -> Scorer:
+        """What evaluation asks for: likelihoods of texts, and answers."""
+        model = self.config.model
+        if self.tokenizer is None or not isinstance(model, GptConfig):
+            raise ConfigError(f"a {type(model).__name__} without a tokenizer scores no texts")
+        mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+        return Scorer(model, self.params, self.tokenizer, mesh)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

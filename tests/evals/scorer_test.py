@@ -1,0 +1,222 @@
+"""Scores in batches, with shared contexts and cut ones, equal one row at a time."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError, DataError
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.decode.generate import Generator
+from lm.evals.scorer import Request, Score, Scorer, bucket
+from lm.models.gpt import GptConfig, forward
+from lm.text.byte import ByteTokenizer
+from tests.models.gpt_test import made, small
+
+
+def tiny(pattern=("dense",), length=64, mesh=None, **changes) -> Scorer:
+    tokenizer = ByteTokenizer()
+    config = small(
+        length=length, vocab=tokenizer.vocab_size, pattern=pattern, band=7, stride=4, summary=2
+    )
+    mesh = mesh or make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    return Scorer(config, made(config), tokenizer, mesh, **changes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def whole(config: GptConfig, params, tokens: jax.Array) -> jax.Array:
+    return forward(config, params, tokens)[0]
+
+
+def logits_of(scorer: Scorer, ids: list[int]) -> np.ndarray:
+    """One row, all logits, no cache. What stands behind the row changes nothing before it."""
+    row = np.array([[*ids, *[0] * (scorer.length - len(ids))]])
+    return np.asarray(whole(scorer.config, scorer.params, row)[0, : len(ids)], np.float64)
+
+
+def brute(scorer: Scorer, request: Request) -> Score:
+    before = scorer.tokenizer.encode(request.context) or [scorer.tokenizer.end]
+    after = scorer.tokenizer.encode(request.continuation)
+    ids = (before + after)[-scorer.length - 1 :]
+    logits = logits_of(scorer, ids[:-1])
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    first = len(ids) - len(after) - 1
+    places = range(first, first + len(after))
+    return Score(
+        log_likelihood=sum(logp[place, ids[place + 1]] for place in places),
+        tokens=len(after),
+        greedy=all(logp[place].argmax() == ids[place + 1] for place in places),
+        truncated=max(0, len(before) + len(after) - 1 - scorer.length),
+    )
+
+
+LONG = "What a long story it was that the old man told us, all evening and half the night:"
+REQUESTS = [
+    *(Request("Q: two and two?\nA:", answer) for answer in (" four", " five", " a lot", " 4")),
+    Request("Q: one?\nA:", " yes"),
+    Request("", "Begin"),
+    *(Request("A", answer) for answer in (": a rather long answer", ": another of the kind")),
+    *(Request(LONG, answer) for answer in (" x", " y", " of kings and of queens")),
+]
+
+
+def equal(found: list[Score], expected: list[Score]) -> bool:
+    return all(
+        abs(one.log_likelihood - other.log_likelihood) < 1e-3
+        and (one.tokens, one.greedy, one.truncated) == (other.tokens, other.greedy, other.truncated)
+        for one, other in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("pattern", [("dense",), ("banded", "strided"), ("fixed",)])
+def test_scores_equal_a_loop_over_rows(pattern):
+    scorer = tiny(pattern)
+    expected = [brute(scorer, request) for request in REQUESTS]
+    assert equal(scorer.scores(REQUESTS), expected)
+    assert expected[-1].truncated > 0 == expected[0].truncated
+    # the control: continuations of the wrong contexts
+    assert not equal(scorer.scores(REQUESTS), expected[1:] + expected[:1])
+
+
+def test_the_order_and_the_size_of_batches_change_no_score():
+    requests = REQUESTS + REQUESTS[:3]
+    scores = tiny().scores(requests)
+    back = tiny(batch_tokens=1).scores(requests[::-1])[::-1]
+    assert equal(scores, back)
+    assert scores[-3:] == scores[:3]
+
+
+def test_a_shared_context_is_read_once(monkeypatch):
+    scorer, read = tiny(), []
+    plain = Generator.read
+    monkeypatch.setattr(
+        Generator,
+        "read",
+        lambda self, texts, room: read.append(len(texts)) or plain(self, texts, room),
+    )
+    scorer.scores([Request("The same long context", answer) for answer in (" a", " b", " c")])
+    assert read == [1]
+    scorer.scores([Request("A", " much longer answer"), Request("A", " rather longer answer")])
+    assert read == [1]  # nothing to save: each is read whole
+
+
+class Latin(ByteTokenizer):
+    """Every byte is a character, so that all that a model writes is text that reads back."""
+
+    def encode_batch(self, texts):
+        return [list(text.encode("latin-1")) for text in texts]
+
+    def decode(self, ids):
+        return self.decode_bytes(ids).decode("latin-1")
+
+
+def test_greedy_is_true_of_what_the_model_would_write():
+    scorer = tiny()
+    scorer.tokenizer = Latin()
+    (written,) = scorer.generate(["Q: who?"], 5, stop=())
+    assert len(written) == 5
+    other = written[:3] + ("a" if written[3] != "a" else "b") + written[4:]
+    right, wrong = scorer.scores([Request("Q: who?", text) for text in (written, other)])
+    assert right.greedy and not wrong.greedy
+
+
+def test_white_space_at_the_end_of_a_context_belongs_to_the_continuation():
+    scorer = tiny()
+    moved, kept = scorer.scores([Request("A: ", "four"), Request("A:", " four")])
+    assert moved == kept
+    assert kept.tokens == 5
+
+
+def test_a_continuation_that_melts_into_its_context_is_encoded_apart():
+    class Pairs(ByteTokenizer):
+        """Two letters, aligned from the start of the text, are one token."""
+
+        def encode_batch(self, texts):
+            return [
+                [ord(text[i]) % 128 + 128 * (i + 1 == len(text)) for i in range(0, len(text), 2)]
+                for text in texts
+            ]
+
+    scorer = tiny()
+    scorer.tokenizer = Pairs()
+    clean, melted = scorer.encode([Request("abcd", "ef"), Request("abc", "de")])
+    assert (clean.context, clean.continuation) == ((97, 99), (101,))
+    assert (melted.context, melted.continuation) == ((97, 99 + 128), (100,))
+
+
+def test_an_empty_or_an_endless_continuation_is_refused():
+    scorer = tiny(length=16)
+    with pytest.raises(DataError, match="request 1 has an empty continuation"):
+        scorer.scores([Request("a", "b"), Request("a", "")])
+    with pytest.raises(DataError, match="17 tokens is more than the model's context of 16"):
+        scorer.scores([Request("a", "b" * 17)])
+
+
+@pytest.mark.parametrize("stride", [None, 5, 16])
+def test_rolling_scores_every_token_once_after_what_its_window_shows(stride):
+    scorer = tiny(length=16, batch_tokens=32)
+    for length in (1, 16, 17, 61):
+        ids = list(np.random.default_rng(length).integers(0, 256, length))
+        text = [scorer.tokenizer.end, *ids]
+        end, expected = min(16, length), []
+        while len(expected) < length:  # by the definition: a window at a time
+            first = max(0, end - 16)
+            logits = logits_of(scorer, text[first:end])
+            logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+            expected += [-logp[i - first, text[i + 1]] for i in range(len(expected), end)]
+            end = min(end + (stride or 8), length)
+        np.testing.assert_allclose(scorer.rolling(ids, stride=stride), expected, atol=1e-3)
+    assert scorer.rolling([]).tolist() == []
+
+
+def test_what_was_carried_over_is_seen():
+    scorer = tiny(length=16)
+    ids = list(range(40, 80))
+    changed = [*ids[:20], 7, *ids[21:]]
+    # token 30 is scored in the window of 24..40: with a context of half a window
+    assert scorer.rolling(ids)[26] != scorer.rolling(changed)[26]
+    assert scorer.rolling(ids, stride=16)[33] == scorer.rolling(changed, stride=16)[33]
+
+
+def test_generation_does_not_depend_on_what_else_is_asked_and_stops():
+    scorer = tiny()
+    prompts = ["Q: a?\nA:", "Q", "Once upon a time there was a"]
+    together = scorer.generate(prompts, 20, stop=())
+    assert together == [scorer.generate([prompt], 20, stop=())[0] for prompt in prompts]
+    mark = together[0][4]
+    cut = scorer.generate(prompts, 20, stop=(mark,))
+    assert cut == [text.partition(mark)[0] for text in together]
+
+
+def test_beams_end_at_a_stop_and_find_no_less_likely_an_answer():
+    scorer = tiny()
+    scorer.tokenizer = Latin()
+    prompt = "Q: a?"
+    (plain,) = scorer.generate([prompt], 12, stop=(), beams=4, length_penalty=0.0)
+    (greedy,) = scorer.generate([prompt], 12, stop=())
+    mark = next(letter for letter in greedy if letter.isascii())
+    (stopped,) = scorer.generate([prompt], 12, stop=(mark,), beams=4, length_penalty=0.0)
+    assert mark not in stopped
+    up_to_mark = greedy[: greedy.index(mark) + 1]
+    best, first, ended, greedily = scorer.scores(
+        [Request(prompt, text) for text in (plain, greedy, stopped + mark, up_to_mark)]
+    )
+    assert best.log_likelihood >= first.log_likelihood - 1e-3
+    assert ended.log_likelihood >= greedily.log_likelihood - 1e-3
+    with pytest.raises(ConfigError, match="several beams search; a temperature draws"):
+        scorer.generate([prompt], 3, beams=2, temperature=1.0)
+    with pytest.raises(DataError, match="prompt 0 has 60 tokens; with 5"):
+        scorer.generate(["x" * 60], 5)
+
+
+def test_eight_devices_score_as_one_does():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    assert equal(tiny(mesh=mesh).scores(REQUESTS), tiny().scores(REQUESTS))
+
+
+def test_few_lengths_are_compiled():
+    sizes = {bucket(size, 1024) for size in range(1, 1025)}
+    assert sizes == {32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024}
+    assert all(size <= bucket(size, 1024) for size in range(1, 1025))
+    assert bucket(70, 80) == 80
