@@ -20,10 +20,10 @@ pytest.importorskip("tokenizers")
 # the published merges: for short lines of novels in the public domain their words, for `real_lines`
 # digests of their ids.
 GOLDEN = Path(__file__).parent / "golden"
-README = Path(__file__).parents[2] / "README.md"
+LICENSE = Path(__file__).parents[2] / "LICENSE"
 ENGLISH = [
     PROSE,
-    README.read_text(),
+    LICENSE.read_text(),
     "He's happy, Mr. Unhappy isn't happier\nthan the happiest! " * 9,
 ]
 
