@@ -9,9 +9,8 @@
 The head of the first three reads [CLS], that of the others every token.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
-from lm.core.config import require
 from lm.data.bert_layout import BertFeatures, delimiters
 from lm.data.bert_spans import encode_spans
 from lm.data.bert_tags import encode_tags
@@ -29,16 +28,8 @@ from lm.data.sides import (
 from lm.text.interface import Tokenizer
 
 
-def encode(
-    records: Sequence[Record],
-    tokenizer: Tokenizer,
-    config: BertFeatures,
-    documents: Sequence[Hashable] | None = None,
-) -> Encoded:
+def encode(records: Sequence[Record], tokenizer: Tokenizer, config: BertFeatures) -> Encoded:
     """All items of a set, of whichever kind they are.
-
-    `documents`, for tagging alone, names the document of each item: consecutive items of one are
-    each other's context.
 
     Raises:
       ConfigError: the tokenizer has no [CLS] and [SEP], or the length has no room.
@@ -47,8 +38,7 @@ def encode(
     """
     require_one_kind(records)
     if tagged := [record for record in records if isinstance(record, Tagging)]:
-        return encode_tags(tagged, tokenizer, config, documents)
-    require(documents is None, "documents are named for items that are no tagged words")
+        return encode_tags(tagged, tokenizer, config)
     if asked := [record for record in records if isinstance(record, Span)]:
         return encode_spans(asked, tokenizer, config)
     sided = [record for record in records if isinstance(record, Sided)]

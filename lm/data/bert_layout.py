@@ -14,6 +14,7 @@ class BertFeatures:
     length: int = 128  # specials included; 384 for SQuAD
     question: int = 64  # a question about a passage is cut to this
     stride: int = 128  # from one window of a passage to the next
+    documents: bool = True  # tagged sentences of one document are each other's context
     multiple: int = 8  # rows are as wide as the longest, up to a multiple of this; 0: as `length`
 
     def __post_init__(self) -> None:

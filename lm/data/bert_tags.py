@@ -1,15 +1,14 @@
-"""BERT's input for tagged words: sentences, or the windows of what is longer than a row.
+"""BERT's input for tagged words: sentences or whole documents, in windows where they are longer.
 
 (Devlin et al. 2018, section 5.3.) No word is cut off, and each is labelled in one row.
 """
 
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from lm.core.config import require
 from lm.core.errors import DataError
 from lm.data.bert_layout import BertFeatures, delimiters
 from lm.data.features import Candidate, Counts, Encoded, pack, padded
@@ -24,26 +23,21 @@ class _Row(NamedTuple):
     heads: list[tuple[int, int, int]]  # a labelled position, and the item and word it is of
 
 
-def encode_tags(
-    records: Sequence[Tagging],
-    tokenizer: Tokenizer,
-    config: BertFeatures,
-    documents: Sequence[Hashable] | None = None,
-) -> Encoded:
+def encode_tags(records: Sequence[Tagging], tokenizer: Tokenizer, config: BertFeatures) -> Encoded:
     """Tagged words: the label of each stands at its first token, once among all rows.
 
-    `documents` names the document of each item. Consecutive items of one are joined, and each word
-    is labelled in the window that shows most of the document around it: the "maximal document
-    context" of section 5.3.
+    Consecutive items of one document are joined, and each word is labelled in the window that shows
+    most of the document around it: the "maximal document context" of section 5.3. An item that
+    names no document stands alone, and with `config.documents=False` every one does.
 
     Raises:
       DataError: not one tag a word, a tag below 0, no token in the whole set.
     """
     _check(records)
-    names = range(len(records)) if documents is None else documents
-    require(
-        len(names) == len(records), f"{len(names)} documents are named for {len(records)} items"
-    )
+    names = [
+        (record.document if config.documents else None) or number
+        for number, record in enumerate(records)
+    ]
     cls, sep = delimiters(tokenizer)
     groups = [
         [(item, word) for item, _ in group for word in range(len(records[item].words))]

@@ -62,6 +62,7 @@ class Tagging:
     id: str
     words: tuple[str, ...]
     label: tuple[int, ...] | None = None  # one a word
+    document: str | None = None  # of which it is a sentence, where the file says so
 
 
 Record = Classification | Regression | Choice | Span | Tagging

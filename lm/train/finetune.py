@@ -63,7 +63,8 @@ class Finetune(Supervised):
     steps: int | None = None  # instead of epochs
     length: int = 128  # tokens of a row
     question: int = 64  # of a span task's question
-    stride: int = 128  # between the windows of a passage
+    stride: int = 128  # between the windows of a passage or a document
+    documents: bool = True  # tagged sentences of one document are each other's context
     head_dropout: float = 0.1
     lm_weight: float = 0.0  # of the language model's loss beside the task's; GPT-1: 0.5
 
@@ -169,7 +170,10 @@ class Finetune(Supervised):
         records = task.records(part)
         model = self.backbone
         if isinstance(model, BertConfig):
-            features = BertFeatures(length=self.length, question=self.question, stride=self.stride)
+            features = BertFeatures(
+                length=self.length, question=self.question, stride=self.stride,
+                documents=self.documents,
+            )  # fmt: skip
             return bert_features.encode(records, tokenizer, features)
         ordered = Gpt1Features(length=self.length, both_orders=task.symmetric)
         specials = Specials.after(model.vocab - SPECIALS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lm.core.errors import ConfigError, DataError
 from lm.data.bert_features import BertFeatures, encode
-from lm.data.records import Answer, Classification, Span
+from lm.data.records import Answer, Span
 from tests.data.toy import Toy
 from tests.text.tokenizers import DATA, tokenizer
 
@@ -102,8 +102,6 @@ def test_what_cannot_be_asked_is_an_error():
         encode([Span(id="q7", question="x", passage=" ~ ")], Toy(), BertFeatures(length=384))
     with pytest.raises(ConfigError, match="no room for a passage"):
         encode([asked("cat", "cat")], Toy(), BertFeatures(length=64))
-    with pytest.raises(ConfigError, match="documents"):
-        encode([Classification(id="a", text="x")], Toy(), BertFeatures(), documents=[0])
 
 
 @given(

@@ -3,15 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import DataError
 from lm.data.bert_features import BertFeatures, encode
 from lm.data.records import Tagging
 from tests.data.toy import Toy
 from tests.text.tokenizers import tokenizer
 
 
-def sentence(words, tags=None, name="a"):
-    return Tagging(id=name, words=tuple(words.split()), label=tags)
+def sentence(words, tags=None, name="a", document=None):
+    return Tagging(id=name, words=tuple(words.split()), label=tags, document=document)
 
 
 def test_a_tag_stands_at_the_first_token_of_its_word():
@@ -48,17 +48,17 @@ def test_a_long_sentence_is_seen_through_windows_and_each_word_labelled_once():
 def test_the_sentences_of_a_document_are_each_others_context():
     toy = Toy()
     records = [
-        sentence("a b", (0, 1), "1"),
-        sentence("c", (2,), "2"),
-        sentence("d e", (3, 4), "3"),
+        sentence("a b", (0, 1), "1", "x"),
+        sentence("c", (2,), "2", "x"),
+        sentence("d e", (3, 4), "3", "y"),
     ]
-    apart = encode(records, toy, BertFeatures(length=16))
+    apart = encode(records, toy, BertFeatures(length=16, documents=False))
     assert [toy.show(row[0, :4]) for row in apart.rows.tokens] == [
         "[CLS] a b [SEP]",
         "[CLS] c [SEP] [PAD]",
         "[CLS] d e [SEP]",
     ]
-    joined = encode(records, toy, BertFeatures(length=16), documents=["x", "x", "y"])
+    joined = encode(records, toy, BertFeatures(length=16))
     assert [toy.show(row[0, :5]) for row in joined.rows.tokens] == [
         "[CLS] a b c [SEP]",
         "[CLS] d e [SEP] [PAD]",
@@ -78,16 +78,20 @@ def test_the_sentences_of_a_document_are_each_others_context():
 )
 def test_every_word_with_a_token_is_labelled_once_and_comes_back(texts, length, stride, joined):
     records = [
-        Tagging(id=str(i), words=tuple(words), label=tuple(range(len(words))))
+        Tagging(
+            id=str(i),
+            words=tuple(words),
+            label=tuple(range(len(words))),
+            document="one" if joined else None,
+        )
         for i, words in enumerate(texts)
     ]
     toy, config = Toy(), BertFeatures(length=length, stride=stride)
-    documents = [0] * len(records) if joined else None
     if not any(word != "~" for words in texts for word in words):
         with pytest.raises(DataError):
-            encode(records, toy, config, documents)
+            encode(records, toy, config)
         return
-    encoded = encode(records, toy, config, documents)
+    encoded = encode(records, toy, config)
     lost = sum(word == "~" for words in texts for word in words)
     assert (encoded.rows.label >= 0).sum() == sum(map(len, texts)) - lost
     assert encoded.counts.lost == lost
@@ -110,5 +114,8 @@ def test_tags_that_are_not_one_a_word_are_an_error():
     for tags in ((0,), (0, 1, 2), (0, -1)):
         with pytest.raises(DataError, match="item a: 2 words have the tags"):
             encode([sentence("a b", tags)], Toy(), BertFeatures())
-    with pytest.raises(ConfigError, match="2 documents are named for 1 items"):
-        encode([sentence("a b")], Toy(), BertFeatures(), documents=[0, 1])
+
+
+def test_sentences_that_name_no_document_stay_apart():
+    records = [sentence("a b", (0, 1), "1"), sentence("c", (2,), "2")]
+    assert len(encode(records, Toy(), BertFeatures(length=16)).rows.mask) == 2

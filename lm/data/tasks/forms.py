@@ -248,8 +248,9 @@ def tagging(form: Form, labels: tuple[str, ...], name: str, fields: Values, labe
     if tags is not None and len(tags) != len(words):
         raise Malformed(f"{len(tags)} tags for {len(words)} words")
     label = None if tags is None else tuple(index_of(label_name(tag), labels) for tag in tags)
-    group = str(fields.get("document") or "\n".join(words))
-    return Item(Tagging(id=name, words=words, label=label), group)
+    document = str(fields["document"]) if fields.get("document") else None
+    record = Tagging(id=name, words=words, label=label, document=document)
+    return Item(record, document or "\n".join(words))
 
 
 BUILDERS = {

@@ -102,13 +102,15 @@ LAYOUTS = {
         Span(id="q1", question="Who?", passage="It is in Rome.", answers=())),
     "conll2003": ("eng.train",
         "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\n# NN O O\n. . O O\n\n",
-        Tagging(id="eng:3", words=("EU", "rejects", "#", "."), label=(4, 0, 0, 0))),
+        Tagging(id="eng:3", words=("EU", "rejects", "#", "."), label=(4, 0, 0, 0),
+                document="eng:1")),
     "wnut17": ("wnut17train.conll", "#tag\tO\n#\tO\nParis\tB-location\n",
         Tagging(id="wnut17train:1", words=("#tag", "#", "Paris"), label=(0, 0, 7))),
     "uner": ("en_ewt-ud-train.iob2",
         "# newdoc id = a\n# sent_id = a-1\n# text = x\n1-2\tDon't\t_\t-\t-\n1\tDo\tO\t-\t-\n"
         "2\tn't\tO\t-\t-\n3\tAnn\tB-PER\t-\tx\n\n",
-        Tagging(id="a-1", words=("Do", "n't", "Ann"), label=(0, 0, 1))),
+        Tagging(id="a-1", words=("Do", "n't", "Ann"), label=(0, 0, 1),
+                document="en_ewt-ud-train:1")),
 }  # fmt: skip
 KINDS = {"classification", "regression", "choice", "span", "tagging"}
 # What the files beside the checkout hold: their README's rows, counted apart from this reader.
@@ -171,6 +173,8 @@ def test_an_article_and_a_document_are_held_out_whole(tmp_path):
     task = read(TaskConfig(name="uner", root=str(DATA)))
     train, valid = ({r.id.rpartition("-")[0] for r in part} for part in (task.train, task.valid))
     assert valid and not train & valid
+    assert {r.document for r in task.train}.isdisjoint(r.document for r in task.valid)
+    assert len({r.document for r in task.valid}) == len(valid)
 
 
 def test_a_header_that_only_some_of_the_files_have_is_seen(tmp_path):
