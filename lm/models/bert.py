@@ -21,7 +21,7 @@ from lm.nn.embed import Table
 from lm.nn.initializers import named, truncated_normal
 from lm.nn.mlp import ACTIVATIONS, Dense
 from lm.nn.norms import LayerNorm
-from lm.nn.stack import Stack
+from lm.nn.stack import Stack, block_outputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,15 +108,31 @@ class Bert(nn.Module):
         keys: DropoutKeys | None = None,
     ) -> jax.Array:
         """Hidden states [B T D] after the last block."""
+        embedding_keys, block_keys = (None, None) if keys is None else (keys.fold(0), keys.fold(1))
+        x = self.embedded(tokens, segments, embedding_keys)
+        return self.stack(x, valid, block_keys)[0]
+
+    def features(
+        self, tokens: jax.Array, segments: jax.Array, valid: jax.Array, layers: int
+    ) -> jax.Array:
+        """What the last `layers` blocks put out, side by side, as constants. [B T layers*D]"""
+        x = self.embedded(tokens, segments, None)
+        if self.is_initializing():
+            self.stack(x)
+        outputs = block_outputs(self.config, self.stack.variables["params"]["blocks"], x, valid)
+        return jax.lax.stop_gradient(jnp.concatenate(outputs[-layers:], axis=-1))
+
+    def embedded(
+        self, tokens: jax.Array, segments: jax.Array | None, keys: DropoutKeys | None
+    ) -> jax.Array:
+        """What enters the first block. [B T D]"""
         config = self.config
         dtype, length = config.dtype, tokens.shape[1]
-        embedding_keys, block_keys = (None, None) if keys is None else (keys.fold(0), keys.fold(1))
         kinds = jnp.zeros_like(tokens) if segments is None else segments
         x = self.tokens(tokens, dtype) + self.positions(jnp.arange(length)[None], dtype)
         x = self.norm(x + self.segments(kinds, dtype))
-        x = dropout(x, config.embedding_dropout, embedding_keys)
-        x = constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
-        return self.stack(x, valid, block_keys)[0]
+        x = dropout(x, config.embedding_dropout, keys)
+        return constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
 
     def pooled(self, hidden: jax.Array) -> jax.Array:
         """What stands for the whole sequence: [CLS] through a dense layer and tanh. [B D]"""

@@ -9,7 +9,7 @@ from flax import linen as nn
 from lm.core import axes
 from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
-from lm.models.lstm import LstmConfig
+from lm.models.lstm import BiLstm, LstmConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.initializers import truncated_normal
 from lm.nn.mlp import Dense
@@ -24,6 +24,9 @@ class TaskModel(nn.Module):
     """Scores of a task's classes, candidates or tokens; and the language model's beside them.
 
     BERT's head reads the pooled [CLS] or every token; the others' reads the hidden state at `read`.
+    With `features`, BERT is left as it is: a BiLSTM of two layers reads what its last ones put out
+    at each token (BERT, section 5.3: the last four; 768 units, which we take to be the width and of
+    each direction).
     Two orders of one pair are two candidates whose states are added before the head (GPT-1).
     """
 
@@ -31,6 +34,7 @@ class TaskModel(nn.Module):
     outputs: int  # K
     output: Output
     head_dropout: float = 0.1
+    features: int = 0  # last layers of a BERT that is not fine-tuned; 0: it is
 
     def setup(self) -> None:
         width = self.backbone.width
@@ -38,7 +42,10 @@ class TaskModel(nn.Module):
         if not isinstance(self.backbone, BertConfig):
             drawn = nn.initializers.normal(0.02)
         self.model: Any = self.backbone.module()
-        self.head = Dense((width, self.outputs), (axes.WIDTH, axes.CLASSES), drawn)
+        if self.features:
+            self.tagger = BiLstm(units=width, layers=2)
+        read = 2 * width if self.features else width
+        self.head = Dense((read, self.outputs), (axes.WIDTH, axes.CLASSES), drawn)
 
     def __call__(
         self, batch: Any, keys: DropoutKeys | None = None, language: bool = False
@@ -60,7 +67,12 @@ class TaskModel(nn.Module):
         hidden: Any
         if isinstance(self.backbone, BertConfig):
             segments, valid = (x.reshape(tokens.shape) for x in (batch.segments, batch.valid))
-            hidden, logits = self.model.hidden(tokens, segments, valid, model_keys), None
+            logits = None
+            if self.features:
+                known = self.model.features(tokens, segments, valid, self.features)
+                hidden = self.tagger(known, valid)
+            else:
+                hidden = self.model.hidden(tokens, segments, valid, model_keys)
         else:  # padding stands at the right, where no token looks
             hidden, _ = self.model.hidden(tokens, keys=model_keys)
             logits = self.model.logits(hidden, model_keys) if language else None

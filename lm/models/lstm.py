@@ -60,12 +60,12 @@ class LstmConfig:
 class Recurrence(nn.Module):
     """One LSTM layer over [B T D]; the forget gate starts open (Jozefowicz et al. 2015)."""
 
-    config: LstmConfig
+    units: int
+    std: float  # of the input's kernel
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:  # [B T D] -> [B T U]
-        units = self.config.units
-        drawn = nn.initializers.normal(self.config.std)
+        units, drawn = self.units, nn.initializers.normal(self.std)
         inputs = Dense((x.shape[-1], 4 * units), (axes.WIDTH, axes.HIDDEN), drawn, name="input")(x)
         recurrent = self.param(
             "kernel", named(nn.initializers.orthogonal(), (axes.WIDTH, axes.HIDDEN)),
@@ -84,6 +84,27 @@ class Recurrence(nn.Module):
         return jnp.swapaxes(out, 0, 1)
 
 
+class BiLstm(nn.Module):
+    """Layers of two recurrences each, one from either end of the row (BERT, section 5.3)."""
+
+    units: int  # of one direction
+    layers: int
+    std: float = 0.02
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        """[B T D] and [B T] bool -> [B T 2U]; padding stands at the right."""
+        place, length = jnp.arange(x.shape[1]), jnp.sum(valid, axis=1, keepdims=True)
+        mirrored = jnp.where(place < length, length - 1 - place, place)[..., None]
+        for layer in range(self.layers):
+            forth, back = (
+                Recurrence(self.units, self.std, name=f"{way}_{layer}") for way in ("forth", "back")
+            )
+            read = back(jnp.take_along_axis(x, mirrored, axis=1))
+            x = jnp.concatenate([forth(x), jnp.take_along_axis(read, mirrored, axis=1)], axis=-1)
+        return x
+
+
 class Lstm(nn.Module):
     """Recurrent language model with a tied output layer; read as `lm.models.gpt.Gpt` is."""
 
@@ -92,7 +113,7 @@ class Lstm(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.tokens = Table(config.vocab, config.width, axes.VOCABULARY, config.std)
-        self.recurrences = [Recurrence(config) for _ in range(config.layers)]
+        self.recurrences = [Recurrence(config.units, config.std) for _ in range(config.layers)]
         drawn = nn.initializers.normal(config.std)
         self.projection = Dense((config.units, config.width), (axes.HIDDEN, axes.WIDTH), drawn)
 

@@ -88,6 +88,19 @@ class Stack(nn.Module):
         return x, None
 
 
+def block_outputs(
+    config: BlockConfig, blocks: Any, x: jax.Array, valid: jax.Array | None = None
+) -> list[jax.Array]:
+    """What each block of stacked parameters makes of `x` [B T D], without dropout. L x [B T D]"""
+    outputs = []
+    for layer, params in enumerate(unstack(blocks)):
+        block = Block(config, config.pattern[layer % len(config.pattern)], parent=None)
+        out: Any = block.apply({"params": params}, x, valid)
+        x = out[0]
+        outputs.append(x)
+    return outputs
+
+
 def unstack(blocks: Any) -> tuple[Any, ...]:
     """Stacked parameters as one tree a layer."""
     layers = jax.tree.leaves(blocks)[0].shape[0]

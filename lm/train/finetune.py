@@ -1,6 +1,7 @@
 """Fine-tuning on a task (section 3.2 of BERT and of GPT-1): the same parameters and one head.
 
-A run starts from another one, `init`: pre-trained here, or converted from published weights. Three
+A run starts from another one, `init`: pre-trained here, or converted from published weights. With
+`features` its parameters stay as they are (BERT's feature-based approach, section 5.3). Three
 controls are switches of the same code: `scratch` keeps only the other run's shape and tokenizer,
 `transfer` only its first layers, and `lm_weight=0` leaves the auxiliary loss out.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from lm.core import tree
 from lm.core.config import require, require_positive
@@ -59,6 +61,7 @@ class Finetune(Supervised):
     classes: int | None = None  # the task's, likewise
     scratch: bool = False  # take nothing but shape and tokenizer from `init`
     transfer: int | None = None  # layers taken from `init`; None: all
+    features: int = 0  # last layers of BERT to read with a BiLSTM, and no fine-tuning; BERT: 4
     epochs: float = 3.0
     steps: int | None = None  # instead of epochs
     length: int = 128  # tokens of a row
@@ -77,6 +80,7 @@ class Finetune(Supervised):
             self.transfer is None or self.transfer >= 0,
             f"transfer must be a number of layers or None, got {self.transfer}",
         )
+        require(self.features >= 0, f"features must not be negative, got {self.features}")
 
     # ------------------------------------------------------------------- run
 
@@ -163,6 +167,15 @@ class Finetune(Supervised):
         )
         layers = self.transfer or 0
         require(layers <= model.layers, f"transfer {layers} is more than the {model.layers} layers")
+        require(
+            self.features <= model.layers,
+            f"features {self.features} is more than the {model.layers} layers",
+        )
+        require(
+            not self.features or (isinstance(model, BertConfig) and task.kind == "tagging"),
+            f"features={self.features} reads BERT for tagging, and {task.name} is {task.kind}: "
+            "set features=0",
+        )
         return replace(self, model=model, classes=len(task.labels) or 1)
 
     def encode(self, task: Task, part: Part, tokenizer: Tokenizer) -> Encoded:
@@ -182,7 +195,14 @@ class Finetune(Supervised):
     def objective(self) -> TaskObjective:
         kind = self.data.form().kind
         weight, dropout = self.lm_weight, self.head_dropout
-        return TaskObjective(self.backbone, kind, self.classes or 1, weight, dropout)
+        classes = self.classes or 1
+        return TaskObjective(self.backbone, kind, classes, weight, dropout, self.features)
+
+    def direction(self) -> optax.GradientTransformation:
+        if not self.features:
+            return super().direction()
+        # the model's gradients are zero, and without an optimizer nothing decays them
+        return optax.masked(super().direction(), {"model": False, "tagger": True, "head": True})
 
     def abstract_rows(self) -> TaskBatch:
         shape, kind = (self.batch, 1, self.length), self.data.form().kind

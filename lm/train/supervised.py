@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
@@ -47,15 +48,19 @@ class Supervised:
         """Shapes and dtypes of the rows of a step [B ...]; of the longest ones, if they differ."""
         raise NotImplementedError
 
+    def direction(self) -> optax.GradientTransformation:
+        """Gradients to the direction of descent, of whatever is trained."""
+        return self.optim.direction()
+
     def initial(self) -> Any:
-        return initialiser(self.first_params, self.optim.direction(), self.guard)
+        return initialiser(self.first_params, self.direction(), self.guard)
 
     def abstract(self, mesh: jax.sharding.Mesh) -> TrainState:
         return abstract_state(self.initial(), mesh)
 
     def step(self, mesh: jax.sharding.Mesh, abstract: TrainState) -> Any:
         return train_step(
-            self.objective(), self.optim.direction(), abstract, mesh,
+            self.objective(), self.direction(), abstract, mesh,
             seed=self.seed, clip=self.optim.clip, guard=self.guard,
             layer_norms=self.loop.layer_norms,
         )  # fmt: skip

@@ -33,6 +33,7 @@ class TaskObjective:
     classes: int  # of a classification, or tags
     lm_weight: float = 0.0
     head_dropout: float = 0.1
+    features: int = 0  # see `TaskModel`
 
     @property
     def model(self) -> TaskModel:
@@ -40,7 +41,7 @@ class TaskObjective:
         outputs = {"span": 2, "regression": 1, "choice": 1}.get(self.kind, self.classes)
         if self.kind in ("span", "tagging"):
             dropout = self.head_dropout if self.kind == "tagging" else 0.0  # run_squad.py has none
-            return TaskModel(self.backbone, outputs, "tokens", dropout)
+            return TaskModel(self.backbone, outputs, "tokens", dropout, self.features)
         output: Output = "candidates" if self.kind == "choice" else "classes"
         return TaskModel(self.backbone, outputs, output, self.head_dropout)
 

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.core.errors import ConfigError
-from lm.models.lstm import LstmConfig
+from lm.models.lstm import BiLstm, LstmConfig
 from lm.nn.dropout import DropoutKeys
 
 CONFIG = LstmConfig(vocab=50, length=16, width=12, units=20, layers=2)
@@ -99,3 +99,29 @@ def test_a_size_that_cannot_be_is_refused_by_value():
         replace(CONFIG, units=0)
     with pytest.raises(ConfigError, match=r"dropout must be in \[0, 1\), got 1"):
         replace(CONFIG, dropout=1.0)
+
+
+def test_two_directions_see_both_sides_and_no_padding():
+    model = BiLstm(units=5, layers=2, std=0.3)
+    x = np.random.default_rng(0).standard_normal((2, 7, 4)).astype(np.float32)
+    valid = np.arange(7) < np.array([[7], [4]])
+    params = nn.unbox(jax.jit(model.init)(jax.random.key(0), x, valid))
+    apply = jax.jit(model.apply)
+    found = np.asarray(apply(params, x, valid))
+    assert found.shape == (2, 7, 10)
+    alone = np.asarray(apply(params, x[1:, :4], valid[1:, :4]))
+    np.testing.assert_allclose(found[1:, :4], alone, atol=1e-6)
+    seen = jax.jit(jax.jacobian(lambda row: model.apply(params, row[None], valid[1:])[0].sum(-1)))
+    by = np.abs(np.asarray(seen(x[1]))).sum(-1)  # [T S]
+    assert by[:4, :4].min() > 0 and by[:4, 4:].max() == 0
+
+
+def test_the_other_direction_is_the_same_layer_on_the_turned_row():
+    model = BiLstm(units=5, layers=1, std=0.3)
+    x = np.random.default_rng(0).standard_normal((1, 6, 4)).astype(np.float32)
+    valid = np.ones((1, 6), bool)
+    params = nn.unbox(jax.jit(model.init)(jax.random.key(0), x, valid))["params"]
+    swapped = {"forth_0": params["back_0"], "back_0": params["forth_0"]}
+    here = np.asarray(model.apply({"params": params}, x, valid))
+    there = np.asarray(model.apply({"params": swapped}, x[:, ::-1], valid))[:, ::-1]
+    np.testing.assert_allclose(here, np.roll(there, 5, axis=-1), atol=1e-6)

@@ -225,6 +225,22 @@ def test_every_other_kind_is_learned(runs, tasks, tmp_path, name, system, metric
     assert found[metric] > more_than
 
 
+@pytest.mark.slow
+def test_features_are_read_and_left_as_they_are(runs, tasks, one_device, tmp_path):
+    decaying = replace(OPTIM, weight_decay=0.1)
+    config = tuning(runs, tasks, "tagging", "bert", features=1, optim=decaying, steps=150)
+    assert finetuned(config, tmp_path / "run")["entity_f1"] > 0.9
+    tuned = read_run(tmp_path / "run", one_device)  # an optimizer's state without the model's
+    found, known = (named_leaves(p) for p in (tuned.params["model"], read_run(
+        runs["bert"], one_device).params))  # fmt: skip
+    assert len(found) > 10
+    for name, leaf in found.items():
+        np.testing.assert_array_equal(leaf, known[name])
+    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and "entity_f1" in done.stdout, done.stderr
+
+
 def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(classifier, workdir)
@@ -323,6 +339,7 @@ def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_d
         ("bert", {"init": None}, "init is not set: --set init=RUN"),
         ("bert", {"length": 41}, "length 41 is longer than model.length 40: set length"),
         ("bert", {"transfer": 2}, "transfer 2 is more than the 1 layers"),
+        ("bert", {"features": 1}, "features=1 reads BERT for tagging, and classification is"),
         ("bert", {"lm_weight": 0.5}, "lm_weight is of GPT-1: set lm_weight=0 with BERT"),
         ("gpt1", {"length": 41}, "length 41 is longer than model.length 40: set length"),
     ],
