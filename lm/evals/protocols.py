@@ -1,0 +1,145 @@
+"""How a model is asked for the answer to a prompt, and when it is right.
+
+`Choose` compares the likelihoods of completions, or of one completion after several contexts.
+`Predict` asks whether the right completion is what the model would write, token by token.
+`Write` lets the model write and compares the words. (Brown et al. 2020, section 2.4)
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from lm.core.config import require
+from lm.evals.incontext import Prompt
+from lm.evals.scorer import Request, Score, Scorer
+from lm.metrics.answers import answer_f1, exact_match
+
+Rule = Literal["token", "byte", "sum", "unconditional"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of one prompt."""
+
+    answer: str  # what the model chose or wrote
+    figures: dict[str, float]  # by metric; the first is the one to compare by
+    cut: int = 0  # tokens of the context that the model could not read
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choose:
+    """The likeliest completion. `rule` says what its log-likelihood is divided by.
+
+    "token" and "byte": its number of tokens, or of UTF-8 bytes without the blank before it; "sum":
+    nothing; "unconditional": what remains above its log-likelihood after `answer_context`, so that
+    a completion is not chosen for being common (ARC, OpenBookQA, RACE).
+    """
+
+    rule: Rule = "token"
+    answer_context: str = "Answer:"  # "A:" is the other form; a blank belongs to the completion
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+        requests, bounds = [], [0]
+        for prompt in prompts:
+            pairs = [(a, b) for a in prompt.contexts for b in prompt.item.completions]
+            requests += [Request(a, b) for a, b in pairs]
+            if self.rule == "unconditional":
+                requests += [Request(self.answer_context, b) for _, b in pairs]
+            bounds.append(len(requests))
+        scores = scorer.scores(requests)
+        return [
+            self._outcome(prompt, scores[first:last])
+            for prompt, first, last in zip(prompts, bounds[:-1], bounds[1:], strict=True)
+        ]
+
+    def _outcome(self, prompt: Prompt, scores: list[Score]) -> Outcome:
+        item = prompt.item
+        several = max(len(item.contexts), len(item.completions))
+        values = [
+            self.value(score, item.completions[0 if item.partial else number])
+            for number, score in enumerate(scores[:several])
+        ]
+        if self.rule == "unconditional":
+            alone = (score.log_likelihood for score in scores[several:])
+            values = [value - other for value, other in zip(values, alone, strict=True)]
+        best = max(range(several), key=values.__getitem__)  # the first of equal ones
+        chosen = item.contexts[best] if item.partial else item.completions[best].strip()
+        return Outcome(
+            answer=chosen,
+            figures={"accuracy": float(best == item.gold)},
+            cut=max(score.truncated for score in scores[:several]),
+        )
+
+    def value(self, score: Score, completion: str) -> float:
+        """What completions are compared by; before the unconditional part is taken off."""
+        if self.rule == "token":
+            return score.log_likelihood / score.tokens
+        if self.rule == "byte":
+            return score.log_likelihood / len(completion.strip().encode())
+        return score.log_likelihood
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict:
+    """The right completion is the likeliest continuation, token by token (LAMBADA)."""
+
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+        requests = [
+            Request(prompt.contexts[0], prompt.item.completions[prompt.item.gold])
+            for prompt in prompts
+        ]
+        return [
+            Outcome(
+                answer=request.continuation.strip() if score.greedy else "",
+                figures={"accuracy": float(score.greedy)},
+                cut=score.truncated,
+            )
+            for request, score in zip(requests, scorer.scores(requests), strict=True)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Write:
+    """What the model writes up to the end of the line, compared with all answers that are right.
+
+    Beams and length penalty are GPT-3's, which are T5's. Words are compared as SQuAD does, without
+    case, punctuation and articles (lm/metrics/answers.py); with `verbatim` only blanks around them
+    are no matter: of numbers the sign counts.
+    """
+
+    tokens: int  # at most
+    beams: int = 4
+    length_penalty: float = 0.6
+    stop: tuple[str, ...] = ("\n",)
+    verbatim: bool = False
+    metrics: tuple[str, ...] = ("exact_match",)
+
+    def __post_init__(self) -> None:
+        require(self.tokens >= 1, f"tokens to write must be at least 1, got {self.tokens}")
+        known = {"exact_match"} if self.verbatim else {"exact_match", "answer_f1"}
+        require(set(self.metrics) <= known, f"metrics {self.metrics} must be of {', '.join(known)}")
+
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+        written = scorer.generate(
+            [prompt.contexts[0] for prompt in prompts],
+            self.tokens,
+            stop=self.stop,
+            beams=self.beams,
+            length_penalty=self.length_penalty,
+        )
+        return [
+            Outcome(text.strip(), {name: self.score(name, text, prompt) for name in self.metrics})
+            for text, prompt in zip(written, prompts, strict=True)
+        ]
+
+    def score(self, metric: str, text: str, prompt: Prompt) -> float:
+        right = [answer.strip() for answer in prompt.item.completions]
+        if self.verbatim:
+            return float(text.strip() in right)
+        return (exact_match if metric == "exact_match" else answer_f1)([text], [right])
+
+
+Protocol = Choose | Predict | Write

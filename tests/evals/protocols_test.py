@@ -1,0 +1,142 @@
+"""Each protocol equals a loop over items and answers that is written out."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.evals.incontext import Item, Prompt, Style
+from lm.evals.protocols import Choose, Predict, Write
+from lm.evals.scorer import Scorer
+from tests.evals.scorer_test import Latin, logits_of, tiny
+
+ANSWERS = (" up", " far down there", " 0", " é", " somewhere else", " zz")
+ITEMS = [
+    Item(contexts=(f"Q: where is {name}?\nA:",), completions=ANSWERS, gold=number % len(ANSWERS))
+    for number, name in enumerate(["Ann", "Bob", "it", "the old house", "9"])
+]
+SCHEMAS = [
+    Item(contexts=("the cup and the bag: the cup", "the cup and the bag: the bag"),
+         completions=(end,), gold=number % 2)
+    for number, end in enumerate([" is full.", " is torn", " fell", " broke!"])
+]  # fmt: skip
+PREFIX = Style().prefix([ITEMS[3]])
+
+
+def prompts(items: list[Item]) -> list[Prompt]:
+    return [
+        Prompt(item, PREFIX if number % 2 else "", number % 2) for number, item in enumerate(items)
+    ]
+
+
+@functools.cache
+def scorer() -> Scorer:
+    return tiny(length=128)
+
+
+def nats(context: str, completion: str) -> float:
+    """Log-likelihood of a completion, a token at a time."""
+    model, total = scorer(), 0.0
+    ids, after = model.tokenizer.encode(context), model.tokenizer.encode(completion)
+    for token in after:
+        logits = logits_of(model, ids)[-1]
+        total += logits[token] - np.log(np.exp(logits).sum())
+        ids = [*ids, token]
+    return total
+
+
+def by_hand(items: list[Item], measure) -> list[int]:
+    """The best answer of each, by a measure of (context, completion)."""
+    chosen = []
+    for prompt in prompts(items):
+        pairs = [(a, b) for a in prompt.contexts for b in prompt.item.completions]
+        chosen.append(int(np.argmax([measure(*pair) for pair in pairs])))
+    return chosen
+
+
+MEASURES = {
+    "sum": nats,
+    "token": lambda a, b: nats(a, b) / len(b.encode()),
+    "byte": lambda a, b: nats(a, b) / len(b.strip().encode()),
+    "unconditional": lambda a, b: nats(a, b) - nats("A:", b),
+}
+
+
+def chosen_of(protocol: Choose, items: list[Item]) -> list[int]:
+    outcomes = protocol.ask(scorer(), prompts(items))
+    found = []
+    for item, outcome in zip(items, outcomes, strict=True):
+        answers = item.contexts if item.partial else [text.strip() for text in item.completions]
+        found.append(list(answers).index(outcome.answer))
+        assert outcome.figures == {"accuracy": float(found[-1] == item.gold)}
+    return found
+
+
+def test_every_normalisation_of_multiple_choice_equals_a_loop_and_no_other():
+    expected = {rule: by_hand(ITEMS, measure) for rule, measure in MEASURES.items()}
+    found = {rule: chosen_of(Choose(rule=rule, answer_context="A:"), ITEMS) for rule in MEASURES}
+    assert found == expected
+    # the control: on these items the rules do differ, so that one cannot pass for another
+    assert len({tuple(chosen) for chosen in found.values()}) >= 3
+
+
+def test_the_unconditional_part_is_that_of_the_answer_context():
+    def whole(a, b):
+        return nats(a, b) - nats("Answer:", b)
+
+    assert chosen_of(Choose(rule="unconditional"), ITEMS) == by_hand(ITEMS, whole)
+    values = [nats("Answer:", b) - nats("A:", b) for b in ANSWERS]
+    assert np.ptp(values) > 1e-2  # the two forms are not the same
+
+
+def test_partial_evaluation_scores_what_follows_after_each_context():
+    assert chosen_of(Choose(rule="sum"), SCHEMAS) == by_hand(SCHEMAS, nats)
+    # the control: the contexts themselves have likelihoods, and are not what is compared
+    begun = by_hand(SCHEMAS, lambda a, b: nats(" ", a + b))
+    assert begun != by_hand(SCHEMAS, nats)
+
+
+def test_a_prediction_is_right_where_every_token_is_the_likeliest():
+    model = tiny(length=128)
+    model.tokenizer = Latin()
+    context = "Q: who?"
+    (written,) = model.generate([context], 3, stop=())
+    assert written.strip() == written
+    right = Item(contexts=(context,), completions=(written,))
+    wrong = Item(
+        contexts=(context,), completions=(written[:-1] + ("x" if written[-1] != "x" else "y"),)
+    )
+    outcomes = Predict().ask(model, [Prompt(right, "", 0), Prompt(wrong, "", 0)])
+    assert [outcome.figures["accuracy"] for outcome in outcomes] == [1.0, 0.0]
+
+
+class Told(Scorer):
+    """A model that writes what it is told."""
+
+    def __init__(self, texts: list[str]):
+        self.texts = texts
+
+    def generate(self, prompts, tokens, *, stop, beams, length_penalty, **rest):
+        assert (tokens, stop, beams, length_penalty) == (8, ("\n",), 4, 0.6)
+        return self.texts
+
+
+def test_what_is_written_is_compared_with_every_right_answer():
+    item = Item(contexts=("Q: who?\nA:",), completions=(" Ann Lee", " Queen Ann"))
+    cases = {" ann lee.": (1, 1), " the Queen Ann": (1, 1), " Ann": (0, 2 / 3), " Bob": (0, 0)}
+    protocol = Write(tokens=8, metrics=("exact_match", "answer_f1"))
+    outcomes = protocol.ask(Told(list(cases)), [Prompt(item, "", 0)] * len(cases))
+    for outcome, expected in zip(outcomes, cases.values(), strict=True):
+        assert tuple(outcome.figures.values()) == pytest.approx(expected)
+
+
+def test_of_numbers_the_sign_counts():
+    item = Item(contexts=("Q: 3 minus 7?\nA:",), completions=(" -4",))
+    told = Told([" -4", " 4", "-4 "])
+    strict = Write(tokens=8, verbatim=True).ask(told, [Prompt(item, "", 0)] * 3)
+    assert [outcome.figures["exact_match"] for outcome in strict] == [1, 0, 1]
+    loose = Write(tokens=8).ask(told, [Prompt(item, "", 0)] * 3)  # the control: SQuAD's rule
+    assert [outcome.figures["exact_match"] for outcome in loose] == [1, 1, 1]
+    with pytest.raises(ConfigError, match="must be of exact_match"):
+        Write(tokens=8, verbatim=True, metrics=("answer_f1",))
