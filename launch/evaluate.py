@@ -1,8 +1,10 @@
-"""Answers a task's items with a fine-tuned run: writes the answers and the metrics.
+"""Answers a task's items with a run: writes the answers and the metrics.
 
 python -m launch.evaluate --workdir=runs/bert-mnli --task=mnli_mismatched --root=data
 python -m launch.evaluate --workdir=runs/bert-sst2 --part=test --file=mine.tsv
+python -m launch.evaluate --workdir=runs/gpt1 --task=cola --root=data
 
+A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json.
 """
 
@@ -17,10 +19,17 @@ from lm.core.errors import ConfigError
 from lm.core.paths import run_path
 
 if TYPE_CHECKING:
-    from lm.data.tasks.task import Part
+    import jax
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a fine-tuned run.")
-TASK = flags.DEFINE_string("task", None, "Task of the run's kind; the run's own by default.")
+    from lm.data.tasks import Task, TaskConfig
+    from lm.data.tasks.task import Part
+    from lm.evals.tasks import Answers
+    from lm.train.saved import Saved
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
+TASK = flags.DEFINE_string(
+    "task", None, "Task, of the kind the run was tuned for; its own by default."
+)
 ROOT = flags.DEFINE_string("root", None, "Folder of task data; the run's by default.")
 PART = flags.DEFINE_enum("part", "valid", ["train", "valid", "test"], "Which items.")
 FILE = flags.DEFINE_string("file", None, "File with the items, instead of the task's own.")
@@ -30,42 +39,23 @@ BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 
 def main() -> None:
     if not WORKDIR.value:
-        raise ConfigError("--workdir is empty; name the directory of a fine-tuned run")
+        raise ConfigError("--workdir is empty; name the directory of a run")
     import jax
 
-    from lm.core.config import bind
     from lm.core.mesh import MeshConfig, make_mesh
-    from lm.data.tasks import read
-    from lm.evals.tasks import answer_task
+    from lm.data.tasks import TaskConfig, read
     from lm.train.finetune import Finetune
     from lm.train.saved import read_run
 
     run, part = run_path(WORKDIR.value), cast("Part", PART.value)
     mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
     saved = read_run(run, mesh, STEP.value)
-    config = saved.config
-    if not isinstance(config, Finetune) or saved.tokenizer is None:
-        raise ConfigError(f"{run} holds a {type(config).__name__}: name a fine-tuned run")
-    data = replace(config.data, limit=None, valid_limit=None)
-    if TASK.value is not None:
-        data = replace(data, name=TASK.value)
-    if ROOT.value is not None:
-        data = replace(data, root=ROOT.value)
-    if FILE.value is not None:
-        data = bind(data, {part: FILE.value})
+    tuned = isinstance(saved.config, Finetune)
+    if not tuned and TASK.value is None:
+        raise ConfigError(f"--task is empty, and {run} is fine-tuned for none; name one")
+    data = asked(saved.config.data if tuned else TaskConfig(), part)
     task = read(data)
-    if task.kind != config.data.form().kind or (len(task.labels) or 1) != config.classes:
-        raise ConfigError(
-            f"{data.name} is a {task.kind} task of {len(task.labels)} labels; {run} was made for "
-            f"{config.data.name}, a {config.data.form().kind} task of {config.classes}"
-        )
-    encoded = config.encode(task, part, saved.tokenizer)
-    print(f"{data.name}, {part}: {encoded.counts}", flush=True)
-    with jax.set_mesh(mesh):
-        scores = jax.jit(config.objective().scores)
-        answers = answer_task(
-            scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value
-        )
+    answers = (by_head if tuned else by_likelihood)(saved, task, part, mesh)
     out = run / "evaluations" / f"{data.name}-{part}.jsonl"
     answers.write(out, task, part)
     figures = {"step": saved.step, "items": len(answers.ids), **answers.figures}
@@ -73,6 +63,59 @@ def main() -> None:
     for name, value in answers.figures.items():
         print(f"{name} {value:.4f}")
     print(f"step {saved.step}; answers in {out}")
+
+
+def asked(data: "TaskConfig", part: "Part") -> "TaskConfig":
+    """A run's task with what the flags say of it."""
+    from lm.core.config import bind
+
+    data = replace(data, limit=None, valid_limit=None)
+    if TASK.value is not None:
+        data = replace(data, name=TASK.value)
+    if ROOT.value is not None:
+        data = replace(data, root=ROOT.value)
+    return data if FILE.value is None else bind(data, {part: FILE.value})
+
+
+def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh") -> "Answers":
+    """What a fine-tuned run says."""
+    import jax
+
+    from lm.evals.tasks import answer_task
+
+    config, own = saved.config, saved.config.data
+    if saved.tokenizer is None:
+        raise ConfigError(f"{WORKDIR.value} has no tokenizer: copy the whole run")
+    if task.kind != own.form().kind or (len(task.labels) or 1) != config.classes:
+        raise ConfigError(
+            f"{task.name} is a {task.kind} task of {len(task.labels)} labels; {WORKDIR.value} was "
+            f"made for {own.name}, a {own.form().kind} task of {config.classes}"
+        )
+    encoded = config.encode(task, part, saved.tokenizer)
+    print(f"{task.name}, {part}: {encoded.counts}", flush=True)
+    with jax.set_mesh(mesh):
+        scores = jax.jit(config.objective().scores)
+        return answer_task(
+            scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value
+        )
+
+
+def by_likelihood(
+    saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh"
+) -> "Answers":
+    """What a decoder says that is fine-tuned for nothing."""
+    from lm.evals.heuristics import answer_untrained
+    from lm.evals.scorer import Scorer
+    from lm.models.gpt import GptConfig
+    from lm.train.pretrain import Pretrain
+
+    model = saved.config.model if isinstance(saved.config, Pretrain) else None
+    if not isinstance(model, GptConfig) or saved.tokenizer is None:
+        raise ConfigError(
+            f"{WORKDIR.value} holds a {type(saved.config).__name__}: name a fine-tuned run, or a "
+            "pre-trained decoder"
+        )
+    return answer_untrained(Scorer(model, saved.params, saved.tokenizer, mesh), task, part)
 
 
 if __name__ == "__main__":

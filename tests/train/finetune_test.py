@@ -267,6 +267,25 @@ def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path
     assert figures["accuracy"] == summary_of(classifier)["accuracy"]
 
 
+@pytest.mark.slow
+def test_a_decoder_that_was_never_tuned_answers_by_likelihood(runs, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(runs["gpt1"], workdir)
+    rows = "".join(f"s\t{k % 2}\t\t{'abcd'[k % 4] * (k + 1)}\n" for k in range(8))
+    for part in ("train", "dev"):
+        (tmp_path / f"{part}.tsv").write_text("source\tlabel\tmark\tsentence\n" + rows)
+    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={workdir}", f"--root={tmp_path}"]
+    done = subprocess.run(
+        [*words, "--task=cola"], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "matthews" in done.stdout, done.stderr
+    written = (workdir / "evaluations" / "cola-valid.jsonl").read_text().splitlines()
+    assert {json.loads(row)["answer"] for row in written} <= {"acceptable", "unacceptable"}
+    assert len(written) == 8
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 1 and "--task is empty" in done.stderr
+
+
 # ------------------------------------------------- what comes from the other run
 
 

@@ -1,5 +1,6 @@
 """Multiple choice as published: a context and endings or answers, of which one is right."""
 
+import os
 import re
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ def choice(
     train: tuple[str, ...],
     valid: tuple[str, ...],
     test: tuple[str, ...] = (),
+    referents: bool = False,
 ) -> Form:
     return Form(
         kind="choice",
@@ -23,6 +25,7 @@ def choice(
         train=train,
         valid=valid,
         test=test,
+        referents=referents,
     )
 
 
@@ -91,6 +94,23 @@ def storycloze(row: Values) -> Values:
     }
 
 
+def winograd(row: Values) -> Values:
+    """A sentence whose pronoun is put as each of two referents (Levesque et al. 2012).
+
+    The choices begin where the two sentences part, or one word earlier where nothing is left.
+    """
+    if "context_options" not in row:
+        return row
+    sentences = [f"{option} {row['continuation']}".split() for option in row["context_options"]]
+    first, second = (option.split() for option in row["context_options"])
+    alike = len(os.path.commonprefix([first, second]))
+    return {
+        "context": " ".join(sentences[0][:alike]),
+        "choices": [" ".join(sentence[alike:]) for sentence in sentences],
+        "label": row.get("gold"),
+    }
+
+
 CHOICE_TASKS: dict[str, Form] = {
     "swag": choice(swag, ("swag", "SWAG"), ("train.csv",), ("val.csv", "valid.csv"), ("test.csv",)),
     "hellaswag": choice(
@@ -110,6 +130,22 @@ CHOICE_TASKS: dict[str, Form] = {
         ("train.jsonl", "train.tsv"),
         ("dev.jsonl", "dev.tsv"),
         ("test.jsonl", "test.tsv"),
+    ),
+    "winograd": choice(
+        winograd,
+        ("winograd", "winograd_wsc273"),
+        ("train.jsonl",),
+        ("winograd_wsc273.jsonl", "valid.jsonl"),
+        ("winograd_wsc273.jsonl", "test.jsonl"),  # all of them: nobody trains on these
+        referents=True,
+    ),
+    "winogrande": choice(
+        winograd,
+        ("winogrande", "WinoGrande"),
+        ("train.jsonl",),
+        ("winogrande.jsonl", "valid.jsonl"),
+        ("winogrande.jsonl", "test.jsonl"),
+        referents=True,
     ),
     # The training stories have no wrong endings: GPT-1 trains on the validation set.
     "storycloze": choice(

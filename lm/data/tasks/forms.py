@@ -58,6 +58,7 @@ class Form:
     left_out: tuple[str, ...] = ()  # labels that are none: publications do without these rows
     bounds: tuple[float, float] = (-math.inf, math.inf)  # of a regression's label
     restate: Callable[[Values], Values] | None = None  # a published layout in the columns above
+    referents: bool = False  # the choices of a sentence differ in what its pronoun stands for
     no_answer: bool = False  # a question may have none (SQuAD 2.0)
 
     def fields(self, values: Values) -> dict[str, Any]:
