@@ -1,0 +1,103 @@
+"""Perplexity of a corpus per word of its own count, however the model cuts it into tokens.
+
+Radford et al. 2019, section 3.1: the text is detokenised, read with context carried from window to
+window so that each token is scored once, and the sum of its nats divided by the words, or bytes, of
+the original. Words are what stands between white space; ends of lines are none, and `<unk>` is
+spelled out. (The report says neither how ends of lines count nor how far windows overlap: here each
+scores half the context, after half a context or more.)
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.evals.scorer import Request, Scorer
+from lm.evals.zeroshot.figure import Figure, perplexity, ratio_of
+from lm.text.detokenizer import ONE_BILLION, PTB, WIKITEXT, Detokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Where a corpus is kept, and what is said of it."""
+
+    files: tuple[str, ...]  # under the root; the first that is there is read
+    form: Detokenizer | None = None  # None: read as it stands
+    words: bool = True  # per word as well as per byte
+    apart: bool = False  # its lines were shuffled: each is a text by itself
+    tail: int | None = None  # bytes at the end that are the test part
+
+
+CORPORA = {
+    "wikitext2": Corpus(
+        ("wikitext2/wiki.test.tokens", "wikitext2/test.txt.gz", "wikitext2/valid.txt.gz"), WIKITEXT
+    ),
+    "wikitext103": Corpus(("wikitext103/wiki.test.tokens", "wikitext103/test.txt.gz"), WIKITEXT),
+    "ptb": Corpus(("ptb/ptb.test.txt", "ptb/ptb.test.txt.gz"), PTB),
+    "lm1b": Corpus(
+        ("lm1b/news.en.heldout-00000-of-00050", "lm1b/heldout.txt.gz"), ONE_BILLION, apart=True
+    ),
+    "enwik8": Corpus(("enwik8/enwik8", "enwik8/enwik8.gz"), words=False, tail=5_000_000),
+    "text8": Corpus(("text8/text8", "text8/text8.gz"), words=False, tail=5_000_000),
+}
+
+
+def corpus_figures(
+    scorer: Scorer, corpus: Corpus, text: str, limit: int | None = None
+) -> list[Figure]:
+    """Perplexity per original word and bits per original byte; errors are over lines.
+
+    Args:
+      text: in the corpus's own form.
+      limit: of its lines with words, the first so many.
+
+    Raises:
+      DataError: there is no text.
+    """
+    lines = text.splitlines(keepends=True)
+    if limit is not None:
+        full = [n for n, line in enumerate(lines) if line.strip()]
+        lines = lines[: full[limit - 1] + 1] if limit <= len(full) else lines
+    if not any(line.strip() for line in lines):
+        raise DataError("the corpus has no words")
+    if corpus.apart:
+        lines = [line for line in lines if line.strip()]
+        nats = apart(scorer, [written(corpus, line).strip() for line in lines])
+    else:
+        whole = [written(corpus, line) for line in lines]
+        nats = by_line(scorer, whole)
+    sizes = [len(line.encode()) for line in lines]
+    bits = ratio_of("bits_per_byte", [float(n) / math.log(2) for n in nats], sizes)
+    if not corpus.words:
+        return [bits]
+    return [perplexity("word_perplexity", nats, [len(line.split()) for line in lines]), bits]
+
+
+def written(corpus: Corpus, line: str) -> str:
+    return corpus.form.write(line) if corpus.form else line
+
+
+def by_line(scorer: Scorer, lines: Sequence[str]) -> list[float]:
+    """Nats of each line of one text that is read from end to end. A token that spans the end of a
+    line is of the line in which it ends."""
+    ids = scorer.tokenizer.encode("".join(lines))
+    nats = scorer.rolling(ids)
+    ends = np.cumsum([len(scorer.tokenizer.decode_bytes([i])) for i in ids])
+    bounds = np.cumsum([len(line.encode()) for line in lines])
+    # where an end falls on a bound, the token is still of the line before it
+    of = np.minimum(np.searchsorted(bounds, ends), len(lines) - 1)
+    return np.bincount(of, nats, len(lines)).tolist()
+
+
+def apart(scorer: Scorer, texts: Sequence[str]) -> list[float]:
+    """Nats of texts that have nothing to do with one another."""
+    sizes = [len(ids) for ids in scorer.tokenizer.encode_batch(texts)]
+    short = [n for n, size in enumerate(sizes) if 0 < size <= scorer.length]
+    nats = [0.0] * len(texts)
+    for n, score in zip(short, scorer.scores([Request("", texts[n]) for n in short]), strict=True):
+        nats[n] = -score.log_likelihood
+    for n in set(range(len(texts))) - set(short):
+        nats[n] = float(scorer.rolling(scorer.tokenizer.encode(texts[n])).sum())
+    return nats

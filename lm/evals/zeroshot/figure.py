@@ -1,0 +1,55 @@
+"""What a protocol says of a model: a metric, its value, and how sure it is."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lm.metrics.spread import standard_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One metric of a task; accuracies and the like are fractions."""
+
+    metric: str
+    value: float
+    error: float | None  # standard error; None where there is none to be had
+    items: int
+
+
+def mean(metric: str, values: Sequence[float]) -> Figure:
+    """The mean of one value an item. NaN of none."""
+    count = len(values)
+    error = standard_error(values) if count > 1 else None
+    return Figure(metric, float(np.mean(values)) if count else math.nan, error, count)
+
+
+def perplexity(metric: str, nats: Sequence[float], units: Sequence[int]) -> Figure:
+    """exp of all nats over all units (words, tokens), from parts that are taken for independent.
+
+    The error is that of a ratio of sums over the parts, carried through the exponential.
+
+    Args:
+      nats: [N] of each part, as losses.
+      units: [N] of each part.
+    """
+    ratio = ratio_of("", nats, units)
+    value = math.exp(min(ratio.value, 700.0))  # beyond that no float holds it
+    return Figure(metric, value, None if ratio.error is None else value * ratio.error, ratio.items)
+
+
+def ratio_of(metric: str, amounts: Sequence[float], units: Sequence[int]) -> Figure:
+    """All amounts over all units, and the error of that ratio (Cochran 1977, section 2.11)."""
+    over, under = np.asarray(amounts, np.float64), np.asarray(units, np.float64)
+    total = under.sum()
+    if not total:
+        return Figure(metric, math.nan, None, len(over))
+    value = over.sum() / total
+    count = len(over)
+    error = None
+    if count > 1:
+        residual = over - value * under
+        error = math.sqrt(count / (count - 1) * float(residual @ residual)) / total
+    return Figure(metric, float(value), error, count)
