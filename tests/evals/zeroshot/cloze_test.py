@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.evals.scorer import Request
+from lm.evals.zeroshot.cloze import (
+    Schema,
+    cbt_figures,
+    cbt_requests,
+    read_cbt,
+    winograd_figures,
+)
+from tests.evals.scorer_test import brute, tiny
+
+SENTENCE = "`` I have n't seen the XXXXX , '' said she ."
+CANDIDATES = "cat|king|kite|dog|boat|door|mill|tree|bird|ship"
+
+
+def block(sentence=SENTENCE, answer="kite", candidates=CANDIDATES):
+    lines = [f"{n} Line {n} of it -LRB- a tale -RRB- ." for n in range(1, 21)]
+    return "\n".join([*lines, f"21 {sentence}\t{answer}\t\t{candidates}"]) + "\n\n"
+
+
+def write(tmp_path, text):
+    path = tmp_path / "cbtest_CN_valid_2000ex.txt"
+    path.write_text(text)
+    return path
+
+
+def test_questions_are_read_and_written_as_people_write(tmp_path):
+    first, second = read_cbt(write(tmp_path, block() + block(answer="ship")))
+    assert (first.right, second.right) == (2, 9)
+    requests = cbt_requests(first)
+    assert requests[0].context.endswith('(a tale). "I haven\'t seen the')
+    assert [request.continuation for request in requests[:2]] == [
+        ' cat," said she.',
+        ' king," said she.',
+    ]
+    assert len({request.context for request in requests}) == 1
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (block(answer="cow"), ":21: expected a sentence with one XXXXX"),
+        (block(sentence="No gap ."), ":21: expected"),
+        (block().replace("\n3 ", "\n4 ", 1), ":3: line 3 of a question begins '4'"),
+        (block()[:200], "the last question has"),
+    ],
+)
+def test_a_malformed_question_is_named_by_file_and_line(tmp_path, text, said):
+    with pytest.raises(DataError, match="cbtest_CN_valid_2000ex.txt") as error:
+        read_cbt(write(tmp_path, text))
+    assert said in str(error.value)
+
+
+def test_the_candidate_and_the_rest_of_its_sentence_are_scored(tmp_path):
+    scorer = tiny()
+    text = block() + block(answer="ship") + block(answer="door")
+    questions = read_cbt(write(tmp_path, text))
+    totals = [brute(scorer, one).log_likelihood for one in cbt_requests(questions[0])]
+    best = int(np.argmax(totals))
+    (figure,) = cbt_figures(scorer, questions)
+    assert figure.value == np.mean([question.right == best for question in questions])
+
+
+SCHEMAS = [
+    Schema(("It fits not, since the box", "It fits not, since the cup"), "is large.", right)
+    for right in (0, 1, 0)
+]
+
+
+def test_full_scoring_is_of_the_whole_text_and_partial_of_its_rest():
+    scorer = tiny()
+    contexts = SCHEMAS[0].contexts
+    wholes = [Request("", f"{context} is large.") for context in contexts]
+    rests = [Request(context, " is large.") for context in contexts]
+    for figure, requests in zip(winograd_figures(scorer, SCHEMAS), (wholes, rests), strict=True):
+        best = int(np.argmax([brute(scorer, request).log_likelihood for request in requests]))
+        assert figure.value == pytest.approx([2 / 3, 1 / 3][best])

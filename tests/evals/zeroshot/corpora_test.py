@@ -1,0 +1,75 @@
+"""Perplexity of a corpus equals conditional probabilities multiplied one by one."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.evals.zeroshot.corpora import Corpus, corpus_figures
+from lm.text.detokenizer import WIKITEXT
+from tests.evals.scorer_test import logits_of, tiny
+
+TEXT = ' \n = Ships = \n \n It can \'t sail 1 @,@ 200 miles ( " so far " ) . \n Or @-@ else ? \n'
+CORPUS = Corpus(("here.txt",), WIKITEXT)
+
+
+def conditional(scorer, before, token) -> float:
+    """-log P(token | before), everything read anew."""
+    logits = logits_of(scorer, before)[-1]
+    return math.log(np.exp(logits).sum()) - logits[token]
+
+
+def naive(scorer, text) -> float:
+    """Nats of a text that fits the context, token by token."""
+    ids = [scorer.tokenizer.end, *scorer.tokenizer.encode(text)]
+    return sum(conditional(scorer, ids[:n], ids[n]) for n in range(1, len(ids)))
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return tiny(length=128)
+
+
+def test_word_perplexity_is_of_the_words_of_the_original(scorer):
+    written = WIKITEXT.write(TEXT)
+    assert len(written) < scorer.length and len(written.split()) < len(TEXT.split())
+    word, bits = corpus_figures(scorer, CORPUS, TEXT)
+    nats = naive(scorer, written)
+    assert word.value == pytest.approx(math.exp(nats / len(TEXT.split())), rel=1e-4)
+    assert bits.value == pytest.approx(nats / math.log(2) / len(TEXT.encode()), rel=1e-5)
+    # the control: as many words as the written text has
+    assert word.value != pytest.approx(math.exp(nats / len(written.split())), rel=1e-2)
+
+
+def test_a_long_text_is_read_with_what_stands_before_and_each_token_once(scorer):
+    short = tiny(length=32)
+    ids = short.tokenizer.encode(WIKITEXT.write(TEXT * 2))
+    text = [short.tokenizer.end, *ids]
+    nats, scored = 0.0, 0
+    while scored < len(ids):  # half a window at a time, behind as much as fits
+        end = min(32 if not scored else scored + 16, len(ids))
+        start = max(0, end - 32)
+        nats += sum(conditional(short, text[start : n + 1], text[n + 1]) for n in range(scored, end))
+        scored = end
+    word, _ = corpus_figures(short, CORPUS, TEXT * 2)
+    assert word.value == pytest.approx(math.exp(nats / len((TEXT * 2).split())), rel=1e-4)
+    # the control: windows that begin with nothing before them
+    cut = sum(
+        naive(short, short.tokenizer.decode(ids[n : n + 31])) for n in range(0, len(ids), 31)
+    )
+    assert word.value != pytest.approx(math.exp(cut / len((TEXT * 2).split())), rel=1e-3)
+
+
+def test_shuffled_lines_are_texts_by_themselves(scorer):
+    lines = ["He said so .\n", "\n", "It rained , too .\n"]
+    word, _ = corpus_figures(scorer, Corpus(("x",), WIKITEXT, apart=True), "".join(lines))
+    nats = sum(naive(scorer, WIKITEXT.write(line).strip()) for line in lines if line.strip())
+    assert word.value == pytest.approx(math.exp(nats / 9), rel=1e-4)
+    assert word.items == 2
+
+
+def test_a_limit_counts_lines_with_words_and_no_words_are_refused(scorer):
+    assert corpus_figures(scorer, CORPUS, TEXT, 1)[0].items == 2  # an empty line, a heading
+    with pytest.raises(DataError, match="no words"):
+        corpus_figures(scorer, CORPUS, " \n \n")

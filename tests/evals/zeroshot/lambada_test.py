@@ -1,0 +1,68 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from lm.evals.scorer import Request
+from lm.evals.zeroshot import lambada
+from tests.evals.scorer_test import brute, tiny
+
+TEXTS = [
+    "They went to the old mill",
+    'He smiled and said, "Nadia',
+    "We looked for a boat",
+    "Of all of us, only he knew it",
+]
+
+
+@pytest.mark.parametrize(
+    "text, context, word",
+    [
+        ("a clear sign", "a clear", " sign"),
+        ('said, "Nadia', 'said, "', "Nadia"),
+        ("It was\n\nPower", "It was\n\n", "Power"),
+        ("say yes.”", "say", " yes"),
+        ("we don't", "we", " don't"),
+    ],
+)
+def test_the_paper_s_word_has_no_marks_and_the_harness_s_is_what_follows_the_last_blank(
+    text, context, word
+):
+    assert lambada.last_word(text) == Request(context, word)
+    request = lambada.harness_request(text)
+    assert request.continuation == " " + text.split(" ")[-1]
+    assert request.context + request.continuation == text
+
+
+def test_the_harness_s_figures_are_those_of_greedy_tokens():
+    scorer = tiny()
+    accuracy, perplexity = lambada.harness_figures(scorer, TEXTS)
+    scores = [brute(scorer, lambada.harness_request(text)) for text in TEXTS]
+    assert accuracy.value == np.mean([score.greedy for score in scores])
+    nats = -np.mean([score.log_likelihood for score in scores])
+    assert perplexity.value == pytest.approx(math.exp(nats), rel=1e-4)
+
+
+def test_words_are_predicted_alike_in_one_batch_and_alone():
+    scorer = tiny()
+    requests = [lambada.last_word(text) for text in TEXTS]
+    together = lambada.predictions(scorer, requests)
+    small = tiny(batch_tokens=1)  # one row at a time
+    alone = [lambada.predictions(small, [request])[0] for request in requests[:2]]
+    assert [words[:5] for words in together[:2]] == [words[:5] for words in alone]
+    whole = [word for words in together for word in words if "\ufffd" not in word]
+    assert whole and all(lambada.WORD.fullmatch(word) for word in whole)
+
+
+def test_the_filter_passes_over_stop_words(monkeypatch):
+    words = [["the", "mill"], ["Nadia", "the"], ["ship", "boat"], ["it", "her", "them"]]
+    monkeypatch.setattr(lambada, "predictions", lambda scorer, requests: words)
+    figures = {figure.metric: figure for figure in lambada.paper_figures(tiny(), TEXTS)}
+    assert figures["accuracy"].value == 0.5  # mill, Nadia; a stop word is never right
+    assert figures["accuracy_no_filter"].value == 0.5  # Nadia, it
+    monkeypatch.setattr(lambada, "STOP_WORDS", frozenset())
+    figures = {figure.metric: figure for figure in lambada.paper_figures(tiny(), TEXTS)}
+    assert figures["accuracy"] == dataclasses.replace(
+        figures["accuracy_no_filter"], metric="accuracy"
+    )

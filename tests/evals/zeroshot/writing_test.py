@@ -1,0 +1,96 @@
+"""What is asked of a model that writes, and how what it wrote is judged."""
+
+import importlib.util
+
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.evals.zeroshot.questions import Asked, question_figures
+from lm.evals.zeroshot.summaries import Article, shortened, summary_figures
+from lm.evals.zeroshot.translation import Pair, translation_figures, translations
+from lm.metrics import bleu as bleu_module
+from lm.metrics.bleu import bleu
+from tests.evals.zeroshot.writers import Writer
+
+STORY = (
+    "A storm hit the coast on Monday. Ten boats were lost. Nobody was hurt. The harbour opens "
+    "again on Friday. Fishermen say that it will be a hard year."
+)
+ARTICLES = [Article(STORY, "A storm hit the coast on Monday. Ten boats were lost.")] * 3
+
+
+def values(figures):
+    return {figure.metric: figure.value for figure in figures}
+
+
+def test_a_summary_is_the_first_three_sentences_after_the_hint():
+    summary = "A storm hit the coast. Ten boats were lost. It was Monday. Left out is this."
+    writer = Writer(lambda prompt: summary if prompt.endswith("\nTL;DR:") else "Nothing of it.")
+    found = values(summary_figures(writer, ARTICLES, seed=0))
+    hinted, plain = writer.asked
+    assert hinted["prompts"] == [f"{STORY}\nTL;DR:"] * 3 and plain["prompts"] == [STORY] * 3
+    assert (hinted["tokens"], hinted["top_k"], hinted["temperature"]) == (100, 2, 1.0)
+    assert found["rouge1"] == pytest.approx(2 * 10 / (12 + 11))  # all but "on"; "it was" of 12
+    assert found["rouge"] == pytest.approx(
+        (found["rouge1"] + found["rouge2"] + found["rougeL"]) / 3
+    )
+    assert found["rouge_no_hint"] == 0
+    assert found["rouge_lede_3"] > found["rouge_random_3"] > 0
+
+
+def test_three_sentences_are_another_choice_for_another_seed():
+    writer = Writer(lambda prompt: "Nothing.")
+    first, again, other = (
+        values(summary_figures(writer, ARTICLES, seed=seed))["rouge_random_3"]
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_a_long_article_keeps_its_beginning_and_the_hint():
+    writer = Writer(lambda prompt: "", length=150)
+    prompt = shortened(writer, STORY, 150 - 100 - 7, "\nTL;DR:")
+    assert prompt == "A storm hit the coast on Monday. Ten boats\nTL;DR:"
+
+
+def test_a_translation_is_the_first_sentence_of_the_line_after_the_pairs():
+    writer = Writer(lambda prompt: " Un chien court. Il saute.\nA cat = Un chat")
+    pairs = [Pair("A man.", "Un homme."), Pair("A dog.", "Un chien.")]
+    assert translations(writer, ["A dog runs."], pairs) == ["Un chien court."]
+    assert writer.asked[0]["prompts"] == ["A man. = Un homme.\nA dog. = Un chien.\nA dog runs. ="]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sacrebleu") is None, reason="sacrebleu is not here")
+def test_bleu_is_sacrebleu_s_and_copying_the_source_is_worth_little():
+    import sacrebleu
+
+    pairs = [Pair("A small dog runs over the grass.", "Un petit chien court sur l'herbe verte."),
+             Pair("Two men sit on a bench.", "Deux hommes sont assis sur un banc.")] * 3  # fmt: skip
+    right = {pair.source: pair.target for pair in pairs}
+    source = lambda prompt: prompt.rpartition("\n")[2].removesuffix(" =")  # noqa: E731
+    (good,) = translation_figures(Writer(lambda p: right[source(p)][:-7] + "."), pairs, pairs[:1])
+    (copied,) = translation_figures(Writer(source), pairs, pairs[:1])
+    expected = sacrebleu.corpus_bleu(
+        [pair.target[:-7] + "." for pair in pairs], [[pair.target for pair in pairs]]
+    )
+    assert good.value == pytest.approx(expected.score / 100)
+    assert copied.value < 0.1 < good.value and good.error > 0
+
+
+def test_a_missing_sacrebleu_is_told_with_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
+    monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics", None)
+    with pytest.raises(ConfigError, match=r"pip install 'lm\[eval\]'"):
+        bleu(["a"], ["a"])
+    assert bleu_module.SAMPLES
+
+
+def test_answers_are_matched_exactly_and_the_surest_hundredth_is_told():
+    items = [Asked("who wrote it", ("Ann Lee", "A. Lee"))] * 60 + [Asked("when was it?", ("1904",))]
+    writer = Writer(lambda prompt: " 1904\nQ:" if "when" in prompt.rsplit("Q:")[-1] else " the Ann")
+    found = values(question_figures(writer, items, [Asked("is it so", ("yes",))]))
+    assert writer.asked[0]["prompts"][0] == "Q: is it so?\nA: yes\nQ: who wrote it?\nA:"
+    assert found["exact_match"] == pytest.approx(1 / 61)
+    assert found["exact_match_sure"] == 1.0  # of one: the shortest, and so the surest
+    writer = Writer(lambda prompt: " an ann LEE." if "who" in prompt.rsplit("Q:")[-1] else " 1905")
+    assert values(question_figures(writer, items, []))["exact_match"] == pytest.approx(60 / 61)
