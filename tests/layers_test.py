@@ -16,13 +16,16 @@ FLOORS = (
     {"lm.studies"},
     {"lm"},  # `lm/__init__.py` itself: what a notebook gets from `import lm`
     {"experiments"},
-    {"launch"},
+    {"launch", "lm.evals.harness"},  # commands; the second is where users of lm-eval look
 )
 FLOOR = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
 
 
 def folder_of(module: str) -> str | None:
-    """The folder a module belongs to: `lm.nn.norms` is of `lm.nn`; none of ours is None."""
+    """The folder a module belongs to: `lm.nn.norms` is of `lm.nn`; none of ours is None. A module
+    that has a floor of its own is a folder by itself."""
+    if module in FLOOR:
+        return module
     top, *rest = module.split(".")
     if top not in ("lm", "experiments", "launch"):
         return None
@@ -112,6 +115,14 @@ def test_imports_down_and_at_home_are_allowed():
     assert wrong_imports(Path("lm/nn/blocks.py"), source) == []
     assert wrong_imports(Path("launch/train.py"), "import experiments\nfrom lm import load") == []
     assert wrong_imports(Path("lm/__init__.py"), "from lm.train.pretrain import Pretrain") == []
+
+
+def test_a_command_in_a_folder_stands_on_its_own_floor():
+    harness = Path("lm/evals/harness.py")
+    assert wrong_imports(harness, "from lm import load\nimport lm.evals.scorer") == []
+    assert wrong_imports(Path("lm/evals/scorer.py"), "from lm.evals.harness import register")
+    assert wrong_imports(Path("lm/evals/scorer.py"), "from lm import load")
+    assert wrong_imports(harness, "from launch import command")
 
 
 def test_a_folder_without_a_floor_is_named():

@@ -58,9 +58,7 @@ def rouges(
     return {name: [one[name] for one in each] for name in (each[0] if each else ())}
 
 
-def written(
-    scorer: Scorer, articles: Sequence[Article], hint: str, seed: int
-) -> list[list[str]]:
+def written(scorer: Scorer, articles: Sequence[Article], hint: str, seed: int) -> list[list[str]]:
     """The first three sentences of what the model writes after each article and the hint."""
     room = scorer.length - TOKENS - len(scorer.tokenizer.encode(hint))
     prompts = [shortened(scorer, article.text, room, hint) for article in articles]

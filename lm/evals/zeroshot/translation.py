@@ -36,9 +36,7 @@ def translation_figures(
     return [Figure("bleu", value, error, len(pairs))]
 
 
-def translations(
-    scorer: Scorer, sources: Sequence[str], examples: Sequence[Pair]
-) -> list[str]:
+def translations(scorer: Scorer, sources: Sequence[str], examples: Sequence[Pair]) -> list[str]:
     texts = scorer.generate([prompt(source, examples) for source in sources], TOKENS)
     return [next(sentences(" ".join(text.split())), "") for text in texts]
 

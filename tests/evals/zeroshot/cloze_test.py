@@ -31,7 +31,7 @@ def test_questions_are_read_and_written_as_people_write(tmp_path):
     first, second = read_cbt(write(tmp_path, block() + block(answer="ship")))
     assert (first.right, second.right) == (2, 9)
     requests = cbt_requests(first)
-    assert requests[0].context.endswith('(a tale). "I haven\'t seen the')
+    assert requests[0].context.endswith("(a tale). \"I haven't seen the")
     assert [request.continuation for request in requests[:2]] == [
         ' cat," said she.',
         ' king," said she.',

@@ -50,14 +50,14 @@ def test_a_long_text_is_read_with_what_stands_before_and_each_token_once(scorer)
     while scored < len(ids):  # half a window at a time, behind as much as fits
         end = min(32 if not scored else scored + 16, len(ids))
         start = max(0, end - 32)
-        nats += sum(conditional(short, text[start : n + 1], text[n + 1]) for n in range(scored, end))
+        nats += sum(
+            conditional(short, text[start : n + 1], text[n + 1]) for n in range(scored, end)
+        )
         scored = end
     word, _ = corpus_figures(short, CORPUS, TEXT * 2)
     assert word.value == pytest.approx(math.exp(nats / len((TEXT * 2).split())), rel=1e-4)
     # the control: windows that begin with nothing before them
-    cut = sum(
-        naive(short, short.tokenizer.decode(ids[n : n + 31])) for n in range(0, len(ids), 31)
-    )
+    cut = sum(naive(short, short.tokenizer.decode(ids[n : n + 31])) for n in range(0, len(ids), 31))
     assert word.value != pytest.approx(math.exp(cut / len((TEXT * 2).split())), rel=1e-3)
 
 

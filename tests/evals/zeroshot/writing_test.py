@@ -41,8 +41,7 @@ def test_a_summary_is_the_first_three_sentences_after_the_hint():
 def test_three_sentences_are_another_choice_for_another_seed():
     writer = Writer(lambda prompt: "Nothing.")
     first, again, other = (
-        values(summary_figures(writer, ARTICLES, seed=seed))["rouge_random_3"]
-        for seed in (0, 0, 1)
+        values(summary_figures(writer, ARTICLES, seed=seed))["rouge_random_3"] for seed in (0, 0, 1)
     )
     assert first == again != other
 

@@ -1,0 +1,130 @@
+"""lm-evaluation-harness reads our models, and says of an item what our scorer says of it."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.launched import ROOT, one_line, run, write_text
+
+ITEMS = [
+    {"text": f"the {one} sat on a {two} and then it ran", "ends": [" cat", " mat", " then"], "n": n}
+    for n, (one, two) in enumerate([("cat", "mat"), ("mat", "cat"), ("cat", "cat"), ("on", "the")])
+]
+SHARED = """
+dataset_path: json
+dataset_kwargs: {data_files: {test: DATA}}
+test_split: test
+"""
+TASKS = {
+    "mine_last_word": """
+output_type: loglikelihood
+doc_to_text: "{{text.split(' ')[:-1]|join(' ')}}"
+doc_to_target: "{{' '+text.split(' ')[-1]}}"
+metric_list: [{metric: perplexity}, {metric: acc}]
+""",
+    "mine_choice": """
+output_type: multiple_choice
+doc_to_text: "{{text}}"
+doc_to_choice: "{{ends}}"
+doc_to_target: "{{n % 3}}"
+target_delimiter: ""
+metric_list: [{metric: acc}, {metric: acc_norm}]
+""",
+    "mine_rolling": """
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{text + ' ' + text + ' ' + text}}"
+metric_list: [{metric: word_perplexity}, {metric: bits_per_byte}]
+""",
+    "mine_written": """
+output_type: generate_until
+doc_to_text: "{{text}}"
+doc_to_target: "a"
+generation_kwargs: {until: [" and"], max_gen_toks: 12}
+metric_list: [{metric: exact_match}]
+""",
+}
+
+
+def harness(*words, cwd=ROOT, home="."):
+    quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(home)}
+    return subprocess.run(
+        [sys.executable, "-m", "lm.evals.harness", *map(str, words)], cwd=cwd,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | quiet,
+        capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-eval is here")
+def test_a_missing_lm_eval_is_told_with_the_extra():
+    one_line(harness("run", "--model", "lm"), 1, "pip install 'lm[eval]'")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed (lm[eval])"
+)
+def test_every_item_has_the_number_that_our_scorer_gives_it(tmp_path):
+    import lm
+    from lm.evals.scorer import Request
+
+    text = write_text(tmp_path / "text.txt")
+    workdir = tmp_path / "run"
+    trained = run(text, workdir, **{"model.length": 64, "steps": 20, "loop.save_every": 20})
+    assert trained.returncode == 0, trained.stderr
+    data = tmp_path / "items.jsonl"
+    data.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    for name, yaml in TASKS.items():
+        shared = SHARED.replace("DATA", str(data))
+        (tmp_path / f"{name}.yaml").write_text(f"task: {name}\n{shared}{yaml}")
+
+    out = tmp_path / "out"
+    done = harness(
+        "run", "--model", "lm", "--model_args", f"workdir={workdir}", "--include_path", tmp_path,
+        "--tasks", ",".join(TASKS), "--output_path", out, "--log_samples", home=tmp_path / "hf",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (results,) = (json.loads(path.read_text())["results"] for path in out.rglob("results_*.json"))
+    found = {}
+    for name in TASKS:
+        (path,) = out.rglob(f"samples_{name}_*.jsonl")
+        rows = sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: row["doc_id"])
+        found[name] = [row["resps"] for row in rows]
+
+    scorer = lm.load(workdir).scorer()
+    words = [item["text"].rpartition(" ") for item in ITEMS]
+    ours = scorer.scores([Request(before, f" {word}") for before, _, word in words])
+    theirs = [float(row[0][0][0]) for row in found["mine_last_word"]]
+    np.testing.assert_allclose(theirs, [one.log_likelihood for one in ours], rtol=1e-5)
+    assert results["mine_last_word"]["acc,none"] == np.mean([one.greedy for one in ours])
+    assert results["mine_last_word"]["perplexity,none"] == pytest.approx(
+        np.exp(-np.mean([one.log_likelihood for one in ours])), rel=1e-5
+    )
+
+    right = []
+    for item, row in zip(ITEMS, found["mine_choice"], strict=True):
+        ours = scorer.scores([Request(item["text"], end) for end in item["ends"]])
+        values = [one.log_likelihood for one in ours]
+        np.testing.assert_allclose([float(one[0][0]) for one in row], values, rtol=1e-5)
+        right.append(np.argmax(values) == item["n"] % 3)
+    assert results["mine_choice"]["acc,none"] == np.mean(right)
+
+    for item, row in zip(ITEMS, found["mine_rolling"], strict=True):
+        ids = scorer.tokenizer.encode(" ".join([item["text"]] * 3))
+        assert len(ids) > 64
+        whole = scorer.rolling(ids, stride=64)
+        assert float(row[0][0]) == pytest.approx(-whole.sum(), rel=5e-6)
+        # the control: more of what stands before gives another number
+        assert float(row[0][0]) != pytest.approx(-scorer.rolling(ids, stride=8).sum(), rel=2e-5)
+
+    ours = scorer.generate([item["text"] for item in ITEMS], 12, stop=(" and",))
+    assert [row[0][0] for row in found["mine_written"]] == ours
+
+    wrong = harness("run", "--model", "lm", "--model_args", "step=1", "--tasks", "mine_choice",
+                    "--include_path", tmp_path, home=tmp_path / "hf")  # fmt: skip
+    one_line(wrong, 1, "workdir=RUN")
