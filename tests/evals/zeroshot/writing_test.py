@@ -63,8 +63,10 @@ def test_a_translation_is_the_first_sentence_of_the_line_after_the_pairs():
 def test_bleu_is_sacrebleu_s_and_copying_the_source_is_worth_little():
     import sacrebleu
 
-    pairs = [Pair("A small dog runs over the grass.", "Un petit chien court sur l'herbe verte."),
-             Pair("Two men sit on a bench.", "Deux hommes sont assis sur un banc.")] * 3  # fmt: skip
+    pairs = 3 * [
+        Pair("A small dog runs over the grass.", "Un petit chien court sur l'herbe verte."),
+        Pair("Two men sit on a bench.", "Deux hommes sont assis sur un banc."),
+    ]
     right = {pair.source: pair.target for pair in pairs}
     source = lambda prompt: prompt.rpartition("\n")[2].removesuffix(" =")  # noqa: E731
     (good,) = translation_figures(Writer(lambda p: right[source(p)][:-7] + "."), pairs, pairs[:1])
