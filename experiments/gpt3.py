@@ -1,17 +1,19 @@
 """GPT-3 (Brown et al. 2020, "Language Models are Few-Shot Learners").
 
-    python -m launch.train --experiment=gpt3:175b --set data.train=FOLDER --workdir=gs://bucket/175b
+    python -m launch.train --experiment=gpt3:175b --workdir=gs://bucket/175b
 
-Sizes, rates and batches are table 2.1's, the rules those of section 2 and appendix B: all of them
-are counted in tokens. Layers alternate between dense and locally banded attention (section 2.1);
-the paper prints neither their order nor the band, and not the length of each size's batch ramp:
-those are our choice. Two entries of table 2.1 contradict the parameter counts of table D.1, which
-decides: XL has 16 heads of 128, not 24, and 13B is 5120 wide, not 5140.
+Sizes, rates and batches are table 2.1's, the rules those of section 2 and appendix B, counted in
+tokens. The five texts (table 2.2) are yours to make, with launch.tokenize, or to name otherwise in
+data.mixture. Layers alternate between dense and locally banded attention (section 2.1); the paper
+prints neither their order nor the band, and not the length of each size's batch ramp: those are our
+choice. Two entries of table 2.1 contradict the parameter counts of table D.1, which decides: XL has
+16 heads of 128, not 24, and 13B is 5120 wide, not 5140.
 """
 
 from dataclasses import dataclass
 
 from lm.data.batches import BatchRamp, BatchSizes
+from lm.data.tokens import TextConfig
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.optimizer import AdamWConfig
@@ -19,6 +21,13 @@ from lm.train.pretrain import Pretrain, Reference
 from lm.train.session import LoopConfig
 
 LENGTH, VOCAB = 2048, 50_257
+MIXTURE = (  # table 2.2, whose weights sum to 1.01; the texts are named as a user would keep them
+    ("Common Crawl (filtered)", "common_crawl", 0.60),
+    ("WebText2", "webtext2", 0.22),
+    ("Books1", "books1", 0.08),
+    ("Books2", "books2", 0.08),
+    ("Wikipedia", "wikipedia", 0.03),
+)
 TOKENS = 300_000_000_000  # of every size
 PF_DAY = 1e15 * 86_400  # FLOPs
 
@@ -79,6 +88,7 @@ def train(size: str = "small") -> Pretrain:
             clip=1.0,
         ),
         tokenizer=TokenizerConfig(kind="gpt2", path="vocab_gpt2"),
+        data=TextConfig(mixture=MIXTURE),
         steps=BatchSizes(row.batch, LENGTH, ramp).steps_to(TOKENS),
         batch=row.batch,
         ramp=ramp,
@@ -103,6 +113,9 @@ def tiny() -> Pretrain:
             peak_lr=4e-3, warmup_tokens=tokens // 10, decay_tokens=tokens * 26 // 30, b2=0.95
         ),
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=2048),
+        data=TextConfig(
+            mixture=(("modules", "stdlib:*.py", 0.6), ("packages", "stdlib:*/**/*.py", 0.4))
+        ),
         steps=BatchSizes(batch, length, ramp).steps_to(tokens),
         batch=batch,
         ramp=ramp,

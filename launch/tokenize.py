@@ -71,7 +71,8 @@ def main() -> None:
 
 def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
     """Makes `out` with its three folders; it appears whole or not at all."""
-    from lm.data.tokens import Part, write_tokens
+    from lm.data.token_writer import write_tokens
+    from lm.data.tokens import Part
     from lm.text.tokenizer import build
 
     if text.made_by_tokenize("train") is not None:
@@ -102,7 +103,8 @@ def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
 
 def tell(tokenizer: "Tokenizer", out: Path, seconds: float) -> None:
     """One summary of what was made, and how a run uses it."""
-    from lm.data.tokens import Part, TokenFile
+    from lm.data.token_file import TokenFile
+    from lm.data.tokens import Part
 
     print(f"{out}: {tokenizer.kind}, {tokenizer.vocab_size:,} ids, {tokenizer.digest[:12]}")
     parts = {
@@ -126,7 +128,7 @@ def tell(tokenizer: "Tokenizer", out: Path, seconds: float) -> None:
 
 def verify(folder: Path) -> None:
     """Checks every token file in `folder`, or `folder` itself, and the tokenizer beside them."""
-    from lm.data.tokens import TokenFile
+    from lm.data.token_file import TokenFile
     from lm.text.tokenizer import load
 
     names = [folder, folder / "train", folder / "valid"]

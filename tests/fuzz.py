@@ -20,7 +20,8 @@ from lm.core.config import dump, load
 from lm.core.errors import UserError
 from lm.data import sources
 from lm.data.sources import Document
-from lm.data.tokens import TokenFile, write_tokens
+from lm.data.token_file import TokenFile
+from lm.data.token_writer import write_tokens
 from lm.models.pretrained import read, write
 from lm.text import sentencepiece, tokenizer
 from lm.text.byte import ByteTokenizer

@@ -13,7 +13,7 @@ import numpy as np
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.data.tokens import TokenFile
+from lm.data.token_file import TokenFile
 
 
 @flax.struct.dataclass
@@ -113,21 +113,28 @@ class Windows:
 
     def __call__(self, first: int, count: int) -> TokenBatch:
         """Rows `first`, ..., `first + count - 1` of the run."""
-        rows = np.arange(first, first + count, dtype=np.uint64)
+        return batch_of(self.cut(np.arange(first, first + count, dtype=np.uint64)), first)
+
+    def cut(self, rows: np.ndarray) -> np.ndarray:
+        """The tokens of some rows (uint64), and the one after them. [B T+1] int32"""
         epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
-        starts = np.empty(count, np.int64)
+        starts = np.empty(len(rows), np.int64)
         for epoch in np.unique(epochs):
             here = epochs == epoch
             windows = permute(index[here], self.count, self.seed, int(epoch))
             offset = int(mix(np.array([epoch], np.uint64), self.seed)[0] % np.uint64(self.length))
             starts[here] = windows.astype(np.int64) * self.length + offset
-        cut = gather(self.file.tokens, starts, self.length + 1)
-        return TokenBatch(
-            tokens=cut[:, :-1],
-            targets=cut[:, 1:],
-            mask=np.ones((count, self.length), bool),
-            rows=rows.astype(np.uint32),
-        )
+        return gather(self.file.tokens, starts, self.length + 1)
+
+
+def batch_of(cut: np.ndarray, first: int) -> TokenBatch:
+    """Rows of whole windows [B T+1], the first one the run's row `first`."""
+    return TokenBatch(
+        tokens=cut[:, :-1],
+        targets=cut[:, 1:],
+        mask=np.ones((len(cut), cut.shape[1] - 1), bool),
+        rows=np.arange(first, first + len(cut)).astype(np.uint32),
+    )
 
 
 def gather(tokens: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:

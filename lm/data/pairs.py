@@ -29,7 +29,7 @@ from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.data.batches import mix
 from lm.data.sentences import SentenceFile
-from lm.data.tokens import publish
+from lm.data.token_writer import publish
 
 FORMAT = 1
 SPAN = np.dtype(

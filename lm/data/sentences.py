@@ -25,7 +25,9 @@ from lm.core.config import require_positive
 from lm.core.errors import DataError
 from lm.data.prose import is_heading, paragraphs, sentences, shortened
 from lm.data.sources import Document, fingerprint
-from lm.data.tokens import FORMAT, Part, Row, TextConfig, TokenFile, cache_folder, write_rows
+from lm.data.token_file import FORMAT, TokenFile
+from lm.data.token_writer import Row, write_rows
+from lm.data.tokens import Part, TextConfig, cache_folder
 from lm.text.tokenizer import Tokenizer
 
 CUTTING = 2  # of the rules by which text is cut; another number makes the files again

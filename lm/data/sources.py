@@ -4,6 +4,7 @@ books/            a folder: its text files, recursively, sorted
 wiki/*.jsonl.gz   a glob (`**` crosses folders)
 input.txt         one file, whatever its extension
 stdlib:           this Python's own library, without its tests: about 12 MB
+stdlib:*.py       a glob in it: here the modules that are no packages
 hf:NAME           the train split of a data set, column "text"; needs the package datasets
 a.txt,stdlib:     several, with commas between
 """
@@ -59,10 +60,10 @@ def files(spec: str) -> list[Path]:
         if part.startswith(HUB):
             continue
         path = Path(part).expanduser()
-        if part == STDLIB:
+        if part.startswith(STDLIB):
             root = Path(sysconfig.get_paths()["stdlib"])
-            some = [p for p in root.rglob("*.py") if not set(p.relative_to(root).parts) & SKIPPED]
-            some.sort()
+            some = list(root.glob(part.removeprefix(STDLIB) or "**/*.py"))
+            some = sorted(p for p in some if not set(p.relative_to(root).parts) & SKIPPED)
         elif path.is_dir():
             some = sorted(p for p in path.rglob("*") if p.is_file() and is_text(p))
         elif path.is_file():
@@ -114,7 +115,7 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
                     yield from records(path, on_error)
                 else:
                     # the library's own files are taken as they are: nobody here can convert them
-                    anyway = "replace" if part == STDLIB else on_error
+                    anyway = "replace" if part.startswith(STDLIB) else on_error
                     with opened(path) as file:
                         yield Document(str(path), utf8(file.read(), path, anyway))
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lm.core.mesh import local_rows, place
 from lm.data.batches import TokenBatch, Windows, gather
-from lm.data.tokens import TokenFile
+from lm.data.token_file import TokenFile
 
 # (params, batch) -> sum of losses, number of tokens; compiled
 Loss = Callable[[Any, Any], tuple[jax.Array, jax.Array]]

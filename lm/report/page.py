@@ -33,6 +33,7 @@ TILES = (
     *("valid_bits_per_byte", "valid_loss", "loss", "parameters"),
     *("step", "tokens", "tokens_per_second", "mfu", "seconds"),
 )
+MIXTURE = ("tokens", "weight", "epochs")
 SAMPLES_SHOWN = 12
 
 
@@ -49,6 +50,7 @@ def write_report(run: Path) -> Path:
         _section("Curves", _run_figures(record), wide=True),
         _section("Samples", _samples(record.samples)),
         _section("Final figures", _final_figures(record)),
+        _section("Training mixture", _mixture(record)),
         _section("Configuration", _bindings_table(record.bindings)),
         _section("Versions and devices", _list(record.notes)),
     ]
@@ -181,6 +183,15 @@ def _final_figures(record: Record) -> str:
         beside = [f"{number(value)} ({source})" for source, value in _beside(record, name)]
         rows.append([label(name), _value(final, name), "; ".join(beside)])
     return table(["figure", "this run", "to compare with"], rows)
+
+
+def _mixture(record: Record) -> str:
+    """Table 2.2 of GPT-3 for this run."""
+    rows = [
+        [str(row["source"]), *(shown(name, row.get(name)) for name in MIXTURE)]
+        for row in record.mixture()
+    ]
+    return table(["text", *map(label, MIXTURE)], rows) if rows else ""
 
 
 def _value(final: dict[str, Any], name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lm.core.errors import DataError
 
+TABLES = ("reference", "mixture")  # of the summary: not figures
 TIMES = ("step", "tokens", "seconds")  # what a row is logged at; the rest is what was measured
 
 
@@ -40,12 +41,17 @@ class Record:
     def final(self) -> dict[str, Any]:
         """The summary; while there is none, the last value of every metric."""
         if self.summary:
-            return {name: value for name, value in self.summary.items() if name != "reference"}
+            return {name: value for name, value in self.summary.items() if name not in TABLES}
         last = self.rows[-1] if self.rows else {}
         values = {name: last[name] for name in TIMES if name in last}
         for name in self.metrics():
             values[name] = self.curve(name)[1][-1]
         return values
+
+    def mixture(self) -> list[dict[str, Any]]:
+        """What the run read of each text: `source`, `tokens`, `weight` and `epochs`."""
+        rows = self.summary.get("mixture") or []
+        return [row for row in rows if isinstance(row, dict) and "source" in row]
 
     def references(self) -> list[dict[str, Any]]:
         """Published figures to stand beside ours: `name` of a metric, `value`, `source`."""

@@ -17,6 +17,8 @@ LABELS = {
     "tokens_per_second": "tokens a second",
     "mfu": "model FLOPs utilisation",
     "seconds": "time",
+    "weight": "weight in the mixture",
+    "epochs": "epochs elapsed",
 }
 CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
@@ -39,7 +41,7 @@ def shown(name: str, value: Any) -> str:
         if hours:
             return f"{hours} h {minutes} min"
         return f"{minutes} min {seconds} s" if minutes else f"{number(value)} s"
-    return f"{value:.1%}" if name == "mfu" and is_number(value) else number(value)
+    return f"{value:.1%}" if name in ("mfu", "weight") and is_number(value) else number(value)
 
 
 def number(value: Any) -> str:

@@ -24,7 +24,9 @@ from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig, measure
 from lm.data.sentences import SentencesConfig, prepare_sentences
 from lm.data.sources import Document
-from lm.data.tokens import TextConfig, TokenFile, write_tokens
+from lm.data.token_file import TokenFile
+from lm.data.token_writer import write_tokens
+from lm.data.tokens import TextConfig
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.bert import BertConfig

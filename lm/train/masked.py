@@ -57,6 +57,7 @@ class MaskedPretrain(Supervised):
             bool(shares) and min(shares) > 0 and abs(sum(shares) - 1) < 1e-6,
             f"stages {self.stages} must be (length, share) with shares that add up to 1",
         )
+        require(not self.data.mixture, "BERT's instances are built of one text: set data.train")
         longest = max(length for length, _ in self.stages)
         require(
             longest <= self.model.length,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.mesh import SEQUENCE, TENSOR, batch_ways, check_divides, local_rows, make_mesh
-from lm.data.batches import BatchRamp, BatchSizes, TokenBatch, Windows
-from lm.data.tokens import TextConfig, TokenFile, prepare
+from lm.data.batches import BatchRamp, BatchSizes, TokenBatch
+from lm.data.mixture import Mixture, told
+from lm.data.token_file import TokenFile
+from lm.data.tokens import TextConfig, prepare
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
@@ -72,10 +74,11 @@ class Pretrain(Supervised):
         mesh = make_mesh(self.mesh)
         sizes = self.sizes(mesh)
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
-        train, valid = prepare(self.data, tokenizer)
-        windows = Windows(train, self.model.length, self.seed)
-        facts = {"tokenizer": tokenizer.digest, "data": train.digest, "data_valid": valid.digest}
+        sources, valid = prepare(self.data, tokenizer)
+        text = Mixture(sources, self.model.length, self.seed)
+        facts = {"tokenizer": tokenizer.digest, "data": text.digest, "data_valid": valid.digest}
         total_tokens = sizes.tokens_before(self.steps)
+        mixture = text.table(sizes.rows_before(self.steps))
 
         with (
             jax.set_mesh(mesh),
@@ -95,14 +98,16 @@ class Pretrain(Supervised):
             state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
-                f"{jax.devices()[0].device_kind}; {len(train.tokens):,} tokens to train on, "
+                f"{jax.devices()[0].device_kind}; {text.tokens:,} tokens to train on, "
                 f"{len(valid.tokens):,} held out; run in {workdir}"
             )
+            if mixture:
+                session.journal.say(f"what the whole run reads:\n{told(mixture)}")
             if session.first == 0:
                 evaluate.at(0, 0, state.params)
             for step in session.steps():
                 rows = local_rows(mesh, sizes.rows(step))
-                host = windows(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
+                host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
                 batch = self.split(host, mesh, rows, sizes.rows(step))
                 tokens = sizes.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
@@ -113,7 +118,7 @@ class Pretrain(Supervised):
                 state = session.after(step, state, metrics, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
                     evaluate.at(step + 1, tokens, state.params)
-            evaluate.finish(total_tokens, state.params)
+            evaluate.finish(total_tokens, state.params, mixture)
         if jax.process_index() == 0:
             print(f"report: {write_report(workdir)}")
 
@@ -219,8 +224,8 @@ class Evaluation:
         texts = zip(loop.sample_prompts, rows, strict=True)
         return "".join(prompt + self.tokenizer.decode(row) + "\n" for prompt, row in texts)
 
-    def finish(self, tokens: int, params: Any) -> None:
-        """Both losses, the trigram beside them, and the summary of the run."""
+    def finish(self, tokens: int, params: Any, mixture: Sequence[dict[str, Any]]) -> None:
+        """Both losses, the trigram beside them, what was read, and the summary of the run."""
         config, held_out = self.config, self.held_out
         estimate = held_out.loss(self.loss, params, self.estimates())
         loss = held_out.loss(self.loss, params, held_out.whole())
@@ -245,6 +250,9 @@ class Evaluation:
             model = figures["valid_bits_per_byte"]
             print(f"byte trigram (Witten-Bell) of the whole training text: {bits:.4f} bits a byte; "
                   f"this model: {model:.4f}, {bits - model:.4f} below")  # fmt: skip
+        if mixture:
+            summary["mixture"] = mixture
+            self.session.journal.say(f"what was read:\n{told(mixture)}")
         if config.reference:
             summary["reference"] = [dataclasses.asdict(config.reference)]
         self.session.finish(summary)

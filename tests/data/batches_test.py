@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lm.core.errors import ConfigError, DataError
 from lm.data.batches import BatchRamp, BatchSizes, Windows, gather, permute
-from lm.data.tokens import TokenFile
+from lm.data.token_file import TokenFile
 
 
 def windows(count=1000, length=8, seed=0):

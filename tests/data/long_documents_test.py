@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
-from lm.data import tokens
+from lm.data import token_writer
 from lm.data.sources import Document
-from lm.data.tokens import TextConfig, TokenFile, prepare, write_tokens
+from lm.data.token_file import TokenFile
+from lm.data.token_writer import write_tokens
+from lm.data.tokens import TextConfig, prepare
 from lm.text.byte import ByteTokenizer
 from tests.text.tokenizers import HARD, PROSE, tokenizer
 
@@ -17,8 +19,8 @@ TEXTS = [PROSE, CODE, "", "x" * 500, "\n" * 300, "".join(HARD) * 9, " a" * 200]
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece", "gpt2", "gpt1", "wordpiece"])
 def test_a_document_encoded_in_pieces_has_the_ids_it_has_whole(tmp_path, monkeypatch, kind):
     subject = tokenizer(kind)
-    monkeypatch.setattr(tokens, "PIECE", 40)
-    monkeypatch.setattr(tokens, "CALL", 300)
+    monkeypatch.setattr(token_writer, "PIECE", 40)
+    monkeypatch.setattr(token_writer, "CALL", 300)
     write_tokens([Document(str(i), t) for i, t in enumerate(TEXTS)], subject, tmp_path / "t")
     file = TokenFile.open(
         tmp_path / "t", vocab_size=subject.vocab_size, tokenizer_digest=subject.digest
@@ -66,8 +68,8 @@ def test_tokens_that_are_not_the_manifests_are_noticed_at_open(tmp_path):
 
 
 def test_long_work_is_told_as_it_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "TOLD", 0.0)
-    monkeypatch.setattr(tokens, "CALL", 1)
+    monkeypatch.setattr(token_writer, "TOLD", 0.0)
+    monkeypatch.setattr(token_writer, "CALL", 1)
     lines: list[str] = []
     texts = (Document("", "some text") for _ in range(3) if time.sleep(0.001) is None)
     write_tokens(texts, ByteTokenizer(), tmp_path / "t", report=lines.append)

@@ -12,7 +12,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.data.batches import mix
 from lm.data.pairs import InstancesConfig, build, measure, shrink, stored
 from lm.data.sentences import SentenceFile
-from lm.data.tokens import TokenFile
+from lm.data.token_file import TokenFile
 
 PLAIN = InstancesConfig()
 LENGTH = 64

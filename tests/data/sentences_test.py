@@ -7,7 +7,8 @@ from lm.core.errors import ConfigError, DataError
 from lm.data import sentences
 from lm.data.sentences import SentenceFile, SentencesConfig, prepare_sentences, write_sentences
 from lm.data.sources import Document
-from lm.data.tokens import TextConfig, TokenFile
+from lm.data.token_file import TokenFile
+from lm.data.tokens import TextConfig
 from lm.text.byte import ByteTokenizer
 
 LINES = "One.\nTwo three.\n\n\nFour.\r\n \nFive.\n"

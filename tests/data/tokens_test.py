@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError, DataError
-from lm.data import tokens
+from lm.data import token_file, token_writer, tokens
 from lm.data.sources import Document
-from lm.data.tokens import TextConfig, TokenFile, prepare, write_tokens
+from lm.data.token_file import TokenFile
+from lm.data.token_writer import write_tokens
+from lm.data.tokens import TextConfig, prepare
 from lm.text.byte import ByteTokenizer
 
 TEXTS = ["one", "", "zwei \x00\r\n", "drei 😀"]
@@ -20,7 +22,8 @@ def opened(folder, **changes):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "BLOCK", 8)
+    for module in (token_file, token_writer):
+        monkeypatch.setattr(module, "BLOCK", 8)
     write_tokens(
         [Document(str(i), t) for i, t in enumerate(TEXTS)], ByteTokenizer(), tmp_path / "t"
     )
@@ -114,7 +117,7 @@ def test_a_missing_folder_says_how_to_make_it(tmp_path):
 
 def test_a_write_that_fails_leaves_nothing(tmp_path):
     def failing():
-        yield Document("a", "text" * tokens.TOGETHER)
+        yield Document("a", "text" * token_writer.TOGETHER)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -142,21 +145,21 @@ def test_a_vocabulary_over_16_bits_is_kept_in_32(tmp_path):
 def test_prepared_text_is_made_once_and_again_when_it_changes(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("some text to learn from")
     config = TextConfig(train=str(tmp_path / "a.txt"), cache=str(tmp_path / "cache"))
-    train, valid = prepare(config, ByteTokenizer())
+    ((_, train, _),), valid = prepare(config, ByteTokenizer())
     assert train.bytes + valid.bytes == 23
     made = sorted((tmp_path / "cache").rglob("tokens.bin"))
     monkeypatch.setattr(tokens, "write_tokens", None)
-    assert prepare(config, ByteTokenizer())[0].digest == train.digest
+    assert prepare(config, ByteTokenizer())[0][0].file.digest == train.digest
     monkeypatch.undo()
     (tmp_path / "a.txt").write_text("some other text to learn from")
-    assert prepare(config, ByteTokenizer())[0].digest != train.digest
+    assert prepare(config, ByteTokenizer())[0][0].file.digest != train.digest
     assert len(made) == 2 and len(sorted((tmp_path / "cache").rglob("tokens.bin"))) == 4
 
 
 def test_a_folder_of_tokenize_is_read_as_it_is_and_a_part_is_never_both(tmp_path):
     for part in ("train", "valid"):
         write_tokens([Document(part, part * 3)], ByteTokenizer(), tmp_path / part)
-    train, valid = prepare(TextConfig(train=str(tmp_path)), ByteTokenizer())
+    ((_, train, _),), valid = prepare(TextConfig(train=str(tmp_path)), ByteTokenizer())
     assert (train.folder.name, valid.folder.name) == ("train", "valid")
     both = TextConfig(train=str(tmp_path / "train"), valid=str(tmp_path / "valid"))
     assert prepare(both, ByteTokenizer())[1].folder.name == "valid"

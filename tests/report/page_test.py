@@ -59,6 +59,15 @@ def test_the_page_shows_what_the_run_wrote(run):
         assert shown in page, shown
 
 
+def test_a_mixture_of_texts_is_a_table_and_no_figure(run):
+    path = run / "summary.json"
+    rows = [{"source": "<web>", "tokens": 410_000, "weight": 0.594, "epochs": 0.435}, {"junk": 1}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mixture": rows}))
+    page = page_of(run)
+    assert "<th>&lt;web&gt;</th><td>410,000</td><td>59.4%</td><td>0.435</td>" in page
+    assert "Training mixture" in page and "junk" not in page and page.count("&lt;web&gt;") == 1
+
+
 def test_the_page_asks_for_nothing_from_outside(run):
     for tag, attributes in Tags(page_of(run)).tags:
         assert tag not in ("script", "link", "img", "iframe", "object", "base")
