@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from lm.core.config import require
-from lm.data.batches import TokenBatch, Windows, batch_of, permute
+from lm.data.batches import TokenBatch, Windows, batch_of
+from lm.data.permutation import permute
 from lm.data.tokens import Source
 
 ROWS = 1000  # of a block: the step between two weights that are told apart

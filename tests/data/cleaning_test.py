@@ -1,0 +1,138 @@
+import json
+import random
+
+import pytest
+
+from lm.core.errors import ConfigError, DataError
+from lm.data import shards
+from lm.data.cleaning import CleaningConfig, clean, sampled
+from lm.data.sources import documents
+
+QUESTION = "What is it that walks on four legs in the morning, on two at noon and on three?"
+
+
+def page(kind, seed, words=120):
+    numbers = random.Random(f"{kind}{seed}")
+    own = [f"{kind}{int(numbers.paretovariate(0.7)) % 3000}" for _ in range(words // 3)]
+    both = [f"the{int(numbers.paretovariate(0.7)) % 3000}" for _ in range(words - words // 3)]
+    return " ".join(numbers.sample(own + both, words))
+
+
+def write(path, texts):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return str(path)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A crawl of 60 good and 200 bad pages, 10 near copies, one leak; and what is beside it."""
+    good = [page("essay", n) for n in range(60)]
+    bad = [page("click", n) for n in range(200)]
+    copies = [text.replace(text.split()[60], "other", 1) for text in good[:10]]
+    leak = f"{page('essay', 900, 200)} {QUESTION} {page('essay', 901, 200)}"
+    crawl = [*good, *bad, *copies, leak]
+    return {
+        "input": write(tmp_path / "crawl.jsonl", crawl),
+        "curated": write(tmp_path / "good.jsonl", [page("essay", n) for n in range(100, 200)]),
+        "against": write(tmp_path / "web.jsonl", [good[20].upper(), "nothing like it"]),
+        "held_out": write(tmp_path / "test.jsonl", [QUESTION]),
+    }, tmp_path
+
+
+def read(folder):
+    return [document.text for document in documents(str(folder))]
+
+
+def test_copies_and_leaks_go_and_the_report_counts_them(corpus):
+    specs, root = corpus
+    del specs["curated"]
+    figures = clean(CleaningConfig(**specs), root / "out")
+    assert json.loads((root / "out" / "report.json").read_text()) == figures
+    texts = read(root / "out")
+    assert figures["input"]["documents"] == 271 and "quality" not in figures
+    assert figures["copies"]["documents"] == 11  # 10 within, 1 against
+    assert figures["copies"]["share_of_documents"] == pytest.approx(11 / 271)
+    assert figures["kept"]["documents"] == 260
+    overlaps = figures["overlaps"]
+    assert overlaps["documents_touched"] == 1 and overlaps["documents_dropped"] == 0
+    assert overlaps["characters"] == len(QUESTION) + 400 and overlaps["test_texts"] == 1
+    assert figures["output"]["documents"] == 261 == len(texts)  # the leak is in two pieces
+    assert figures["output"]["characters"] == sum(map(len, texts))
+    assert not any("four legs in the morning" in text for text in texts)
+    assert sorted(path.name for path in root.glob("out*")) == ["out"]
+
+
+def test_bad_pages_go_by_quality(corpus):
+    specs, root = corpus
+    raw = write(root / "raw.jsonl", [page("click", n) for n in range(300, 400)])
+    specs = {name: specs[name] for name in ("input", "curated")}
+    config = CleaningConfig(**specs, raw=raw, copies=False)
+    figures = clean(config, root / "out")
+    quality = figures["quality"]
+    assert quality["right_on_curated"] > 0.8 and quality["right_on_raw"] > 0.8
+    assert quality["learned_from"] == [90, 90]
+    texts = read(root / "out")
+    bad = sum("click" in text for text in texts)
+    assert bad < 0.1 * 200 and len(texts) - bad > 0.8 * 71
+    assert quality["documents"] == 271 - len(texts)
+    again = clean(config, root / "again")
+    assert {**again, "seconds": 0} == {**figures, "seconds": 0}
+
+
+def test_the_same_text_makes_the_same_bytes(corpus):
+    specs, root = corpus
+    for name in ("a", "b"):
+        clean(CleaningConfig(input=specs["input"]), root / name)
+    first, second = ((root / name / "text-00000.jsonl.gz").read_bytes() for name in ("a", "b"))
+    assert first[10:] == second[10:]
+
+
+def test_what_more_than_ten_documents_hold_is_left_alone(tmp_path):
+    texts = [f"{page('a', n)} {QUESTION} {page('b', n)}" for n in range(11)]
+    specs = {"held_out": write(tmp_path / "t.jsonl", [QUESTION])}
+    for size, touched in ((10, 10), (11, 0)):
+        config = CleaningConfig(input=write(tmp_path / f"{size}.jsonl", texts[:size]), **specs)
+        overlaps = clean(config, tmp_path / f"out{size}")["overlaps"]
+        assert overlaps["documents_touched"] == touched
+        assert overlaps["grams_too_common"] == (0 if touched else len(QUESTION.split()) - 12)
+
+
+def test_long_text_is_kept_whole_in_files_of_their_size(corpus, monkeypatch):
+    specs, root = corpus
+    monkeypatch.setattr(shards, "SHARD", 20_000)
+    monkeypatch.setattr(shards, "LARGE", 1500)
+    clean(CleaningConfig(input=specs["input"], copies=False), root / "out")
+    names = sorted(path.name for path in (root / "out").glob("text-*"))
+    assert len(names) > 5 and sum(name.endswith(".txt.gz") for name in names) == 1
+    assert sorted(read(root / "out")) == sorted(d.text for d in documents(specs["input"]))
+
+
+def test_a_failure_leaves_nothing_and_a_folder_that_exists_is_kept(corpus):
+    specs, root = corpus
+    with pytest.raises(DataError, match="no text in"):
+        clean(CleaningConfig(input=specs["input"], held_out=str(root / "absent")), root / "out")
+    (root / "empty.jsonl").write_text(json.dumps({"text": QUESTION}) + "\n")
+    config = CleaningConfig(input=str(root / "empty.jsonl"), held_out=specs["held_out"])
+    with pytest.raises(DataError, match=r"nothing of .*empty\.jsonl stays"):
+        clean(config, root / "out")
+    assert not list(root.glob("out*"))
+    (root / "out").mkdir()
+    with pytest.raises(DataError, match="out exists"):
+        clean(CleaningConfig(input=specs["input"]), root / "out")
+
+
+def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(ConfigError, match="raw=b without curated"):
+        CleaningConfig(input="a", raw="b")
+    with pytest.raises(ConfigError, match="against=b with copies=False"):
+        CleaningConfig(input="a", against="b", copies=False)
+
+
+def test_every_text_has_the_same_chance_of_a_sample():
+    counts = [0] * 20
+    for seed in range(2000):
+        for text in sampled(map(str, range(20)), 5, seed):
+            counts[int(text)] += 1
+    spread = (2000 * 0.25 * 0.75) ** 0.5
+    assert all(abs(count - 500) < 4 * spread for count in counts)
+    assert sampled("abc", 5, 0) == ["a", "b", "c"]
