@@ -13,9 +13,9 @@ import numpy as np
 
 from lm.core.config import require
 from lm.core.errors import ConfigError
-from lm.data.batches import mix, permute
 from lm.data.masking import MaskedBatch, Masks, word_starts
 from lm.data.pairs import AROUND, FORMAT, SPAN, InstancesConfig, stored
+from lm.data.permutation import mix, permute
 from lm.data.sentences import SentenceFile
 from lm.text.tokenizer import Tokenizer
 

@@ -9,7 +9,7 @@ import dataclasses
 import flax.struct
 import numpy as np
 
-from lm.data.batches import mix
+from lm.data.permutation import mix
 from lm.text.tokenizer import Tokenizer
 
 ORDER, KIND, TOKEN = range(3)  # the draws at a position

@@ -27,7 +27,7 @@ import numpy as np
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.data.batches import mix
+from lm.data.permutation import mix
 from lm.data.sentences import SentenceFile
 from lm.data.token_writer import publish
 

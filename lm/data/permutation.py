@@ -1,4 +1,4 @@
-"""Pseudo-random order without memory: where a permutation sends an index is computed, not stored."""
+"""Pseudo-random order without memory: a permutation that is computed, not stored."""
 
 import numpy as np
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.core.errors import ConfigError, DataError
-from lm.data.batches import BatchRamp, BatchSizes, Windows, gather, permute
+from lm.data.batches import BatchRamp, BatchSizes, Windows, gather
+from lm.data.permutation import permute
 from lm.data.token_file import TokenFile
 
 

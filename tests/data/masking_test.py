@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm.data.batches import mix
 from lm.data.masking import Masks, gathered, smallest, whole_words, word_starts
+from lm.data.permutation import mix
 from tests.text.tokenizers import tokenizer
 
 CLS, SEP, PAD, MASK, VOCAB = 1, 2, 0, 3, 1000

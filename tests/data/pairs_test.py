@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError, DataError
-from lm.data.batches import mix
 from lm.data.pairs import InstancesConfig, build, measure, shrink, stored
+from lm.data.permutation import mix
 from lm.data.sentences import SentenceFile
 from lm.data.token_file import TokenFile
 
