@@ -1,20 +1,23 @@
-"""Answers a task's items with a run: writes the answers and the metrics.
+"""Answers a task's items with a run, or a suite of tasks: writes the answers and the metrics.
 
 python -m launch.evaluate --workdir=runs/bert-mnli --task=mnli_mismatched --root=data
 python -m launch.evaluate --workdir=runs/bert-sst2 --part=test --file=mine.tsv
 python -m launch.evaluate --workdir=runs/gpt1 --task=cola --root=data
+python -m launch.evaluate --workdir=runs/small --suite=gpt3 --shots=0,1,few --root=data
 
 A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics.
-Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json.
+Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
+of a suite, SUITE-stepN.jsonl and the table beside it. A suite that was interrupted goes on.
 """
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from absl import flags
 
-from launch import command
+from launch import command, suite
 from lm.core.errors import ConfigError
 from lm.core.paths import run_path
 
@@ -40,6 +43,9 @@ BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 def main() -> None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of a run")
+    if suite.SUITE.value is not None:
+        suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
+        return
     import jax
 
     from lm.core.mesh import MeshConfig, make_mesh

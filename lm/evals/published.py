@@ -1,11 +1,13 @@
 """Figures that papers print, to stand beside ours: read from `published.json`, the one place.
 
 Each has the system, task and metric it is of, the value as a fraction, and its table. None was
-measured on the rows, the models or the corpora of a run here, unless the run is of that size.
+measured on the rows, the models or the corpora of a run here, unless the run is of that size. A
+line may hold the values of several systems.
 """
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,14 @@ FILE = Path(__file__).with_name("published.json")
 
 @functools.cache
 def figures() -> tuple[dict[str, Any], ...]:
-    return tuple(json.loads(FILE.read_text()))
+    found = []
+    for line in json.loads(FILE.read_text()):
+        values = line.pop("values", None)
+        if values is None:
+            found.append(line)
+        else:
+            found += [line | {"system": name, "value": value} for name, value in values.items()]
+    return tuple(found)
 
 
 def beside(family: str, task: str) -> list[dict[str, Any]]:
@@ -28,3 +37,22 @@ def beside(family: str, task: str) -> list[dict[str, Any]]:
         for row in figures()
         if row["family"] == family and row["task"] == task
     ]
+
+
+def nearest(
+    family: str, task: str, metric: str, setting: str, parameters: int
+) -> dict[str, Any] | None:
+    """The figure of the system whose size is nearest to `parameters` in logarithm, with its own
+    `parameters`; None where there is none of this metric and setting ("zero", "one", "few")."""
+    sizes = {
+        row["system"]: row["value"]
+        for row in figures()
+        if (row["family"], row["task"], row["metric"]) == (family, "size", "parameters")
+    }
+    wanted = (family, task, metric, setting)
+    rows = [
+        row | {"parameters": sizes[row["system"]]}
+        for row in figures()
+        if (row["family"], row["task"], row["metric"], row.get("setting")) == wanted
+    ]
+    return min(rows, key=lambda row: abs(math.log(row["parameters"] / parameters)), default=None)

@@ -87,11 +87,19 @@ class Loaded:
             raise ConfigError(f"a {type(model).__name__} has no cache to write text with")
         return Generator(model, self.params, end)
 
+    @property
+    def tokens(self) -> int | None:
+        """That it was trained on up to this step; None where it was not trained here."""
+        mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+        return self.config.sizes(mesh).tokens_before(self.step) if self.step else None
+
     def scorer(self) -> Scorer:
         """What evaluation asks for: likelihoods of texts, and answers."""
         model = self.config.model
-        if self.tokenizer is None or not isinstance(model, GptConfig):
-            raise ConfigError(f"a {type(model).__name__} without a tokenizer scores no texts")
+        if not isinstance(model, GptConfig):
+            raise ConfigError(f"a {type(model).__name__} scores no texts: name a GPT's run")
+        if self.tokenizer is None:
+            raise DataError("a run without a tokenizer scores no texts; convert it with one")
         mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
         return Scorer(model, self.params, self.tokenizer, mesh)
 

@@ -1,0 +1,37 @@
+"""A suite of tasks for a language model: what `launch.evaluate --suite=...` runs."""
+
+import importlib
+from pathlib import Path
+
+from absl import flags
+
+from lm.core.errors import ConfigError
+from lm.core.paths import is_remote
+
+SUITES = ("gpt3",)  # modules of lm.evals.suites
+
+SUITE = flags.DEFINE_enum("suite", None, SUITES, "Suite of tasks to ask a language model.")
+SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; few: the paper's.")
+TASKS = flags.DEFINE_list("tasks", [], "Those of the suite to ask; all by default.")
+LIMIT = flags.DEFINE_integer("limit", None, "Items of a suite's task at most.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the draw of examples.")
+OVERLAP = flags.DEFINE_bool("overlap", True, "Look for the suite's items in the training text.")
+
+
+def evaluate(path: Path, root: Path, step: int | None) -> None:
+    """Asks the suite of the flags, of a checkpoint of a run (None: the newest)."""
+    if is_remote(path):
+        raise ConfigError(f"{path}: outcomes are appended, which a store cannot; copy the run here")
+    import lm
+    from lm.evals.suites import Model, Options
+
+    options = Options(
+        root=root, out=path / "evaluations", tasks=tuple(TASKS.value), shots=tuple(SHOTS.value),
+        limit=LIMIT.value, seed=SEED.value, overlap=OVERLAP.value,
+    )  # fmt: skip
+    run = lm.load(path, step)
+    model = Model(
+        name=str(path), scorer=run.scorer(), step=run.step, tokens=run.tokens,
+        training=run.config.texts,
+    )  # fmt: skip
+    importlib.import_module(f"lm.evals.suites.{SUITE.value}").evaluate(model, options)

@@ -1,0 +1,42 @@
+"""Which items of an evaluation stand in the text that a model was trained on.
+
+An item is overlapping where 13 words in a row of it, or all of an item of 8 to 12 words, are in the
+training text; shorter items cannot be told (Brown et al. 2020, appendix C; lm/data/overlap.py).
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from lm.data.overlap import SHORTEST, GramIndex, chunks
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Of the items of one task."""
+
+    found: np.ndarray  # [N] bool: in the training text
+    long_enough: np.ndarray  # [N] bool: to be looked for
+
+    @property
+    def share(self) -> float | None:
+        """Of the items that can be told; None where none can."""
+        return float(self.found[self.long_enough].mean()) if self.long_enough.any() else None
+
+
+def overlaps(texts: Mapping[str, Sequence[str]], documents: Iterable[str]) -> dict[str, Overlap]:
+    """For each task's items, whether they are in the documents, which are read once."""
+    index = GramIndex(text for items in texts.values() for text in items)
+    index.scan(documents)
+    flags = index.contaminated()
+    found, first = {}, 0
+    for name, items in texts.items():
+        long_enough = np.array([words_of(text) >= SHORTEST for text in items], bool)
+        found[name] = Overlap(flags[first : first + len(items)], long_enough)
+        first += len(items)
+    return found
+
+
+def words_of(text: str) -> int:
+    return sum(len(hashes) for hashes, _, _ in chunks(text, 1))

@@ -1,0 +1,95 @@
+"""A model's answers to the items of a task, and how right they are."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from lm.evals.fewshot.ledger import Ledger
+from lm.evals.fewshot.task import TaskItems
+from lm.evals.incontext import Prompt
+from lm.evals.scorer import Scorer
+from lm.metrics.spread import standard_error
+
+CHUNK = 64  # items asked between two writes to the ledger
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What came of a task with one number of examples. Items that were refused count nowhere."""
+
+    shots: int  # asked for
+    numbers: tuple[int, ...]  # of the items that were asked
+    rights: dict[str, tuple[float, ...]]  # by metric, one an item
+    used: float  # examples in a prompt, on average
+    shortened: int  # prompts that lost examples
+    cut: int  # prompts of which the model could not read the first tokens
+    refused: int  # items longer than the context
+
+    @property
+    def metric(self) -> str:
+        return next(iter(self.rights))
+
+    def mean(self, chosen: np.ndarray | None = None) -> tuple[float, float | None] | None:
+        """Mean of the first metric and its standard error, over the chosen items [N] bool, or all.
+
+        None where there is no item, no error where there is one."""
+        values = np.array(self.rights[self.metric], np.float64)
+        values = values if chosen is None else values[chosen]
+        if not len(values):
+            return None
+        return float(values.mean()), standard_error(values) if len(values) > 1 else None
+
+
+def evaluate(
+    read: TaskItems, shots: int, *, scorer: Scorer, seed: int, limit: int | None, ledger: Ledger
+) -> Summary:
+    """Asks every item that the ledger has no outcome of, some at a time, and sums up all."""
+    numbers = read.chosen(limit)
+
+    def key(number: int) -> tuple[Any, ...]:
+        return read.task.name, shots, seed, read.digest, number
+
+    missing = [number for number in numbers if ledger.row(*key(number)) is None]
+    for first in range(0, len(missing), CHUNK):
+        some = missing[first : first + CHUNK]
+        prompts = [
+            read.prompt(number, shots, seed, scorer.tokenizer, scorer.length) for number in some
+        ]
+        kept = [prompt for prompt in prompts if prompt is not None]
+        outcomes = iter(read.task.protocol.ask(scorer, kept) if kept else ())
+        rows = []
+        for number, prompt in zip(some, prompts, strict=True):
+            row = dict(zip(("task", "shots", "seed", "of", "number"), key(number), strict=True))
+            row["id"] = read.items[number].id
+            rows.append(row | ({"refused": True} if prompt is None else told(prompt, outcomes)))
+        ledger.add(rows)
+    found = [ledger.row(*key(number)) for number in numbers]
+    return summary(read, shots, [row for row in found if row is not None])
+
+
+def told(prompt: Prompt, outcomes: Any) -> dict[str, Any]:
+    outcome = next(outcomes)
+    return {
+        "used": prompt.shots,
+        "dropped": prompt.dropped,
+        "cut": outcome.cut,
+        "answer": outcome.answer,
+        "figures": outcome.figures,
+    }
+
+
+def summary(read: TaskItems, shots: int, rows: list[dict[str, Any]]) -> Summary:
+    asked = [row for row in rows if "refused" not in row]
+    return Summary(
+        shots=shots,
+        numbers=tuple(row["number"] for row in asked),
+        rights={
+            name: tuple(row["figures"][name] for row in asked)
+            for name in read.task.protocol.metrics
+        },
+        used=float(np.mean([row["used"] for row in asked])) if asked else 0.0,
+        shortened=sum(row["dropped"] > 0 for row in asked),
+        cut=sum(row["cut"] > 0 for row in asked),
+        refused=len(rows) - len(asked),
+    )
