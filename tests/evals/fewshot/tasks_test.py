@@ -1,0 +1,167 @@
+"""GPT-3's tasks: how rows become text, on the published files and on broken ones."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from lm.core.errors import DataError
+from lm.evals.fewshot.task import first_of
+from lm.evals.fewshot.tasks import TASKS
+from lm.text.byte import ByteTokenizer
+
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
+NAMED = {task.name: task for task in TASKS}
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data are not there")
+
+# The right answer of the first row of each file, in the text that an example is.
+EXAMPLES = {
+    "hellaswag": (
+        "Roof shingle removal: A man is sitting on a roof. he starts pulling up roofing on a roof."
+    ),
+    "piqa": (
+        "How do I ready a guinea pig cage for it's new occupants? Provide the guinea pig "
+        "with a cage full of a few inches of bedding made of ripped paper strips, you will "
+        "also need to supply it with a water bottle and a food dish."
+    ),
+    "arc_easy": (
+        "Question: Which statement best explains why photosynthesis is the foundation of "
+        "most food webs?\nAnswer: Sunlight is the source of energy for nearly all "
+        "ecosystems."
+    ),
+    "winograd": "The trophy doesn't fit into the brown suitcase because the trophy is too large.",
+    "winogrande": (
+        "Sarah was a much better surgeon than Maria so Maria always got the easier cases."
+    ),
+    "copa": "The girl found a bug in her cereal, therefore she lost her appetite.",
+    "rte": (
+        "No Weapons of Mass Destruction Found in Iraq Yet.\nquestion: Weapons of Mass "
+        "Destruction Found in Iraq. True or False?\nanswer: False"
+    ),
+    "wic": (
+        "An emerging professional class.\nApologizing for losing your temper, even though "
+        "you were badly provoked, showed real class.\nquestion: Is the word 'class' used "
+        "in the same way in the two sentences above?\nanswer: no"
+    ),
+    "triviaqa": (
+        "Q: Brunswick, Lancastrian and Pearl Pickler are types of which vegetable?\n\nA: Onion"
+    ),
+    "natural_questions": (
+        "Q: when was the last time anyone was on the moon?\n\nA: 14 December 1972 UTC"
+    ),
+    "webquestions": "Q: what kind of money to take to bahamas?\n\nA: Bahamian dollar",
+    "two_digit_addition": "Q: What is 98 plus 45?\n\nA: 143",
+    "reversed_words": "taefed = defeat",
+}
+
+
+@needs_data
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_the_text_of_the_paper(name):
+    assert NAMED[name].read(DATA).items[0].example == EXAMPLES[name]
+
+
+@needs_data
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_every_row_of_the_published_files_is_read(task):
+    path = first_of(DATA, task.files)
+    if path is None:
+        pytest.skip(f"no file of {task.name}")
+    read = task.read(DATA)
+    with gzip.open(path, "rt") as file:
+        rows = sum(1 for line in file if line.strip())
+    assert len(read.items) == rows - path.name.endswith(".tsv.gz")
+    assert len({item.id for item in read.items}) == len(read.items)
+    golds = {item.gold for item in read.items}
+    several = max(max(len(item.contexts), len(item.completions)) for item in read.items)
+    if task.protocol.metrics == ("accuracy",) and task.name != "lambada":
+        assert golds == set(range(several))  # no answer is right by its place alone
+
+
+@needs_data
+def test_lambada_is_a_cloze_with_examples_and_plain_text_without():
+    read = NAMED["lambada"].read(DATA)
+    tokenizer = ByteTokenizer()
+    with_one = read.prompt(5, 1, 0, tokenizer, 10_000)
+    without = read.prompt(5, 0, 0, tokenizer, 10_000)
+    assert with_one.contexts[0].endswith(" ____. →") and with_one.shots == 1
+    assert with_one.contexts[0].count(" ____. → ") == 1  # of the example
+    assert "____" not in without.contexts[0]
+    assert with_one.item.completions == without.item.completions
+
+
+@needs_data
+def test_the_pronoun_of_a_schema_is_marked():
+    item = NAMED["wsc"].read(DATA).items[1]
+    assert "that *his* financial" not in item.contexts[0]
+    assert item.contexts[0].startswith("Passage: Mr. Moncrieff visited Chester 's luxurious")
+    assert "he no longer requires *his* financial support." in item.contexts[0]
+    assert item.contexts[0].endswith('does the pronoun "*his*" refer to Mr. Moncrieff?\nAnswer:')
+
+
+@needs_data
+def test_word_tasks_are_described_and_stand_on_lines():
+    prompt = NAMED["reversed_words"].read(DATA).prompt(0, 2, 0, ByteTokenizer(), 10_000)
+    first, *lines = prompt.contexts[0].split("\n")
+    assert first == "Please unscramble the letters into a word, and write that word:"
+    assert len(lines) == 3 and all(" = " in line for line in lines[:2]) and lines[2].endswith(" =")
+
+
+def test_examples_are_of_the_training_part_where_there_is_one(tmp_path):
+    folder = tmp_path / "copa"
+    folder.mkdir()
+
+    def write(name, letters):
+        rows = [{"query": f"{a}, so", "choices": ["x", "y"], "gold": 0} for a in letters]
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write("copa.jsonl", "abc")
+    read = NAMED["copa"].read(tmp_path)
+    shown = {read.prompt(0, 2, seed, ByteTokenizer(), 999).prefix[0] for seed in range(9)}
+    assert shown == {"b", "c"}  # the other items, never the item itself
+    write("train.jsonl", "xyz")
+    read = NAMED["copa"].read(tmp_path)
+    shown = {read.prompt(0, 1, seed, ByteTokenizer(), 999).prefix[0] for seed in range(20)}
+    assert shown == {"x", "y", "z"}
+
+
+def test_arithmetic_is_made_where_no_file_is_and_a_set_of_words_is_not(tmp_path):
+    read = NAMED["five_digit_subtraction"].read(tmp_path)
+    assert read.generated and len(read.items) == 2000
+    assert read.items[0].contexts[0].startswith("Q: What is ")
+    with pytest.raises(DataError, match=r"no file of reversed_words .*; leave the task out"):
+        NAMED["reversed_words"].read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"query": "a, so", "choices": ["x", "y"], "gold": 2}, "number 2, there are 2"),
+        ({"query": "a, so", "choices": "xy", "gold": 0}, "expected some texts"),
+        ({"query": "a, so", "choices": ["x", ""], "gold": 0}, "expected text"),
+        ({"query": 7, "choices": ["x", "y"], "gold": 0}, "expected text"),
+        ({"query": "a, so", "gold": 0}, "KeyError"),
+        ({"query": "a, so", "choices": ["x", "y"], "gold": None}, "TypeError"),
+    ],
+)
+def test_a_malformed_item_is_named_by_file_and_line(tmp_path, row, reason):
+    path = tmp_path / "copa" / "copa.jsonl"
+    path.parent.mkdir()
+    good = {"query": "a, so", "choices": ["x", "y"], "gold": 1}
+    path.write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(DataError) as error:
+        NAMED["copa"].read(tmp_path)
+    assert str(error.value).startswith(f"{path}:2: not a row of copa") and reason in str(
+        error.value
+    )
+    path.write_text(json.dumps(good) + "\n{broken\n")
+    with pytest.raises(DataError, match="copa.jsonl:2: not JSON; mend the row"):
+        NAMED["copa"].read(tmp_path)
+
+
+def test_a_smaller_limit_takes_a_part_of_what_a_larger_one_takes(tmp_path):
+    read = NAMED["two_digit_addition"].read(tmp_path)
+    assert set(read.chosen(10)) < set(read.chosen(50)) < set(read.chosen(None))
+    assert read.chosen(10) != list(range(10))
+    assert read.chosen(10**6) == list(range(2000))

@@ -1,0 +1,42 @@
+"""The paper's figures by task, setting and size."""
+
+import numpy as np
+import pytest
+
+from lm.evals.published import figures, nearest
+
+SIZES = {
+    row["system"]: row["value"]
+    for row in figures()
+    if row["family"] == "gpt3" and row["task"] == "size"
+}
+
+
+def means(setting: str) -> list[float]:
+    """Over the 21 tasks of table H.1, by size."""
+    rows = [r for r in figures() if r["source"] == "GPT-3 table H.1" and r["setting"] == setting]
+    assert len(rows) == 21 * 8
+    return [round(100 * np.mean([r["value"] for r in rows if r["system"] == s]), 1) for s in SIZES]
+
+
+def test_means_of_table_h1_are_those_that_were_derived_from_it():
+    assert means("zero") == [36.6, 42.5, 45.8, 48.5, 51.7, 53.6, 56.5, 60.7]
+    assert means("one") == [35.6, 42.3, 46.2, 49.3, 53.3, 55.6, 58.2, 63.9]
+    assert means("few") == [35.8, 42.9, 48.5, 51.3, 56.5, 58.6, 61.7, 67.4]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "system"),
+    [(1, "GPT-3 Small"), (124_439_808, "GPT-3 Small"), (210_000_000, "GPT-3 Small"),
+     (213_000_000, "GPT-3 Medium"), (1_557_611_200, "GPT-3 XL"), (10**15, "GPT-3 175B")],
+)  # fmt: skip
+def test_the_nearest_size_is_nearest_in_logarithm(parameters, system):
+    row = nearest("gpt3", "hellaswag", "accuracy", "few", parameters)
+    assert row["system"] == system and row["parameters"] == SIZES[system]
+
+
+def test_a_figure_is_the_papers_and_an_absent_one_is_none():
+    assert nearest("gpt3", "arc_challenge", "accuracy", "one", 1_300_000_000)["value"] == 0.364
+    assert nearest("gpt3", "two_digit_addition", "exact_match", "zero", 10**6)["value"] == 0.769
+    assert nearest("gpt3", "wic", "accuracy", "zero", 10**9) is None
+    assert nearest("gpt3", "hellaswag", "answer_f1", "few", 10**9) is None
