@@ -1,6 +1,7 @@
 """A suite of tasks for a language model: what `launch.evaluate --suite=...` runs."""
 
 import importlib
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -34,4 +35,6 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
         name=str(path), scorer=run.scorer(), step=run.step, tokens=run.tokens,
         training=run.config.texts,
     )  # fmt: skip
-    importlib.import_module(f"lm.evals.suites.{SUITE.value}").evaluate(model, options)
+    importlib.import_module(f"lm.evals.suites.{SUITE.value}").evaluate(
+        model, options, partial(print, flush=True)
+    )

@@ -14,7 +14,7 @@ from lm.evals.fewshot.tasks import TASKS
 from lm.evals.suites import Model, Options
 
 
-def evaluate(model: Model, options: Options, say: Callable[[str], None] = print) -> list[Line]:
+def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list[Line]:
     """Asks the tasks, and tells a line for each as it comes, then what the figures are worth.
 
     Outcomes of items go to `OUT/gpt3-step<step>.jsonl`, from which an interrupted evaluation goes
