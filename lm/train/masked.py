@@ -237,7 +237,7 @@ class Evaluation:
         self.mesh, self.session = mesh, session
         self.rows = config.batch // config.microbatches
         self.measure = jax.jit(partial(measure, config.objective()))
-        self.guess = jax.jit(partial(guess, config.objective()))
+        self.guess = jax.jit(partial(guess, config.objective(), tokenizer.vocab_size))
 
     def estimates(self) -> Iterator[MaskedBatch]:
         for number in range(self.config.evaluate_batches):
@@ -326,6 +326,9 @@ def measure(objective: MaskedWords, params: Any, batch: MaskedBatch) -> Sums:
     )
 
 
-def guess(objective: MaskedWords, params: Any, batch: MaskedBatch) -> jax.Array:
-    """The likeliest word at each masked position. [B P]"""
-    return jnp.argmax(objective.scores(params, batch)[0], axis=-1)
+def guess(objective: MaskedWords, vocab: int, params: Any, batch: MaskedBatch) -> jax.Array:
+    """The likeliest of the tokenizer's words at each masked position. [B P]
+
+    The model may have more rows than that, which are never a target: see `run_tokenizer`.
+    """
+    return jnp.argmax(objective.scores(params, batch)[0][..., :vocab], axis=-1)
