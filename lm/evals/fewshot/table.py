@@ -101,7 +101,7 @@ def differences(parameters: int, tokens: int | None, published: dict[str, Any]) 
     if not 1 / CLOSE < ratio < CLOSE:
         told.append(f"{size(parameters)} parameters against {size(published['parameters'])}")
     if tokens is None:
-        told.append(f"trained on nobody knows how many tokens against {size(TOKENS)}")
+        told.append(f"how many tokens is not known, against {size(TOKENS)}")
     elif tokens < TOKENS / CLOSE:
         told.append(f"{size(tokens)} tokens of training against {size(TOKENS)}")
     return told

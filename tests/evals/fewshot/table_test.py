@@ -1,0 +1,84 @@
+"""The table says what its figures are worth."""
+
+import numpy as np
+import pytest
+
+from lm.evals.fewshot.contamination import Overlap, overlaps
+from lm.evals.fewshot.evaluation import Summary
+from lm.evals.fewshot.table import Line, differences, remarks, size
+from lm.evals.fewshot.task import TaskItems
+from lm.evals.fewshot.tasks import TASKS
+from lm.evals.incontext import Item
+
+COPA = next(task for task in TASKS if task.name == "copa")
+ITEMS = tuple(Item(contexts=(f"{n}, so",), completions=(" x", " y"), gold=n % 2) for n in range(80))
+READ = TaskItems(COPA, ITEMS, ITEMS, ())
+
+
+def line(label="few", rights=(1.0, 0.0, 1.0, 1.0), overlap=None, **changes) -> Line:
+    summary = Summary(
+        **{
+            "shots": 32, "numbers": tuple(range(len(rights))), "rights": {"accuracy": rights},
+            "used": 6.5, "shortened": 0, "cut": 0, "refused": 0,
+        } | changes
+    )  # fmt: skip
+    return Line.of(READ, label, summary, 124_439_808, overlap)
+
+
+def test_a_line_has_score_error_chance_and_the_papers_figure():
+    expected = "copa few=32 6.5 4 0.750 ± 0.250 0.500 0.670 GPT-3 Small -"
+    assert str(line()).split() == expected.split()
+    assert str(line("0")).split()[9:11] == ["GPT-3", "Small"] and "0.660" in str(line("0"))
+    assert "0.620" in str(line("1"))
+    assert line("7").published is None  # the paper has no figure for seven examples
+    assert "no item fits" in str(line(rights=(), refused=3))
+
+
+def test_a_program_gets_the_same():
+    overlap = Overlap(np.array([False, True, False, False]), np.full(4, True))
+    told = line(overlap=overlap, refused=2).figures()
+    assert (told["score"], told["items"], told["refused"]) == (0.75, 4, 2)
+    assert (told["overlap"], told["clean_score"]) == (0.25, 1.0)
+    assert told["published"]["value"] == 0.67
+    assert "overlap" not in line().figures()
+
+
+def test_a_model_of_another_size_or_of_less_text_is_not_comparable():
+    published = {"parameters": 125_226_240}
+    assert differences(124_439_808, 300 * 10**9, published) == []
+    assert differences(1_090_000, 300 * 10**9, published) == ["1.09M parameters against 125M"]
+    assert differences(124_439_808, 9 * 10**9, published) == ["9B tokens of training against 300B"]
+    (unknown,) = differences(124_439_808, None, published)
+    assert "how many tokens is not known" in unknown
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(999, "999"), (32_768, "32.8k"), (1_093_120, "1.09M"), (174_604_259_328, "175B")],
+)
+def test_sizes_are_short(value, expected):
+    assert size(value) == expected
+
+
+def test_what_is_not_as_in_the_paper_is_said_in_words():
+    told = remarks([line("0"), line("few", shortened=3, refused=1)])
+    assert told[0] == "80 rows of the published 100" and told[1] == "5 of them asked"
+    assert told[-2:] == [
+        "few: 3 prompts lost examples to fit",
+        "few: 1 items refused, longer than the context",
+    ]
+    overlap = Overlap(np.array([False, True, False, False]), np.full(4, True))
+    assert remarks([line(overlap=overlap)])[-1] == "few: 1.000 without the overlapping"
+
+
+def test_items_in_the_training_text_are_found_task_by_task():
+    known = "the quick brown fox jumps over the lazy dog and runs away again today"
+    new = known.replace("fox", "cat")
+    short = "one two three"
+    found = overlaps(
+        {"a": [new, known], "b": [short, short], "c": [known]},
+        ["nothing of it", f"Before it. {known.upper()}! After it."],
+    )
+    assert found["a"].found.tolist() == [False, True] and found["a"].share == 0.5
+    assert found["b"].share is None  # too short to be told
+    assert found["c"].share == 1.0
