@@ -1,11 +1,16 @@
 """Suites of tasks, a module each with `evaluate(model, options)`: what they are given."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from lm.core.config import require
+from lm.core.errors import ConfigError
 from lm.evals.scorer import Scorer
+
+Kind = TypeVar("Kind")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,3 +48,16 @@ class Options:
             )
         require(self.limit is None or self.limit > 0, f"limit {self.limit} must be at least 1")
         require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+
+    def named(self, known: Mapping[str, Kind]) -> list[Kind]:
+        """The tasks that are asked for by name, each once; none where all are meant.
+
+        Raises:
+          ConfigError: a name that is not known.
+        """
+        for name in self.tasks:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ConfigError(f"unknown task {name!r}; {hint}known: {', '.join(known)}")
+        return [known[name] for name in dict.fromkeys(self.tasks)]

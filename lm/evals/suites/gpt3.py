@@ -1,10 +1,9 @@
 """GPT-3's tasks with no, one and a few examples in the context (Brown et al. 2020, section 3)."""
 
-import difflib
 import json
 from collections.abc import Callable
 
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import DataError
 from lm.evals.fewshot.contamination import Overlap, overlaps
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.ledger import Ledger
@@ -50,14 +49,8 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
 
 def chosen(options: Options, say: Callable[[str], None]) -> list[Task]:
     """The tasks that are asked for; of all, those that have data."""
-    known = {task.name: task for task in TASKS}
-    for name in options.tasks:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"unknown task {name!r}; {hint}known: {', '.join(known)}")
-    if options.tasks:
-        return [known[name] for name in dict.fromkeys(options.tasks)]
+    if named := options.named({task.name: task for task in TASKS}):
+        return named
     there = [task for task in TASKS if task.made or first_of(options.root, task.files)]
     absent = [task.name for task in TASKS if task not in there]
     if len(absent) == sum(task.made is None for task in TASKS):

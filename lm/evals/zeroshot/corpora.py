@@ -28,19 +28,22 @@ class Corpus:
     words: bool = True  # per word as well as per byte
     apart: bool = False  # its lines were shuffled: each is a text by itself
     tail: int | None = None  # bytes at the end that are the test part
+    remark: str = ""
 
 
 CORPORA = {
     "wikitext2": Corpus(
-        ("wikitext2/wiki.test.tokens", "wikitext2/test.txt.gz", "wikitext2/valid.txt.gz"), WIKITEXT
+        ("wikitext2/wiki.test.tokens", "wikitext2/test.txt", "wikitext2/valid.txt"),
+        WIKITEXT,
+        remark="the report has the test part",
     ),
-    "wikitext103": Corpus(("wikitext103/wiki.test.tokens", "wikitext103/test.txt.gz"), WIKITEXT),
-    "ptb": Corpus(("ptb/ptb.test.txt", "ptb/ptb.test.txt.gz"), PTB),
+    "wikitext103": Corpus(("wikitext103/wiki.test.tokens", "wikitext103/test.txt"), WIKITEXT),
+    "ptb": Corpus(("ptb/ptb.test.txt",), PTB),
     "lm1b": Corpus(
-        ("lm1b/news.en.heldout-00000-of-00050", "lm1b/heldout.txt.gz"), ONE_BILLION, apart=True
+        ("lm1b/news.en.heldout-00000-of-00050", "lm1b/heldout.txt"), ONE_BILLION, apart=True
     ),
-    "enwik8": Corpus(("enwik8/enwik8", "enwik8/enwik8.gz"), words=False, tail=5_000_000),
-    "text8": Corpus(("text8/text8", "text8/text8.gz"), words=False, tail=5_000_000),
+    "enwik8": Corpus(("enwik8/enwik8",), words=False, tail=5_000_000),
+    "text8": Corpus(("text8/text8",), words=False, tail=5_000_000),
 }
 
 

@@ -1,14 +1,15 @@
 """What is asked of a model that writes, and how what it wrote is judged."""
 
 import importlib.util
+import sys
 
 import pytest
 
-from lm.core.errors import ConfigError
-from lm.evals.zeroshot.questions import Asked, question_figures
+from lm.core.errors import ConfigError, DataError
+from lm.evals.zeroshot.prompts import written
+from lm.evals.zeroshot.questions import question, question_figures
 from lm.evals.zeroshot.summaries import Article, shortened, summary_figures
-from lm.evals.zeroshot.translation import Pair, translation_figures, translations
-from lm.metrics import bleu as bleu_module
+from lm.evals.zeroshot.translation import LINES, first_sentence, pair, translation_figures
 from lm.metrics.bleu import bleu
 from tests.evals.zeroshot.writers import Writer
 
@@ -54,8 +55,9 @@ def test_a_long_article_keeps_its_beginning_and_the_hint():
 
 def test_a_translation_is_the_first_sentence_of_the_line_after_the_pairs():
     writer = Writer(lambda prompt: " Un chien court. Il saute.\nA cat = Un chat")
-    pairs = [Pair("A man.", "Un homme."), Pair("A dog.", "Un chien.")]
-    assert translations(writer, ["A dog runs."], pairs) == ["Un chien court."]
+    pairs = [pair("A man.", "Un homme."), pair("A dog.", "Un chien.")]
+    ((_, text),) = written(writer, [pair("A dog runs.", "x")], pairs, LINES, 100)
+    assert first_sentence(text) == "Un chien court."
     assert writer.asked[0]["prompts"] == ["A man. = Un homme.\nA dog. = Un chien.\nA dog runs. ="]
 
 
@@ -63,35 +65,45 @@ def test_a_translation_is_the_first_sentence_of_the_line_after_the_pairs():
 def test_bleu_is_sacrebleu_s_and_copying_the_source_is_worth_little():
     import sacrebleu
 
-    pairs = 3 * [
-        Pair("A small dog runs over the grass.", "Un petit chien court sur l'herbe verte."),
-        Pair("Two men sit on a bench.", "Deux hommes sont assis sur un banc."),
+    texts = 3 * [
+        ("A small dog runs over the grass.", "Un petit chien court sur l'herbe verte."),
+        ("Two men sit on a bench.", "Deux hommes sont assis sur un banc."),
     ]
-    right = {pair.source: pair.target for pair in pairs}
+    pairs, right = [pair(*text) for text in texts], dict(texts)
     source = lambda prompt: prompt.rpartition("\n")[2].removesuffix(" =")  # noqa: E731
     (good,) = translation_figures(Writer(lambda p: right[source(p)][:-7] + "."), pairs, pairs[:1])
     (copied,) = translation_figures(Writer(source), pairs, pairs[:1])
-    expected = sacrebleu.corpus_bleu(
-        [pair.target[:-7] + "." for pair in pairs], [[pair.target for pair in pairs]]
-    )
+    targets = [target for _, target in texts]
+    expected = sacrebleu.corpus_bleu([target[:-7] + "." for target in targets], [targets])
     assert good.value == pytest.approx(expected.score / 100)
     assert copied.value < 0.1 < good.value and good.error > 0
 
 
 def test_a_missing_sacrebleu_is_told_with_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
-    monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics", None)
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(ConfigError, match=r"pip install 'lm\[eval\]'"):
         bleu(["a"], ["a"])
-    assert bleu_module.SAMPLES
 
 
 def test_answers_are_matched_exactly_and_the_surest_hundredth_is_told():
-    items = [Asked("who wrote it", ("Ann Lee", "A. Lee"))] * 60 + [Asked("when was it?", ("1904",))]
+    items = [question("who wrote it", ("Ann Lee", "A. Lee"))] * 60 + [
+        question("when was it?", ("1904",))
+    ]
     writer = Writer(lambda prompt: " 1904\nQ:" if "when" in prompt.rsplit("Q:")[-1] else " the Ann")
-    found = values(question_figures(writer, items, [Asked("is it so", ("yes",))]))
+    found = values(question_figures(writer, items, [question("is it so", ("yes",))]))
     assert writer.asked[0]["prompts"][0] == "Q: is it so?\nA: yes\nQ: who wrote it?\nA:"
     assert found["exact_match"] == pytest.approx(1 / 61)
     assert found["exact_match_sure"] == 1.0  # of one: the shortest, and so the surest
     writer = Writer(lambda prompt: " an ann LEE." if "who" in prompt.rsplit("Q:")[-1] else " 1905")
     assert values(question_figures(writer, items, []))["exact_match"] == pytest.approx(60 / 61)
+
+
+def test_examples_that_do_not_fit_are_left_out_and_items_that_do_not_are_not_asked():
+    examples = [pair(f"An example, number {n}, that is long.", "Un exemple.") for n in range(5)]
+    writer = Writer(lambda prompt: " Un chien.", length=200)
+    items = [pair("A dog.", "Un chien."), pair("A very long sentence. " * 9, "Une phrase.")]
+    ((prompt, text),) = written(writer, items, examples, LINES, 100)
+    assert prompt.item is items[0] and 0 < prompt.shots < 5 and text == " Un chien."
+    with pytest.raises(DataError, match="no item fits the model's context of 200"):
+        written(writer, items[1:], examples, LINES, 100)

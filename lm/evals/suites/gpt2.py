@@ -1,0 +1,145 @@
+"""GPT-2's zero-shot tasks (Radford et al. 2019, section 3), each by its own protocol."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm.core.errors import ConfigError, DataError
+from lm.evals.fewshot.ledger import Ledger
+from lm.evals.fewshot.table import CLOSE, size
+from lm.evals.published import nearest
+from lm.evals.suites import Model, Options
+from lm.evals.zeroshot.figure import Figure
+from lm.evals.zeroshot.tasks import TASKS, ZeroShot
+
+HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8}  of"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A figure of a task beside the one that was published of the nearest size."""
+
+    task: str
+    figure: Figure
+    published: dict[str, Any] | None
+
+    def __str__(self) -> str:
+        figure, row = self.figure, self.published
+        value = f"{figure.value:.4g}"
+        if figure.error is not None:
+            value += f" ± {figure.error:.2g}"
+        told = f"{row['value']:.4g}" if row else "-"
+        return (
+            f"{self.task:19}{figure.metric:19}{figure.items:7}  {value:19}{told:>8}  "
+            f"{row['system'] if row else '-'}"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """The same for a program."""
+        own = dataclasses.asdict(self.figure)
+        return {"task": self.task, **own, "published": self.published}
+
+
+def evaluate(model: Model, options: Options, say: Callable[[str], None] = print) -> list[Line]:
+    """Runs the tasks, and tells a line for each figure as it comes, then what it is worth.
+
+    Figures of whole tasks go to `OUT/gpt2-step<step>.jsonl`, from which an interrupted evaluation
+    goes on; the table goes to `OUT/gpt2-step<step>.json`. The number of examples and the overlap
+    with the training text are not of this suite.
+
+    Raises:
+      ConfigError: an unknown task, or one that needs a package that is missing.
+      DataError: no data of a task that was named, or malformed rows.
+    """
+    tasks = chosen(model, options, say)
+    ledger = Ledger(options.out / f"gpt2-step{model.step}.jsonl")
+    say(HEAD)
+    lines = []
+    for task in tasks:
+        for figure in figures(task, model, options, ledger):
+            row = nearest("gpt2", task.name, figure.metric, "zero", model.parameters)
+            lines.append(Line(task.name, figure, row))
+            say(str(lines[-1]))
+    for line in worth(model, options, tasks, lines):
+        say(line)
+    table = options.out / f"gpt2-step{model.step}.json"
+    table.write_text(json.dumps([line.figures() for line in lines], indent=1) + "\n")
+    say(f"table in {table}")
+    return lines
+
+
+def chosen(model: Model, options: Options, say: Callable[[str], None]) -> list[ZeroShot]:
+    """The tasks that are asked for; of all, those that can be run: with data, with the packages
+    that they need, and on a model that reads as many tokens as they take."""
+    asked = options.named({task.name: task for task in TASKS})
+    kept = []
+    for task in asked or TASKS:
+        try:
+            task.paths(options.root)
+            if task.needs:
+                task.needs()
+            if model.scorer.length < task.context:
+                raise DataError(
+                    f"{task.name} takes a context of {task.context} tokens, and the model's is "
+                    f"{model.scorer.length}"
+                )
+        except (ConfigError, DataError) as error:
+            if asked:
+                raise
+            say(f"left out: {error}")
+            continue
+        kept.append(task)
+    if not kept:
+        raise DataError(f"no task data in {options.root}; name the folder with --root")
+    return kept
+
+
+def figures(task: ZeroShot, model: Model, options: Options, ledger: Ledger) -> list[Figure]:
+    """The figures of a task, from the ledger where it has them."""
+    paths = task.paths(options.root)
+    asked = f"{digest(paths)}:{options.limit}"
+    row = ledger.row(task.name, 0, options.seed, asked, 0)
+    if row is None:
+        found = task.run(model.scorer, paths, options.limit, options.seed)
+        row = {"task": task.name, "shots": 0, "seed": options.seed, "of": asked, "number": 0}
+        row["figures"] = [dataclasses.asdict(figure) for figure in found]
+        ledger.add([row])
+    return [Figure(**values) for values in row["figures"]]
+
+
+def digest(paths: Sequence[Path]) -> str:
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:12]
+
+
+def worth(
+    model: Model, options: Options, tasks: Sequence[ZeroShot], lines: Sequence[Line]
+) -> list[str]:
+    """Why the figures may or may not be compared with those beside them, in words."""
+    told = []
+    systems = {line.published["system"]: line.published for line in lines if line.published}
+    for name, row in systems.items():
+        ratio = model.parameters / row["parameters"]
+        if not 1 / CLOSE < ratio < CLOSE:
+            sizes = f"{size(model.parameters)} parameters against {size(row['parameters'])}"
+            told.append(f"with {name}: not comparable: {sizes}")
+        else:
+            told.append(f"with {name}: comparable in size")
+    tokens = "nobody knows how many" if model.tokens is None else size(model.tokens)
+    told.append(f"trained on {tokens} tokens; the report does not say how many WebText was read as")
+    for task in tasks:
+        path = task.paths(options.root)[0]
+        about = [f"read from {path.relative_to(options.root)}"]
+        count = max(line.figure.items for line in lines if line.task == task.name)
+        if task.whole and count < task.whole:
+            about.append(f"{count:,} items of the report's {task.whole:,}")
+        if task.remark:
+            about.append(task.remark)
+        told.append(f"{task.name}: {'; '.join(about)}")
+    return told

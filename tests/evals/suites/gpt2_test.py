@@ -1,0 +1,97 @@
+"""The suite over files of its own, with a model that writes what the test says."""
+
+import gzip
+import json
+
+import pytest
+
+from lm.core.errors import ConfigError, DataError
+from lm.evals.suites import Model, Options, gpt2
+from lm.models.gpt import GptConfig
+from tests.evals.zeroshot.writers import Writer
+
+SIZES = {"layers": 12, "width": 768, "heads": 12, "vocab": 50_257}
+
+
+def model(write=lambda prompt: " Bo\nQ:", length=1024):
+    writer = Writer(write, length=length)
+    writer.config = GptConfig(**SIZES, length=length)
+    return Model(name="x", scorer=writer, step=3, tokens=None, training=lambda: ())
+
+
+@pytest.fixture
+def root(tmp_path):
+    rows = [{"question": f"who is {n}", "answer": ["Al" if n % 2 else "Bo"]} for n in range(25)]
+    write(tmp_path, "nq_open/NQ-open.dev.jsonl", rows)
+    texts = ["A storm hit the coast. Ten boats were lost. Nobody was hurt. It was Monday."] * 2
+    write(tmp_path, "cnndm_sample/val.jsonl", [{"article": t, "summary": t} for t in texts])
+    return tmp_path
+
+
+def write(root, name, rows):
+    path = root / f"{name}.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+
+
+def asked(root, **changes):
+    return Options(root=root, out=root / "out", **changes)
+
+
+def test_figures_stand_beside_the_report_s_of_the_nearest_size(root):
+    said = []
+    lines = gpt2.evaluate(model(), asked(root, tasks=("natural_questions",)), said.append)
+    first, sure = lines
+    assert first.figure.items == 20  # five of 25 are the examples
+    assert first.figure.value == pytest.approx(0.5, abs=0.15) and first.figure.error > 0
+    assert (first.published["value"], first.published["system"]) == (0.041, "GPT-2 XL")
+    assert sure.figure.items == 1
+    assert any("not comparable: 124M parameters against 1.56B" in line for line in said)
+    assert any("20 items of the report's 3,610" in line for line in said)
+    table = json.loads((root / "out" / "gpt2-step3.json").read_text())
+    assert [row["metric"] for row in table] == ["exact_match", "exact_match_sure"]
+
+
+def test_a_task_that_was_done_is_not_done_again_unless_its_file_or_limit_is_another(root):
+    options = asked(root, tasks=("natural_questions",))
+    first = gpt2.evaluate(model(), options, lambda line: None)
+    silent = model(write=lambda prompt: pytest.fail("asked again"))
+    assert gpt2.evaluate(silent, options, lambda line: None) == first
+    with pytest.raises(pytest.fail.Exception):
+        gpt2.evaluate(silent, asked(root, tasks=("natural_questions",), limit=3), print)
+    write(root, "nq_open/NQ-open.dev.jsonl", [{"question": "who", "answer": ["Bo"]}] * 8)
+    (line, _) = gpt2.evaluate(model(), options, lambda line: None)
+    assert line.figure.value == 1.0
+
+
+def test_all_tasks_are_those_that_can_be_run(root):
+    said = []
+    short = model(length=100)
+    lines = gpt2.evaluate(short, asked(root), said.append)
+    assert {line.task for line in lines} == {"natural_questions"}
+    left = [line for line in said if line.startswith("left out")]
+    assert any(
+        "cnn_dailymail takes a context of 128 tokens, and the model's is 100" in x for x in left
+    )
+    assert any("no file of ptb" in x for x in left)
+    lines = gpt2.evaluate(model(lambda prompt: "A storm hit the coast."), asked(root), said.append)
+    assert {line.task for line in lines} == {"natural_questions", "cnn_dailymail"}
+
+
+def test_what_is_asked_for_by_name_must_be_there(root):
+    with pytest.raises(ConfigError, match="unknown task 'winogrd'; did you mean winograd"):
+        gpt2.evaluate(model(), asked(root, tasks=("winogrd",)))
+    with pytest.raises(DataError, match="no file of ptb in"):
+        gpt2.evaluate(model(), asked(root, tasks=("ptb",)))
+    with pytest.raises(DataError, match="takes a context of 128"):
+        gpt2.evaluate(model(length=100), asked(root, tasks=("cnn_dailymail",)))
+
+
+def test_a_malformed_row_is_named_by_file_and_line(root):
+    rows = [{"question": "who", "answer": ["Bo"]}, {"question": "who", "answer": []}]
+    write(root, "nq_open/NQ-open.dev.jsonl", rows)
+    with pytest.raises(DataError, match=r"NQ-open.dev.jsonl.gz:2: not a row of this task"):
+        gpt2.evaluate(model(), asked(root, tasks=("natural_questions",)))
+    write(root, "cnndm_sample/val.jsonl", [{"article": "x", "summary": 3}])
+    with pytest.raises(DataError, match=r'val.jsonl.gz:1: .*"summary" is 3, expected text'):
+        gpt2.evaluate(model(), asked(root, tasks=("cnn_dailymail",)))
