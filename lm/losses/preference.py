@@ -1,0 +1,49 @@
+"""Losses over answers that people, or a program, have put in an order. Float32, nats.
+
+All answers to a prompt are one element of a batch: their pairs are not independent, and apart, as
+rows of their own, one epoch sees each answer K - 1 times and overfits (Ouyang et al. 2022, 3.5).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from lm.losses.language import mean
+
+
+def preferred(ranks: jax.Array, present: jax.Array) -> jax.Array:
+    """Which answer of a pair was preferred. [B C C], true at [b, w, l] where w ranks above l.
+
+    Args:
+      ranks: [B C] int, 0 the best; equal ranks are a tie, which is no pair.
+      present: [B C] bool, the answers that are there.
+    """
+    both = present[:, :, None] & present[:, None, :]
+    return both & (ranks[:, :, None] < ranks[:, None, :])
+
+
+def comparison_losses(scores: jax.Array, ranks: jax.Array, present: jax.Array) -> jax.Array:
+    """Mean over a prompt's pairs of -log sigmoid(score of the preferred - score of the other). [B]
+
+    The loss of InstructGPT's reward model (Ouyang et al. 2022, equation 1) from scores [B C],
+    ranks and presence as in `preferred`. Of implicit rewards, beta (log pi - log pi_ref), it is the
+    loss of DPO (Rafailov et al. 2023, equation 7), for two answers or for more. A prompt without a
+    pair has loss 0; `pairs` counts them.
+    """
+    above = preferred(ranks, present)
+    # the difference of absent scores is never read, and must not make a NaN of the gradient
+    scores = jnp.where(present, scores.astype(jnp.float32), 0.0)
+    losses = -jax.nn.log_sigmoid(scores[:, :, None] - scores[:, None, :])
+    return mean(jnp.sum(jnp.where(above, losses, 0.0), axis=(1, 2)), pairs(ranks, present))
+
+
+def pairs(ranks: jax.Array, present: jax.Array) -> jax.Array:
+    """Pairs of each prompt of which one answer is preferred. [B] float32"""
+    return jnp.sum(preferred(ranks, present), axis=(1, 2), dtype=jnp.float32)
+
+
+def right_pairs(scores: jax.Array, ranks: jax.Array, present: jax.Array) -> jax.Array:
+    """Pairs of each prompt in the order of the ranks; equal scores are half right. [B]"""
+    above = preferred(ranks, present)
+    first, second = scores[:, :, None], scores[:, None, :]
+    right = (first > second) + 0.5 * (first == second)
+    return jnp.sum(jnp.where(above, right, 0.0), axis=(1, 2))

@@ -1,0 +1,26 @@
+"""The coefficient of the KL penalty against lm-human-preferences, written out."""
+
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.rlhf.controller import KlConfig, next_beta
+
+
+def test_beta_is_steered_as_in_lm_human_preferences():
+    config = KlConfig(beta=0.2, target=6.0, horizon=10_000)
+    ours = theirs = 0.2
+    for kl in (0.0, 3.0, 5.5, 6.5, 7.5, 40.0, 6.0):
+        ours = next_beta(config, ours, kl, 512)
+        theirs *= 1 + np.clip(kl / 6.0 - 1, -0.2, 0.2) * 512 / 10_000
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert float(next_beta(config, 0.2, 12.0, 512)) > 0.2 > float(next_beta(config, 0.2, 1.0, 512))
+
+
+def test_a_fixed_beta_stays():
+    assert next_beta(KlConfig(beta=0.02), 0.02, 1e6, 512) == 0.02
+
+
+def test_a_target_without_a_penalty_to_steer_is_refused():
+    with pytest.raises(ConfigError, match="kl.target 6.0 steers kl.beta by factors"):
+        KlConfig(beta=0.0, target=6.0)
