@@ -123,14 +123,15 @@ def padded(longest: int, length: int, multiple: int) -> int:
 class TaskRows:
     """Training rows: row `i` of an epoch is `permute(i)`, and the only state is the row's number.
 
-    Every epoch has each row once; a step may take the end of one epoch and the start of the next.
+    They are rows of any batch with a `mask` and `rows`. Every epoch has each row once; a step may
+    take the end of one epoch and the start of the next.
     """
 
-    def __init__(self, whole: TaskBatch, seed: int):
+    def __init__(self, whole: Any, seed: int):
         self.whole, self.seed = whole, seed
         self.count = len(whole.mask)  # rows an epoch
 
-    def __call__(self, first: int, count: int) -> TaskBatch:
+    def __call__(self, first: int, count: int) -> Any:
         """Rows `first`, ..., `first + count - 1` of the run."""
         rows = np.arange(first, first + count, dtype=np.uint64)
         epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
@@ -140,7 +141,7 @@ class TaskRows:
         return take(self.whole, index).replace(rows=rows.astype(np.uint32))
 
 
-def in_order(whole: TaskBatch, batch: int) -> Iterator[TaskBatch]:
+def in_order(whole: Any, batch: int) -> Iterator[Any]:
     """All rows once, `batch` at a time. The last batch is filled up with its last row, masked out:
 
     what a model says of the rows of all batches, put together, is cut to `len(whole.mask)`.
@@ -149,9 +150,10 @@ def in_order(whole: TaskBatch, batch: int) -> Iterator[TaskBatch]:
     for first in range(0, count, batch):
         index = np.arange(first, first + batch)
         some = take(whole, np.minimum(index, count - 1))
-        yield some.replace(mask=some.mask & (index < count), rows=index.astype(np.uint32))
+        there = (index < count).reshape(-1, *[1] * (whole.mask.ndim - 1))
+        yield some.replace(mask=some.mask & there, rows=index.astype(np.uint32))
 
 
-def take(whole: TaskBatch, index: np.ndarray) -> Any:
+def take(whole: Any, index: np.ndarray) -> Any:
     """The rows at `index`. (Any: flax's dataclasses have a `replace` that mypy does not see.)"""
     return jax.tree.map(lambda leaf: leaf[index], whole)

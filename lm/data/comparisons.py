@@ -1,0 +1,200 @@
+"""Answers to one prompt in the order of somebody's preference: for reward models and for DPO.
+
+A row of a JSONL file is one comparison, of one of these kinds:
+
+    {"prompt": ..., "answers": [...], "ranks": [0, 1, 1], "labeler": ...}    0 the best; 1, 1 a tie
+    {"chosen": ..., "rejected": ...}    two HH-RLHF transcripts, or with a prompt or instruction
+    {"output_1", "output_2", "preference"}    AlpacaEval: 1 or 2
+    {"response1", "response2", "annotator1", ...}    PandaLM: one comparison an annotator, 0 a tie
+    {"response 1", "response 2", "label"}    Auto-J: 0 the first, 1 the second, 2 a tie
+    {"question", "passages", "prediction 1", ..., "preference"}    fine-grained RLHF: all pairs
+"""
+
+import dataclasses
+import itertools
+from typing import Any
+
+from lm.core.errors import DataError
+from lm.data.prompts import (
+    BETWEEN,
+    Malformed,
+    Reader,
+    RowsConfig,
+    check_faults,
+    prompt_of,
+    text,
+    transcript,
+)
+from lm.data.tasks.rows import Row
+
+MOST = 9  # answers of a comparison (Ouyang et al. 2022, 3.5: K from 4 to 9)
+SPEAKS = "\n\nAssistant:"
+FIRST, SECOND, TIE = (0, 1), (1, 0), (0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Answers to a prompt, and the rank of each: 0 the best, equal ones a tie."""
+
+    prompt: str
+    answers: tuple[str, ...]
+    ranks: tuple[int, ...]
+    labeler: str  # "" where nobody is named
+    where: str  # file:line
+
+    @property
+    def tied(self) -> bool:
+        """Whether there is no pair to learn from."""
+        return len(set(self.ranks)) < 2
+
+    @property
+    def faulty(self) -> bool:
+        """Whether an empty answer is preferred, or one of two equal ones to the other."""
+        ranked = list(zip(self.answers, self.ranks, strict=True))
+        return any(
+            rank_a < rank_b and (not a.strip() or a == b)
+            for (a, rank_a), (b, rank_b) in itertools.permutations(ranked, 2)
+        )
+
+
+def comparisons(between: str = BETWEEN) -> Reader[Comparison]:
+    """The comparisons of any of the kinds."""
+
+    def of(row: Row) -> list[Comparison]:
+        values, where = row.values, row.where
+        labeler = str(values.get("labeler", values.get("annotator", "")))
+
+        def compared(answers: list[str], ranks: Any, by: str = labeler) -> Comparison:
+            if not isinstance(ranks, list | tuple) or len(ranks) != len(answers):
+                raise Malformed(f"ranks {ranks!r} are not one for each of {len(answers)} answers")
+            if not all(isinstance(rank, int) and not isinstance(rank, bool) for rank in ranks):
+                raise Malformed(f"ranks {ranks!r} are no whole numbers")
+            if not 2 <= len(answers) <= MOST:
+                raise Malformed(f"{len(answers)} answers; a comparison has 2 to {MOST}")
+            return Comparison(prompt, tuple(answers), tuple(ranks), by, where)
+
+        if "chosen" in values:
+            prompt, answers = chosen_and_rejected(values, between)
+            return [compared(answers, FIRST)]
+        if "answers" in values:
+            prompt, answers = prompt_of(values, between), values["answers"]
+            if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+                raise Malformed('"answers" is no list of strings')
+            return [compared(answers, values.get("ranks"))]
+        if "prediction 1" in values:
+            prompt = "".join(map(str, itertools.chain(*values.get("passages", ()))))
+            prompt += (BETWEEN if prompt else "") + prompt_of({"question": values.get("question")},
+                                                              between)  # fmt: skip
+            answers = [text(values, f"prediction {number}") for number in range(1, 5)]
+            return [compared(answers, ranks_of_pairs(values.get("preference"), len(answers)))]
+        prompt = prompt_of(values, between)
+        if "output_1" in values:
+            answers = [text(values, "output_1"), text(values, "output_2")]
+            order = chosen(values, "preference", {1: FIRST, 2: SECOND, 0: TIE})
+            return [compared(answers, order)]
+        if "response1" in values:
+            answers = [spelled(values, "response1"), spelled(values, "response2")]
+            names = [name for name in values if name.startswith("annotator")]
+            orders = {0: TIE, 1: FIRST, 2: SECOND}
+            return [compared(answers, chosen(values, name, orders), name) for name in names]
+        if "response 1" in values:
+            answers = [text(values, "response 1"), text(values, "response 2")]
+            return [compared(answers, chosen(values, "label", {0: FIRST, 1: SECOND, 2: TIE}))]
+        raise Malformed('missing "answers" and "ranks", or "chosen" and "rejected"')
+
+    return of
+
+
+def spelled(values: dict[str, Any], name: str) -> str:
+    """An answer that its file may hold as a literal: PandaLM has `true` for the answer "True"."""
+    return str(values[name]) if isinstance(values.get(name), bool) else text(values, name)
+
+
+def chosen(values: dict[str, Any], name: str, orders: dict[int, tuple[int, int]]) -> Any:
+    if values.get(name) not in orders:
+        raise Malformed(f'"{name}" is {values.get(name)!r}, expected one of {list(orders)}')
+    return orders[values[name]]
+
+
+def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list[str]]:
+    """The prompt and both answers of a row of {chosen, rejected}."""
+    both = [values["chosen"], values.get("rejected")]
+    if all(isinstance(one, dict) for one in both):
+        both = [text(one, "value", "content") for one in both]
+        return prompt_of(values, between), [f" {one}" for one in both]
+    if all(isinstance(one, list) and one for one in both):  # whole dialogues, alike but for the end
+        answers = [text(dict(dialogue[-1]), "value", "content") for dialogue in both]
+        return transcript(both[0][:-1]), [f" {one}" for one in answers]
+    answers = [text({"chosen": both[0]}, "chosen"), text({"rejected": both[1]}, "rejected")]
+    if "prompt" in values or "instruction" in values:
+        return prompt_of(values, between), answers
+    heads, ends = zip(*(one.rpartition(SPEAKS)[::2] for one in answers), strict=True)
+    if not heads[0]:
+        raise Malformed('no "prompt", and no transcript: "chosen" has no "\\n\\nAssistant:"')
+    if heads[0] != heads[1]:  # a pair that parts before the last turn: what both begin with
+        parting = next(
+            (i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b),
+            min(map(len, answers)),
+        )
+        place = answers[0].rfind(SPEAKS, 0, parting)
+        if place < 0:
+            raise Malformed("the transcripts of a pair have no turn in common")
+        place += len(SPEAKS)
+        return answers[0][:place], [one[place:] for one in answers]
+    return heads[0] + SPEAKS, list(ends)
+
+
+def ranks_of_pairs(preference: Any, answers: int) -> list[int]:
+    """Ranks from the answers to all pairs in order: 1 the first, 2 the second, 0 a tie.
+
+    Such answers may run in a circle: an answer's place is that of its number of wins, half for a
+    tie (Copeland's rule).
+    """
+    every = list(itertools.combinations(range(answers), 2))
+    if not isinstance(preference, list) or len(preference) != len(every):
+        raise Malformed(f'"preference" is not one number for each of {len(every)} pairs')
+    wins = [0.0] * answers
+    for (first, second), which in zip(every, preference, strict=True):
+        if which not in (0, 1, 2):
+            raise Malformed(f'"preference" holds {which!r}, expected 0, 1 or 2')
+        wins[first] += {0: 0.5, 1: 1.0, 2: 0.0}[which]
+        wins[second] += {0: 0.5, 1: 0.0, 2: 1.0}[which]
+    order = sorted(set(wins), reverse=True)
+    return [order.index(won) for won in wins]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComparisonsConfig(RowsConfig):
+    """Comparisons to learn from; held out are prompts, and besides them whole labelers."""
+
+    held_out: tuple[str, ...] = ()  # labelers nothing is learned from (the paper: a fifth of them)
+
+    def parts(self) -> dict[str, list[Comparison]]:
+        """`train`, `valid` (prompts not trained on) and, where some are named, `labelers`: those
+        prompts as the labelers saw them of whom nothing is learned.
+
+        Raises:
+          DataError: an unknown labeler, nothing to learn from, or faulty comparisons over 5%.
+        """
+        reader = comparisons(self.between)
+        train, valid = self.read(reader, "train"), self.read(reader, "valid")
+        known = sorted({one.labeler for one in train + valid})
+        for name in self.held_out:
+            if name not in known:
+                raise DataError(
+                    f"data.held_out: no labeler {name!r} in {self.train}; there are: "
+                    f"{', '.join(map(repr, known))}"
+                )
+        faults = [one.where for one in train if one.faulty]
+        check_faults(faults, len(train), self.train)
+        found = {
+            "train": [one for one in train if one.labeler not in self.held_out],
+            "valid": [one for one in valid if one.labeler not in self.held_out],
+        }
+        if self.held_out:
+            found["labelers"] = [one for one in valid if one.labeler in self.held_out]
+        for part, some in found.items():
+            found[part] = [one for one in some if not (one.tied or one.faulty)]
+            if not found[part]:
+                raise DataError(f"no comparison in {self.train} for {part} has two ranks")
+        return found

@@ -1,0 +1,114 @@
+"""What people wrote as good answers, and the rows that a model learns them from.
+
+A row is a prompt, its answer and the end token, which is learned like any other: padding is not
+it. Demonstrations that do not fit are left out and counted, as the paper leaves out its longest.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.data.batches import TokenBatch
+from lm.data.prompts import (
+    BETWEEN,
+    Malformed,
+    Reader,
+    check_faults,
+    instruction,
+    prompt_of,
+    text,
+)
+from lm.data.tasks.rows import Row
+from lm.text.tokenizer import Tokenizer
+
+MULTIPLE = 16  # of the width of rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Demonstration:
+    """A prompt and how it should be continued."""
+
+    prompt: str
+    answer: str
+    where: str  # file:line
+
+
+def demonstrations(between: str = BETWEEN) -> Reader[Demonstration]:
+    """Rows of {prompt, response} or {instruction, input, output}, and of Self-Instruct's seeds."""
+
+    def of(row: Row) -> list[Demonstration]:
+        values = row.values
+        if "instances" not in values:
+            answer = text(values, "response", "completion", "answer", "output", "chosen")
+            return [Demonstration(prompt_of(values, between), answer, row.where)]
+        instances = values["instances"]
+        if not isinstance(instances, list) or not all(isinstance(i, dict) for i in instances):
+            raise Malformed('"instances" is no list of objects')
+        return [
+            Demonstration(
+                instruction(values, one.get("input", ""), between), text(one, "output"), row.where
+            )
+            for one in instances
+        ]
+
+    return of
+
+
+@dataclasses.dataclass(frozen=True)
+class Demonstrated:
+    """Demonstrations as arrays."""
+
+    rows: TokenBatch  # all of them, in order
+    long: int  # left out: more tokens than a row
+    empty: int  # left out: no answer
+
+    def __str__(self) -> str:
+        told = f"{len(self.rows.mask)} demonstrations"
+        for count, why in ((self.long, "too long"), (self.empty, "empty")):
+            told += f", {count} {why} and left out" if count else ""
+        return told
+
+
+def encode_demonstrations(
+    items: Sequence[Demonstration], tokenizer: Tokenizer, length: int, *, whole: bool = False
+) -> Demonstrated:
+    """Rows of at most `length` tokens.
+
+    Args:
+      whole: the loss counts the prompt's tokens too, not the answer's alone. (The paper does not
+        say; the answer alone is the common practice.)
+
+    Raises:
+      DataError: no demonstration fits, or more than a few have no answer.
+    """
+    kept = [item for item in items if item.answer.strip()]
+    empty = [item.where for item in items if not item.answer.strip()]
+    check_faults(empty, len(items), "the demonstrations")
+    prompts = tokenizer.encode_batch([item.prompt for item in kept])
+    answers = tokenizer.encode_batch([item.answer for item in kept])
+    texts = [
+        (prompt, answer + [tokenizer.end])
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if prompt and len(prompt) + len(answer) + 1 <= length
+    ]
+    if not texts:
+        raise DataError(
+            f"none of {len(items)} demonstrations fits into {length} tokens: set a larger length"
+        )
+    longest = max(len(prompt) + len(answer) for prompt, answer in texts)
+    width = min(length, -(-longest // MULTIPLE) * MULTIPLE)
+    whole_text = np.full((len(texts), width + 1), tokenizer.pad or 0, np.int32)
+    mask = np.zeros((len(texts), width), bool)
+    for row, (prompt, answer) in enumerate(texts):
+        size = len(prompt) + len(answer)
+        whole_text[row, :size] = prompt + answer
+        mask[row, (0 if whole else len(prompt) - 1) : size - 1] = True
+    rows = TokenBatch(
+        tokens=whole_text[:, :-1],
+        targets=whole_text[:, 1:],
+        mask=mask,
+        rows=np.arange(len(texts), dtype=np.uint32),
+    )
+    return Demonstrated(rows, len(kept) - len(texts), len(empty))

@@ -1,0 +1,165 @@
+"""What a model is asked to continue: prompts, as files of instructions hold them.
+
+    {"prompt": ...}                        the very text that the model continues
+    {"instruction": ..., "input": ...}     a task, and perhaps what it is about
+    {"instruction": ..., "instances": [{"input": ..., "output": ...}]}
+    {"turns": [...]}, {"question": ...}    a question
+    {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
+
+A prompt is taken as it is; after anything else comes `between`, which tells where the answer
+begins. Rows of one user, or of one prompt, are never divided between training and measuring.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+from lm.core.config import require
+from lm.core.errors import DataError
+from lm.data.sources import files, fingerprint
+from lm.data.tasks.rows import Problem, Row, jsonl
+
+BETWEEN = "\n\n"
+SHOWN = 5  # malformed rows told one by one
+FAULTY = 0.05  # share of rows without content at which a file is taken for a mistake
+SPEAKERS = {"human": "Human", "user": "Human", "gpt": "Assistant", "assistant": "Assistant"}
+
+Part = Literal["train", "valid"]
+Item = TypeVar("Item")
+Reader = Callable[[Row], list[Item]]  # the items of a row; raises Malformed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowsConfig:
+    """JSONL files to learn from and to measure on."""
+
+    train: str = "data/train.jsonl"  # files, folders or globs, with commas between
+    valid: str | None = None  # a part of `train` is held out where None
+    valid_fraction: float = 0.1
+    between: str = BETWEEN  # between an instruction and its answer
+
+    def __post_init__(self) -> None:
+        require(bool(self.train), "data.train is empty: name a JSONL file, a folder or a glob")
+        fraction = self.valid_fraction
+        require(0 < fraction < 1, f"valid_fraction must be between 0 and 1, got {fraction}")
+
+    @property
+    def fingerprint(self) -> str:
+        """A cheap identity of the files."""
+        return fingerprint(self.train if self.valid is None else f"{self.train},{self.valid}")
+
+    def read(self, items: Reader[Item], part: Part) -> list[Item]:
+        """The items of a part, in the order of the files.
+
+        Raises:
+          DataError: no rows, or malformed ones: the first few are told, the others counted.
+        """
+        spec = self.train if part == "train" or self.valid is None else self.valid
+        found, problems = [], []
+        for path in files(spec):
+            for row in jsonl(path):
+                try:
+                    if isinstance(row, Problem):
+                        raise Malformed(row.text)
+                    found += [(held_out_key(row, item), item) for item in items(row)]
+                except Malformed as error:
+                    problems.append(f"{row.where}: {error}")
+        if problems:
+            more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+            raise DataError("; ".join(problems[:SHOWN]) + more)
+        if self.valid is None:
+            wanted = part == "valid"
+            found = [pair for pair in found if held_out(pair[0], self.valid_fraction) == wanted]
+        if not found:
+            raise DataError(f"no rows in {spec} for {part}: name other files or valid_fraction")
+        return [item for _, item in found]
+
+
+class Malformed(Exception):
+    """What is wrong with a row, which is named by who catches it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A text to continue."""
+
+    prompt: str
+
+
+def held_out_key(row: Row, item: Any) -> str:
+    user = row.values.get("user")
+    return f"user {user}" if user is not None else item.prompt
+
+
+def held_out(key: str, fraction: float) -> bool:
+    return zlib.crc32(key.encode(errors="replace")) / 2**32 < fraction
+
+
+# ------------------------------------------------------------------- reading
+
+
+def text(values: dict[str, Any], *names: str) -> str:
+    """The first of these fields that is there. Raises Malformed unless it is a string."""
+    for name in names:
+        if name in values:
+            if not isinstance(values[name], str):
+                raise Malformed(f'"{name}" is no string')
+            return values[name]
+    raise Malformed(f'missing "{names[0]}"')
+
+
+def prompt_of(values: dict[str, Any], between: str) -> str:
+    """The prompt of a row. Raises Malformed where there is none."""
+    if "prompt" in values:
+        prompt = text(values, "prompt")
+    elif "instruction" in values:
+        prompt = instruction(values, values.get("input", ""), between)
+    elif dialogue := values.get("conversations") or values.get("messages"):
+        prompt = transcript(dialogue)
+    elif isinstance(values.get("turns"), list) and values["turns"]:
+        prompt = text({"turns": values["turns"][0]}, "turns") + between
+    elif "question" in values:
+        prompt = text(values, "question") + between
+    else:
+        raise Malformed('missing "prompt" or "instruction"')
+    if not prompt.strip():
+        raise Malformed("the prompt is empty")
+    return prompt
+
+
+def instruction(values: dict[str, Any], given: Any, between: str) -> str:
+    """An instruction and what it is about, with `between` after each."""
+    if not isinstance(given, str):
+        raise Malformed('"input" is no string')
+    task = text(values, "instruction")
+    return task + between + (given + between if given.strip() else "")
+
+
+def transcript(turns: Any) -> str:
+    """A dialogue up to where the assistant speaks, in the form of the HH-RLHF transcripts."""
+    if not isinstance(turns, list):
+        raise Malformed("a dialogue is no list of turns")
+    written = ""
+    for turn in turns:
+        if not isinstance(turn, dict):
+            raise Malformed("a turn of the dialogue is no object")
+        speaker = text(turn, "from", "role")
+        said = text(turn, "value", "content")
+        written += f"\n\n{SPEAKERS[speaker]}: {said}" if speaker in SPEAKERS else said
+    return written + "\n\nAssistant:"
+
+
+def prompts(config: RowsConfig) -> Reader[Prompt]:
+    """The prompts of any kind of row, each once a row."""
+    return lambda row: [Prompt(prompt_of(row.values, config.between))]
+
+
+def check_faults(faults: Sequence[str], rows: int, spec: str) -> None:
+    """Raises DataError where more than a few of the rows have nothing to learn from."""
+    if len(faults) > FAULTY * rows:
+        shown = "; ".join(faults[:SHOWN])
+        raise DataError(
+            f"{len(faults)} of {rows} rows of {spec} are empty or equal, more than "
+            f"{FAULTY:.0%}: {shown}; correct the files"
+        )

@@ -1,0 +1,87 @@
+"""Comparisons as arrays: all answers to a prompt are one row, so that each is read once a step."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.struct
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.data.comparisons import Comparison
+from lm.text.tokenizer import Tokenizer
+
+MULTIPLE = 16  # of the width of rows
+
+
+@flax.struct.dataclass
+class RankingBatch:
+    """Rows of prompts, each with up to C answers."""
+
+    tokens: np.ndarray  # [B C T] int32: prompt, answer, end token, padding
+    start: np.ndarray  # [B C] int32: tokens of the prompt
+    read: np.ndarray  # [B C] int32: the last token, where the answer is scored
+    ranks: np.ndarray  # [B C] int32: 0 the best
+    mask: np.ndarray  # [B C] bool: answers that are there
+    reference: np.ndarray  # [B C] float32: log-probability under a reference; 0 where none is asked
+    rows: np.ndarray  # [B] uint32: the row's number in the run
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """Comparisons as arrays."""
+
+    rows: RankingBatch  # all of them, in order
+    cut: int  # prompts of which the beginning was cut off
+    long: int  # left out: an answer longer than a row
+
+    def __str__(self) -> str:
+        told = f"{len(self.rows.mask)} comparisons"
+        told += f", {self.cut} prompts cut at the left" if self.cut else ""
+        return told + (f", {self.long} too long and left out" if self.long else "")
+
+
+def encode_rankings(items: Sequence[Comparison], tokenizer: Tokenizer, length: int) -> Ranked:
+    """Rows of at most `length` tokens: of a longer prompt the end stays, as wide as all answers
+    to it leave room.
+
+    Raises:
+      DataError: no comparison fits.
+    """
+    prompts = tokenizer.encode_batch([item.prompt for item in items])
+    fitting: list[tuple[list[int], list[list[int]], Comparison]] = []
+    cut = long = 0
+    for prompt, item in zip(prompts, items, strict=True):
+        answers = [ids + [tokenizer.end] for ids in tokenizer.encode_batch(item.answers)]
+        room = length - max(map(len, answers))
+        if room < 1 or not prompt:
+            long += 1
+            continue
+        cut += len(prompt) > room
+        fitting.append((prompt[-room:], answers, item))
+    if not fitting:
+        raise DataError(
+            f"none of {len(items)} comparisons fits into {length} tokens: set a larger length"
+        )
+    most = max(len(answers) for _, answers, _ in fitting)
+    longest = max(len(prompt) + max(map(len, answers)) for prompt, answers, _ in fitting)
+    width = min(length, -(-longest // MULTIPLE) * MULTIPLE)
+    shape = (len(fitting), most)
+    tokens = np.full((*shape, width), tokenizer.pad or 0, np.int32)
+    start, read, ranks = (np.zeros(shape, np.int32) for _ in range(3))
+    mask = np.zeros(shape, bool)
+    for row, (prompt, answers, item) in enumerate(fitting):
+        for place, (answer, rank) in enumerate(zip(answers, item.ranks, strict=True)):
+            ids = prompt + answer
+            tokens[row, place, : len(ids)] = ids
+            start[row, place], read[row, place] = len(prompt), len(ids) - 1
+            ranks[row, place], mask[row, place] = rank, True
+    rows = RankingBatch(
+        tokens=tokens,
+        start=start,
+        read=read,
+        ranks=ranks,
+        mask=mask,
+        reference=np.zeros(shape, np.float32),
+        rows=np.arange(len(fitting), dtype=np.uint32),
+    )
+    return Ranked(rows, cut, long)

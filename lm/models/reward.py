@@ -1,0 +1,73 @@
+"""A decoder whose last layer is one number a token: a reward model, and a value function.
+
+The reward of an answer is the number at its last token; a value function reads it at every token.
+One parameter tree serves both, so that a value function begins as the reward model is.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm.core import axes
+from lm.models.gpt import GptConfig
+from lm.nn.dropout import DropoutKeys
+from lm.nn.mlp import Dense
+
+
+class RewardModel(nn.Module):
+    """`Gpt` under "model", and a scalar head."""
+
+    config: GptConfig
+
+    def setup(self) -> None:
+        self.model = self.config.module()
+        # Stiennon et al. (2020, appendix C.1) and lm-human-preferences: std 1 / sqrt(width + 1)
+        drawn = nn.initializers.normal((self.config.width + 1) ** -0.5)
+        self.head = Dense((self.config.width, 1), (axes.WIDTH, axes.CLASSES), drawn)
+
+    def __call__(
+        self,
+        tokens: jax.Array,  # [B T] int
+        keys: DropoutKeys | None = None,
+    ) -> jax.Array:
+        """Float32 numbers [B T]. Padding stands at the right, where no token looks."""
+        hidden, _ = self.model.hidden(tokens, keys=keys)
+        return self.head(hidden).astype(jnp.float32)[..., 0]
+
+
+def init(config: GptConfig, key: jax.Array) -> Any:
+    """Initial parameters, boxed with the names of their axes."""
+    return RewardModel(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def token_values(
+    config: GptConfig, params: Any, tokens: jax.Array, keys: DropoutKeys | None = None
+) -> jax.Array:
+    """The number at each token. [B T] float32"""
+    found: Any = RewardModel(config).apply({"params": params}, tokens, keys)
+    return found
+
+
+def answer_scores(
+    config: GptConfig,
+    params: Any,
+    tokens: jax.Array,
+    read: jax.Array,
+    keys: DropoutKeys | None = None,
+) -> jax.Array:
+    """The reward of each answer. [B C] float32 from tokens [B C T] and last places [B C].
+
+    The C answers of a prompt are C forward passes, not one for each of C (C - 1) / 2 pairs.
+    """
+    rows, answers, length = tokens.shape
+    spread = None if keys is None else keys.spread(answers)
+    values = token_values(config, params, tokens.reshape(-1, length), spread)
+    return jnp.take_along_axis(values, read.reshape(-1, 1), axis=1).reshape(rows, answers)
+
+
+def shifted(params: Any, by: jax.Array) -> Any:
+    """The reward model that says `by` less of everything."""
+    head = params["head"]
+    return params | {"head": head | {"bias": head["bias"] - by}}

@@ -1,0 +1,193 @@
+"""The reward model: trained on rankings (Ouyang et al. 2022, section 3.5 and appendix C.2)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.data.comparisons import Comparison, ComparisonsConfig
+from lm.data.demonstrations import Demonstration, demonstrations
+from lm.data.features import TaskRows
+from lm.data.prompts import RowsConfig
+from lm.data.rankings import Ranked, RankingBatch, encode_rankings
+from lm.losses.language import masked_sum
+from lm.losses.preference import comparison_losses, pairs, right_pairs
+from lm.models import reward
+from lm.models.gpt import GptConfig
+from lm.nn.dropout import DropoutKeys
+from lm.rlhf.source import Source
+from lm.rlhf.stage import Stage, summed
+from lm.text.tokenizer import Tokenizer
+from lm.train.session import Session
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardTraining(Stage):
+    """Learns a number for each answer from the order that people put answers in."""
+
+    data: ComparisonsConfig = ComparisonsConfig()
+    demonstrations: str | None = None  # files whose answers score 0 on average once it has ended
+
+    def material(
+        self, tokenizer: Tokenizer, source: Source | None, mesh: Any
+    ) -> "ComparisonMaterial":
+        material = ComparisonMaterial(self.data, tokenizer, self.length, self.seed)
+        if self.demonstrations:
+            rows = RowsConfig(train=self.demonstrations, between=self.data.between)
+            material.zero = rows.read(demonstrations(rows.between), "train")
+        return material
+
+    def first_params(self, key: jax.Array) -> Any:
+        return reward.init(self.decoder, key)
+
+    def adopted(self, fresh: Any, source: Source) -> Any:
+        return source.params if source.scalar else fresh | {"model": source.params}
+
+    def objective(self) -> "Ranking":
+        return Ranking(self.decoder)
+
+    def abstract_rows(self) -> RankingBatch:
+        return abstract_rankings(self.batch, self.length)
+
+    def completed(self, params: Any, material: Any, mesh: jax.sharding.Mesh) -> Any:
+        """The bias that gives demonstrations a mean of 0 (section 3.5)."""
+        by = mean_score(self.decoder, params, material.zero_rows(), mesh, self.batch)
+        return jax.jit(reward.shifted)(params, jnp.float32(by))
+
+    def evaluation(
+        self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
+    ) -> "Accuracy":
+        del tokenizer, session
+        objective = self.objective()
+        return Accuracy(objective.scores, material, mesh, self.batch // self.microbatches)
+
+
+def abstract_rankings(batch: int, length: int, answers: int = 9) -> RankingBatch:
+    """Shapes of the widest batch: K from 4 to 9 answers (section 3.5)."""
+    shape, struct = (batch, answers), jax.ShapeDtypeStruct
+    fields: dict[str, Any] = {
+        "tokens": struct((*shape, length), jnp.int32),
+        "start": struct(shape, jnp.int32),
+        "read": struct(shape, jnp.int32),
+        "ranks": struct(shape, jnp.int32),
+        "mask": struct(shape, jnp.bool_),
+        "reference": struct(shape, jnp.float32),
+        "rows": struct(shape[:1], jnp.uint32),
+    }
+    return RankingBatch(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Mean over prompts of the mean loss over a prompt's pairs."""
+
+    model: GptConfig
+    weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"prompts": 1.0})
+
+    def counts(self, batch: RankingBatch) -> dict[str, jax.Array]:
+        ranks, mask = jnp.asarray(batch.ranks), jnp.asarray(batch.mask)
+        flat = (-1, ranks.shape[-1])  # a step counts over all its microbatches
+        counted = pairs(ranks.reshape(flat), mask.reshape(flat)) > 0
+        return {"prompts": jnp.sum(counted, dtype=jnp.float32)}
+
+    def sums(
+        self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
+    ) -> dict[str, jax.Array]:
+        scores = self.scores(params, batch, keys)
+        losses = comparison_losses(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
+        return {"prompts": jnp.sum(losses)}
+
+    def scores(
+        self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
+    ) -> jax.Array:
+        """[B C]"""
+        tokens, read = jnp.asarray(batch.tokens), jnp.asarray(batch.read)
+        return reward.answer_scores(self.model, params, tokens, read, keys)
+
+
+class ComparisonMaterial:
+    """Rankings to learn from, and parts of them held out."""
+
+    def __init__(self, config: ComparisonsConfig, tokenizer: Tokenizer, length: int, seed: int):
+        parts = config.parts()
+        self.tokenizer, self.length = tokenizer, length
+        self.parts: dict[str, Ranked] = {
+            name: encode_rankings(some, tokenizer, length) for name, some in parts.items()
+        }
+        self.learned = TaskRows(self.parts["train"].rows, seed)
+        self.zero: list[Demonstration] | list[Comparison] = parts["train"]
+        self.count = self.learned.count
+        self.width = int(np.prod(self.parts["train"].rows.tokens.shape[1:]))
+        self.digest = config.fingerprint
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name}: {ranked}" for name, ranked in self.parts.items())
+
+    def rows(self, step: int, batch: int) -> RankingBatch:
+        return self.learned(step * batch, batch)
+
+    def zero_rows(self) -> RankingBatch:
+        """Demonstrations as answers of their own; where there are none, the preferred answers."""
+        answers = [
+            (item.prompt, item.answer)
+            if isinstance(item, Demonstration)
+            else (item.prompt, item.answers[item.ranks.index(min(item.ranks))])
+            for item in self.zero
+        ]
+        items = [Comparison(prompt, (answer,), (0,), "", "") for prompt, answer in answers]
+        return encode_rankings(items, self.tokenizer, self.length).rows
+
+
+class Accuracy:
+    """How many pairs are in the right order, over prompts and labelers nothing was learned of."""
+
+    def __init__(self, scores: Any, material: Any, mesh: jax.sharding.Mesh, rows: int):
+        self.parts = {name: some for name, some in material.parts.items() if name != "train"}
+        self.mesh, self.rows = mesh, rows
+
+        def sums(params: Any, batch: Any) -> dict[str, jax.Array]:
+            said, ranks, mask = scores(params, batch), batch.ranks, batch.mask
+            counted = pairs(ranks, mask)
+            there = counted > 0
+            share = right_pairs(said, ranks, mask) / jnp.maximum(counted, 1.0)
+            return {
+                "prompts": jnp.sum(there),
+                "right": masked_sum(share, there),
+                "squares": masked_sum(jnp.square(share), there),
+                "loss": jnp.sum(comparison_losses(said, ranks, mask)),
+            }
+
+        self.sums = jax.jit(sums)
+
+    def __call__(self, step: int, params: Any) -> dict[str, float]:
+        del step
+        figures: dict[str, float] = {}
+        for name, ranked in self.parts.items():
+            found = summed(self.sums, params, ranked.rows, self.mesh, self.rows)
+            count = found["prompts"]
+            accuracy = found["right"] / count
+            spread = max(0.0, found["squares"] / count - accuracy**2)
+            figures[f"{name}_accuracy"] = accuracy
+            # over prompts, whose pairs are not independent
+            figures[f"{name}_accuracy_error"] = (spread / max(count - 1, 1)) ** 0.5
+            figures[f"{name}_loss"] = found["loss"] / count
+        return figures
+
+    def summary(self) -> dict[str, Any]:
+        return {}
+
+
+def mean_score(
+    model: GptConfig, params: Any, whole: RankingBatch, mesh: jax.sharding.Mesh, rows: int
+) -> float:
+    """Mean reward of all answers that are there."""
+
+    def sums(params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        said = reward.answer_scores(model, params, batch.tokens, batch.read)
+        return masked_sum(said, batch.mask), jnp.sum(batch.mask)
+
+    total, count = summed(jax.jit(sums), params, whole, mesh, rows)
+    return total / count

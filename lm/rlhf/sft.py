@@ -1,0 +1,196 @@
+"""Supervised fine-tuning on demonstrations (Ouyang et al. 2022, section 3.5 and appendix C.1)."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core.config import require
+from lm.core.errors import ConfigError
+from lm.data.batches import TokenBatch, Windows
+from lm.data.demonstrations import (
+    Demonstrated,
+    Demonstration,
+    demonstrations,
+    encode_demonstrations,
+)
+from lm.data.features import TaskRows
+from lm.data.prompts import RowsConfig
+from lm.data.tokens import TokenFile, prepare
+from lm.decode.generate import Generator
+from lm.decode.sampling import SamplingConfig
+from lm.evals.perplexity import HeldOut
+from lm.models import gpt
+from lm.rlhf.scores import RewardConfig, Scorer, text_scorer
+from lm.rlhf.source import Source
+from lm.rlhf.stage import Stage, summed
+from lm.text.tokenizer import Tokenizer
+from lm.train.pretrain import NextToken
+from lm.train.session import Session
+
+SAMPLED = 4  # answers that are shown at an evaluation
+TAX_BATCHES = 20  # of an estimate of the loss on pre-training text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sft(Stage):
+    """Learns to answer as the demonstrations do."""
+
+    data: RowsConfig = RowsConfig()
+    epochs: float = 16.0
+    whole_text: bool = False  # the loss counts the prompt's tokens as well
+    residual_dropout: float = 0.2
+    # share of a step's rows that are pre-training text: 0.1 in the model that PPO starts from
+    pretraining_share: float = 0.0
+    reward: RewardConfig = RewardConfig()  # chooses the checkpoint, where it is set
+    reward_prompts: int = 64  # held-out prompts that are answered for it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        share = self.pretraining_share
+        require(0 <= share < 1, f"pretraining_share must be at least 0 and below 1, got {share}")
+        require(
+            not self.reward.given or self.loop.evaluate_every % self.loop.save_every == 0,
+            f"loop.evaluate_every {self.loop.evaluate_every} must be a multiple of loop.save_every "
+            f"{self.loop.save_every}: the chosen step must have been saved",
+        )
+
+    def resolved(self, source: Any) -> "Sft":
+        config = super().resolved(source)
+        model = self.model or replace(source.model, residual_dropout=self.residual_dropout)
+        return replace(config, model=model)
+
+    def material(self, tokenizer: Tokenizer, source: Source | None, mesh: Any) -> "SftMaterial":
+        reader = demonstrations(self.data.between)
+        train, valid = (self.data.read(reader, part) for part in ("train", "valid"))
+        encoded = encode_demonstrations(train, tokenizer, self.length, whole=self.whole_text)
+        held_out = encode_demonstrations(valid, tokenizer, self.length)
+        text = None
+        if self.pretraining_share:
+            if self.text is None:
+                raise ConfigError("pretraining_share: init knows no text; set text or share 0")
+            text = prepare(self.text, tokenizer)
+        return SftMaterial(self, encoded, held_out, valid, text)
+
+    def first_params(self, key: jax.Array) -> Any:
+        return gpt.init(self.decoder, key)
+
+    def adopted(self, fresh: Any, source: Source) -> Any:
+        del fresh
+        return source.language_model()
+
+    def objective(self) -> NextToken:
+        return NextToken(self.decoder)
+
+    def abstract_rows(self) -> TokenBatch:
+        shape, struct = (self.batch, self.length), jax.ShapeDtypeStruct
+        fields: dict[str, Any] = {
+            "tokens": struct(shape, jnp.int32),
+            "targets": struct(shape, jnp.int32),
+            "mask": struct(shape, jnp.bool_),
+            "rows": struct(shape[:1], jnp.uint32),
+        }
+        return TokenBatch(**fields)
+
+    def evaluation(
+        self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
+    ) -> "SftEvaluation":
+        return SftEvaluation(self, material, tokenizer, mesh, session)
+
+
+class SftMaterial:
+    """Rows of demonstrations, and with them windows of pre-training text."""
+
+    def __init__(
+        self, config: Sft, train: Demonstrated, held_out: Demonstrated,
+        prompts: Sequence[Demonstration], text: tuple[TokenFile, TokenFile] | None,
+    ):  # fmt: skip
+        self.train, self.held_out, self.prompts, self.text = train, held_out, prompts, text
+        self.demonstrated = TaskRows(train.rows, config.seed)
+        self.width = train.rows.tokens.shape[1]
+        self.mixed = round(config.pretraining_share * config.batch)  # windows of a step
+        self.windows = Windows(text[0], self.width, config.seed) if text else None
+        self.count = max(1, self.demonstrated.count * config.batch // (config.batch - self.mixed))
+        self.digest = config.data.fingerprint + (text[0].digest[:16] if text else "")
+
+    def __str__(self) -> str:
+        mixed = f"; {self.mixed} rows of a step are pre-training text" if self.mixed else ""
+        return f"{self.train}; held out: {self.held_out}{mixed}"
+
+    def rows(self, step: int, batch: int) -> Any:
+        own = batch - self.mixed
+        found: Any = self.demonstrated(step * own, own)
+        if self.windows is not None:
+            text = self.windows(step * self.mixed, self.mixed)
+            found = jax.tree.map(lambda *parts: np.concatenate(parts), found, text)
+        return found.replace(rows=np.arange(step * batch, (step + 1) * batch, dtype=np.uint32))
+
+
+class SftEvaluation:
+    """The loss on held-out demonstrations and on pre-training text, answers, and their reward."""
+
+    def __init__(
+        self, config: Sft, material: SftMaterial, tokenizer: Tokenizer, mesh: jax.sharding.Mesh,
+        session: Session,
+    ):  # fmt: skip
+        self.config, self.material, self.tokenizer = config, material, tokenizer
+        self.mesh, self.session = mesh, session
+        self.rows = config.batch // config.microbatches
+        self.total = jax.jit(config.objective().total)
+        self.prompts = list(dict.fromkeys(item.prompt for item in material.prompts))
+        self.scorer: Scorer | None = None
+        if config.reward.given:
+            self.scorer = text_scorer(config.reward, tokenizer, mesh)
+        self.rewards: dict[int, float] = {}
+
+    def __call__(self, step: int, params: Any) -> dict[str, float]:
+        config, material = self.config, self.material
+        loss, count = summed(self.total, params, material.held_out.rows, self.mesh, self.rows)
+        figures = {"valid_loss": loss / max(count, 1.0)}
+        if material.text:
+            held_out = HeldOut(material.text[1], material.width, self.rows, self.mesh)
+            some = held_out.estimate(TAX_BATCHES, config.seed)
+            figures["pretraining_loss"] = held_out.loss(self.total, params, some)
+        if config.loop.sample_tokens:
+            self.session.journal.sample(step, self.answered(params))
+        if self.scorer:
+            prompts = self.prompts[: config.reward_prompts]
+            scores = self.scorer(prompts, self.answers(params, prompts, 1.0))
+            self.rewards[step] = figures["valid_reward"] = float(np.mean(scores))
+        return figures
+
+    def answers(self, params: Any, prompts: Sequence[str], temperature: float) -> list[str]:
+        generator = Generator(self.config.decoder, params, self.tokenizer.end)
+        room = self.config.decoder.length - self.config.loop.sample_tokens
+        ids = [row[-room:] for row in self.tokenizer.encode_batch(prompts)]
+        sampling = SamplingConfig(temperature=temperature)
+        written = generator(ids, self.config.loop.sample_tokens, sampling, seed=self.config.seed)
+        return [self.tokenizer.decode(row) for row in written]
+
+    def answered(self, params: Any) -> str:
+        prompts = self.prompts[:SAMPLED]
+        pairs = zip(prompts, self.answers(params, prompts, 0.7), strict=True)
+        return "".join(f"{prompt}[{answer}]\n\n" for prompt, answer in pairs)
+
+    def summary(self) -> dict[str, Any]:
+        """The step whose answers score best: by loss the model overfits after one epoch (C.1)."""
+        if not self.rewards:
+            return {}
+        best = max(self.rewards, key=lambda step: self.rewards[step])
+        kept = {int(path.name) for path in checkpoints_of(self.session.workdir)}
+        if best not in kept:
+            best = max(kept & set(self.rewards), key=lambda step: self.rewards[step])
+        self.session.journal.say(
+            f"step {best} answers best, by reward {self.rewards[best]:.4f}: --set init_step={best} "
+            "starts from it"
+        )
+        return {"selected_step": best, "selected_reward": self.rewards[best]}
+
+
+def checkpoints_of(workdir: Path) -> list[Path]:
+    return [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]

@@ -1,0 +1,79 @@
+"""What a stage of alignment goes on from: the model and tokenizer of an earlier run."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lm.core.errors import CheckpointError, ConfigError
+from lm.core.paths import run_path
+from lm.data.tokens import TextConfig
+from lm.models.gpt import GptConfig
+from lm.text.tokenizer import Tokenizer
+from lm.text.tokenizer import load as load_tokenizer
+from lm.train.checkpoint import read_manifest, steps_in
+from lm.train.finetune import Finetune
+from lm.train.pretrain import Pretrain
+from lm.train.saved import read_config, read_run
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A decoder that another run has trained."""
+
+    model: GptConfig
+    tokenizer: Tokenizer
+    text: TextConfig | None  # what it was pre-trained on, where that is known
+    params: Any  # of a language model; of a reward model {"model": ..., "head": ...}
+    identity: str  # of the parameters, to be told from those of another checkpoint
+
+    @property
+    def scalar(self) -> bool:
+        """Whether it is a reward model."""
+        return "head" in self.params
+
+    def language_model(self) -> Any:
+        """Parameters without a scalar head."""
+        return self.params["model"] if self.scalar else self.params
+
+
+def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = None) -> Source:
+    """The run `init`, at its newest checkpoint or at that of a step.
+
+    Raises:
+      ConfigError: none is named.
+      CheckpointError: no run, no decoder, or one without a tokenizer.
+    """
+    if init is None:
+        raise ConfigError("init is not set: --set init=RUN names the run to start from")
+    run = run_path(init)
+    saved = read_run(run, mesh, step)
+    model = saved.config.model
+    if not isinstance(model, GptConfig) or isinstance(saved.config, Finetune):
+        raise CheckpointError(f"{init} is not a decoder's run: {type(saved.config).__name__}")
+    if saved.tokenizer is None:
+        raise CheckpointError(f"{init} has no tokenizer: convert it with its files")
+    return Source(
+        model, saved.tokenizer, text_of(saved.config), saved.params, identity(run, saved.step)
+    )
+
+
+def text_of(config: Any) -> TextConfig | None:
+    """The text that the model of a run was pre-trained on."""
+    return config.data if isinstance(config, Pretrain) else config.text
+
+
+def identity(run: Path, step: int) -> str:
+    """A digest of a checkpoint's arrays, from its manifest."""
+    arrays = json.dumps(read_manifest(run / "checkpoints" / str(step))["tree"], sort_keys=True)
+    return hashlib.sha256(arrays.encode()).hexdigest()[:16]
+
+
+def started(workdir: Path) -> tuple[Any, Tokenizer] | None:
+    """The config and tokenizer of a run that has a checkpoint; None for a new one."""
+    if not steps_in(workdir / "checkpoints"):
+        return None
+    return read_config(workdir), load_tokenizer(workdir / "tokenizer")

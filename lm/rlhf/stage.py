@@ -1,0 +1,200 @@
+"""The stages of alignment that learn from rows people wrote or ranked: one loop for all of them.
+
+A stage begins with another run's model, `init`, and is otherwise a supervised run like any other:
+`Sft`, `RewardTraining` and `Dpo` say what their rows are, what is descended and what is measured.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core import tree
+from lm.core.config import require, require_positive
+from lm.core.errors import ConfigError
+from lm.core.mesh import batch_ways, local_rows, make_mesh, place
+from lm.data.batches import check_divisible
+from lm.data.features import in_order
+from lm.data.tokens import TextConfig
+from lm.models.gpt import GptConfig
+from lm.report.page import write_report
+from lm.rlhf.source import Source, read_source, started
+from lm.text.tokenizer import Tokenizer
+from lm.train.metrics import peak_flops
+from lm.train.optimizer import Progress
+from lm.train.process import Process
+from lm.train.session import Session
+from lm.train.state import create, shardings
+from lm.train.supervised import Supervised
+
+
+class Material(Protocol):
+    """What a stage learns from and is measured on."""
+
+    count: int  # rows an epoch
+    width: int  # tokens of a row, over all its answers
+    digest: str  # identity of the files
+
+    def __str__(self) -> str:
+        """What was kept, and what was left out."""
+
+    def rows(self, step: int, batch: int) -> Any:
+        """The global batch of a step, on the host."""
+
+
+class Evaluation(Protocol):
+    """What is measured on the way and at the end."""
+
+    def __call__(self, step: int, params: Any) -> dict[str, float]:
+        """Figures by name, after so many steps."""
+
+    def summary(self) -> dict[str, Any]:
+        """What else belongs into the summary of the run, once it has ended."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage(Supervised):
+    """A model of another run, taught by rows."""
+
+    init: str | None = None  # the run to start from
+    init_step: int | None = None  # its checkpoint; the newest where None
+    model: GptConfig | None = None  # that of `init`, once the run has begun
+    text: TextConfig | None = None  # what it was pre-trained on, likewise
+    length: int = 256  # tokens of a row at most
+    epochs: float = 1.0
+    steps: int | None = None  # instead of epochs
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "length", "epochs", "steps")
+
+    # ------------------------------------------------------------------- run
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Trains, or goes on training, in `workdir`."""
+        process = process or Process()
+        mesh = make_mesh(self.mesh)
+        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        before = started(workdir)
+        source = read_source(self.init, mesh, self.init_step) if self.needs_source(before) else None
+        config = self.resolved(source if before is None else before[0])
+        tokenizer = before[1] if before else source.tokenizer  # type: ignore[union-attr]
+        material = config.material(tokenizer, source, mesh)
+        steps = self.steps or max(1, round(self.epochs * material.count / self.batch))
+        config = replace(config, steps=steps)
+        tokens = self.batch * material.width
+        with (
+            jax.set_mesh(mesh),
+            Session(
+                workdir, config, process, loop=self.loop, guard=self.guard, steps=steps,
+                facts={"tokenizer": tokenizer.digest, "data": material.digest},
+                flops_per_token=config.decoder.flops_per_token(self.length),
+                peak=peak_flops(mesh.size),
+            ) as session,
+        ):  # fmt: skip
+            if session.main:
+                tokenizer.save(workdir / "tokenizer")
+            abstract = config.abstract(mesh)
+            step_fn = config.step(mesh, abstract)
+            state = session.start(abstract, lambda: config.create(abstract, source))
+            session.journal.say(
+                f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
+            )
+            evaluate = config.evaluation(material, tokenizer, mesh, session)
+            if session.first == 0:
+                tell(session, 0, 0, evaluate(0, state.params))
+            mine = local_rows(mesh, self.batch)
+            for step in session.steps():
+                host = jax.tree.map(lambda leaf: leaf[mine], material.rows(step, self.batch))
+                batch = config.split(host, mesh, mine, self.batch)
+                done = (step + 1) * tokens
+                rate = self.optim.rate(Progress(step, steps, done, steps * tokens))
+                state, metrics = step_fn(state, batch, jnp.float32(rate))
+                if step + 1 == steps:
+                    state = state.replace(params=config.completed(state.params, material, mesh))
+                state = session.after(step, state, metrics, done)
+                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
+                    tell(session, step + 1, done, evaluate(step + 1, state.params))
+            figures = evaluate(steps, state.params)
+            tell(session, steps, steps * tokens, figures)
+            session.finish(
+                {"steps": steps, "tokens": steps * tokens, "rows": str(material)}
+                | {"parameters": tree.count(state.params), **figures, **evaluate.summary()}
+            )
+        if jax.process_index() == 0:
+            print(f"report: {write_report(workdir)}")
+
+    # ----------------------------------------------------------------- parts
+
+    @property
+    def decoder(self) -> GptConfig:
+        if self.model is None:
+            raise ConfigError("init is not set: --set init=RUN names the run to start from")
+        return self.model
+
+    def needs_source(self, before: Any) -> bool:
+        """Whether the run to start from is read: once it has begun, a run stands on its own."""
+        return before is None
+
+    def resolved(self, source: Any) -> Any:
+        """With model and text of `source`: a Source, or this run's own earlier config.
+
+        Raises:
+          ConfigError: rows longer than the model's context.
+        """
+        model = self.model or source.model
+        require(
+            self.length <= model.length,
+            f"length {self.length} is longer than model.length {model.length}: set length",
+        )
+        return replace(self, model=model, text=self.text or source.text)
+
+    def create(self, abstract: Any, source: Source | None) -> Any:
+        """The first state: random, and over it what comes from the other run."""
+        assert source is not None
+        state: Any = create(self.initial(), abstract, self.seed)
+        adopted = self.adopted(state.params, source)
+        return state.replace(params=jax.device_put(adopted, shardings(abstract.params)))
+
+    def material(self, tokenizer: Tokenizer, source: Source | None, mesh: Any) -> Any:
+        """A Material."""
+        raise NotImplementedError
+
+    def adopted(self, fresh: Any, source: Source) -> Any:
+        """Fresh parameters with those of the other run over them."""
+        raise NotImplementedError
+
+    def completed(self, params: Any, material: Any, mesh: jax.sharding.Mesh) -> Any:
+        """What is done to the parameters after the last step."""
+        del material, mesh
+        return params
+
+    def evaluation(
+        self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
+    ) -> Evaluation:
+        raise NotImplementedError
+
+
+def tell(session: Session, step: int, tokens: int, figures: dict[str, float]) -> None:
+    """Writes and says what was measured."""
+    session.drain()
+    told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    session.journal.evaluation({"step": step, "tokens": tokens, **figures}, f"step {step}  {told}")
+
+
+def summed(
+    sums: Callable[[Any, Any], Any], params: Any, whole: Any, mesh: jax.sharding.Mesh, rows: int
+) -> Any:
+    """`sums(params, batch)`, a tree of scalars, added up over all rows, `rows` at a time."""
+    mine = local_rows(mesh, rows)
+    found = []
+    for batch in in_order(whole, rows):
+        local = jax.tree.map(lambda leaf: leaf[mine], batch)
+        found.append(sums(params, place(local, mesh, mine, rows)))
+    parts = jax.device_get(found)
+    return jax.tree.map(lambda *leaves: float(np.sum(leaves, dtype=np.float64)), *parts)

@@ -1,0 +1,162 @@
+"""Comparisons: every kind of row, what is refused, what is held out, and their arrays."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
+from lm.data.rankings import encode_rankings
+from lm.text.byte import ByteTokenizer
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+TOKENIZER = ByteTokenizer()
+
+
+def written(tmp_path, rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def read(tmp_path, *rows):
+    config = ComparisonsConfig(train=written(tmp_path, rows), between="|", valid_fraction=1e-9)
+    return config.read(comparisons(config.between), "train")
+
+
+def test_a_ranking_keeps_its_ties_and_its_labeler(tmp_path):
+    row = {"prompt": "p", "answers": ["a", "b", "c"], "ranks": [1, 0, 1], "labeler": "ann"}
+    (found,) = read(tmp_path, row)
+    assert (found.prompt, found.answers, found.ranks, found.labeler) == (
+        "p", ("a", "b", "c"), (1, 0, 1), "ann",
+    )  # fmt: skip
+    assert not found.tied and not found.faulty
+
+
+def test_pairs_of_every_kind_put_the_preferred_answer_first_in_rank(tmp_path):
+    human = "\n\nHuman: hi\n\nAssistant:"
+    rows = [
+        {"chosen": human + " yes", "rejected": human + " no"},
+        {"prompt": "p", "chosen": "yes", "rejected": "no"},
+        {"instruction": "do", "input": "it", "chosen": "yes", "rejected": "no"},
+        {"conversations": [{"from": "human", "value": "hi"}],
+         "chosen": {"from": "gpt", "value": "yes"}, "rejected": {"from": "gpt", "value": "no"}},
+        {"instruction": "do", "output_1": "no", "output_2": "yes", "preference": 2},
+        {"instruction": "do", "input": "", "response1": "yes", "response2": "no", "annotator1": 1},
+        {"prompt": "p", "response 1": "no", "response 2": "yes", "label": 1},
+    ]  # fmt: skip
+    found = read(tmp_path, *rows)
+    assert [one.prompt for one in found] == [
+        human, "p", "do|it|", human, "do|", "do|", "p",
+    ]  # fmt: skip
+    for one in found:
+        assert sorted(one.ranks) == [0, 1]
+        assert one.answers[one.ranks.index(0)].strip() == "yes"
+
+
+def test_every_annotator_gives_a_comparison_of_his_own(tmp_path):
+    row = {"instruction": "do", "input": "", "response1": "a", "response2": "b",
+           "annotator1": 1, "annotator2": 2, "annotator3": 0}  # fmt: skip
+    found = read(tmp_path, row)
+    assert [(one.labeler, one.ranks) for one in found] == [
+        ("annotator1", (0, 1)), ("annotator2", (1, 0)), ("annotator3", (0, 0)),
+    ]  # fmt: skip
+    assert found[2].tied
+
+
+def test_transcripts_that_part_before_the_last_turn_are_compared_from_where_they_part(tmp_path):
+    start = "\n\nHuman: hi\n\nAssistant:"
+    row = {"chosen": start + " a\n\nHuman: x\n\nAssistant: b", "rejected": start + " c"}
+    (found,) = read(tmp_path, row)
+    assert found.prompt == start and found.answers[1] == " c"
+
+
+def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
+    row = {"question": "q", "passages": [["t", "u"]], "preference": [1, 1, 1, 2, 0, 1],
+           **{f"prediction {n}": f"a{n}" for n in range(1, 5)}}  # fmt: skip
+    (found,) = read(tmp_path, row)
+    assert found.prompt.endswith("q|") and found.ranks == (0, 2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"prompt": "p", "answers": ["a"], "ranks": [0]}, ":1: 1 answers; a comparison has 2 to 9"),
+        ({"prompt": "p", "answers": ["a"] * 10, "ranks": [0] * 10}, "10 answers"),
+        ({"prompt": "p", "answers": ["a", "b"], "ranks": [0]}, "not one for each of 2 answers"),
+        ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, "x"]}, "no whole numbers"),
+        ({"prompt": "p", "answers": ["a", 3], "ranks": [0, 1]}, "no list of strings"),
+        ({"chosen": "a", "rejected": "b"}, "no transcript"),
+        ({"prompt": "p", "chosen": "a"}, 'rejected'),
+        ({"prompt": "p", "response 1": "a", "response 2": "b", "label": 7}, '"label" is 7'),
+        ({"prompt": "p"}, 'missing "answers" and "ranks", or "chosen" and "rejected"'),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_no_comparison_is_told_with_its_line(tmp_path, row, problem):
+    with pytest.raises(DataError, match=problem):
+        read(tmp_path, row)
+
+
+def many(count, **changes):
+    return [{"prompt": f"p{n}", "answers": ["good", "bad"], "ranks": [0, 1],
+             "labeler": ["ann", "bob"][n % 2], **changes} for n in range(count)]  # fmt: skip
+
+
+def test_a_held_out_labeler_teaches_nothing_and_an_unknown_one_is_refused(tmp_path):
+    path = written(tmp_path, many(60))
+    parts = ComparisonsConfig(train=path, valid_fraction=0.3, held_out=("bob",)).parts()
+    labelers = {name: {one.labeler for one in some} for name, some in parts.items()}
+    assert labelers == {"train": {"ann"}, "valid": {"ann"}, "labelers": {"bob"}}
+    trained = {one.prompt for one in parts["train"]}
+    assert not trained & {one.prompt for one in parts["valid"] + parts["labelers"]}
+    with pytest.raises(DataError, match="no labeler 'eve' in .*; there are: 'ann', 'bob'"):
+        ComparisonsConfig(train=path, valid_fraction=0.3, held_out=("eve",)).parts()
+
+
+@pytest.mark.parametrize("answers", [["same", "same"], ["", "bad"]])
+def test_equal_or_empty_preferred_answers_are_dropped_and_many_are_refused(tmp_path, answers):
+    faulty = many(2, answers=answers)
+    few = ComparisonsConfig(train=written(tmp_path, many(60) + faulty), valid_fraction=0.2).parts()
+    kept = sum(map(len, few.values()))
+    assert kept == 60
+    some = written(tmp_path, many(20) + faulty * 4)
+    many_of_them = ComparisonsConfig(train=some, valid_fraction=0.3)
+    with pytest.raises(DataError, match="empty or equal, more than 5%"):
+        many_of_them.parts()
+
+
+def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():
+    items = [
+        Comparison("ask", ("a", "bcd"), (1, 0), "", "f:1"),
+        Comparison("x" * 40, ("e", "f", "g"), (0, 1, 1), "", "f:2"),
+    ]
+    found = encode_rankings(items, TOKENIZER, 16)
+    rows = found.rows
+    assert rows.tokens.shape == (2, 3, 16) and found.cut == 1
+    assert rows.mask.tolist() == [[True, True, False], [True, True, True]]
+    assert rows.tokens[0, 1, :7].tolist() == [*b"askbcd", TOKENIZER.end]
+    ends = np.take_along_axis(rows.tokens, rows.read[..., None], axis=2)[..., 0]
+    assert (ends[rows.mask] == TOKENIZER.end).all()
+    assert rows.start[0, 0] == 3 and rows.start[1, 0] == 14  # one answer token, one end
+    with pytest.raises(DataError, match="none of 2 comparisons fits into 2 tokens"):
+        encode_rankings(items, TOKENIZER, 2)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no shared data")
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("hh_rlhf_harmless", 1_500),
+        ("dpo_en_demo", 200),
+        ("finegrained_qa_feedback", 300),
+        ("pandalm_testset", 1_600),
+        ("autoj_pairwise", 600),
+        ("rasbt_preferences", 700),
+        ("alpaca_eval_gpt4_prefs", 2_000),
+    ],
+)
+def test_the_published_sets_are_read(name, least):
+    parts = ComparisonsConfig(train=str(DATA / name / "*.jsonl.gz")).parts()
+    assert len(parts["train"]) >= least and len(parts["valid"]) > 0

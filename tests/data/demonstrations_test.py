@@ -1,0 +1,107 @@
+"""Demonstrations: which rows are read, and which of their tokens are learned."""
+
+import json
+
+import pytest
+
+from lm.core.errors import DataError
+from lm.data.demonstrations import Demonstration, demonstrations, encode_demonstrations
+from lm.data.prompts import RowsConfig, prompts
+from lm.text.byte import ByteTokenizer
+
+TOKENIZER = ByteTokenizer()
+
+
+def read(tmp_path, rows, part="train", **settings):
+    path = tmp_path / "rows.jsonl"
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("".join(line + "\n" for line in lines))
+    config = RowsConfig(train=str(path), **{"valid_fraction": 1e-9, **settings})
+    return config.read(demonstrations(config.between), part)
+
+
+def encoded(prompt, answer, **settings):
+    item = Demonstration(prompt, answer, "here:1")
+    return encode_demonstrations([item], TOKENIZER, 32, **settings)
+
+
+def test_rows_of_every_kind_give_a_prompt_and_an_answer(tmp_path):
+    rows = [
+        {"prompt": "Say a:", "response": " a"},
+        {"instruction": "Say b", "input": "loudly", "output": "B"},
+        {"instruction": "Say c", "input": "", "output": "c"},
+        {"instruction": "Say d", "instances": [{"input": "", "output": "d"},
+                                               {"input": "x", "output": "dx"}]},
+    ]  # fmt: skip
+    found = [(item.prompt, item.answer) for item in read(tmp_path, rows, between="|")]
+    assert found == [
+        ("Say a:", " a"), ("Say b|loudly|", "B"), ("Say c|", "c"), ("Say d|", "d"),
+        ("Say d|x|", "dx"),
+    ]  # fmt: skip
+
+
+def test_only_the_answer_and_its_end_are_learned_unless_the_whole_text_is():
+    rows = encoded("ask:", "so").rows
+    learned = rows.targets[0][rows.mask[0]].tolist()
+    assert learned == [*b"so", TOKENIZER.end]
+    assert TOKENIZER.end != TOKENIZER.pad
+    assert rows.tokens[0][rows.mask[0]].tolist() == list(b":so")
+    whole = encoded("ask:", "so", whole=True).rows
+    assert whole.targets[0][whole.mask[0]].tolist() == [*b"sk:so", TOKENIZER.end]
+
+
+def test_what_does_not_fit_is_left_out_and_counted():
+    items = [Demonstration("p" * 20, "a" * size, "here:1") for size in (11, 12)]
+    found = encode_demonstrations(items, TOKENIZER, 32)
+    assert len(found.rows.mask) == 1 and found.long == 1  # 20 + 11 + the end are 32
+    assert str(found) == "1 demonstrations, 1 too long and left out"
+    with pytest.raises(DataError, match="none of 2 demonstrations fits into 16 tokens"):
+        encode_demonstrations(items, TOKENIZER, 16)
+
+
+def test_a_prompt_or_a_user_is_never_divided_between_the_parts(tmp_path):
+    rows = [{"prompt": f"p{n % 30}", "response": f"{n}"} for n in range(300)]
+    rows += [{"prompt": f"q{n}", "response": "x", "user": n % 7} for n in range(70)]
+    parts = {part: read(tmp_path, rows, part, valid_fraction=0.3) for part in ("train", "valid")}
+    prompts_of = {part: {item.prompt for item in some} for part, some in parts.items()}
+    assert not prompts_of["train"] & prompts_of["valid"]
+    users = {part: {int(p[1:]) % 7 for p in some if p[0] == "q"}
+             for part, some in prompts_of.items()}  # fmt: skip
+    assert not users["train"] & users["valid"] and users["valid"]
+    assert sum(map(len, parts.values())) == 370
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("{", "rows.jsonl:2: not JSON"),
+        ({"prompt": "x"}, 'rows.jsonl:2: missing "response"'),
+        ({"response": "x"}, 'rows.jsonl:2: missing "prompt" or "instruction"'),
+        ({"prompt": 3, "response": "x"}, 'rows.jsonl:2: "prompt" is no string'),
+        ({"prompt": " ", "response": "x"}, "rows.jsonl:2: the prompt is empty"),
+    ],
+)
+def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, problem):
+    with pytest.raises(DataError, match=problem):
+        read(tmp_path, [{"prompt": "a", "response": "b"}, row])
+
+
+def test_many_empty_answers_are_refused():
+    full = [Demonstration("p", "a", f"f:{n}") for n in range(19)]
+    empty = [Demonstration("p", " ", "f:99")]
+    assert encode_demonstrations(full + empty, TOKENIZER, 8).empty == 1
+    with pytest.raises(DataError, match="2 of 21 rows of the demonstrations are empty"):
+        encode_demonstrations(full + empty * 2, TOKENIZER, 8)
+
+
+def test_prompts_are_read_from_questions_and_dialogues(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    rows = [
+        {"turns": ["Why?", "And then?"]},
+        {"question": "Who?"},
+        {"messages": [{"role": "user", "content": "Hi"}]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = RowsConfig(train=str(path), valid_fraction=1e-9)
+    found = [item.prompt for item in config.read(prompts(config), "train")]
+    assert found == ["Why?\n\n", "Who?\n\n", "\n\nHuman: Hi\n\nAssistant:"]

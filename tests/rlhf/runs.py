@@ -1,0 +1,49 @@
+"""A pre-trained run of bytes to start from, made in no time, and files of rows."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from lm.core.config import dump
+from lm.data.tokens import TextConfig
+from lm.models import gpt
+from lm.models.gpt import GptConfig
+from lm.text.byte import ByteTokenizer
+from lm.text.tokenizer import TokenizerConfig
+from lm.train.checkpoint import Checkpoints
+from lm.train.guard import GuardConfig, GuardState
+from lm.train.optimizer import AdamWConfig
+from lm.train.pretrain import Pretrain
+from lm.train.state import TrainState
+
+VOCAB = ByteTokenizer().vocab_size
+MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=48)
+OPTIM = AdamWConfig(peak_lr=5e-3, weight_decay=0.0)
+
+
+def pretrained(folder: Path, model: GptConfig = MODEL, text: str = "stdlib:") -> Path:
+    """A run of random weights, as a pre-training would have left it."""
+    config = Pretrain(
+        model=model, optim=OPTIM, steps=1, batch=4, data=TextConfig(train=text),
+        tokenizer=TokenizerConfig(kind="bytes"),
+    )  # fmt: skip
+    params = jax.tree.map(
+        lambda leaf: leaf.value if hasattr(leaf, "value") else leaf,
+        gpt.init(model, jax.random.key(7)), is_leaf=lambda leaf: hasattr(leaf, "value"),
+    )  # fmt: skip
+    guard = jax.device_get(GuardState.empty(GuardConfig()))
+    moments = config.optim.direction().init(params)
+    state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
+    checkpoints = Checkpoints(folder / "checkpoints")
+    assert checkpoints.save(0, state, {"tokenizer": ByteTokenizer().digest})
+    assert checkpoints.close()
+    ByteTokenizer().save(folder / "tokenizer")
+    (folder / "config.gin").write_text(dump(config))
+    return folder
+
+
+def write_rows(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)

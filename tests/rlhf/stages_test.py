@@ -1,0 +1,178 @@
+"""Fine-tuning on demonstrations and on rankings: what is learned, and what a run leaves."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.comparisons import ComparisonsConfig
+from lm.data.prompts import RowsConfig
+from lm.rlhf import stage
+from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf.sft import Sft
+from lm.text.byte import ByteTokenizer
+from lm.train.guard import GuardConfig
+from lm.train.saved import read_run
+from lm.train.session import LoopConfig
+from tests.launched import final_digests
+from tests.rlhf.runs import OPTIM, pretrained, write_rows
+
+LOOP = LoopConfig(log_every=10, evaluate_every=40, save_every=40, sample_tokens=8)
+GUARD = GuardConfig(spike="off")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Runs of this file have the first device, for which programs compile faster."""
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "make_mesh", lambda config: mesh)
+        yield mesh
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return pretrained(tmp_path_factory.mktemp("base"))
+
+
+def doubled(count):
+    """Prompts of two letters; the answer says the second twice, and ends."""
+    letters = random.Random(0)
+    pairs = ["".join(letters.choice("abcdefgh") for _ in range(3)) for _ in range(count)]
+    return [{"prompt": pair + ":", "response": pair[2] * 2} for pair in pairs]
+
+
+def teaching(base, folder, **changes):
+    data = RowsConfig(train=write_rows(folder / "demonstrations.jsonl", doubled(300)))
+    config = Sft(
+        init=str(base), data=data, optim=OPTIM, batch=32, steps=120, length=16,
+        residual_dropout=0.0, loop=LOOP, guard=GUARD,
+    )  # fmt: skip
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def taught(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sft")
+    config = teaching(base, folder)
+    config.run(folder / "run")
+    return config, folder / "run"
+
+
+def summary_of(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_demonstrations_teach_the_answer_and_where_it_ends(taught):
+    _, run = taught
+    assert summary_of(run)["valid_loss"] < 0.1  # of 5.6 at the start
+    shown = (run / "samples" / "00000120.txt").read_text().split("\n\n")
+    answers = [line for line in shown if line]
+    assert len(answers) == 4
+    for line in answers:  # xyz:[zz]: two letters, and nothing after the end token
+        assert line[4:] == f"[{line[2] * 2}]", line
+
+
+def test_a_stage_that_was_cut_off_ends_with_the_same_parameters(taught, tmp_path):
+    config, run = taught
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "checkpoints" / "120")
+    (again / "summary.json").unlink()
+    replace(config, init=str(tmp_path / "gone")).run(again)  # what it began from is not needed
+    assert final_digests(again, 120) == final_digests(run, 120)
+    assert summary_of(again)["valid_loss"] == summary_of(run)["valid_loss"]
+
+
+def test_a_share_of_the_rows_is_pretraining_text(base, tmp_path, taught):
+    config = teaching(base, tmp_path, pretraining_share=0.25, steps=2)
+    text = tmp_path / "text.txt"
+    text.write_text("never seen in a demonstration " * 400)
+    changed = replace(
+        config, text=config.text or read_run(base, make_mesh(MeshConfig(data=8))).config.data
+    )
+    changed = replace(changed, text=replace(changed.text, train=str(text)))
+    changed.run(tmp_path / "run")
+    found = summary_of(tmp_path / "run")
+    assert "8 rows of a step are pre-training text" in found["rows"]
+    assert found["pretraining_loss"] > 1.0
+    assert "pretraining_loss" not in summary_of(taught[1])
+
+
+def test_the_checkpoint_with_the_best_reward_is_named(base, tmp_path):
+    reward = RewardConfig(function="tests.rlhf.stages_test:shortness")
+    config = teaching(base, tmp_path, reward=reward, steps=80, reward_prompts=8)
+    config.run(tmp_path / "run")
+    found = summary_of(tmp_path / "run")
+    rewards = {row["step"]: row["valid_reward"]
+               for row in map(json.loads, (tmp_path / "run" / "metrics.jsonl").open())
+               if "valid_reward" in row}  # fmt: skip
+    assert list(rewards) == [0, 40, 80]
+    assert found["selected_reward"] == max(rewards[40], rewards[80])
+
+
+def shortness(prompts, answers):
+    assert len(prompts) == len(answers)
+    return [-len(answer) for answer in answers]
+
+
+def test_a_stage_without_a_run_to_start_from_is_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match="--set init=RUN"):
+        teaching(base, tmp_path, init=None).run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="length 100 is longer than model.length 48"):
+        teaching(base, tmp_path, length=100).run(tmp_path / "run")
+
+
+# ------------------------------------------------------------------- rewards
+
+
+def ranked(count, labelers=("ann", "bob")):
+    """Answers of letters, the better the more of them are z; equal counts are ties."""
+    letters = random.Random(1)
+    rows = []
+    for number in range(count):
+        answers = ["".join(letters.choice("xyz") for _ in range(5)) for _ in range(4)]
+        places = sorted({answer.count("z") for answer in answers}, reverse=True)
+        ranks = [places.index(answer.count("z")) for answer in answers]
+        rows.append({"prompt": f"q{number}:", "answers": answers, "ranks": ranks,
+                     "labeler": labelers[number % 2]})  # fmt: skip
+    return rows
+
+
+@pytest.fixture(scope="module")
+def judged(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reward")
+    data = ComparisonsConfig(
+        train=write_rows(folder / "rankings.jsonl", ranked(500)), held_out=("bob",),
+        valid_fraction=0.2,
+    )  # fmt: skip
+    shown = [{"prompt": "q:", "response": "xyzzy"}, {"prompt": "r:", "response": "zzxxx"}]
+    config = RewardTraining(
+        init=str(base), data=data, optim=OPTIM, batch=8, epochs=3.0, length=16, loop=LOOP,
+        guard=GUARD, demonstrations=write_rows(folder / "shown.jsonl", shown * 20),
+    )  # fmt: skip
+    config.run(folder / "run")
+    return folder / "run"
+
+
+def test_a_reward_model_orders_answers_of_prompts_and_labelers_it_never_saw(judged):
+    found = summary_of(judged)
+    for part in ("valid", "labelers"):
+        assert found[f"{part}_accuracy"] > 0.9
+        assert 0 < found[f"{part}_accuracy_error"] < 0.05
+    start = json.loads((judged / "metrics.jsonl").open().readline())
+    assert 0.2 < start["valid_accuracy"] < 0.8  # the control: before it has learned anything
+
+
+def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_device):
+    score = text_scorer(RewardConfig(run=str(judged)), ByteTokenizer(), one_device)
+    said = score(["q:", "r:"], ["xyzzy", "zzxxx"])
+    assert abs(said.mean()) < 1e-4 and np.abs(said).max() > 0.01
+    assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
