@@ -4,10 +4,18 @@
         --set data.train=demonstrations.jsonl --workdir=runs/sft
     python -m launch.train --experiment=instructgpt:reward --set init=runs/sft \
         --set data.train=comparisons.jsonl --workdir=runs/reward
+    python -m launch.train --experiment=instructgpt:ppo_ptx --set init=runs/sft \
+        --set reward.run=runs/reward --set data.train=prompts.jsonl --workdir=runs/ppo
 """
 
+from dataclasses import replace
+
+from lm.rlhf.controller import KlConfig
+from lm.rlhf.experience import AdvantageConfig
+from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.sft import Sft
+from lm.rlhf.update import UpdateConfig
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
 
@@ -48,3 +56,38 @@ def reward(size: str = "tiny") -> RewardTraining:
         batch=64,  # prompts: up to 2,304 comparisons
         length=2048,
     )
+
+
+def ppo(size: str = "tiny") -> Ppo:
+    """Step 3: PPO against the reward model of step 2, from the model of step 1."""
+    if size == "tiny":
+        return Ppo(
+            optim=AdamWConfig(peak_lr=2e-4, weight_decay=0.0),
+            value_optim=AdamWConfig(peak_lr=5e-4, weight_decay=0.0),
+            batch=32,
+            steps=100,
+            prompt_length=64,
+            answer_length=64,
+            advantages=AdvantageConfig(missing_end=1.0),
+            update=UpdateConfig(minibatches=4, average=0.9),
+            loop=LoopConfig(log_every=1, evaluate_every=25, save_every=25),
+        )
+    value_rate = 5e-6 if size == "175b" else 9e-6  # appendix C.4
+    return Ppo(
+        # swept from 2.55e-6 to 2.55e-5 and not printed; above 8.05e-6 diverged without ptx
+        optim=AdamWConfig(peak_lr=5e-6, weight_decay=0.0),
+        value_optim=AdamWConfig(peak_lr=value_rate, weight_decay=0.0),
+        batch=512,
+        steps=500,  # 256k episodes
+        prompt_length=1024,
+        answer_length=1024,
+        kl=KlConfig(beta=0.02),
+        loop=LoopConfig(log_every=1, evaluate_every=50, save_every=50),
+    )
+
+
+def ppo_ptx(size: str = "tiny") -> Ppo:
+    """Step 3 with the gradient of pre-training text beside PPO's, which keeps what was learned."""
+    config = ppo(size)
+    text_rows = 2 if size == "tiny" else 8
+    return replace(config, update=replace(config.update, gamma=27.8, text_rows=text_rows))

@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import numpy as np
 
 from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
+from lm.core.mesh import local_rows, place
 from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores
-from lm.rlhf.source import read_source
+from lm.rlhf.rollout import Rollout
+from lm.rlhf.source import Source, read_source
 from lm.text.tokenizer import Tokenizer
 
 Scorer = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # -> [B] float32
@@ -61,7 +64,8 @@ def text_scorer(config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.M
             "no reward: --set reward.run=RUN (instructgpt:reward makes one) or "
             "--set reward.function=module:name"
         )
-    model, params = reward_model(config.run, tokenizer, mesh)
+    source = reward_source(config.run, tokenizer, mesh)
+    model, params = source.model, source.params
     score = jax.jit(answer_scores, static_argnums=0)
 
     def scores(prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
@@ -85,8 +89,8 @@ def text_scorer(config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.M
     return scores
 
 
-def reward_model(run: str, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> tuple[GptConfig, Any]:
-    """The model and parameters of a run of `instructgpt:reward`.
+def reward_source(run: str, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Source:
+    """A run of `instructgpt:reward`.
 
     Raises:
       ConfigError: it is no reward model, or reads other tokens.
@@ -99,7 +103,7 @@ def reward_model(run: str, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> tup
             f"reward.run={run} reads other tokens (digest {source.tokenizer.digest[:12]}) than the "
             f"policy ({tokenizer.digest[:12]}): start both from one run"
         )
-    return source.model, source.params
+    return source
 
 
 def named(name: str) -> Callable[[list[str], list[str]], Any]:
@@ -147,3 +151,55 @@ def checked(name: str, function: Callable[[list[str], list[str]], Any]) -> Score
         return said
 
     return scores
+
+
+class RolloutScorer:
+    """Scores of rollouts, on the devices: a reward model reads tokens, a function reads text."""
+
+    def __init__(self, config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.Mesh):
+        """Raises as `text_scorer`."""
+        self.tokenizer, self.mesh = tokenizer, mesh
+        self.model: GptConfig | None = None
+        self.params: Any = None
+        self.function: Scorer | None = None
+        if config.run is not None:
+            source = reward_source(config.run, tokenizer, mesh)
+            self.model, self.params, self.identity = source.model, source.params, source.identity
+        else:
+            self.function = text_scorer(config, tokenizer, mesh)
+            self.identity = str(config.function)
+
+    def __call__(self, rollout: Rollout) -> jax.Array:
+        """[B] float32"""
+        if self.function is None:
+            return score_rollout(self.model, self.params, rollout)
+        rows = len(rollout.start)
+        mine = local_rows(self.mesh, rows)
+        pairs = texts(rollout, self.tokenizer)[mine]
+        said = self.function([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
+        return place(said, self.mesh, mine, rows)
+
+
+@partial(jax.jit, static_argnums=0)
+def score_rollout(model: GptConfig, params: Any, rollout: Rollout) -> jax.Array:
+    """The reward model's number at the last token of each answer. [B]"""
+    return answer_scores(model, params, rollout.tokens[:, None], rollout.last[:, None])[:, 0]
+
+
+def texts(rollout: Rollout, tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    """Prompts and answers of a rollout, without the end token."""
+    host = jax.tree.map(gathered, rollout)
+    lengths = host.mask.sum(axis=1) - host.ended
+    return [
+        (tokenizer.decode(row[:start].tolist()), tokenizer.decode(row[start : start + n].tolist()))
+        for row, start, n in zip(host.tokens, host.start, lengths, strict=True)
+    ]
+
+
+def gathered(x: jax.Array) -> np.ndarray:
+    """The whole of an array, on every process."""
+    if jax.process_count() == 1:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))

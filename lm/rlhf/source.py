@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from lm.core.config import require
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import run_path
 from lm.data.tokens import TextConfig
@@ -77,3 +78,15 @@ def started(workdir: Path) -> tuple[Any, Tokenizer] | None:
     if not steps_in(workdir / "checkpoints"):
         return None
     return read_config(workdir), load_tokenizer(workdir / "tokenizer")
+
+
+def require_shape(model: GptConfig | None, found: GptConfig, init: str | None) -> None:
+    """Raises ConfigError where a model that is set is not of the shape of the run's."""
+    if model is None:
+        return
+    for name in ("layers", "width", "heads", "vocab", "length"):
+        ours, theirs = getattr(model, name), getattr(found, name)
+        require(
+            ours == theirs,
+            f"model.{name} {ours} is not the {theirs} of init={init}: choose another run",
+        )

@@ -23,7 +23,7 @@ from lm.data.features import in_order
 from lm.data.tokens import TextConfig
 from lm.models.gpt import GptConfig
 from lm.report.page import write_report
-from lm.rlhf.source import Source, read_source, started
+from lm.rlhf.source import Source, read_source, require_shape, started
 from lm.text.tokenizer import Tokenizer
 from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
@@ -147,6 +147,7 @@ class Stage(Supervised):
         Raises:
           ConfigError: rows longer than the model's context.
         """
+        require_shape(self.model, source.model, self.init)
         model = self.model or source.model
         require(
             self.length <= model.length,

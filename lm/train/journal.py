@@ -17,6 +17,8 @@ import orbax.checkpoint
 from lm.train.metrics import Console, MetricsFile, duration, rate
 from lm.train.step import StepMetrics
 
+TOLD = ("reward", "kl")  # figures of a step that stand in the line of progress
+
 
 class Journal:
     """The record of one run in its directory."""
@@ -73,12 +75,15 @@ class Journal:
         }
         for name, part in (values.parts or {}).items():
             row[f"loss/{name}"] = float(part)
+        figures = {name: float(value) for name, value in (values.figures or {}).items()}
+        row |= figures
         for name, norms in (values.layer_norms or {}).items():
             row[f"norm/{name}"] = np.asarray(norms, float).tolist()
         self.file.write(row)
         left = (self.steps - done) * tokens / done / speed if speed else 0.0
+        told = "".join(f"{name} {figures[name]:.3f}  " for name in TOLD if name in figures)
         self.console.progress(
-            f"step {done:>{len(str(self.steps))}}/{self.steps}  loss {row['loss']:.4f}  "
+            f"step {done:>{len(str(self.steps))}}/{self.steps}  loss {row['loss']:.4f}  {told}"
             f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  "
             f"ETA {duration(left) if speed else '-'}",
             force=done == self.steps,

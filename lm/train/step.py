@@ -48,6 +48,7 @@ class StepMetrics:
     spike: jax.Array  # robust z-score
     lr: Any = None  # the learning rate it was made with
     parts: Any = None  # name -> mean loss, where there are several
+    figures: Any = None  # name -> what else was measured in the step
     layer_norms: Any = (
         None  # name -> gradient norm, [L] where layers are stacked; None unless asked for
     )

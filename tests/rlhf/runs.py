@@ -23,15 +23,18 @@ MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=48)
 OPTIM = AdamWConfig(peak_lr=5e-3, weight_decay=0.0)
 
 
-def pretrained(folder: Path, model: GptConfig = MODEL, text: str = "stdlib:") -> Path:
-    """A run of random weights, as a pre-training would have left it."""
+def pretrained(folder: Path, model: GptConfig = MODEL, seed: int = 7) -> Path:
+    """A run of random weights, as a pre-training on a little text would have left it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / "text.txt"
+    text.write_text("once upon a time there was a text that nobody had to read twice. " * 100)
     config = Pretrain(
-        model=model, optim=OPTIM, steps=1, batch=4, data=TextConfig(train=text),
+        model=model, optim=OPTIM, steps=1, batch=4, data=TextConfig(train=str(text)),
         tokenizer=TokenizerConfig(kind="bytes"),
     )  # fmt: skip
     params = jax.tree.map(
         lambda leaf: leaf.value if hasattr(leaf, "value") else leaf,
-        gpt.init(model, jax.random.key(7)), is_leaf=lambda leaf: hasattr(leaf, "value"),
+        gpt.init(model, jax.random.key(seed)), is_leaf=lambda leaf: hasattr(leaf, "value"),
     )  # fmt: skip
     guard = jax.device_get(GuardState.empty(GuardConfig()))
     moments = config.optim.direction().init(params)

@@ -1,0 +1,85 @@
+"""What is wrong with a run of PPO, in words: read off the figures of its updates."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from lm.core.errors import GuardStop
+
+RECENT = 10  # updates that a trend is read from
+
+
+def check_rollout(
+    figures: Mapping[str, float], *, tolerance: float, exact: bool, kl_stop: float | None
+) -> None:
+    """Whether there is something to learn from a rollout.
+
+    Args:
+      tolerance: between log-probabilities as drawn and as scored anew, in nats a token.
+      exact: the largest difference counts (float32), not the mean one (bfloat16).
+      kl_stop: nats an answer.
+
+    Raises:
+      GuardStop: a reward that is not a number, log-probabilities that differ, or a KL too large.
+    """
+    if not math.isfinite(figures["reward"]):
+        raise GuardStop(
+            f"reward {figures['reward']} is not a number: look at the reward model or function"
+        )
+    drift = figures["drift"] if exact else figures["drift_mean"]
+    if not drift <= tolerance:
+        which = "largest" if exact else "mean"
+        raise GuardStop(
+            f"log-probabilities of the rollout and scored anew differ by {drift:.2e} nats a token "
+            f"({which}), more than drift {tolerance:.0e}: the two programs see other prompts, "
+            "positions or temperatures; PPO would learn from ratios that are wrong"
+        )
+    if not math.isfinite(figures["kl"]):
+        raise GuardStop(f"KL {figures['kl']} is not a number: policy or reference is broken")
+    if kl_stop is not None and figures["kl"] > kl_stop:
+        raise GuardStop(
+            f"KL {figures['kl']:.1f} nats an answer is above kl.stop {kl_stop}: the policy left "
+            "its reference; go on with a lower optim.peak_lr or a larger kl.beta"
+        )
+
+
+def troubles(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """What the last updates say is going wrong; nothing where all is well."""
+    rows = [row for row in rows if "reward" in row and "kl" in row][-2 * RECENT :]
+    if not rows:
+        return []
+    last, found = rows[-1], []
+    if last["reward_std"] < 1e-6:
+        found.append(
+            f"every answer has the reward {last['reward']:.4g}: nothing tells them apart, and "
+            "nothing can be learned"
+        )
+    if last["kl"] < -0.1:
+        found.append(
+            f"KL is {last['kl']:.2f} nats an answer, and a mean of it cannot be negative: log-"
+            "probabilities of policy and reference disagree, or the answers are not the policy's"
+        )
+    if last["ended"] < 0.05:
+        found.append(
+            f"{last['ended']:.0%} of the answers end: set advantages.missing_end, give more "
+            "answer_length, or teach the end token first"
+        )
+    if last["empty"] > 0.5:
+        found.append(f"{last['empty']:.0%} of the answers are empty: the reward prefers silence")
+    if len(rows) == 2 * RECENT:
+        half = [rows[:RECENT], rows[RECENT:]]
+        reward, kl, spread, entropy = (
+            [sum(row[name] for row in part) / RECENT for part in half]
+            for name in ("reward", "kl", "reward_std", "entropy")
+        )
+        if kl[1] > 1.5 * kl[0] + 0.1 and reward[1] - reward[0] < 0.05 * spread[0]:
+            found.append(
+                f"KL rises ({kl[0]:.2f} to {kl[1]:.2f} nats) and reward does not "
+                f"({reward[0]:.3f} to {reward[1]:.3f}): the steps are too large, or the value "
+                "function is not learning; lower optim.peak_lr or raise kl.beta"
+            )
+        if entropy[1] < 0.3 * entropy[0]:
+            found.append(
+                f"entropy falls from {entropy[0]:.2f} to {entropy[1]:.2f} nats a token: all "
+                "answers are becoming one"
+            )
+    return found

@@ -1,0 +1,67 @@
+"""What PPO reads: prompts to answer, and pre-training text beside them."""
+
+import jax
+import numpy as np
+
+from lm.core.errors import ConfigError
+from lm.core.mesh import local_rows, place
+from lm.data.batches import TokenBatch, Windows
+from lm.data.features import TaskRows
+from lm.data.prompts import RowsConfig, prompts
+from lm.data.tokens import TextConfig, TokenFile, prepare
+from lm.rlhf.rollout import Prompts, encode_prompts
+from lm.text.tokenizer import Tokenizer
+
+
+class PpoMaterial:
+    """Rows of an update, as a pure function of its number."""
+
+    def __init__(
+        self, config: RowsConfig, tokenizer: Tokenizer, *, batch: int, prompt_length: int,
+        width: int, text: TextConfig | None, text_rows: int, seed: int,
+    ):  # fmt: skip
+        """
+        Args:
+          batch: prompts of an update.
+          width: tokens of a row of text.
+          text_rows: of each prompt; 0: none is learned from, its loss is measured alone.
+        """
+        self.batch, self.width, self.text_each, self.tokenizer = batch, width, text_rows, tokenizer
+        reader = prompts(config)
+        train, valid = (
+            tokenizer.encode_batch(list(dict.fromkeys(one.prompt for one in some)))
+            for some in (config.read(reader, "train"), config.read(reader, "valid"))
+        )
+        learned, self.long = encode_prompts(train, prompt_length)
+        self.valid, _ = encode_prompts(valid, prompt_length)
+        self.rows = TaskRows(learned, seed)
+        self.text: tuple[TokenFile, TokenFile] | None = None
+        self.windows: Windows | None = None
+        self.digest = config.fingerprint
+        if text is not None:
+            self.text = prepare(text, tokenizer)
+        if text_rows:
+            if self.text is None:
+                raise ConfigError("update.gamma: init knows no pre-training text; set text")
+            self.windows = Windows(self.text[0], width, seed)
+            self.digest += self.text[0].digest[:16]
+
+    def __str__(self) -> str:
+        left_out = f", {self.long} longer than prompt_length left out" if self.long else ""
+        return f"{self.rows.count} prompts{left_out}, {len(self.valid.mask)} held out"
+
+    def prompts(self, step: int, mesh: jax.sharding.Mesh) -> Prompts:
+        """The prompts of an update, on the devices."""
+        mine = local_rows(mesh, self.batch)
+        host = self.rows(step * self.batch + mine.start, mine.stop - mine.start)
+        return place(host, mesh, mine, self.batch)
+
+    def text_rows(self, step: int, mesh: jax.sharding.Mesh) -> TokenBatch | None:
+        """Pre-training rows of an update [B text_rows T], on the devices; None for plain PPO."""
+        if self.windows is None:
+            return None
+        each, mine = self.text_each, local_rows(mesh, self.batch)
+        first = (step * self.batch + mine.start) * each
+        host = self.windows(first, (mine.stop - mine.start) * each)
+        host = jax.tree.map(lambda leaf: np.reshape(leaf, (-1, each, *leaf.shape[1:])), host)
+        return place(host, mesh, mine, self.batch)

@@ -1,0 +1,148 @@
+"""Answers drawn from a policy, and the log-probability of each of their tokens.
+
+One compiled program reads a block of prompts of unequal length, draws up to `count` tokens a row
+and leaves when every row has ended. Rows come out with prompt, answer and padding from the left,
+where a causal model needs no mask; `answer_logp` scores them anew, by another program than the one
+that drew them, and the two must agree.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.decode.generate import read_prompts, rounded
+from lm.decode.sampling import SamplingConfig, sample
+from lm.losses.language import token_losses
+from lm.models.gpt import GptConfig, decoding_params, forward, forward_hidden, head
+
+DRAWN = SamplingConfig()  # all tokens; the temperature is applied to the logits before
+
+
+@flax.struct.dataclass
+class Prompts:
+    """Texts to answer."""
+
+    tokens: Any  # [B P] int32, padding at the right
+    start: Any  # [B] int32: tokens of each
+    mask: Any  # [B] bool: rows that count
+    rows: Any  # [B] uint32: the row's number in the run, of which its draws are a function
+
+
+@flax.struct.dataclass
+class Rollout:
+    """Prompts with an answer each."""
+
+    tokens: jax.Array  # [B P+T] int32: prompt, answer, padding
+    start: jax.Array  # [B] int32: tokens of the prompt
+    mask: jax.Array  # [B T] bool: tokens of the answer, its end token included
+    logp: jax.Array  # [B T] float32: of each token as it was drawn; 0 outside the mask
+    ended: jax.Array  # [B] bool: the answer has an end token
+
+    @property
+    def last(self) -> jax.Array:
+        """Where the answer's last token stands. [B]"""
+        return self.start + jnp.sum(self.mask, axis=1, dtype=jnp.int32) - 1
+
+
+def encode_prompts(texts: Sequence[Sequence[int]], width: int) -> tuple[Prompts, int]:
+    """Prompts of at most `width` tokens, and how many are longer and left out.
+
+    Raises:
+      DataError: none is left.
+    """
+    kept = [ids for ids in texts if 0 < len(ids) <= width]
+    if not kept:
+        raise DataError(
+            f"none of {len(texts)} prompts fits into {width} tokens: set a larger prompt_length"
+        )
+    tokens = np.zeros((len(kept), width), np.int32)
+    for row, ids in zip(tokens, kept, strict=True):
+        row[: len(ids)] = ids
+    prompts = Prompts(
+        tokens=tokens,
+        start=np.array([len(ids) for ids in kept], np.int32),
+        mask=np.ones(len(kept), bool),
+        rows=np.arange(len(kept), dtype=np.uint32),
+    )
+    return prompts, len(texts) - len(kept)
+
+
+@partial(jax.jit, static_argnames=("config", "count", "end", "temperature"))
+def roll_out(
+    config: GptConfig,
+    params: Any,
+    prompts: Prompts,
+    key: jax.Array,
+    *,
+    count: int,
+    end: int,
+    temperature: float = 1.0,
+) -> Rollout:
+    """An answer of at most `count` tokens to each prompt."""
+    rows, width = prompts.tokens.shape
+    padding = width - prompts.start
+    columns = jnp.arange(width)
+    at_right = jnp.take_along_axis(prompts.tokens, (columns - padding[:, None]) % width, axis=1)
+    params = decoding_params(config, params)
+    decoding = read_prompts(config, params, at_right, padding, rounded(width + count))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, prompts.rows)
+
+    def unfinished(carry: Any) -> jax.Array:
+        number, _, _, ended, *_ = carry
+        return (number < count) & ~jnp.all(ended)
+
+    def draw(carry: Any) -> Any:
+        number, cache, logits, ended, answer, mask, logp = carry
+        logits = logits / temperature
+        token = sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), logits, DRAWN)
+        token = jnp.where(ended, end, token)
+        said = -token_losses(logits, token)
+        answer = answer.at[:, number].set(jnp.where(ended, 0, token))
+        mask, logp = (
+            mask.at[:, number].set(~ended),
+            logp.at[:, number].set(jnp.where(ended, 0.0, said)),
+        )
+        next_logits, cache = forward(config, params, token[:, None], cache=cache)
+        return number + 1, cache, next_logits[:, 0], ended | (token == end), answer, mask, logp
+
+    answer = jnp.zeros((rows, count), jnp.int32)
+    mask, logp = jnp.zeros((rows, count), bool), jnp.zeros((rows, count), jnp.float32)
+    nothing = jnp.zeros(rows, bool)
+    carry = (0, decoding.cache, decoding.logits, nothing, answer, mask, logp)
+    _, _, _, ended, answer, mask, logp = jax.lax.while_loop(unfinished, draw, carry)
+    place = jnp.arange(width + count) - prompts.start[:, None]
+    written = jnp.take_along_axis(answer, jnp.clip(place, 0, count - 1), axis=1)
+    block = jnp.pad(prompts.tokens, ((0, 0), (0, count)))
+    tokens = jnp.where(place < 0, block, jnp.where(place < count, written, 0))
+    return Rollout(tokens, prompts.start, mask, logp, ended)
+
+
+def answer_logp(
+    config: GptConfig,
+    params: Any,
+    tokens: jax.Array,
+    start: jax.Array,
+    count: int,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """Log-probability of each of the `count` tokens that follow `start` [B]. [B count] float32
+
+    Logits are made at these places alone; what is beyond an answer's end is for a mask to hide.
+    """
+    hidden, _ = forward_hidden(config, params, tokens)
+    before = jnp.clip(start[:, None] - 1 + jnp.arange(count), 0, tokens.shape[1] - 2)
+    states = jnp.take_along_axis(hidden, before[..., None], axis=1)
+    logits = head(config, params, states) / temperature
+    return -token_losses(logits, jnp.take_along_axis(tokens, before + 1, axis=1))
+
+
+def answer_values(values: jax.Array, start: jax.Array, count: int) -> jax.Array:
+    """Of numbers [B S] at every token, those of the states before an answer's tokens. [B count]"""
+    before = jnp.clip(start[:, None] - 1 + jnp.arange(count), 0, values.shape[1] - 2)
+    return jnp.take_along_axis(values, before, axis=1)

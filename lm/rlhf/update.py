@@ -1,0 +1,236 @@
+"""One update of policy and value function from one rollout: PPO's inner epochs and minibatches."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from lm.core.config import require, require_positive
+from lm.core.mesh import batch_sharding
+from lm.core.tree import square_norm
+from lm.data.batches import TokenBatch
+from lm.losses.language import masked_sum, mean, token_losses
+from lm.losses.ppo import clipped_share, masked_mean, policy_loss, value_loss
+from lm.models.gpt import GptConfig, forward
+from lm.models.reward import token_values
+from lm.rlhf.controller import KlConfig, next_beta
+from lm.rlhf.experience import AdvantageConfig, Experience, interleaved, minibatch_advantages
+from lm.rlhf.rollout import answer_logp, answer_values
+from lm.train.guard import GuardConfig, GuardState, judge
+
+
+@flax.struct.dataclass
+class PpoState:
+    """Everything a checkpoint holds. The reference and the reward model belong to other runs."""
+
+    step: jax.Array  # updates done or skipped
+    policy: Any
+    value: Any
+    average: Any  # exponential moving average of the policy: what the run is for
+    policy_moments: Any
+    value_moments: Any
+    beta: jax.Array  # coefficient of the KL penalty
+    guard: GuardState
+
+    @property
+    def params(self) -> Any:
+        """The model that somebody who reads the run gets."""
+        return self.average
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpdateConfig:
+    """How a rollout is learned from (Ouyang et al. 2022, appendix C.4)."""
+
+    minibatches: int = 8
+    inner_epochs: int = 1
+    clip: float = 0.2
+    value_clip: float = 0.2
+    average: float = 0.992  # decay of the moving average, an update
+    gamma: float = 0.0  # of the language model's gradient beside PPO's; PPO-ptx: 27.8
+    text_rows: int = 8  # rows of pre-training text an answer, where gamma is not 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "minibatches", "inner_epochs", "clip", "value_clip", "text_rows")
+        require(self.gamma >= 0, f"update.gamma must not be negative, got {self.gamma}")
+        require(0 <= self.average < 1, f"update.average must be in [0, 1), got {self.average}")
+
+
+@flax.struct.dataclass
+class UpdateMetrics:
+    """Scalars of one update."""
+
+    policy_loss: jax.Array
+    value_loss: jax.Array
+    text_loss: jax.Array  # nats a token; 0 without pre-training text
+    grad_norm: jax.Array  # of the policy, before clipping
+    finite: jax.Array  # bool: losses and gradients of every minibatch were
+    spike: jax.Array
+    clipped: jax.Array  # share of tokens beyond the clip
+    first_ratio: jax.Array  # largest |ratio - 1| in the first minibatch: nothing has changed yet
+    step_kl: (
+        jax.Array
+    )  # nats a token, from the policy that drew to the policy of the last minibatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Updater:
+    """The function of an update, and what it is of."""
+
+    policy_config: GptConfig
+    value_config: GptConfig
+    config: UpdateConfig
+    advantages: AdvantageConfig
+    kl: KlConfig
+    guard: GuardConfig
+    policy_optimizer: optax.GradientTransformation
+    value_optimizer: optax.GradientTransformation
+    policy_clip: float | None  # of the gradient's norm
+    value_clip: float | None
+    temperature: float
+    mesh: Mesh
+
+    def __call__(
+        self,
+        state: PpoState,
+        experience: Experience,
+        text: TokenBatch | None,  # [B text_rows ...]
+        kl: jax.Array,
+        rates: tuple[jax.Array, jax.Array],
+        key: jax.Array,
+    ) -> tuple[PpoState, UpdateMetrics]:
+        """The state after the inner epochs; where something is not finite, parameters stay."""
+        config = self.config
+        rows = experience.mask.shape[0]
+        parts = []
+        for epoch in range(config.inner_epochs):
+            order = jax.random.permutation(jax.random.fold_in(key, epoch), rows)
+            parts.append(self.minibatches((experience, text), order if epoch else None))
+        batches = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+        def learn(state: PpoState, batch: Any) -> tuple[PpoState, UpdateMetrics]:
+            part, rows_of_text = batch
+            return self.learn(state, part, rows_of_text, rates)
+
+        old, (state, each) = state, jax.lax.scan(learn, state, batches)
+        loss = jnp.mean(each.policy_loss)
+        norm, finite = jnp.mean(each.grad_norm), jnp.all(each.finite)
+        _, _, spike, guarded = judge(self.guard, old.guard, loss, norm)
+
+        def follow(average: jax.Array, new: jax.Array) -> jax.Array:
+            return config.average * average + (1 - config.average) * new
+
+        state = state.replace(  # type: ignore[attr-defined]
+            step=old.step + 1,
+            average=jax.tree.map(follow, old.average, state.policy),
+            beta=next_beta(self.kl, old.beta, kl, rows),
+            guard=guarded,
+        )
+        metrics = jax.tree.map(jnp.mean, each.replace(finite=jnp.ones(())))  # type: ignore[attr-defined]
+        return state, metrics.replace(
+            finite=finite, spike=spike, grad_norm=norm,
+            first_ratio=each.first_ratio[0], step_kl=each.step_kl[-1],
+        )  # fmt: skip
+
+    def minibatches(self, whole: Any, order: jax.Array | None) -> Any:
+        """[B ...] as [M B/M ...], in another order in every inner epoch but the first."""
+        placed = batch_sharding(self.mesh, leading=1)
+
+        def divided(leaf: jax.Array) -> jax.Array:
+            leaf = leaf if order is None else leaf[order]
+            return jax.lax.with_sharding_constraint(
+                interleaved(leaf, self.config.minibatches), placed
+            )
+
+        return jax.tree.map(divided, whole)
+
+    def learn(
+        self,
+        state: PpoState,
+        part: Experience,
+        text: TokenBatch | None,
+        rates: tuple[jax.Array, jax.Array],
+    ) -> tuple[PpoState, UpdateMetrics]:
+        """One step of both optimizers on a minibatch."""
+        advantages, returns, mask = minibatch_advantages(self.advantages, part)
+        count = mask.shape[1]
+
+        def of_policy(policy: Any) -> tuple[jax.Array, jax.Array]:
+            logp = answer_logp(
+                self.policy_config, policy, part.tokens, part.start, count, self.temperature
+            )
+            return policy_loss(logp, part.logp, advantages, mask, clip=self.config.clip), logp
+
+        def of_value(value: Any) -> jax.Array:
+            values = token_values(self.value_config, value, part.tokens)
+            values = answer_values(values, part.start, count)
+            return value_loss(values, part.values, returns, mask, clip=self.config.value_clip)
+
+        (loss, logp), grads = jax.value_and_grad(of_policy, has_aux=True)(state.policy)
+        text_loss = jnp.zeros(())
+        if text is not None:
+            text_loss, text_grads = self.text_gradient(state.policy, text)
+            grads = jax.tree.map(lambda g, t: g + self.config.gamma * t, grads, text_grads)
+        of_values, value_grads = jax.value_and_grad(of_value)(state.value)
+        norm, value_norm = (jnp.sqrt(square_norm(g)) for g in (grads, value_grads))
+        finite = jnp.isfinite(loss + text_loss + of_values + norm + value_norm)
+
+        policy, policy_moments = descended(
+            self.policy_optimizer, state.policy, state.policy_moments,
+            clipped(grads, norm, self.policy_clip), rates[0],
+        )  # fmt: skip
+        value, value_moments = descended(
+            self.value_optimizer, state.value, state.value_moments,
+            clipped(value_grads, value_norm, self.value_clip), rates[1],
+        )  # fmt: skip
+        learned = state.replace(  # type: ignore[attr-defined]
+            policy=policy, value=value,
+            policy_moments=policy_moments, value_moments=value_moments,
+        )  # fmt: skip
+        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), learned, state)
+        ratio = jnp.exp(jnp.where(part.mask, logp - part.logp, 0.0))
+        return state, UpdateMetrics(
+            policy_loss=loss, value_loss=of_values, text_loss=text_loss, grad_norm=norm,
+            finite=finite, spike=jnp.zeros(()),
+            clipped=clipped_share(logp, part.logp, part.mask, clip=self.config.clip),
+            first_ratio=jnp.max(jnp.abs(ratio - 1)),
+            step_kl=masked_mean(part.logp - logp, part.mask),
+        )  # fmt: skip
+
+    def text_gradient(self, policy: Any, text: TokenBatch) -> tuple[jax.Array, Any]:
+        """Mean loss on pre-training text [b text_rows T] and its gradient, a row of each answer at
+        a time: the steps whose gradients the paper accumulates."""
+
+        def loss(policy: Any, rows: TokenBatch) -> jax.Array:
+            logits, _ = forward(self.policy_config, policy, jnp.asarray(rows.tokens))
+            total = masked_sum(token_losses(logits, rows.targets), rows.mask)
+            return mean(total, jnp.sum(jnp.asarray(rows.mask), dtype=jnp.float32))
+
+        def add(sums: Any, rows: TokenBatch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, jax.value_and_grad(loss)(policy, rows)), None
+
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, policy))
+        by_row = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), text)
+        sums, _ = jax.lax.scan(add, zeros, by_row)
+        total, grads = jax.tree.map(lambda leaf: leaf / self.config.text_rows, sums)
+        return total, grads
+
+
+def clipped(grads: Any, norm: jax.Array, most: float | None) -> Any:
+    scale = 1.0 if most is None else jnp.minimum(1.0, most / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda g: g * scale, grads)
+
+
+def descended(
+    optimizer: optax.GradientTransformation, params: Any, moments: Any, grads: Any, rate: jax.Array
+) -> tuple[Any, Any]:
+    direction, moments = optimizer.update(grads, moments, params)
+    return jax.tree.map(lambda p, d: p - rate * d, params, direction), moments
+
+
+Update = Callable[..., tuple[PpoState, UpdateMetrics]]

@@ -1,0 +1,203 @@
+"""PPO: the first update changes nothing before it has begun, a run resumes exactly, faults stop it."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from lm.core.errors import CheckpointError, ConfigError, DataError, GuardStop
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.prompts import RowsConfig
+from lm.rlhf import ppo
+from lm.rlhf.controller import KlConfig
+from lm.rlhf.experience import AdvantageConfig, assess
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.rollout import roll_out
+from lm.rlhf.scores import RewardConfig
+from lm.rlhf.update import UpdateConfig
+from lm.train.guard import GuardConfig
+from lm.train.metrics import read_metrics
+from lm.train.optimizer import AdamWConfig
+from lm.train.saved import read_run
+from lm.train.session import LoopConfig
+from tests.launched import final_digests
+from tests.rlhf.runs import pretrained, write_rows
+
+HERE = "tests.rlhf.ppo_test"
+
+
+def vowels(prompts, answers):
+    """The share of letters that are an e, of the length that an answer may have."""
+    return [answer.count("e") / 8 for answer in answers]
+
+
+def broken(prompts, answers):
+    raise RuntimeError("out of\nwords")
+
+
+def short(prompts, answers):
+    return [0.0]
+
+
+def undefined(prompts, answers):
+    return [float("nan")] * len(answers)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ppo, "make_mesh", lambda config: mesh)
+        yield mesh
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return pretrained(tmp_path_factory.mktemp("base"))
+
+
+def setting(base, folder, function="vowels", **changes):
+    rows = [{"prompt": "p" * (1 + n % 7) + f"{n}"} for n in range(60)]
+    config = Ppo(
+        init=str(base), data=RowsConfig(train=write_rows(folder / "prompts.jsonl", rows)),
+        reward=RewardConfig(function=f"{HERE}:{function}"),
+        gold=RewardConfig(function=f"{HERE}:vowels"),
+        optim=AdamWConfig(peak_lr=3e-3, weight_decay=0.0),
+        value_optim=AdamWConfig(peak_lr=3e-3, weight_decay=0.0),
+        batch=16, steps=4, prompt_length=10, answer_length=8, warmup=0, best_of=2,
+        advantages=AdvantageConfig(missing_end=0.0),
+        update=UpdateConfig(minibatches=2, gamma=0.5, text_rows=1, average=0.5),
+        guard=GuardConfig(spike="off"), evaluate_prompts=4,
+        loop=LoopConfig(log_every=1, evaluate_every=2, save_every=2),
+    )  # fmt: skip
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def run(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ppo")
+    compiled = roll_out._cache_size(), assess._cache_size()
+    setting(base, folder).run(folder / "run")
+    assert (roll_out._cache_size(), assess._cache_size()) == (compiled[0] + 1, compiled[1] + 1)
+    return folder / "run"
+
+
+def rows_of(run):
+    return [row for row in read_metrics(run / "metrics.jsonl") if "reward" in row]
+
+
+def test_before_the_first_step_the_ratio_is_one_and_the_kl_is_zero(run):
+    first, *later = rows_of(run)
+    assert first["first_ratio"] < 1e-5 and abs(first["kl"]) < 1e-5
+    for row in later:  # the inner epoch begins with the policy that drew, in every update
+        assert row["first_ratio"] < 1e-5
+    assert abs(later[-1]["kl"]) > 1e-3  # the control: by then the policy has moved
+    assert all(row["drift"] < 1e-4 for row in [first, *later])
+
+
+def test_a_run_leaves_its_figures_its_answers_and_the_best_of_n(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["episodes"] == 64
+    assert [point["n"] for point in summary["best_of_n"]] == [1, 2]
+    assert summary["best_of_n"][1]["reward"] >= summary["best_of_n"][0]["reward"]
+    assert summary["best_of_n"][0]["gold"] == summary["best_of_n"][0]["reward"]
+    low, high = summary["win_rate"][1:]
+    assert 0 <= low <= summary["win_rate"][0] <= high <= 1
+    assert {"rollout_seconds", "score_seconds", "update_tokens_per_second", "loss/text"} <= set(
+        rows_of(run)[-1]
+    )
+    assert {path.name for path in (run / "samples").iterdir()} == {
+        "00000000.txt", "00000002.txt", "00000004.txt",
+    }  # fmt: skip
+    assert "pretraining_loss" in summary and (run / "report.html").exists()
+
+
+def test_what_is_read_from_a_run_is_the_moving_average(run, one_device):
+    saved = read_run(run, one_device)
+    assert set(saved.params) == {"tokens", "positions", "stack", "norm"}
+    assert saved.config.policy_model.width == 32
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_parameters(base, run, tmp_path):
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "checkpoints" / "4")
+    setting(base, run.parent).run(again)
+    assert final_digests(again, 4) == final_digests(run, 4)
+    figures = [[(row["reward"], row["kl"], row["loss"]) for row in rows_of(one)]
+               for one in (run, again)]  # fmt: skip
+    assert figures[0] == figures[1] and len(figures[0]) == 4
+
+
+def test_a_resumed_run_on_another_reference_is_refused(base, run, tmp_path):
+    other = pretrained(tmp_path / "other", seed=8)
+    with pytest.raises(CheckpointError, match="init: checkpoint"):
+        setting(base, run.parent, init=str(other)).run(run)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "problem"),
+    [
+        ("broken", DataError, f"{HERE}:broken raised RuntimeError: out of words"),
+        ("short", DataError, r"shape \(1,\) for 16 answers"),
+        ("undefined", GuardStop, "update 0: reward nan is not a number"),
+        ("missing", ConfigError, "cannot be imported"),
+    ],
+)
+def test_a_reward_function_that_fails_is_told_in_one_line(base, run, function, error, problem):
+    folder = run.parent / function
+    folder.mkdir()
+    config = setting(base, folder, function, gold=RewardConfig(), steps=1)
+    with pytest.raises(error, match=problem) as caught:
+        config.run(folder / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kl_above_its_bound_stops_the_run_with_its_state_saved(base, run):
+    folder = run.parent / "far"
+    folder.mkdir()
+    config = setting(base, folder, kl=KlConfig(beta=0.0, stop=1e-4))
+    with pytest.raises(GuardStop, match=r"update 1: KL .* above kl.stop 0.0001"):
+        config.run(folder / "run")
+    assert (folder / "run" / "checkpoints" / "1").is_dir()
+
+
+def test_prompt_and_answer_must_fit_the_context(base, tmp_path):
+    with pytest.raises(ConfigError, match=r"prompt_length 40 \+ answer_length 9 is more than"):
+        setting(base, tmp_path, prompt_length=40, answer_length=9).run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="batch 16 is not divisible by update.minibatches 3"):
+        setting(base, tmp_path, update=UpdateConfig(minibatches=3))
+    with pytest.raises(ConfigError, match="no reward: --set reward.run=RUN"):
+        setting(base, tmp_path, reward=RewardConfig()).run(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_without_a_penalty_the_policy_hacks_and_with_a_large_one_it_stays(base, tmp_path):
+    found = {}
+    for beta in (0.0, 50.0):
+        folder = tmp_path / str(beta)
+        folder.mkdir()
+        setting(
+            base, folder, steps=60, kl=KlConfig(beta=beta), gold=RewardConfig(),
+            update=UpdateConfig(minibatches=2, average=0.5),
+            loop=LoopConfig(log_every=1, evaluate_every=60, save_every=60),
+        ).run(folder / "run")  # fmt: skip
+        found[beta] = json.loads((folder / "run" / "summary.json").read_text())
+        found[beta]["first"] = rows_of(folder / "run")[0]["reward"]
+    assert found[0.0]["valid_reward"] > 0.6 and found[0.0]["valid_kl"] > 5
+    assert found[50.0]["valid_kl"] < 0.2
+    assert abs(found[50.0]["valid_reward"] - found[50.0]["first"]) < 0.1
+
+
+@pytest.mark.slow
+def test_updates_on_eight_devices_equal_those_on_one(base, run, tmp_path):
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ppo, "make_mesh", lambda config: mesh)
+        setting(base, tmp_path).run(tmp_path / "run")
+    for ours, theirs in zip(rows_of(tmp_path / "run"), rows_of(run), strict=True):
+        for name in ("reward", "kl", "loss", "loss/value", "loss/text", "grad_norm"):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)

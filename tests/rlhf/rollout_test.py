@@ -1,0 +1,114 @@
+"""Rollouts: what is drawn is what a plain loop would draw, and scores the same when read anew."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.models import gpt
+from lm.models.gpt import GptConfig, forward
+from lm.rlhf.rollout import answer_logp, encode_prompts, roll_out
+
+CONFIG = GptConfig(layers=2, width=32, heads=2, vocab=40, length=32)
+END, COUNT, WIDTH = 3, 12, 8
+TEXTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16], [17, 18]]
+
+
+@pytest.fixture(scope="module")
+def params():
+    made = gpt.init(CONFIG, jax.random.key(0))
+    made = jax.tree.map(lambda leaf: leaf.value, made, is_leaf=lambda leaf: hasattr(leaf, "value"))
+    return jax.tree.map(lambda leaf: 3 * leaf, made)  # far from uniform
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return encode_prompts(TEXTS, WIDTH)[0]
+
+
+def rolled(params, prompts, seed=0, temperature=0.7):
+    return roll_out(
+        CONFIG, params, prompts, jax.random.key(seed), count=COUNT, end=END,
+        temperature=temperature,
+    )  # fmt: skip
+
+
+def test_drawn_log_probabilities_equal_those_of_reading_the_text_anew(params, prompts):
+    for seed in range(3):
+        rollout = rolled(params, prompts, seed)
+        again = answer_logp(CONFIG, params, rollout.tokens, rollout.start, COUNT, 0.7)
+        difference = np.abs(np.where(rollout.mask, again - rollout.logp, 0))
+        assert difference.max() < 1e-4
+        # the control: another temperature, or positions off by one, would show
+        other = answer_logp(CONFIG, params, rollout.tokens, rollout.start, COUNT, 1.0)
+        assert np.abs(np.where(rollout.mask, other - rollout.logp, 0)).max() > 0.01
+        shifted = answer_logp(CONFIG, params, rollout.tokens, rollout.start + 1, COUNT, 0.7)
+        assert np.abs(np.where(rollout.mask, shifted - rollout.logp, 0)).max() > 0.01
+
+
+def test_log_probabilities_are_those_of_the_whole_forward_pass(params, prompts):
+    rollout = rolled(params, prompts)
+    for row, text in enumerate(TEXTS):
+        length = int(rollout.mask[row].sum())
+        ids = np.asarray(rollout.tokens[row, : len(text) + length])
+        assert ids[: len(text)].tolist() == text
+        logits, _ = forward(CONFIG, params, ids[None])
+        logp = jax.nn.log_softmax(logits[0] / 0.7)
+        expected = [logp[len(text) - 1 + t, ids[len(text) + t]] for t in range(length)]
+        np.testing.assert_allclose(rollout.logp[row, :length], expected, atol=1e-4)
+
+
+def test_an_answer_stops_at_its_end_token_and_what_follows_is_padding(params, prompts):
+    ended = 0
+    for seed in range(6):
+        rollout = jax.device_get(rolled(params, prompts, seed, temperature=2.0))
+        for row, text in enumerate(TEXTS):
+            length = int(rollout.mask[row].sum())
+            answer = rollout.tokens[row, len(text) : len(text) + length]
+            assert rollout.mask[row, :length].all() and not rollout.mask[row, length:].any()
+            assert END not in answer[:-1]
+            assert rollout.ended[row] == (answer[-1] == END)
+            assert rollout.ended[row] or length == COUNT
+            assert not rollout.tokens[row, len(text) + length :].any()
+            assert not rollout.logp[row, length:].any()
+            assert rollout.last[row] == len(text) + length - 1
+            ended += rollout.ended[row]
+    assert 0 < ended < 24
+
+
+def test_an_answer_depends_on_its_row_number_and_not_on_its_neighbours(params, prompts):
+    whole = rolled(params, prompts)
+    order = np.array([2, 0, 3, 1])
+    moved = jax.tree.map(lambda leaf: leaf[order], prompts)
+    again = rolled(params, moved)
+    np.testing.assert_array_equal(again.tokens, np.asarray(whole.tokens)[order])
+    other = rolled(params, prompts, seed=1)
+    assert (np.asarray(other.tokens) != np.asarray(whole.tokens)).any()
+
+
+def test_prompts_of_other_lengths_and_other_parameters_compile_nothing_anew(params, prompts):
+    rolled(params, prompts)
+    before = roll_out._cache_size()
+    others, _ = encode_prompts([[1], [2, 3, 4, 5], [6] * 8, [7]], WIDTH)
+    rolled(jax.tree.map(lambda leaf: 1.1 * leaf, params), others, seed=9)
+    assert roll_out._cache_size() == before
+    wider, _ = encode_prompts(TEXTS, WIDTH + 1)  # the control: another shape does
+    rolled(params, wider)
+    assert roll_out._cache_size() == before + 1
+
+
+def test_long_prompts_are_counted_and_none_at_all_is_refused():
+    found, long = encode_prompts([*TEXTS, [1] * 9], WIDTH)
+    assert len(found.mask) == 4 and long == 1
+    with pytest.raises(DataError, match="none of 1 prompts fits into 8 tokens"):
+        encode_prompts([[1] * 9], WIDTH)
+
+
+@pytest.mark.slow
+def test_in_bfloat16_the_mean_difference_stays_small(params, prompts):
+    half = GptConfig(layers=2, width=32, heads=2, vocab=40, length=32, dtype="bfloat16")
+    rollout = roll_out(half, params, prompts, jax.random.key(0), count=COUNT, end=END)
+    again = answer_logp(half, params, rollout.tokens, rollout.start, COUNT)
+    difference = jnp.where(rollout.mask, jnp.abs(again - rollout.logp), 0).sum()
+    assert float(difference / rollout.mask.sum()) < 2e-2
