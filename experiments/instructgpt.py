@@ -6,6 +6,11 @@
         --set data.train=comparisons.jsonl --workdir=runs/reward
     python -m launch.train --experiment=instructgpt:ppo_ptx --set init=runs/sft \
         --set reward.run=runs/reward --set data.train=prompts.jsonl --workdir=runs/ppo
+
+or all of it, a program ranking in place of people:
+
+    python -m launch.train --experiment=instructgpt:pipeline --set init=runs/gpt2-tiny \
+        --set demonstrations=demonstrations.jsonl --workdir=runs/instructgpt
 """
 
 from dataclasses import replace
@@ -14,8 +19,10 @@ from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import RewardConfig
 from lm.rlhf.sft import Sft
 from lm.rlhf.update import UpdateConfig
+from lm.studies.alignment import Alignment
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
 
@@ -91,3 +98,21 @@ def ppo_ptx(size: str = "tiny") -> Ppo:
     config = ppo(size)
     text_rows = 2 if size == "tiny" else 8
     return replace(config, update=replace(config.update, gamma=27.8, text_rows=text_rows))
+
+
+def pipeline(size: str = "tiny") -> Alignment:
+    """All three steps in order from a pre-trained run, with one report; resumes at any point."""
+    start = sft(size)
+    if size != "tiny":  # appendix C.4: 2 epochs, with 10% of pre-training data
+        rates = {"1.3b": 5e-6, "6b": 1.04e-5, "175b": 2.45e-6}
+        start = replace(
+            start, epochs=2.0, pretraining_share=0.1,
+            optim=replace(start.optim, peak_lr=rates[size]),
+        )  # fmt: skip
+    return Alignment(
+        sft=start,
+        reward=reward(size),
+        ppo=ppo(size),
+        ppo_ptx=ppo_ptx(size),
+        judge=RewardConfig(function="lm.rlhf.gold:concise"),
+    )

@@ -47,14 +47,14 @@ def write_report(run: Path) -> Path:
     sections = [
         _tiles(record),
         _unfinished(record),
-        _section("Curves", _run_figures(record), wide=True),
-        _section("Samples", _samples(record.samples)),
-        _section("Final figures", _final_figures(record)),
-        _section("Training mixture", _mixture(record)),
-        _section("Configuration", _bindings_table(record.bindings)),
-        _section("Versions and devices", _list(record.notes)),
+        section("Curves", _run_figures(record), wide=True),
+        section("Samples", _samples(record.samples)),
+        section("Final figures", _final_figures(record)),
+        section("Training mixture", _mixture(record)),
+        section("Configuration", _bindings_table(record.bindings)),
+        section("Versions and devices", _list(record.notes)),
     ]
-    return _write(run / "report.html", record.name, sections)
+    return write_page(run / "report.html", record.name, sections)
 
 
 def compare(runs: Sequence[Path], out: Path) -> Path:
@@ -70,12 +70,12 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     records = [read_run(run) for run in runs]
     names = _distinct_names(runs, records)
     sections = [
-        _section("Curves", _compared_figures(names, records), wide=True),
-        _section("Over seeds", seeds_table(records)),
-        _section("Final figures", _compared_finals(names, records)),
-        _section("Bindings that differ", _compared_bindings(names, records)),
+        section("Curves", _compared_figures(names, records), wide=True),
+        section("Over seeds", seeds_table(records)),
+        section("Final figures", _compared_finals(names, records)),
+        section("Bindings that differ", _compared_bindings(names, records)),
     ]
-    return _write(out, f"{len(runs)} runs compared", sections)
+    return write_page(out, f"{len(runs)} runs compared", sections)
 
 
 # Figures
@@ -243,7 +243,7 @@ def _list(lines: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _section(title: str, body: str, *, wide: bool = False) -> str:
+def section(title: str, body: str, *, wide: bool = False) -> str:
     kind = ' class="figures"' if wide else ""
     return f"<section><h2>{escape(title)}</h2><div{kind}>{body}</div></section>" if body else ""
 
@@ -257,7 +257,7 @@ def _distinct_names(runs: Sequence[Path], records: Sequence[Record]) -> list[str
     ]
 
 
-def _write(out: Path, title: str, sections: Sequence[str]) -> Path:
+def write_page(out: Path, title: str, sections: Sequence[str]) -> Path:
     """Replaces `out` whole, so that a reader never sees half a page."""
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

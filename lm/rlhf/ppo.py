@@ -122,7 +122,7 @@ class Ppo(Supervised):
             abstract = config.abstract(mesh)
             state = session.start(abstract, lambda: config.create(abstract, source, score.params))
             reference = source.language_model()
-            update = jax.jit(config.updater(mesh), donate_argnums=0)
+            update = config.compiled(mesh, abstract)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
             session.journal.say(f"{tree.count(state.policy):,} parameters; {material}; {workdir}")
             if session.first == 0:
@@ -284,14 +284,19 @@ class Ppo(Supervised):
                   for name, params in copied.items()}  # fmt: skip
         return state.replace(**placed)
 
-    def updater(self, mesh: jax.sharding.Mesh) -> Updater:
-        return Updater(
+    def compiled(self, mesh: jax.sharding.Mesh, abstract: Any) -> Any:
+        """The program of an update; the state is donated. It comes out as it went in, so that what
+        reads it is compiled once."""
+        updater = Updater(
             policy_config=self.policy_model, value_config=self.critic_model, config=self.update,
             advantages=self.advantages, kl=self.kl, guard=self.guard,
             policy_optimizer=self.optim.direction(), value_optimizer=self.value_optim.direction(),
             policy_clip=self.optim.clip, value_clip=self.value_optim.clip,
             temperature=self.temperature, mesh=mesh,
         )  # fmt: skip
+        return jax.jit(
+            updater, donate_argnums=0, out_shardings=(shardings(abstract), replicated(mesh))
+        )
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         """The update that `run` runs, lowered for a mesh whose devices may be absent."""
@@ -317,7 +322,6 @@ class Ppo(Supervised):
                                           "rows": of(shape[:2], jnp.uint32)}  # fmt: skip
                 text = TokenBatch(**fields)
             key = jax.eval_shape(lambda: jax.random.key(0))
-            update = jax.jit(self.updater(mesh), donate_argnums=0)
-            return update.lower(
-                self.abstract(mesh), experience, text, scalar, (scalar, scalar), key
-            )
+            abstract = self.abstract(mesh)
+            update = self.compiled(mesh, abstract)
+            return update.lower(abstract, experience, text, scalar, (scalar, scalar), key)

@@ -1,4 +1,4 @@
-"""PPO: the first update changes nothing before it has begun, a run resumes exactly, faults stop it."""
+"""PPO: nothing has changed before the first step, a run resumes exactly, faults stop it."""
 
 import json
 import shutil
@@ -29,9 +29,9 @@ from tests.rlhf.runs import pretrained, write_rows
 HERE = "tests.rlhf.ppo_test"
 
 
-def vowels(prompts, answers):
-    """The share of letters that are an e, of the length that an answer may have."""
-    return [answer.count("e") / 8 for answer in answers]
+def plainness(prompts, answers):
+    """How much of the length that an answer may have is ASCII; half of the first policy's bytes."""
+    return [sum(letter.isascii() for letter in answer) / 8 for answer in answers]
 
 
 def broken(prompts, answers):
@@ -59,12 +59,12 @@ def base(tmp_path_factory):
     return pretrained(tmp_path_factory.mktemp("base"))
 
 
-def setting(base, folder, function="vowels", **changes):
+def setting(base, folder, function="plainness", **changes):
     rows = [{"prompt": "p" * (1 + n % 7) + f"{n}"} for n in range(60)]
     config = Ppo(
         init=str(base), data=RowsConfig(train=write_rows(folder / "prompts.jsonl", rows)),
         reward=RewardConfig(function=f"{HERE}:{function}"),
-        gold=RewardConfig(function=f"{HERE}:vowels"),
+        gold=RewardConfig(function=f"{HERE}:plainness"),
         optim=AdamWConfig(peak_lr=3e-3, weight_decay=0.0),
         value_optim=AdamWConfig(peak_lr=3e-3, weight_decay=0.0),
         batch=16, steps=4, prompt_length=10, answer_length=8, warmup=0, best_of=2,

@@ -1,0 +1,98 @@
+"""Rankings that a programmed judge makes of a policy's own answers, with a labeler's noise.
+
+What is preferred is drawn by the Bradley-Terry model: to each score comes a Gumbel variable, and
+the sums are ranked. So how often even the truth would be right about a label is known.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.config import require, require_positive
+from lm.core.errors import DataError
+from lm.core.mesh import local_rows, place
+from lm.data.features import in_order
+from lm.data.prompts import RowsConfig, prompts
+from lm.rlhf.rollout import encode_prompts, roll_out
+from lm.rlhf.scores import Scorer, texts
+from lm.rlhf.source import Source
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelingConfig:
+    """How a labeler is imitated."""
+
+    prompts: int = 512
+    answers: int = 4  # ranked to a prompt (Ouyang et al. 2022: 4 to 9)
+    noise: float = 0.1  # scale of the Gumbel variables, in units of the score
+    labelers: int = 5  # names that the work is divided among
+    batch: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "prompts", "labelers", "batch")
+        require(2 <= self.answers <= 9, f"labeling.answers must be 2 to 9, got {self.answers}")
+        require(self.noise >= 0, f"labeling.noise must not be negative, got {self.noise}")
+
+
+def label(
+    config: LabelingConfig, data: RowsConfig, source: Source, judge: Scorer, out: Path,
+    mesh: jax.sharding.Mesh, *, prompt_length: int, answer_length: int,
+) -> dict[str, float]:  # fmt: skip
+    """Writes rankings of the answers of `source` to training prompts, a JSON object a line.
+
+    Returns:
+      How many, and how often the judge's own order agrees with the noisy one: the Bayes limit.
+
+    Raises:
+      DataError: no prompt got two different answers.
+    """
+    asked = list(dict.fromkeys(one.prompt for one in data.read(prompts(data), "train")))
+    ids = source.tokenizer.encode_batch(asked[: config.prompts])
+    whole, _ = encode_prompts(ids, prompt_length)
+    mine, params = local_rows(mesh, config.batch), source.language_model()
+    answered: dict[str, list[str]] = {}
+    for number in range(config.answers):
+        key = jax.random.fold_in(jax.random.key(config.seed), number)
+        for some in in_order(whole, config.batch):
+            local = jax.tree.map(lambda leaf: leaf[mine], some)
+            placed = place(local, mesh, mine, config.batch)
+            rollout = roll_out(
+                source.model, params, placed, key, count=answer_length, end=source.tokenizer.end
+            )
+            for (prompt, answer), counts in zip(
+                texts(rollout, source.tokenizer), some.mask, strict=True
+            ):
+                if counts and answer not in answered.setdefault(prompt, []):
+                    answered[prompt].append(answer)
+    rows, agreed, pairs = [], 0.0, 0
+    random = np.random.default_rng(config.seed)
+    for number, (prompt, answers) in enumerate(answered.items()):
+        if len(answers) < 2:
+            continue
+        scores = judge([prompt] * len(answers), answers)
+        seen = scores + config.noise * random.gumbel(size=len(answers))
+        ranks = np.argsort(np.argsort(-seen)).tolist()
+        truth, order = np.sign(np.subtract.outer(scores, scores)), np.subtract.outer(seen, seen) > 0
+        agreed += float(np.sum(order * (truth + 1) / 2))
+        pairs += int(order.sum())
+        rows.append({"prompt": prompt, "answers": answers, "ranks": ranks,
+                     "labeler": f"judge {number % config.labelers}",
+                     "scores": [float(score) for score in scores]})  # fmt: skip
+    if not rows:
+        raise DataError("no prompt got two different answers to rank")
+    if jax.process_index() == 0:
+        write_rows(out, rows)
+    return {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": agreed / pairs}
+
+
+def write_rows(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes a JSONL file that is there whole or not at all."""
+    unfinished = out.with_name(out.name + ".tmp")
+    unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    unfinished.replace(out)

@@ -1,0 +1,105 @@
+"""InstructGPT's three steps in order (Ouyang et al. 2022, figure 2), from one pre-trained run.
+
+    <workdir>/sft                       step 1: demonstrations
+    <workdir>/comparisons.jsonl         rankings of its answers, where a judge stands for people
+    <workdir>/reward                    step 2: the reward model
+    <workdir>/ppo, <workdir>/ppo_ptx    step 3, without and with pre-training text
+    <workdir>/report.html, summary.json
+
+Every step is an ordinary run directory. One that has its summary is done; the same command goes on
+with the others, and each of them resumes at its own checkpoint.
+"""
+
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lm.core.config import dump
+from lm.core.errors import ConfigError
+from lm.core.mesh import make_mesh
+from lm.rlhf.labeling import LabelingConfig, label
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf.sft import Sft
+from lm.rlhf.source import read_source
+from lm.studies.alignment_report import write_alignment
+from lm.train.process import Process
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """A pre-trained model, demonstrations, comparisons and prompts, and what is made of them."""
+
+    sft: Sft
+    reward: RewardTraining
+    ppo: Ppo
+    ppo_ptx: Ppo
+    init: str | None = None  # the pre-trained run
+    demonstrations: str = "data/demonstrations.jsonl"  # of step 1, and prompts of all steps
+    comparisons: str | None = None  # rankings by people; a judge ranks where None
+    judge: RewardConfig = RewardConfig()  # also the gold score that PPO is measured by
+    labeling: LabelingConfig = LabelingConfig()
+
+    def members(self, workdir: Path) -> dict[str, Any]:
+        """The steps, bound to each other."""
+        init, rows = str(workdir / "sft"), self.demonstrations
+        rankings = replace(
+            self.reward.data, train=self.comparisons or str(workdir / "comparisons.jsonl")
+        )
+        if self.comparisons is None:  # one of the judge's names is never learned from
+            rankings = replace(rankings, held_out=(f"judge {self.labeling.labelers - 1}",))
+        sft = replace(self.sft, init=self.init, data=replace(self.sft.data, train=rows))
+        reward = replace(self.reward, init=init, demonstrations=rows, data=rankings)
+        found: dict[str, Any] = {"sft": sft, "reward": reward}
+        for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
+            found[name] = replace(
+                ppo, init=init, data=replace(ppo.data, train=rows), gold=self.judge,
+                reward=RewardConfig(run=str(workdir / "reward")),
+            )  # fmt: skip
+        return found
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Runs the steps that are not done, and tells what came out."""
+        process = process or Process()
+        if self.init is None:
+            raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
+        if self.comparisons is None and not self.judge.given:
+            raise ConfigError(
+                "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"
+            )
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.gin").write_text(dump(self))
+        for name, member in self.members(workdir).items():
+            if (workdir / name / "summary.json").exists():
+                continue
+            if name == "reward":
+                self.rank(workdir)
+            print(f"--- {name}", flush=True)
+            member.run(workdir / name, process)
+        if jax.process_index() == 0:
+            print(f"report: {write_alignment(workdir)}")
+
+    def rank(self, workdir: Path) -> None:
+        """Has the judge rank answers of step 1, unless people did or it has."""
+        out = workdir / "comparisons.jsonl"
+        if self.comparisons is not None or out.exists():
+            return
+        mesh = make_mesh(self.ppo.mesh)
+        with jax.set_mesh(mesh):
+            source = read_source(str(workdir / "sft"), mesh)
+            found = label(
+                self.labeling, replace(self.ppo.data, train=self.demonstrations), source,
+                text_scorer(self.judge, source.tokenizer, mesh), out, mesh,
+                prompt_length=self.ppo.prompt_length, answer_length=self.ppo.answer_length,
+            )  # fmt: skip
+        (workdir / "labeling.json").write_text(json.dumps(found, indent=1) + "\n")
+        print(f"--- {found['rankings']} rankings; the judge itself would be right about "
+              f"{found['bayes_accuracy']:.3f} of their pairs", flush=True)  # fmt: skip
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        raise ConfigError("a pipeline is several runs: plan one of its steps")
