@@ -16,6 +16,7 @@ or all of it, a program ranking in place of people:
 from dataclasses import replace
 
 from lm.rlhf.controller import KlConfig
+from lm.rlhf.dpo import Dpo
 from lm.rlhf.experience import AdvantageConfig
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
@@ -62,6 +63,18 @@ def reward(size: str = "tiny") -> RewardTraining:
         optim=AdamWConfig(peak_lr=9e-6, weight_decay=0.0),  # appendix C.2
         batch=64,  # prompts: up to 2,304 comparisons
         length=2048,
+    )
+
+
+def dpo(size: str = "tiny") -> Dpo:
+    """Rankings without a reward model (Rafailov et al. 2023), in place of steps 2 and 3."""
+    tiny = size == "tiny"
+    return Dpo(
+        # 1e-6 is that paper's, with RMSprop at batch 64 and beta 0.1 (appendix B)
+        optim=AdamWConfig(peak_lr=2e-4 if tiny else 1e-6, weight_decay=0.0),
+        batch=8 if tiny else 64,
+        length=128 if tiny else 2048,
+        loop=LoopConfig(evaluate_every=100, save_every=100),
     )
 
 

@@ -1,0 +1,60 @@
+"""A run in trouble says in words what is wrong, and one that is well says nothing."""
+
+import pytest
+
+from lm.core.errors import GuardStop
+from lm.rlhf.diagnosis import check_rollout, troubles
+
+WELL = {"reward": 0.5, "reward_std": 0.3, "kl": 2.0, "ended": 0.9, "empty": 0.0, "entropy": 2.0,
+        "drift": 1e-6, "drift_mean": 1e-7}  # fmt: skip
+
+
+def checked(**changes):
+    check_rollout(WELL | changes, tolerance=1e-4, exact=True, kl_stop=10.0)
+
+
+def test_a_sound_rollout_passes():
+    checked()
+    check_rollout(WELL | {"drift": 0.1}, tolerance=1e-4, exact=False, kl_stop=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reward": float("nan")}, "reward nan is not a number"),
+        ({"drift": 2e-4}, r"differ by 2.00e-04 nats a token \(largest\), more than drift 1e-04"),
+        ({"drift": float("nan")}, "differ by nan"),
+        ({"kl": 11.0}, "KL 11.0 nats an answer is above kl.stop 10.0"),
+        ({"kl": float("inf")}, "KL inf is not a number"),
+    ],
+)
+def test_a_rollout_nothing_can_be_learned_from_stops_the_run(changes, words):
+    with pytest.raises(GuardStop, match=words):
+        checked(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reward_std": 0.0}, "every answer has the reward 0.5"),
+        ({"kl": -1.0}, "log-probabilities of policy and reference disagree"),
+        ({"ended": 0.0}, "0% of the answers end"),
+        ({"empty": 0.8}, "80% of the answers are empty"),
+    ],
+)
+def test_figures_out_of_bounds_are_explained(changes, words):
+    assert troubles([WELL]) == []
+    (found,) = troubles([WELL, WELL | changes])
+    assert words in found
+
+
+def test_kl_that_rises_while_the_reward_does_not_is_told_and_a_rising_reward_is_not():
+    rising = [WELL | {"kl": 0.5 * step} for step in range(20)]
+    (found,) = troubles(rising)
+    assert found.startswith("KL rises (2.25 to 7.25 nats) and reward does not")
+    assert troubles([row | {"reward": 0.1 * n} for n, row in enumerate(rising)]) == []
+
+
+def test_answers_that_become_one_are_told():
+    (found,) = troubles([WELL | {"entropy": 2.0 if n < 10 else 0.1} for n in range(20)])
+    assert "entropy falls from 2.00 to 0.10" in found
