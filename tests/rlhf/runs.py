@@ -48,5 +48,8 @@ def pretrained(folder: Path, model: GptConfig = MODEL, seed: int = 7) -> Path:
 
 
 def write_rows(path: Path, rows: list[dict]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    """The path of a JSONL file of rows; one that has them already keeps its time."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
     return str(path)
