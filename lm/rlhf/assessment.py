@@ -79,9 +79,9 @@ class PpoEvaluation:
         answered = self.answered(params, SEED)
         self.session.journal.sample(step, answered.shown)
         figures = answered.figures()
-        if self.material.text is not None:
+        if self.material.held_out is not None:
             held_out = HeldOut(
-                self.material.text[1], self.config.width, self.config.batch, self.mesh
+                self.material.held_out, self.config.width, self.config.batch, self.mesh
             )
             some = held_out.estimate(TEXT_BATCHES, self.config.seed)
             figures["pretraining_loss"] = held_out.loss(self.total, params, some)

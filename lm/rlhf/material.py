@@ -5,8 +5,9 @@ import numpy as np
 
 from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows, place
-from lm.data.batches import TokenBatch, Windows
+from lm.data.batches import TokenBatch
 from lm.data.features import TaskRows
+from lm.data.mixture import Mixture
 from lm.data.prompts import RowsConfig, prompts
 from lm.data.tokens import TextConfig, TokenFile, prepare
 from lm.rlhf.rollout import Prompts, encode_prompts
@@ -35,16 +36,16 @@ class PpoMaterial:
         learned, self.long = encode_prompts(train, prompt_length)
         self.valid, _ = encode_prompts(valid, prompt_length)
         self.rows = TaskRows(learned, seed)
-        self.text: tuple[TokenFile, TokenFile] | None = None
-        self.windows: Windows | None = None
         self.digest = config.fingerprint
+        self.text: Mixture | None = None  # to learn from
+        self.held_out: TokenFile | None = None
         if text is not None:
-            self.text = prepare(text, tokenizer)
-        if text_rows:
-            if self.text is None:
-                raise ConfigError("update.gamma: init knows no pre-training text; set text")
-            self.windows = Windows(self.text[0], width, seed)
-            self.digest += self.text[0].digest[:16]
+            sources, self.held_out = prepare(text, tokenizer)
+            if text_rows:
+                self.text = Mixture(sources, width, seed)
+                self.digest += self.text.digest[:16]
+        elif text_rows:
+            raise ConfigError("update.gamma: init knows no pre-training text; set text")
 
     def __str__(self) -> str:
         left_out = f", {self.long} longer than prompt_length left out" if self.long else ""
@@ -58,10 +59,10 @@ class PpoMaterial:
 
     def text_rows(self, step: int, mesh: jax.sharding.Mesh) -> TokenBatch | None:
         """Pre-training rows of an update [B text_rows T], on the devices; None for plain PPO."""
-        if self.windows is None:
+        if self.text is None:
             return None
         each, mine = self.text_each, local_rows(mesh, self.batch)
         first = (step * self.batch + mine.start) * each
-        host = self.windows(first, (mine.stop - mine.start) * each)
+        host = self.text(first, (mine.stop - mine.start) * each)
         host = jax.tree.map(lambda leaf: np.reshape(leaf, (-1, each, *leaf.shape[1:])), host)
         return place(host, mesh, mine, self.batch)

@@ -12,7 +12,7 @@ import numpy as np
 
 from lm.core.config import require
 from lm.core.errors import ConfigError
-from lm.data.batches import TokenBatch, Windows
+from lm.data.batches import TokenBatch
 from lm.data.demonstrations import (
     Demonstrated,
     Demonstration,
@@ -20,7 +20,9 @@ from lm.data.demonstrations import (
     encode_demonstrations,
 )
 from lm.data.features import TaskRows
+from lm.data.mixture import Mixture
 from lm.data.prompts import RowsConfig
+from lm.data.tokens import Source as TextSource
 from lm.data.tokens import TokenFile, prepare
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
@@ -70,12 +72,12 @@ class Sft(Stage):
         train, valid = (self.data.read(reader, part) for part in ("train", "valid"))
         encoded = encode_demonstrations(train, tokenizer, self.length, whole=self.whole_text)
         held_out = encode_demonstrations(valid, tokenizer, self.length)
-        text = None
+        material = SftMaterial(self, encoded, held_out, valid)
         if self.pretraining_share:
             if self.text is None:
                 raise ConfigError("pretraining_share: init knows no text; set text or share 0")
-            text = prepare(self.text, tokenizer)
-        return SftMaterial(self, encoded, held_out, valid, text)
+            material.mix(*prepare(self.text, tokenizer))
+        return material
 
     def first_params(self, key: jax.Array) -> Any:
         return gpt.init(self.decoder, key)
@@ -104,19 +106,29 @@ class Sft(Stage):
 
 
 class SftMaterial:
-    """Rows of demonstrations, and with them windows of pre-training text."""
+    """Rows of demonstrations, and with them rows of pre-training text."""
 
     def __init__(
         self, config: Sft, train: Demonstrated, held_out: Demonstrated,
-        prompts: Sequence[Demonstration], text: tuple[TokenFile, TokenFile] | None,
+        prompts: Sequence[Demonstration],
     ):  # fmt: skip
-        self.train, self.held_out, self.prompts, self.text = train, held_out, prompts, text
+        self.config, self.train, self.held_out, self.prompts = config, train, held_out, prompts
         self.demonstrated = TaskRows(train.rows, config.seed)
         self.width = train.rows.tokens.shape[1]
-        self.mixed = round(config.pretraining_share * config.batch)  # windows of a step
-        self.windows = Windows(text[0], self.width, config.seed) if text else None
-        self.count = max(1, self.demonstrated.count * config.batch // (config.batch - self.mixed))
-        self.digest = config.data.fingerprint + (text[0].digest[:16] if text else "")
+        self.count = self.demonstrated.count
+        self.digest = config.data.fingerprint
+        self.mixed = 0  # rows of a step that are pre-training text
+        self.text: Mixture | None = None
+        self.held_out_text: TokenFile | None = None
+
+    def mix(self, sources: Sequence[TextSource], held_out: TokenFile) -> None:
+        """Gives a share of each step to pre-training text; an epoch is one of demonstrations."""
+        batch = self.config.batch
+        self.mixed = round(self.config.pretraining_share * batch)
+        self.text = Mixture(sources, self.width, self.config.seed)
+        self.held_out_text = held_out
+        self.count = self.count * batch // (batch - self.mixed)
+        self.digest += self.text.digest[:16]
 
     def __str__(self) -> str:
         mixed = f"; {self.mixed} rows of a step are pre-training text" if self.mixed else ""
@@ -125,8 +137,8 @@ class SftMaterial:
     def rows(self, step: int, batch: int) -> Any:
         own = batch - self.mixed
         found: Any = self.demonstrated(step * own, own)
-        if self.windows is not None:
-            text = self.windows(step * self.mixed, self.mixed)
+        if self.text is not None:
+            text = self.text(step * self.mixed, self.mixed)
             found = jax.tree.map(lambda *parts: np.concatenate(parts), found, text)
         return found.replace(rows=np.arange(step * batch, (step + 1) * batch, dtype=np.uint32))
 
@@ -152,8 +164,8 @@ class SftEvaluation:
         config, material = self.config, self.material
         loss, count = summed(self.total, params, material.held_out.rows, self.mesh, self.rows)
         figures = {"valid_loss": loss / max(count, 1.0)}
-        if material.text:
-            held_out = HeldOut(material.text[1], material.width, self.rows, self.mesh)
+        if material.held_out_text:
+            held_out = HeldOut(material.held_out_text, material.width, self.rows, self.mesh)
             some = held_out.estimate(TAX_BATCHES, config.seed)
             figures["pretraining_loss"] = held_out.loss(self.total, params, some)
         if config.loop.sample_tokens:
