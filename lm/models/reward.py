@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
+from lm.models.adapters import ADAPTERS, merged
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
 from lm.nn.mlp import Dense
@@ -46,7 +47,7 @@ def token_values(
     config: GptConfig, params: Any, tokens: jax.Array, keys: DropoutKeys | None = None
 ) -> jax.Array:
     """The number at each token. [B T] float32"""
-    found: Any = RewardModel(config).apply({"params": params}, tokens, keys)
+    found: Any = RewardModel(config).apply({"params": merged(params)}, tokens, keys)
     return found
 
 
@@ -69,5 +70,7 @@ def answer_scores(
 
 def shifted(params: Any, by: jax.Array) -> Any:
     """The reward model that says `by` less of everything."""
+    if ADAPTERS in params:
+        return params | {ADAPTERS: shifted(params[ADAPTERS], by)}
     head = params["head"]
     return params | {"head": head | {"bias": head["bias"] - by}}

@@ -18,7 +18,7 @@ from lm.rlhf.best_of import best_of_n, best_of_n_kl, win_rates
 from lm.rlhf.material import PpoMaterial
 from lm.rlhf.rollout import Rollout, answer_logp, roll_out
 from lm.rlhf.scores import RewardConfig, RolloutScorer, gathered, texts
-from lm.train.pretrain import NextToken
+from lm.rlhf.sft import NextAnswer
 from lm.train.session import Session
 
 SHOWN = 4  # answers that are written down at an evaluation
@@ -72,7 +72,7 @@ class PpoEvaluation:
         self.gold = RolloutScorer(gold, tokenizer, mesh) if gold.given else None
         count = min(config.evaluate_prompts, len(material.valid.mask))
         self.prompts = take(material.valid, np.arange(count))
-        self.total = jax.jit(NextToken(config.policy_model).total)
+        self.total = jax.jit(NextAnswer(config.policy_model).total)
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
         """Figures of held-out prompts; the answers to a few are kept."""

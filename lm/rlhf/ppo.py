@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from lm.core import tree
 from lm.core.config import require, require_positive
@@ -26,6 +27,7 @@ from lm.data.batches import TokenBatch, check_divisible
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
 from lm.models import gpt, reward
+from lm.models.adapters import adapted, learned_alone, merged, with_base
 from lm.models.gpt import GptConfig
 from lm.report.page import write_report
 from lm.rlhf.assessment import PpoEvaluation
@@ -74,6 +76,7 @@ class Ppo(Supervised):
     value_optim: AdamWConfig = AdamWConfig(peak_lr=9e-6, weight_decay=0.0)
     warmup: int = 10  # updates over which rates rise from a tenth (appendix C.4)
     linear_decay: bool = False  # of the rates to 0 (lm-human-preferences)
+    lora_rank: int = 0  # of adapters of policy and value function; 0: all of both is learned
     drift: float | None = None  # nats a token that drawn and scored log-probabilities may differ by
     evaluate_prompts: int = 64
     best_of: int = 16  # answers to a prompt, of which the best are the baseline
@@ -257,28 +260,37 @@ class Ppo(Supervised):
 
     def boxed(self, key: jax.Array) -> PpoState:
         """A first state of random parameters, boxed with the names of their axes."""
-        policy = gpt.init(self.policy_model, key)
-        value = reward.init(self.critic_model, key)
+        policy = adapted(gpt.init(self.policy_model, key), self.lora_rank, key)
+        value = adapted(reward.init(self.critic_model, key), self.lora_rank, key)
+        policy_optimizer, value_optimizer = self.optimizers()
         return PpoState(
             step=jnp.zeros((), jnp.int32), policy=policy, value=value,
             average=jax.tree.map(jnp.copy, policy),
-            policy_moments=self.optim.direction().init(policy),
-            value_moments=self.value_optim.direction().init(value),
+            policy_moments=policy_optimizer.init(policy),
+            value_moments=value_optimizer.init(value),
             beta=jnp.float32(self.kl.beta), guard=GuardState.empty(self.guard),
         )  # fmt: skip
 
     def initial(self) -> Any:
         return self.boxed
 
+    def optimizers(self) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+        """Of policy and value function."""
+        both = self.optim.direction(), self.value_optim.direction()
+        return learned_alone(both[0], self.lora_rank), learned_alone(both[1], self.lora_rank)
+
     def create(self, abstract: Any, source: Source, reward_params: Any) -> PpoState:
         """Policy and average are the other run's model; the value function begins as the reward
         model (appendix C.4), or without one as the policy with a head of zeros."""
         state: Any = create(self.initial(), abstract, self.seed)
-        policy = source.language_model()
+        model = source.language_model()
+        policy = with_base(state.policy, model)
         if reward_params is not None and self.value_model is not None:
             value = reward_params
         else:
-            value = {"model": policy, "head": jax.tree.map(jnp.zeros_like, state.value["head"])}
+            head = merged(state.value)["head"]
+            value = {"model": model, "head": jax.tree.map(jnp.zeros_like, head)}
+        value = with_base(state.value, value)
         copied = jax.tree.map(jnp.copy, {"policy": policy, "average": policy, "value": value})
         placed = {name: jax.device_put(params, shardings(getattr(abstract, name)))
                   for name, params in copied.items()}  # fmt: skip
@@ -287,10 +299,11 @@ class Ppo(Supervised):
     def compiled(self, mesh: jax.sharding.Mesh, abstract: Any) -> Any:
         """The program of an update; the state is donated. It comes out as it went in, so that what
         reads it is compiled once."""
+        policy_optimizer, value_optimizer = self.optimizers()
         updater = Updater(
             policy_config=self.policy_model, value_config=self.critic_model, config=self.update,
             advantages=self.advantages, kl=self.kl, guard=self.guard,
-            policy_optimizer=self.optim.direction(), value_optimizer=self.value_optim.direction(),
+            policy_optimizer=policy_optimizer, value_optimizer=value_optimizer,
             policy_clip=self.optim.clip, value_clip=self.value_optim.clip,
             temperature=self.temperature, mesh=mesh,
         )  # fmt: skip

@@ -19,6 +19,7 @@ from lm.core.errors import DataError
 from lm.decode.generate import read_prompts, rounded
 from lm.decode.sampling import SamplingConfig, sample
 from lm.losses.language import token_losses
+from lm.models.adapters import merged
 from lm.models.gpt import GptConfig, decoding_params, forward, forward_hidden, head
 
 DRAWN = SamplingConfig()  # all tokens; the temperature is applied to the logits before
@@ -89,7 +90,7 @@ def roll_out(
     padding = width - prompts.start
     columns = jnp.arange(width)
     at_right = jnp.take_along_axis(prompts.tokens, (columns - padding[:, None]) % width, axis=1)
-    params = decoding_params(config, params)
+    params = decoding_params(config, merged(params))
     decoding = read_prompts(config, params, at_right, padding, rounded(width + count))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, prompts.rows)
 
@@ -135,6 +136,7 @@ def answer_logp(
 
     Logits are made at these places alone; what is beyond an answer's end is for a mask to hide.
     """
+    params = merged(params)
     hidden, _ = forward_hidden(config, params, tokens)
     before = jnp.clip(start[:, None] - 1 + jnp.arange(count), 0, tokens.shape[1] - 2)
     states = jnp.take_along_axis(hidden, before[..., None], axis=1)

@@ -28,6 +28,8 @@ from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
 from lm.models import gpt
+from lm.models.adapters import merged
+from lm.nn.dropout import DropoutKeys
 from lm.rlhf.scores import RewardConfig, Scorer, text_scorer
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
@@ -86,8 +88,8 @@ class Sft(Stage):
         del fresh
         return source.language_model()
 
-    def objective(self) -> NextToken:
-        return NextToken(self.decoder)
+    def objective(self) -> "NextAnswer":
+        return NextAnswer(self.decoder)
 
     def abstract_rows(self) -> TokenBatch:
         shape, struct = (self.batch, self.length), jax.ShapeDtypeStruct
@@ -103,6 +105,16 @@ class Sft(Stage):
         self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
     ) -> "SftEvaluation":
         return SftEvaluation(self, material, tokenizer, mesh, session)
+
+
+@dataclasses.dataclass(frozen=True)
+class NextAnswer(NextToken):
+    """Cross-entropy of each token that counts, under a model that may have adapters."""
+
+    def sums(
+        self, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
+    ) -> dict[str, jax.Array]:
+        return super().sums(merged(params), batch, keys)
 
 
 class SftMaterial:
@@ -177,7 +189,7 @@ class SftEvaluation:
         return figures
 
     def answers(self, params: Any, prompts: Sequence[str], temperature: float) -> list[str]:
-        generator = Generator(self.config.decoder, params, self.tokenizer.end)
+        generator = Generator(self.config.decoder, merged(params), self.tokenizer.end)
         room = self.config.decoder.length - self.config.loop.sample_tokens
         ids = [row[-room:] for row in self.tokenizer.encode_batch(prompts)]
         sampling = SamplingConfig(temperature=temperature)

@@ -12,6 +12,7 @@ from lm.core.config import require
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import run_path
 from lm.data.tokens import TextConfig
+from lm.models.adapters import merged
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
@@ -57,9 +58,8 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
         raise CheckpointError(f"{init} is not a decoder's run: {type(saved.config).__name__}")
     if saved.tokenizer is None:
         raise CheckpointError(f"{init} has no tokenizer: convert it with its files")
-    return Source(
-        model, saved.tokenizer, text_of(saved.config), saved.params, identity(run, saved.step)
-    )
+    params = jax.jit(merged)(saved.params)
+    return Source(model, saved.tokenizer, text_of(saved.config), params, identity(run, saved.step))
 
 
 def text_of(config: Any) -> TextConfig | None:

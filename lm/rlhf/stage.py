@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from lm.core import tree
 from lm.core.config import require, require_positive
@@ -21,6 +22,7 @@ from lm.core.mesh import batch_ways, local_rows, make_mesh, place
 from lm.data.batches import check_divisible
 from lm.data.features import in_order
 from lm.data.tokens import TextConfig
+from lm.models.adapters import BASE, adapted, learned_alone, with_base
 from lm.models.gpt import GptConfig
 from lm.report.page import write_report
 from lm.rlhf.source import Source, read_source, require_shape, started
@@ -29,7 +31,7 @@ from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
-from lm.train.state import create, shardings
+from lm.train.state import create, initialiser, shardings
 from lm.train.supervised import Supervised
 
 
@@ -68,10 +70,12 @@ class Stage(Supervised):
     length: int = 256  # tokens of a row at most
     epochs: float = 1.0
     steps: int | None = None  # instead of epochs
+    lora_rank: int = 0  # of adapters, which then are all that is learned; 0: everything is
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "length", "epochs", "steps")
+        require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")
 
     # ------------------------------------------------------------------- run
 
@@ -159,8 +163,18 @@ class Stage(Supervised):
         """The first state: random, and over it what comes from the other run."""
         assert source is not None
         state: Any = create(self.initial(), abstract, self.seed)
-        adopted = self.adopted(state.params, source)
+        fresh = state.params[BASE] if self.lora_rank else state.params
+        adopted = with_base(state.params, self.adopted(fresh, source))
         return state.replace(params=jax.device_put(adopted, shardings(abstract.params)))
+
+    def initial(self) -> Any:
+        def first(key: jax.Array) -> Any:
+            return adapted(self.first_params(key), self.lora_rank, key)
+
+        return initialiser(first, self.direction(), self.guard)
+
+    def direction(self) -> optax.GradientTransformation:
+        return learned_alone(super().direction(), self.lora_rank)
 
     def material(self, tokenizer: Tokenizer, source: Source | None, mesh: Any) -> Any:
         """A Material."""

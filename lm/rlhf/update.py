@@ -16,6 +16,7 @@ from lm.core.tree import square_norm
 from lm.data.batches import TokenBatch
 from lm.losses.language import masked_sum, mean, token_losses
 from lm.losses.ppo import clipped_share, masked_mean, policy_loss, value_loss
+from lm.models.adapters import merged
 from lm.models.gpt import GptConfig, forward
 from lm.models.reward import token_values
 from lm.rlhf.controller import KlConfig, next_beta
@@ -207,7 +208,7 @@ class Updater:
         a time: the steps whose gradients the paper accumulates."""
 
         def loss(policy: Any, rows: TokenBatch) -> jax.Array:
-            logits, _ = forward(self.policy_config, policy, jnp.asarray(rows.tokens))
+            logits, _ = forward(self.policy_config, merged(policy), jnp.asarray(rows.tokens))
             total = masked_sum(token_losses(logits, rows.targets), rows.mask)
             return mean(total, jnp.sum(jnp.asarray(rows.mask), dtype=jnp.float32))
 

@@ -156,6 +156,7 @@ def test_a_reward_function_that_fails_is_told_in_one_line(base, run, function, e
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_kl_above_its_bound_stops_the_run_with_its_state_saved(base, run):
     folder = run.parent / "far"
     folder.mkdir()

@@ -14,9 +14,11 @@ from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.comparisons import ComparisonsConfig
 from lm.data.prompts import RowsConfig
 from lm.rlhf import stage
+from lm.rlhf.dpo import Dpo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
+from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
 from lm.train.session import LoopConfig
@@ -124,6 +126,20 @@ def test_a_stage_without_a_run_to_start_from_is_refused(base, tmp_path):
         teaching(base, tmp_path, length=100).run(tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_adapters_alone_learn_the_answers_and_the_next_stage_reads_them_merged(
+    base, tmp_path, one_device
+):
+    config = teaching(base, tmp_path, lora_rank=4, steps=160, optim=replace(OPTIM, peak_lr=2e-2))
+    config.run(tmp_path / "run")
+    assert summary_of(tmp_path / "run")["valid_loss"] < 2.0  # of 5.6: embeddings stay
+    source = read_source(str(tmp_path / "run"), one_device)
+    was = read_source(str(base), one_device)
+    np.testing.assert_array_equal(source.params["tokens"]["table"], was.params["tokens"]["table"])
+    kernels = [one.params["stack"]["blocks"]["mlp"]["hidden"]["kernel"] for one in (source, was)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.01
+
+
 # ------------------------------------------------------------------- rewards
 
 
@@ -170,3 +186,20 @@ def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_devi
     said = score(["q:", "r:"], ["xyzzy", "zzxxx"])
     assert abs(said.mean()) < 1e-4 and np.abs(said).max() > 0.01
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
+
+
+# ----------------------------------------------------------------------- dpo
+
+
+@pytest.mark.slow
+def test_dpo_prefers_what_was_preferred_and_begins_at_log_2(base, judged, tmp_path):
+    data = ComparisonsConfig(train=str(judged.parent / "rankings.jsonl"), valid_fraction=0.2)
+    config = Dpo(
+        init=str(base), data=data, optim=OPTIM, batch=8, steps=80, length=16, loop=LOOP,
+        guard=GUARD, beta=0.1,
+    )  # fmt: skip
+    config.run(tmp_path / "run")
+    start = json.loads((tmp_path / "run" / "metrics.jsonl").open().readline())
+    np.testing.assert_allclose(start["valid_loss"], np.log(2), rtol=1e-5)
+    assert start["valid_accuracy"] == 0.5
+    assert summary_of(tmp_path / "run")["valid_accuracy"] > 0.9

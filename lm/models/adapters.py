@@ -1,0 +1,94 @@
+"""Low-rank adapters (Hu et al. 2022, "LoRA"): a frozen model and a small sum beside each kernel.
+
+Adapted parameters are {"base": the model's, "lora": ...}, where a kernel of a block becomes
+W + down @ up. `merged` makes them a model's parameters again, and leaves others as they are: what
+reads parameters need not know. A scalar head, which is new, is learned whole.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+BASE, ADAPTERS = "base", "lora"
+HEAD = "head"
+
+
+def adapted(params: Any, rank: int, key: jax.Array) -> Any:
+    """`params`, frozen, with adapters of a rank that change nothing yet; as they are at rank 0."""
+    if not rank:
+        return params
+    adapters = adapters_of(params, rank, key, ())
+    if HEAD in params:
+        adapters[HEAD] = jax.tree.map(jnp.zeros_like, params[HEAD])
+    return {BASE: params, ADAPTERS: adapters}
+
+
+def adapters_of(params: Any, rank: int, key: jax.Array, path: tuple[str, ...]) -> Any:
+    found: dict[str, Any] = {}
+    for number, (name, leaf) in enumerate(params.items()):
+        here = (*path, name)
+        if isinstance(leaf, Mapping):
+            below = adapters_of(leaf, rank, jax.random.fold_in(key, number), here)
+            found |= {name: below} if below else {}
+        elif name == "kernel" and "blocks" in path:
+            kernel = leaf.value if isinstance(leaf, nn.Partitioned) else leaf
+            layers, inputs, outputs = divided(here, kernel.shape)
+            drawn = jax.random.normal(jax.random.fold_in(key, number), (layers, inputs, rank))
+            found[name] = {
+                "down": drawn * inputs**-0.5, "up": jnp.zeros((layers, rank, outputs)),
+            }  # fmt: skip
+    return found
+
+
+def divided(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Layers, inputs and outputs of a block's kernel: two axes go into attention's output."""
+    contracted = 2 if path[-3:-1] == ("attention", "output") else 1
+    layers, *rest = shape
+    inputs = outputs = 1
+    for axis, size in enumerate(rest):
+        if axis < contracted:
+            inputs *= size
+        else:
+            outputs *= size
+    return layers, inputs, outputs
+
+
+def merged(params: Any) -> Any:
+    """The parameters of the model; gradients reach the adapters alone."""
+    if ADAPTERS not in params:
+        return params
+    return added(jax.lax.stop_gradient(params[BASE]), params[ADAPTERS])
+
+
+def added(base: Any, adapters: Any) -> Any:
+    if not isinstance(base, Mapping):
+        if isinstance(adapters, Mapping):
+            product = jnp.einsum("LIR,LRO->LIO", adapters["down"], adapters["up"])
+            return base + product.reshape(base.shape)
+        return base + adapters
+    return {
+        name: added(leaf, adapters[name]) if name in adapters else leaf
+        for name, leaf in base.items()
+    }
+
+
+def learned_alone(
+    direction: optax.GradientTransformation, rank: int
+) -> optax.GradientTransformation:
+    """An optimizer that keeps moments of the adapters only, and leaves the base as it is."""
+    if not rank:
+        return direction
+
+    def labels(params: Any) -> Any:
+        return {name: jax.tree.map(lambda _, name=name: name, params[name]) for name in params}
+
+    return optax.multi_transform({ADAPTERS: direction, BASE: optax.set_to_zero()}, labels)
+
+
+def with_base(params: Any, base: Any) -> Any:
+    """`params` with another model's parameters below its adapters, or in its place."""
+    return {BASE: base, ADAPTERS: params[ADAPTERS]} if ADAPTERS in params else base

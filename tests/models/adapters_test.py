@@ -1,0 +1,77 @@
+"""Adapters: nothing changes at first, only they are learned, and all of a block can change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lm.core import tree
+from lm.models import gpt, reward
+from lm.models.adapters import adapted, learned_alone, merged, with_base
+from lm.models.gpt import GptConfig, forward
+
+CONFIG = GptConfig(layers=2, width=16, heads=2, vocab=20, length=8)
+TOKENS = np.arange(8)[None] % 20
+
+
+def unboxed(params):
+    return jax.tree.map(lambda leaf: getattr(leaf, "value", leaf), params,
+                        is_leaf=lambda leaf: hasattr(leaf, "value"))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def params():
+    return unboxed(adapted(gpt.init(CONFIG, jax.random.key(0)), 2, jax.random.key(1)))
+
+
+def loss(params):
+    logits, _ = forward(CONFIG, merged(params), TOKENS)
+    return jnp.square(logits).mean()
+
+
+def test_every_kernel_of_a_block_has_adapters_that_change_nothing_yet(params):
+    names = {name.rpartition("/")[0] for name in tree.named_leaves(params["lora"])}
+    assert names == {f"stack/blocks/{part}/kernel" for part in
+                     ("attention/qkv", "attention/output", "mlp/hidden", "mlp/output")}  # fmt: skip
+    np.testing.assert_array_equal(
+        forward(CONFIG, merged(params), TOKENS)[0], forward(CONFIG, params["base"], TOKENS)[0]
+    )
+    assert tree.count(params["lora"]) < 0.5 * tree.count(params["base"])
+
+
+def test_gradients_reach_the_adapters_alone_and_the_optimizer_leaves_the_base(params):
+    moved = with_base(params, params["base"])
+    moved["lora"] = jax.tree.map(lambda leaf: leaf + 0.1, params["lora"])
+    grads = jax.grad(loss)(moved)
+    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(grads["base"]))
+    assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(grads["lora"]))
+    direction = learned_alone(optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(0.1)), 2)
+    state = direction.init(moved)
+    assert tree.count(state) < 2.1 * tree.count(params["lora"])  # no moments of the base
+    updates, _ = direction.update(grads, state, moved)
+    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(updates["base"]))
+
+
+def test_the_sum_is_that_of_the_written_out_product(params):
+    moved = jax.tree.map(lambda leaf: leaf + 0.1, params["lora"])
+    both = merged({"base": params["base"], "lora": moved})
+    kernel = params["base"]["stack"]["blocks"]["attention"]["output"]["kernel"]
+    pair = moved["stack"]["blocks"]["attention"]["output"]["kernel"]
+    expected = np.stack([np.asarray(kernel[layer]).reshape(16, 16) + pair["down"][layer]
+                         @ pair["up"][layer] for layer in range(2)])  # fmt: skip
+    found = both["stack"]["blocks"]["attention"]["output"]["kernel"]
+    np.testing.assert_allclose(np.reshape(found, (2, 16, 16)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_scalar_head_is_learned_whole_and_shifted():
+    made = unboxed(adapted(reward.init(CONFIG, jax.random.key(0)), 1, jax.random.key(1)))
+    before = reward.token_values(CONFIG, made, TOKENS)
+    after = reward.token_values(CONFIG, reward.shifted(made, jnp.float32(0.5)), TOKENS)
+    np.testing.assert_allclose(before - after, 0.5, atol=1e-6)
+    assert made["lora"]["head"]["kernel"].shape == (16, 1)
+
+
+def test_rank_zero_is_no_adapter_at_all():
+    plain = gpt.init(CONFIG, jax.random.key(0))
+    assert adapted(plain, 0, jax.random.key(1)) is plain and merged(plain) is plain
