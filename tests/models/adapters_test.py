@@ -22,7 +22,7 @@ def unboxed(params):
 
 @pytest.fixture(scope="module")
 def params():
-    return unboxed(adapted(gpt.init(CONFIG, jax.random.key(0)), 2, jax.random.key(1)))
+    return jax.jit(lambda key: unboxed(adapted(gpt.init(CONFIG, key), 2, key)))(jax.random.key(0))
 
 
 def loss(params):
@@ -34,16 +34,15 @@ def test_every_kernel_of_a_block_has_adapters_that_change_nothing_yet(params):
     names = {name.rpartition("/")[0] for name in tree.named_leaves(params["lora"])}
     assert names == {f"stack/blocks/{part}/kernel" for part in
                      ("attention/qkv", "attention/output", "mlp/hidden", "mlp/output")}  # fmt: skip
-    np.testing.assert_array_equal(
-        forward(CONFIG, merged(params), TOKENS)[0], forward(CONFIG, params["base"], TOKENS)[0]
-    )
+    logits = jax.jit(lambda params: forward(CONFIG, merged(params), TOKENS)[0])
+    np.testing.assert_array_equal(logits(params), logits(params["base"]))
     assert tree.count(params["lora"]) < 0.5 * tree.count(params["base"])
 
 
 def test_gradients_reach_the_adapters_alone_and_the_optimizer_leaves_the_base(params):
     moved = with_base(params, params["base"])
     moved["lora"] = jax.tree.map(lambda leaf: leaf + 0.1, params["lora"])
-    grads = jax.grad(loss)(moved)
+    grads = jax.jit(jax.grad(loss))(moved)
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(grads["base"]))
     assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(grads["lora"]))
     direction = learned_alone(optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(0.1)), 2)
@@ -65,13 +64,14 @@ def test_the_sum_is_that_of_the_written_out_product(params):
 
 
 def test_a_scalar_head_is_learned_whole_and_shifted():
-    made = unboxed(adapted(reward.init(CONFIG, jax.random.key(0)), 1, jax.random.key(1)))
-    before = reward.token_values(CONFIG, made, TOKENS)
-    after = reward.token_values(CONFIG, reward.shifted(made, jnp.float32(0.5)), TOKENS)
+    make = jax.jit(lambda key: unboxed(adapted(reward.init(CONFIG, key), 1, key)))
+    made = make(jax.random.key(0))
+    values = jax.jit(lambda params: reward.token_values(CONFIG, params, TOKENS))
+    before, after = values(made), values(reward.shifted(made, jnp.float32(0.5)))
     np.testing.assert_allclose(before - after, 0.5, atol=1e-6)
     assert made["lora"]["head"]["kernel"].shape == (16, 1)
 
 
 def test_rank_zero_is_no_adapter_at_all():
-    plain = gpt.init(CONFIG, jax.random.key(0))
+    plain = {"stack": {"blocks": {"mlp": {"hidden": {"kernel": np.ones((1, 2, 2))}}}}}
     assert adapted(plain, 0, jax.random.key(1)) is plain and merged(plain) is plain

@@ -176,9 +176,9 @@ def test_a_reward_model_orders_answers_of_prompts_and_labelers_it_never_saw(judg
     found = summary_of(judged)
     for part in ("valid", "labelers"):
         assert found[f"{part}_accuracy"] > 0.9
-        assert 0 < found[f"{part}_accuracy_error"] < 0.05
     start = json.loads((judged / "metrics.jsonl").open().readline())
     assert 0.2 < start["valid_accuracy"] < 0.8  # the control: before it has learned anything
+    assert 0.01 < start["valid_accuracy_error"] < 0.1  # of 70 prompts
 
 
 def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_device):
