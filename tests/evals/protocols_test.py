@@ -14,7 +14,7 @@ from tests.evals.scorer_test import Latin, logits_of, tiny
 ANSWERS = (" up", " far down there", " 0", " é", " somewhere else", " zz")
 ITEMS = [
     Item(contexts=(f"Q: where is {name}?\nA:",), completions=ANSWERS, gold=number % len(ANSWERS))
-    for number, name in enumerate(["Ann", "Bob", "it", "the old house", "9"])
+    for number, name in enumerate(["Ann", "Bob", "it", "oz", "9"])
 ]
 SCHEMAS = [
     Item(contexts=("the cup and the bag: the cup", "the cup and the bag: the bag"),
@@ -32,9 +32,10 @@ def prompts(items: list[Item]) -> list[Prompt]:
 
 @functools.cache
 def scorer() -> Scorer:
-    return tiny(length=128)
+    return tiny()
 
 
+@functools.cache
 def nats(context: str, completion: str) -> float:
     """Log-likelihood of a completion, a token at a time."""
     model, total = scorer(), 0.0
@@ -98,10 +99,11 @@ def test_partial_evaluation_scores_what_follows_after_each_context():
 
 
 def test_a_prediction_is_right_where_every_token_is_the_likeliest():
-    model = tiny(length=128)
+    model = tiny()
     model.tokenizer = Latin()
     context = "Q: who?"
-    (written,) = model.generate([context], 3, stop=())
+    (written,) = model.generate([context], 16, stop=())
+    written = written[:3]
     assert written.strip() == written
     right = Item(contexts=(context,), completions=(written,))
     wrong = Item(
