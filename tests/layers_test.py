@@ -13,7 +13,7 @@ FLOORS = (
     {"lm.evals"},
     {"lm.train", "lm.serve"},
     {"lm.rlhf"},
-    {"lm.studies"},
+    {"lm.studies", "lm.plan"},
     {"lm"},  # `lm/__init__.py` itself: what a notebook gets from `import lm`
     {"experiments"},
     {"launch", "lm.evals.harness"},  # commands; the second is where users of lm-eval look

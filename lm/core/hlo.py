@@ -1,12 +1,15 @@
-"""What a compiled program sends between devices, read from its HLO text.
+"""What a compiled program computes and sends between devices, read from its HLO text.
 
-Sizes are those of the results on one device, times are counted: a collective in a loop runs once a
-trip, in nested loops once a trip of all of them.
+Sizes are those of one device, and times are counted: what is in a loop runs once a trip, in nested
+loops once a trip of all of them.
 """
 
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
+
+import numpy as np
 
 KINDS = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
@@ -21,6 +24,22 @@ CALLED = re.compile(
 LISTED = re.compile(r"(?:branch_computations|called_computations|calls)=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 CONSTANT = re.compile(r"= [su]\d+\[\]\S* constant\((\d+)\)")
+CHANNEL = re.compile(r"channel_id=(\d+)")
+IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
+LISTS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """A line of a program, where it stands and how often a call of the program runs it."""
+
+    name: str
+    shape: str
+    operation: str
+    line: str
+    computation: str
+    runs: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,24 +50,85 @@ class Collective:
     bytes: int  # of its result on a device, once
     runs: int  # times a call of the program runs it
     name: str
+    group: tuple[int, ...] = ()  # devices of one group, or one pair of a permutation
+    asynchronous: bool = False  # other work is scheduled between its start and its end
+
+    @property
+    def wire(self) -> float:
+        """Bytes that a device sends in one run, around a ring."""
+        n = max(2, len(self.group))
+        factor = {
+            "all-reduce": 2 * (n - 1) / n,
+            "reduce-scatter": n - 1,
+            "collective-permute": 1,
+            "collective-broadcast": 1,
+        }
+        return self.bytes * factor.get(self.kind, (n - 1) / n)
 
 
 def collectives(text: str) -> list[Collective]:
     """The collectives of a compiled program, in the order of its computations."""
+    found: list[tuple[Collective, str, str]] = []
+    callers = fusions(text)
+    for one in instructions(text):
+        kind = one.operation.removesuffix("-start")
+        if kind in KINDS:
+            started = one.operation != kind
+            caller = callers.get(one.computation, "")
+            collective = Collective(
+                kind, size(kind, one.shape, started), one.runs, one.name, group(one.line),
+                started or caller.startswith("async-collective-start"),
+            )  # fmt: skip
+            channel = CHANNEL.search(one.line)
+            found.append((collective, caller, channel[1] if channel else ""))
+    begun = {channel for one, caller, channel in found if one.asynchronous and caller}
+    # A TPU's asynchronous gather is three fusions that each hold it: its start, work, its end.
+    return [
+        one
+        for one, caller, channel in found
+        if not caller or one.asynchronous or channel not in begun
+    ]
+
+
+def instructions(text: str) -> Iterator[Instruction]:
+    """Every instruction that can be reached, in the order of the text."""
     entry, computations = parse(text)
     runs = count_runs(entry, computations)
-    found = []
     for computation, lines in computations.items():
         for line in lines:
             match = INSTRUCTION.match(line)
-            if match is None or computation not in runs:
-                continue
-            name, shape, operation = match.groups()
-            kind = operation.removesuffix("-start")
-            if kind in KINDS:
-                started = operation != kind
-                found.append(Collective(kind, size(kind, shape, started), runs[computation], name))
-    return found
+            if match is not None and computation in runs:
+                name, shape, operation = match.groups()
+                yield Instruction(name, shape, operation, line, computation, runs[computation])
+
+
+def fusions(text: str) -> dict[str, str]:
+    """Computation -> name of the fusion that calls it."""
+    found = re.findall(r"%?([\w.\-]+) = [^\n]* fusion\([^\n]*calls=%?([\w.\-]+)", text)
+    return {called: caller for caller, called in found}
+
+
+def group(line: str) -> tuple[int, ...]:
+    """The devices of one of a collective's groups, in any of the spellings; () without one."""
+    if found := IOTA.search(line):
+        groups, members = int(found[1]), int(found[2])
+        ids = np.arange(groups * members).reshape([int(n) for n in found[3].split(",")])
+        if found[4]:
+            ids = ids.transpose([int(n) for n in found[4].split(",")])
+        return tuple(ids.reshape(groups, members)[0].tolist())
+    if found := NAMED.search(line):
+        sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", found[1])}
+        within = re.findall(r"'([^']+)'", found[2])
+        ids = np.arange(math.prod(sizes.values())).reshape(list(sizes.values()))
+        index = tuple(slice(None) if name in within else 0 for name in sizes)
+        return tuple(np.ravel(ids[index]).tolist())
+    if found := LISTS.search(line):
+        listed = [
+            tuple(int(n) for n in inside.replace(" ", "").split(",") if n)
+            for inside in re.findall(r"\{([\d, ]*)\}", found[1])
+        ]
+        return next((one for one in listed if len(set(one)) > 1), listed[0])
+    return ()
 
 
 def parse(text: str) -> tuple[str, dict[str, list[str]]]:

@@ -8,7 +8,7 @@ the length of activations.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -106,6 +106,15 @@ def check_divides(mesh: Mesh, axis: str, **sizes: int) -> None:
         )
 
 
+def platform() -> str:
+    """What the program that is traced now will run on: "cpu", "gpu" or "tpu".
+
+    That of the mesh in use, whose devices may be absent; without one, of this process.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def batch_ways(mesh: Mesh) -> int:
     """Number of parts that a batch is split in."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
@@ -152,13 +161,37 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
+    return jax.lax.with_sharding_constraint(x, activation_spec(mesh, names, x.shape))
+
+
+def activation_spec(
+    mesh: jax.sharding.AbstractMesh, names: Sequence[str | None], shape: Sequence[int]
+) -> PartitionSpec:
+    """How an activation is split; an axis that does not divide is whole."""
     manual = set(mesh.manual_axes)
     spec = []
-    for name, size in zip(names, x.shape, strict=True):
+    for name, size in zip(names, shape, strict=True):
         rule = tuple(axis for axis in ACTIVATION_RULES[name] if axis not in manual) if name else ()
         ways = math.prod(mesh.shape[axis] for axis in rule)
         spec.append(rule if rule and size % ways == 0 else None)
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+    return PartitionSpec(*spec)
+
+
+def on_each_device(compute: Callable[..., jax.Array], *names: str | None) -> Callable[..., Any]:
+    """`compute` on each device's part of arrays whose axes have these names.
+
+    For a kernel that the partitioner cannot split. An axis whose name is None is whole, and so is
+    one that does not divide; outside a mesh, and inside another such call, nothing changes.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or mesh.manual_axes:
+        return compute
+
+    def split(*arrays: jax.Array) -> Any:
+        spec = activation_spec(mesh, names, arrays[0].shape)
+        return jax.shard_map(compute, in_specs=spec, out_specs=spec, check_vma=False)(*arrays)
+
+    return split
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:

@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lm.core import axes
 from lm.core.errors import ConfigError
+from lm.core.mesh import on_each_device, platform
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.sparse import MASKED, sparse_attention, visible
@@ -111,9 +113,10 @@ def choose(config: BlockConfig, pattern: str, length: int, masked: bool, dropped
             "--set model.attention=auto, or another model.length"
         )
     if how == "auto":
-        how = {"tpu": "splash", "gpu": "cudnn"}.get(jax.default_backend(), "blocks")
+        how = {"tpu": "splash", "gpu": "cudnn"}.get(platform(), "blocks")
         if how == "splash" and length % 128:
-            warnings.warn(f"length {length} is not a multiple of 128: no splash", stacklevel=2)
+            if length > 1:  # one token makes the parameters
+                warnings.warn(f"length {length} is not a multiple of 128: no splash", stacklevel=2)
             how = "blocks"
         if how == "cudnn" and config.dtype != "bfloat16":
             how = "blocks"
@@ -164,8 +167,12 @@ def splash(
     *, interpret: bool = False,
 ) -> jax.Array:  # fmt: skip
     """Pallas splash attention of TPUs. It does not scale by 1 / sqrt(H): the queries are scaled."""
-    kernel = splash_kernel(q.shape[1], q.shape[2], causal, pattern, band, interpret)
-    return jax.vmap(kernel)(q * q.shape[-1] ** -0.5, k, v)
+
+    def local(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        kernel = splash_kernel(q.shape[1], q.shape[2], causal, pattern, band, interpret)
+        return jax.vmap(kernel)(q * q.shape[-1] ** -0.5, k, v)
+
+    return on_each_device(local, axes.BATCH, axes.HEADS, None, None)(q, k, v)
 
 
 @functools.lru_cache
@@ -184,7 +191,7 @@ def splash_kernel(heads: int, length: int, causal: bool, pattern: str, band: int
         mask = splash_attention_mask.CausalMask(shape)
     else:
         mask = splash_attention_mask.FullMask(shape)
-    block = math.gcd(length, 256 if pattern == "banded" else 512)
+    block = splash_block(length, pattern)
     sizes = splash_attention_kernel.BlockSizes(
         block_q=block, block_kv=block, block_kv_compute=block,
         block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
@@ -197,3 +204,18 @@ def splash_kernel(heads: int, length: int, causal: bool, pattern: str, band: int
         block_sizes=sizes,
         interpret=interpret,
     )
+
+
+def splash_block(length: int, pattern: str) -> int:
+    """Queries and keys of a block: small ones pay only where a band leaves most of them out."""
+    return math.gcd(length, 256 if pattern == "banded" else 512)
+
+
+def live_blocks(length: int, config: BlockConfig, pattern: str) -> float:
+    """Share of all pairs that lie in blocks which splash computes."""
+    block = splash_block(length, pattern)
+    if not config.causal:
+        return 1.0
+    side = length // block
+    reach = side if pattern != "banded" else -(-(config.band - 1) // block) + 1
+    return sum(min(query + 1, reach) for query in range(side)) / side**2

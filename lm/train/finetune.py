@@ -204,6 +204,9 @@ class Finetune(Supervised):
         # the model's gradients are zero, and without an optimizer nothing decays them
         return optax.masked(super().direction(), {"model": False, "tagger": True, "head": True})
 
+    def flops_per_token(self) -> float:
+        return self.backbone.flops_per_token(self.length)
+
     def abstract_rows(self) -> TaskBatch:
         shape, kind = (self.batch, 1, self.length), self.data.form().kind
         label = {"span": (self.batch, 2), "tagging": shape[::2]}.get(kind, shape[:1])

@@ -16,22 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.core.chips import PEAKS
 from lm.core.paths import is_remote
-
-# FLOP/s in bfloat16 of one device, as its vendor publishes it (dense).
-PEAKS = {
-    "TPU v4": 275e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "TPU7x": 1153e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-}
 
 
 def peak_flops(mesh_size: int) -> float:

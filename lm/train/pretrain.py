@@ -85,7 +85,7 @@ class Pretrain(Supervised):
             Session(
                 workdir, self, process, loop=self.loop, guard=self.guard,
                 steps=self.steps, facts=facts,
-                flops_per_token=self.model.flops_per_token(self.model.length),
+                flops_per_token=self.flops_per_token(),
                 peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip
@@ -146,6 +146,9 @@ class Pretrain(Supervised):
 
     def objective(self) -> "NextToken":
         return NextToken(self.model)
+
+    def flops_per_token(self) -> float:
+        return self.model.flops_per_token(self.model.length)
 
     def abstract_rows(self) -> TokenBatch:
         shape, struct = (self.batch, self.model.length), jax.ShapeDtypeStruct

@@ -52,6 +52,10 @@ class Supervised:
         """Gradients to the direction of descent, of whatever is trained."""
         return self.optim.direction()
 
+    def flops_per_token(self) -> float:
+        """Operations of the model's own products for a token that is trained on; none twice."""
+        raise NotImplementedError
+
     def initial(self) -> Any:
         return initialiser(self.first_params, self.direction(), self.guard)
 
@@ -77,7 +81,7 @@ class Supervised:
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         """The step that `run` runs, lowered for a mesh whose devices may be absent."""
-        with jax.set_mesh(mesh):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # its devices run nothing
             abstract, parts = self.abstract(mesh), self.microbatches
             placed = batch_sharding(mesh, leading=1)
 

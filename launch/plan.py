@@ -1,0 +1,122 @@
+"""Compiles an experiment's step for a TPU pod that is not here, and says whether it fits.
+
+python -m launch.plan --experiment=gpt3:175b --topology=v5p:8x8x16 --set mesh.fsdp=128 \\
+    --set mesh.tensor=8
+python -m launch.plan --experiment=gpt3:6.7b --topology=v5e:16x16 --search
+python -m launch.plan --all --out=results/pods.md
+
+Ends with 1 where the step does not fit. It needs the TPU compiler (pip install 'lm[tpu]', x86-64
+Linux) and no TPU.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from launch import command
+from launch.experiment import EXPERIMENT, configured, resolve
+from lm.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lm.plan.topology import Topology
+
+TOPOLOGY = flags.DEFINE_string("topology", None, "Pod: v5p:8x8x16, v6e:16x16, tpu7x:4x4x4 ...")
+SLICES = flags.DEFINE_integer("slices", 1, "Slices of that shape; mesh.data goes across them.")
+SEARCH = flags.DEFINE_bool("search", False, "Try mesh shapes and remat policies; best first.")
+ALL = flags.DEFINE_bool("all", False, "Every published size on every slice of the table.")
+JSON = flags.DEFINE_bool("json", False, "One JSON line a plan instead of words.")
+OUT = flags.DEFINE_string("out", None, "File for the table of --all, written line by line.")
+
+PUBLISHED = (
+    "bert:base", "bert:large", "gpt1:base", "gpt2:small", "gpt2:medium", "gpt2:large", "gpt2:xl",
+    "gpt3:small", "gpt3:medium", "gpt3:large", "gpt3:xl", "gpt3:2.7b", "gpt3:6.7b", "gpt3:13b",
+    "gpt3:175b",
+)  # fmt: skip
+
+
+def main() -> int:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # or jax looks for the TPU that is not here
+    if ALL.value:
+        return table()
+    if not TOPOLOGY.value:
+        raise ConfigError("--topology is empty; name a pod such as v5p:8x8x16")
+    from lm.plan.topology import Topology
+
+    experiment = configured()
+    if not hasattr(experiment, "abstract_rows"):
+        raise ConfigError(
+            f"--experiment={EXPERIMENT.value} trains several models: plan one of its members"
+        )
+    topology = Topology(TOPOLOGY.value, SLICES.value)
+    return search(experiment, topology) if SEARCH.value else one(experiment, topology)
+
+
+def one(experiment: Any, topology: "Topology") -> int:
+    from lm.plan.page import page
+    from lm.plan.plan import plan
+
+    made = plan(experiment, topology, topology.devices())
+    steps = getattr(experiment, "steps", None)
+    print(made.json() if JSON.value else page(made, steps and steps * made.tokens))
+    return 0 if made.fits else 1
+
+
+def search(experiment: Any, topology: "Topology") -> int:
+    from lm.plan.page import HEADER, row
+    from lm.plan.plan import plan
+    from lm.plan.search import candidates
+
+    devices, found = topology.devices(), []
+    for name, variant in candidates(experiment, len(devices)):
+        made = plan(variant, topology, devices)
+        print(row(name, made), flush=True)
+        found.append((name, made))
+    if not found:
+        raise ConfigError(
+            f"no mesh of {len(devices)} devices divides batch {experiment.batch} and the model"
+        )
+    found.sort(key=lambda pair: (not pair[1].fits, -pair[1].mfu("compiled")))
+    print("\nbest first:\n" + "\n".join([HEADER, *(row(name, made) for name, made in found)]))
+    return 0 if found[0][1].fits else 1
+
+
+def table() -> int:
+    from dataclasses import replace
+
+    from lm.plan.page import HEADER, row
+    from lm.plan.plan import plan
+    from lm.plan.search import meshes
+    from lm.plan.topology import TABLE, Topology
+
+    lines = [HEADER]
+    for pod in TABLE:
+        topology = Topology(pod)
+        devices = topology.devices()
+        for name in PUBLISHED:
+            experiment = resolve(name)
+            heads, width = experiment.model.heads, experiment.model.width
+            fitting = [
+                mesh
+                for mesh in meshes(len(devices), heads, width)
+                if experiment.batch % mesh.fsdp == 0
+            ]
+            if not fitting:
+                lines.append(
+                    f"| {name} | {pod} | no mesh divides batch {experiment.batch} | | | | | | |"
+                )
+                continue
+            made = plan(replace(experiment, mesh=fitting[0]), topology, devices)
+            lines.append(row(name, made))
+            print(lines[-1], flush=True)
+            if OUT.value:
+                Path(OUT.value).write_text("\n".join(lines) + "\n")
+    if not OUT.value:
+        print("\n".join(lines), file=sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

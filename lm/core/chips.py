@@ -1,0 +1,39 @@
+"""What vendors publish of the chips that programs run on or are planned for."""
+
+import dataclasses
+
+# FLOP/s in bfloat16 of one device, dense, by what jax calls the device.
+PEAKS = {
+    "TPU v4": 275e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "TPU7x": 1153e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A TPU as a planner sees it: one device, which on tpu7x is half a chip."""
+
+    memory: float  # bytes of HBM that the compiler allows a program
+    peak: float  # FLOP/s in bfloat16
+    link: float  # bytes/s one way over one link to a neighbour, the device's share
+    dimensions: int  # of the torus
+    wraps: int  # a dimension whose size this divides is a ring
+
+
+GIB = 2**30
+CHIPS = {
+    "v4": Chip(30.75 * GIB, 275e12, 45e9, 3, 4),
+    "v5p": Chip(95.73 * GIB, 459e12, 90e9, 3, 4),
+    "v5e": Chip(15.75 * GIB, 197e12, 45e9, 2, 16),
+    "v6e": Chip(31.24 * GIB, 918e12, 90e9, 2, 16),
+    "tpu7x": Chip(94.74 * GIB, 1153e12, 45e9, 3, 4),
+}

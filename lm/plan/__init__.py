@@ -1,0 +1,1 @@
+"""Training steps compiled for absent TPU pods, and what the executable says of them."""

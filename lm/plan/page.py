@@ -1,0 +1,105 @@
+"""A plan in words."""
+
+import math
+
+from lm.plan.plan import Plan
+
+GIB = 2**30
+
+
+def page(plan: Plan, total_tokens: int | None = None) -> str:
+    """The plan as it is printed.
+
+    Args:
+      total_tokens: of the whole run, for its days.
+    """
+    lines = [
+        f"{plan.topology}: {plan.chips} chips, mesh {mesh_text(plan)}, "
+        f"{plan.tokens:,} tokens a step",
+        verdict(plan),
+        f"  parameters {plan.parameters / GIB:.2f}, optimizer {plan.optimizer / GIB:.2f} GiB "
+        "a device",
+    ]
+    if not plan.fits:
+        return "\n".join([*lines, *largest_buffers(plan.problem)])
+    spare = plan.useful / plan.flops
+    lines += [
+        f"  temporary buffers {plan.temporary / GIB:.2f} GiB (activations and gradients)",
+        f"products: {plan.flops:.3g} FLOPs a device and step, of which {spare:.0%} count once; "
+        f"{plan.attention_kernels} attention kernels in the program",
+        f"{'sent over':<16} {'how':<20} {'runs':>7} {'GB':>9} {'beside work':>12} {'s':>8}",
+    ]
+    lines += [
+        f"{row.axes:<16} {row.kind:<20} {row.count:>7,} {row.wire / 1e9:>9.2f} "
+        f"{row.hidden / max(row.wire, 1):>12.0%} {row.seconds:>8.3f}"
+        for row in plan.traffic
+        if row.wire * 1e3 > max(other.wire for other in plan.traffic)
+    ]
+    bounds = ", ".join(
+        f"{name} {plan.mfu(kind):.2f}"
+        for name, kind in (
+            ("all sending hidden", "overlapped"),
+            ("as compiled", "compiled"),
+            ("nothing hidden", "serial"),
+        )
+    )
+    lines += [
+        f"t_mxu {plan.t_mxu:.3f} s, t_ici {plan.t_ici:.3f} s, of it "
+        f"{plan.t_synchronous:.3f} s synchronous",
+        f"MFU at most: {bounds} (bounds from the executable; lm/plan/plan.py has the formulas)",
+        f"{plan.tokens_a_day():.3g} tokens a day as compiled"
+        + (f", {total_tokens / plan.tokens_a_day():.1f} days for {total_tokens:.3g} tokens"
+           if total_tokens else ""),
+        f"compiled in {plan.compile_seconds:.0f} s",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def verdict(plan: Plan) -> str:
+    margin = (plan.limit - plan.peak_memory) / GIB
+    if plan.fits:
+        return (
+            f"fits: {plan.peak_memory / GIB:.2f} of {plan.limit / GIB:.2f} GiB, {margin:.2f} free"
+        )
+    needs = "more than it has" if math.isnan(margin) else f"{plan.peak_memory / GIB:.2f} GiB"
+    return (
+        f"does not fit: it needs {needs} of {plan.limit / GIB:.2f} GiB; try more devices, "
+        "--set mesh.fsdp or mesh.tensor larger, a smaller batch, more microbatches, or "
+        "model.remat=full"
+    )
+
+
+def mesh_text(plan: Plan) -> str:
+    return " x ".join(f"{name} {n}" for name, n in plan.mesh.items()) or "1"
+
+
+def largest_buffers(problem: str, count: int = 5) -> list[str]:
+    """The compiler's own list of what takes the memory, shortened."""
+    found = [line.strip() for line in problem.splitlines() if "Size:" in line or "Shape:" in line]
+    return [f"  {line[:160]}" for line in found[: 2 * count]]
+
+
+def row(name: str, plan: Plan) -> str:
+    """A line of the table of many plans, in Markdown."""
+    cells = [name, plan.topology, mesh_text(plan), f"{plan.tokens / 1e6:.2f} M"]
+    if plan.fits:
+        cells += [
+            f"{plan.peak_memory / GIB:.1f} of {plan.limit / GIB:.1f}",
+            f"{plan.t_mxu:.2f}", f"{plan.t_ici:.2f}",
+            f"{plan.mfu('overlapped'):.2f} / {plan.mfu('compiled'):.2f} / {plan.mfu('serial'):.2f}",
+        ]  # fmt: skip
+    else:
+        cells += [
+            f"needs {plan.peak_memory / GIB:.1f} of {plan.limit / GIB:.1f}",
+            "",
+            "",
+            "refused",
+        ]
+    return "| " + " | ".join([*cells, f"{plan.compile_seconds:.0f}"]) + " |"
+
+
+HEADER = (
+    "| experiment | pod | mesh | tokens a step | GiB a device | t_mxu s | t_ici s | "
+    "MFU at most: overlapped / as compiled / serial | compile s |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)

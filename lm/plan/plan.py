@@ -1,0 +1,216 @@
+"""One training step on one absent pod: what it needs, what it sends, how fast it can be at most.
+
+    useful  = tokens x flops_per_token / devices    (6NT and causal attention, nothing twice)
+    t_mxu   = FLOPs of the compiled step / peak
+    t_ici   = sum over mesh axes of wire bytes / (link rate x links along the axis)
+    mfu     = useful / peak / t;  t = max(t_mxu, t_ici)          overlapped
+                                  t = t_mxu + sum of what is synchronous, or t_ici   as compiled
+                                  t = t_mxu + t_ici              serial
+
+They are bounds: nothing is executed, and vector work, memory and latency are left out.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from lm.core.hlo import Collective, collectives
+from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh
+from lm.core.products import product_flops, splash_flops
+from lm.nn.config import BlockConfig
+from lm.nn.kernels import live_blocks
+from lm.plan.topology import Topology
+
+
+BOUNDS = ("overlapped", "compiled", "serial")
+
+
+class Plannable(Protocol):
+    """An experiment that trains one model."""
+
+    mesh: MeshConfig
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered: ...
+    def abstract(self, mesh: jax.sharding.Mesh) -> Any: ...
+    def abstract_rows(self) -> Any: ...
+    def flops_per_token(self) -> float: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What a step sends over one mesh axis, or several at once."""
+
+    axes: str  # names, joined with +
+    kind: str
+    count: int  # runs a step
+    wire: float  # bytes a device sends
+    hidden: float  # of them, bytes of collectives that run beside other work
+    seconds: float  # at the rate of the axis' links
+    hidden_seconds: float
+    largest: int  # bytes of the largest result
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Figures of a step, for a device where nothing else is said. Bytes, FLOPs, seconds."""
+
+    topology: str
+    chips: int
+    mesh: dict[str, int]
+    tokens: int  # of a step, on all devices
+    fits: bool
+    problem: str  # why not, as the compiler says it
+    limit: float  # memory that a program may use
+    peak_memory: float
+    parameters: float
+    optimizer: float
+    temporary: float
+    flops: float  # of products, the kernels' included
+    useful: float
+    attention_kernels: int
+    traffic: tuple[Traffic, ...]
+    t_mxu: float
+    t_ici: float
+    t_synchronous: float
+    compile_seconds: float
+
+    def mfu(self, bound: str) -> float:
+        """Model FLOPs utilisation as `overlapped`, `compiled` or `serial`."""
+        if not self.fits:
+            return math.nan
+        seconds = {
+            "overlapped": max(self.t_mxu, self.t_ici),
+            "compiled": max(self.t_mxu + self.t_synchronous, self.t_ici),
+            "serial": self.t_mxu + self.t_ici,
+        }[bound]
+        return self.useful / (self.flops / self.t_mxu) / seconds
+
+    def tokens_a_day(self) -> float:
+        """At the bound `compiled`."""
+        return self.tokens / max(self.t_mxu + self.t_synchronous, self.t_ici) * 86_400
+
+    def json(self) -> str:
+        bounds = {f"mfu_{bound}": round(self.mfu(bound), 4) for bound in BOUNDS}
+        return json.dumps(dataclasses.asdict(self) | bounds)
+
+
+def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
+    """Compiles the experiment's own step for a pod and reads the executable.
+
+    Raises:
+      ConfigError: the mesh or the batch does not divide.
+    """
+    mesh = make_mesh(experiment.mesh, devices)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        state = experiment.abstract(mesh)
+    tokens = math.prod(experiment.abstract_rows().tokens.shape)
+    chip = topology.chip
+    facts: dict[str, Any] = {
+        "topology": topology.name,
+        "chips": topology.chips,
+        "mesh": {name: n for name, n in mesh.shape.items() if n > 1},
+        "tokens": tokens,
+        "limit": chip.memory,
+        "parameters": shard_bytes(state.params),
+        "optimizer": shard_bytes(state.moments),
+        "useful": tokens * experiment.flops_per_token() / mesh.size,
+    }
+    began = time.monotonic()
+    try:
+        compiled = experiment.lowered(mesh).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return refused(facts, str(error), time.monotonic() - began)
+    took = time.monotonic() - began
+    memory: Any = compiled.memory_analysis()
+    text = compiled.as_text() or ""
+    flops = product_flops(text) + splash_flops(text, live_share(experiment))
+    found = traffic(collectives(text), mesh, topology)
+    return Plan(
+        **facts, fits=True, problem="",
+        peak_memory=float(memory.peak_memory_in_bytes),
+        temporary=float(memory.temp_size_in_bytes),
+        flops=flops, attention_kernels=text.count('custom_call_target="tpu_custom_call"'),
+        traffic=found, t_mxu=flops / chip.peak,
+        t_ici=sum(one.seconds for one in found),
+        t_synchronous=sum(one.seconds - one.hidden_seconds for one in found),
+        compile_seconds=took,
+    )  # fmt: skip
+
+
+def refused(facts: dict[str, Any], message: str, took: float) -> Plan:
+    """A plan that does not fit, with what the compiler says it would need."""
+    needed = re.search(r"\(?([\d.]+)G\)? (?:of [\d.]+G )?(?:exceeds|hbm)", message)
+    found = re.findall(r"([\d.]+)G", message)
+    amount = float((needed[1] if needed else None) or (found[0] if found else "nan")) * 2**30
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("temporary", "flops", "t_mxu", "t_ici", "t_synchronous"), math.nan
+    )
+    return Plan(
+        **facts, **nothing, fits=False, problem=message, peak_memory=amount,
+        attention_kernels=0, traffic=(), compile_seconds=took,
+    )  # fmt: skip
+
+
+def shard_bytes(tree: Any) -> float:
+    """Bytes of a device's part of abstract arrays."""
+    return float(
+        sum(
+            math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            for leaf in jax.tree.leaves(tree)
+        )
+    )
+
+
+def live_share(experiment: Any) -> float:
+    """Share of the query-key pairs that the attention kernels compute: whole blocks."""
+    model = getattr(experiment, "model", None)
+    if not isinstance(model, BlockConfig):
+        return 1.0
+    length = experiment.abstract_rows().tokens.shape[-1]
+    return float(np.mean([live_blocks(length, model, pattern) for pattern in model.pattern]))
+
+
+def traffic(
+    found: Iterable[Collective], mesh: jax.sharding.Mesh, topology: Topology
+) -> tuple[Traffic, ...]:
+    """Collectives by the mesh axes that they cross and their kind, the costliest first."""
+    shape = [mesh.shape[name] for name in MESH_AXES]
+    rates = [topology.links(mesh.devices, axis) for axis in range(len(MESH_AXES))]
+    sums: dict[tuple[str, str], list[Any]] = {}
+    for one in found:
+        crossed = axes_of(one.group, shape)
+        names = "+".join(MESH_AXES[axis] for axis in crossed) or "none"
+        rate = sum(rates[axis] for axis in crossed) if crossed else math.inf
+        wire, seconds = one.wire * one.runs, one.wire * one.runs / rate
+        total = sums.setdefault((names, one.kind), [0, 0.0, 0.0, 0.0, 0.0, 0])
+        hidden = float(one.asynchronous)
+        for place, value in enumerate((one.runs, wire, wire * hidden, seconds, seconds * hidden)):
+            total[place] += value
+        total[5] = max(total[5], one.bytes)
+    rows = [Traffic(names, kind, *total) for (names, kind), total in sums.items()]
+    return tuple(sorted(rows, key=lambda row: -row.seconds))
+
+
+def axes_of(group: tuple[int, ...], shape: list[int]) -> list[int]:
+    """Mesh axes along which the members of a group differ; all of them where it is not told."""
+    if not group:
+        return [axis for axis, size in enumerate(shape) if size > 1]
+    places = np.array(np.unravel_index(np.array(group), shape))
+    return [axis for axis in range(len(shape)) if len(set(places[axis].tolist())) > 1]
+
+
+def by_axis(rows: Iterable[Traffic]) -> Mapping[str, float]:
+    """Wire bytes of a step by mesh axes."""
+    total: dict[str, float] = {}
+    for row in rows:
+        total[row.axes] = total.get(row.axes, 0.0) + row.wire
+    return total

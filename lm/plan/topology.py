@@ -1,0 +1,102 @@
+"""Absent TPU pods, described by name for a compiler that runs on a CPU."""
+
+import math
+import os
+import re
+from typing import Any
+
+import numpy as np
+
+from lm.core.chips import CHIPS, Chip
+from lm.core.errors import ConfigError
+
+NAME = re.compile(r"(?P<kind>\w+):(?P<dims>\d+(x\d+)*)")
+
+# The published fit-or-refuse table: slices that are sold.
+TABLE = (
+    "v4:4x4x4", "v4:8x8x16", "v5e:4x4", "v5e:16x16", "v5p:4x4x4", "v5p:8x8x8", "v5p:8x8x16",
+    "v6e:4x4", "v6e:16x16", "tpu7x:4x4x4", "tpu7x:8x8x8",
+)  # fmt: skip
+
+
+class Topology:
+    """A slice of chips, or several of them, by a name such as `v5p:8x8x16`."""
+
+    def __init__(self, name: str, slices: int = 1):
+        """Reads the name; the compiler is asked for the devices only when they are wanted.
+
+        Raises:
+          ConfigError: an unknown kind of chip, or dimensions that it cannot have.
+        """
+        found = NAME.fullmatch(name)
+        if found is None or found["kind"] not in CHIPS:
+            raise ConfigError(
+                f"--topology={name}: write KIND:AxB or KIND:AxBxC, with KIND one of "
+                f"{', '.join(CHIPS)}; v5p:8x8x16 is 1024 chips"
+            )
+        self.name, self.kind, self.slices = name, found["kind"], slices
+        self.dims = tuple(int(n) for n in found["dims"].split("x"))
+        if len(self.dims) != self.chip.dimensions:
+            raise ConfigError(
+                f"--topology={name}: a {self.kind} slice has {self.chip.dimensions} dimensions, "
+                f"this one has {len(self.dims)}"
+            )
+        if any(n % 2 for n in self.dims[:2]) or 0 in self.dims:
+            raise ConfigError(
+                f"--topology={name}: a host has 2 x 2 chips, so the first two dimensions are even"
+            )
+
+    @property
+    def chip(self) -> Chip:
+        return CHIPS[self.kind]
+
+    @property
+    def chips(self) -> int:
+        return math.prod(self.dims) * self.slices
+
+    def devices(self) -> list[Any]:
+        """The devices, which can be compiled for and nothing else.
+
+        Raises:
+          ConfigError: no TPU compiler here, or it does not know the topology.
+        """
+        quiet()
+        from jax.experimental import topologies
+
+        options: dict[str, Any] = {"num_slices": self.slices} if self.slices > 1 else {}
+        if self.kind == "v4":
+            options["chip_config_name"] = "megacore"
+        try:
+            described = topologies.get_topology_desc(
+                platform="tpu", topology_name=self.name, **options
+            )
+        except Exception as error:  # a missing library and an unknown name have many types
+            if "libtpu" in str(error) and "not" in str(error) or isinstance(error, ImportError):
+                raise ConfigError(
+                    "the TPU compiler is missing: pip install 'lm[tpu]' (x86-64 Linux; it needs "
+                    f"no TPU); {str(error).splitlines()[0]}"
+                ) from None
+            raise ConfigError(f"--topology={self.name}: {str(error).splitlines()[0]}") from None
+        return list(described.devices)
+
+    def links(self, devices: np.ndarray, axis: int) -> float:
+        """Bytes/s at which a ring along a mesh axis moves data: all the directions that it has.
+
+        Each dimension of the torus along which the axis runs gives two links, one where the
+        dimension does not close to a ring. An axis that leaves the slice has no link.
+        """
+        moved = np.moveaxis(devices, axis, 0).reshape(devices.shape[axis], -1)[:, 0]
+        places = np.array([tuple(device.coords)[: self.chip.dimensions] for device in moved])
+        spread = [len(set(places[:, i])) for i in range(places.shape[1])]
+        used = [i for i, n in enumerate(spread) if n > 1]
+        whole = [self.dims[i] % self.chip.wraps == 0 and spread[i] == self.dims[i] for i in used]
+        return self.chip.link * sum(2 if closed else 1 for closed in whole or [False])
+
+
+def quiet() -> None:
+    """Settings that the TPU library reads when it is loaded: no TPU is looked for."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5e-4")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
