@@ -28,7 +28,6 @@ from lm.nn.config import BlockConfig
 from lm.nn.kernels import live_blocks
 from lm.plan.topology import Topology
 
-
 BOUNDS = ("overlapped", "compiled", "serial")
 
 
