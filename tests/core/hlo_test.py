@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from lm.core.hlo import collectives
+from lm.core.hlo import collectives, group
 from lm.core.mesh import DATA, MeshConfig, make_mesh
 
 LOOP = """\
@@ -52,3 +52,53 @@ def test_a_reduction_in_a_compiled_scan_runs_once_a_trip():
     f = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
     (found,) = collectives(f.lower(jnp.ones(16)).compile().as_text())
     assert (found.kind, found.bytes, found.runs) == ("all-reduce", 64, 5)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "members"),
+    [
+        ("replica_groups={{0,2},{1,3}}", (0, 2)),
+        ("replica_groups=[2,2]<=[4]", (0, 1)),
+        ("replica_groups=[2,2]<=[2,2]T(1,0)", (0, 2)),
+        ("replica_groups=mesh['axis_0'=2,'axis_1'=2] {'axis_0'}", (0, 2)),
+        ("replica_groups=mesh['axis_0'=2,'axis_1'=2] {'axis_0','axis_1'}", (0, 1, 2, 3)),
+        ("source_target_pairs={{0,0},{1,3},{3,1}}", (1, 3)),
+        ("to_apply=%add", ()),
+    ],
+)
+def test_the_members_of_a_group_in_every_spelling(spelling, members):
+    assert group(f"  %x = f32[4]{{0}} all-reduce(%a), channel_id=1, {spelling}, to_apply=%b") == (
+        members
+    )
+
+
+def test_a_gather_in_three_fusions_is_one_that_runs_beside_other_work():
+    text = """\
+%begin (p: bf16[2]) -> bf16[8] {
+  ROOT %g1 = bf16[8]{0} all-gather(%p), channel_id=9, replica_groups=[1,4]<=[4]
+}
+
+%between (p: bf16[2]) -> bf16[8] {
+  ROOT %g2 = bf16[8]{0} all-gather(%p), channel_id=9, replica_groups=[1,4]<=[4]
+}
+
+%plain (p: bf16[2]) -> bf16[8] {
+  ROOT %g3 = bf16[8]{0} all-gather(%p), channel_id=7, replica_groups=[1,4]<=[4]
+}
+
+ENTRY %main (x: bf16[2]) -> bf16[8] {
+  %async-collective-start.1 = bf16[8]{0} fusion(%x), kind=kCustom, calls=%begin
+  %fusion.2 = bf16[8]{0} fusion(%x), kind=kOutput, calls=%between
+  %fusion.3 = bf16[8]{0} fusion(%x), kind=kOutput, calls=%plain
+}
+"""
+    found = {one.name: one.asynchronous for one in collectives(text)}
+    assert found == {"g1": True, "g3": False}
+
+
+def test_the_bytes_that_a_ring_sends():
+    text = LOOP.replace("to_apply=%add", "to_apply=%add, replica_groups=[1,4]<=[4]")
+    sent = {one.name: one.wire for one in collectives(text)}
+    assert sent["ar"] == 2 * 3 / 4 * 16  # each part goes round twice
+    scattered = text.replace("f32[5]{0} all-reduce-start(%d)", "f32[5]{0} reduce-scatter(%d)")
+    assert {one.name: one.wire for one in collectives(scattered)}["start"] == 3 * 20

@@ -1,0 +1,58 @@
+"""Bounds and words of a plan; the compiler itself is asked in the slow tests."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from lm.plan.page import page, row
+from lm.plan.plan import Plan, Traffic, axes_of, refused
+
+GATHER = Traffic("fsdp", "all-gather", 10, 9e9, 6e9, 0.3, 0.2, 10**9)
+PLAN = Plan(
+    topology="v5p:4x4x4", chips=64, mesh={"fsdp": 64}, tokens=1_000_000, fits=True, problem="",
+    limit=90 * 2**30, peak_memory=60 * 2**30, parameters=1e9, optimizer=2e9, temporary=5e9,
+    flops=4.59e14, useful=3.672e14, attention_kernels=3, traffic=(GATHER,), t_mxu=1.0, t_ici=0.3,
+    t_synchronous=0.1, compile_seconds=20,
+)  # fmt: skip
+
+
+def test_the_three_bounds_hide_everything_what_is_asynchronous_and_nothing():
+    assert PLAN.mfu("overlapped") == pytest.approx(0.8)
+    assert PLAN.mfu("compiled") == pytest.approx(0.8 / 1.1)
+    assert PLAN.mfu("serial") == pytest.approx(0.8 / 1.3)
+    slow = replace(PLAN, t_ici=2.0, t_synchronous=0.1)
+    assert slow.mfu("overlapped") == slow.mfu("compiled") == pytest.approx(0.4)
+
+
+def test_a_page_says_the_margin_the_traffic_and_the_days():
+    text = page(PLAN, total_tokens=10**9)
+    assert "fits: 60.00 of 90.00 GiB, 30.00 free" in text
+    assert "fsdp" in text and "67%" in text and "days for 1e+09 tokens" in text
+
+
+def test_a_step_that_does_not_fit_is_an_answer_with_what_to_change():
+    facts = {
+        name: getattr(PLAN, name)
+        for name in (
+            "topology", "chips", "mesh", "tokens", "limit", "parameters", "optimizer", "useful",
+        )
+    }  # fmt: skip
+    message = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Used 140.25G of 95.73G hbm. Exceeded "
+        "hbm capacity by 44.52G.\n  Size: 4.00G\n  Shape: f32[8,2048]"
+    )
+    plan = refused(facts, message, 3.0)
+    assert not plan.fits and plan.peak_memory == pytest.approx(140.25 * 2**30)
+    assert math.isnan(plan.mfu("compiled"))
+    text = page(plan)
+    assert "does not fit: it needs 140.25 GiB of 90.00 GiB" in text and "microbatches" in text
+    assert "refused" in row("x", plan)
+
+
+def test_a_group_crosses_the_axes_along_which_its_members_differ():
+    shape = [1, 4, 2, 1]
+    assert axes_of((0, 1), shape) == [2]
+    assert axes_of((0, 2, 4, 6), shape) == [1]
+    assert axes_of(tuple(range(8)), shape) == [1, 2]
+    assert axes_of((), shape) == [1, 2]

@@ -1,0 +1,46 @@
+"""Names of pods, and what their links carry."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.plan.topology import TABLE, Topology
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("v5p-1024", "write KIND:AxB"),
+        ("v7x:4x4x4", "KIND one of v4, v5p"),
+        ("v5e:4x4x4", "has 2 dimensions, this one has 3"),
+        ("v5p:4x4", "has 3 dimensions, this one has 2"),
+        ("v5p:3x4x4", "first two dimensions are even"),
+    ],
+)
+def test_a_wrong_name_is_told_with_the_way_to_write_it(name, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Topology(name)
+
+
+def test_the_table_has_the_chips_of_its_names():
+    counts = [Topology(name).chips for name in TABLE]
+    assert counts == [64, 1024, 16, 256, 64, 512, 1024, 16, 256, 64, 512]
+
+
+def devices(*shape):
+    """Devices at the places of a slice of this shape, one a chip."""
+    array = np.empty(shape, object)
+    for place in np.ndindex(shape):
+        array[place] = SimpleNamespace(coords=place)
+    return array
+
+
+def test_a_ring_has_two_links_a_dimension_and_a_line_one():
+    pod = Topology("v5p:4x4x8")
+    whole = devices(4, 4, 8)
+    assert pod.links(whole.reshape(16, 8), 1) == 2 * 90e9
+    assert pod.links(whole.reshape(16, 8), 0) == 4 * 90e9
+    assert pod.links(whole.reshape(4, 4, 2, 4), 3) == 90e9  # half a dimension does not close
+    assert Topology("v5e:4x4").links(devices(4, 4), 0) == 45e9  # no wrapping below 16
