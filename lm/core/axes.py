@@ -12,6 +12,7 @@ they are split over.
 BATCH = "batch"
 LENGTH = "length"
 WIDTH = "width"
+RESIDUAL = "residual"  # the width, between blocks
 HEADS = "heads"
 HEAD = "head"
 HIDDEN = "hidden"  # the feed-forward width, F

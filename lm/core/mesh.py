@@ -43,6 +43,7 @@ ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
     axes.BATCH: BATCH_AXES,
     axes.LENGTH: (SEQUENCE,),
     axes.WIDTH: (),
+    axes.RESIDUAL: (TENSOR,),  # (): whole; what a block keeps for its gradient is then whole too
     axes.HEADS: (TENSOR,),
     axes.HEAD: (),
     axes.HIDDEN: (TENSOR,),

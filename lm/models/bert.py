@@ -132,7 +132,7 @@ class Bert(nn.Module):
         x = self.tokens(tokens, dtype) + self.positions(jnp.arange(length)[None], dtype)
         x = self.norm(x + self.segments(kinds, dtype))
         x = dropout(x, config.embedding_dropout, keys)
-        return constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
+        return constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
 
     def pooled(self, hidden: jax.Array) -> jax.Array:
         """What stands for the whole sequence: [CLS] through a dense layer and tanh. [B D]"""

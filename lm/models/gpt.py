@@ -140,7 +140,7 @@ class Gpt(nn.Module):
         x = x + self.positions(positions, config.dtype, position_keys)
         if config.dropped == "sum":
             x = dropout(x, config.embedding_dropout, embedding_keys)
-        x = constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
+        x = constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
         layers = cache.layers if cache else None
         x, layers = self.stack(x, valid, block_keys, layers, start)
         if config.final_norm:

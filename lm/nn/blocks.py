@@ -51,4 +51,4 @@ class Block(nn.Module):
 
 def residual(x: jax.Array) -> jax.Array:
     """States how the residual stream [B T D] is split."""
-    return constrain(x, axes.BATCH, axes.LENGTH, axes.WIDTH)
+    return constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Runs a command again while its exit code says so: 75 (saved) and 134 (a peer was lost) always,
+# 70 and 137 at most three times. SIGTERM goes to the command, which saves, and ends this as well.
+#
+#     sh launch/again.sh .venv/bin/python -m launch.train --experiment=... --workdir=...
+tries=0 stopped=
+trap 'stopped=1; kill -TERM "$child" 2>/dev/null' TERM INT
+while :; do
+    "$@" &
+    child=$!
+    wait "$child"
+    code=$?
+    while kill -0 "$child" 2>/dev/null; do  # a signal ended the wait, not the command
+        wait "$child"
+        code=$?
+    done
+    [ -n "$stopped" ] && exit "$code"
+    case $code in
+        75 | 134) ;;
+        70 | 137)
+            tries=$((tries + 1))
+            [ "$tries" -gt 3 ] && exit "$code"
+            ;;
+        *) exit "$code" ;;
+    esac
+    echo "again: exit code $code, starting the command again" >&2
+    sleep "${AGAIN_SECONDS:-5}"
+done

@@ -1,0 +1,100 @@
+"""Starts, follows and stops a run on every host of a pod.
+
+python -m launch.pod --on=tpu-vm --name=my-slice --zone=us-east5-a --experiment=gpt3:6.7b \\
+    --set data.train=gs://bucket/text --workdir=gs://bucket/run
+python -m launch.pod --on=tpu-vm --name=my-slice --zone=us-east5-a --action=logs
+python -m launch.pod --on=slurm --name=ladder --hosts=4 --experiment=gpt2:xl --workdir=runs/xl
+
+It prints each command before it runs it; --dry_run prints only. The slice, the cluster or the
+partition is yours already: nothing is bought or deleted here.
+"""
+
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from launch import command
+from launch.experiment import EXPERIMENT, GIN_FILE, SET, configured
+from launch.recipes import ACTIONS, Job, gke, manifest, sbatch_script, slurm, tpu_vm
+from lm.core.errors import ConfigError
+
+ON = flags.DEFINE_enum("on", None, ["tpu-vm", "gke", "slurm"], "What runs the workers.")
+ACTION = flags.DEFINE_enum("action", "start", ACTIONS, "What to do.")
+NAME = flags.DEFINE_string("name", None, "Of the TPU slice, the JobSet or the SLURM job.")
+ZONE = flags.DEFINE_string("zone", None, "Google Cloud zone of a TPU slice.")
+PROJECT = flags.DEFINE_string("project", None, "Google Cloud project; gcloud's own by default.")
+HOSTS = flags.DEFINE_integer("hosts", 1, "Workers of a GKE or SLURM run.")
+TOPOLOGY = flags.DEFINE_string("topology", "2x2", "Of the GKE node pool.")
+ACCELERATOR = flags.DEFINE_string("accelerator", "tpu-v5-lite-podslice", "Of the GKE node pool.")
+IMAGE = flags.DEFINE_string("image", "python:3.12", "Container of a GKE worker, with git.")
+SOURCE = flags.DEFINE_string("source", None, "Git address that a GKE worker clones.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, that all hosts see.")
+TRAIN_FLAG = flags.DEFINE_multi_string(
+    "train_flag", [], "Another flag of launch.train, such as --train_flag=--step_timeout=600."
+)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and run none.")
+
+RECIPES: dict[str, Callable[[Job, str], list[list[str]]]] = {
+    "tpu-vm": tpu_vm,
+    "gke": gke,
+    "slurm": slurm,
+}
+
+
+def main() -> int:
+    if ON.value is None or NAME.value is None:
+        raise ConfigError("--on and --name are needed: --on=tpu-vm --name=my-slice")
+    starts = ACTION.value == "start"
+    job = Job(
+        name=NAME.value, train=train_flags() if starts else [], zone=ZONE.value,
+        project=PROJECT.value, topology=TOPOLOGY.value, accelerator=ACCELERATOR.value,
+        hosts=HOSTS.value, image=IMAGE.value, source=SOURCE.value,
+    )  # fmt: skip
+    if starts and ON.value != "tpu-vm":
+        write(job)
+    for words in RECIPES[ON.value](job, ACTION.value):
+        print(f"$ {shlex.join(words)}", flush=True)
+        if not DRY_RUN.value and (code := run(words)):
+            print(f"{words[0]} ended with {code}", flush=True)
+            return 1
+    return 0
+
+
+def train_flags() -> list[str]:
+    """The flags of launch.train that were given here; the experiment is resolved first, since a
+    misspelt binding should fail on this machine and not on every worker.
+
+    Raises:
+      ConfigError: no such experiment or binding, or no workdir.
+    """
+    if not WORKDIR.value:
+        raise ConfigError("--workdir is empty; name a directory that all hosts see, such as gs://")
+    configured()
+    words = [f"--experiment={EXPERIMENT.value}"] if EXPERIMENT.value else []
+    words += [f"--gin_file={GIN_FILE.value}"] if GIN_FILE.value else []
+    words += [f"--set={binding}" for binding in SET.value]
+    return [*words, f"--workdir={WORKDIR.value}", *TRAIN_FLAG.value]
+
+
+def write(job: Job) -> None:
+    """Writes and shows the file that the scheduler reads."""
+    of_slurm = ON.value == "slurm"
+    path = Path(f"{job.name}.sbatch" if of_slurm else f"{job.name}.json")
+    text = sbatch_script(job) if of_slurm else manifest(job)
+    print(f"# {path}\n{text}", flush=True)
+    if not DRY_RUN.value:
+        path.write_text(text)
+
+
+def run(words: list[str]) -> int:
+    try:
+        return subprocess.run(words, check=False).returncode
+    except FileNotFoundError:
+        raise ConfigError(f"{words[0]} is not installed here") from None
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,168 @@
+"""The same training command on every host of a TPU slice, a Kubernetes cluster or SLURM.
+
+A recipe is a list of commands, or a file that a scheduler reads. Each worker runs launch/again.sh,
+which starts the command again while its exit code says so. Every word that comes from a user is
+quoted for the shell that reads it.
+"""
+
+import dataclasses
+import json
+import re
+import shlex
+from collections.abc import Sequence
+
+from lm.core.errors import ConfigError
+
+NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+ACTIONS = ("start", "logs", "stop", "status")
+INSTALL = (
+    "python3 -m venv .venv && .venv/bin/pip install -q --require-hashes -r requirements/tpu.lock "
+    "&& .venv/bin/pip install -q --no-deps --no-build-isolation -e ."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What to run and where.
+
+    Raises:
+      ConfigError: a name that Google Cloud, Kubernetes or a file name would not take.
+    """
+
+    name: str
+    train: Sequence[str]  # flags of launch.train
+    zone: str | None = None
+    project: str | None = None
+    topology: str = "2x2"  # of a GKE node pool
+    accelerator: str = "tpu-v5-lite-podslice"  # as GKE calls it
+    hosts: int = 1
+    image: str = "python:3.12"
+    source: str | None = None  # git address that a GKE worker clones
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"--name={self.name}: use small letters, digits and dashes, a letter first, 40 "
+                "characters at most"
+            )
+        for flag, value in (("zone", self.zone), ("project", self.project)):
+            if value is not None and not re.fullmatch(r"[a-z][-a-z0-9:.]*", value):
+                raise ConfigError(f"--{flag}={value}: no such name can be")
+        if self.hosts < 1:
+            raise ConfigError(f"--hosts={self.hosts}: at least one")
+
+    def command(self, python: str = ".venv/bin/python") -> str:
+        """One worker's command, quoted for a POSIX shell."""
+        return shlex.join(["sh", "launch/again.sh", python, "-m", "launch.train", *self.train])
+
+
+def tpu_vm(job: Job, action: str) -> list[list[str]]:
+    """Commands for an existing TPU slice, whose workers are reached by ssh."""
+    where = [f"--zone={job.zone}"] if job.zone else []
+    where += [f"--project={job.project}"] if job.project else []
+    folder = f"lm-{job.name}"
+
+    def on(workers: str, script: str) -> list[str]:
+        return [
+            "gcloud", "compute", "tpus", "tpu-vm", "ssh", job.name, *where,
+            f"--worker={workers}", f"--command={script}",
+        ]  # fmt: skip
+
+    archive = f"{folder}.tar.gz"
+    begin = f"nohup {job.command()} > run.log 2>&1 < /dev/null & echo $! > run.pid"
+    return {
+        "start": [
+            ["git", "archive", "--format=tar.gz", f"--output={archive}", "HEAD"],
+            ["gcloud", "compute", "tpus", "tpu-vm", "scp", archive, f"{job.name}:", *where,
+             "--worker=all"],
+            on("all", f"mkdir -p {folder} && tar -xzf {archive} -C {folder}"),
+            on("all", f"cd {folder} && {INSTALL}"),
+            on("all", f"cd {folder} && {{ {begin}; }}"),
+        ],
+        "logs": [on("0", f"tail -n 100 -F {folder}/run.log")],
+        "stop": [on("all", f"kill -TERM $(cat {folder}/run.pid)")],
+        "status": [
+            on("all", f"kill -0 $(cat {folder}/run.pid) 2>/dev/null && echo running || echo ended"),
+        ],
+    }[action]  # fmt: skip
+
+
+def gke(job: Job, action: str) -> list[list[str]]:
+    """Commands for Kubernetes with JobSet; `start` applies the manifest that `manifest` writes."""
+    return {
+        "start": [["kubectl", "apply", "-f", f"{job.name}.json"]],
+        "logs": [["kubectl", "logs", "-f", f"job/{job.name}-worker-0"]],
+        "stop": [["kubectl", "delete", "jobset", job.name]],
+        "status": [["kubectl", "get", "pods", "-l", f"jobset.sigs.k8s.io/jobset-name={job.name}"]],
+    }[action]
+
+
+def manifest(job: Job) -> str:
+    """The JobSet of a run, as JSON, which YAML includes.
+
+    Raises:
+      ConfigError: nothing says where a worker gets the code.
+    """
+    if not job.source:
+        raise ConfigError("--source is empty: name the git address that workers clone")
+    script = " && ".join(
+        [shlex.join(["git", "clone", "-q", "--depth=1", job.source, "lm"]), "cd lm", INSTALL,
+         f"exec {job.command()}"]
+    )  # fmt: skip
+    container = {
+        "name": "train",
+        "image": job.image,
+        "command": ["sh", "-c", script],
+        "resources": {"limits": {"google.com/tpu": 4}},
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 300,
+        "nodeSelector": {
+            "cloud.google.com/gke-tpu-accelerator": job.accelerator,
+            "cloud.google.com/gke-tpu-topology": job.topology,
+        },
+        "containers": [container],
+    }
+    work = {
+        "parallelism": job.hosts, "completions": job.hosts, "backoffLimit": 0,
+        "completionMode": "Indexed", "template": {"spec": pod},
+    }  # fmt: skip
+    return json.dumps(
+        {
+            "apiVersion": "jobset.x-k8s.io/v1alpha2",
+            "kind": "JobSet",
+            "metadata": {"name": job.name},
+            "spec": {
+                "failurePolicy": {"maxRestarts": 100},
+                "replicatedJobs": [
+                    {"name": "worker", "replicas": 1, "template": {"spec": work}},
+                ],
+            },
+        },
+        indent=2,
+    )  # fmt: skip
+
+
+def slurm(job: Job, action: str) -> list[list[str]]:
+    """Commands for SLURM; `start` submits the script that `sbatch_script` writes."""
+    return {
+        "start": [["sbatch", f"{job.name}.sbatch"]],
+        "logs": [["tail", "-n", "100", "-F", f"{job.name}.log"]],
+        "stop": [["scancel", "--signal=TERM", "--full", f"--name={job.name}"]],
+        "status": [["squeue", f"--name={job.name}"]],
+    }[action]
+
+
+def sbatch_script(job: Job) -> str:
+    """A batch script of one task a node; SIGTERM comes five minutes before the time is up."""
+    return f"""#!/bin/sh
+#SBATCH --job-name={job.name}
+#SBATCH --nodes={job.hosts}
+#SBATCH --ntasks-per-node=1
+#SBATCH --output={job.name}.log
+#SBATCH --open-mode=append
+#SBATCH --signal=TERM@300
+#SBATCH --requeue
+exec srun --kill-on-bad-exit=1 {job.command()}
+"""

@@ -1,0 +1,137 @@
+"""Recipes of pods: what they would run, to the letter, and nothing that a shell could misread."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from launch.recipes import INSTALL, Job, manifest, sbatch_script, slurm, tpu_vm
+from lm.core.errors import ConfigError
+from tests.launched import ROOT
+
+TRAIN = ("--experiment=gpt2:tiny", "--workdir=gs://bucket/run")
+WORKER = (
+    "sh launch/again.sh .venv/bin/python -m launch.train --experiment=gpt2:tiny "
+    "--workdir=gs://bucket/run"
+)
+SSH = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "mine", "--zone=us-east5-a"]
+NASTY = "--set=data.train=a b'c\"d$(touch hacked);`touch hacked`\\n*"
+
+
+def test_a_slice_gets_the_code_the_locked_packages_and_the_command():
+    job = Job(name="mine", train=TRAIN, zone="us-east5-a")
+    archive, copy, unpack, install, begin = tpu_vm(job, "start")
+    assert archive == ["git", "archive", "--format=tar.gz", "--output=lm-mine.tar.gz", "HEAD"]
+    assert copy == [
+        "gcloud", "compute", "tpus", "tpu-vm", "scp", "lm-mine.tar.gz", "mine:",
+        "--zone=us-east5-a", "--worker=all",
+    ]  # fmt: skip
+    every = [*SSH, "--worker=all"]
+    assert unpack == [
+        *every,
+        "--command=mkdir -p lm-mine && tar -xzf lm-mine.tar.gz -C lm-mine",
+    ]
+    assert install == [*every, f"--command=cd lm-mine && {INSTALL}"]
+    assert begin == [
+        *every,
+        f"--command=cd lm-mine && {{ nohup {WORKER} > run.log 2>&1 < /dev/null & "
+        "echo $! > run.pid; }",
+    ]
+    assert tpu_vm(job, "logs") == [[*SSH, "--worker=0", "--command=tail -n 100 -F lm-mine/run.log"]]
+    assert tpu_vm(job, "stop") == [[*every, "--command=kill -TERM $(cat lm-mine/run.pid)"]]
+
+
+def test_slurm_gets_a_task_a_node_and_a_warning_before_the_time_is_up():
+    job = Job(name="ladder", train=TRAIN, hosts=4)
+    assert sbatch_script(job).splitlines()[1:] == [
+        "#SBATCH --job-name=ladder",
+        "#SBATCH --nodes=4",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --output=ladder.log",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --signal=TERM@300",
+        "#SBATCH --requeue",
+        f"exec srun --kill-on-bad-exit=1 {WORKER}",
+    ]
+    assert slurm(job, "start") == [["sbatch", "ladder.sbatch"]]
+
+
+def test_a_jobset_has_a_pod_a_host():
+    job = Job(name="big", train=TRAIN, hosts=16, topology="8x8", source="https://git.example/lm")
+    spec = json.loads(manifest(job))["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert spec["parallelism"] == spec["completions"] == 16
+    pod = spec["template"]["spec"]
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "8x8"
+    (container,) = pod["containers"]
+    assert container["command"][:2] == ["sh", "-c"]
+    assert container["command"][2].endswith(f"exec {WORKER}")
+    with pytest.raises(ConfigError, match="--source is empty"):
+        manifest(Job(name="big", train=TRAIN))
+
+
+def test_no_value_of_a_flag_reaches_a_shell(tmp_path):
+    """The worker's command, through as many shells as it passes, gives back the same words."""
+    job = Job(name="mine", train=(NASTY,), source="https://git.example/lm'; touch hacked")
+    shown = f"{shlex.quote(sys.executable)} -c 'import sys; print(sys.argv[-1])'"
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "launch" / "again.sh").write_text((ROOT / "launch" / "again.sh").read_text())
+    script = job.command(python="PYTHON").replace("PYTHON -m launch.train", shown)
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == NASTY + "\n" and not (tmp_path / "hacked").exists()
+    clone = json.loads(manifest(job))["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    script = clone["spec"]["containers"][0]["command"][2]
+    assert shlex.split(script)[4] == "https://git.example/lm'; touch hacked"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"name": "My_Slice"}, "small letters"),
+        ({"name": "a; rm -rf /"}, "small letters"),
+        ({"name": "x", "zone": "us east"}, "--zone=us east"),
+        ({"name": "x", "project": "$(id)"}, "--project"),
+        ({"name": "x", "hosts": 0}, "at least one"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(changes, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Job(**{"train": TRAIN} | changes)
+
+
+def again(script, tmp_path, **options):
+    """Runs a worker script under launch/again.sh, and how often it started."""
+    text = f"echo >> started\nn=$(wc -l < started)\n{script}"
+    return subprocess.run(
+        ["sh", ROOT / "launch" / "again.sh", "sh", "-c", text], cwd=tmp_path,
+        env={"AGAIN_SECONDS": "0", "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        timeout=60, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "starts"),
+    [
+        ("exit 0", 0, 1),
+        ("exit 1", 1, 1),
+        ("exit 3", 3, 1),
+        ("[ $n -gt 5 ] && exit 0; exit 75", 0, 6),
+        ("[ $n -gt 5 ] && exit 2; exit 134", 2, 6),
+        ("exit 70", 70, 4),
+        ("exit 137", 137, 4),
+    ],
+)
+def test_a_command_runs_again_as_its_exit_code_says(script, code, starts, tmp_path):
+    done = again(script, tmp_path)
+    assert done.returncode == code
+    assert len((tmp_path / "started").read_text().splitlines()) == starts
+
+
+def test_a_stop_reaches_the_command_which_is_not_started_again(tmp_path):
+    script = (
+        "trap 'echo saved > state; exit 75' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
+    )
+    done = again(script, tmp_path)
+    assert done.returncode == 75 and (tmp_path / "state").read_text() == "saved\n"
+    assert len((tmp_path / "started").read_text().splitlines()) == 1
