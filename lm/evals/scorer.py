@@ -18,7 +18,7 @@ import numpy as np
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.decode.beam import beam_search
-from lm.decode.generate import SLOTS, Generator, rounded
+from lm.decode.generate import Generator, rounded
 from lm.decode.sampling import SamplingConfig
 from lm.decode.score import score_after, score_whole
 from lm.models.gpt import GptConfig
@@ -175,33 +175,50 @@ class Scorer:
         return 2 ** max(0, (self.batch_tokens // bucket(tokens, self.length)).bit_length() - 1)
 
     def _score_alone(self, pairs: Sequence[Pair]) -> dict[Pair, tuple[float, bool]]:
-        longest = max(len(pair.context) + len(pair.continuation) - 1 for pair in pairs)
-        most = max(len(pair.continuation) for pair in pairs)
-        rows = min(power_of_two(len(pairs)), self._rows(longest))
-        tokens = np.zeros((rows, bucket(longest, self.length)), np.int32)
-        places, targets = np.zeros((2, rows, power_of_two(most)), np.int32)
-        for row, pair in enumerate(pairs):
-            ids = (*pair.context, *pair.continuation)
-            size, first = len(pair.continuation), len(pair.context) - 1
-            tokens[row, : len(ids) - 1] = ids[:-1]
-            places[row, :size] = range(first, first + size)
-            targets[row, :size] = pair.continuation
+        rows = [(*pair.context, *pair.continuation) for pair in pairs]
+        spans = [
+            (len(pair.context) - 1, len(row) - 1) for pair, row in zip(pairs, rows, strict=True)
+        ]
+        found = self._score_spans(rows, spans)
+        return {
+            pair: (float(logp.sum(dtype=np.float64)), bool(likeliest.all()))
+            for pair, (logp, likeliest) in zip(pairs, found, strict=True)
+        }
+
+    def _score_spans(
+        self, rows: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Log-probabilities of the tokens after the places of each row's span, and whether each
+        is the likeliest. The last token of a row is not read."""
+        longest = max(map(len, rows)) - 1
+        shape = min(power_of_two(len(rows)), self._rows(longest)), bucket(longest, self.length)
+        sizes = [last - first for first, last in spans]
+        tokens = np.zeros(shape, np.int32)
+        places, targets = np.zeros((2, power_of_two(sum(sizes))), np.int32)
+        done = 0
+        for number, (row, (first, last)) in enumerate(zip(rows, spans, strict=True)):
+            tokens[number, : len(row) - 1] = row[:-1]
+            here = slice(done, done + last - first)
+            places[here] = np.arange(first, last) + number * shape[1]
+            targets[here] = row[first + 1 : last + 1]
+            done += last - first
         logp, likeliest = jax.device_get(
-            score_whole(self.config, self.params, tokens, places, targets)
+            score_whole(self.config, self.params, tokens, places, targets, done)
         )
-        found = {}
-        for row, pair in enumerate(pairs):
-            size = len(pair.continuation)
-            total = float(logp[row, :size].sum(dtype=np.float64))
-            found[pair] = (total, bool(likeliest[row, :size].all()))
-        return found
+        ends = np.cumsum(sizes)[:-1]
+        parts = (np.split(each[:done], ends) for each in (logp, likeliest))
+        return list(zip(*parts, strict=True))
 
     def _group_batches(self, groups: Sequence[list[Pair]]) -> Iterator[list[list[Pair]]]:
-        """Groups that are read and continued together, the longest contexts first."""
+        """Groups that are read and continued together: of like contexts, then of like answers."""
+
+        def size(group: list[Pair]) -> tuple[int, int]:
+            return rounded(len(group[0].context)), max(len(pair.continuation) for pair in group)
+
         batch: list[list[Pair]] = []
-        for group in sorted(groups, key=lambda group: len(group[0].context), reverse=True):
-            longest = rounded(len((batch or [group])[0][0].context)) + SLOTS
-            if batch and sum(map(len, batch)) + len(group) > 2 * self.batch_tokens // longest:
+        for group in sorted(groups, key=size, reverse=True):
+            slots = sum(size((batch or [group])[0]))
+            if batch and sum(map(len, batch)) + len(group) > 2 * self.batch_tokens // slots:
                 yield batch
                 batch = []
             batch.append(group)
@@ -210,21 +227,23 @@ class Scorer:
 
     def _score_shared(self, groups: Sequence[list[Pair]]) -> dict[Pair, tuple[float, bool]]:
         pairs = [pair for group in groups for pair in group]
-        most = max(len(pair.continuation) for pair in pairs)
+        most = max(SMALLEST, power_of_two(max(len(pair.continuation) for pair in pairs)))
         contexts = [group[0].context for group in groups]
         contexts += contexts[:1] * (power_of_two(len(contexts)) - len(contexts))
         rows = power_of_two(len(pairs))
-        prompt, counts = np.zeros((2, rows), np.int32)
-        tokens = np.zeros((rows, power_of_two(most)), np.int32)
-        row = 0
-        for number, group in enumerate(groups):
-            for pair in group:
-                prompt[row], counts[row] = number, len(pair.continuation)
-                tokens[row, : counts[row]] = pair.continuation
-                row += 1
+        prompt, counts = np.zeros(rows, np.int32), np.ones(rows, np.int32)
+        prompt[: len(pairs)] = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        counts[: len(pairs)] = [len(pair.continuation) for pair in pairs]
+        tokens = np.zeros((rows, most), np.int32)
+        for row, pair in zip(tokens, pairs, strict=False):
+            row[: len(pair.continuation)] = pair.continuation
+        after_first = (np.arange(most) < counts[:, None]) & (np.arange(most) > 0)
+        places = np.zeros(tokens.size, np.int32)
+        places[: after_first.sum()] = np.flatnonzero(after_first)
         decoding = self.generator.read(contexts, most)
+        params = self.generator.params
         logp, greedy = jax.device_get(
-            score_after(self.config, self.generator.params, decoding, prompt, tokens, counts)
+            score_after(self.config, params, decoding, prompt, tokens, counts, places)
         )
         return {pair: (float(logp[n]), bool(greedy[n])) for n, pair in enumerate(pairs)}
 
@@ -252,21 +271,13 @@ class Scorer:
         rows = self._rows(min(self.length, len(ids)))
         for first in range(0, len(windows), rows):
             some = windows[first : first + rows]
-            width = bucket(max(end - start for start, _, end in some), self.length)
-            shape = power_of_two(len(some)), width
-            tokens = np.zeros(shape, np.int32)
-            targets = np.zeros((shape[0], power_of_two(max(e - d for _, d, e in some))), np.int32)
-            places = np.zeros_like(targets)
-            for row, (start, done, end) in enumerate(some):
-                tokens[row, : end - start] = text[start:end]
-                places[row, : end - done] = range(done - start, end - start)
-                targets[row, : end - done] = text[done + 1 : end + 1]
             with jax.set_mesh(self.mesh):
-                logp, _ = jax.device_get(
-                    score_whole(self.config, self.params, tokens, places, targets)
+                found = self._score_spans(
+                    [text[start : end + 1] for start, _, end in some],
+                    [(done - start, end - start) for start, done, end in some],
                 )
-            for row, (_, done, end) in enumerate(some):
-                losses[done:end] = -logp[row, : end - done]
+            for (_, done, end), (logp, _) in zip(some, found, strict=True):
+                losses[done:end] = -logp
         return losses
 
     # ---------------------------------------------------------------- generate
