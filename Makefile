@@ -9,7 +9,7 @@
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 TORCH := torch==2.13.0
-ORACLES := transformers==5.23.0 playwright==1.65.2
+ORACLES := transformers==5.23.0 playwright==1.65.2 lm-eval==0.4.13
 UV := uv==0.13.9
 
 VENV := .venv

@@ -1,7 +1,10 @@
 """The suite over files of its own, with a model that writes what the test says."""
 
 import gzip
+import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,9 @@ from lm.core.errors import ConfigError, DataError
 from lm.evals.suites import Model, Options, gpt2
 from lm.models.gpt import GptConfig
 from tests.evals.zeroshot.writers import Writer
+from tests.launched import ROOT, environment, run, write_text
+
+DATA = ROOT.parent / "shared" / "data"
 
 SIZES = {"layers": 12, "width": 768, "heads": 12, "vocab": 50_257}
 
@@ -95,3 +101,25 @@ def test_a_malformed_row_is_named_by_file_and_line(root):
     write(root, "cnndm_sample/val.jsonl", [{"article": "x", "summary": 3}])
     with pytest.raises(DataError, match=r'val.jsonl.gz:1: .*"summary" is 3, expected text'):
         gpt2.evaluate(model(), asked(root, tasks=("cnn_dailymail",)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data is not here")
+def test_the_command_runs_every_task_that_has_data(tmp_path):
+    workdir = tmp_path / "run"
+    changes = {"model.length": 512, "steps": 10, "loop.evaluate_every": 10}
+    trained = run(write_text(tmp_path / "text.txt"), workdir, **changes)
+    assert trained.returncode == 0, trained.stderr
+    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={workdir}", "--suite=gpt2"]
+    done = subprocess.run(
+        [*words, f"--root={DATA}", "--limit=3"], cwd=ROOT, env=environment(),
+        capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tasks = {line.split()[0] for line in done.stdout.splitlines() if " GPT-2 " in line}
+    expected = {"lambada_paper", "lambada_harness", "wikitext2", "winograd", "cnn_dailymail",
+                "natural_questions"}  # fmt: skip
+    if importlib.util.find_spec("sacrebleu"):
+        expected |= {"multi30k_en_fr", "multi30k_fr_en"}
+    assert tasks == expected
+    assert "left out: no file of ptb" in done.stdout
