@@ -19,7 +19,7 @@ EXTRAS = {
     "records": ["grain"],  # records that vary: pairs, dialogues, images
     "serve": ["starlette", "uvicorn"],
     "images": ["pillow"],
-    "eval": ["lm-eval"],
+    "eval": ["lm-eval", "sacrebleu"],
     "tracking": ["tensorboardX"],
     "gcs": ["gcsfs"],  # run directories in Google's object store
     "tpu": ["jax[tpu]"],

@@ -5,7 +5,7 @@ one with a gap and ten candidates. Each is put in, and the candidate with the re
 is scored, after the Penn Treebank's marks are written as people write. The validation split is
 used, since a book of the test split is in WebText.
 
-Winograd schemas (section 3.5, after Trinh and Le 2018): the pronoun is replaced by each of two
+Winograd schemas (section 3.4, after Trinh and Le 2018): the pronoun is replaced by each of two
 candidates. "full" takes the likelier of the whole texts, "partial" the one after which the rest is
 likelier.
 """

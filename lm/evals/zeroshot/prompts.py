@@ -1,24 +1,20 @@
-"""What a model writes behind examples that are the same for every item."""
+"""What a model writes behind prompts that fit its context."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from lm.core.errors import DataError
-from lm.evals.incontext import Item, Prompt, Style, fit
+from lm.evals.incontext import Prompt
 from lm.evals.scorer import Scorer
 
 
 def written(
-    scorer: Scorer, items: Sequence[Item], examples: Sequence[Item], style: Style, tokens: int
+    scorer: Scorer, fitted: Iterable[Prompt | None], tokens: int
 ) -> list[tuple[Prompt, str]]:
-    """The line that the model writes, greedily, for each item that fits the context.
+    """The line that the model writes, greedily, after each prompt; None is an item left out.
 
     Raises:
-      DataError: no item does.
+      DataError: all are.
     """
-    fitted = (
-        fit(item, examples, style, scorer.tokenizer, length=scorer.length, answer=tokens)
-        for item in items
-    )
     prompts = [prompt for prompt in fitted if prompt is not None]
     if not prompts:
         raise DataError(

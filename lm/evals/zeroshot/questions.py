@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lm.evals.incontext import Item, Style
+from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, mean
 from lm.evals.zeroshot.prompts import written
@@ -39,7 +39,11 @@ def question_figures(
     Raises:
       DataError: nothing fits the context.
     """
-    asked = written(scorer, items, examples, LINES, TOKENS)
+    prompts = (
+        fit(item, examples, LINES, scorer.tokenizer, length=scorer.length, answer=TOKENS)
+        for item in items
+    )
+    asked = written(scorer, prompts, TOKENS)
     answers = [text.strip() for _, text in asked]
     right = [
         exact_match([answer], [prompt.item.completions])

@@ -13,7 +13,7 @@ from lm.data.sources import opened, utf8
 from lm.data.tasks.rows import Problem, jsonl
 from lm.evals.incontext import Item
 from lm.evals.scorer import Scorer
-from lm.evals.zeroshot import cloze, lambada, questions, summaries, translation
+from lm.evals.zeroshot import cloze, dialogues, lambada, questions, summaries, translation
 from lm.evals.zeroshot.corpora import CORPORA, Corpus, corpus_figures
 from lm.evals.zeroshot.figure import Figure
 from lm.metrics import bleu
@@ -124,6 +124,11 @@ def cbt_task(name: str, kind: str) -> ZeroShot:
     return ZeroShot(name=name, files=(files,), run=run, whole=2000)
 
 
+def coqa(scorer: Scorer, paths: Sequence[Path], limit: int | None, seed: int) -> list[Figure]:
+    """A limit counts dialogues."""
+    return dialogues.dialogue_figures(scorer, some(dialogues.read_coqa(paths[0]), limit))
+
+
 def schema(row: dict[str, Any]) -> cloze.Schema:
     contexts = tuple(text_of({"context": each}, "context") for each in row["context_options"])
     if not 0 <= int(row["gold"]) < len(contexts):
@@ -216,6 +221,10 @@ TASKS = (
     rows_task(
         "winograd", ("winograd_wsc273/winograd_wsc273.jsonl",), schema,
         lambda scorer, schemas, seed: cloze.winograd_figures(scorer, schemas), 273,
+    ),
+    ZeroShot(
+        name="coqa", files=(("coqa/coqa-dev-v1.0.json",),), run=coqa, whole=500,
+        context=dialogues.TOKENS + 28,
     ),
     rows_task(
         "cnn_dailymail", ("cnn_dailymail/test.jsonl", "cnndm_sample/val.jsonl"), article,

@@ -8,7 +8,7 @@ where they do not fit the context. A sentence that does not fit without any is n
 from collections.abc import Sequence
 
 from lm.data.prose import sentences
-from lm.evals.incontext import Item, Style
+from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot.figure import Figure
 from lm.evals.zeroshot.prompts import written
@@ -32,7 +32,11 @@ def translation_figures(
       ConfigError: sacrebleu is not installed.
       DataError: nothing fits the context.
     """
-    asked = written(scorer, pairs, examples, LINES, TOKENS)
+    prompts = (
+        fit(one, examples, LINES, scorer.tokenizer, length=scorer.length, answer=TOKENS)
+        for one in pairs
+    )
+    asked = written(scorer, prompts, TOKENS)
     references = [prompt.item.completions[0].strip() for prompt, _ in asked]
     value, error = bleu([first_sentence(text) for _, text in asked], references)
     return [Figure("bleu", value, error, len(asked))]

@@ -10,7 +10,7 @@ from lm.evals.zeroshot.corpora import Corpus, corpus_figures
 from lm.text.detokenizer import WIKITEXT
 from tests.evals.scorer_test import logits_of, tiny
 
-TEXT = ' \n = Ships = \n \n It can \'t sail 1 @,@ 200 miles ( " so far " ) . \n Or @-@ else ? \n'
+TEXT = ' \n = Ships = \n \n It can \'t sail 1 @,@ 200 miles ( " so " ) . \n Or @-@ else ? \n'
 CORPUS = Corpus(("here.txt",), WIKITEXT)
 
 
@@ -28,7 +28,7 @@ def naive(scorer, text) -> float:
 
 @pytest.fixture(scope="module")
 def scorer():
-    return tiny(length=128)
+    return tiny()
 
 
 def test_word_perplexity_is_of_the_words_of_the_original(scorer):
@@ -43,22 +43,23 @@ def test_word_perplexity_is_of_the_words_of_the_original(scorer):
 
 
 def test_a_long_text_is_read_with_what_stands_before_and_each_token_once(scorer):
-    short = tiny(length=32)
-    ids = short.tokenizer.encode(WIKITEXT.write(TEXT * 2))
-    text = [short.tokenizer.end, *ids]
+    ids = scorer.tokenizer.encode(WIKITEXT.write(TEXT * 3))
+    text = [scorer.tokenizer.end, *ids]
     nats, scored = 0.0, 0
     while scored < len(ids):  # half a window at a time, behind as much as fits
-        end = min(32 if not scored else scored + 16, len(ids))
-        start = max(0, end - 32)
+        end = min(64 if not scored else scored + 32, len(ids))
+        start = max(0, end - 64)
         nats += sum(
-            conditional(short, text[start : n + 1], text[n + 1]) for n in range(scored, end)
+            conditional(scorer, text[start : n + 1], text[n + 1]) for n in range(scored, end)
         )
         scored = end
-    word, _ = corpus_figures(short, CORPUS, TEXT * 2)
-    assert word.value == pytest.approx(math.exp(nats / len((TEXT * 2).split())), rel=1e-4)
+    word, _ = corpus_figures(scorer, CORPUS, TEXT * 3)
+    assert word.value == pytest.approx(math.exp(nats / len((TEXT * 3).split())), rel=1e-4)
     # the control: windows that begin with nothing before them
-    cut = sum(naive(short, short.tokenizer.decode(ids[n : n + 31])) for n in range(0, len(ids), 31))
-    assert word.value != pytest.approx(math.exp(cut / len((TEXT * 2).split())), rel=1e-3)
+    cut = sum(
+        naive(scorer, scorer.tokenizer.decode(ids[n : n + 63])) for n in range(0, len(ids), 63)
+    )
+    assert word.value != pytest.approx(math.exp(cut / len((TEXT * 3).split())), rel=1e-3)
 
 
 def test_shuffled_lines_are_texts_by_themselves(scorer):

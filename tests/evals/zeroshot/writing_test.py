@@ -1,11 +1,14 @@
 """What is asked of a model that writes, and how what it wrote is judged."""
 
 import importlib.util
+import json
 import sys
 
 import pytest
 
 from lm.core.errors import ConfigError, DataError
+from lm.evals.incontext import fit
+from lm.evals.zeroshot.dialogues import dialogue_figures, official_f1, read_coqa
 from lm.evals.zeroshot.prompts import written
 from lm.evals.zeroshot.questions import question, question_figures
 from lm.evals.zeroshot.summaries import Article, shortened, summary_figures
@@ -18,6 +21,13 @@ STORY = (
     "again on Friday. Fishermen say that it will be a hard year."
 )
 ARTICLES = [Article(STORY, "A storm hit the coast on Monday. Ten boats were lost.")] * 3
+
+
+def prompts(writer, items, examples):
+    return [
+        fit(item, examples, LINES, writer.tokenizer, length=writer.length, answer=100)
+        for item in items
+    ]
 
 
 def values(figures):
@@ -56,7 +66,7 @@ def test_a_long_article_keeps_its_beginning_and_the_hint():
 def test_a_translation_is_the_first_sentence_of_the_line_after_the_pairs():
     writer = Writer(lambda prompt: " Un chien court. Il saute.\nA cat = Un chat")
     pairs = [pair("A man.", "Un homme."), pair("A dog.", "Un chien.")]
-    ((_, text),) = written(writer, [pair("A dog runs.", "x")], pairs, LINES, 100)
+    ((_, text),) = written(writer, prompts(writer, [pair("A dog runs.", "x")], pairs), 100)
     assert first_sentence(text) == "Un chien court."
     assert writer.asked[0]["prompts"] == ["A man. = Un homme.\nA dog. = Un chien.\nA dog runs. ="]
 
@@ -103,7 +113,44 @@ def test_examples_that_do_not_fit_are_left_out_and_items_that_do_not_are_not_ask
     examples = [pair(f"An example, number {n}, that is long.", "Un exemple.") for n in range(5)]
     writer = Writer(lambda prompt: " Un chien.", length=200)
     items = [pair("A dog.", "Un chien."), pair("A very long sentence. " * 9, "Une phrase.")]
-    ((prompt, text),) = written(writer, items, examples, LINES, 100)
+    ((prompt, text),) = written(writer, prompts(writer, items, examples), 100)
     assert prompt.item is items[0] and 0 < prompt.shots < 5 and text == " Un chien."
     with pytest.raises(DataError, match="no item fits the model's context of 200"):
-        written(writer, items[1:], examples, LINES, 100)
+        written(writer, prompts(writer, items[1:], examples), 100)
+
+
+STORY_ROWS = {
+    "data": [
+        {
+            "story": "Ann has a red boat. It is old.",
+            "questions": [{"input_text": text} for text in ("Who has a boat?", "Is it new?")],
+            "answers": [{"input_text": text} for text in ("Ann", "no")],
+            "additional_answers": {
+                "0": [{"input_text": text} for text in ("Ann does", "no, old")],
+                "1": [{"input_text": text} for text in ("a girl", "no")],
+            },
+        }
+    ]
+}
+
+
+def test_a_question_stands_behind_the_passage_and_the_turns_before_it(tmp_path):
+    path = tmp_path / "coqa-dev-v1.0.json"
+    path.write_text(json.dumps(STORY_ROWS))
+    writer = Writer(lambda prompt: " Ann.\nQ:" if "Is it" not in prompt else " It is old")
+    (figure,) = dialogue_figures(writer, read_coqa(path))
+    first, second = writer.asked[0]["prompts"]
+    assert first == "Ann has a red boat. It is old.\nQ: Who has a boat?\nA:"
+    assert second == first + " Ann\nQ: Is it new?\nA:"
+    # against (Ann), (Ann does), (a girl): 1, 2/3, 0, and the best of two of the three, thrice
+    assert official_f1(" Ann.", [" Ann", " Ann does", " a girl"]) == pytest.approx(
+        (1 + 1 + 2 / 3) / 3
+    )
+    assert figure.value == pytest.approx(
+        (official_f1(" Ann.", [" Ann", " Ann does", " a girl"])
+         + official_f1(" It is old", [" no", " no, old", " no"])) / 2
+    )  # fmt: skip
+    del STORY_ROWS["data"][0]["answers"][1]
+    path.write_text(json.dumps(STORY_ROWS))
+    with pytest.raises(DataError, match=r"data\[0\] is no dialogue"):
+        read_coqa(path)
