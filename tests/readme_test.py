@@ -15,7 +15,10 @@ COMMANDS = re.findall(r"^python -m (launch\.\w+) (.*)$", (ROOT / "README.md").re
 @pytest.mark.parametrize("module, line", COMMANDS)
 def test_a_command_of_the_readme_names_what_exists(module, line):
     source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
-    source += (ROOT / "launch" / "experiment.py").read_text()
+    shared = re.findall(r"^from launch import (.+)$", source, re.M)  # whose flags it has too
+    for name in ["experiment", *", ".join(shared).split(", ")]:
+        if name:
+            source += (ROOT / "launch" / f"{name}.py").read_text()
     for word in shlex.split(line):
         flag, _, value = word.removeprefix("--").partition("=")
         if word.startswith("--"):
