@@ -11,7 +11,8 @@ from typing import Literal
 
 from lm.core.config import require
 from lm.evals.incontext import Prompt
-from lm.evals.scorer import Request, Score, Scorer
+from lm.evals.requests import Request, Score
+from lm.evals.scorer import Scorer
 from lm.metrics.answers import answer_f1, exact_match
 
 Rule = Literal["token", "byte", "sum", "unconditional"]

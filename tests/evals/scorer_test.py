@@ -8,7 +8,9 @@ import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
-from lm.evals.scorer import Request, Score, Scorer, bucket
+from lm.evals.batches import bucket
+from lm.evals.requests import Request, Score, encode
+from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig, forward
 from lm.text.byte import ByteTokenizer
 from tests.models.gpt_test import made, small
@@ -135,8 +137,7 @@ def test_greedy_is_true_of_what_the_model_would_write():
 
 
 def test_white_space_at_the_end_of_a_context_belongs_to_the_continuation():
-    scorer = tiny()
-    moved, kept = scorer.encode([Request("A: \n", "four"), Request("A:", " \nfour")])
+    moved, kept = encode([Request("A: \n", "four"), Request("A:", " \nfour")], ByteTokenizer())
     assert moved == kept
     assert kept.continuation == tuple(b" \nfour")
 
@@ -151,9 +152,7 @@ def test_a_continuation_that_melts_into_its_context_is_encoded_apart():
                 for text in texts
             ]
 
-    scorer = tiny()
-    scorer.tokenizer = Pairs()
-    clean, melted = scorer.encode([Request("abcd", "ef"), Request("abc", "de")])
+    clean, melted = encode([Request("abcd", "ef"), Request("abc", "de")], Pairs())
     assert (clean.context, clean.continuation) == ((97, 99), (101,))
     assert (melted.context, melted.continuation) == ((97, 99 + 128), (100,))
 

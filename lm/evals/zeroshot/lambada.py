@@ -20,7 +20,8 @@ import jax
 import numpy as np
 
 from lm.decode.words import Parts, next_words
-from lm.evals.scorer import Request, Scorer, power_of_two
+from lm.evals.batches import power_of_two
+from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, mean, perplexity
 from lm.text.tokenizer import Tokenizer
 
@@ -93,7 +94,7 @@ def predictions(scorer: Scorer, requests: Sequence[Request]) -> list[list[str]]:
         while chosen:
             room = scorer.length - LONGEST
             longest = min(room, max(1, len(contexts[chosen[0]])))
-            rows = max(1, 2 * scorer.batch_tokens // ((longest + LONGEST) * WIDTH))
+            rows = max(1, 2 * scorer.batches.tokens // ((longest + LONGEST) * WIDTH))
             some, chosen = chosen[:rows], chosen[rows:]
             prompts = [contexts[n][-room:] or [scorer.tokenizer.end] for n in some]
             prompts += prompts[:1] * (min(rows, power_of_two(len(some))) - len(some))

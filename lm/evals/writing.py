@@ -1,0 +1,93 @@
+"""What a model writes after prompts of unequal length, up to a text that stops it."""
+
+import functools
+from collections.abc import Sequence
+
+from lm.core.config import require
+from lm.core.errors import DataError
+from lm.decode.beam import beam_search
+from lm.decode.generate import Generator
+from lm.decode.sampling import SamplingConfig
+from lm.evals.batches import Batches, power_of_two
+from lm.text.tokenizer import Tokenizer
+
+CHUNK = 16  # tokens written before one looks whether all texts have ended
+
+
+class Writer:
+    """A model for decoding, its tokenizer, and how much it reads at a time."""
+
+    def __init__(self, generator: Generator, tokenizer: Tokenizer, batches: Batches):
+        self.generator, self.tokenizer, self.batches = generator, tokenizer, batches
+
+    def __call__(
+        self, prompts: Sequence[str], tokens: int, *, stop: Sequence[str], beams: int,
+        length_penalty: float, sampling: SamplingConfig, seed: int,
+    ) -> list[str]:  # fmt: skip
+        """The text after each prompt, as `Scorer.generate` says."""
+        config = self.generator.config
+        require(
+            beams == 1 or sampling.temperature == 0, "several beams search; a temperature draws"
+        )
+        ids = [row or [self.tokenizer.end] for row in self.tokenizer.encode_batch(list(prompts))]
+        for number, row in enumerate(ids):
+            if len(row) + tokens > config.length:
+                raise DataError(
+                    f"prompt {number} has {len(row)} tokens; with {tokens} to write it does not "
+                    f"fit the model's context of {config.length}: shorten it"
+                )
+        texts = [""] * len(ids)
+        order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
+        while order:
+            longest = len(ids[order[0]])
+            rows = max(1, self.batches.rows(longest + tokens) // beams)
+            some = order[:rows]
+            if "fixed" in config.pattern:  # whose prompts must be of one length
+                some = [number for number in some if len(ids[number]) == longest]
+            order = order[len(some) :]
+            batch = [ids[number] for number in some]
+            batch += batch[:1] * (min(rows, power_of_two(len(batch))) - len(batch))
+            if beams > 1:
+                written, _ = beam_search(
+                    self.generator, batch, tokens, width=beams, alpha=length_penalty,
+                    ends=self.ends(stop),
+                )  # fmt: skip
+            else:
+                written = self.written(batch, tokens, sampling, stop, seed + some[0])
+            for number, row in zip(some, written, strict=False):
+                texts[number] = before(self.tokenizer.decode(row), stop)
+        return texts
+
+    def written(
+        self, prompts: list[list[int]], count: int, sampling: SamplingConfig,
+        stop: Sequence[str], seed: int,
+    ) -> list[list[int]]:  # fmt: skip
+        """Tokens of each prompt without the end, until all have ended or stopped."""
+        end = self.tokenizer.end
+        rows: list[list[int]] = [[] for _ in prompts]
+        for chunk in self.generator.stream(prompts, count, sampling, seed=seed, chunk=CHUNK):
+            for row, new in zip(rows, chunk.tolist(), strict=True):
+                row += new
+            texts = (self.tokenizer.decode(row) for row in rows)
+            if all(
+                end in row or before(text, stop) != text
+                for row, text in zip(rows, texts, strict=True)
+            ):
+                break
+        return [row[: row.index(end)] if end in row else row for row in rows]
+
+    def ends(self, stop: Sequence[str]) -> list[int]:
+        """The tokens with which a text has ended: the end, and those in which a stop stands."""
+        marks = [text.encode() for text in stop]
+        found = [i for i, piece in enumerate(self.pieces) if any(mark in piece for mark in marks)]
+        return [self.tokenizer.end, *found]
+
+    @functools.cached_property
+    def pieces(self) -> list[bytes]:
+        return [self.tokenizer.decode_bytes([i]) for i in range(self.tokenizer.vocab_size)]
+
+
+def before(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first of the stops in it."""
+    places = [place for place in (text.find(mark) for mark in stop) if place >= 0]
+    return text[: min(places)] if places else text
