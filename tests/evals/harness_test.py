@@ -5,10 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from lm.core.errors import ConfigError
+from tests.evals.zeroshot.writers import Writer
 from tests.launched import ROOT, one_line, run, write_text
 
 ITEMS = [
@@ -63,6 +66,30 @@ def harness(*words, cwd=ROOT, home="."):
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-eval is here")
 def test_a_missing_lm_eval_is_told_with_the_extra():
     one_line(harness("run", "--model", "lm"), 1, "pip install 'lm[eval]'")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not here")
+def test_settings_of_generation_are_understood_or_refused():
+    from lm.evals.harness_model import HarnessModel, read_settings
+
+    greedy = {"until": ["\n", ""], "do_sample": False, "temperature": 0.7, "max_gen_toks": 9}
+    assert read_settings(greedy) == {
+        "tokens": 9, "stop": ("\n",), "temperature": 0.0, "top_k": None,
+    }  # fmt: skip
+    assert read_settings({"do_sample": True, "top_k": 2})["temperature"] == 1.0
+    assert read_settings({"until": "."})["stop"] == (".",)
+    with pytest.raises(ConfigError, match="no setting num_beams; known: do_sample"):
+        read_settings({"num_beams": 4})
+
+    model = HarnessModel(Writer(lambda prompt: " yes. No", length=20))
+    requests = [
+        SimpleNamespace(args=("A long text, and its é end", {"until": ["."], "max_gen_toks": 12})),
+        SimpleNamespace(args=("Q", {"max_gen_toks": 5})),
+    ]
+    assert model.generate_until(requests) == [" yes", " yes. No"]
+    assert [one["prompts"] for one in model.scorer.asked] == [["s é end"], ["Q"]]
+    with pytest.raises(ConfigError, match="max_gen_toks is 256 and the model's context 20"):
+        model.generate_until([SimpleNamespace(args=("Q", {}))])
 
 
 @pytest.mark.slow
