@@ -178,6 +178,11 @@ def translation_task(
     )  # fmt: skip
 
 
+def wmt14(name: str, source: str, target: str) -> ZeroShot:
+    sides = f"wmt14/newstest2014.{source}", f"wmt14/newstest2014.{target}"
+    return translation_task(name, sides, (f"wmt14/train.{source}", f"wmt14/train.{target}"))
+
+
 def multi30k(name: str, source: str, target: str) -> ZeroShot:
     sides = f"multi30k/test_2016_flickr.{source}", f"multi30k/test_2016_flickr.{target}"
     shown = f"multi30k/train.{source}", f"multi30k/train.{target}"
@@ -230,6 +235,8 @@ TASKS = (
         "cnn_dailymail", ("cnn_dailymail/test.jsonl", "cnndm_sample/val.jsonl"), article,
         summaries.summary_figures, 11_490, summaries.TOKENS + 28,
     ),
+    wmt14("wmt14_en_fr", "en", "fr"),
+    wmt14("wmt14_fr_en", "fr", "en"),
     multi30k("multi30k_en_fr", "en", "fr"),
     multi30k("multi30k_fr_en", "fr", "en"),
     translation_task(
