@@ -15,6 +15,8 @@ or all of it, a program ranking in place of people:
 
 from dataclasses import replace
 
+from experiments import gpt3
+from lm.models.gpt import GptConfig
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.dpo import Dpo
 from lm.rlhf.experience import AdvantageConfig
@@ -27,7 +29,14 @@ from lm.studies.alignment import Alignment
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
 
-SIZES = ("tiny", "1.3b", "6b", "175b")
+GPT3 = {"1.3b": "xl", "6b": "6.7b", "175b": "175b"}  # the paper's names, and GPT-3's
+
+
+def decoder(size: str) -> GptConfig:
+    """The architecture of GPT-3 (section 3.5); a tiny stage takes that of its `init`."""
+    model = gpt3.train(GPT3[size]).model
+    assert isinstance(model, GptConfig)
+    return model
 
 
 def sft(size: str = "tiny") -> Sft:
@@ -43,6 +52,7 @@ def sft(size: str = "tiny") -> Sft:
         )
     rates = {"1.3b": 9.65e-6, "6b": 9.65e-6, "175b": 5.03e-6}  # appendix C.1
     return Sft(
+        model=replace(decoder(size), residual_dropout=0.2),
         optim=AdamWConfig(peak_lr=rates[size], weight_decay=0.0),
         batch=8 if size == "175b" else 32,
         epochs=16.0,
@@ -60,6 +70,7 @@ def reward(size: str = "tiny") -> RewardTraining:
             loop=LoopConfig(evaluate_every=100, save_every=100),
         )
     return RewardTraining(
+        model=decoder("6b"),
         optim=AdamWConfig(peak_lr=9e-6, weight_decay=0.0),  # appendix C.2
         batch=64,  # prompts: up to 2,304 comparisons
         length=2048,
@@ -70,6 +81,7 @@ def dpo(size: str = "tiny") -> Dpo:
     """Rankings without a reward model (Rafailov et al. 2023), in place of steps 2 and 3."""
     tiny = size == "tiny"
     return Dpo(
+        model=None if tiny else decoder(size),
         # 1e-6 is that paper's, with RMSprop at batch 64 and beta 0.1 (appendix B)
         optim=AdamWConfig(peak_lr=2e-4 if tiny else 1e-6, weight_decay=0.0),
         batch=8 if tiny else 64,
@@ -94,6 +106,8 @@ def ppo(size: str = "tiny") -> Ppo:
         )
     value_rate = 5e-6 if size == "175b" else 9e-6  # appendix C.4
     return Ppo(
+        model=decoder(size),
+        value_model=decoder("6b"),  # of every policy, as the reward model
         # swept from 2.55e-6 to 2.55e-5 and not printed; above 8.05e-6 diverged without ptx
         optim=AdamWConfig(peak_lr=5e-6, weight_decay=0.0),
         value_optim=AdamWConfig(peak_lr=value_rate, weight_decay=0.0),

@@ -245,6 +245,7 @@ class Ppo(Supervised):
         require_shape(self.model, source.model, self.init)
         model = self.model or source.model
         critic = self.value_model or reward_model or model
+        require_shape(self.value_model, reward_model or model, self.reward.run or self.init)
         for name, one in (("model", model), ("value_model", critic)):
             require(
                 self.width <= one.length,
@@ -285,7 +286,7 @@ class Ppo(Supervised):
         state: Any = create(self.initial(), abstract, self.seed)
         model = source.language_model()
         policy = with_base(state.policy, model)
-        if reward_params is not None and self.value_model is not None:
+        if reward_params is not None:
             value = reward_params
         else:
             head = merged(state.value)["head"]

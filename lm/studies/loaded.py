@@ -13,8 +13,12 @@ from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.decode.generate import Generator
 from lm.evals.scorer import Scorer
+from lm.models.adapters import ADAPTERS, merged
 from lm.models.gpt import GptConfig
 from lm.models.layers import by_layer
+from lm.rlhf.dpo import Dpo
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.sft import Sft
 from lm.text.tokenizer import Tokenizer
 from lm.train.pretrain import Pretrain
 from lm.train.saved import read_run
@@ -24,7 +28,7 @@ from lm.train.saved import read_run
 class Loaded:
     """What a run directory holds."""
 
-    config: Pretrain
+    config: Any  # the experiment, whose `model` is a language model's
     params: Any
     tokenizer: Tokenizer | None
     step: int
@@ -120,6 +124,7 @@ def load_run(run: Path, step: int | None = None) -> Loaded:
     """
     mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
     saved = read_run(run, mesh, step)
-    if not isinstance(saved.config, Pretrain):
+    if not isinstance(saved.config, Pretrain | Sft | Dpo | Ppo):
         raise CheckpointError(f"{run} holds a {type(saved.config).__name__}, not a language model")
-    return Loaded(saved.config, saved.params, saved.tokenizer, saved.step)
+    params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
+    return Loaded(saved.config, params, saved.tokenizer, saved.step)

@@ -24,7 +24,7 @@ from lm.train.optimizer import AdamWConfig
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
-from tests.rlhf.runs import pretrained, write_rows
+from tests.rlhf.runs import MODEL, pretrained, write_rows
 
 HERE = "tests.rlhf.ppo_test"
 
@@ -202,3 +202,13 @@ def test_updates_on_eight_devices_equal_those_on_one(base, run, tmp_path):
     for ours, theirs in zip(rows_of(tmp_path / "run"), rows_of(run), strict=True):
         for name in ("reward", "kl", "loss", "loss/value", "loss/text", "grad_norm"):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 27.8])
+def test_the_update_is_lowered_for_a_mesh_without_a_run_to_start_from(gamma):
+    config = Ppo(
+        model=MODEL, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16,
+        prompt_length=10, answer_length=8, update=UpdateConfig(minibatches=2, gamma=gamma),
+    )  # fmt: skip
+    text = config.lowered(make_mesh(MeshConfig(data=2, fsdp=4))).as_text()
+    assert ("tensor<16x8x18xi32" in text) == (gamma > 0)  # rows of pre-training text
