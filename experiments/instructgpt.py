@@ -16,6 +16,7 @@ or all of it, a program ranking in place of people:
 from dataclasses import replace
 
 from experiments import gpt3
+from lm.data.tokens import TextConfig
 from lm.models.gpt import GptConfig
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.dpo import Dpo
@@ -39,10 +40,16 @@ def decoder(size: str) -> GptConfig:
     return model
 
 
-def sft(size: str = "tiny") -> Sft:
+def named(text: str | None) -> TextConfig | None:
+    """Pre-training text by name; that of the run to start from where there is none."""
+    return None if text is None else TextConfig(train=text)
+
+
+def sft(size: str = "tiny", text: str | None = None) -> Sft:
     """Step 1: supervised fine-tuning on demonstrations; the paper's numbers, or a CPU's."""
     if size == "tiny":
         return Sft(
+            text=named(text),
             optim=AdamWConfig(peak_lr=1e-3, weight_decay=0.0),
             batch=16,
             epochs=3.0,
@@ -52,6 +59,7 @@ def sft(size: str = "tiny") -> Sft:
         )
     rates = {"1.3b": 9.65e-6, "6b": 9.65e-6, "175b": 5.03e-6}  # appendix C.1
     return Sft(
+        text=named(text),
         model=replace(decoder(size), residual_dropout=0.2),
         optim=AdamWConfig(peak_lr=rates[size], weight_decay=0.0),
         batch=8 if size == "175b" else 32,
@@ -90,10 +98,11 @@ def dpo(size: str = "tiny") -> Dpo:
     )
 
 
-def ppo(size: str = "tiny") -> Ppo:
+def ppo(size: str = "tiny", text: str | None = None) -> Ppo:
     """Step 3: PPO against the reward model of step 2, from the model of step 1."""
     if size == "tiny":
         return Ppo(
+            text=named(text),
             optim=AdamWConfig(peak_lr=2e-4, weight_decay=0.0),
             value_optim=AdamWConfig(peak_lr=5e-4, weight_decay=0.0),
             batch=32,
@@ -106,6 +115,7 @@ def ppo(size: str = "tiny") -> Ppo:
         )
     value_rate = 5e-6 if size == "175b" else 9e-6  # appendix C.4
     return Ppo(
+        text=named(text),
         model=decoder(size),
         value_model=decoder("6b"),  # of every policy, as the reward model
         # swept from 2.55e-6 to 2.55e-5 and not printed; above 8.05e-6 diverged without ptx
@@ -120,9 +130,9 @@ def ppo(size: str = "tiny") -> Ppo:
     )
 
 
-def ppo_ptx(size: str = "tiny") -> Ppo:
+def ppo_ptx(size: str = "tiny", text: str | None = None) -> Ppo:
     """Step 3 with the gradient of pre-training text beside PPO's, which keeps what was learned."""
-    config = ppo(size)
+    config = ppo(size, text)
     text_rows = 2 if size == "tiny" else 8
     return replace(config, update=replace(config.update, gamma=27.8, text_rows=text_rows))
 

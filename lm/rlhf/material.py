@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import local_rows, place
 from lm.data.batches import TokenBatch
 from lm.data.features import TaskRows
@@ -39,17 +39,26 @@ class PpoMaterial:
         self.digest = config.fingerprint
         self.text: Mixture | None = None  # to learn from
         self.held_out: TokenFile | None = None
+        self.note = ""
+        if text_rows and text is None:
+            raise ConfigError(
+                "update.gamma: init knows no pre-training text; name some: "
+                "'instructgpt:ppo_ptx(text=\"FOLDER\")'"
+            )
         if text is not None:
-            sources, self.held_out = prepare(text, tokenizer)
-            if text_rows:
-                self.text = Mixture(sources, width, seed)
-                self.digest += self.text.digest[:16]
-        elif text_rows:
-            raise ConfigError("update.gamma: init knows no pre-training text; set text")
+            try:
+                sources, self.held_out = prepare(text, tokenizer)
+            except DataError as error:
+                if text_rows:
+                    raise
+                self.note = f"; the loss on pre-training text is not measured: {error}"
+        if text_rows:
+            self.text = Mixture(sources, width, seed)
+            self.digest += self.text.digest[:16]
 
     def __str__(self) -> str:
         left_out = f", {self.long} longer than prompt_length left out" if self.long else ""
-        return f"{self.rows.count} prompts{left_out}, {len(self.valid.mask)} held out"
+        return f"{self.rows.count} prompts{left_out}, {len(self.valid.mask)} held out{self.note}"
 
     def prompts(self, step: int, mesh: jax.sharding.Mesh) -> Prompts:
         """The prompts of an update, on the devices."""

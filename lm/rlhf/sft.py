@@ -77,7 +77,10 @@ class Sft(Stage):
         material = SftMaterial(self, encoded, held_out, valid)
         if self.pretraining_share:
             if self.text is None:
-                raise ConfigError("pretraining_share: init knows no text; set text or share 0")
+                raise ConfigError(
+                    "pretraining_share: init knows no pre-training text; name some: "
+                    "'instructgpt:sft(text=\"FOLDER\")'"
+                )
             material.mix(*prepare(self.text, tokenizer))
         return material
 

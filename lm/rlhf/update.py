@@ -53,7 +53,9 @@ class UpdateConfig:
     clip: float = 0.2
     value_clip: float = 0.2
     average: float = 0.992  # decay of the moving average, an update
-    gamma: float = 0.0  # of the language model's gradient beside PPO's; PPO-ptx: 27.8
+    # of the language model's gradient beside PPO's, both of means over tokens (how the paper's two
+    # are normalised is not printed); PPO-ptx: 27.8, PPO: 0
+    gamma: float = 0.0
     text_rows: int = 8  # rows of pre-training text an answer, where gamma is not 0
 
     def __post_init__(self) -> None:
