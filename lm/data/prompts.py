@@ -155,6 +155,11 @@ def prompts(config: RowsConfig) -> Reader[Prompt]:
     return lambda row: [Prompt(prompt_of(row.values, config.between))]
 
 
+def prompts_of(config: RowsConfig, part: Part) -> list[str]:
+    """Each prompt of a part once, in the order of the files."""
+    return list(dict.fromkeys(one.prompt for one in config.read(prompts(config), part)))
+
+
 def check_faults(faults: Sequence[str], rows: int, spec: str) -> None:
     """Raises DataError where more than a few of the rows have nothing to learn from."""
     if len(faults) > FAULTY * rows:

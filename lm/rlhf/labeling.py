@@ -17,7 +17,7 @@ from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.core.mesh import local_rows, place
 from lm.data.features import in_order
-from lm.data.prompts import RowsConfig, prompts
+from lm.data.prompts import RowsConfig, prompts_of
 from lm.rlhf.rollout import encode_prompts, roll_out
 from lm.rlhf.scores import Scorer, texts
 from lm.rlhf.source import Source
@@ -44,7 +44,7 @@ def label(
     config: LabelingConfig, data: RowsConfig, source: Source, judge: Scorer, out: Path,
     mesh: jax.sharding.Mesh, *, prompt_length: int, answer_length: int,
 ) -> dict[str, float]:  # fmt: skip
-    """Writes rankings of the answers of `source` to training prompts, a JSON object a line.
+    """Writes rankings of the answers of `source` to some prompts, a JSON object a line.
 
     Returns:
       How many, and how often the judge's own order agrees with the noisy one: the Bayes limit.
@@ -52,9 +52,14 @@ def label(
     Raises:
       DataError: no prompt got two different answers.
     """
-    asked = list(dict.fromkeys(one.prompt for one in data.read(prompts(data), "train")))
-    ids = source.tokenizer.encode_batch(asked[: config.prompts])
-    whole, _ = encode_prompts(ids, prompt_length)
+    # held out here is held out of the comparisons too: both go by the prompt
+    valid = max(1, round(data.valid_fraction * config.prompts))
+    asked = [
+        prompt
+        for part, count in (("train", config.prompts - valid), ("valid", valid))
+        for prompt in prompts_of(data, part)[:count]
+    ]
+    whole, _ = encode_prompts(source.tokenizer.encode_batch(asked), prompt_length)
     mine, params = local_rows(mesh, config.batch), source.language_model()
     answered: dict[str, list[str]] = {}
     for number in range(config.answers):

@@ -8,7 +8,7 @@ from lm.core.mesh import local_rows, place
 from lm.data.batches import TokenBatch
 from lm.data.features import TaskRows
 from lm.data.mixture import Mixture
-from lm.data.prompts import RowsConfig, prompts
+from lm.data.prompts import RowsConfig, prompts_of
 from lm.data.tokens import TextConfig, TokenFile, prepare
 from lm.rlhf.rollout import Prompts, encode_prompts
 from lm.text.tokenizer import Tokenizer
@@ -28,11 +28,8 @@ class PpoMaterial:
           text_rows: of each prompt; 0: none is learned from, its loss is measured alone.
         """
         self.batch, self.width, self.text_each, self.tokenizer = batch, width, text_rows, tokenizer
-        reader = prompts(config)
-        train, valid = (
-            tokenizer.encode_batch(list(dict.fromkeys(one.prompt for one in some)))
-            for some in (config.read(reader, "train"), config.read(reader, "valid"))
-        )
+        train = tokenizer.encode_batch(prompts_of(config, "train"))
+        valid = tokenizer.encode_batch(prompts_of(config, "valid"))
         learned, self.long = encode_prompts(train, prompt_length)
         self.valid, _ = encode_prompts(valid, prompt_length)
         self.rows = TaskRows(learned, seed)
