@@ -54,11 +54,7 @@ def label(
     """
     # held out here is held out of the comparisons too: both go by the prompt
     valid = max(1, round(data.valid_fraction * config.prompts))
-    asked = [
-        prompt
-        for part, count in (("train", config.prompts - valid), ("valid", valid))
-        for prompt in prompts_of(data, part)[:count]
-    ]
+    asked = prompts_of(data, "train")[: config.prompts - valid] + prompts_of(data, "valid")[:valid]
     whole, _ = encode_prompts(source.tokenizer.encode_batch(asked), prompt_length)
     mine, params = local_rows(mesh, config.batch), source.language_model()
     answered: dict[str, list[str]] = {}
