@@ -137,6 +137,28 @@ def ppo_ptx(size: str = "tiny", text: str | None = None) -> Ppo:
     return replace(config, update=replace(config.update, gamma=27.8, text_rows=text_rows))
 
 
+def sentiment() -> Ppo:
+    """The ancestor in miniature (Ziegler et al. 2019): continuations of 24 tokens that a sentiment
+    classifier likes, by the mechanics of lm-human-preferences; reward.run is a run on SST-2."""
+    adam = AdamWConfig(peak_lr=1e-4, epsilon=1e-5, b2=0.999, weight_decay=0.0, clip=None)
+    return Ppo(
+        optim=adam,  # its 1e-5 is of a model of 774M; a tiny one bears ten times as much
+        value_optim=adam,
+        batch=32,  # its 512
+        steps=200,
+        prompt_length=32,
+        answer_length=24,
+        temperature=0.7,
+        fixed_length=True,
+        kl=KlConfig(beta=0.1, target=6.0, horizon=10_000),
+        advantages=AdvantageConfig(whitening="minibatch"),
+        update=UpdateConfig(minibatches=1, inner_epochs=4, average=0.0),
+        warmup=0,
+        linear_decay=True,
+        loop=LoopConfig(log_every=1, evaluate_every=50, save_every=50),
+    )
+
+
 def pipeline(size: str = "tiny") -> Alignment:
     """All three steps in order from a pre-trained run, with one report; resumes at any point."""
     start = sft(size)

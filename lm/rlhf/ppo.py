@@ -125,7 +125,7 @@ class Ppo(PpoSetting):
         return roll_out(
             self.policy_model, policy, some,
             jax.random.fold_in(jax.random.key(self.seed + 1), step),
-            count=self.answer_length, end=tokenizer.end, temperature=self.temperature,
+            count=self.answer_length, end=self.end(tokenizer), temperature=self.temperature,
         )  # fmt: skip
 
     def check(

@@ -3,7 +3,7 @@
     def brevity(prompts: list[str], answers: list[str]) -> list[float]: ...
 
 is `--set reward.function=mine:brevity` (a module on the path, or `folder/mine.py:brevity`), and
-`--set reward.run=runs/reward` the reward model of a run.
+`--set reward.run=runs/reward` the reward model of a run, or a classifier of two classes.
 """
 
 import dataclasses
@@ -20,11 +20,15 @@ import numpy as np
 from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import local_rows, place
+from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores
+from lm.rlhf.classifier import classifier_scorer
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.source import Source, read_source
 from lm.text.tokenizer import Tokenizer
+from lm.train.finetune import Finetune
+from lm.train.saved import read_config, read_run
 
 Scorer = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # -> [B] float32
 
@@ -64,6 +68,8 @@ def text_scorer(config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.M
             "no reward: --set reward.run=RUN (instructgpt:reward makes one) or "
             "--set reward.function=module:name"
         )
+    if is_classifier(config.run):
+        return classifier_scorer(read_run(run_path(config.run), mesh), mesh)
     source = reward_source(config.run, tokenizer, mesh)
     model, params = source.model, source.params
     score = jax.jit(answer_scores, static_argnums=0)
@@ -87,6 +93,10 @@ def text_scorer(config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.M
         return found
 
     return scores
+
+
+def is_classifier(run: str) -> bool:
+    return isinstance(read_config(run_path(run)), Finetune)
 
 
 def reward_source(run: str, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Source:
@@ -162,12 +172,12 @@ class RolloutScorer:
         self.model: GptConfig | None = None
         self.params: Any = None
         self.function: Scorer | None = None
-        if config.run is not None:
+        if config.run is not None and not is_classifier(config.run):
             source = reward_source(config.run, tokenizer, mesh)
             self.model, self.params, self.identity = source.model, source.params, source.identity
         else:
             self.function = text_scorer(config, tokenizer, mesh)
-            self.identity = str(config.function)
+            self.identity = str(config.function or config.run)
 
     def __call__(self, rollout: Rollout) -> jax.Array:
         """[B] float32"""

@@ -22,6 +22,7 @@ from lm.rlhf.experience import AdvantageConfig, Experience
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, require_shape
 from lm.rlhf.update import PpoState, UpdateConfig, Updater
+from lm.text.tokenizer import Tokenizer
 from lm.train.guard import GuardState
 from lm.train.optimizer import AdamWConfig
 from lm.train.state import create, shardings
@@ -44,6 +45,7 @@ class PpoSetting(Supervised):
     prompt_length: int = 1024  # tokens at most
     answer_length: int = 1024
     temperature: float = 1.0
+    fixed_length: bool = False  # no token ends an answer (lm-human-preferences)
     kl: KlConfig = KlConfig()
     advantages: AdvantageConfig = AdvantageConfig()
     update: UpdateConfig = UpdateConfig()
@@ -84,6 +86,10 @@ class PpoSetting(Supervised):
     @property
     def critic_model(self) -> GptConfig:
         return self.value_model or self.policy_model
+
+    def end(self, tokenizer: Tokenizer) -> int:
+        """The token that ends an answer; of answers of fixed length one that is never drawn."""
+        return -1 if self.fixed_length else tokenizer.end
 
     @property
     def width(self) -> int:
