@@ -95,7 +95,8 @@ class PpoEvaluation:
         for some in self.batches():
             rollout = roll_out(
                 config.policy_model, params, some, jax.random.key(config.seed + seed),
-                count=config.answer_length, end=config.end(tokenizer), temperature=config.temperature,
+                count=config.answer_length, end=config.end(tokenizer),
+                temperature=config.temperature,
             )  # fmt: skip
             scores.append(gathered(self.score(rollout)))
             if self.gold is not None:
