@@ -68,7 +68,7 @@ class Ppo(PpoSetting):
             jax.set_mesh(mesh),
             Session(
                 workdir, config, process, loop=self.loop, guard=self.guard, steps=self.steps,
-                facts=facts, flops_per_token=config.policy_model.flops_per_token(config.width),
+                facts=facts, flops_per_token=config.flops_per_token(),
                 peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip

@@ -19,6 +19,7 @@ from lm.models.adapters import adapted, learned_alone, merged, with_base
 from lm.models.gpt import GptConfig
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, Experience
+from lm.rlhf.rollout import Prompts
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, require_shape
 from lm.rlhf.update import PpoState, UpdateConfig, Updater
@@ -95,6 +96,24 @@ class PpoSetting(Supervised):
     def width(self) -> int:
         """Tokens of a prompt and its answer at most."""
         return self.prompt_length + self.answer_length
+
+    def abstract_rows(self) -> Prompts:
+        """Prompts of an update, as wide as with their answers."""
+        struct = jax.ShapeDtypeStruct
+        return Prompts(
+            tokens=struct((self.batch, self.width), jnp.int32),
+            start=struct((self.batch,), jnp.int32),
+            mask=struct((self.batch,), jnp.bool_),
+            rows=struct((self.batch,), jnp.uint32),
+        )
+
+    def flops_per_token(self) -> float:
+        """Of an update, for each token of a prompt and its answer: both models are trained on them,
+        the policy on `text_rows` times as many of pre-training text. Rollouts are left out."""
+        config = self.update
+        trained = config.inner_epochs * (1 + (config.text_rows if config.gamma else 0))
+        value = config.inner_epochs * self.critic_model.flops_per_token(self.width)
+        return trained * self.policy_model.flops_per_token(self.width) + value
 
     def resolved(self, source: Any, reward_model: GptConfig | None) -> Any:
         """With the models of the runs that it starts from.

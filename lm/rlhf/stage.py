@@ -97,7 +97,7 @@ class Stage(Supervised):
             Session(
                 workdir, config, process, loop=self.loop, guard=self.guard, steps=steps,
                 facts={"tokenizer": tokenizer.digest, "data": material.digest},
-                flops_per_token=config.decoder.flops_per_token(self.length),
+                flops_per_token=config.flops_per_token(),
                 peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip
@@ -140,6 +140,9 @@ class Stage(Supervised):
         if self.model is None:
             raise ConfigError("init is not set: --set init=RUN names the run to start from")
         return self.model
+
+    def flops_per_token(self) -> float:
+        return self.decoder.flops_per_token(self.length)
 
     def needs_source(self, before: Any) -> bool:
         """Whether the run to start from is read: once it has begun, a run stands on its own."""

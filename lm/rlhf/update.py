@@ -39,6 +39,10 @@ class PpoState:
     guard: GuardState
 
     @property
+    def moments(self) -> Any:
+        return self.policy_moments, self.value_moments
+
+    @property
     def params(self) -> Any:
         """The model that somebody who reads the run gets."""
         return self.average
