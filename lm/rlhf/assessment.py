@@ -76,7 +76,9 @@ class PpoEvaluation:
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
         """Figures of held-out prompts; the answers to a few are kept."""
-        answered = self.answered(params, SEED)
+        return self.measured(step, params, self.answered(params, SEED))
+
+    def measured(self, step: int, params: Any, answered: Answered) -> dict[str, float]:
         self.session.journal.sample(step, answered.shown)
         figures = answered.figures()
         if self.material.held_out is not None:
@@ -143,7 +145,7 @@ class PpoEvaluation:
         summary = {"best_of_n": points, "win_rate": told_rate(win_rates(ours.reward, theirs))}
         if gold is not None and ours.gold is not None:
             summary["gold_win_rate"] = told_rate(win_rates(ours.gold, gold))
-        figures = self(self.config.steps, params)
+        figures = self.measured(self.config.steps, params, ours)
         return figures | summary | {"figures": figures}
 
 
