@@ -25,6 +25,7 @@ from lm.data.prompts import (
     text,
     transcript,
 )
+from lm.data.sources import tell
 from lm.data.tasks.rows import Row
 
 MOST = 9  # answers of a comparison (Ouyang et al. 2022, 3.5: K from 4 to 9)
@@ -193,6 +194,13 @@ class ComparisonsConfig(RowsConfig):
         }
         if self.held_out:
             found["labelers"] = [one for one in valid if one.labeler in self.held_out]
+        left_out = {
+            "without a preference": sum(one.tied for one in train + valid),
+            "with an empty or equal answer preferred": sum(one.faulty for one in train + valid),
+        }
+        for why, count in left_out.items():
+            if count:
+                tell(f"{self.train}: {count} comparisons {why} are left out")
         for part, some in found.items():
             found[part] = [one for one in some if not (one.tied or one.faulty)]
             if not found[part]:

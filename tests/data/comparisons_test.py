@@ -116,11 +116,16 @@ def test_a_held_out_labeler_teaches_nothing_and_an_unknown_one_is_refused(tmp_pa
 
 
 @pytest.mark.parametrize("answers", [["same", "same"], ["", "bad"]])
-def test_equal_or_empty_preferred_answers_are_dropped_and_many_are_refused(tmp_path, answers):
+def test_equal_or_empty_preferred_answers_are_dropped_and_many_are_refused(
+    tmp_path, answers, capsys
+):
     faulty = many(2, answers=answers)
     few = ComparisonsConfig(train=written(tmp_path, many(60) + faulty), valid_fraction=0.2).parts()
     kept = sum(map(len, few.values()))
     assert kept == 60
+    assert "2 comparisons with an empty or equal answer preferred are left out" in (
+        capsys.readouterr().err
+    )
     some = written(tmp_path, many(20) + faulty * 4)
     many_of_them = ComparisonsConfig(train=some, valid_fraction=0.3)
     with pytest.raises(DataError, match="empty or equal, more than 5%"):
