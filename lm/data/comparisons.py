@@ -186,8 +186,8 @@ class ComparisonsConfig(RowsConfig):
                     f"data.held_out: no labeler {name!r} in {self.train}; there are: "
                     f"{', '.join(map(repr, known))}"
                 )
-        faults = [one.where for one in train if one.faulty]
-        check_faults(faults, len(train), self.train)
+        faults = [one.where for one in train + valid if one.faulty]
+        check_faults(faults, len(train + valid), self.train)
         found = {
             "train": [one for one in train if one.labeler not in self.held_out],
             "valid": [one for one in valid if one.labeler not in self.held_out],
