@@ -156,7 +156,7 @@ def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():
         ("hh_rlhf_harmless", 1_500),
         ("dpo_en_demo", 200),
         ("finegrained_qa_feedback", 300),
-        ("pandalm_testset", 1_600),
+        ("pandalm_testset", 1_500),
         ("autoj_pairwise", 600),
         ("rasbt_preferences", 700),
         ("alpaca_eval_gpt4_prefs", 2_000),
