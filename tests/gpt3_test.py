@@ -1,5 +1,6 @@
 """GPT-3's sizes and rules as the paper's tables print them (2.1, D.1, appendix B)."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -11,6 +12,7 @@ from lm.core import tree
 from lm.data.batches import BatchSizes
 from lm.models.gpt import abstract_params
 from lm.train.optimizer import Progress
+from tests.launched import final_digests, losses, run, write_text
 
 BILLION = 1_000_000_000
 PUBLISHED = {  # exact count, and table D.1: millions of parameters, training FLOPs
@@ -59,6 +61,17 @@ def test_the_literal_readings_of_table_21_do_not_have_them(size, literal, printe
 def test_layers_alternate_between_dense_and_banded():
     assert {train(size).model.pattern for size in SIZES} == {("dense", "banded")}
     assert train("small").model.band == 256
+
+
+def test_a_banded_layer_counts_the_pairs_of_its_band():
+    model = train("small").model
+    dense = replace(model, pattern=("dense",))
+    width, length = 768, 2048
+    whole, band = length * (length + 1) / 2, 256 * 257 / 2 + (length - 256) * 256
+    saved = dense.flops_per_token(length) - model.flops_per_token(length)
+    assert saved == pytest.approx(12 * 6 * width * (whole - band) / length)  # of 6 layers
+    products = 6 * (12 * 12 * width**2 + 50_257 * width)
+    assert dense.flops_per_token(length) == products + 6 * 12 * width * (length + 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -123,3 +136,33 @@ def test_tiny_has_every_rule():
     assert config.model.band < config.model.length
     assert config.optim.warmup_tokens < config.ramp.tokens < config.optim.decay_tokens
     assert jax.tree.leaves(abstract_params(config.model))
+
+
+@pytest.mark.slow
+def test_a_run_with_every_rule_goes_on_bit_for_bit_and_tells_what_it_read(tmp_path):
+    """Two texts by weight, under a ramp, with banded layers; stopped in the middle of the ramp."""
+    text = write_text(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text("another text of other words " * 400)
+    mixture = f"(('a','{text}',3),('b','{tmp_path}/b.txt',1))"
+    rules = {
+        "data.train": "stdlib:", "data.mixture": mixture, "tokenizer.kind": "bytes",
+        "model.vocab": 269, "model.band": 8, "batch": 8, "ramp.start": 2, "ramp.tokens": 3200,
+        "optim.warmup_tokens": 640, "optim.decay_tokens": 8000,
+    }  # fmt: skip
+    for name, steps in (("whole", (40,)), ("parts", (10, 40))):
+        for until in steps:
+            done = run(text, tmp_path / name, experiment="gpt3:tiny", **rules, steps=until)
+            assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert final_digests(tmp_path / "whole") == final_digests(tmp_path / "parts")
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").open()]
+    seen = [row["tokens"] // 32 for row in rows if "loss" in row]
+    assert [b - a for a, b in zip(seen, seen[1:], strict=False)][:3] == [2, 2, 2]
+    assert seen[-1] - seen[-2] == 8
+    summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    a, b = summary["mixture"]
+    assert (a["weight"], b["weight"]) == (0.75, 0.25)
+    read = sum(text["epochs"] * text["tokens"] for text in summary["mixture"])
+    assert read == pytest.approx(summary["tokens"])
+    assert "Training mixture" in (tmp_path / "whole" / "report.html").read_text()
+    assert done.stdout.count("epochs") == 2  # at the start and at the end

@@ -9,7 +9,7 @@ six of the ten minima agree: nearly always above a Jaccard similarity of 0.8, ha
 import numpy as np
 
 from lm.core.config import require
-from lm.data.overlap import chunks, gram_hashes
+from lm.data.overlap import gram_hashes, runs
 from lm.data.permutation import mix
 
 HASHES, BANDS = 10, 5
@@ -58,9 +58,9 @@ def signature(text: str, shingle: int = SHINGLE) -> np.ndarray | None:
     """
     least = np.full(HASHES, 2**64 - 1, np.uint64)
     some = False
-    for words, _, _ in chunks(text, shingle):
-        runs = gram_hashes(words, min(shingle, len(words)))
+    for words, _ in runs(text, shingle):
+        grams = gram_hashes(words, min(shingle, len(words)))
         some = True
         for number in range(HASHES):
-            least[number] = min(least[number], mix(runs, number + 1).min())
+            least[number] = min(least[number], mix(grams, number + 1).min())
     return least if some else None

@@ -21,9 +21,9 @@ from lm.core.config import require
 
 WORDS, SHORTEST = 13, 8  # of a gram
 COMMON = 10  # documents: what more of them share is a phrase of the language, or boilerplate
-CHUNK = 1 << 16  # words looked up in one go
+PIECE = 1 << 20  # characters looked up in one go, and a word more
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
-WORD = re.compile(r"\S+")
+WORD, GAP = re.compile(r"\S+"), re.compile(r"\s")
 
 Span = tuple[int, int]  # the first character, and the one after the last
 
@@ -45,7 +45,7 @@ class GramIndex:
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         for number, text in enumerate(texts):
             self.texts += 1
-            hashes = np.concatenate([np.empty(0, np.uint64), *(h for h, _, _ in chunks(text, 1))])
+            hashes = np.concatenate([np.empty(0, np.uint64), *(part for part, _ in runs(text, 1))])
             length = min(words, len(hashes))
             if length < shortest:
                 self.short += 1
@@ -60,34 +60,37 @@ class GramIndex:
         for text in documents:
             count += 1
             places: dict[int, list[np.ndarray]] = {}
-            for length, at, _, _ in self.hits(text):
+            for length, at, _ in self.hits(text):
                 places.setdefault(length, []).append(at)
             for length, parts in places.items():  # once a document, however often they stand there
                 self.lengths[length].documents[np.unique(np.concatenate(parts))] += 1
         return count
 
-    def hits(self, text: str) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    def hits(self, text: str) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Where grams of the index stand in a text, in pieces: the length of them all, each one's
-        place in `lengths[length]`, its first character and the one after its last."""
-        for hashes, starts, ends in chunks(text, self.words):
+        place in `lengths[length]`, and the number of its first word."""
+        for hashes, first in runs(text, self.words):
             for length, grams in self.lengths.items():
                 at = grams.find(gram_hashes(hashes, length))
                 here = np.flatnonzero(at >= 0)
                 if len(here):
-                    yield length, at[here], starts[here], ends[here + length - 1]
+                    yield length, at[here], here + first
 
     def positions(self, text: str, most: int | None = None) -> list[Span]:
         """The stretches of a text that grams of the index cover, in order and apart.
 
         `most`: grams that `scan` found in more documents are left out.
         """
-        spans: list[Span] = []
-        for length, at, starts, ends in self.hits(text):
+        found: list[Span] = []  # first and last word
+        for length, at, words in self.hits(text):
             kept = np.full(len(at), True)
             if most is not None:
                 kept = self.lengths[length].documents[at] <= most
-            spans += zip(starts[kept].tolist(), ends[kept].tolist(), strict=True)
-        return merged(spans)
+            found += [(word, word + length - 1) for word in words[kept].tolist()]
+        if not found:
+            return []
+        words = [m.span() for m in WORD.finditer(text) if word_hash(m.group())]
+        return merged((words[first][0], words[last][1]) for first, last in found)
 
     def overlaps(self, text: str) -> bool:
         """Whether a gram of the index stands in a text."""
@@ -137,33 +140,35 @@ class Grams:
 def gram_words(texts: Iterable[str], least: int = SHORTEST, most: int = WORDS) -> int:
     """The words of a gram for one test set: the 5th percentile of its texts' lengths, between
     `least` and `most` (appendix C)."""
-    lengths = [sum(len(hashes) for hashes, _, _ in chunks(text, 1)) for text in texts]
+    lengths = [word_count(text) for text in texts]
     return int(np.clip(np.percentile(lengths or [most], 5), least, most))
 
 
-def chunks(text: str, words: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The words of a text, some at a time: hash, first character, and the one after the last.
+def word_count(text: str) -> int:
+    """The words of a text of which something is left without punctuation."""
+    return sum(len(hashes) for hashes, _ in runs(text, 1))
 
-    Each chunk but the first begins with the last `words - 1` of the one before it, so that no run
-    of `words` is cut, however long the text is.
+
+def runs(text: str, words: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The hashes of a text's words, some at a time, and the number of the first of them. [W] uint64
+
+    Each part but the first begins with the last `words - 1` of the one before it, so that no run of
+    `words` is cut, however long the text is. A text of fewer words is one part.
     """
-    carried = words - 1
-    hashes: list[int] = []
-    spans: list[Span] = []
-    for match in WORD.finditer(text):
-        if value := word_hash(match.group()):
-            hashes.append(value)
-            spans.append(match.span())
-            if len(hashes) == CHUNK + carried:
-                yield arrays(hashes, spans)
-                hashes, spans = hashes[CHUNK:], spans[CHUNK:]
-    if hashes:
-        yield arrays(hashes, spans)
-
-
-def arrays(hashes: list[int], spans: list[Span]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ends = np.array(spans, np.int64)
-    return np.array(hashes, np.uint64), ends[:, 0], ends[:, 1]
+    kept, first, whole = np.empty(0, np.uint64), 0, True
+    start = 0
+    while start < len(text):
+        gap = GAP.search(text, start + PIECE)
+        end = gap.start() if gap else len(text)
+        some = np.fromiter(map(word_hash, text[start:end].split()), np.uint64)
+        kept = np.concatenate([kept, some[some > 0]])
+        if len(kept) >= words:
+            yield kept, first
+            first, whole = first + len(kept) - words + 1, False
+            kept = kept[len(kept) - words + 1 :]
+        start = end
+    if whole and len(kept):
+        yield kept, first
 
 
 @functools.lru_cache(maxsize=1 << 18)

@@ -16,6 +16,7 @@ from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
 from lm.nn.norms import LayerNorm
+from lm.nn.sparse import pairs
 from lm.nn.stack import Stack, unstack
 
 
@@ -50,12 +51,14 @@ class GptConfig(BlockConfig):
         return Gpt(self)
 
     def flops_per_token(self, length: int) -> float:
-        """Floating-point operations of training on a token: 6 for each weight of a product, and the
-        causal attention products, 6 L N H (T + 1) (Chowdhery et al. 2022, appendix B, halved)."""
+        """Floating-point operations of training on a token: 6 for each weight of a product, and 12
+        N H for each pair that a layer attends to, which are (T + 1) / 2 a token where it is dense
+        (Chowdhery et al. 2022, appendix B, halved)."""
         attention = self.heads * self.head_width
         block = 4 * self.width * attention + 2 * self.width * self.hidden_width
         products = self.layers * block + self.vocab * self.width
-        return 6.0 * products + 6.0 * self.layers * attention * (length + 1)
+        seen = sum(pairs(length, pattern, self) for pattern in self.pattern) / len(self.pattern)
+        return 6.0 * products + 12.0 * self.layers * attention * seen / length
 
 
 @flax.struct.dataclass

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from lm.core.errors import DataError
+from lm.data import overlap
 from lm.data.contamination import LEAST, MARGIN, cut, held_out_texts
 from lm.data.overlap import GramIndex
 
@@ -56,8 +57,9 @@ def test_overlaps_near_each_other_make_one_hole():
 
 
 @pytest.mark.parametrize("place", [0.0, 0.999])
-def test_a_book_is_cut_like_a_page(place):
+def test_a_book_is_cut_like_a_page(place, monkeypatch):
     """The bug of the original program let long documents through."""
+    monkeypatch.setattr(overlap, "PIECE", 50_000)
     words = prose(90_000, 0)
     at = int(len(words) * place)
     at = words.index(" ", at)

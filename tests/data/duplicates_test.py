@@ -93,5 +93,5 @@ def test_short_documents_are_copies_only_where_they_are_equal():
 def test_a_long_document_has_the_signature_of_its_whole(monkeypatch):
     text = " ".join(article(0, 2000))
     whole = signature(text)
-    monkeypatch.setattr(overlap, "CHUNK", 64)
+    monkeypatch.setattr(overlap, "PIECE", 200)
     assert np.array_equal(signature(text), whole)

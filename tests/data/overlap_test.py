@@ -2,10 +2,12 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lm.core.errors import ConfigError
 from lm.data import overlap
-from lm.data.overlap import GramIndex, gram_words, merged
+from lm.data.overlap import GramIndex, gram_words, merged, runs, word_count
 
 
 def prose(words, seed):
@@ -42,7 +44,7 @@ def test_positions_are_those_of_the_words():
 
 @pytest.mark.parametrize("before", [0, 5, 50, 63, 64, 65, 99, 64 * 40 + 7])
 def test_nothing_is_lost_where_a_long_document_is_looked_up_in_pieces(before, monkeypatch):
-    monkeypatch.setattr(overlap, "CHUNK", 64)
+    monkeypatch.setattr(overlap, "PIECE", 200)
     index = GramIndex([QUESTION, " ".join(WORDS[:9])])
     text = f"{prose(before, 0)} {QUESTION} {prose(400, 1)}"
     ((start, end),) = index.positions(text)
@@ -100,3 +102,19 @@ def test_the_words_of_a_gram_follow_the_lengths_of_a_test_set():
 
 def test_stretches_that_touch_are_one():
     assert merged([(5, 7), (0, 3), (3, 4), (6, 9), (1, 2)]) == [(0, 4), (5, 9)]
+
+
+@given(st.text(st.sampled_from("ab.\u2003\x1c\n é—"), max_size=60), st.integers(1, 4))
+def test_the_words_of_a_text_are_the_same_in_pieces_and_whole(text, words):
+    expected = [w for w in ("".join(filter(str.isalnum, each)) for each in text.split()) if w]
+    assert word_count(text) == len(expected)
+    hashes = [overlap.word_hash(word) for word in expected]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlap, "PIECE", 3)
+        parts = list(runs(text, words))
+    for part, first in parts:
+        assert part.tolist() == hashes[first : first + len(part)]
+        assert len(part) >= words or len(parts) == 1
+    starts = [first + n for part, first in parts for n in range(max(0, len(part) - words + 1))]
+    assert starts == list(range(max(0, len(hashes) - words + 1)))  # every run of words once
+    assert sum(len(p) for p, _ in parts) >= len(hashes)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lm.data.overlap import SHORTEST, GramIndex, chunks
+from lm.data.overlap import SHORTEST, GramIndex, word_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +32,7 @@ def overlaps(texts: Mapping[str, Sequence[str]], documents: Iterable[str]) -> di
     flags = index.contaminated()
     found, first = {}, 0
     for name, items in texts.items():
-        long_enough = np.array([words_of(text) >= SHORTEST for text in items], bool)
+        long_enough = np.array([word_count(text) >= SHORTEST for text in items], bool)
         found[name] = Overlap(flags[first : first + len(items)], long_enough)
         first += len(items)
     return found
-
-
-def words_of(text: str) -> int:
-    return sum(len(hashes) for hashes, _, _ in chunks(text, 1))
