@@ -89,8 +89,8 @@ class GramIndex:
             found += [(word, word + length - 1) for word in words[kept].tolist()]
         if not found:
             return []
-        words = [m.span() for m in WORD.finditer(text) if word_hash(m.group())]
-        return merged((words[first][0], words[last][1]) for first, last in found)
+        spans = [m.span() for m in WORD.finditer(text) if word_hash(m.group())]
+        return merged((spans[first][0], spans[last][1]) for first, last in found)
 
     def overlaps(self, text: str) -> bool:
         """Whether a gram of the index stands in a text."""
