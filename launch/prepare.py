@@ -5,7 +5,8 @@ python -m launch.prepare --input='crawl/*.jsonl.gz' --output=data/crawl --curate
 python -m launch.tokenize --text=data/crawl --out=data/crawl_tokens --kind=gpt2 --path=vocab_gpt2
 
 Writes OUTPUT/text-*.jsonl.gz and OUTPUT/report.json, which says what each step took. A step whose
-text is not named is left out.
+text is not named is left out. Where the input is small, name other raw text with --raw: pages that
+the classifier has learned from it surely calls raw.
 """
 
 from pathlib import Path
