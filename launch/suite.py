@@ -20,20 +20,24 @@ OVERLAP = flags.DEFINE_bool("overlap", True, "Look for the suite's items in the 
 
 
 def evaluate(path: Path, root: Path, step: int | None) -> None:
-    """Asks the suite of the flags, of a checkpoint of a run (None: the newest)."""
+    """Asks the suite of the flags, of a checkpoint of a run (None: the newest), with the rows of a
+    batch over all devices of this machine."""
     if is_remote(path):
         raise ConfigError(f"{path}: outcomes are appended, which a store cannot; copy the run here")
-    import lm
+    import jax
+
+    from lm.core.mesh import MeshConfig, make_mesh
     from lm.evals.suites import Model, Options
+    from lm.studies.loaded import load_run
 
     options = Options(
         root=root, out=path / "evaluations", tasks=tuple(TASKS.value), shots=tuple(SHOTS.value),
         limit=LIMIT.value, seed=SEED.value, overlap=OVERLAP.value,
     )  # fmt: skip
-    run = lm.load(path, step)
+    run = load_run(path, step, make_mesh(MeshConfig(), jax.local_devices()))
     model = Model(
         name=str(path), scorer=run.scorer(), step=run.step, tokens=run.tokens,
-        training=run.config.texts,
+        training=run.texts,
     )  # fmt: skip
     importlib.import_module(f"lm.evals.suites.{SUITE.value}").evaluate(
         model, options, partial(print, flush=True)

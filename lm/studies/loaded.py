@@ -1,6 +1,7 @@
 """A finished or running run, for a program or a notebook."""
 
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Loaded:
     params: Any
     tokenizer: Tokenizer | None
     step: int
+    mesh: jax.sharding.Mesh | None = None  # that `params` are on; None: one device
 
     def logits(self, ids: Any) -> np.ndarray:
         """Float32 scores of the token after each. [T V] from [T] ids, or [B T V] from [B T].
@@ -93,9 +95,23 @@ class Loaded:
 
     @property
     def tokens(self) -> int | None:
-        """That it was trained on up to this step; None where it was not trained here."""
-        mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
-        return self.config.sizes(mesh).tokens_before(self.step) if self.step else None
+        """That it was pre-trained on up to this step; None where that was not here."""
+        if not isinstance(self.config, Pretrain) or not self.step:
+            return None
+        return self.config.sizes(one_device()).tokens_before(self.step)
+
+    def texts(self) -> Iterator[str]:
+        """What it was pre-trained on, as it is now.
+
+        Raises:
+          DataError: the text is not there, or not known.
+        """
+        if isinstance(self.config, Pretrain):
+            yield from self.config.texts()
+        elif self.config.text is None:
+            raise DataError(f"{self.config.init} does not say what it was pre-trained on")
+        else:
+            yield from (document.text for document in self.config.text.documents("train"))
 
     def scorer(self) -> Scorer:
         """What evaluation asks for: likelihoods of texts, and answers."""
@@ -104,8 +120,7 @@ class Loaded:
             raise ConfigError(f"a {type(model).__name__} scores no texts: name a GPT's run")
         if self.tokenizer is None:
             raise DataError("a run without a tokenizer scores no texts; convert it with one")
-        mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
-        return Scorer(model, self.params, self.tokenizer, mesh)
+        return Scorer(model, self.params, self.tokenizer, self.mesh or one_device())
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -116,15 +131,19 @@ def applied(config: Any, method: str, params: Any, tokens: jax.Array) -> jax.Arr
 inside = jax.jit(by_layer, static_argnums=0)
 
 
-def load_run(run: Path, step: int | None = None) -> Loaded:
-    """The newest usable checkpoint of a language model's run, on one device.
+def load_run(run: Path, step: int | None = None, mesh: jax.sharding.Mesh | None = None) -> Loaded:
+    """The newest usable checkpoint of a language model's run, on a mesh or on one device.
 
     Raises:
       CheckpointError: no run, no checkpoint, or none that is whole.
     """
-    mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+    mesh = mesh or one_device()
     saved = read_run(run, mesh, step)
     if not isinstance(saved.config, Pretrain | Sft | Dpo | Ppo):
         raise CheckpointError(f"{run} holds a {type(saved.config).__name__}, not a language model")
     params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
-    return Loaded(saved.config, params, saved.tokenizer, saved.step)
+    return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh)
+
+
+def one_device() -> jax.sharding.Mesh:
+    return make_mesh(MeshConfig(data=1), jax.local_devices()[:1])

@@ -223,9 +223,13 @@ def test_beams_end_at_a_stop_and_find_no_less_likely_an_answer():
 
 
 @pytest.mark.slow
-def test_eight_devices_score_as_one_does():
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    assert equal(tiny(mesh=mesh).scores(REQUESTS), tiny().scores(REQUESTS))
+@pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_eight_devices_score_and_write_as_one_does(sizes):
+    many, one = tiny(mesh=make_mesh(MeshConfig(**sizes))), tiny()
+    assert equal(many.scores(REQUESTS), one.scores(REQUESTS))
+    prompts = [f"Q: {letter}?\nA:" for letter in "abcdefgh"]
+    for beams in (1, 4):
+        assert many.generate(prompts, 6, beams=beams) == one.generate(prompts, 6, beams=beams)
 
 
 def test_few_lengths_are_compiled():

@@ -25,6 +25,7 @@ def text(values: Values, name: str) -> str:
     value = values[name]
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f'"{name}" is {value!r:.40}, expected text')
+    value.encode()  # JSON can spell half a surrogate pair, which is no text
     return value.strip()
 
 

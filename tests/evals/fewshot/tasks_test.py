@@ -126,6 +126,23 @@ def test_examples_are_of_the_training_part_where_there_is_one(tmp_path):
     assert shown == {"x", "y", "z"}
 
 
+def test_a_story_has_two_ends_and_examples_of_its_validation_part(tmp_path):
+    folder = tmp_path / "storycloze"
+    folder.mkdir()
+    columns = ["InputStoryid", *(f"InputSentence{k}" for k in (1, 2, 3, 4))]
+    columns += ["RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2", "AnswerRightEnding"]
+    row = 'a,Bob drove.,"He, alone, slept.",He woke.,He ate.,He sank.,He left.,2'
+    for name in ("test", "val"):
+        text = ",".join(columns) + "\n" + row.replace("Bob", name) + "\n"
+        (folder / f"cloze_test_{name}__spring2016.csv").write_text(text)
+    prompt = NAMED["storycloze"].read(tmp_path).prompt(0, 70, 0, ByteTokenizer(), 999)
+    assert prompt.contexts[0] == (
+        "val drove. He, alone, slept. He woke. He ate. He left.\n\n"
+        "test drove. He, alone, slept. He woke. He ate."
+    )
+    assert prompt.item.completions == (" He sank.", " He left.") and prompt.item.gold == 1
+
+
 def test_arithmetic_is_made_where_no_file_is_and_a_set_of_words_is_not(tmp_path):
     read = NAMED["five_digit_subtraction"].read(tmp_path)
     assert read.generated and len(read.items) == 2000
@@ -141,6 +158,7 @@ def test_arithmetic_is_made_where_no_file_is_and_a_set_of_words_is_not(tmp_path)
         ({"query": "a, so", "choices": "xy", "gold": 0}, "expected some texts"),
         ({"query": "a, so", "choices": ["x", ""], "gold": 0}, "expected text"),
         ({"query": 7, "choices": ["x", "y"], "gold": 0}, "expected text"),
+        ({"query": "a, so \ud800", "choices": ["x", "y"], "gold": 0}, "UnicodeEncodeError"),
         ({"query": "a, so", "gold": 0}, "KeyError"),
         ({"query": "a, so", "choices": ["x", "y"], "gold": None}, "TypeError"),
     ],
