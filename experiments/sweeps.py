@@ -83,7 +83,7 @@ def transfer(title: str, cases: tuple, tasks: tuple, variants: tuple = ()) -> Tr
 
 TASKS = (
     ("sst2", "data.limit=4000 length=32"),
-    ("cola", "length=32"),
+    ("cola", "data.limit=4000 length=32"),
     ("mrpc", ""),
 )
 

@@ -224,6 +224,7 @@ class Sums:
     pairs: jax.Array
     next_loss: jax.Array
     next_right: jax.Array
+    random: jax.Array  # pairs whose second text is a random one
 
 
 class Evaluation:
@@ -263,6 +264,7 @@ class Evaluation:
         if self.config.instances.pairs:
             figures["next_loss"] = float(mean(got.next_loss, got.pairs))
             figures["next_accuracy"] = float(mean(got.next_right, got.pairs))
+            figures["next_random"] = float(mean(got.random, got.pairs))
         return figures
 
     def at(self, step: int, tokens: int, params: Any) -> None:
@@ -274,7 +276,10 @@ class Evaluation:
             f"{figures['unigram_entropy']:.4f}), {figures['valid_accuracy']:.1%} right"
         )
         if "next_accuracy" in figures:
-            text += f"; next sentence {figures['next_accuracy']:.1%} right"
+            text += (
+                f"; next sentence {figures['next_accuracy']:.1%} right "
+                f"({figures['next_random']:.1%} are random)"
+            )
         self.session.drain()
         self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
         self.session.journal.sample(step, self.guesses(params))
@@ -323,6 +328,7 @@ def measure(objective: MaskedWords, params: Any, batch: MaskedBatch) -> Sums:
         pairs=jnp.sum(batch.next_mask),
         next_loss=masked_sum(token_losses(follows, batch.next), batch.next_mask),
         next_right=jnp.sum(next_right),
+        random=jnp.sum((batch.next == 1) & batch.next_mask),
     )
 
 

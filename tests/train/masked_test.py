@@ -255,6 +255,7 @@ def test_a_run_writes_all_that_a_run_writes(straight):
     assert summary["parameters"] == EXPERIMENT.model.parameters()
     assert 0 < summary["unigram_entropy"] < summary["valid_loss"] < np.log(VOCAB)
     assert 0 < summary["next_accuracy"] < 1 and 0 < summary["next_loss"] < 2
+    assert 0.3 < summary["next_random"] < 1  # a chunk of one sentence always has a random B
     rows = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, 13))
