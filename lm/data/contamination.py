@@ -7,6 +7,7 @@ books among them: here a document has any length.
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def held_out_texts(spec: str) -> Iterator[str]:
 def held_out_files(spec: str) -> Iterator[Path]:
     for part in parts(spec):
         folder = Path(part).expanduser()
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             yield from files(part)
             continue
         some = sorted(

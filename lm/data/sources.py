@@ -64,9 +64,9 @@ def files(spec: str) -> list[Path]:
             root = Path(sysconfig.get_paths()["stdlib"])
             some = list(root.glob(part.removeprefix(STDLIB) or "**/*.py"))
             some = sorted(p for p in some if not set(p.relative_to(root).parts) & SKIPPED)
-        elif path.is_dir():
+        elif os.path.isdir(path):
             some = sorted(p for p in path.rglob("*") if p.is_file() and is_text(p))
-        elif path.is_file():
+        elif os.path.isfile(path):
             some = [path]
         else:
             names = glob.glob(str(path), recursive=True)
@@ -82,7 +82,7 @@ def files(spec: str) -> list[Path]:
 
 def parts(spec: str) -> list[str]:
     """What stands between the commas of a spec; a file may have a comma in its name."""
-    if spec and Path(spec).expanduser().exists():
+    if os.path.exists(os.path.expanduser(spec)):  # which takes a list too long for a name
         return [spec]
     some = [part.strip() for part in spec.split(",")]
     if not all(some):

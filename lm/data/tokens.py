@@ -84,9 +84,9 @@ class TextConfig:
         """
         spec = self.train if part == "train" or self.valid is None else self.valid
         folder = Path(spec).expanduser()
-        if (folder / part / "manifest.json").is_file():
+        if os.path.isfile(folder / part / "manifest.json"):
             return folder / part
-        if not (folder / "manifest.json").is_file():
+        if not os.path.isfile(folder / "manifest.json"):
             return None
         if part == "valid" and self.valid is None:
             raise DataError(

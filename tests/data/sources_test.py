@@ -6,6 +6,7 @@ import pytest
 from lm.core.errors import DataError
 from lm.data import sources
 from lm.data.sources import documents, files, fingerprint, split
+from lm.data.tokens import TextConfig
 
 
 def texts(spec, **options):
@@ -156,3 +157,15 @@ def test_a_record_that_is_too_long_is_left_out_counted_and_told_once(tmp_path, m
     for _ in range(2):
         assert [text[:3] for text in texts(path)] == ["one", "yyy", "two"]
     assert capsys.readouterr().err == f"warning: {path}: 3 lines above 1 MiB are left out\n"
+
+
+def test_a_list_longer_than_a_file_name_is_a_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{'long' * 10}{n}.txt" for n in range(9)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    spec = ",".join(names)
+    assert len(spec) > 255 and texts(spec) == names
+    assert TextConfig(train=spec).made_by_tokenize("train") is None
+    with pytest.raises(DataError, match="it is not a file"):
+        texts("x" * 300)
