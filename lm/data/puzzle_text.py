@@ -1,0 +1,140 @@
+"""A corpus of small tasks in between real prose: what a tiny model learns to learn from.
+
+Document `row` of a part is a pure function of (seed, part, row) and of the prose. It is a passage,
+or one task's examples: 1 to `lines` of them, so that a first, a second and a later example are all
+there to be predicted.
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from lm.core.config import require, require_positive
+from lm.core.errors import DataError
+from lm.data.puzzles import HELD_OUT, KEYS, PUZZLES, Family, Puzzle, Stock, held_out
+from lm.data.sources import Document, documents
+from lm.data.tokens import Part, TextConfig, cache_folder, write_tokens
+from lm.text.byte import ByteTokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PuzzleText(TextConfig):
+    """Prose of `train` with tasks in between, as bytes; `valid` and `valid_fraction` mean nothing.
+
+    Shares are of documents.
+    """
+
+    documents_train: int = 50_000
+    documents_valid: int = 1_000
+    seed: int = 0
+    prose_share: float = 0.1
+    mapping_share: float = 0.5
+    operation_share: float = 0.2
+    word_share: float = 0.14
+    arithmetic_share: float = 0.06
+    lines: int = 17  # examples of a document, at most
+    bytes: int = 255  # of a document, at most: a row of 256 with the end token before it
+    shortest: int = 3  # letters of a word
+    longest: int = 5
+    vocabulary: int = 1_000  # most frequent words of the prose that tasks are made of
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "documents_train", "documents_valid", "lines", "bytes", "vocabulary")
+        require(
+            2 < self.shortest <= self.longest,
+            f"shortest {self.shortest} must be above 2 and not above longest {self.longest}",
+        )
+        shares = [self.prose_share, *self.shares.values()]
+        require(
+            min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6,
+            f"the five shares must not be negative and add up to 1, got {shares}",
+        )
+
+    @property
+    def shares(self) -> dict[Family, float]:
+        return {
+            "mapping": self.mapping_share,
+            "operation": self.operation_share,
+            "word": self.word_share,
+            "arithmetic": self.arithmetic_share,
+        }
+
+    def documents(self, part: Part) -> Iterator[Document]:
+        """Documents 0, 1, ... of a part."""
+        count = self.documents_train if part == "train" else self.documents_valid
+        for row in range(count):
+            yield Document(f"{part}:{row}", self.document(part, row))
+
+    def document(self, part: Part, row: int) -> str:
+        """The text of one document."""
+        random = Random(f"{self.seed}/{part}/{row}")
+        if random.random() < self.prose_share:
+            return self.passage(part, random)
+        puzzle = self.draw(random)
+        rule = puzzle.rule(random, self.stock(part))
+        text = ""
+        for _ in range(random.randint(1, self.lines)):
+            more = rule(random).text
+            if len(text) + len(more) > self.bytes:
+                break
+            text += more
+        return text
+
+    def draw(self, random: Random) -> Puzzle:
+        """A family by its share, and one of its kinds."""
+        shares = self.shares
+        (family,) = random.choices(list(shares), list(shares.values()))
+        return random.choice([puzzle for puzzle in PUZZLES if puzzle.family == family])
+
+    def passage(self, part: Part, random: Random) -> str:
+        """Prose, from the last tenth of the text for test and from the rest for training."""
+        text = prose(self.train)
+        cut = len(text) * 9 // 10
+        first, last = (0, cut) if part == "train" else (cut, len(text))
+        start = random.randrange(first, max(first + 1, last - self.bytes))
+        return text[start : start + self.bytes]
+
+    def stock(self, part: Part) -> Stock:
+        """What tasks of a part are made of. Raises DataError: the prose has too few words."""
+        return Stock(part, words(self.train, part, self.shortest, self.longest, self.vocabulary))
+
+    def made_by_tokenize(self, part: Part) -> Path:
+        """The tokens, which are made where they are not there yet."""
+        values = dataclasses.asdict(self) | {"cache": None}
+        digest = hashlib.sha256(json.dumps([values, prose(self.train)]).encode()).hexdigest()
+        folder = cache_folder(self) / "puzzles" / digest[:20] / part
+        if not (folder / "manifest.json").exists():
+            write_tokens(self.documents(part), ByteTokenizer(), folder, self.train)
+        return folder
+
+
+@functools.lru_cache(maxsize=2)
+def prose(spec: str, most: int = 1 << 23) -> str:
+    """The first characters of a source, as one text in ASCII."""
+    some: list[str] = []
+    for document in documents(spec, on_error="replace"):
+        some.append(document.text.encode("ascii", "ignore").decode())
+        if sum(map(len, some)) > most:
+            break
+    return "\n".join(some)[:most]
+
+
+@functools.lru_cache(maxsize=4)
+def words(spec: str, part: Part, shortest: int, longest: int, most: int) -> tuple[str, ...]:
+    """A part's words among the most frequent ones of a source that have some lengths."""
+    found = collections.Counter(re.findall(r"\b[a-z]+\b", prose(spec)))
+    right = [word for word, _ in found.most_common() if shortest <= len(word) <= longest][:most]
+    mine = tuple(word for word in right if held_out(word) == (part == "valid"))
+    if len(mine) < KEYS:
+        raise DataError(
+            f"{spec}: {len(right)} words of {shortest} to {longest} letters are too few to hold "
+            f"out one in {HELD_OUT}; name more prose in data.train"
+        )
+    return mine

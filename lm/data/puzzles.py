@@ -1,0 +1,198 @@
+"""Small tasks to be learned, or told, from examples in the text, in the text form of GPT-3's own.
+
+A document holds examples of one task and nothing else, as GPT-3's prompts do (Brown et al. 2020,
+appendix G and the released files): "\\nrslaye = layers", or "\\n\\nQ: What is 3 plus 4?\\n\\nA: 7".
+Four families differ in what the examples are needed for:
+
+    mapping     the answer is nowhere but in the examples: a random function of a few keys
+    operation   the examples tell which operation on a string of letters is meant
+    word        the examples tell how a word was scrambled (section 3.9.2); words are shorter here
+    arithmetic  the question says all (section 3.9.1); numbers have one digit here
+
+What the two parts are made of is disjoint: words, strings, pairs of numbers, and for mappings the
+pairs of key and value, so that no answer at test can be known from training.
+"""
+
+import dataclasses
+import hashlib
+import string
+from collections.abc import Callable
+from random import Random
+from typing import Literal
+
+from lm.data.tokens import Part
+
+Family = Literal["mapping", "operation", "word", "arithmetic"]
+LETTERS = string.ascii_lowercase
+KEYS = 4  # of a mapping: with K examples a key has been seen with probability 1 - (3/4)^K
+HELD_OUT = 5  # one in five words, strings and pairs is for test
+INSERTED = "!./ "  # what GPT-3's "random insertion" puts between letters
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A question as it stands in a text, and the answer that follows it."""
+
+    question: str
+    answer: str
+
+    @property
+    def text(self) -> str:
+        return self.question + self.answer
+
+
+Rule = Callable[[Random], Example]  # draws an example of one task
+
+
+@dataclasses.dataclass(frozen=True)
+class Stock:
+    """What examples of one part may be made of."""
+
+    part: Part
+    words: tuple[str, ...]  # of this part alone
+
+    def has(self, thing: str) -> bool:
+        """Whether a string, or a pair written as one, belongs to this part."""
+        return held_out(thing) == (self.part == "valid")
+
+    def letters(self, random: Random, length: int) -> str:
+        """A string of letters of this part."""
+        while not self.has(made := "".join(random.choices(LETTERS, k=length))):
+            pass
+        return made
+
+
+def held_out(thing: str) -> bool:
+    """Whether this is for test, by a hash: the same everywhere, whatever else there is."""
+    return hashlib.sha256(thing.encode()).digest()[0] % HELD_OUT == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Puzzle:
+    """A kind of task. `rule` draws one task of the kind, which then draws examples."""
+
+    name: str
+    family: Family
+    rule: Callable[[Random, Stock], Rule]
+
+
+def line(shown: str, meant: str) -> Example:
+    """GPT-3's word tasks: one example a line."""
+    return Example(f"\n{shown} =", f" {meant}")
+
+
+# ---------------------------------------------------------------------- mapping
+
+
+def letter_mapping(random: Random, stock: Stock) -> Rule:
+    """A random function from a few letters to letters."""
+    table = {}
+    for key in random.sample(LETTERS, KEYS):
+        table[key] = random.choice([to for to in LETTERS if stock.has(f"{key} = {to}")])
+    return mapping(table)
+
+
+def word_mapping(random: Random, stock: Stock) -> Rule:
+    """A random function from a few words to words, none of which the other part has."""
+    some = random.sample(stock.words, KEYS)
+    return mapping({key: random.choice(stock.words) for key in some})
+
+
+def mapping(table: dict[str, str]) -> Rule:
+    keys = list(table)
+
+    def draw(random: Random) -> Example:
+        key = random.choice(keys)
+        return line(key, table[key])
+
+    return draw
+
+
+# -------------------------------------------------------------------- operation
+
+STRING = 3  # letters
+
+
+def operation(change: Callable[[str], str]) -> Callable[[Random, Stock], Rule]:
+    """A string of letters, and what is made of it."""
+
+    def rule(_: Random, stock: Stock) -> Rule:
+        def draw(random: Random) -> Example:
+            shown = stock.letters(random, STRING)
+            return line(shown, change(shown))
+
+        return draw
+
+    return rule
+
+
+# ------------------------------------------------------------------------- word
+
+
+def scrambled(change: Callable[[Random, str], str]) -> Callable[[Random, Stock], Rule]:
+    """A scrambled word, and the word."""
+
+    def rule(_: Random, stock: Stock) -> Rule:
+        def draw(random: Random) -> Example:
+            word = random.choice(stock.words)
+            return line(change(random, word), word)
+
+        return draw
+
+    return rule
+
+
+def cycled(random: Random, word: str) -> str:
+    start = random.randrange(1, len(word))
+    return word[start:] + word[:start]
+
+
+def anagram(random: Random, word: str) -> str:
+    """All letters but the first and the last in another order, where there is one."""
+    inner = list(word[1:-1])
+    if len(set(inner)) > 1:
+        while "".join(inner) == word[1:-1]:
+            random.shuffle(inner)
+    return word[0] + "".join(inner) + word[-1]
+
+
+def inserted(random: Random, word: str) -> str:
+    """A blank or a mark after each letter but the last."""
+    return "".join(letter + random.choice(INSERTED) for letter in word[:-1]) + word[-1]
+
+
+def reversed_word(_: Random, word: str) -> str:
+    return word[::-1]
+
+
+# ------------------------------------------------------------------- arithmetic
+
+
+def sums(name: str, result: Callable[[int, int], int]) -> Callable[[Random, Stock], Rule]:
+    """Two numbers of one digit; a pair of them is in one part only, whichever comes first."""
+
+    def rule(_: Random, stock: Stock) -> Rule:
+        def draw(random: Random) -> Example:
+            while True:
+                a, b = random.randrange(10), random.randrange(10)
+                if stock.has(f"{a} {name} {b}"):
+                    return Example(f"\n\nQ: What is {a} {name} {b}?\n\nA:", f" {result(a, b)}")
+
+        return draw
+
+    return rule
+
+
+PUZZLES = (
+    Puzzle("letters", "mapping", letter_mapping),
+    Puzzle("words", "mapping", word_mapping),
+    Puzzle("copy", "operation", operation(lambda text: text)),
+    Puzzle("reverse", "operation", operation(lambda text: text[::-1])),
+    Puzzle("cycle", "operation", operation(lambda text: text[1:] + text[0])),
+    Puzzle("cycled word", "word", scrambled(cycled)),
+    Puzzle("anagram", "word", scrambled(anagram)),
+    Puzzle("insertion", "word", scrambled(inserted)),
+    Puzzle("reversed word", "word", scrambled(reversed_word)),
+    Puzzle("plus", "arithmetic", sums("plus", lambda a, b: a + b)),
+    Puzzle("minus", "arithmetic", sums("minus", lambda a, b: a - b)),
+)

@@ -1,0 +1,258 @@
+"""What a ladder of models shows: the verdict first, then curves, controls and every cell.
+
+Shown means, at the largest size and over the mean of all tasks: few minus zero is more than twice
+its spread over the seeds, and shuffled labels remove at least half of it. Nothing is said of what
+was not run.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm.data.puzzles import PUZZLES
+from lm.metrics.spread import over_seeds
+from lm.report.panels import Band, Panel, draw_panels
+
+# Brown et al. 2020, table H.1: means over the 21 tasks of SPEC's excerpt, derived, in percent
+PAPER_SIZES = (0.125e9, 0.356e9, 0.76e9, 1.32e9, 2.65e9, 6.66e9, 12.85e9, 174.6e9)
+PAPER = {
+    "zero": (36.6, 42.5, 45.8, 48.5, 51.7, 53.6, 56.5, 60.7),
+    "one": (35.6, 42.3, 46.2, 49.3, 53.3, 55.6, 58.2, 63.9),
+    "few": (35.8, 42.9, 48.5, 51.3, 56.5, 58.6, 61.7, 67.4),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One member: its size, what it cost, its held-out loss and its answers."""
+
+    parameters: int
+    tokens: int
+    compute: float  # FLOPs of the training
+    loss: float  # nats a token
+    answers: Sequence[Mapping[str, Any]]  # rows of puzzle, condition, shots, items, right
+
+    def accuracy(self, condition: str, shots: int, puzzles: Sequence[str] | None = None) -> float:
+        """The mean of the accuracies of some puzzles; of all where None."""
+        rows = [
+            row["right"] / row["items"]
+            for row in self.answers
+            if (row["condition"], row["shots"]) == (condition, shots)
+            and (puzzles is None or row["puzzle"] in puzzles)
+        ]
+        return float(np.mean(rows))
+
+
+Study = Mapping[tuple[str, int], Measured]  # by size and seed, sizes from small to large
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The rule applied to one size. Accuracies a seed."""
+
+    zero: Sequence[float]
+    few: Sequence[float]
+    shuffled: Sequence[float]  # after as many examples whose labels are shuffled
+
+    @property
+    def gain(self) -> float:
+        """Few minus zero."""
+        return float(np.mean(self.few) - np.mean(self.zero))
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the gain over the seeds; None of one seed."""
+        return over_seeds(np.subtract(self.few, self.zero))[1]
+
+    @property
+    def removed(self) -> float:
+        """The share of the gain that shuffled labels take away."""
+        return float(np.mean(self.few) - np.mean(self.shuffled)) / self.gain if self.gain else 0.0
+
+    @property
+    def shown(self) -> bool:
+        spread = self.spread
+        return spread is not None and self.gain > 2 * spread and self.removed >= 0.5
+
+    def line(self, size: str) -> str:
+        spread = "unknown, one seed" if self.spread is None else f"{self.spread:.3f}"
+        return (
+            f"{'shown' if self.shown else 'not shown'}: at {size}, few minus zero is "
+            f"{self.gain:.3f} (spread over {len(self.few)} seeds {spread}, needed more than twice "
+            f"that), and shuffled labels remove {self.removed:.0%} of it (needed 50%)"
+        )
+
+
+def write_report(workdir: Path, title: str, study: Study, shots: Sequence[int]) -> None:
+    """Writes `report.md`, `figure.svg` and `summary.json`, and prints the first."""
+    sizes = list(dict.fromkeys(size for size, _ in study))
+    few = shots[-1]
+    verdict = judge(study, sizes[-1], few)
+    report = "\n".join(
+        [
+            verdict.line(sizes[-1]), "",
+            means_table(study, sizes, few), "",
+            shots_table(study, sizes, shots), "",
+            cells_table(study, sizes, few), "",
+        ]
+    )  # fmt: skip
+    (workdir / "report.md").write_text(report)
+    (workdir / "figure.svg").write_text(draw_panels(title, panels(study, sizes, shots)))
+    summary = {
+        "shown": verdict.shown, "size": sizes[-1], "gain": verdict.gain, "spread": verdict.spread,
+        "removed": verdict.removed,
+        "members": {
+            f"{size}/{seed}": {
+                "parameters": one.parameters, "tokens": one.tokens, "compute": one.compute,
+                "valid_loss": one.loss, "zero": one.accuracy("true", 0),
+                "one": one.accuracy("true", 1), "few": one.accuracy("true", few),
+                "shuffled": one.accuracy("shuffled", few),
+                "another": one.accuracy("another", few),
+            }
+            for (size, seed), one in study.items()
+        },
+    }  # fmt: skip
+    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(f"{report}\n{workdir}/report.md, {workdir}/figure.svg")
+
+
+def judge(study: Study, size: str, few: int) -> Verdict:
+    """The verdict over the mean of all tasks at one size."""
+    seeds = of_size(study, size)
+    return Verdict(
+        zero=[one.accuracy("true", 0) for one in seeds],
+        few=[one.accuracy("true", few) for one in seeds],
+        shuffled=[one.accuracy("shuffled", few) for one in seeds],
+    )
+
+
+def of_size(study: Study, size: str) -> list[Measured]:
+    return [one for (name, _), one in study.items() if name == size]
+
+
+# ------------------------------------------------------------------------ tables
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def told(values: Sequence[float]) -> str:
+    """A mean and its deviation over seeds."""
+    mean, deviation = over_seeds(values)
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+
+
+def means_table(study: Study, sizes: Sequence[str], few: int) -> str:
+    """The mean of all tasks at every size, with the controls."""
+    rows = []
+    for size in sizes:
+        seeds = of_size(study, size)
+        cases = [("true", 0), ("true", 1), ("true", few), ("shuffled", few), ("another", few)]
+        rows.append(
+            [
+                size, f"{seeds[0].parameters:,}", f"{seeds[0].tokens:,}",
+                told([one.loss for one in seeds]),
+                *(told([one.accuracy(*case) for one in seeds]) for case in cases),
+                f"{judge(study, size, few).gain:.3f}",
+            ]
+        )  # fmt: skip
+    header = [
+        "size", "parameters", "tokens", "held-out loss", "zero", "one", f"few ({few})",
+        "labels shuffled", "another task", "few - zero",
+    ]  # fmt: skip
+    seeds = len(of_size(study, sizes[0]))
+    return (
+        f"Mean accuracy of the {len(PUZZLES)} tasks, mean ± deviation over {seeds} seeds:\n\n"
+        + table(header, rows)
+    )
+
+
+def shots_table(study: Study, sizes: Sequence[str], shots: Sequence[int]) -> str:
+    """Accuracy by the number of examples, for each family of tasks."""
+    families: dict[str, list[str]] = {}
+    for puzzle in PUZZLES:
+        families.setdefault(puzzle.family, []).append(puzzle.name)
+    rows = [
+        [family, size]
+        + [told([one.accuracy("true", k, names) for one in of_size(study, size)]) for k in shots]
+        for family, names in families.items()
+        for size in sizes
+    ]
+    return (
+        "Accuracy by examples in the context. A mapping can be known from them alone, an operation "
+        "and a word task be told from them; arithmetic needs none:\n\n"
+        + table(["family", "size", *map(str, shots)], rows)
+    )
+
+
+def cells_table(study: Study, sizes: Sequence[str], few: int) -> str:
+    """Zero, one and few of every task and size, and how many cells are in the paper's order."""
+    rows, strict, above = [], 0, 0
+    for puzzle in PUZZLES:
+        row = [puzzle.name, puzzle.family]
+        for size in sizes:
+            zero, one, many = (
+                float(np.mean([m.accuracy("true", k, [puzzle.name]) for m in of_size(study, size)]))
+                for k in (0, 1, few)
+            )
+            strict += many > one > zero
+            above += many > zero
+            mark = "few > one > zero" if many > one > zero else "few > zero" if many > zero else "-"
+            row.append(f"{zero:.2f} {one:.2f} {many:.2f} {mark}")
+        rows.append(row)
+    cells = len(PUZZLES) * len(sizes)
+    return (
+        f"Cell by cell (zero, one, few; means over the seeds): strictly few > one > zero in "
+        f"{strict} of {cells}, few > zero in {above}. In GPT-3's table H.1: 87 and 129 of 168.\n\n"
+        + table(["task", "family", *sizes], rows)
+    )
+
+
+# ------------------------------------------------------------------------ figure
+
+
+def panels(study: Study, sizes: Sequence[str], shots: Sequence[int]) -> list[Panel]:
+    """Zero, one and few over size before the paper's; over K; loss against compute."""
+    few = shots[-1]
+    x = [of_size(study, size)[0].parameters for size in sizes]
+
+    def band(label: str, condition: str, k: int, colour: int, dash: str) -> Band:
+        found = [over_seeds([m.accuracy(condition, k) for m in of_size(study, s)]) for s in sizes]
+        return Band(label, x, [m for m, _ in found], [d or 0.0 for _, d in found], colour, dash)
+
+    over_size = [
+        band("zero", "true", 0, 0, "-"), band("one", "true", 1, 1, "-"),
+        band(f"few ({few})", "true", few, 2, "-"),
+        band("few, labels shuffled", "shuffled", few, 3, ":"),
+        band("few, of another task", "another", few, 7, ":"),
+    ]  # fmt: skip
+    paper = [
+        Band(name, PAPER_SIZES, [value / 100 for value in values], colour=number, dash="--")
+        for number, (name, values) in enumerate(PAPER.items())
+    ]
+    over_shots = []
+    for number, size in enumerate(sizes):
+        found = [over_seeds([m.accuracy("true", k) for m in of_size(study, size)]) for k in shots]
+        over_shots.append(
+            Band(size, shots, [m for m, _ in found], [d or 0.0 for _, d in found], number)
+        )
+    compute = [of_size(study, size)[0].compute for size in sizes]
+    losses = [over_seeds([m.loss for m in of_size(study, size)]) for size in sizes]
+    return [
+        Panel(
+            "mean of all tasks", "parameters", "accuracy", over_size, paper,
+            "GPT-3, mean of 21 tasks of table H.1 (dashed): parameters", (True, False),
+        ),
+        Panel("mean of all tasks", "examples in the context", "accuracy", over_shots),
+        Panel(
+            "held-out loss", "training FLOPs", "nats a token",
+            [Band("ladder", compute, [m for m, _ in losses], [d or 0.0 for _, d in losses])],
+            log=(True, True),
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,121 @@
+"""The ladder: its members, its rule and what it tells."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from experiments import gpt3, sweeps
+from lm.core.config import bind
+from lm.core.errors import ConfigError
+from lm.data.puzzles import PUZZLES
+from lm.studies.capacity_report import Measured, Verdict, judge, write_report
+
+SHOTS = (0, 1, 4)
+
+
+def answers(zero, one, few, shuffled=0.0, another=0.0, items=100):
+    cases = [("true", 0, zero), ("true", 1, one), ("true", 4, few), ("shuffled", 4, shuffled),
+             ("another", 4, another)]  # fmt: skip
+    return [
+        {"puzzle": puzzle.name, "condition": condition, "shots": shots, "items": items,
+         "right": round(share * items)}
+        for puzzle in PUZZLES
+        for condition, shots, share in cases
+    ]  # fmt: skip
+
+
+def measured(*shares, parameters=1000, loss=1.0, **controls):
+    rows = answers(*shares, **controls)
+    return Measured(parameters=parameters, tokens=10, compute=1e6, loss=loss, answers=rows)
+
+
+def test_the_rule_wants_a_gain_above_twice_its_spread_and_labels_that_matter():
+    gains = {"zero": [0.1, 0.1, 0.1], "few": [0.5, 0.6, 0.55]}
+    assert Verdict(**gains, shuffled=[0.2, 0.2, 0.2]).shown
+    # the controls: labels that do not matter, a spread as large as the gain, no gain, one seed
+    assert not Verdict(**gains, shuffled=[0.4, 0.4, 0.4]).shown
+    assert not Verdict(zero=[0.1, 0.1, 0.1], few=[0.1, 0.9, 0.5], shuffled=[0.1] * 3).shown
+    assert not Verdict(zero=[0.5, 0.6, 0.5], few=[0.3, 0.4, 0.3], shuffled=[0.0] * 3).shown
+    assert not Verdict(zero=[0.1], few=[0.6], shuffled=[0.1]).shown
+    exactly = Verdict(zero=[0.0, 0.0], few=[0.25, 0.75], shuffled=[0.25, 0.25])
+    assert exactly.removed == 0.5 and exactly.gain == 0.5 and not exactly.shown
+
+
+def test_the_report_says_first_whether_it_is_shown_and_counts_the_cells(tmp_path):
+    study = {
+        ("small", seed): measured(0.1, 0.1, 0.1 + 0.01 * seed, shuffled=0.1, another=0.1)
+        for seed in (0, 1)
+    } | {
+        ("large", seed): measured(0.1, 0.3, 0.7 + 0.02 * seed, shuffled=0.2, another=0.1,
+                                  parameters=9000, loss=0.8)
+        for seed in (0, 1)
+    }  # fmt: skip
+    write_report(tmp_path, "title", study, SHOTS)
+    first, *rest = (tmp_path / "report.md").read_text().splitlines()
+    assert first.startswith("shown: at large, few minus zero is 0.610")
+    text = "\n".join(rest)
+    cells = len(PUZZLES)
+    assert f"few > one > zero in {cells} of {2 * cells}, few > zero in {2 * cells}" in text
+    assert "0.710 ± 0.014" in text
+    assert json.loads((tmp_path / "summary.json").read_text())["shown"] is True
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+    only_small = {key: value for key, value in study.items() if key[0] == "small"}
+    write_report(tmp_path, "title", only_small, SHOTS)
+    assert (tmp_path / "report.md").read_text().startswith("not shown: at small")
+
+
+def test_the_verdict_is_of_the_largest_size_alone():
+    study = {("small", 0): measured(0.0, 0.5, 0.9), ("small", 1): measured(0.0, 0.5, 0.9),
+             ("large", 0): measured(0.2, 0.2, 0.2), ("large", 1): measured(0.2, 0.2, 0.2)}  # fmt: skip
+    assert judge(study, "large", 4).gain == 0 and judge(study, "small", 4).gain == pytest.approx(0.9)
+
+
+def test_members_are_every_size_up_to_the_largest_under_every_seed():
+    study = sweeps.capacity()
+    names = [name for name, _ in study.sizes]
+    members = replace(study, largest=names[1], seeds=(3, 4)).members()
+    assert list(members) == [(names[0], 3), (names[1], 3), (names[0], 4), (names[1], 4)]
+    assert members[names[1], 4].seed == 4
+    assert members[names[1], 4].model == gpt3.ladder(names[1]).model
+    assert {m.data for m in members.values()} == {study.base.data}  # one corpus for all
+    counts = [model.model.parameters() for model in replace(study, largest=names[-1], seeds=(0,)).members().values()]
+    assert counts == sorted(counts) and counts[-1] > 25e6
+
+
+def test_shots_and_sizes_that_make_no_study_are_refused():
+    study = sweeps.capacity()
+    with pytest.raises(ConfigError, match="is not one of"):
+        replace(study, largest="900b")
+    with pytest.raises(ConfigError, match="shots"):
+        replace(study, shots=(0, 4))
+
+
+@pytest.mark.slow
+def test_one_command_trains_asks_and_draws_and_goes_on_where_it_stopped(tmp_path, capsys):
+    prose = tmp_path / "prose.txt"
+    syllables = [a + b for a in "bcdfghjklm" for b in "aeiou"]
+    prose.write_text("Once " + " ".join(a + b for a in syllables for b in syllables) + ".")
+    study = bind(
+        sweeps.capacity(),
+        {
+            "base.data.train": str(prose), "base.data.cache": str(tmp_path / "cache"),
+            "base.data.documents_train": 200, "base.data.documents_valid": 20, "base.steps": 3,
+            "base.batch": 8, "base.evaluate_batches": 1, "items": 3,
+        },
+    )  # fmt: skip
+    names = [name for name, _ in study.sizes]
+    study = replace(study, largest=names[1], seeds=(0,))
+    study.run(tmp_path / "study")
+    report = (tmp_path / "study" / "report.md").read_text()
+    assert report.startswith(f"not shown: at {names[1]}")  # three steps teach nothing
+    for name in names[:2]:
+        run = tmp_path / "study" / name / "0"
+        assert {"config.gin", "metrics.jsonl", "checkpoints", "report.html", "answers.json"} <= {
+            path.name for path in run.iterdir()
+        }
+    (tmp_path / "study" / names[1] / "0" / "answers.json").unlink()
+    capsys.readouterr()
+    study.run(tmp_path / "study")
+    assert "---" not in capsys.readouterr().out.split("\n| ")[0].replace("| ---", "")  # none is trained
+    assert (tmp_path / "study" / "report.md").read_text() == report
