@@ -13,6 +13,7 @@ choice. Two entries of table 2.1 contradict the parameter counts of table D.1, w
 from dataclasses import dataclass
 
 from lm.data.batches import BatchRamp, BatchSizes
+from lm.data.puzzle_text import PuzzleText
 from lm.data.tokens import TextConfig
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import TokenizerConfig
@@ -126,4 +127,33 @@ def tiny() -> Pretrain:
             sample_prompts=("def ", "import "),
         ),
         trigram=True,
+    )  # fmt: skip
+
+
+LADDER = {  # layers, width, heads, rate
+    "0.04m": (2, 32, 2, 4e-3),
+    "0.13m": (2, 64, 2, 4e-3),
+    "0.4m": (3, 96, 3, 3e-3),
+    "0.8m": (4, 128, 4, 3e-3),
+    "3m": (6, 192, 6, 2e-3),
+    "10m": (8, 320, 10, 1.5e-3),
+    "32m": (10, 512, 16, 1e-3),
+}
+
+
+def ladder(size: str = "0.13m") -> Pretrain:
+    """Learns in context from a corpus of small tasks: 0.04m, 0.13m, 0.4m, 0.8m, 3m, 10m, 32m."""
+    layers, width, heads, rate = LADDER[size]
+    steps, batch, length = 500, 16, 128
+    return Pretrain(
+        model=GptConfig(
+            layers=layers, width=width, heads=heads, length=length, vocab=269, init="openai",
+            token_std=0.05, unroll=layers,
+        ),
+        optim=AdamWConfig(peak_lr=rate, warmup_tokens=50 * batch * length, b2=0.98),
+        steps=steps,
+        batch=batch,
+        data=PuzzleText(),
+        loop=LoopConfig(log_every=20, evaluate_every=100_000, save_every=100_000, keep=1),
+        evaluate_batches=10,
     )  # fmt: skip

@@ -8,11 +8,13 @@ For an accelerator: --set bert.steps=100000 --set bert.batch=256 --set bert.mode
 on for gpt1 and lstm.
 """
 
+from experiments import gpt3
 from experiments.gpt1 import decoder
 from lm.data.sentences import SentencesConfig
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig
 from lm.models.lstm import LstmConfig
+from lm.studies.capacity import Capacity
 from lm.studies.transfer import Transfer
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.finetune import Finetune
@@ -127,3 +129,18 @@ def gpt1_ablations() -> Transfer:
         ("LSTM from scratch", "lstm", "scratch=True"),
     )  # fmt: skip
     return transfer("GPT-1: auxiliary loss, layers, LSTM", cases, TASKS[:1])
+
+
+def capacity() -> Capacity:
+    """GPT-3's zero, one and few examples over size (N7), on small tasks: --set largest=32m."""
+    sizes = tuple(
+        (
+            name,
+            f"model.layers={layers} model.width={width} model.heads={heads} model.unroll={layers} "
+            f"optim.peak_lr={rate}",
+        )
+        for name, (layers, width, heads, rate) in gpt3.LADDER.items()
+    )
+    return Capacity(
+        title="In-context learning over size", base=gpt3.ladder(), sizes=sizes, largest="0.8m"
+    )

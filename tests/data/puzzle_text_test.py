@@ -54,8 +54,12 @@ def test_documents_are_prose_and_one_task_each_in_their_shares(text):
 def test_passages_of_the_parts_do_not_overlap(text):
     prosaic = replace(text, prose_share=1.0, mapping_share=0.0, operation_share=0.0,
                       word_share=0.0, arithmetic_share=0.0)  # fmt: skip
-    train = {d.text[i : i + 24] for d in prosaic.documents("train") for i in range(len(d.text) - 23)}
-    valid = {d.text[i : i + 24] for d in prosaic.documents("valid") for i in range(len(d.text) - 23)}
+    train = {
+        d.text[i : i + 24] for d in prosaic.documents("train") for i in range(len(d.text) - 23)
+    }
+    valid = {
+        d.text[i : i + 24] for d in prosaic.documents("valid") for i in range(len(d.text) - 23)
+    }
     assert valid and not train & valid
     assert train & {d.text[20:44] for d in prosaic.documents("train")}  # they do within a part
 
@@ -67,7 +71,10 @@ def test_the_corpus_is_tokenised_once_and_another_configuration_apart(text):
     first = text.document("train", 0)
     assert tokenizer.decode(train.tokens[: len(first)].tolist()) == first
     assert prepare(text, tokenizer)[0].folder == train.folder
-    assert prepare(replace(text, prose_share=0.2, mapping_share=0.4), tokenizer)[0].folder != train.folder
+    assert (
+        prepare(replace(text, prose_share=0.2, mapping_share=0.4), tokenizer)[0].folder
+        != train.folder
+    )
 
 
 def test_shares_that_do_not_add_up_and_prose_without_words_are_refused(text, tmp_path):

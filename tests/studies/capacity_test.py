@@ -66,9 +66,12 @@ def test_the_report_says_first_whether_it_is_shown_and_counts_the_cells(tmp_path
 
 
 def test_the_verdict_is_of_the_largest_size_alone():
-    study = {("small", 0): measured(0.0, 0.5, 0.9), ("small", 1): measured(0.0, 0.5, 0.9),
-             ("large", 0): measured(0.2, 0.2, 0.2), ("large", 1): measured(0.2, 0.2, 0.2)}  # fmt: skip
-    assert judge(study, "large", 4).gain == 0 and judge(study, "small", 4).gain == pytest.approx(0.9)
+    rising, flat = measured(0.0, 0.5, 0.9), measured(0.2, 0.2, 0.2)
+    study = {
+        (size, seed): one for seed in (0, 1) for size, one in (("small", rising), ("large", flat))
+    }
+    assert judge(study, "large", 4).gain == 0
+    assert judge(study, "small", 4).gain == pytest.approx(0.9)
 
 
 def test_members_are_every_size_up_to_the_largest_under_every_seed():
@@ -79,7 +82,10 @@ def test_members_are_every_size_up_to_the_largest_under_every_seed():
     assert members[names[1], 4].seed == 4
     assert members[names[1], 4].model == gpt3.ladder(names[1]).model
     assert {m.data for m in members.values()} == {study.base.data}  # one corpus for all
-    counts = [model.model.parameters() for model in replace(study, largest=names[-1], seeds=(0,)).members().values()]
+    counts = [
+        model.model.parameters()
+        for model in replace(study, largest=names[-1], seeds=(0,)).members().values()
+    ]
     assert counts == sorted(counts) and counts[-1] > 25e6
 
 
@@ -117,5 +123,7 @@ def test_one_command_trains_asks_and_draws_and_goes_on_where_it_stopped(tmp_path
     (tmp_path / "study" / names[1] / "0" / "answers.json").unlink()
     capsys.readouterr()
     study.run(tmp_path / "study")
-    assert "---" not in capsys.readouterr().out.split("\n| ")[0].replace("| ---", "")  # none is trained
+    assert "---" not in capsys.readouterr().out.split("\n| ")[0].replace(
+        "| ---", ""
+    )  # none is trained
     assert (tmp_path / "study" / "report.md").read_text() == report
