@@ -19,7 +19,8 @@ from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.data.puzzles import HELD_OUT, KEYS, PUZZLES, Family, Puzzle, Stock, held_out
 from lm.data.sources import Document, documents
-from lm.data.tokens import Part, TextConfig, cache_folder, write_tokens
+from lm.data.token_writer import write_tokens
+from lm.data.tokens import Part, TextConfig, cache_folder
 from lm.text.byte import ByteTokenizer
 
 
@@ -46,6 +47,7 @@ class PuzzleText(TextConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(not self.mixture, "a corpus of tasks has its own mixture: set data.mixture=()")
         require_positive(self, "documents_train", "documents_valid", "lines", "bytes", "vocabulary")
         require(
             2 < self.shortest <= self.longest,

@@ -14,19 +14,23 @@ pairs of key and value, so that no answer at test can be known from training.
 """
 
 import dataclasses
+import functools
 import hashlib
-import string
 from collections.abc import Callable
 from random import Random
 from typing import Literal
 
+import numpy as np
+
+from lm.data.scrambles import Scramble, cycled, inner_anagram, inserted, reversed_letters
 from lm.data.tokens import Part
 
 Family = Literal["mapping", "operation", "word", "arithmetic"]
-LETTERS = string.ascii_lowercase
+LETTERS = "abcdefgh"  # few, so that a tiny model meets each of them often
 KEYS = 4  # of a mapping: with K examples a key has been seen with probability 1 - (3/4)^K
+VALUES = "stuvwxyz"  # of a mapping of letters
+STRING = 3  # letters of a string
 HELD_OUT = 5  # one in five words, strings and pairs is for test
-INSERTED = "!./ "  # what GPT-3's "random insertion" puts between letters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Stock:
         return made
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def held_out(thing: str) -> bool:
     """Whether this is for test, by a hash: the same everywhere, whatever else there is."""
     return hashlib.sha256(thing.encode()).digest()[0] % HELD_OUT == 0
@@ -85,11 +90,16 @@ def line(shown: str, meant: str) -> Example:
 
 
 def letter_mapping(random: Random, stock: Stock) -> Rule:
-    """A random function from a few letters to letters."""
-    table = {}
-    for key in random.sample(LETTERS, KEYS):
-        table[key] = random.choice([to for to in LETTERS if stock.has(f"{key} = {to}")])
-    return mapping(table)
+    """A random function from a few letters to letters; as a whole it is in one part only."""
+    while True:
+        table = {key: random.choice(VALUES) for key in sorted(random.sample(LETTERS, KEYS))}
+        if stock.has(" ".join(f"{key}={to}" for key, to in table.items())):
+            return mapping(table)
+
+
+def string_mapping(random: Random, stock: Stock) -> Rule:
+    """A random function from a few letters to strings, none of which the other part has."""
+    return mapping({key: stock.letters(random, STRING) for key in random.sample(LETTERS, KEYS)})
 
 
 def word_mapping(random: Random, stock: Stock) -> Rule:
@@ -110,8 +120,6 @@ def mapping(table: dict[str, str]) -> Rule:
 
 # -------------------------------------------------------------------- operation
 
-STRING = 3  # letters
-
 
 def operation(change: Callable[[str], str]) -> Callable[[Random, Stock], Rule]:
     """A string of letters, and what is made of it."""
@@ -129,40 +137,17 @@ def operation(change: Callable[[str], str]) -> Callable[[Random, Stock], Rule]:
 # ------------------------------------------------------------------------- word
 
 
-def scrambled(change: Callable[[Random, str], str]) -> Callable[[Random, Stock], Rule]:
+def scrambled(change: Scramble) -> Callable[[Random, Stock], Rule]:
     """A scrambled word, and the word."""
 
     def rule(_: Random, stock: Stock) -> Rule:
         def draw(random: Random) -> Example:
             word = random.choice(stock.words)
-            return line(change(random, word), word)
+            return line(change(word, np.random.default_rng(random.getrandbits(64))), word)
 
         return draw
 
     return rule
-
-
-def cycled(random: Random, word: str) -> str:
-    start = random.randrange(1, len(word))
-    return word[start:] + word[:start]
-
-
-def anagram(random: Random, word: str) -> str:
-    """All letters but the first and the last in another order, where there is one."""
-    inner = list(word[1:-1])
-    if len(set(inner)) > 1:
-        while "".join(inner) == word[1:-1]:
-            random.shuffle(inner)
-    return word[0] + "".join(inner) + word[-1]
-
-
-def inserted(random: Random, word: str) -> str:
-    """A blank or a mark after each letter but the last."""
-    return "".join(letter + random.choice(INSERTED) for letter in word[:-1]) + word[-1]
-
-
-def reversed_word(_: Random, word: str) -> str:
-    return word[::-1]
 
 
 # ------------------------------------------------------------------- arithmetic
@@ -185,14 +170,15 @@ def sums(name: str, result: Callable[[int, int], int]) -> Callable[[Random, Stoc
 
 PUZZLES = (
     Puzzle("letters", "mapping", letter_mapping),
+    Puzzle("strings", "mapping", string_mapping),
     Puzzle("words", "mapping", word_mapping),
     Puzzle("copy", "operation", operation(lambda text: text)),
     Puzzle("reverse", "operation", operation(lambda text: text[::-1])),
     Puzzle("cycle", "operation", operation(lambda text: text[1:] + text[0])),
     Puzzle("cycled word", "word", scrambled(cycled)),
-    Puzzle("anagram", "word", scrambled(anagram)),
+    Puzzle("anagram", "word", scrambled(inner_anagram)),
     Puzzle("insertion", "word", scrambled(inserted)),
-    Puzzle("reversed word", "word", scrambled(reversed_word)),
+    Puzzle("reversed word", "word", scrambled(reversed_letters)),
     Puzzle("plus", "arithmetic", sums("plus", lambda a, b: a + b)),
     Puzzle("minus", "arithmetic", sums("minus", lambda a, b: a - b)),
 )
