@@ -16,6 +16,7 @@ import numpy as np
 from lm.data.puzzles import PUZZLES
 from lm.metrics.spread import over_seeds
 from lm.report.panels import Band, Panel, draw_panels
+from lm.studies.scaling import PF_DAY, Law, fit
 
 # Brown et al. 2020, table H.1: means over the 21 tasks of SPEC's excerpt, derived, in percent
 PAPER_SIZES = (0.125e9, 0.356e9, 0.76e9, 1.32e9, 2.65e9, 6.66e9, 12.85e9, 174.6e9)
@@ -98,6 +99,7 @@ def write_report(workdir: Path, title: str, study: Study, shots: Sequence[int]) 
             means_table(study, sizes, few), "",
             shots_table(study, sizes, shots), "",
             cells_table(study, sizes, few), "",
+            scaling(study, sizes), "",
         ]
     )  # fmt: skip
     (workdir / "report.md").write_text(report)
@@ -214,6 +216,24 @@ def cells_table(study: Study, sizes: Sequence[str], few: int) -> str:
     )
 
 
+def law_of(study: Study, sizes: Sequence[str]) -> Law | None:
+    """Held-out loss against compute in PF-days, one point a size; None of fewer than three."""
+    compute = [of_size(study, size)[0].compute / PF_DAY for size in sizes]
+    losses = [float(np.mean([one.loss for one in of_size(study, size)])) for size in sizes]
+    return fit(compute, losses) if len(set(compute)) > 2 else None
+
+
+def scaling(study: Study, sizes: Sequence[str]) -> str:
+    law = law_of(study, sizes)
+    if law is None:
+        return "Loss against compute: no law is fitted to fewer than three sizes."
+    return (
+        f"Loss against compute (PF-days, one point a size, means over the seeds): {law}. GPT-3: "
+        "2.57 C^-0.048 (figure 3.1), of another text and of runs long enough for their size; here "
+        "all sizes read as many tokens."
+    )
+
+
 # ------------------------------------------------------------------------ figure
 
 
@@ -244,15 +264,15 @@ def panels(study: Study, sizes: Sequence[str], shots: Sequence[int]) -> list[Pan
         )
     compute = [of_size(study, size)[0].compute for size in sizes]
     losses = [over_seeds([m.loss for m in of_size(study, size)]) for size in sizes]
+    loss = [Band("ladder", compute, [m for m, _ in losses], [d or 0.0 for _, d in losses])]
+    if law := law_of(study, sizes):
+        fitted = law(np.array(compute) / PF_DAY).tolist()
+        loss.append(Band(f"C^-{law.exponent:.3f}", compute, fitted, colour=7, dash=":"))
     return [
         Panel(
             "mean of all tasks", "parameters", "accuracy", over_size, paper,
             "GPT-3, mean of 21 tasks of table H.1 (dashed): parameters", (True, False),
         ),
         Panel("mean of all tasks", "examples in the context", "accuracy", over_shots),
-        Panel(
-            "held-out loss", "training FLOPs", "nats a token",
-            [Band("ladder", compute, [m for m, _ in losses], [d or 0.0 for _, d in losses])],
-            log=(True, True),
-        ),
+        Panel("held-out loss", "training FLOPs", "nats a token", loss, log=(True, True)),
     ]  # fmt: skip
