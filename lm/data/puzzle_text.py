@@ -17,7 +17,7 @@ from random import Random
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.data.puzzles import HELD_OUT, KEYS, PUZZLES, Family, Puzzle, Stock, held_out
+from lm.data.puzzles import HELD_OUT, PUZZLES, Family, Puzzle, Stock, held_out
 from lm.data.sources import Document, documents
 from lm.data.token_writer import write_tokens
 from lm.data.tokens import Part, TextConfig, cache_folder
@@ -134,7 +134,7 @@ def words(spec: str, part: Part, shortest: int, longest: int, most: int) -> tupl
     found = collections.Counter(re.findall(r"\b[a-z]+\b", prose(spec)))
     right = [word for word, _ in found.most_common() if shortest <= len(word) <= longest][:most]
     mine = tuple(word for word in right if held_out(word) == (part == "valid"))
-    if len(mine) < KEYS:
+    if len(mine) < 2:
         raise DataError(
             f"{spec}: {len(right)} words of {shortest} to {longest} letters are too few to hold "
             f"out one in {HELD_OUT}; name more prose in data.train"

@@ -27,8 +27,6 @@ from lm.data.tokens import Part
 
 Family = Literal["mapping", "operation", "word", "arithmetic"]
 LETTERS = "abcdefgh"  # few, so that a tiny model meets each of them often
-KEYS = 4  # of a mapping: with K examples a key has been seen with probability 1 - (3/4)^K
-VALUES = "stuvwxyz"  # of a mapping of letters
 STRING = 3  # letters of a string
 HELD_OUT = 5  # one in five words, strings and pairs is for test
 
@@ -89,33 +87,23 @@ def line(shown: str, meant: str) -> Example:
 # ---------------------------------------------------------------------- mapping
 
 
-def letter_mapping(random: Random, stock: Stock) -> Rule:
-    """A random function from a few letters to letters; as a whole it is in one part only."""
-    while True:
-        table = {key: random.choice(VALUES) for key in sorted(random.sample(LETTERS, KEYS))}
-        if stock.has(" ".join(f"{key}={to}" for key, to in table.items())):
-            return mapping(table)
+def mapping(keys: str, values: str) -> Callable[[Random, Stock], Rule]:
+    """A random one-to-one mapping of some words to others; as a whole it is in one part only."""
+    shown, meant = keys.split(), values.split()
 
+    def rule(random: Random, stock: Stock) -> Rule:
+        while True:
+            table = dict(zip(shown, random.sample(meant, len(meant)), strict=True))
+            if stock.has(", ".join(f"{key} = {value}" for key, value in table.items())):
+                break
 
-def string_mapping(random: Random, stock: Stock) -> Rule:
-    """A random function from a few letters to strings, none of which the other part has."""
-    return mapping({key: stock.letters(random, STRING) for key in random.sample(LETTERS, KEYS)})
+        def draw(random: Random) -> Example:
+            key = random.choice(shown)
+            return line(key, table[key])
 
+        return draw
 
-def word_mapping(random: Random, stock: Stock) -> Rule:
-    """A random function from a few words to words, none of which the other part has."""
-    some = random.sample(stock.words, KEYS)
-    return mapping({key: random.choice(stock.words) for key in some})
-
-
-def mapping(table: dict[str, str]) -> Rule:
-    keys = list(table)
-
-    def draw(random: Random) -> Example:
-        key = random.choice(keys)
-        return line(key, table[key])
-
-    return draw
+    return rule
 
 
 # -------------------------------------------------------------------- operation
@@ -169,9 +157,9 @@ def sums(name: str, result: Callable[[int, int], int]) -> Callable[[Random, Stoc
 
 
 PUZZLES = (
-    Puzzle("letters", "mapping", letter_mapping),
-    Puzzle("strings", "mapping", string_mapping),
-    Puzzle("words", "mapping", word_mapping),
+    Puzzle("letters", "mapping", mapping("a b c d", "w x y z")),
+    Puzzle("digits", "mapping", mapping("e f g h", "1 2 3 4")),
+    Puzzle("words", "mapping", mapping("cat dog hen pig", "sun map box ink")),
     Puzzle("copy", "operation", operation(lambda text: text)),
     Puzzle("reverse", "operation", operation(lambda text: text[::-1])),
     Puzzle("cycle", "operation", operation(lambda text: text[1:] + text[0])),

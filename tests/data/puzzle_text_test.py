@@ -66,15 +66,14 @@ def test_passages_of_the_parts_do_not_overlap(text):
 
 def test_the_corpus_is_tokenised_once_and_another_configuration_apart(text):
     tokenizer = ByteTokenizer()
-    train, valid = prepare(text, tokenizer)
+    (source,), valid = prepare(text, tokenizer)
+    train = source.file
     assert train.manifest["documents"] == 400 and valid.manifest["documents"] == 40
     first = text.document("train", 0)
     assert tokenizer.decode(train.tokens[: len(first)].tolist()) == first
-    assert prepare(text, tokenizer)[0].folder == train.folder
-    assert (
-        prepare(replace(text, prose_share=0.2, mapping_share=0.4), tokenizer)[0].folder
-        != train.folder
-    )
+    (again,), _ = prepare(text, tokenizer)
+    (other,), _ = prepare(replace(text, prose_share=0.2, mapping_share=0.4), tokenizer)
+    assert again.file.folder == train.folder != other.file.folder
 
 
 def test_shares_that_do_not_add_up_and_prose_without_words_are_refused(text, tmp_path):
