@@ -130,30 +130,37 @@ def tiny() -> Pretrain:
     )  # fmt: skip
 
 
-LADDER = {  # layers, width, heads, rate
+LADDER = {  # layers, width, heads, rate: our choice
     "0.04m": (2, 32, 2, 4e-3),
-    "0.13m": (2, 64, 2, 4e-3),
-    "0.4m": (3, 96, 3, 3e-3),
-    "0.8m": (4, 128, 4, 3e-3),
-    "3m": (6, 192, 6, 2e-3),
-    "10m": (8, 320, 10, 1.5e-3),
-    "32m": (10, 512, 16, 1e-3),
+    "0.13m": (2, 64, 2, 3e-3),
+    "0.5m": (2, 128, 4, 2e-3),
+    "1m": (4, 128, 4, 2e-3),
+    "3m": (6, 192, 6, 1.5e-3),
+    "10m": (8, 320, 10, 1e-3),
+    "32m": (10, 512, 16, 7e-4),
 }
 
 
 def ladder(size: str = "0.13m") -> Pretrain:
-    """Learns in context from a corpus of small tasks: 0.04m, 0.13m, 0.4m, 0.8m, 3m, 10m, 32m."""
+    """Learns in context from small tasks: 0.04m, 0.13m, 0.5m, 1m, 3m, 10m, 32m (N7).
+
+    Layers alternate as GPT-3's do, here with the banded one first: it gathers an example, and the
+    dense one looks for it.
+    """
     layers, width, heads, rate = LADDER[size]
-    steps, batch, length = 500, 16, 128
+    steps, batch, length = 2_000, 8, 128
     return Pretrain(
         model=GptConfig(
-            layers=layers, width=width, heads=heads, length=length, vocab=269, init="openai",
-            token_std=0.05, unroll=layers,
+            layers=layers, width=width, heads=heads, length=length, vocab=269,
+            pattern=("banded", "dense"), band=8, init="openai", token_std=0.05,
+            position_std=0.05, unroll=layers,
         ),
-        optim=AdamWConfig(peak_lr=rate, warmup_tokens=50 * batch * length, b2=0.98),
+        optim=AdamWConfig(
+            peak_lr=rate, warmup_tokens=50 * batch * length, b2=0.99, weight_decay=0.02
+        ),
         steps=steps,
         batch=batch,
         data=PuzzleText(),
-        loop=LoopConfig(log_every=20, evaluate_every=100_000, save_every=100_000, keep=1),
+        loop=LoopConfig(log_every=50, evaluate_every=100_000, save_every=500, keep=1),
         evaluate_batches=10,
     )  # fmt: skip

@@ -132,7 +132,7 @@ def gpt1_ablations() -> Transfer:
 
 
 def capacity() -> Capacity:
-    """GPT-3's zero, one and few examples over size (N7), on small tasks: --set largest=32m."""
+    """GPT-3's zero, one and few examples over size (N7); on an accelerator --set largest=32m."""
     sizes = tuple(
         (
             name,
@@ -142,5 +142,5 @@ def capacity() -> Capacity:
         for name, (layers, width, heads, rate) in gpt3.LADDER.items()
     )
     return Capacity(
-        title="In-context learning over size", base=gpt3.ladder(), sizes=sizes, largest="0.8m"
+        title="In-context learning over size", base=gpt3.ladder(), sizes=sizes, largest="0.5m"
     )

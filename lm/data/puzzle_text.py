@@ -1,8 +1,8 @@
 """A corpus of small tasks in between real prose: what a tiny model learns to learn from.
 
 Document `row` of a part is a pure function of (seed, part, row) and of the prose. It is a passage,
-or one task's examples: 1 to `lines` of them, so that a first, a second and a later example are all
-there to be predicted.
+or one task's examples, so many as there may be or fewer, so that a first, a second and a later
+example are all there to be predicted.
 """
 
 import collections
@@ -34,13 +34,14 @@ class PuzzleText(TextConfig):
     documents_train: int = 50_000
     documents_valid: int = 1_000
     seed: int = 0
-    prose_share: float = 0.1
-    mapping_share: float = 0.5
-    operation_share: float = 0.2
-    word_share: float = 0.14
-    arithmetic_share: float = 0.06
-    lines: int = 17  # examples of a document, at most
-    bytes: int = 255  # of a document, at most: a row of 256 with the end token before it
+    prose_share: float = 0.05
+    mapping_share: float = 0.7
+    operation_share: float = 0.15
+    word_share: float = 0.06
+    arithmetic_share: float = 0.04
+    lines: int = 20  # examples of a document, at most
+    whole_share: float = 0.7  # of tasks with as many examples as there may be; others have fewer
+    bytes: int = 127  # of a document, at most: a row of 128 with the end token before it
     shortest: int = 3  # letters of a word
     longest: int = 5
     vocabulary: int = 1_000  # most frequent words of the prose that tasks are made of
@@ -82,7 +83,8 @@ class PuzzleText(TextConfig):
         puzzle = self.draw(random)
         rule = puzzle.rule(random, self.stock(part))
         text = ""
-        for _ in range(random.randint(1, self.lines)):
+        whole = random.random() < self.whole_share
+        for _ in range(self.lines if whole else random.randint(1, self.lines)):
             more = rule(random).text
             if len(text) + len(more) > self.bytes:
                 break

@@ -4,13 +4,14 @@ A document holds examples of one task and nothing else, as GPT-3's prompts do (B
 appendix G and the released files): "\\nrslaye = layers", or "\\n\\nQ: What is 3 plus 4?\\n\\nA: 7".
 Four families differ in what the examples are needed for:
 
-    mapping     the answer is nowhere but in the examples: a random function of a few keys
+    mapping     the answer is nowhere but in the examples: which of four things goes with which
     operation   the examples tell which operation on a string of letters is meant
     word        the examples tell how a word was scrambled (section 3.9.2); words are shorter here
     arithmetic  the question says all (section 3.9.1); numbers have one digit here
 
-What the two parts are made of is disjoint: words, strings, pairs of numbers, and for mappings the
-pairs of key and value, so that no answer at test can be known from training.
+What the two parts are made of is disjoint: words, strings, pairs of numbers, and whole mappings, so
+that no answer at test can be known from training. A mapping is an order of four fixed things: a
+question alone, and a list of the answers seen, say nothing of which is right.
 """
 
 import dataclasses
@@ -26,9 +27,9 @@ from lm.data.scrambles import Scramble, cycled, inner_anagram, inserted, reverse
 from lm.data.tokens import Part
 
 Family = Literal["mapping", "operation", "word", "arithmetic"]
-LETTERS = "abcdefgh"  # few, so that a tiny model meets each of them often
+LETTERS = "abcdefgh"  # of strings: few, so that a tiny model meets each of them often
 STRING = 3  # letters of a string
-HELD_OUT = 5  # one in five words, strings and pairs is for test
+HELD_OUT = 5  # one in five words, strings, pairs and mappings is for test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Stock:
     words: tuple[str, ...]  # of this part alone
 
     def has(self, thing: str) -> bool:
-        """Whether a string, or a pair written as one, belongs to this part."""
+        """Whether a string, or a pair or a mapping written as one, belongs to this part."""
         return held_out(thing) == (self.part == "valid")
 
     def letters(self, random: Random, length: int) -> str:

@@ -44,7 +44,7 @@ class Capacity:
     sizes: tuple[tuple[str, str], ...]  # name, and bindings of the base, from small to large
     largest: str  # of them to be run
     seeds: tuple[int, ...] = (0, 1, 2)  # of initial values and of the order of the corpus
-    shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16)  # examples; the last number is "few"
+    shots: tuple[int, ...] = (0, 1, 2, 4, 8)  # examples; "few" is the last, or what fits
     items: int = 64  # a task and number of examples
 
     def __post_init__(self) -> None:

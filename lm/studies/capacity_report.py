@@ -35,7 +35,9 @@ class Measured:
     tokens: int
     compute: float  # FLOPs of the training
     loss: float  # nats a token
-    answers: Sequence[Mapping[str, Any]]  # rows of puzzle, condition, shots, items, right
+    answers: Sequence[
+        Mapping[str, Any]
+    ]  # rows of puzzle, condition, shots, mean_shots, items, right
 
     def accuracy(self, condition: str, shots: int, puzzles: Sequence[str] | None = None) -> float:
         """The mean of the accuracies of some puzzles; of all where None."""
@@ -168,9 +170,9 @@ def means_table(study: Study, sizes: Sequence[str], few: int) -> str:
         "size", "parameters", "tokens", "held-out loss", "zero", "one", f"few ({few})",
         "labels shuffled", "another task", "few - zero",
     ]  # fmt: skip
-    seeds = len(of_size(study, sizes[0]))
+    count = len(of_size(study, sizes[0]))
     return (
-        f"Mean accuracy of the {len(PUZZLES)} tasks, mean ± deviation over {seeds} seeds:\n\n"
+        f"Mean accuracy of the {len(PUZZLES)} tasks, mean ± deviation over {count} seeds:\n\n"
         + table(header, rows)
     )
 
@@ -197,7 +199,13 @@ def cells_table(study: Study, sizes: Sequence[str], few: int) -> str:
     """Zero, one and few of every task and size, and how many cells are in the paper's order."""
     rows, strict, above = [], 0, 0
     for puzzle in PUZZLES:
-        row = [puzzle.name, puzzle.family]
+        used = [
+            row["mean_shots"]
+            for one in study.values()
+            for row in one.answers
+            if (row["puzzle"], row["condition"], row["shots"]) == (puzzle.name, "true", few)
+        ]
+        row = [puzzle.name, puzzle.family, f"{np.mean(used):.1f}"]
         for size in sizes:
             zero, one, many = (
                 float(np.mean([m.accuracy("true", k, [puzzle.name]) for m in of_size(study, size)]))
@@ -212,7 +220,7 @@ def cells_table(study: Study, sizes: Sequence[str], few: int) -> str:
     return (
         f"Cell by cell (zero, one, few; means over the seeds): strictly few > one > zero in "
         f"{strict} of {cells}, few > zero in {above}. In GPT-3's table H.1: 87 and 129 of 168.\n\n"
-        + table(["task", "family", *sizes], rows)
+        + table(["task", "family", "examples that fit", *sizes], rows)
     )
 
 

@@ -19,7 +19,7 @@ def answers(zero, one, few, shuffled=0.0, another=0.0, items=100):
              ("another", 4, another)]  # fmt: skip
     return [
         {"puzzle": puzzle.name, "condition": condition, "shots": shots, "items": items,
-         "right": round(share * items)}
+         "mean_shots": shots, "right": round(share * items)}
         for puzzle in PUZZLES
         for condition, shots, share in cases
     ]  # fmt: skip
