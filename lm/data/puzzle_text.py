@@ -23,6 +23,8 @@ from lm.data.token_writer import write_tokens
 from lm.data.tokens import Part, TextConfig, cache_folder
 from lm.text.byte import ByteTokenizer
 
+SHOWN = 256  # documents that tell one corpus from another
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PuzzleText(TextConfig):
@@ -112,7 +114,9 @@ class PuzzleText(TextConfig):
     def made_by_tokenize(self, part: Part) -> Path:
         """The tokens, which are made where they are not there yet."""
         values = dataclasses.asdict(self) | {"cache": None}
-        digest = hashlib.sha256(json.dumps([values, prose(self.train)]).encode()).hexdigest()
+        first = [self.document(part, row) for row in range(SHOWN)]  # of what this program writes
+        key = json.dumps([values, prose(self.train), first])
+        digest = hashlib.sha256(key.encode()).hexdigest()
         folder = cache_folder(self) / "puzzles" / digest[:20] / part
         if not (folder / "manifest.json").exists():
             write_tokens(self.documents(part), ByteTokenizer(), folder, self.train)
