@@ -97,6 +97,7 @@ class Capacity:
         """Asks one model everything, and keeps how much of it was right."""
         mesh = make_mesh(self.base.mesh)
         saved = read_run(folder, mesh)
+        assert saved.tokenizer is not None  # pre-training keeps it
         stock = saved.config.data.stock("valid")
         room = saved.config.model.length - 1  # the end token stands before the context
         cases: list[tuple[str, Condition, int]] = [
