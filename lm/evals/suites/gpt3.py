@@ -1,6 +1,7 @@
 """GPT-3's tasks with no, one and a few examples in the context (Brown et al. 2020, section 3)."""
 
 import json
+import re
 from collections.abc import Callable
 
 from lm.core.errors import DataError
@@ -69,7 +70,7 @@ def contamination(
         say("overlap with the training text: not looked for")
         return {}
     texts = {
-        read.task.name: [read.items[number].example for number in read.chosen(options.limit)]
+        read.task.name: [bare(read.items[number].example) for number in read.chosen(options.limit)]
         for read in reads
     }
     try:
@@ -77,6 +78,11 @@ def contamination(
     except DataError as error:
         say(f"overlap with the training text: not known, {error}")
         return {}
+
+
+def bare(example: str) -> str:
+    """A question and its answer without the marks of our own, which no other text would have."""
+    return re.sub(r"^(Q|Question|Passage):|\n+(A|[Aa]nswer|[Qq]uestion):", "\n", example)
 
 
 def asked_of(overlap: Overlap, numbers: list[int], asked: tuple[int, ...]) -> Overlap:
