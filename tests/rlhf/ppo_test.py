@@ -16,8 +16,9 @@ from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, assess
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import roll_out
-from lm.rlhf.scores import RewardConfig
+from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.update import UpdateConfig
+from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig
@@ -142,18 +143,26 @@ def test_a_resumed_run_on_another_reference_is_refused(base, run, tmp_path):
     ("function", "error", "problem"),
     [
         ("broken", DataError, f"{HERE}:broken raised RuntimeError: out of words"),
-        ("short", DataError, r"shape \(1,\) for 16 answers"),
-        ("undefined", GuardStop, "update 0: reward nan is not a number"),
+        ("short", DataError, r"shape \(1,\) for 3 answers"),
         ("missing", ConfigError, "cannot be imported"),
+        ("HERE", ConfigError, "is a str, not a function"),
     ],
 )
-def test_a_reward_function_that_fails_is_told_in_one_line(base, run, function, error, problem):
-    folder = run.parent / function
-    folder.mkdir()
-    config = setting(base, folder, function, gold=RewardConfig(), steps=1)
+def test_a_reward_function_that_fails_is_told_in_one_line(one_device, function, error, problem):
     with pytest.raises(error, match=problem) as caught:
-        config.run(folder / "run")
+        text_scorer(RewardConfig(function=f"{HERE}:{function}"), ByteTokenizer(), one_device)(
+            ["p"] * 3, ["a"] * 3
+        )
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_reward_that_is_no_number_stops_the_run_before_it_learns(base, run):
+    folder = run.parent / "undefined"
+    folder.mkdir()
+    config = setting(base, folder, "undefined", gold=RewardConfig(), steps=1)
+    with pytest.raises(GuardStop, match="update 0: reward nan is not a number"):
+        config.run(folder / "run")
 
 
 @pytest.mark.slow

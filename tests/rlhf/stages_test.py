@@ -81,6 +81,7 @@ def test_demonstrations_teach_the_answer_and_where_it_ends(taught):
         assert line[4:] == f"[{line[2] * 2}]", line
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_cut_off_ends_with_the_same_parameters(taught, tmp_path):
     config, run = taught
     again = tmp_path / "run"
@@ -92,6 +93,7 @@ def test_a_stage_that_was_cut_off_ends_with_the_same_parameters(taught, tmp_path
     assert summary_of(again)["valid_loss"] == summary_of(run)["valid_loss"]
 
 
+@pytest.mark.slow
 def test_a_share_of_the_rows_is_pretraining_text(base, tmp_path, taught):
     config = teaching(base, tmp_path, pretraining_share=0.25, steps=2)
     config.run(tmp_path / "run")
