@@ -12,7 +12,7 @@ from lm.core.config import require
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import run_path
 from lm.data.tokens import TextConfig
-from lm.models.adapters import merged
+from lm.models.adapters import ADAPTERS, BASE, merged
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
@@ -20,6 +20,7 @@ from lm.train.checkpoint import read_manifest, steps_in
 from lm.train.finetune import Finetune
 from lm.train.pretrain import Pretrain
 from lm.train.saved import read_config, read_run
+from lm.train.state import shardings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,9 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
         raise CheckpointError(f"{init} is not a decoder's run: {type(saved.config).__name__}")
     if saved.tokenizer is None:
         raise CheckpointError(f"{init} has no tokenizer: convert it with its files")
-    params = jax.jit(merged)(saved.params)
+    params = saved.params
+    if ADAPTERS in params:  # placed as the base: what reads either is compiled once
+        params = jax.jit(merged, out_shardings=shardings(params[BASE]))(params)
     return Source(model, saved.tokenizer, text_of(saved.config), params, identity(run, saved.step))
 
 
