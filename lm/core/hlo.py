@@ -8,6 +8,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,6 +25,7 @@ CALLED = re.compile(
 LISTED = re.compile(r"(?:branch_computations|called_computations|calls)=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 CONSTANT = re.compile(r"= [su]\d+\[\]\S* constant\((\d+)\)")
+COUNTER = re.compile(r"= [su]\d+\[\]\S* get-tuple-element\(.*\), index=(\d+)")
 CHANNEL = re.compile(r"channel_id=(\d+)")
 IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
@@ -69,7 +71,7 @@ class Collective:
 def collectives(text: str) -> list[Collective]:
     """The collectives of a compiled program, in the order of its computations."""
     found: list[tuple[Collective, str, str]] = []
-    callers = fusions(text)
+    callers, roots = fusions(text), results(text)
     for one in instructions(text):
         kind = one.operation.removesuffix("-start")
         if kind in KINDS:
@@ -79,10 +81,14 @@ def collectives(text: str) -> list[Collective]:
                 kind, size(kind, one.shape, started), one.runs, one.name, group(one.line),
                 started or caller.startswith("async-collective-start"),
             )  # fmt: skip
+            if kind == "all-reduce" and one.computation.startswith("all-reduce-scatter"):
+                part = size(kind, roots.get(one.computation, one.shape), started)
+                collective = replace(collective, kind="reduce-scatter", bytes=part)
             channel = CHANNEL.search(one.line)
             found.append((collective, caller, channel[1] if channel else ""))
     begun = {channel for one, caller, channel in found if one.asynchronous and caller}
-    # A TPU's asynchronous gather is three fusions that each hold it: its start, work, its end.
+    # On a TPU a reduce-scatter is a fusion of an all-reduce and a slice of it, and an asynchronous
+    # gather is three fusions that each hold it: its start, work, its end.
     return [
         one
         for one, caller, channel in found
@@ -106,6 +112,16 @@ def fusions(text: str) -> dict[str, str]:
     """Computation -> name of the fusion that calls it."""
     found = re.findall(r"%?([\w.\-]+) = [^\n]* fusion\([^\n]*calls=%?([\w.\-]+)", text)
     return {called: caller for caller, called in found}
+
+
+def results(text: str) -> dict[str, str]:
+    """Computation -> shape of what it returns."""
+    found = {}
+    for name, lines in parse(text)[1].items():
+        root = next((line for line in lines if line.lstrip().startswith("ROOT")), "")
+        if match := INSTRUCTION.match(root):
+            found[name] = match[2]
+    return found
 
 
 def group(line: str) -> tuple[int, ...]:
@@ -176,7 +192,26 @@ def trips(line: str, computations: dict[str, list[str]]) -> int:
     constants = [int(found[1]) for text in lines if (found := CONSTANT.search(text))]
     if len(constants) != 1:
         raise ValueError(f"trip count of a loop is not in the text: {line.strip()[:120]}")
-    return constants[0]
+    counter = next((found[1] for text in lines if (found := COUNTER.search(text))), None)
+    body = re.search(r"body=%?([\w.\-]+)", line)
+    each = stride(computations.get(body[1], []), int(counter)) if body and counter else 1
+    return -(-constants[0] // each)
+
+
+def stride(body: list[str], place: int) -> int:
+    """What a loop's body adds to its counter, the element of its tuple at `place`; 1 if unsaid."""
+    root = next((line for line in body if line.lstrip().startswith("ROOT")), "")
+    names = re.findall(r"%([\w.\-]+)", root.partition(" tuple(")[2].partition(")")[0])
+    if place >= len(names):
+        return 1
+    defined = {found[1]: line for line in body if (found := INSTRUCTION.match(line))}
+    added = defined.get(names[place], "").partition(" add(")[2].partition(")")[0]
+    amounts = [
+        int(found[1])
+        for name in re.findall(r"%([\w.\-]+)", added)
+        if (found := CONSTANT.search(defined.get(name, "")))
+    ]
+    return max(1, *amounts) if amounts else 1
 
 
 def size(kind: str, shape: str, started: bool) -> int:

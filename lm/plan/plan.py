@@ -14,6 +14,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -130,7 +131,7 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
         return refused(facts, str(error), time.monotonic() - began)
     took = time.monotonic() - began
     memory: Any = compiled.memory_analysis()
-    text = compiled.as_text() or ""
+    text = program_text(compiled)
     flops = product_flops(text) + splash_flops(text, live_share(experiment))
     found = traffic(collectives(text), mesh, topology)
     return Plan(
@@ -143,6 +144,19 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
         t_synchronous=sum(one.seconds - one.hidden_seconds for one in found),
         compile_seconds=took,
     )  # fmt: skip
+
+
+def program_text(compiled: jax.stages.Compiled) -> str:
+    """The program; "" where this jaxlib cannot print it (0.10 and asynchronous SparseCore work)."""
+    try:
+        return compiled.as_text() or ""
+    except jax.errors.JaxRuntimeError as error:
+        print(f"warning: only the memory is known: {first_line(error)}", file=sys.stderr)
+        return ""
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def refused(facts: dict[str, Any], message: str, took: float) -> Plan:

@@ -42,6 +42,19 @@ def test_a_loop_of_unknown_length_is_an_error():
         collectives(LOOP.replace("constant(7)", "parameter(0)"))
 
 
+def test_a_loop_that_counts_by_two_has_half_the_trips():
+    by_two = LOOP.replace(
+        "  %n = s32[] constant(7)",
+        "  %i = s32[] get-tuple-element(%p), index=0\n  %n = s32[] constant(7)",
+    ).replace(
+        "  %ar = f32[4]{0} all-reduce(%x), to_apply=%add\n",
+        "  %ar = f32[4]{0} all-reduce(%x), to_apply=%add\n"
+        "  %two = s32[] constant(2)\n  %next = s32[] add(%i, %two)\n"
+        "  ROOT %t = (s32[], f32[4]) tuple(%next, %ar)\n",
+    )
+    assert {one.name: one.runs for one in collectives(by_two)}["ar"] == 4
+
+
 def test_a_reduction_in_a_compiled_scan_runs_once_a_trip():
     mesh = make_mesh(MeshConfig(data=8))
 
@@ -94,6 +107,21 @@ ENTRY %main (x: bf16[2]) -> bf16[8] {
 """
     found = {one.name: one.asynchronous for one in collectives(text)}
     assert found == {"g1": True, "g3": False}
+
+
+def test_a_reduction_of_which_a_part_is_kept_is_a_reduce_scatter():
+    text = """\
+%all-reduce-scatter.1 (p: f32[32]) -> f32[8] {
+  %r = f32[32]{0} all-reduce(%p), channel_id=9, replica_groups=[1,4]<=[4], to_apply=%add
+  ROOT %d = f32[8]{0} dynamic-slice(%r, %i), dynamic_slice_sizes={8}
+}
+
+ENTRY %main (x: f32[32]) -> f32[8] {
+  ROOT %fusion.2 = f32[8]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+    (one,) = collectives(text)
+    assert (one.kind, one.bytes, one.wire) == ("reduce-scatter", 32, 96)
 
 
 def test_the_bytes_that_a_ring_sends():
