@@ -10,6 +10,7 @@ PYTHON ?= python3
 WORKDIR ?= runs/demo
 TORCH := torch==2.13.0
 ORACLES := transformers==5.23.0 playwright==1.65.2 lm-eval==0.4.13
+LIBTPU := libtpu==0.0.52
 UV := uv==0.13.9
 
 VENV := .venv
@@ -62,9 +63,10 @@ $(TEST): $(CORE)
 
 # PyTorch is not locked: its CPU and CUDA builds have different hashes.
 $(SLOW): $(TEST)
-	@echo "Adding $(TORCH) $(ORACLES) ..."
+	@echo "Adding $(TORCH) $(ORACLES) $(LIBTPU) ..."
 	@$(PIP) install $(TORCH)
 	@$(PIP) install $(ORACLES)
+	@test "$$(uname -sm)" != "Linux x86_64" || $(PIP) install --no-deps $(LIBTPU)
 	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install -y chromium; } >/dev/null 2>&1 || \
 	echo "chromium is not installed (apt install chromium): the tests that need a browser will skip"
 	@touch $@
