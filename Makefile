@@ -66,7 +66,7 @@ $(SLOW): $(TEST)
 	@echo "Adding $(TORCH) $(ORACLES) $(LIBTPU) ..."
 	@$(PIP) install $(TORCH)
 	@$(PIP) install $(ORACLES)
-	@test "$$(uname -sm)" != "Linux x86_64" || $(PIP) install --no-deps $(LIBTPU)
+	@test "$$(uname -sm)" != "Linux x86_64" || $(PIP) install --no-deps --target $(VENV)/libtpu $(LIBTPU)
 	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install -y chromium; } >/dev/null 2>&1 || \
 	echo "chromium is not installed (apt install chromium): the tests that need a browser will skip"
 	@touch $@

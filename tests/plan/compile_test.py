@@ -1,14 +1,18 @@
 """What the TPU compiler makes of a step, without a TPU. Each compile takes a process of its own,
-since the library is loaded once and reads its settings then."""
+since the library is loaded once and reads its settings then. `make slow` keeps the compiler in a
+folder beside the environment: where jax finds it, every program would first look for a TPU."""
 
+import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.launched import ROOT, environment
 
+COMPILER = Path(sys.prefix) / "libtpu"
 SMALL = (
     "--set=ramp=None", "--set=batch=16", "--set=model.layers=2", "--set=model.width=512",
     "--set=model.heads=8", "--set=model.vocab=1024", "--set=mesh.data=1",
@@ -16,11 +20,13 @@ SMALL = (
 
 
 def planned(topology, *flags):
-    pytest.importorskip("libtpu", reason="the TPU compiler is not installed: pip install 'lm[tpu]'")
+    if not COMPILER.is_dir() and importlib.util.find_spec("libtpu") is None:
+        pytest.skip("the TPU compiler is not installed: pip install 'lm[tpu]'")
+    settings = {"JAX_DEFAULT_MATMUL_PRECISION": "default", "PYTHONPATH": str(COMPILER)}
     words = ["--experiment=gpt3:small", f"--topology={topology}", "--json", *SMALL, *flags]
     return subprocess.run(
         [sys.executable, "-m", "launch.plan", *words], cwd=ROOT,
-        env=environment() | {"JAX_DEFAULT_MATMUL_PRECISION": "default"},
+        env=environment() | settings,
         capture_output=True, text=True, timeout=550,
     )  # fmt: skip
 
