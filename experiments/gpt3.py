@@ -133,22 +133,23 @@ def tiny() -> Pretrain:
 LADDER = {  # layers, width, heads, rate: our choice
     "0.04m": (2, 32, 2, 4e-3),
     "0.13m": (2, 64, 2, 3e-3),
-    "0.5m": (2, 128, 4, 2e-3),
-    "1m": (4, 128, 4, 2e-3),
-    "3m": (6, 192, 6, 1.5e-3),
+    "0.26m": (2, 96, 3, 2.5e-3),
+    "0.45m": (2, 128, 4, 2e-3),
+    "0.85m": (4, 128, 4, 2e-3),
+    "2.7m": (6, 192, 6, 1.5e-3),
     "10m": (8, 320, 10, 1e-3),
     "32m": (10, 512, 16, 7e-4),
 }
 
 
 def ladder(size: str = "0.13m") -> Pretrain:
-    """Learns in context from small tasks: 0.04m, 0.13m, 0.5m, 1m, 3m, 10m, 32m (N7).
+    """Learns in context from small tasks: 0.04m, 0.13m, 0.26m, 0.45m, 0.85m, 2.7m, 10m, 32m.
 
     Layers alternate as GPT-3's do, here with the banded one first: it gathers an example, and the
     dense one looks for it.
     """
     layers, width, heads, rate = LADDER[size]
-    steps, batch, length = 2_000, 8, 128
+    steps, batch, length = 6_000, 8, 128
     return Pretrain(
         model=GptConfig(
             layers=layers, width=width, heads=heads, length=length, vocab=269,
@@ -161,6 +162,6 @@ def ladder(size: str = "0.13m") -> Pretrain:
         steps=steps,
         batch=batch,
         data=PuzzleText(),
-        loop=LoopConfig(log_every=50, evaluate_every=100_000, save_every=500, keep=1),
+        loop=LoopConfig(log_every=50, evaluate_every=100_000, save_every=1_000, keep=1),
         evaluate_batches=10,
     )  # fmt: skip

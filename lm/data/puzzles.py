@@ -29,7 +29,7 @@ from lm.data.tokens import Part
 Family = Literal["mapping", "operation", "word", "arithmetic"]
 LETTERS = "abcdefgh"  # of strings: few, so that a tiny model meets each of them often
 STRING = 3  # letters of a string
-HELD_OUT = 5  # one in five words, strings, pairs and mappings is for test
+HELD_OUT = 5  # one in five words, strings and pairs is for test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Stock:
     words: tuple[str, ...]  # of this part alone
 
     def has(self, thing: str) -> bool:
-        """Whether a string, or a pair or a mapping written as one, belongs to this part."""
+        """Whether a string, or a pair written as one, belongs to this part."""
         return held_out(thing) == (self.part == "valid")
 
     def letters(self, random: Random, length: int) -> str:
@@ -89,14 +89,19 @@ def line(shown: str, meant: str) -> Example:
 
 
 def mapping(keys: str, values: str) -> Callable[[Random, Stock], Rule]:
-    """A random one-to-one mapping of some words to others; as a whole it is in one part only."""
+    """A random one-to-one mapping of some words to others.
+
+    The rotations of the order in which the values are given are for test: each key meets each value
+    in as many of them, so that also in training no value is likelier than another.
+    """
     shown, meant = keys.split(), values.split()
 
     def rule(random: Random, stock: Stock) -> Rule:
         while True:
-            table = dict(zip(shown, random.sample(meant, len(meant)), strict=True))
-            if stock.has(", ".join(f"{key} = {value}" for key, value in table.items())):
+            order = random.sample(meant, len(meant))
+            if (order in rotations(meant)) == (stock.part == "valid"):
                 break
+        table = dict(zip(shown, order, strict=True))
 
         def draw(random: Random) -> Example:
             key = random.choice(shown)
@@ -105,6 +110,10 @@ def mapping(keys: str, values: str) -> Callable[[Random, Stock], Rule]:
         return draw
 
     return rule
+
+
+def rotations(things: list[str]) -> list[list[str]]:
+    return [things[by:] + things[:by] for by in range(len(things))]
 
 
 # -------------------------------------------------------------------- operation

@@ -107,7 +107,8 @@ def test_one_command_trains_asks_and_draws_and_goes_on_where_it_stopped(tmp_path
         {
             "base.data.train": str(prose), "base.data.cache": str(tmp_path / "cache"),
             "base.data.documents_train": 200, "base.data.documents_valid": 20, "base.steps": 3,
-            "base.batch": 8, "base.evaluate_batches": 1, "items": 3,
+            "base.batch": 8, "base.evaluate_batches": 1, "base.model.length": 64,
+            "base.data.bytes": 63, "items": 2,
         },
     )  # fmt: skip
     names = [name for name, _ in study.sizes]
