@@ -14,8 +14,8 @@ import flax.struct
 import jax
 import numpy as np
 
-from lm.data.batches import permute
 from lm.data.passages import PassageRows, WordRows
+from lm.data.permutation import permute
 
 
 @flax.struct.dataclass
