@@ -132,7 +132,9 @@ class Grams:
 
     def find(self, hashes: np.ndarray) -> np.ndarray:
         """The place of each hash, or -1. [W] int64"""
-        at = np.searchsorted(self.hashes, hashes)
+        order = np.argsort(hashes)  # sorted, they are looked up along the index, not across it
+        at = np.empty(len(hashes), np.int64)
+        at[order] = np.searchsorted(self.hashes, hashes[order])
         at[at == len(self.hashes)] = 0
         return np.where(self.hashes[at] == hashes, at, -1)
 
@@ -174,7 +176,9 @@ def runs(text: str, words: int) -> Iterator[tuple[np.ndarray, int]]:
 @functools.lru_cache(maxsize=1 << 18)
 def word_hash(word: str) -> int:
     """64 bits of a word in lower case and without punctuation; 0 where nothing is left of it."""
-    kept = "".join(filter(str.isalnum, word.lower()))
+    kept = word.lower()
+    if not kept.isalnum():
+        kept = "".join(filter(str.isalnum, kept))
     return stable_hash(kept) if kept else 0
 
 
