@@ -26,7 +26,7 @@ from lm.evals.zeroshot.figure import Figure, mean, perplexity
 from lm.text.tokenizer import Tokenizer
 
 LAST_WORD = re.compile(r"(?: (?=\w))?\w+(?:['’-]\w+)*\W*\Z")
-WORD = re.compile(r"[\w'’-]+")
+PART = re.compile(r"(?:\w|['’-](?!-))+")  # of a word; two hyphens are a dash
 LONGEST = 8  # tokens of a predicted word
 WIDTH = 32  # words that are looked at
 
@@ -101,7 +101,7 @@ def predictions(scorer: Scorer, requests: Sequence[Request]) -> list[list[str]]:
             with jax.set_mesh(scorer.mesh):
                 words = next_words(scorer.generator, prompts, parts, width=WIDTH, longest=LONGEST)
             for n, row in zip(some, words, strict=False):
-                texts = (scorer.tokenizer.decode(ids).strip() for ids, _ in row)
+                texts = (scorer.tokenizer.decode(ids).strip().rstrip("'’-") for ids, _ in row)
                 found[n] = [text for text in dict.fromkeys(texts) if text]
     return found
 
@@ -112,7 +112,11 @@ def parts_of(tokenizer: Tokenizer, blank: bool) -> Parts:
     for i in range(tokenizer.vocab_size):
         piece = tokenizer.decode_bytes([i])
         text = piece.decode("utf-8", "ignore")
-        part = bool(piece) and (not text or WORD.fullmatch(text) is not None)  # or half a character
-        first = text == " " or WORD.fullmatch(text[1:]) if text[:1] == " " else None
-        kinds[:, i] = bool(first) if blank else part, part, not part
+        # bytes that make no character are a part of one
+        part = bool(piece) and (not text or PART.fullmatch(text) is not None)
+        begun = text.removeprefix(" ") if blank else text
+        first = (not begun and bool(piece)) or (
+            PART.fullmatch(begun) is not None and begun[0].isalnum()
+        )
+        kinds[:, i] = first and text.startswith(" ") == blank, part, not part
     return Parts(*kinds)

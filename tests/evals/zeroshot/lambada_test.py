@@ -6,6 +6,7 @@ import pytest
 
 from lm.evals.scorer import Request
 from lm.evals.zeroshot import lambada
+from lm.text.byte import ByteTokenizer
 from tests.evals.scorer_test import brute, tiny
 
 TEXTS = [
@@ -52,7 +53,7 @@ def test_words_are_predicted_alike_in_one_batch_and_alone():
     alone = [lambada.predictions(small, [request])[0] for request in requests[:2]]
     assert [words[:5] for words in together[:2]] == [words[:5] for words in alone]
     whole = [word for words in together for word in words if "\ufffd" not in word]
-    assert whole and all(lambada.WORD.fullmatch(word) for word in whole)
+    assert whole and all(lambada.PART.fullmatch(word) for word in whole)
 
 
 def test_the_filter_passes_over_stop_words(monkeypatch):
@@ -66,3 +67,25 @@ def test_the_filter_passes_over_stop_words(monkeypatch):
     assert figures["accuracy"] == dataclasses.replace(
         figures["accuracy_no_filter"], metric="accuracy"
     )
+
+
+def test_tokens_begin_words_go_on_with_them_or_follow_them():
+    tokenizer = ByteTokenizer()
+    spaced, bare = (lambada.parts_of(tokenizer, blank) for blank in (True, False))
+    kinds = {
+        character: [
+            bool(mask[tokenizer.encode(character)[0]])
+            for mask in (spaced.first, bare.first, bare.within, bare.after)
+        ]
+        for character in " a3-.\n"
+    }
+    assert kinds == {
+        " ": [True, False, False, True],
+        "a": [False, True, True, False],
+        "3": [False, True, True, False],
+        "-": [False, False, True, False],
+        ".": [False, False, False, True],
+        "\n": [False, False, False, True],
+    }
+    assert spaced.after[tokenizer.end] and not bare.first[tokenizer.end]
+    assert lambada.PART.fullmatch("well-known") and not lambada.PART.fullmatch("--")
