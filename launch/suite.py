@@ -36,7 +36,7 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
     )  # fmt: skip
     run = load_run(path, step, make_mesh(MeshConfig(), jax.local_devices()))
     model = Model(
-        name=str(path), scorer=run.scorer(), step=run.step, tokens=run.tokens,
+        name=str(path), scorer=run.scorer(), step=run.step, digest=run.digest, tokens=run.tokens,
         training=run.texts,
     )  # fmt: skip
     importlib.import_module(f"lm.evals.suites.{SUITE.value}").evaluate(

@@ -34,6 +34,7 @@ class Loaded:
     tokenizer: Tokenizer | None
     step: int
     mesh: jax.sharding.Mesh | None = None  # that `params` are on; None: one device
+    digest: str = ""  # of the checkpoint
 
     def logits(self, ids: Any) -> np.ndarray:
         """Float32 scores of the token after each. [T V] from [T] ids, or [B T V] from [B T].
@@ -142,7 +143,7 @@ def load_run(run: Path, step: int | None = None, mesh: jax.sharding.Mesh | None 
     if not isinstance(saved.config, Pretrain | Sft | Dpo | Ppo):
         raise CheckpointError(f"{run} holds a {type(saved.config).__name__}, not a language model")
     params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
-    return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh)
+    return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh, saved.digest)
 
 
 def one_device() -> jax.sharding.Mesh:

@@ -1,6 +1,8 @@
 """What a run directory holds, read back: for fine-tuning, for evaluation, for a notebook."""
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class Saved:
     params: Any
     tokenizer: Tokenizer | None
     step: int
+    digest: str  # of all arrays of the checkpoint
 
 
 def read_config(run: Path) -> Any:
@@ -60,4 +63,11 @@ def read_run(run: Path, mesh: jax.sharding.Mesh, step: int | None = None) -> Sav
             f"{run}/tokenizer (vocabulary {tokenizer.vocab_size}, digest {tokenizer.digest[:12]}) "
             f"is not the one of the checkpoint (digest {restored[1]['tokenizer'][:12]})"
         )
-    return Saved(config, restored[0].params, tokenizer, int(restored[1]["step"]))
+    state, manifest = restored
+    return Saved(config, state.params, tokenizer, int(manifest["step"]), digest(manifest["tree"]))
+
+
+def digest(tree: dict[str, Any]) -> str:
+    """Of the arrays that a checkpoint's manifest names: another checkpoint has another."""
+    told = json.dumps({name: entry["digest"] for name, entry in tree.items()}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]

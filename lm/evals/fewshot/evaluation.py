@@ -42,13 +42,17 @@ class Summary:
 
 
 def evaluate(
-    read: TaskItems, shots: int, *, scorer: Scorer, seed: int, limit: int | None, ledger: Ledger
-) -> Summary:
-    """Asks every item that the ledger has no outcome of, some at a time, and sums up all."""
+    read: TaskItems, shots: int, *, scorer: Scorer, model: str, seed: int, limit: int | None,
+    ledger: Ledger,
+) -> Summary:  # fmt: skip
+    """Asks every item that the ledger has no outcome of, some at a time, and sums up all.
+
+    `model`: a digest of what the scorer has, which with that of the items is a part of the key.
+    """
     numbers = read.chosen(limit)
 
     def key(number: int) -> tuple[Any, ...]:
-        return read.task.name, shots, seed, read.digest, number
+        return read.task.name, shots, seed, f"{model}:{read.digest}", number
 
     missing = [number for number in numbers if ledger.row(*key(number)) is None]
     for first in range(0, len(missing), CHUNK):

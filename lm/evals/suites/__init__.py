@@ -20,6 +20,7 @@ class Model:
     name: str
     scorer: Scorer
     step: int
+    digest: str  # of the checkpoint: outcomes of another are not taken for its own
     tokens: int | None  # that it was trained on; None: not known
     training: Callable[[], Iterable[str]]  # the text of it
 

@@ -100,7 +100,7 @@ def chosen(model: Model, options: Options, say: Callable[[str], None]) -> list[Z
 def figures(task: ZeroShot, model: Model, options: Options, ledger: Ledger) -> list[Figure]:
     """The figures of a task, from the ledger where it has them."""
     paths = task.paths(options.root)
-    asked = f"{digest(paths)}:{options.limit}"
+    asked = f"{model.digest}:{digest(paths)}:{options.limit}"
     row = ledger.row(task.name, 0, options.seed, asked, 0)
     if row is None:
         found = task.run(model.scorer, paths, options.limit, options.seed)

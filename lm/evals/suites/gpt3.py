@@ -33,8 +33,8 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         for label in options.shots:
             shots = read.task.shots if label == "few" else int(label)
             summary = evaluate_task(
-                read, shots, scorer=model.scorer, seed=options.seed, limit=options.limit,
-                ledger=ledger,
+                read, shots, scorer=model.scorer, model=model.digest, seed=options.seed,
+                limit=options.limit, ledger=ledger,
             )  # fmt: skip
             overlap = found.get(read.task.name)
             if overlap is not None and summary.refused:

@@ -56,7 +56,7 @@ def told(tmp_path, protocol, shots=2, items=ITEMS, limit=None, name="a.jsonl"):
     read = read_with(protocol, items)
     object.__setattr__(read, "digest", str(hash(tuple(items))))  # not of the counting protocol
     return evaluate(
-        read, shots, scorer=protocol, seed=0, limit=limit, ledger=Ledger(tmp_path / name)
+        read, shots, scorer=protocol, model="m", seed=0, limit=limit, ledger=Ledger(tmp_path / name)
     )
 
 

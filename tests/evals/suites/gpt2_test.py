@@ -22,7 +22,7 @@ SIZES = {"layers": 12, "width": 768, "heads": 12, "vocab": 50_257}
 def model(write=lambda prompt: " Bo\nQ:", length=1024):
     writer = Writer(write, length=length)
     writer.config = GptConfig(**SIZES, length=length)
-    return Model(name="x", scorer=writer, step=3, tokens=None, training=lambda: ())
+    return Model(name="x", scorer=writer, step=3, digest="d", tokens=None, training=lambda: ())
 
 
 @pytest.fixture

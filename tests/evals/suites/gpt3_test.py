@@ -51,9 +51,11 @@ def root(tmp_path):
     return tmp_path
 
 
-def told(root, scorer=None, training=lambda: iter(()), **options):
+def told(root, scorer=None, training=lambda: iter(()), digest="one", **options):
     said: list[str] = []
-    model = Model(name="r", scorer=scorer or Short(), step=5, tokens=1000, training=training)
+    model = Model(
+        name="r", scorer=scorer or Short(), step=5, digest=digest, tokens=1000, training=training
+    )
     options = {"tasks": ("copa", "two_digit_addition")} | options
     lines = evaluate(model, Options(root=root, out=root / "out", **options), said.append)
     return lines, said
@@ -82,6 +84,8 @@ def test_what_was_asked_is_not_asked_again(root):
     assert again.asked == 8 * 2
     told(root, again, seed=1, tasks=("copa",), shots=("1",))
     assert again.asked == 8 * 4
+    told(root, again, digest="another", tasks=("copa",), shots=("1",))  # trained anew
+    assert again.asked == 8 * 6
 
 
 def test_items_in_the_training_text_are_told_and_left_out_of_a_second_figure(root):
