@@ -86,8 +86,12 @@ class Stage(Supervised):
         check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
         before = started(workdir)
         source = read_source(self.init, mesh, self.init_step) if self.needs_source(before) else None
-        config = self.resolved(source if before is None else before[0])
-        tokenizer = before[1] if before else source.tokenizer  # type: ignore[union-attr]
+        if before is not None:
+            earlier, tokenizer = before
+        else:
+            assert source is not None
+            earlier, tokenizer = source, source.tokenizer
+        config = self.resolved(earlier)
         material = config.material(tokenizer, source, mesh)
         steps = self.steps or max(1, round(self.epochs * material.count / self.batch))
         config = replace(config, steps=steps)
