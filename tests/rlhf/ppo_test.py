@@ -195,11 +195,17 @@ def test_without_a_penalty_the_policy_hacks_and_with_a_large_one_it_stays(base, 
             update=UpdateConfig(minibatches=2, average=0.5),
             loop=LoopConfig(log_every=1, evaluate_every=60, save_every=60),
         ).run(folder / "run")  # fmt: skip
-        found[beta] = json.loads((folder / "run" / "summary.json").read_text())
-        found[beta]["first"] = rows_of(folder / "run")[0]["reward"]
-    assert found[0.0]["valid_reward"] > 0.6 and found[0.0]["valid_kl"] > 5
-    assert found[50.0]["valid_kl"] < 0.2
-    assert abs(found[50.0]["valid_reward"] - found[50.0]["first"]) < 0.1
+        rows = rows_of(folder / "run")
+        found[beta] = {
+            name: (rows[0][name], np.mean([row[name] for row in rows[-20:]]))
+            for name in ("reward", "kl", "entropy")
+        }
+    # over the last 20 updates, 320 answers: an estimate from a few answers is noise of this size
+    start, end = found[0.0]["reward"]
+    assert end > start + 0.3 and found[0.0]["kl"][1] > 5
+    assert found[0.0]["entropy"][1] < found[0.0]["entropy"][0] - 1
+    start, end = found[50.0]["reward"]
+    assert abs(end - start) < 0.1 and abs(found[50.0]["kl"][1]) < 0.2
 
 
 @pytest.mark.slow
