@@ -8,19 +8,26 @@ For an accelerator: --set bert.steps=100000 --set bert.batch=256 --set bert.mode
 on for gpt1 and lstm.
 """
 
+from dataclasses import replace
+
 from experiments import gpt3
 from experiments.gpt1 import decoder
+from lm.data.recall import RecallConfig
 from lm.data.sentences import SentencesConfig
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig
+from lm.models.gpt import GptConfig
 from lm.models.lstm import LstmConfig
+from lm.nn.config import LayerPattern
 from lm.studies.capacity import Capacity
+from lm.studies.sparse_critique import SparseCritique
 from lm.studies.transfer import Transfer
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
-from lm.train.optimizer import BertAdamConfig, Gpt1AdamConfig
+from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig
 from lm.train.pretrain import Pretrain
+from lm.train.recall import Recall
 from lm.train.session import LoopConfig
 
 LAYERS, WIDTH, HEADS, LENGTH, VOCAB = 3, 128, 4, 64, 2048
@@ -144,3 +151,34 @@ def capacity() -> Capacity:
     return Capacity(
         title="In-context learning over size", base=gpt3.ladder(), sizes=sizes, largest="0.45m"
     )
+
+
+def sparse_critique() -> SparseCritique:
+    """Patterns of attention at equal parameters and tokens: novels and recall (N9)."""
+    patterns: tuple[tuple[str, tuple[LayerPattern, ...]], ...] = (
+        ("dense", ("dense",)),
+        ("banded", ("banded",)),
+        ("dense, banded", ("dense", "banded")),  # GPT-3's alternation
+        ("strided", ("strided",)),
+        ("fixed", ("fixed",)),
+        ("powers of two", ("powers",)),
+    )
+    facts = RecallConfig(keys=2, values=8, fillers=16, asked=0.7, near=4)
+    loop = LoopConfig(log_every=50, evaluate_every=100_000, save_every=100_000, keep=1)
+    # 4 layers of band 8 reach 28 tokens back; strides are about the square root of the length
+    small = GptConfig(
+        layers=4, width=32, heads=2, vocab=facts.vocab, length=64, band=8, stride=8, summary=1,
+        std=0.15, unroll=4,
+    )  # fmt: skip
+    bytewise = replace(small, width=48, heads=4, vocab=269, length=128, stride=16, summary=2)
+    return SparseCritique(
+        patterns=patterns,
+        recall=Recall(
+            model=small, data=facts, steps=1200, batch=16, loop=loop,
+            optim=AdamWConfig(peak_lr=5e-3, warmup_tokens=50 * 16 * 64, b2=0.99),
+        ),
+        novels=Pretrain(
+            model=bytewise, data=CORPUS, steps=200, batch=16, loop=loop,
+            optim=AdamWConfig(peak_lr=4e-3, warmup_tokens=25 * 16 * 128, b2=0.99),
+        ),
+    )  # fmt: skip

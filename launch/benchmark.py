@@ -9,9 +9,11 @@ decode   GPT-2 small, prompts of 128 and 128 new tokens, greedy, 1 and 8 rows
 data     rows of a step from a token file onto the device; BERT's pairs from sentences
 memory   what a training step holds at its peak under full remat, beside what it must
 startup  seconds from the command to the first step of GPT-2 small, compilation cached
+attention  pairs, FLOPs, memory and time of each pattern from 1k to 64k tokens, and a figure
 """
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags
@@ -26,6 +28,9 @@ KINDS = ("train", "bert", "decode", "data", "memory", "startup", "attention")
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of activations.")
+FIGURE = flags.DEFINE_string(
+    "figure", "attention.svg", "Where --only=attention draws; '': nowhere."
+)
 REPEATS = flags.DEFINE_integer("repeats", 10, "Timed steps; the median is told.", lower_bound=1)
 
 
@@ -61,10 +66,14 @@ def main() -> None:
             ratio = round(held["peak"] / held["floor"], 3)
             tell({"name": "memory", "model": name, "dtype": dtype, **held, "ratio": ratio})
     if "attention" in ONLY.value:
-        from lm.studies.attention_cost import attention_figures
+        from lm.studies.attention_cost import attention_figures, draw_costs
 
+        told = []
         for figure in attention_figures(max(1, repeats // 3)):
             tell(figure)
+            told.append(figure)
+        if FIGURE.value:
+            Path(FIGURE.value).write_text(draw_costs(told))
     if "startup" in ONLY.value:
         tell(startup())
 
@@ -75,7 +84,6 @@ def startup() -> dict[str, Any]:
     import sys
     import tempfile
     import time
-    from pathlib import Path
 
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"

@@ -111,7 +111,7 @@ class Generator:
             pattern.
         """
         check_prompts(prompts, self.config.length)
-        if "fixed" in self.config.pattern and len(set(map(len, prompts))) > 1:
+        if self.config.counts_blocks and len(set(map(len, prompts))) > 1:
             raise DataError(
                 "prompts of unequal length: a fixed pattern counts its blocks from the first "
                 "token, which padding would move; give prompts of one length, or one at a time"
@@ -146,7 +146,7 @@ class Generator:
     def read(self, texts: Sequence[Sequence[int]], room: int) -> Decoding:
         """Reads prompts into a cache with room for as many more tokens."""
         longest = max(map(len, texts))
-        block = longest if "fixed" in self.config.pattern else rounded(longest)
+        block = longest if self.config.counts_blocks else rounded(longest)
         tokens = np.zeros((len(texts), block), np.int32)
         padding = np.array([block - len(text) for text in texts], np.int32)
         for row, text in zip(tokens, texts, strict=True):

@@ -77,7 +77,7 @@ class Scorer:
         for context, members in groups.items():
             steps = sum(len(pair.continuation) - 1 for pair in members)
             # what is saved are tokens of the context; what it costs is to go token by token
-            if len(context) * (len(members) - 1) > steps and "fixed" not in self.config.pattern:
+            if len(context) * (len(members) - 1) > steps and not self.config.counts_blocks:
                 shared.append(members)
             else:
                 alone += members

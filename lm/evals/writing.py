@@ -42,7 +42,7 @@ class Writer:
             longest = len(ids[order[0]])
             rows = max(1, self.batches.rows(longest + tokens) // beams)
             some = order[:rows]
-            if "fixed" in config.pattern:  # whose prompts must be of one length
+            if config.counts_blocks:  # whose prompts must be of one length
                 some = [number for number in some if len(ids[number]) == longest]
             order = order[len(some) :]
             batch = [ids[number] for number in some]

@@ -16,7 +16,7 @@ from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
 from lm.nn.norms import LayerNorm
-from lm.nn.sparse import pairs
+from lm.nn.patterns import pairs
 from lm.nn.stack import Stack, unstack
 
 
@@ -57,7 +57,8 @@ class GptConfig(BlockConfig):
         attention = self.heads * self.head_width
         block = 4 * self.width * attention + 2 * self.width * self.hidden_width
         products = self.layers * block + self.vocab * self.width
-        seen = sum(pairs(length, pattern, self) for pattern in self.pattern) / len(self.pattern)
+        every = [(pattern, head) for pattern in self.pattern for head in range(self.heads)]
+        seen = sum(pairs(length, pattern, self, head) for pattern, head in every) / len(every)
         return 6.0 * products + 12.0 * self.layers * attention * seen / length
 
 
@@ -73,9 +74,11 @@ class Cache:
     @classmethod
     def empty(cls, config: GptConfig, padding: jax.Array, slots: int) -> "Cache":
         """A cache of `slots` for rows that begin with `padding` [B] empty ones."""
-        shape = (padding.shape[0] * config.heads, slots, config.head_width)
-        zeros = jnp.zeros(shape, config.dtype)
-        layers = tuple(LayerCache(k=zeros, v=zeros) for _ in range(config.layers))
+        rounds = config.layers // len(config.pattern)
+        layers = tuple(
+            LayerCache.empty(config, pattern, padding.shape[0], slots)
+            for pattern in config.pattern * rounds
+        )
         valid = jnp.arange(slots) >= padding[:, None]
         return cls(layers=layers, valid=valid, slot=jnp.zeros((), jnp.int32), padding=padding)
 

@@ -15,23 +15,33 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lm.core import axes
 from lm.core.mesh import constrain
-from lm.nn.config import BlockConfig
+from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys
 from lm.nn.initializers import kernel_init
 from lm.nn.kernels import attend_slots, attention
 from lm.nn.mlp import Dense
-from lm.nn.sparse import MASKED, visible
+from lm.nn.patterns import layer_mask
+from lm.nn.sparse import MASKED
 
 
 @flax.struct.dataclass
 class LayerCache:
-    """Keys and values of one layer, by slot.
+    """Keys and values of one layer, by slot; of a banded layer a ring, slot s at s modulo its size.
 
     Rows and heads are one axis: with two, XLA on CPU copies the cache at every token of one row.
     """
 
     k: jax.Array  # [B*N S H]
     v: jax.Array  # [B*N S H]
+
+    @classmethod
+    def empty(
+        cls, config: BlockConfig, pattern: LayerPattern, rows: int, slots: int
+    ) -> "LayerCache":
+        """A cache for so many rows and slots; a banded layer keeps the last `band` alone."""
+        kept = min(config.band, slots) if pattern == "banded" else slots
+        zeros = jnp.zeros((rows * config.heads, kept, config.head_width), config.dtype)
+        return cls(k=zeros, v=zeros)
 
     def rows(self, heads: int, index: jax.Array) -> "LayerCache":
         """The cache of these rows of the batch, in this order; a row may come more than once."""
@@ -47,7 +57,7 @@ class Attention(nn.Module):
     """Multi-head self-attention with a fused projection to queries, keys and values."""
 
     config: BlockConfig
-    pattern: str = "dense"
+    pattern: LayerPattern = "dense"
 
     @nn.compact
     def __call__(
@@ -95,7 +105,9 @@ class Attention(nn.Module):
         return output(context), cache
 
 
-def attention_weights(config: BlockConfig, params: Any, x: jax.Array, pattern: str) -> jax.Array:
+def attention_weights(
+    config: BlockConfig, params: Any, x: jax.Array, pattern: LayerPattern
+) -> jax.Array:
     """Where each position looks: the weights of `Attention` by their definition, in float32.
 
     Args:
@@ -114,11 +126,14 @@ def attention_weights(config: BlockConfig, params: Any, x: jax.Array, pattern: s
     q, k = qk.astype(x.dtype)
     scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
     slots = jnp.arange(x.shape[1])
-    mask = visible(slots, slots, pattern, config)
+    mask = layer_mask(slots, slots, pattern, config, config.heads)
     return jax.nn.softmax(jnp.where(mask, scores * q.shape[-1] ** -0.5, MASKED), axis=-1)
 
 
 def write(kept: jax.Array, new: jax.Array, start: int | jax.Array) -> jax.Array:
-    """`kept` [B*N S H] with `new` [B N T H] from slot `start` on."""
+    """`kept` [B*N S H] with `new` [B N T H] from slot `start` on; slot s stands at s modulo S."""
     new = new.reshape(-1, *new.shape[2:]).astype(kept.dtype)
-    return jax.lax.dynamic_update_slice_in_dim(kept, new, start, axis=1)
+    ring, count = kept.shape[1], new.shape[1]
+    if count > ring:  # only the last ones stay
+        return jnp.roll(new[:, -ring:], count % ring, axis=1)
+    return jax.lax.dynamic_update_slice_in_dim(kept, new, start % ring, axis=1)

@@ -6,7 +6,7 @@ from flax import linen as nn
 from lm.core import axes
 from lm.core.mesh import constrain
 from lm.nn.attention import Attention, LayerCache
-from lm.nn.config import BlockConfig
+from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.mlp import Mlp
 from lm.nn.norms import LayerNorm
@@ -20,7 +20,7 @@ class Block(nn.Module):
     """
 
     config: BlockConfig
-    pattern: str = "dense"
+    pattern: LayerPattern = "dense"
 
     @nn.compact
     def __call__(

@@ -5,7 +5,10 @@ from typing import Literal
 
 from lm.core.config import require, require_positive
 
-Pattern = Literal["dense", "banded", "strided", "fixed", "powers"]  # lm/nn/sparse.py
+Pattern = Literal[  # lm/nn/patterns.py
+    "dense", "banded", "strided", "fixed", "powers", "columns", "block", "summaries"
+]
+LayerPattern = Pattern | tuple[Pattern, ...]  # of all heads, or one for each equal group of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,10 +27,11 @@ class BlockConfig:
     qkv_bias: bool = True
     init: Literal["hf", "report", "openai", "gpt1", "bert"] = "hf"
     std: float = 0.02  # of initial kernels; the published value is one of widths near 768
-    pattern: tuple[Pattern, ...] = ("dense",)  # repeated over the layers
+    pattern: tuple[LayerPattern, ...] = ("dense",)  # repeated over the layers
     band: int = 256  # tokens that a banded layer sees, itself included
     stride: int = 128  # of strided and fixed layers
     summary: int = 8  # columns of each block of `stride` that a fixed layer sees from later ones
+    summary_by_head: bool = False  # each head has its own such columns
     attention_dropout: float = 0.0
     residual_dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations
@@ -44,8 +48,14 @@ class BlockConfig:
             self.summary <= self.stride,
             f"summary {self.summary} is more than the {self.stride} columns of stride",
         )
-        beyond = sorted({"strided", "fixed", "powers"} & set(self.pattern))
+        beyond = sorted(self.patterns - {"dense", "banded"})
         require(self.causal or not beyond, f"pattern {beyond} is causal, and causal=False")
+        for layer in self.pattern:
+            groups = len(layer) if isinstance(layer, tuple) else 1
+            require(
+                groups > 0 and self.heads % groups == 0,
+                f"heads {self.heads} are not {groups} equal groups, one a pattern of {layer}",
+            )
         require(
             self.head_size is not None or self.width % self.heads == 0,
             f"width {self.width} is not divisible by heads {self.heads}; set head_size",
@@ -66,3 +76,14 @@ class BlockConfig:
     @property
     def hidden_width(self) -> int:
         return self.hidden or 4 * self.width
+
+    @property
+    def patterns(self) -> frozenset[str]:
+        """Every pattern that some head has."""
+        layers = ((each,) if isinstance(each, str) else each for each in self.pattern)
+        return frozenset(pattern for layer in layers for pattern in layer)
+
+    @property
+    def counts_blocks(self) -> bool:
+        """Whether some head counts blocks from the first slot, which padding would move."""
+        return bool(self.patterns & {"fixed", "block", "summaries"})

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from lm.core import axes
 from lm.core.errors import ConfigError
 from lm.core.mesh import on_each_device, platform
-from lm.nn.config import BlockConfig
+from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys, dropout
-from lm.nn.sparse import MASKED, sparse_attention, visible
+from lm.nn.patterns import layer_mask, slots_seen
+from lm.nn.sparse import MASKED, sparse_attention
 
 QUERY_BLOCK = 128
 
@@ -43,7 +44,7 @@ def attend(
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: str = "dense",
+    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: LayerPattern = "dense",
     valid: jax.Array | None = None, keys: DropoutKeys | None = None,
 ) -> jax.Array:  # fmt: skip
     """Attention of a sequence to itself, as a layer of this pattern computes it.
@@ -56,6 +57,13 @@ def attention(
     Returns:
       [B N T H].
     """
+    if isinstance(pattern, tuple):  # each pattern by its own fastest way
+        qs, ks, vs = (jnp.split(each, len(pattern), axis=1) for each in (q, k, v))
+        parts = [
+            attention(qs[n], ks[n], vs[n], config, one, valid, keys.fold(n) if keys else None)
+            for n, one in enumerate(pattern)
+        ]
+        return jnp.concatenate(parts, axis=1)
     length = q.shape[2]
     how = choose(config, pattern, length, valid is not None, keys is not None)
     if how == "splash":
@@ -67,31 +75,40 @@ def attention(
     if how == "blocks":
         return blocks(q, k, v, config, valid, keys)
     slots = jnp.arange(length)
-    mask = visible(slots, slots, pattern, config)[None, None]
+    mask = layer_mask(slots, slots, pattern, config, q.shape[1])[None]
     if valid is not None:
         mask = mask & valid[:, None, None, :]
     return attend(q, k, v, mask, keys, config.attention_dropout)
 
 
 def attend_slots(
-    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: str,
+    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: LayerPattern,
     valid: jax.Array | None, slot: int | jax.Array,
 ) -> jax.Array:  # fmt: skip
-    """One query a row, in this slot, against a cache.
+    """One query a row, in this slot, against the few slots of a cache that its pattern sees.
 
     Args:
       q: [B N 1 H].
-      k, v: [B*N S H], rows and heads as one axis.
-      valid: [B S] bool.
+      k, v: [B*N S H], rows and heads as one axis; slot s stands at s modulo S.
+      valid: [B slots] bool.
 
     Returns:
       [B N 1 H].
     """
     batch, heads, _, size = q.shape
-    slots = jnp.arange(k.shape[1])
-    mask = visible(jnp.asarray([slot]), slots, pattern, config)
+    kept = k.shape[1]
+    few = None if isinstance(pattern, tuple) else slots_seen(slot, kept, pattern, config)
+    if few is None:
+        here = jnp.asarray([slot])
+        mask = layer_mask(here, jnp.arange(kept), pattern, config, heads)[:, 0]  # [N|1 S]
+    else:
+        places, exists = few
+        if len(places) < kept:
+            k, v = k[:, places % kept], v[:, places % kept]
+        mask, valid = exists[None], None if valid is None else valid[:, places]
     if valid is not None:
-        mask = jnp.repeat(mask & valid, heads, axis=0)
+        mask = mask & valid[:, None]  # [B N|1 S]
+    mask = jnp.broadcast_to(mask, (batch, heads, k.shape[1])).reshape(batch * heads, -1)
     flat = q.reshape(batch * heads, size)
     scores = jnp.einsum("XH,XSH->XS", flat, k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(mask, scores * size**-0.5, MASKED), axis=-1)
@@ -123,7 +140,7 @@ def choose(config: BlockConfig, pattern: str, length: int, masked: bool, dropped
     beyond = masked or (dropped and config.attention_dropout > 0)
     if how in ("splash", "cudnn") and beyond:
         how = "blocks"
-    if how in ("splash", "cudnn") and pattern in ("strided", "fixed", "powers"):
+    if how in ("splash", "cudnn") and pattern not in ("dense", "banded"):
         how = "blocks"  # those kernels know bands alone
     if how == "blocks" and not config.causal:
         return "plain"
@@ -211,8 +228,10 @@ def splash_block(length: int, pattern: str) -> int:
     return math.gcd(length, 256 if pattern == "banded" else 512)
 
 
-def live_blocks(length: int, config: BlockConfig, pattern: str) -> float:
+def live_blocks(length: int, config: BlockConfig, pattern: LayerPattern) -> float:
     """Share of all pairs that lie in blocks which splash computes."""
+    if isinstance(pattern, tuple):
+        return sum(live_blocks(length, config, one) for one in pattern) / len(pattern)
     block = splash_block(length, pattern)
     if not config.causal:
         return 1.0

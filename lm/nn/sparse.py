@@ -1,70 +1,26 @@
-"""Sparse causal attention: the pairs of a pattern, their count, and a computation of few others.
+"""Sparse causal attention: the pairs of a pattern (lm/nn/patterns.py) and few others, computed.
 
-Strided and fixed are the merged patterns of Child et al. 2019 (arXiv 1904.10509, section 4.2);
-banded is the locally banded layer of GPT-3; powers of two looks back 0, 1, 2, 4, 8, ... tokens.
-`visible` is the definition. `sparse_attention` equals attention under that mask and costs, for n
-tokens, a band w, a stride l and c summary columns:
+It equals attention under the pattern's mask and costs, for n tokens, a band w, a stride l and c
+summary columns:
 
-    banded   n w          strided  n (l + n / l)
-    powers   n log2 n     fixed    n (l + c n / l)
+    banded   n w          strided    n (l + n / l)     columns    n^2 / l
+    powers   n log2 n     fixed      n (l + c n / l)   summaries  n (l + c n / l)
+    block    n l
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from lm.core.errors import ConfigError
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
+from lm.nn.patterns import powers, summary_starts
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite, so that a row without keys is not NaN
 
 Part = tuple[Array, Array]  # context [B N T H] of some of the keys, log of their weight [B N T]
-
-
-def visible(queries: Array, keys: Array, pattern: str, config: BlockConfig) -> Array:
-    """Which key slots [S] each query slot [T] sees under a pattern. [T S] bool"""
-    i, j = queries[:, None], keys[None, :]
-    distance = i - j
-    seen = distance >= 0 if config.causal else jnp.full(distance.shape, True)
-    stride = config.stride
-    if pattern == "banded":
-        seen &= jnp.abs(distance) < config.band
-    elif pattern == "strided":
-        seen &= (distance < stride) | (distance % stride == 0)
-    elif pattern == "fixed":
-        seen &= (i // stride == j // stride) | (j % stride >= stride - config.summary)
-    elif pattern == "powers":
-        seen &= distance & (distance - 1) == 0  # 0, 1, 2, 4, 8, ...
-    elif pattern != "dense":
-        raise ConfigError(f"no attention pattern {pattern!r}")
-    return seen
-
-
-def pairs(length: int, pattern: str, config: BlockConfig) -> int:
-    """The exact number of (query, key) pairs that a causal pattern keeps in `length` tokens."""
-    n, stride, summary = length, config.stride, config.summary
-    blocks, rest = divmod(n, stride)
-    if pattern == "dense":
-        return n * (n + 1) // 2
-    if pattern == "banded":
-        band = min(config.band, n)
-        return band * (band + 1) // 2 + (n - band) * band
-    if pattern == "strided":
-        near = min(stride, n)
-        local = near * (near + 1) // 2 + (n - near) * near
-        return local + stride * (blocks * (blocks - 1) // 2) + rest * blocks
-    if pattern == "fixed":
-        local = blocks * stride * (stride + 1) // 2 + rest * (rest + 1) // 2
-        return local + summary * (stride * (blocks * (blocks - 1) // 2) + rest * blocks)
-    if pattern == "powers":
-        return n + sum(n - offset for offset in powers(n))
-    raise ConfigError(f"no attention pattern {pattern!r}")
-
-
-def powers(length: int) -> list[int]:
-    """1, 2, 4, ... below `length`."""
-    return [2**k for k in range((length - 1).bit_length())]
 
 
 def sparse_attention(
@@ -75,7 +31,7 @@ def sparse_attention(
 
     Args:
       q, k, v: [B N T H].
-      pattern: "banded", "strided", "fixed" or "powers".
+      pattern: any but "dense", of all these heads.
       valid: [B T] bool, keys that may be seen at all.
       keys: of the dropout of attention weights.
 
@@ -92,14 +48,20 @@ def sparse_attention(
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
     rate = config.attention_dropout
     near, far = (keys.fold(0), keys.fold(1)) if keys else (None, None)
+    starts = summary_starts(config, q.shape[1] if config.summary_by_head else 1)
+    several = length > block  # blocks: with one there are none before it
     if pattern == "banded":
         parts = [window(q, k, v, valid, block, near, rate)]
     elif pattern == "strided":
         parts = [window(q, k, v, valid, block, near, rate)]
-        parts += [columns(q, k, v, valid, block, far, rate)]
-    elif pattern == "fixed":
-        parts = [within(q, k, v, valid, block, near, rate)]
-        parts += [summaries(q, k, v, valid, block, config.summary, far, rate)]
+        parts += [columns(q, k, v, valid, block, far, rate, own=False)]
+    elif pattern == "columns":
+        parts = [columns(q, k, v, valid, block, far, rate, own=True)]
+    elif pattern in ("fixed", "block", "summaries"):
+        only = (starts, config.summary) if pattern == "summaries" else None
+        parts = [within(q, k, v, valid, block, near, rate, only)]
+        if several and pattern != "block":
+            parts += [summaries(q, k, v, valid, block, starts, config.summary, far, rate)]
     elif pattern == "powers":
         parts = [steps(q, k, v, valid, near, rate)]
     else:
@@ -139,44 +101,58 @@ def window(
 
 
 def within(
-    q: Array, k: Array, v: Array, valid: Array, width: int, keys: DropoutKeys | None, rate: float
-) -> Part:
-    """The keys of a query's own block."""
+    q: Array, k: Array, v: Array, valid: Array, width: int, keys: DropoutKeys | None, rate: float,
+    only: tuple[np.ndarray, int] | None,
+) -> Part:  # fmt: skip
+    """The keys of a query's own block; `only` itself and the summary columns, if they are given."""
     q, k, v = (blocked(each, width) for each in (q, k, v))
-    slots = jnp.arange(width)
-    mask = valid.reshape(valid.shape[0], 1, -1, 1, width) & (slots[:, None] >= slots)
+    slots = np.arange(width)
+    own = (slots[:, None] >= slots)[None]  # [N W W], or 1 for all heads
+    if only is not None:
+        starts, summary = only
+        chosen = (slots >= starts[:, None]) & (slots < starts[:, None] + summary)
+        own = own & (chosen[:, None] | np.eye(width, dtype=bool))
+    mask = valid.reshape(valid.shape[0], 1, -1, 1, width) & own[:, None]
     scores = jnp.einsum("BNMWH,BNMSH->BNMWS", q, k, preferred_element_type=jnp.float32)
     return flat(softmax_over(scores, mask, v, "BNMWS,BNMSH->BNMWH", keys, rate))
 
 
 def columns(
-    q: Array, k: Array, v: Array, valid: Array, stride: int, keys: DropoutKeys | None, rate: float
-) -> Part:
-    """Every `stride`-th key before the window: causal attention down the columns of a grid."""
+    q: Array, k: Array, v: Array, valid: Array, stride: int, keys: DropoutKeys | None, rate: float,
+    *, own: bool,
+) -> Part:  # fmt: skip
+    """Every `stride`-th key: causal attention down the columns of a grid, from a query's `own` row
+    or from the row above."""
     q, k, v = (blocked(each, stride) for each in (q, k, v))  # [B N M W H]
     seen = jnp.swapaxes(valid.reshape(valid.shape[0], -1, stride), 1, 2)[:, None, :, None]
     rows = jnp.arange(q.shape[2])
     scores = jnp.einsum("BNMWH,BNSWH->BNWMS", q, k, preferred_element_type=jnp.float32)
-    mask = seen & (rows[:, None] > rows)
+    mask = seen & (rows[:, None] + own > rows)
     context, total = softmax_over(scores, mask, v, "BNWMS,BNSWH->BNMWH", keys, rate)
     return flat((context, jnp.swapaxes(total, 2, 3)))
 
 
 def summaries(
-    q: Array, k: Array, v: Array, valid: Array, stride: int, summary: int,
+    q: Array, k: Array, v: Array, valid: Array, stride: int, starts: np.ndarray, summary: int,
     keys: DropoutKeys | None, rate: float,
 ) -> Part:  # fmt: skip
-    """The last `summary` keys of every earlier block."""
+    """The `summary` keys from `starts` [N], or [1] for all heads, of every earlier block."""
     q, k, v = (blocked(each, stride) for each in (q, k, v))
-    k, v = (each[:, :, :, -summary:] for each in (k, v))  # [B N S C H]
-    seen = valid.reshape(valid.shape[0], -1, stride)[:, None, None, None, :, -summary:]
+    seen = valid.reshape(valid.shape[0], 1, -1, stride)
+    if len(starts) == 1:
+        chosen = slice(starts[0], starts[0] + summary)
+        k, v, seen = k[:, :, :, chosen], v[:, :, :, chosen], seen[..., chosen]
+    else:
+        picked = (starts[:, None] + np.arange(summary))[None, :, None]  # [1 N 1 C]
+        k, v = (jnp.take_along_axis(each, picked[..., None], axis=3) for each in (k, v))
+        seen = jnp.take_along_axis(seen, picked, axis=3)
     rows = jnp.arange(q.shape[2])
-    mask = seen & (rows[:, None] > rows)[:, None, :, None]  # [B 1 M W S C]
+    # k, v [B N S C H], seen [B N S C] -> mask [B N M W S C], N and W 1 where all are alike
+    mask = seen[:, :, None, None] & (rows[:, None] > rows)[:, None, :, None]
     scores = jnp.einsum("BNMWH,BNSCH->BNMWSC", q, k, preferred_element_type=jnp.float32)
     joined = (*scores.shape[:4], -1)
-    mask = jnp.broadcast_to(mask, (mask.shape[0], 1, *scores.shape[2:])).reshape(
-        mask.shape[0], 1, *scores.shape[2:4], -1
-    )
+    mask = jnp.broadcast_to(mask, (*mask.shape[:2], *scores.shape[2:]))
+    mask = mask.reshape(*mask.shape[:4], -1)
     v = v.reshape(*v.shape[:2], -1, v.shape[-1])
     part = softmax_over(scores.reshape(joined), mask, v, "BNMWS,BNSH->BNMWH", keys, rate)
     return flat(part)

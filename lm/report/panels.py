@@ -34,6 +34,7 @@ class Panel:
     behind: Sequence[Band] = ()
     above: str = ""  # what the scale at the top is
     log: tuple[bool, bool] = (False, False)  # x, y
+    marks: Sequence[tuple[float, str]] = ()  # values of x, with a word to each
 
 
 def draw_panels(title: str, panels: Sequence[Panel]) -> str:
@@ -62,6 +63,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.set_xscale("log" if panel.log[0] else "linear")
     axes.set_yscale("log" if panel.log[1] else "linear")
     _lines(axes, panel.bands, alpha=1.0)
+    for place, word in panel.marks:
+        axes.axvline(place, color="0.5", lw=1, ls="--", label=word)
     axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel(panel.xlabel)
     axes.set_ylabel(panel.ylabel)

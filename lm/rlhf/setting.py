@@ -132,7 +132,7 @@ class PpoSetting(Supervised):
                 f"than {name}.length {one.length}: set one of them lower",
             )
         require(
-            "fixed" not in model.pattern,
+            not model.counts_blocks,
             "a fixed pattern counts its blocks from the first token, which padding moves: "
             "rollouts have prompts of unequal length",
         )

@@ -6,24 +6,26 @@ and the summary columns stay. One row, one head; forward, and with the gradient 
 
 import statistics
 import time
-from collections.abc import Iterator
-from typing import Any, get_args
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from lm.nn.config import BlockConfig, Pattern
 from lm.nn.kernels import attention
-from lm.nn.sparse import pairs
+from lm.nn.patterns import pairs
+from lm.report.panels import Band, Panel, draw_panels
 
-LENGTHS = (1024, 4096, 16_384, 65_536)
+PATTERNS: tuple[Pattern, ...] = ("dense", "banded", "strided", "fixed", "powers")
+LENGTHS = tuple(1024 * 2**power for power in range(7))
 BAND, SUMMARY, HEAD = 256, 8, 64
 DENSE_LIMIT = 16_384  # beyond it a dense layer's scores do not fit beside other work
 
 
 def attention_figures(repeats: int, lengths: tuple[int, ...] = LENGTHS) -> Iterator[dict[str, Any]]:
     """A figure for each pattern and length, then the fitted exponents of each pattern."""
-    for pattern in get_args(Pattern):
+    for pattern in PATTERNS:
         found = []
         for length in lengths:
             if pattern == "dense" and length > DENSE_LIMIT:
@@ -37,7 +39,7 @@ def attention_figures(repeats: int, lengths: tuple[int, ...] = LENGTHS) -> Itera
         yield {"name": "exponent", "pattern": pattern, **fits}
 
 
-def measured(pattern: str, length: int, repeats: int) -> dict[str, Any]:
+def measured(pattern: Pattern, length: int, repeats: int) -> dict[str, Any]:
     """Costs of one layer's attention, without its projections."""
     config = BlockConfig(
         layers=1, width=HEAD, heads=1, band=BAND, stride=2 ** round(np.log2(length) / 2),
@@ -73,3 +75,26 @@ def exponent(lengths: list[int], values: list[float]) -> float:
     """Slope of the logarithms by least squares."""
     slope = np.polyfit(np.log(lengths), np.log(values), 1)[0]
     return round(float(slope), 3)
+
+
+def draw_costs(figures: Sequence[dict[str, Any]]) -> str:
+    """An SVG document of FLOPs, temporary bytes and seconds against the length, by pattern.
+
+    `figures` are those of `attention_figures`; the legend tells the fitted exponents.
+    """
+    found = [figure for figure in figures if figure["name"] == "attention"]
+    fits = {figure["pattern"]: figure for figure in figures if figure["name"] == "exponent"}
+    panels = []
+    for name, title in (
+        ("flops", "FLOPs, forward (compiled)"),
+        ("temporary_bytes", "temporary bytes, forward (compiled)"),
+        ("seconds", "seconds, forward and gradient"),
+    ):
+        lines = []
+        for colour, (pattern, fit) in enumerate(fits.items()):
+            mine = [figure for figure in found if figure["pattern"] == pattern]
+            label = f"{pattern}: n^{fit['flops']:.2f} FLOPs"
+            x, y = ([figure[of] for figure in mine] for of in ("length", name))
+            lines.append(Band(label, x, y, colour=colour))
+        panels.append(Panel(title, "tokens", "", lines, log=(True, True)))
+    return draw_panels("One head of attention against the length of the sequence", panels)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
+from lm.core.tree import size_bytes
 from lm.decode.beam import beam_search
 from lm.decode.generate import Generator, extend
 from lm.decode.sampling import SamplingConfig, keep_top_k, keep_top_p, sample
-from lm.models.gpt import forward
+from lm.models.gpt import Cache, forward
+from lm.nn.attention import write
 from tests.models.gpt_test import made, small
 
 GREEDY = SamplingConfig(temperature=0)
@@ -28,13 +30,41 @@ def greedy_anew(config, params, prompt, count):
     return ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("pattern", [("dense",), ("dense", "banded"), ("strided", "powers")])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        ("dense",),
+        ("dense", "banded"),
+        ("strided", "powers"),
+        pytest.param(("banded", ("banded", "columns")), marks=pytest.mark.slow),
+    ],
+)
 def test_cached_greedy_decoding_of_unequal_prompts_equals_decoding_anew(pattern):
     config = small(length=64, pattern=pattern, band=5, stride=4, summary=2)
     params = made(config)
     prompts = [[3, 1, 4, 1, 5, 9, 2, 6], [7], [5, 3, 5]]
     rows = Generator(config, params, end=None)(prompts, 20, GREEDY)
     assert rows == [greedy_anew(config, params, prompt, 20) for prompt in prompts]
+
+
+def test_a_banded_layers_cache_is_a_ring_of_its_band_and_a_dense_layers_is_whole():
+    config = small(length=64, layers=4, pattern=("dense", "banded"), band=5)
+    cache = Cache.empty(config, np.zeros(3, np.int32), 64)
+    assert [layer.k.shape[1] for layer in cache.layers] == [64, 5, 64, 5]
+    one = 2 * 3 * config.width * 4  # keys and values of a slot: rows, heads x size, float32
+    assert size_bytes(cache.layers) == one * 2 * (64 + 5)
+    short = Cache.empty(config, np.zeros(3, np.int32), 4)  # never more than there are slots
+    assert {layer.k.shape[1] for layer in short.layers} == {4}
+
+
+@pytest.mark.parametrize("length", (3, 5, 12))  # of a prompt: less than the ring, all, several
+def test_a_ring_holds_the_last_tokens_of_a_prompt_at_their_slots(length):
+    kept, new = jnp.zeros((2, 5, 1)), jnp.arange(1.0, 2 * length + 1).reshape(1, 2, length, 1)
+    found = write(kept, new, 0)
+    for slot in range(max(0, length - 5), length):
+        np.testing.assert_array_equal(found[:, slot % 5], new[0, :, slot])
+    after = write(found, -jnp.ones((1, 2, 1, 1)), length)
+    assert (after[:, length % 5] == -1).all() and (after == -1).sum() == 2
 
 
 def test_prompts_of_unequal_length_are_refused_where_padding_would_move_the_blocks():

@@ -10,9 +10,11 @@ import pytest
 from lm.core.errors import ConfigError
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import attend, attend_slots, attention
-from lm.nn.sparse import pairs, sparse_attention, visible
+from lm.nn.patterns import layer_mask, pairs, visible
+from lm.nn.sparse import sparse_attention
 
-SPARSE = ("banded", "strided", "fixed", "powers")
+SPARSE = ("banded", "strided", "fixed", "powers", "columns", "block", "summaries")
+PAPER = SPARSE[:4]  # one head sees all of a layer's pairs
 
 
 def config(**changed) -> BlockConfig:
@@ -25,8 +27,8 @@ def mask(length, pattern, config):
     return visible(slots, slots, pattern, config)
 
 
-def qkv(length, rows=2, seed=0):
-    return jax.random.normal(jax.random.key(seed), (3, rows, 2, length, 8))
+def qkv(length, rows=2, seed=0, heads=2):
+    return jax.random.normal(jax.random.key(seed), (3, rows, heads, length, 8))
 
 
 @pytest.mark.parametrize(
@@ -40,53 +42,128 @@ def qkv(length, rows=2, seed=0):
 )
 def test_the_pairs_of_each_pattern_are_counted_exactly(length, stride, counts):
     sizes = config(stride=stride, summary=8, band=256)
-    assert tuple(pairs(length, p, sizes) for p in ("dense", *SPARSE)) == counts
+    assert tuple(pairs(length, p, sizes) for p in ("dense", *PAPER)) == counts
 
 
-@pytest.mark.parametrize("pattern", ("dense", *SPARSE))
-@pytest.mark.parametrize("length", (1, 7, 8, 9, 40, 61))
-def test_the_count_is_the_number_of_trues_in_the_mask(pattern, length):
-    assert pairs(length, pattern, config()) == int(mask(length, pattern, config()).sum())
+BY_HEAD = [
+    (("banded", "columns"), {"band": 8}),  # strided, a part a head
+    (("block", "summaries"), {}),  # fixed, a part a head
+    (("dense", "powers"), {}),
+    ("fixed", {"summary_by_head": True}),
+    (("fixed", "summaries"), {"summary_by_head": True, "heads": 4, "summary": 2}),
+]
+EVERY = [*((pattern, {}) for pattern in ("dense", *SPARSE)), *BY_HEAD]
 
 
-@pytest.mark.parametrize("pattern", SPARSE)
-@pytest.mark.parametrize("length, padded", [(5, False), (40, True), (61, False), (61, True)])
-def test_sparse_attention_and_its_gradient_equal_the_masked_definition(pattern, length, padded):
-    arrays = qkv(length)
+FAST = [*((pattern, {}) for pattern in SPARSE), BY_HEAD[0], BY_HEAD[-1]]
+
+
+@pytest.mark.parametrize(
+    "pattern, changed, length, padded",
+    [
+        *((*case, 61, True) for case in FAST),
+        *(
+            pytest.param(*case, length, padded, marks=pytest.mark.slow)
+            for case in EVERY
+            for length, padded in [(5, False), (40, True), (61, False)]
+        ),
+    ],
+)
+def test_sparse_attention_and_its_gradient_equal_the_masked_definition(
+    pattern, changed, length, padded
+):
+    sizes = config(**changed)
+    arrays = qkv(length, heads=sizes.heads)
     valid = jnp.arange(length) >= jnp.array([[0], [length // 3]]) if padded else None
-    seen = mask(length, pattern, config())[None, None]
+    slots = jnp.arange(length)
+    seen = layer_mask(slots, slots, pattern, sizes, sizes.heads)[None]
     if valid is not None:
         seen = seen & valid[:, None, None, :]
     some = seen.any(-1)[..., None]  # a padded query may have no key, and then no meaning
 
     def sparse(arrays):
-        return jnp.where(some, sparse_attention(*arrays, config(), pattern, valid), 0)
+        return jnp.where(some, attention(*arrays, sizes, pattern, valid), 0)
 
     def masked(arrays):
         return jnp.where(some, attend(*arrays, seen), 0)
 
+    @jax.jit
+    def both(arrays, cotangent):
+        found, back = jax.vjp(sparse, arrays)
+        expected, back_of_masked = jax.vjp(masked, arrays)
+        return found, expected, back(cotangent)[0], back_of_masked(cotangent)[0]
+
     cotangent = jax.random.normal(jax.random.key(1), arrays.shape[1:])
-    found, back = jax.vjp(sparse, arrays)
-    expected, back_of_masked = jax.vjp(masked, arrays)
+    found, expected, gradient, gradient_of_masked = both(arrays, cotangent)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    np.testing.assert_allclose(back(cotangent)[0], back_of_masked(cotangent)[0], atol=1e-5)
-    if length > 12:  # the control: another pattern is not within the tolerance
-        other = attend(*arrays, mask(length, "dense", config())[None, None])
+    np.testing.assert_allclose(gradient, gradient_of_masked, atol=1e-5)
+    if length > 12 and pattern != "dense":  # the control: another pattern is beyond the tolerance
+        other = attend(*arrays, mask(length, "dense", sizes)[None, None])
         assert np.abs(found - jnp.where(some, other, 0)).max() > 1e-2
 
 
-@pytest.mark.parametrize("pattern", SPARSE)
-def test_a_query_against_a_cache_sees_what_it_saw_in_the_sequence(pattern):
-    length = 40
-    q, k, v = qkv(length)
-    whole = attention(q, k, v, config(), pattern)
+@pytest.mark.parametrize("pattern, changed", EVERY)
+def test_the_count_of_each_head_is_the_number_of_trues_in_its_own_mask(pattern, changed):
+    sizes, slots = config(**changed), jnp.arange(61)
+    each = np.asarray(layer_mask(slots, slots, pattern, sizes, sizes.heads))
+    each = np.broadcast_to(each, (sizes.heads, 61, 61))
+    for length in (1, 7, 8, 9, 40, 61):
+        counts = each[:, :length, :length].sum((1, 2)).tolist()
+        assert [pairs(length, pattern, sizes, head) for head in range(sizes.heads)] == counts
+
+
+def test_a_part_by_head_and_the_other_part_make_the_merged_pattern():
+    both = mask(61, "block", config()) | mask(61, "summaries", config())
+    np.testing.assert_array_equal(both, mask(61, "fixed", config()))
+    strided = mask(61, "banded", config(band=8)) | mask(61, "columns", config())
+    np.testing.assert_array_equal(strided, mask(61, "strided", config()))
+
+
+def test_heads_with_summaries_of_their_own_share_out_the_columns_of_a_block():
+    sizes, slots = config(heads=4, summary=2, summary_by_head=True), jnp.arange(24)
+    each = layer_mask(slots, slots, "summaries", sizes, 4)[:, 23, :8]  # of the first block
+    np.testing.assert_array_equal(each.sum(0), np.ones(8))
+    assert each[0].nonzero()[0].tolist() == [6, 7] and each[3].nonzero()[0].tolist() == [0, 1]
+
+
+def test_a_head_of_summaries_alone_sees_itself_before_the_first_summary_column():
+    sizes, (q, k, v) = config(), qkv(20)
+    found = sparse_attention(q, k, v, sizes, "summaries")
+    np.testing.assert_allclose(found[:, :, :5], v[:, :, :5], atol=1e-6)  # columns begin at 5
+    bare = (jnp.arange(20) % 8 >= 5) & (jnp.arange(20) <= jnp.arange(20)[:, None])
+    assert not bare[:5].any()  # the control: by the paper's formula these queries see nothing
+    scores = jnp.where(bare, jnp.einsum("BNTH,BNSH->BNTS", q, k), -jnp.inf)
+    assert jnp.isnan(jax.nn.softmax(scores, axis=-1)[:, :, :5]).all()
+
+
+@pytest.mark.parametrize("pattern, changed", EVERY)
+def test_a_query_against_a_cache_sees_what_it_saw_in_the_sequence(pattern, changed):
+    length, sizes = 40, config(**changed)
+    q, k, v = qkv(length, heads=sizes.heads)
+    valid = jnp.arange(length) >= jnp.array([[0], [3]])
+    seen = valid if pattern not in ("fixed", "block", "summaries") else None
+    whole = attention(q, k, v, sizes, pattern, seen)
     kept = [each.reshape(-1, length, 8) for each in (k, v)]
-    for slot in (0, 7, 8, 23, 39):
-        one = attend_slots(q[:, :, slot : slot + 1], *kept, config(), pattern, None, slot)
+    step = jax.jit(lambda query, slot: attend_slots(query, *kept, sizes, pattern, seen, slot))
+    for slot in (3, 7, 8, 23, 39):
+        one = step(q[:, :, slot : slot + 1], slot)
         np.testing.assert_allclose(one[:, :, 0], whole[:, :, slot], atol=1e-5)
 
 
-@pytest.mark.parametrize("pattern", SPARSE)
+@pytest.mark.parametrize("pattern", ["strided", "fixed"])
+def test_a_query_reads_few_slots_of_a_long_cache(pattern):
+    """By the compiler's own count, against a dense query on the same cache."""
+
+    def cost(pattern):
+        q, kept = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, 2, 1, 8), (2, 4096, 8)))
+        call = jax.jit(lambda q, k, v: attend_slots(q, k, v, sizes, pattern, None, 4000))
+        return call.lower(q, kept, kept).compile().cost_analysis()["flops"]
+
+    sizes = config(band=64, stride=64, summary=3)
+    assert cost(pattern) < 0.25 * cost("dense")
+
+
+@pytest.mark.parametrize("pattern", PAPER)
 def test_the_compiled_cost_grows_more_slowly_than_the_square(pattern):
     """By the compiler's own count; a mask over a dense product grows sixteenfold here."""
 
@@ -104,5 +181,7 @@ def test_the_compiled_cost_grows_more_slowly_than_the_square(pattern):
 def test_a_sparse_pattern_that_makes_no_sense_is_refused():
     with pytest.raises(ConfigError, match="summary 9 is more than the 8 columns"):
         config(summary=9)
+    with pytest.raises(ConfigError, match="heads 2 are not 3 equal groups"):
+        config(pattern=(("dense", "banded", "powers"),))
     with pytest.raises(ConfigError, match="is causal"):
         config(pattern=("strided",), causal=False)

@@ -13,7 +13,9 @@ from lm.models.pretrained.table import Architecture, Row, norm, untied, vectors
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu": "gelu_erf", "relu": "relu"}
 GPT1_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}  # its own GELU is the tanh form
-BUFFERS = (".attn.bias", ".attn.masked_bias", "position_ids")
+BUFFERS = (
+    ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "position_ids"
+)  # fmt: skip
 PREFIX = "transformer."
 
 
@@ -112,7 +114,7 @@ def gpt1_raw(config: GptConfig) -> dict[str, Any]:
 
 def refused(config: GptConfig) -> dict[str, bool]:
     return {
-        "a sparse pattern": set(config.pattern) != {"dense"},
+        "a sparse pattern": config.patterns != {"dense"},
         "qkv without a bias": not config.qkv_bias,
         "attention to both sides": not config.causal,
         "head_size that is not width / heads": config.heads * config.head_width != config.width,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lm.models.bert import BertConfig
-from lm.models.pretrained.table import Architecture, Row, norm, untied, vectors
+from lm.models.pretrained.table import Architecture, Row, dense, norm, untied, vectors
 
 ACTIVATIONS = {
     "gelu": "gelu_erf",
@@ -39,23 +39,6 @@ def table(config: BertConfig) -> list[Row]:
         Row(path=("output_bias", "bias"), names=(f"{HEAD}.bias",),
             shape=(config.vocab,), ours=(config.vocab,)),
         *dense(("next",), ("cls.seq_relationship",), (d,), (2,)),
-    ]  # fmt: skip
-
-
-def dense(
-    path: tuple[str, ...],
-    names: tuple[str, ...],
-    inner: tuple[int, ...],
-    outer: tuple[int, ...],
-    axes: tuple[int, int] = (0, 0),
-) -> list[Row]:
-    """Kernel and bias; `axes` of ours tell several of theirs apart."""
-    rows, columns = int(np.prod(inner)), int(np.prod(outer))
-    kernels, biases = (tuple(f"{name}.{kind}" for name in names) for kind in ("weight", "bias"))
-    return [
-        Row(path=(*path, "kernel"), names=kernels, shape=(columns, rows), ours=inner + outer,
-            transposed=True, axis=axes[0]),
-        Row(path=(*path, "bias"), names=biases, shape=(columns,), ours=outer, axis=axes[1]),
     ]  # fmt: skip
 
 
@@ -109,7 +92,7 @@ def raw_config(config: BertConfig) -> dict[str, Any]:
 def refused(config: BertConfig) -> dict[str, bool]:
     return {
         f"norm={config.norm}": config.norm != "post",
-        "a sparse pattern": set(config.pattern) != {"dense"},
+        "a sparse pattern": config.patterns != {"dense"},
         "qkv without a bias": not config.qkv_bias,
         "left-to-right attention": config.causal,
         "head_size that is not width / heads": config.heads * config.head_width != config.width,

@@ -14,14 +14,15 @@ from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
 from lm.models.pretrained.decoders import GPT1, GPT2
 from lm.models.pretrained.encoders import BERT
+from lm.models.pretrained.neo import NEO
 from lm.models.pretrained.table import Architecture, from_theirs, to_theirs
 
 Model = GptConfig | BertConfig
-ARCHITECTURES = {each.model_type: each for each in (BERT, GPT1, GPT2)}
+ARCHITECTURES = {each.model_type: each for each in (BERT, GPT1, GPT2, NEO)}
 
 
 def read(folder: str | Path) -> tuple[Model, dict[str, Any]]:
-    """The config and the float32 parameters of a model of theirs: bert, openai-gpt or gpt2.
+    """The config and the float32 parameters of a model of theirs, one of `ARCHITECTURES`.
 
     Raises:
       CheckpointError: files are missing, damaged, pickled, or of other arrays than the config's.
@@ -78,7 +79,8 @@ def write(config: Model, params: Any, folder: str | Path) -> None:
     """
     architecture = BERT if isinstance(config, BertConfig) else GPT1
     if isinstance(config, GptConfig) and config.norm == "pre":
-        architecture = GPT2
+        plain = config.qkv_bias and config.patterns == {"dense"}
+        architecture = GPT2 if plain else NEO
     refused = [what for what, is_so in architecture.refused(config).items() if is_so]
     if refused:
         raise ConfigError(

@@ -21,6 +21,7 @@ class Row:
     ours: tuple[int, ...]  # of each, before several become one
     transposed: bool = False  # theirs is (out, in)
     axis: int = 0  # of ours, that tells several of theirs apart
+    scales: tuple[float, ...] = ()  # times which each of theirs is ours, where they differ
 
     @property
     def layered(self) -> bool:
@@ -29,12 +30,16 @@ class Row:
     def join(self, parts: list[np.ndarray]) -> np.ndarray:
         """One array of ours from theirs."""
         parts = [(part.T if self.transposed else part).reshape(self.ours) for part in parts]
+        if self.scales:
+            parts = [part * np.float32(s) for part, s in zip(parts, self.scales, strict=True)]
         return parts[0] if len(parts) == 1 else np.stack(parts, self.axis)
 
     def part(self, array: np.ndarray) -> list[np.ndarray]:
         """Theirs from one array of ours, contiguous: safetensors writes others wrongly."""
         count = len(self.names)
         parts = [array] if count == 1 else [np.take(array, i, self.axis) for i in range(count)]
+        if self.scales:
+            parts = [part / np.float32(s) for part, s in zip(parts, self.scales, strict=True)]
         stored = [
             part.reshape(self.shape[::-1]).T if self.transposed else part.reshape(self.shape)
             for part in parts
@@ -49,6 +54,23 @@ def norm(path: tuple[str, ...], name: str, width: int) -> list[Row]:
         Row(path=(*path, "scale"), names=(f"{name}.weight",), shape=shape, ours=shape),
         Row(path=(*path, "bias"), names=(f"{name}.bias",), shape=shape, ours=shape),
     ]
+
+
+def dense(
+    path: tuple[str, ...],
+    names: tuple[str, ...],
+    inner: tuple[int, ...],
+    outer: tuple[int, ...],
+    axes: tuple[int, int] = (0, 0),
+) -> list[Row]:
+    """Kernel and bias; `axes` of ours tell several of theirs apart."""
+    rows, columns = int(np.prod(inner)), int(np.prod(outer))
+    kernels, biases = (tuple(f"{name}.{kind}" for name in names) for kind in ("weight", "bias"))
+    return [
+        Row(path=(*path, "kernel"), names=kernels, shape=(columns, rows), ours=inner + outer,
+            transposed=True, axis=axes[0]),
+        Row(path=(*path, "bias"), names=biases, shape=(columns,), ours=outer, axis=axes[1]),
+    ]  # fmt: skip
 
 
 def vectors(path: str, name: str, count: int, width: int) -> Row:

@@ -8,7 +8,7 @@ import pytest
 
 from lm.core.errors import CheckpointError, ConfigError
 from lm.models.pretrained import read, write
-from tests.models.pretrained.models import MODELS, bert, drawn, gpt1, gpt2
+from tests.models.pretrained.models import MODELS, bert, drawn, gpt1, gpt2, neo
 
 numpy_files = pytest.importorskip("safetensors.numpy")
 
@@ -137,10 +137,12 @@ def test_pickles_and_cut_files_are_refused(exported):
         (bert, {"position_embedding_type": "relative_key"}, "positions are not absolute"),
         (gpt1, {"afn": "swish"}, "'swish'"),
         (bert, {"hidden_size": 33}, "33 is not divisible"),
+        (neo, {"num_layers": 3}, "attention_types are of 2 layers, not 3"),
+        (neo, {"attention_types": [[["global", "sparse"], 1]]}, "'sparse'"),
         (
             bert,
             {"model_type": "t5"},
-            "model_type is 't5'; what can be read: bert, openai-gpt, gpt2",
+            "model_type is 't5'; what can be read: bert, openai-gpt, gpt2, gpt_neo",
         ),
     ],
 )
@@ -156,7 +158,9 @@ def test_a_config_that_means_another_model_is_refused(tmp_path, model, change, m
     [
         (gpt2(final_norm=False), "gpt2 has no stack without a final norm"),
         (gpt2(norm="post"), "openai-gpt has no final norm"),
-        (gpt2(layers=2, pattern=("dense", "strided")), "gpt2 has no a sparse pattern"),
+        (gpt2(pattern=("dense", "banded")), "gpt_neo has no bias of q, k and v; it cannot be"),
+        (gpt2(pattern=("dense", "strided"), qkv_bias=False), r"gpt_neo has no pattern .'strided'"),
+        (neo(pattern=(("dense", "banded"),)), "gpt_neo has no layer whose heads differ"),
         (gpt1(hidden=48), "openai-gpt has no hidden=48"),
         (gpt1(activation="gelu_erf"), "openai-gpt has no activation=gelu_erf"),
         (bert(causal=True), "bert has no left-to-right attention"),

@@ -23,12 +23,17 @@ def gpt2(**changes: object) -> GptConfig:
     return GptConfig(**(values | changes))
 
 
+def neo(**changes: object) -> GptConfig:
+    sparse: dict = {"pattern": ("dense", "banded"), "band": 5, "qkv_bias": False, "heads": 2}
+    return gpt2(**(sparse | changes))
+
+
 def bert(**changes: object) -> BertConfig:
     values: dict = {"layers": 2, "width": 32, "heads": 4, "hidden": 48, "length": 16, "vocab": 50}
     return BertConfig(**(values | changes))
 
 
-MODELS = {"gpt1": gpt1, "gpt2": gpt2, "bert": bert}
+MODELS = {"gpt1": gpt1, "gpt2": gpt2, "gpt_neo": neo, "bert": bert}
 
 
 def drawn(config: BertConfig | GptConfig, seed: int = 0) -> dict:

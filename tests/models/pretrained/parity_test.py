@@ -1,4 +1,4 @@
-"""The three architectures against transformers and PyTorch, with changes that have to show."""
+"""Each architecture against transformers and PyTorch, with changes that have to show."""
 
 from dataclasses import replace
 
@@ -68,6 +68,35 @@ def test_gpt2(torch, tmp_path):
     assert furthest() < TOLERANCE
     assert furthest(activation="gelu_erf") > TOLERANCE
     returned(torch, GPT2LMHeadModel, config, params, theirs, tmp_path, torch.tensor(ids))
+
+
+@pytest.mark.slow
+def test_gpt_neo(torch, tmp_path):
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    shape = GPTNeoConfig(
+        num_layers=4, hidden_size=96, num_heads=4, max_position_embeddings=64, vocab_size=300,
+        window_size=7, attention_types=[[["global", "local"], 2]],
+    )  # fmt: skip
+    theirs = shaken(torch, GPTNeoForCausalLM(shape), size=0.1)
+    theirs.save_pretrained(tmp_path / "hf")
+    config, params = read(tmp_path / "hf")
+    assert config.pattern == ("dense", "banded") and config.band == 7 and not config.qkv_bias
+    ids = np.random.default_rng(0).integers(0, 300, (2, 48))
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids)).logits.numpy()
+
+    def furthest(**changes):
+        return np.abs(run(replace(config, **changes), params, ids)[0] - expected).max()
+
+    assert furthest() < TOLERANCE
+    assert furthest(band=8) > TOLERANCE
+    assert furthest(pattern=("banded", "dense")) > TOLERANCE
+    write(config, params, tmp_path / "back")
+    again = GPTNeoForCausalLM.from_pretrained(tmp_path / "back").eval()
+    with torch.no_grad():  # sqrt(24) times and over itself is not the same to the last bit
+        found = again(torch.tensor(ids)).logits.numpy()
+    assert np.abs(found - expected).max() < TOLERANCE
 
 
 def returned(torch, model_class, config, params, theirs, folder, *inputs, **named):

@@ -1,0 +1,140 @@
+"""Learning associative recall: what a pattern of attention can carry from how far."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core import tree
+from lm.core.config import require, require_positive
+from lm.core.mesh import batch_ways, local_rows, make_mesh, place
+from lm.data.batches import TokenBatch, check_divisible
+from lm.data.recall import HELD_OUT, RecallConfig, RecallRows
+from lm.losses.language import masked_sum, token_losses
+from lm.models.gpt import GptConfig, forward
+from lm.report.page import write_report
+from lm.train.metrics import peak_flops
+from lm.train.optimizer import Progress
+from lm.train.pretrain import NextToken
+from lm.train.process import Process
+from lm.train.session import Session
+from lm.train.state import create
+from lm.train.supervised import Supervised
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recall(Supervised):
+    """Learns to answer questions about facts that stand earlier in the row."""
+
+    model: GptConfig
+    steps: int
+    data: RecallConfig = RecallConfig()
+    evaluate_batches: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "steps", "evaluate_batches")
+        require(
+            self.model.vocab == self.data.vocab,
+            f"model.vocab is {self.model.vocab}, the task has {self.data.vocab} tokens; "
+            f"--set model.vocab={self.data.vocab}",
+        )
+
+    # ------------------------------------------------------------------- run
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Trains, or goes on training, in `workdir`."""
+        process = process or Process()
+        mesh = make_mesh(self.mesh)
+        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        made = RecallRows(self.data, self.model.length, self.seed)
+        per_step = self.batch * self.model.length
+        with (
+            jax.set_mesh(mesh),
+            Session(
+                workdir, self, process, loop=self.loop, guard=self.guard,
+                steps=self.steps, facts={},
+                flops_per_token=self.model.flops_per_token(self.model.length),
+                peak=peak_flops(mesh.size),
+            ) as session,
+        ):  # fmt: skip
+            abstract = self.abstract(mesh)
+            step_fn = self.step(mesh, abstract)
+            state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
+            session.journal.say(
+                f"{tree.count(state.params):,} parameters on {mesh.size} x "
+                f"{jax.devices()[0].device_kind}; run in {workdir}"
+            )
+            rows = local_rows(mesh, self.batch)
+            for step in session.steps():
+                host = made(step * self.batch + rows.start, rows.stop - rows.start)
+                batch = self.split(host, mesh, rows, self.batch)
+                tokens = (step + 1) * per_step
+                rate = self.optim.rate(Progress(step, self.steps, tokens, self.steps * per_step))
+                state, metrics = step_fn(state, batch, jnp.float32(rate))
+                state = session.after(step, state, metrics, tokens)
+                if (step + 1) % self.loop.evaluate_every == 0 or step + 1 == self.steps:
+                    figures = self.held_out(state.params, mesh)
+                    session.drain()
+                    session.journal.evaluation(
+                        {"step": step + 1, "tokens": tokens, **figures},
+                        f"step {step + 1}  held out: {figures['valid_loss']:.4f} nats a question, "
+                        f"{figures['valid_accuracy']:.1%} right",
+                    )
+            if session.first == self.steps:
+                figures = self.held_out(state.params, mesh)
+            session.finish(
+                {
+                    "steps": self.steps, "tokens": self.steps * per_step,
+                    "parameters": tree.count(state.params), **figures,
+                }
+            )  # fmt: skip
+        if jax.process_index() == 0:
+            print(f"report: {write_report(workdir)}")
+
+    def held_out(self, params: Any, mesh: jax.sharding.Mesh) -> dict[str, float]:
+        """Loss and share of right answers over questions that no run has seen."""
+        made = RecallRows(self.data, self.model.length, HELD_OUT)
+        rows, totals = local_rows(mesh, self.batch), np.zeros(3)
+        for number in range(self.evaluate_batches):
+            host = made(number * self.batch + rows.start, rows.stop - rows.start)
+            batch = place(host, mesh, rows, self.batch)
+            totals += np.array(jax.device_get(answered(self.model, params, batch)))
+        loss, right, count = totals.tolist()
+        return {"valid_loss": loss / count, "valid_accuracy": right / count}
+
+    # ----------------------------------------------------------------- parts
+
+    def first_params(self, key: jax.Array) -> Any:
+        return self.model.module().init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+    def objective(self) -> NextToken:
+        return NextToken(self.model)
+
+    def abstract_rows(self) -> TokenBatch:
+        shape, struct = (self.batch, self.model.length), jax.ShapeDtypeStruct
+        fields: dict[str, Any] = {
+            "tokens": struct(shape, jnp.int32),
+            "targets": struct(shape, jnp.int32),
+            "mask": struct(shape, jnp.bool_),
+            "rows": struct(shape[:1], jnp.uint32),
+        }
+        return TokenBatch(**fields)
+
+
+@jax.jit(static_argnums=0)
+def answered(
+    model: GptConfig, params: Any, batch: TokenBatch
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Over the questions of a batch: sum of losses, number of right answers, number of all."""
+    logits, _ = forward(model, params, jnp.asarray(batch.tokens))
+    right = jnp.argmax(logits, axis=-1) == batch.targets
+    mask = jnp.asarray(batch.mask)
+    return (
+        masked_sum(token_losses(logits, batch.targets), mask),
+        jnp.sum(right & mask),
+        jnp.sum(mask),
+    )
