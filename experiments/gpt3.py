@@ -102,7 +102,7 @@ def train(size: str = "small") -> Pretrain:
 
 
 def tiny() -> Pretrain:
-    """Every rule in a minute on a laptop's CPU, on Python's own library (our choice)."""
+    """Every rule in minutes on a laptop's CPU, on Python's own library (our choice)."""
     batch, length, tokens = 16, 128, 300_000
     ramp = BatchRamp(start=4, tokens=tokens // 8, sizes=4)  # each takes seconds to compile
     return Pretrain(
