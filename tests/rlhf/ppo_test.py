@@ -211,7 +211,7 @@ def test_without_a_penalty_the_policy_hacks_and_with_a_large_one_it_stays(base, 
 
 @pytest.mark.slow
 def test_updates_on_eight_devices_equal_those_on_one(base, run, tmp_path):
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ppo, "make_mesh", lambda config: mesh)
         setting(base, tmp_path).run(tmp_path / "run")
@@ -228,3 +228,10 @@ def test_the_update_is_lowered_for_a_mesh_without_a_run_to_start_from(gamma):
     )  # fmt: skip
     text = config.lowered(make_mesh(MeshConfig(data=2, fsdp=4))).as_text()
     assert ("tensor<16x8x18xi32" in text) == (gamma > 0)  # rows of pre-training text
+
+
+def test_a_mesh_of_three_axes_is_refused(base, tmp_path, monkeypatch):
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    monkeypatch.setattr(ppo, "make_mesh", lambda config: mesh)
+    with pytest.raises(ConfigError, match="wrong on a mesh of data x fsdp x tensor"):
+        setting(base, tmp_path).run(tmp_path / "run")
