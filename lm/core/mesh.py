@@ -44,7 +44,7 @@ ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
     axes.BATCH: BATCH_AXES,
     axes.LENGTH: (SEQUENCE,),
     axes.WIDTH: (),
-    axes.RESIDUAL: (TENSOR,),  # (): whole; what a block keeps for its gradient is then whole too
+    axes.RESIDUAL: (TENSOR,),  # what a block keeps for its gradient is then split too
     axes.HEADS: (TENSOR,),
     axes.HEAD: (),
     axes.HIDDEN: (TENSOR,),
@@ -174,6 +174,9 @@ def activation_spec(
 ) -> PartitionSpec:
     """How an activation is split; an axis that does not divide is whole."""
     manual = set(mesh.manual_axes)
+    if all(mesh.shape[axis] > 1 for axis in BATCH_AXES):
+        # XLA's partitioner gets other numbers where the batch is over two axes and this over one
+        names = [axes.WIDTH if name == axes.RESIDUAL else name for name in names]
     spec = []
     for name, size in zip(names, shape, strict=True):
         rule = tuple(axis for axis in ACTIVATION_RULES[name] if axis not in manual) if name else ()

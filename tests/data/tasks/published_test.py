@@ -84,6 +84,16 @@ LAYOUTS = {
             {"idx": 2, "premise": "It rained.", "question": "effect", "choice1": "I left.",
              "choice2": "I got wet.", "label": 1}),
         Choice(id="2", context="It rained, therefore", choices=("I left.", "I got wet."), label=1)),
+    "winograd": ("train.jsonl", rows(
+            {"context_options": ["It fell on Ann because Ann", "It fell on Ann because Eve"],
+             "continuation": "slept.", "gold": 1}),
+        Choice(id="train:1", context="It fell on Ann because", choices=("Ann slept.", "Eve slept."),
+               label=1)),
+    "winogrande": ("train.jsonl", rows(
+            {"context_options": ["Eve sold the car, so the car", "Eve sold the car, so the bus"],
+             "continuation": "was gone.", "gold": 0}),
+        Choice(id="train:1", context="Eve sold the car, so the",
+               choices=("car was gone.", "bus was gone."), label=0)),
     "openbookqa": ("train.jsonl", rows(
             {"id": "7-1", "answerKey": "B", "question": {"stem": "The sun", "choices": [
                 {"label": "A", "text": "is cold"}, {"label": "B", "text": "is hot"}]}}),
