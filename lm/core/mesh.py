@@ -153,8 +153,10 @@ def parameter_shardings(boxed: Any, mesh: Mesh) -> Any:
     An array without names is whole on every device.
     """
 
-    def sharding(leaf: Any) -> NamedSharding:
+    def sharding(leaf: Any) -> Any:
         if isinstance(leaf, nn.Partitioned):
+            if not jax.tree.leaves(leaf.value):  # what an optimizer keeps nothing of
+                return leaf.value
             return NamedSharding(mesh, parameter_spec(leaf.names, leaf.value.shape, mesh))
         return NamedSharding(mesh, PartitionSpec())
 

@@ -21,6 +21,7 @@ from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
+from lm.train.metrics import read_metrics
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
 from tests.rlhf.runs import OPTIM, pretrained, write_rows
@@ -134,7 +135,11 @@ def test_adapters_alone_learn_the_answers_and_the_next_stage_reads_them_merged(
 ):
     config = teaching(base, tmp_path, lora_rank=4, steps=160, optim=replace(OPTIM, peak_lr=2e-2))
     config.run(tmp_path / "run")
-    assert summary_of(tmp_path / "run")["valid_loss"] < 2.0  # of 5.6: embeddings stay
+    # The table of tokens stays as it was drawn, with rows of about 0.02 sqrt(D): after the last
+    # norm no logit is above 0.02 D or so, and the loss stays near ln V less that.
+    first = next(row["valid_loss"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")
+                 if "valid_loss" in row)  # fmt: skip
+    assert summary_of(tmp_path / "run")["valid_loss"] < first - 0.4
     source = read_source(str(tmp_path / "run"), one_device)
     was = read_source(str(base), one_device)
     np.testing.assert_array_equal(source.params["tokens"]["table"], was.params["tokens"]["table"])
