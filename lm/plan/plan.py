@@ -16,7 +16,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import jax
@@ -219,11 +219,3 @@ def axes_of(group: tuple[int, ...], shape: list[int]) -> list[int]:
         return [axis for axis, size in enumerate(shape) if size > 1]
     places = np.array(np.unravel_index(np.array(group), shape))
     return [axis for axis in range(len(shape)) if len(set(places[axis].tolist())) > 1]
-
-
-def by_axis(rows: Iterable[Traffic]) -> Mapping[str, float]:
-    """Wire bytes of a step by mesh axes."""
-    total: dict[str, float] = {}
-    for row in rows:
-        total[row.axes] = total.get(row.axes, 0.0) + row.wire
-    return total
