@@ -14,6 +14,7 @@ from typing import Literal
 from lm.core.errors import ConfigError, DataError
 from lm.core.paths import run_path
 from lm.text import gpt1, gpt2, sentencepiece, wordpiece
+from lm.text.added import with_specials
 from lm.text.byte import ByteTokenizer
 from lm.text.interface import FORMAT, MANIFEST, SPECIALS, Tokenizer
 
@@ -102,13 +103,14 @@ def load(folder: str | Path) -> Tokenizer:
     try:
         manifest = json.loads(file.read_text())
         version, kind, digest = manifest["format"], manifest["kind"], manifest["digest"]
+        names = sorted(manifest["specials"], key=manifest["specials"].__getitem__)
     except OSError:
         raise DataError(f"no tokenizer in {folder}: {MANIFEST} is missing") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{file} is damaged: copy the folder again, or make it anew") from None
     if version != FORMAT:
         raise DataError(f"{file} has format {version}, this program reads {FORMAT}: update it")
-    tokenizer = _read(kind, folder)
+    tokenizer = with_specials(_read(kind, folder), names)
     if tokenizer.digest != digest:
         raise DataError(
             f"the tokenizer in {folder} was changed after it was saved (digest "
