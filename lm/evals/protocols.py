@@ -6,16 +6,19 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from lm.core.config import require
 from lm.evals.incontext import Prompt
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
-from lm.metrics.answers import answer_f1, exact_match
+from lm.metrics.answers import answer_f1, exact_match, left_out_f1
+from lm.metrics.drop import drop_exact, drop_f1
+from lm.metrics.final_number import same_number
 
 Rule = Literal["token", "byte", "sum", "unconditional"]
+Compare = Literal["words", "verbatim", "left_out", "drop", "number"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,22 +109,28 @@ class Predict:
 class Write:
     """What the model writes up to the end of the line, compared with all answers that are right.
 
-    Beams and length penalty are GPT-3's, which are T5's. Words are compared as SQuAD does, without
-    case, punctuation and articles (lm/metrics/answers.py); with `verbatim` only blanks around them
-    are no matter: of numbers the sign counts.
+    Beams and length penalty are GPT-3's, which are T5's. `compare` says what is right:
+
+    "words"     SQuAD's own: without case, punctuation and articles (lm/metrics/answers.py)
+    "verbatim"  only blanks around are no matter: of numbers the sign counts
+    "left_out"  CoQA's and QuAC's F1: the mean over references left out
+    "drop"      DROP's (lm/metrics/drop.py), against the item's `answers`
+    "number"    GSM8K's: the number after "####" (lm/metrics/final_number.py)
     """
 
     tokens: int  # at most
     beams: int = 4
     length_penalty: float = 0.6
     stop: tuple[str, ...] = ("\n",)
-    verbatim: bool = False
+    compare: Compare = "words"
     metrics: tuple[str, ...] = ("exact_match",)
 
     def __post_init__(self) -> None:
         require(self.tokens >= 1, f"tokens to write must be at least 1, got {self.tokens}")
-        known = {"exact_match"} if self.verbatim else {"exact_match", "answer_f1"}
-        require(set(self.metrics) <= known, f"metrics {self.metrics} must be of {', '.join(known)}")
+        known = SCORES[self.compare]
+        require(
+            set(self.metrics) <= set(known), f"metrics {self.metrics} must be of {', '.join(known)}"
+        )
 
     def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
         written = scorer.generate(
@@ -137,10 +146,20 @@ class Write:
         ]
 
     def score(self, metric: str, text: str, prompt: Prompt) -> float:
-        right = [answer.strip() for answer in prompt.item.completions]
-        if self.verbatim:
-            return float(text.strip() in right)
-        return (exact_match if metric == "exact_match" else answer_f1)([text], [right])
+        item = prompt.item
+        right: Any = item.answers or [answer.strip() for answer in item.completions]
+        return SCORES[self.compare][metric](text.strip(), right)
 
+
+SCORES: dict[Compare, dict[str, Callable[[str, Any], float]]] = {
+    "words": {
+        "exact_match": lambda text, right: exact_match([text], [right]),
+        "answer_f1": lambda text, right: answer_f1([text], [right]),
+    },
+    "verbatim": {"exact_match": lambda text, right: float(text in right)},
+    "left_out": {"answer_f1": left_out_f1},
+    "drop": {"exact_match": drop_exact, "answer_f1": drop_f1},
+    "number": {"exact_match": lambda text, right: float(same_number(text, right[0]))},
+}
 
 Protocol = Choose | Predict | Write

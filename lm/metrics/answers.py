@@ -36,6 +36,15 @@ def answer_f1(predictions: Sequence[str], references: References) -> float:
     return float(np.mean(_scores(predictions, references, _overlap)))
 
 
+def left_out_f1(answer: str, references: Sequence[str]) -> float:
+    """The mean over references left out of the best F1 against the others (CoQA, QuAC): people,
+    with whom one compares, have one reference fewer than there are."""
+    if len(references) == 1:
+        return answer_f1([answer], [references])
+    each = [answer_f1([answer], [[reference]]) for reference in references]
+    return float(np.mean([max(each[:n] + each[n + 1 :]) for n in range(len(each))]))
+
+
 def has_answer_exact(predictions: Sequence[str], references: References) -> float:
     """`exact_match` over the questions that have an answer; NaN where none has."""
     return _mean(_scores(predictions, references, _equal), _answered(references))

@@ -160,7 +160,7 @@ def jsonl(path: Path) -> Iterator[Row | Problem]:
 
 
 def squad(path: Path) -> Iterator[Row | Problem]:
-    """A question a row: id, title, context, question, answers, is_impossible.
+    """A question a row: id, title, section, context, question, answers, is_impossible.
 
     The layout is that of SQuAD 1.1 and 2.0. A problem stands at its place in the JSON: files of
     this kind are one line.
@@ -185,7 +185,11 @@ def squad(path: Path) -> Iterator[Row | Problem]:
         if not isinstance(question, dict):
             yield Problem(where, f"a JSON {type(question).__name__}, expected an object")
             continue
-        above = {"title": article.get("title"), "context": paragraph.get("context")}
+        above = {
+            "title": article.get("title"),
+            "section": article.get("section_title"),  # of QuAC
+            "context": paragraph.get("context"),
+        }
         yield Row(where, f"{stem(path)}:{number}", above | question)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.data.tasks import rows as files
-from lm.data.tasks.rows import Row
+from lm.data.tasks.rows import Problem, Row
 from lm.evals.incontext import Item, Prompt, Style, drawn, fit
 from lm.evals.protocols import Protocol, Write
 from lm.text.tokenizer import Tokenizer
@@ -29,6 +29,7 @@ class Task:
     files: tuple[str, ...]
     shots: int  # K of "few" in the paper
     protocol: Protocol
+    rows: Callable[[Path], Iterable[Row | Problem]] | None = None  # None: as the name ends
     style: Style = Style()
     examples: tuple[str, ...] = ()  # files to draw examples from; (): the other items
     alone: Callable[[Values], Item] | None = None  # a row where there are no examples
@@ -63,11 +64,13 @@ class Task:
     def _items(self, path: Path, written: Callable[[Values], Item]) -> tuple[Item, ...]:
         suffix = path.name.removesuffix(".gz").rpartition(".")[2]
         found = []
-        for row in READERS[suffix](path):
+        for row in (self.rows or READERS[suffix])(path):
             if not isinstance(row, Row):
                 raise DataError(f"{row}; mend the row, or leave the task out with --tasks")
             try:
                 item = written(row.values)
+            except Passed:
+                continue
             except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
                 raise DataError(
                     f"{row.where}: not a row of {self.name} ({error!r}); mend it, or leave the "
@@ -77,6 +80,10 @@ class Task:
         if not found:
             raise DataError(f"no rows in {path}")
         return tuple(found)
+
+
+class Passed(Exception):
+    """Of a row that the set's own evaluation does not count either."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +111,11 @@ class TaskItems:
     ) -> Prompt | None:
         """Item `number` behind examples of its own draw; None: it is longer than the context."""
         pool, protocol = self.pool or self.items, self.task.protocol
-        places = drawn(shots, len(pool), seed=seed, number=number, itself=not self.pool)
+        group = self.items[number].group
+        if group and not self.pool:  # nothing that is said of the same passage
+            pool = tuple(item for item in self.items if item.group != group)
+        itself = pool is self.items
+        places = drawn(shots, len(pool), seed=seed, number=number, itself=itself)
         return fit(
             (self.items if shots else self.alone)[number],
             [pool[place] for place in places],
@@ -122,5 +133,6 @@ class TaskItems:
 
 
 def first_of(root: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of these files that is there, or a folder that stands for one."""
     paths = (root / (name + end) for name in names for end in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if path.exists()), None)

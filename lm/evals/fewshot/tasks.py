@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from lm.data.arithmetic import OPERATIONS, problems
 from lm.data.tasks import choices
+from lm.evals.fewshot import reading
 from lm.evals.fewshot.task import Task, Values
 from lm.evals.incontext import Item, Style
 from lm.evals.protocols import Choose, Predict, Write
@@ -287,17 +288,55 @@ ANSWERS = (
     ),
 )  # fmt: skip
 
+READING = (
+    *(
+        Task(
+            name=f"race_{level}", shots=10, whole=whole, item=reading.race_item, rows=reading.race,
+            protocol=Choose(rule="unconditional", answer_context="A:"),
+            files=(f"RACE/test/{level}", f"race/test/{level}"),
+            examples=(f"RACE/train/{level}", f"race/train/{level}"),
+        )
+        for level, whole in (("middle", 1436), ("high", 3498))
+    ),
+    Task(
+        name="quac", shots=5, whole=7354, item=reading.quac, rows=reading.turns,
+        protocol=Write(tokens=64, compare="left_out", metrics=("answer_f1",)),
+        files=("quac/val_v0.2.json", "QuAC/val_v0.2.json"),
+        examples=("quac/train_v0.2.json", "QuAC/train_v0.2.json"),
+        remark="of the dev set, questions on which people agree, as its own evaluation has it",
+    ),
+    Task(
+        name="squad2", shots=16, whole=11_873, item=reading.squad2, rows=reading.turns,
+        protocol=Write(tokens=32, metrics=("answer_f1", "exact_match")),
+        files=("squad_v2.0/dev-v2.0.json", "squad2/dev-v2.0.json",
+               "squad_xquad_en/xquad.en.part.json"),
+        examples=("squad_v2.0/train-v2.0.json", "squad2/train-v2.0.json"),
+        remark="where only XQuAD is there, its questions are of SQuAD 1.1 and all have an answer",
+    ),
+    Task(
+        name="coqa", shots=5, whole=7983, item=reading.coqa_item, rows=reading.coqa,
+        protocol=Write(tokens=32, compare="left_out", metrics=("answer_f1",)),
+        files=("coqa/coqa-dev-v1.0.json",), examples=("coqa/coqa-train-v1.0.json",),
+    ),
+    Task(
+        name="drop", shots=20, whole=9536, item=reading.drop_item, rows=reading.drop,
+        protocol=Write(tokens=16, compare="drop", metrics=("answer_f1", "exact_match")),
+        files=("drop/drop_dataset_dev.json",), examples=("drop/drop_dataset_train.json",),
+        remark="what is written is one span, also where the answer has several",
+    ),
+)  # fmt: skip
+
 ARITHMETIC = tuple(
     Task(
-        name=name, shots=50, protocol=Write(tokens=12, verbatim=True), item=released, whole=2000,
-        files=(f"gpt3_synthetic/{name}.jsonl",), made=made(name),
+        name=name, shots=50, protocol=Write(tokens=12, compare="verbatim"), item=released,
+        files=(f"gpt3_synthetic/{name}.jsonl",), made=made(name), whole=2000,
     )
     for name in OPERATIONS
 )  # fmt: skip
 
 WORDS = tuple(
     Task(
-        name=name, shots=100, protocol=Write(tokens=20, verbatim=True), item=released,
+        name=name, shots=100, protocol=Write(tokens=20, compare="verbatim"), item=released,
         files=(f"gpt3_synthetic/{name}.jsonl",), whole=10_000,
         style=Style(
             between="\n",
@@ -310,4 +349,4 @@ WORDS = tuple(
     )
 )  # fmt: skip
 
-TASKS = (*CHOICES, *LABELS, *ANSWERS, *ARITHMETIC, *WORDS)
+TASKS = (*CHOICES, *LABELS, *ANSWERS, *READING, *ARITHMETIC, *WORDS)

@@ -20,7 +20,7 @@ from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot.figure import Figure, ratio_of
 from lm.evals.zeroshot.prompts import written
-from lm.metrics.answers import answer_f1
+from lm.metrics.answers import left_out_f1
 
 TOKENS = 24
 
@@ -85,14 +85,6 @@ def dialogue_figures(scorer: Scorer, dialogues: Sequence[Dialogue]) -> list[Figu
                 owners.append(number)
     scores = np.zeros((2, len(dialogues)))
     for owner, (prompt, text) in zip(owners, written(scorer, fitted, TOKENS), strict=True):
-        scores[:, owner] += official_f1(text, prompt.item.completions), 1
+        scores[:, owner] += left_out_f1(text, prompt.item.completions), 1
     asked = scores[:, scores[1] > 0]
     return [ratio_of("f1", asked[0].tolist(), asked[1].astype(int).tolist())]
-
-
-def official_f1(answer: str, references: Sequence[str]) -> float:
-    """The mean over references left out of the best F1 against the others."""
-    if len(references) == 1:
-        return answer_f1([answer], [references])
-    each = [answer_f1([answer], [[reference]]) for reference in references]
-    return float(np.mean([max(each[:n] + each[n + 1 :]) for n in range(len(each))]))

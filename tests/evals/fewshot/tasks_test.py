@@ -63,7 +63,9 @@ def test_an_example_is_the_text_of_the_paper(name):
 
 
 @needs_data
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task", [task for task in TASKS if task.rows is None], ids=lambda task: task.name
+)
 def test_every_row_of_the_published_files_is_read(task):
     path = first_of(DATA, task.files)
     if path is None:

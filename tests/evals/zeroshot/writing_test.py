@@ -8,11 +8,12 @@ import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.evals.incontext import fit
-from lm.evals.zeroshot.dialogues import dialogue_figures, official_f1, read_coqa
+from lm.evals.zeroshot.dialogues import dialogue_figures, read_coqa
 from lm.evals.zeroshot.prompts import written
 from lm.evals.zeroshot.questions import question, question_figures
 from lm.evals.zeroshot.summaries import Article, shortened, summary_figures
 from lm.evals.zeroshot.translation import LINES, first_sentence, pair, translation_figures
+from lm.metrics.answers import left_out_f1
 from lm.metrics.bleu import bleu
 from tests.evals.zeroshot.writers import Writer
 
@@ -143,12 +144,12 @@ def test_a_question_stands_behind_the_passage_and_the_turns_before_it(tmp_path):
     assert first == "Ann has a red boat. It is old.\nQ: Who has a boat?\nA:"
     assert second == first + " Ann\nQ: Is it new?\nA:"
     # against (Ann), (Ann does), (a girl): 1, 2/3, 0, and the best of two of the three, thrice
-    assert official_f1(" Ann.", [" Ann", " Ann does", " a girl"]) == pytest.approx(
+    assert left_out_f1(" Ann.", [" Ann", " Ann does", " a girl"]) == pytest.approx(
         (1 + 1 + 2 / 3) / 3
     )
     assert figure.value == pytest.approx(
-        (official_f1(" Ann.", [" Ann", " Ann does", " a girl"])
-         + official_f1(" It is old", [" no", " no, old", " no"])) / 2
+        (left_out_f1(" Ann.", [" Ann", " Ann does", " a girl"])
+         + left_out_f1(" It is old", [" no", " no, old", " no"])) / 2
     )  # fmt: skip
     del STORY_ROWS["data"][0]["answers"][1]
     path.write_text(json.dumps(STORY_ROWS))
