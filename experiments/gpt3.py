@@ -131,11 +131,12 @@ def tiny() -> Pretrain:
 
 
 LADDER = {  # layers, width, heads, rate: our choice
-    "0.04m": (2, 32, 2, 4e-3),
-    "0.13m": (2, 64, 2, 3e-3),
-    "0.26m": (2, 96, 3, 2.5e-3),
-    "0.45m": (2, 128, 4, 2e-3),
-    "0.85m": (4, 128, 4, 2e-3),
+    "0.01m": (2, 16, 2, 8e-3),
+    "0.04m": (2, 32, 2, 6e-3),
+    "0.13m": (2, 64, 2, 5e-3),
+    "0.26m": (2, 96, 3, 4e-3),
+    "0.45m": (2, 128, 4, 3e-3),
+    "0.85m": (4, 128, 4, 3e-3),
     "2.7m": (6, 192, 6, 1.5e-3),
     "10m": (8, 320, 10, 1e-3),
     "32m": (10, 512, 16, 7e-4),
@@ -143,18 +144,18 @@ LADDER = {  # layers, width, heads, rate: our choice
 
 
 def ladder(size: str = "0.13m") -> Pretrain:
-    """Learns in context from small tasks: 0.04m, 0.13m, 0.26m, 0.45m, 0.85m, 2.7m, 10m, 32m.
+    """Learns in context from small tasks: 0.01m, 0.04m, 0.13m, 0.26m, 0.45m, 0.85m, 2.7m, 10m, 32m.
 
     Layers alternate as GPT-3's do, here with the banded one first: it gathers an example, and the
     dense one looks for it.
     """
     layers, width, heads, rate = LADDER[size]
-    steps, batch, length = 6_000, 8, 128
+    steps, batch, length = 2_000, 16, 128
     return Pretrain(
         model=GptConfig(
             layers=layers, width=width, heads=heads, length=length, vocab=269,
-            pattern=("banded", "dense"), band=8, init="openai", token_std=0.05,
-            position_std=0.05, unroll=layers,
+            pattern=("banded", "dense"), band=8, unroll=layers,
+            std=0.12, token_std=0.2, position_std=0.2, positions="sinusoid",  # for small widths
         ),
         optim=AdamWConfig(
             peak_lr=rate, warmup_tokens=50 * batch * length, b2=0.99, weight_decay=0.02

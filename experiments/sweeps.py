@@ -149,7 +149,7 @@ def capacity() -> Capacity:
         for name, (layers, width, heads, rate) in gpt3.LADDER.items()
     )
     return Capacity(
-        title="In-context learning over size", base=gpt3.ladder(), sizes=sizes, largest="0.45m"
+        title="In-context learning over size", base=gpt3.ladder(), sizes=sizes, largest="0.85m"
     )
 
 

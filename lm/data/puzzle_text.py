@@ -2,7 +2,9 @@
 
 Document `row` of a part is a pure function of (seed, part, row) and of the prose. It is a passage,
 or one task's examples, so many as there may be or fewer, so that a first, a second and a later
-example are all there to be predicted.
+example are all there to be predicted; or random letters said over and over, from which a model
+learns to look for what followed the same thing before, which the tasks alone teach it far later
+(results/capacity.md).
 """
 
 import collections
@@ -14,6 +16,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from string import ascii_letters
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
@@ -23,6 +26,7 @@ from lm.data.token_writer import write_tokens
 from lm.data.tokens import Part, TextConfig, cache_folder
 from lm.text.byte import ByteTokenizer
 
+REPEATED = (8, 40)  # letters that are said over and over
 SHOWN = 256  # documents that tell one corpus from another
 
 
@@ -33,11 +37,12 @@ class PuzzleText(TextConfig):
     Shares are of documents.
     """
 
-    documents_train: int = 60_000  # six million bytes and some
+    documents_train: int = 40_000  # four million bytes and some
     documents_valid: int = 1_000
     seed: int = 0
     prose_share: float = 0.05
-    mapping_share: float = 0.7
+    repeat_share: float = 0.2
+    mapping_share: float = 0.5
     operation_share: float = 0.15
     word_share: float = 0.06
     arithmetic_share: float = 0.04
@@ -56,10 +61,10 @@ class PuzzleText(TextConfig):
             2 < self.shortest <= self.longest,
             f"shortest {self.shortest} must be above 2 and not above longest {self.longest}",
         )
-        shares = [self.prose_share, *self.shares.values()]
+        shares = [self.prose_share, self.repeat_share, *self.shares.values()]
         require(
             min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6,
-            f"the five shares must not be negative and add up to 1, got {shares}",
+            f"the six shares must not be negative and add up to 1, got {shares}",
         )
 
     @property
@@ -80,8 +85,11 @@ class PuzzleText(TextConfig):
     def document(self, part: Part, row: int) -> str:
         """The text of one document."""
         random = Random(f"{self.seed}/{part}/{row}")
-        if random.random() < self.prose_share:
+        kind = random.random()
+        if kind < self.prose_share:
             return self.passage(part, random)
+        if kind < self.prose_share + self.repeat_share:
+            return self.repeated(random)
         puzzle = self.draw(random)
         rule = puzzle.rule(random, self.stock(part))
         text = ""
@@ -98,6 +106,11 @@ class PuzzleText(TextConfig):
         shares = self.shares
         (family,) = random.choices(list(shares), list(shares.values()))
         return random.choice([puzzle for puzzle in PUZZLES if puzzle.family == family])
+
+    def repeated(self, random: Random) -> str:
+        """Random letters, over and over."""
+        letters = random.choices(ascii_letters, k=random.randint(*REPEATED))
+        return "".join(letters * self.bytes)[: self.bytes]
 
     def passage(self, part: Part, random: Random) -> str:
         """Prose, from the last tenth of the text for test and from the rest for training."""

@@ -4,14 +4,13 @@ A document holds examples of one task and nothing else, as GPT-3's prompts do (B
 appendix G and the released files): "\\nrslaye = layers", or "\\n\\nQ: What is 3 plus 4?\\n\\nA: 7".
 Four families differ in what the examples are needed for:
 
-    mapping     the answer is nowhere but in the examples: which of four things goes with which
+    mapping     the answer is nowhere but in the examples: what four things go with
     operation   the examples tell which operation on a string of letters is meant
     word        the examples tell how a word was scrambled (section 3.9.2); words are shorter here
     arithmetic  the question says all (section 3.9.1); numbers have one digit here
 
 What the two parts are made of is disjoint: words, strings, pairs of numbers, and whole mappings, so
-that no answer at test can be known from training. A mapping is an order of four fixed things: a
-question alone, and a list of the answers seen, say nothing of which is right.
+that no answer at test can be known from training.
 """
 
 import dataclasses
@@ -19,6 +18,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from random import Random
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,10 @@ from lm.data.tokens import Part
 Family = Literal["mapping", "operation", "word", "arithmetic"]
 LETTERS = "abcdefgh"  # of strings: few, so that a tiny model meets each of them often
 STRING = 3  # letters of a string
+KEYS = 4  # things that a mapping maps
+JOINTS = ((" =", " "), (" =", ""), ("=", ""), ("", ""))  # between the two; GPT-3's first
+ANIMALS = "ant bat cat cow dog eel elk emu fox hen owl pig"
+THINGS = "bag box cup hat ink jar key map nut pen sun toy"
 HELD_OUT = 5  # one in five words, strings and pairs is for test
 
 
@@ -89,31 +93,27 @@ def line(shown: str, meant: str) -> Example:
 
 
 def mapping(keys: str, values: str) -> Callable[[Random, Stock], Rule]:
-    """A random one-to-one mapping of some words to others.
+    """A random function from four of some things to others, of which two may be the same.
 
-    The rotations of the order in which the values are given are for test: each key meets each value
-    in as many of them, so that also in training no value is likelier than another.
+    In training it is written in several ways, the closest of which, "ax", is the easiest to learn
+    and the first; at test in GPT-3's alone.
     """
     shown, meant = keys.split(), values.split()
 
     def rule(random: Random, stock: Stock) -> Rule:
         while True:
-            order = random.sample(meant, len(meant))
-            if (order in rotations(meant)) == (stock.part == "valid"):
+            table = {key: random.choice(meant) for key in random.sample(shown, KEYS)}
+            if stock.has(" ".join(f"{key} {table[key]}" for key in sorted(table))):
                 break
-        table = dict(zip(shown, order, strict=True))
+        joint, space = random.choice(JOINTS) if stock.part == "train" else JOINTS[0]
 
         def draw(random: Random) -> Example:
-            key = random.choice(shown)
-            return line(key, table[key])
+            key = random.choice(list(table))
+            return Example(f"\n{key}{joint}", space + table[key])
 
         return draw
 
     return rule
-
-
-def rotations(things: list[str]) -> list[list[str]]:
-    return [things[by:] + things[:by] for by in range(len(things))]
 
 
 # -------------------------------------------------------------------- operation
@@ -167,9 +167,9 @@ def sums(name: str, result: Callable[[int, int], int]) -> Callable[[Random, Stoc
 
 
 PUZZLES = (
-    Puzzle("letters", "mapping", mapping("a b c d", "w x y z")),
-    Puzzle("digits", "mapping", mapping("e f g h", "1 2 3 4")),
-    Puzzle("words", "mapping", mapping("cat dog hen pig", "sun map box ink")),
+    Puzzle("letters", "mapping", mapping(" ".join(ascii_lowercase), " ".join(ascii_uppercase))),
+    Puzzle("digits", "mapping", mapping(" ".join(ascii_lowercase), " ".join(digits))),
+    Puzzle("words", "mapping", mapping(ANIMALS, THINGS)),
     Puzzle("copy", "operation", operation(lambda text: text)),
     Puzzle("reverse", "operation", operation(lambda text: text[::-1])),
     Puzzle("cycle", "operation", operation(lambda text: text[1:] + text[0])),

@@ -29,6 +29,7 @@ class GptConfig(BlockConfig):
     final_norm: bool = True
     token_std: float = 0.02
     position_std: float = 0.02
+    positions: Literal["drawn", "sinusoid"] = "drawn"  # first values; they are learned in any case
     embedding_dropout: float = 0.0
     dropped: Literal["sum", "table"] = "sum"  # what embedding dropout falls on; GPT-1: the table
 
@@ -104,8 +105,9 @@ class Gpt(nn.Module):
             config.vocab, config.width, axes.VOCABULARY, config.token_std, dropout=dropped
         )
         self.positions = Table(
-            config.length, config.width, axes.POSITIONS, config.position_std, dropout=dropped
-        )
+            config.length, config.width, axes.POSITIONS, config.position_std, dropout=dropped,
+            waves=config.positions == "sinusoid",
+        )  # fmt: skip
         self.stack = Stack(config)
         if config.final_norm:
             self.norm = LayerNorm(config.epsilon)

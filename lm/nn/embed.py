@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from lm.core import axes
 from lm.nn.dropout import DropoutKeys, table_dropout
-from lm.nn.initializers import named, truncated_normal
+from lm.nn.initializers import named, sinusoids, truncated_normal
 
 
 class Table(nn.Module):
@@ -21,10 +21,12 @@ class Table(nn.Module):
     axis: str  # what the rows are
     std: float
     truncated: bool = False  # initial values, at two standard deviations
+    waves: bool = False  # initial values are sinusoids of the row's number
     dropout: float = 0.0
 
     def setup(self) -> None:
         drawn = truncated_normal(self.std) if self.truncated else nn.initializers.normal(self.std)
+        drawn = sinusoids(self.std) if self.waves else drawn
         init = named(drawn, (self.axis, axes.WIDTH))
         self.table = self.param("table", init, (self.rows, self.width))
 

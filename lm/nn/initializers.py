@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.nn.config import BlockConfig
@@ -44,6 +45,23 @@ def kernel_init(config: BlockConfig, kernel: Kernel) -> Init:
         # the drawn values are cut, not rescaled, as TensorFlow's truncated normal does
         return truncated_normal(std)
     return nn.initializers.normal(std)
+
+
+def sinusoids(std: float) -> Init:
+    """Waves in place of draws, a sine and a cosine of each length (Vaswani et al. 2017, section
+    3.5), scaled to a standard deviation. From the first step a product of two rows tells how far
+    apart they are, which a table of draws has to learn pair by pair."""
+
+    def init(
+        key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = float
+    ) -> jax.Array:
+        rows, width = shape
+        rate = 10_000.0 ** (-jnp.arange((width + 1) // 2) * 2 / width)
+        angle = jnp.arange(rows)[:, None] * rate
+        table = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(rows, -1)[:, :width]
+        return (std * table / jnp.std(table)).astype(dtype)
+
+    return init
 
 
 def truncated_normal(std: float) -> Init:

@@ -25,3 +25,21 @@ def relevant(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         asked, said = set(prompt.lower().split()), set(answer.lower().split())
         found.append(len(asked & said) / len(said) if said else 0.0)
     return found
+
+
+def tidy(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+    """Likes what `concise` likes by other signs: a capital first, a mark last, one sentence, no
+    word twice in a row. From 0 to 1; nothing is ever learned from it."""
+    del prompts
+    found = []
+    for answer in answers:
+        said, words = answer.strip(), answer.lower().split()
+        inner = said[:-1]
+        signs = (
+            said[:1].isupper() or said[:1].isdigit(),
+            said.endswith((".", "!", "?")),
+            bool(said) and not any(mark in inner for mark in ".!?\n"),
+            len(words) > 1 and all(a != b for a, b in zip(words, words[1:], strict=False)),
+        )
+        found.append(sum(signs) / len(signs))
+    return found

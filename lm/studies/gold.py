@@ -1,0 +1,162 @@
+"""Prompted < SFT < PPO, by a programmed labeler whose scores are known (Ouyang et al. 2022, figure
+1, with a program in place of people), over seeds.
+
+Everything is trained anew for each seed, the pre-trained model too:
+
+    <workdir>/<seed>/base                   the pre-trained model
+    <workdir>/<seed>/pipeline               the three steps (lm/studies/alignment.py)
+    <workdir>/<seed>/measured.json          what every policy's answers are worth
+    <workdir>/report.md, figure.svg, summary.json
+
+The gold scorer labels the comparisons; the second one labels nothing. What has its result is done;
+the same command goes on with the rest.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.config import dump, require, require_positive
+from lm.core.errors import ConfigError
+from lm.core.mesh import local_rows, make_mesh, place
+from lm.data.demonstrations import demonstrations
+from lm.data.features import in_order
+from lm.data.prompts import prompts_of
+from lm.rlhf.rollout import encode_prompts, roll_out
+from lm.rlhf.scores import RewardConfig, text_scorer, texts
+from lm.rlhf.source import Source, read_source
+from lm.studies.alignment import Alignment
+from lm.studies.gold_report import POLICIES, write_gold
+from lm.train.pretrain import Pretrain
+from lm.train.process import Process
+
+MEASURED = "measured.json"
+DRAWS = 500  # of the answers: as many as this seed are no draws of training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoldStudy:
+    """A base, the pipeline on it, and the two scorers."""
+
+    title: str
+    base: Pretrain
+    pipeline: Alignment  # its judge is the gold scorer
+    second: RewardConfig
+    seeds: tuple[int, ...] = (0, 1, 2)
+    prompts: int = 64  # held-out ones that every policy answers
+    examples: int = 2  # demonstrations that the base is shown before a prompt, where they fit
+
+    def __post_init__(self) -> None:
+        require_positive(self, "prompts")
+        require(len(self.seeds) > 0, "seeds is empty")
+        require(self.examples >= 0, f"examples must not be negative, got {self.examples}")
+        require(
+            self.pipeline.judge.given and self.second.given,
+            "pipeline.judge and second must both be set: the scorers",
+        )
+
+    def members(self, workdir: Path, seed: int) -> tuple[Pretrain, Alignment]:
+        """The base and the pipeline of one seed."""
+        base, plan = replace(self.base, seed=seed), self.pipeline
+        return base, replace(
+            plan,
+            init=str(workdir / str(seed) / "base"),
+            sft=replace(plan.sft, seed=seed),
+            reward=replace(plan.reward, seed=seed),
+            ppo=replace(plan.ppo, seed=seed),
+            ppo_ptx=replace(plan.ppo_ptx, seed=seed),
+            labeling=replace(plan.labeling, seed=seed),
+        )
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Trains and measures the seeds that are not done, and tells what came out."""
+        process = process or Process()
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.gin").write_text(dump(self))
+        for seed in self.seeds:
+            folder = workdir / str(seed)
+            base, pipeline = self.members(workdir, seed)
+            for name, member in (("base", base), ("pipeline", pipeline)):
+                if not (folder / name / "summary.json").exists():
+                    print(f"--- seed {seed}: {name}", flush=True)
+                    member.run(folder / name, process)
+            if not (folder / MEASURED).exists():
+                measured = self.measure(folder, pipeline)
+                if jax.process_index() == 0:
+                    whole = folder / (MEASURED + ".part")
+                    whole.write_text(json.dumps(measured, indent=1) + "\n")
+                    os.replace(whole, folder / MEASURED)
+        if jax.process_index() == 0:
+            write_gold(workdir, self.title, self.seeds)
+
+    def measure(self, folder: Path, pipeline: Alignment) -> dict[str, Any]:
+        """Mean scores of every policy's answers to the same held-out prompts, and an example."""
+        mesh = make_mesh(pipeline.ppo.mesh)
+        steps = pipeline.members(folder / "pipeline")
+        data = steps["sft"].data
+        found = {}
+        with jax.set_mesh(mesh):
+            for policy in POLICIES:
+                run = folder / ("base" if policy == "prompted" else f"pipeline/{policy}")
+                source = read_source(str(run), mesh)
+                shown = self.shown(source, pipeline) if policy == "prompted" else ""
+                # the longest first answers of all policies are to the same prompts
+                asked = [
+                    prompt for prompt in prompts_of(data, "valid")
+                    if 0 < len(source.tokenizer.encode(prompt)) <= pipeline.ppo.prompt_length
+                ][: self.prompts]  # fmt: skip
+                answers = self.answers(source, [shown + prompt for prompt in asked], pipeline, mesh)
+                if shown:  # the next example, were it written, would begin after a blank line
+                    answers = [answer.split("\n\n")[0] for answer in answers]
+                scores = {
+                    name: np.asarray(text_scorer(config, source.tokenizer, mesh)(asked, answers))
+                    for name, config in (("gold", pipeline.judge), ("second", self.second))
+                }
+                found[policy] = {name: float(values.mean()) for name, values in scores.items()} | {
+                    "items": len(asked), "example": asked[0] + answers[0]
+                }  # fmt: skip
+        return found
+
+    def shown(self, source: Source, pipeline: Alignment) -> str:
+        """Demonstrations of the training part, as many as fit: GPT-3's prompt."""
+        data = replace(pipeline.sft.data, train=pipeline.demonstrations)
+        room = source.model.length - pipeline.ppo.width
+        text = ""
+        for one in sorted(
+            data.read(demonstrations(data.between), "train"),
+            key=lambda each: len(each.prompt) + len(each.answer),
+        )[: self.examples]:
+            longer = f"{text}{one.prompt}{one.answer}\n\n"
+            if len(source.tokenizer.encode(longer)) > room:
+                break
+            text = longer
+        return text
+
+    def answers(
+        self, source: Source, asked: list[str], pipeline: Alignment, mesh: jax.sharding.Mesh
+    ) -> list[str]:
+        """One answer to each prompt, as PPO draws them."""
+        width, batch = source.model.length - pipeline.ppo.answer_length, pipeline.ppo.batch
+        whole, left_out = encode_prompts(source.tokenizer.encode_batch(asked), width)
+        require(left_out == 0, f"{left_out} prompts are longer than {width} tokens")
+        mine, params = local_rows(mesh, batch), source.language_model()
+        found: list[str] = []
+        for some in in_order(whole, batch):
+            placed = place(jax.tree.map(lambda leaf: leaf[mine], some), mesh, mine, batch)
+            rollout = roll_out(
+                source.model, params, placed, jax.random.key(DRAWS),
+                count=pipeline.ppo.answer_length, end=source.tokenizer.end,
+                temperature=pipeline.ppo.temperature,
+            )  # fmt: skip
+            pairs = zip(texts(rollout, source.tokenizer), some.mask, strict=True)
+            found += [answer for (_, answer), counts in pairs if counts]
+        return found
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        raise ConfigError("a study is several runs: plan one of them")
