@@ -10,7 +10,7 @@ on for gpt1 and lstm.
 
 from dataclasses import replace
 
-from experiments import gpt3
+from experiments import gpt3, instructgpt
 from experiments.gpt1 import decoder
 from lm.data.recall import RecallConfig
 from lm.data.sentences import SentencesConfig
@@ -19,7 +19,11 @@ from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
 from lm.models.lstm import LstmConfig
 from lm.nn.config import LayerPattern
+from lm.rlhf.controller import KlConfig
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.scores import RewardConfig
 from lm.studies.capacity import Capacity
+from lm.studies.gold import GoldStudy
 from lm.studies.sparse_critique import SparseCritique
 from lm.studies.transfer import Transfer
 from lm.text.tokenizer import TokenizerConfig
@@ -182,3 +186,41 @@ def sparse_critique() -> SparseCritique:
             optim=AdamWConfig(peak_lr=4e-3, warmup_tokens=25 * 16 * 128, b2=0.99),
         ),
     )  # fmt: skip
+
+
+def gold() -> GoldStudy:
+    """Prompted, SFT, PPO and PPO-ptx by a programmed labeler, over seeds.
+
+    --set base.data.train=TEXT --set pipeline.demonstrations=FILE
+    """
+    model = GptConfig(
+        layers=2, width=96, heads=3, vocab=1024, length=160, std=0.08, token_std=0.1,
+        position_std=0.1, positions="sinusoid", unroll=2,
+    )  # fmt: skip
+    steps, batch = 1_000, 16
+    base = Pretrain(
+        model=model, steps=steps, batch=batch, data=CORPUS,
+        tokenizer=TokenizerConfig(kind="sentencepiece", vocab=model.vocab),
+        optim=AdamWConfig(peak_lr=3e-3, warmup_tokens=50 * batch * model.length, b2=0.99),
+        loop=LoopConfig(log_every=50, evaluate_every=100_000, save_every=1_000, keep=1),
+    )  # fmt: skip
+    plan = instructgpt.pipeline()
+
+    def short(ppo: Ppo) -> Ppo:
+        return replace(
+            ppo, prompt_length=64, answer_length=32, steps=60, evaluate_prompts=128,
+            kl=KlConfig(beta=0.05),
+        )  # fmt: skip
+
+    return GoldStudy(
+        title="A programmed labeler: prompted, SFT, PPO",
+        base=base,
+        pipeline=replace(
+            plan,
+            sft=replace(plan.sft, length=96),
+            reward=replace(plan.reward, length=96),
+            ppo=short(plan.ppo),
+            ppo_ptx=short(plan.ppo_ptx),
+        ),
+        second=RewardConfig(function="lm.rlhf.gold:tidy"),
+    )

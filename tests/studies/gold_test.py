@@ -1,0 +1,83 @@
+"""The study with a programmed labeler: its rule, its second scorer, its command."""
+
+import json
+
+import pytest
+
+from experiments import sweeps
+from lm.core.config import bind
+from lm.core.errors import ConfigError
+from lm.rlhf.gold import tidy
+from lm.studies.gold_report import gain, shown, taxes, verdict
+from tests.rlhf.runs import write_rows
+
+
+def seeds(*tables):
+    """Measures, from (prompted, sft, ppo) of each seed; both scorers agree."""
+    return [
+        {name: {"gold": score, "second": score} for name, score in
+         zip(("prompted", "sft", "ppo"), table, strict=True)}
+        for table in tables
+    ]  # fmt: skip
+
+
+def test_shown_is_every_step_above_twice_its_spread_by_both_scorers():
+    clear = seeds((0.1, 0.5, 0.9), (0.12, 0.5, 0.92), (0.1, 0.52, 0.9))
+    assert shown(clear) and verdict(clear).startswith("shown")
+    noisy = seeds((0.1, 0.5, 0.9), (0.4, 0.5, 0.6), (0.1, 0.2, 0.9))
+    assert gain(noisy, "gold", "prompted", "sft")[0] > 0
+    assert not shown(noisy) and verdict(noisy).startswith("not shown")
+    assert not shown(clear[:1])  # one seed has no spread
+    clear[0]["ppo"]["second"] = 0.0  # one scorer alone is not enough
+    assert not shown(clear)
+
+
+def test_the_tax_is_repaired_where_half_of_it_is_gone():
+    assert "does not repair" in taxes({"PPO": [0.2, 0.2], "PPO-ptx": [0.15, 0.15]})[-1]
+    assert "repairs" in taxes({"PPO": [0.2, 0.2], "PPO-ptx": [0.05, 0.05]})[-1]
+    assert "unknown" in taxes({})[-1]
+
+
+def test_the_second_scorer_counts_four_signs():
+    good, shout = "It is a red house.", "is is! a red house"
+    assert tidy(["", ""], [good, shout]) == [1.0, 0.0]
+    assert tidy([""], [""]) == [0.0]
+
+
+def test_a_study_without_scorers_is_refused():
+    with pytest.raises(ConfigError, match="scorers"):
+        bind(sweeps.gold(), {"second.function": "None"})
+
+
+@pytest.mark.slow
+def test_one_command_trains_every_policy_and_tells_what_they_are_worth(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The cat saw a red house. You hear the old dog near the new tree. " * 300)
+    words = "the cat saw a red house".split()
+    rows = [
+        {"instruction": f"Say {n}.", "input": "", "output": " ".join(words[: 2 + n % 5]) + "."}
+        for n in range(200)
+    ]
+    short = {f"pipeline.{name}.{field}": value for name in ("ppo", "ppo_ptx") for field, value in
+             (("steps", "2"), ("best_of", "2"), ("evaluate_prompts", "8"), ("batch", "8"),
+              ("prompt_length", "16"), ("answer_length", "16"))}  # fmt: skip
+    study = bind(
+        sweeps.gold(),
+        short | {
+            "base.data.train": str(text), "base.data.cache": str(tmp_path / "cache"),
+            "base.tokenizer.kind": "bytes", "base.model.vocab": "269", "base.model.length": "96",
+            "base.steps": "3", "base.batch": "4", "base.evaluate_batches": "1",
+            "pipeline.demonstrations": write_rows(tmp_path / "rows.jsonl", rows),
+            "pipeline.sft.steps": "4", "pipeline.sft.length": "48", "pipeline.reward.length": "48",
+            "pipeline.labeling.prompts": "24", "prompts": "8", "seeds": "(0,)",
+        },
+    )  # fmt: skip
+    study.run(tmp_path / "study")
+    report = (tmp_path / "study" / "report.md").read_text()
+    assert report.startswith("not shown")  # one seed shows nothing
+    measured = json.loads((tmp_path / "study" / "0" / "measured.json").read_text())
+    assert set(measured) == {"prompted", "sft", "ppo", "ppo_ptx"}
+    assert measured["sft"]["items"] == 8
+    before = (tmp_path / "study" / "0" / "base" / "metrics.jsonl").stat().st_mtime
+    study.run(tmp_path / "study")  # all is there: it tells again
+    assert (tmp_path / "study" / "0" / "base" / "metrics.jsonl").stat().st_mtime == before
