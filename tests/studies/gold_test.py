@@ -39,7 +39,7 @@ def test_the_tax_is_repaired_where_half_of_it_is_gone():
 
 
 def test_the_second_scorer_counts_four_signs():
-    good, shout = "It is a red house.", "is is! a red house"
+    good, shout = "It is a red house.", "is is a red! house"
     assert tidy(["", ""], [good, shout]) == [1.0, 0.0]
     assert tidy([""], [""]) == [0.0]
 
