@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from experiments import gpt3, instructgpt
 from experiments.gpt1 import decoder
+from lm.data.programs import ProgramText
 from lm.data.recall import RecallConfig
 from lm.data.sentences import SentencesConfig
 from lm.data.tokens import TextConfig
@@ -23,6 +24,7 @@ from lm.rlhf.controller import KlConfig
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.studies.capacity import Capacity
+from lm.studies.forecast import Forecast
 from lm.studies.gold import GoldStudy
 from lm.studies.sparse_critique import SparseCritique
 from lm.studies.transfer import Transfer
@@ -224,3 +226,46 @@ def gold() -> GoldStudy:
         ),
         second=RewardConfig(function="lm.rlhf.gold:tidy"),
     )
+
+
+FORECAST = {  # layers, width, heads, steps: 20 tokens a parameter; our choice
+    "12k": (2, 16, 2, 505),
+    "17k": (2, 20, 2, 700),
+    "23k": (2, 24, 2, 940),
+    "37k": (2, 32, 2, 1_490),
+    "53k": (2, 40, 2, 2_160),
+    "0.21m": (3, 72, 3, 8_400),
+}
+
+
+def forecast() -> Forecast:
+    """A larger run's loss and pass rate, foretold from runs of a fraction of its compute (V5)."""
+    batch, length = 4, 128
+    runs = tuple(
+        (
+            name,
+            f"model.layers={layers} model.width={width} model.heads={heads} model.unroll={layers} "
+            f"optim.peak_lr={0.02 * width**-0.5:.2g} steps={steps}",
+        )
+        for name, (layers, width, heads, steps) in FORECAST.items()
+    )
+    return Forecast(
+        title="A run foretold from smaller ones",
+        base=Pretrain(
+            model=GptConfig(
+                layers=2, width=32, heads=2, length=length, vocab=269, init="openai",
+                token_std=0.05, position_std=0.05,
+            ),
+            optim=AdamWConfig(peak_lr=1e-3, warmup_tokens=50 * batch * length, b2=0.99),
+            steps=1,
+            batch=batch,
+            data=ProgramText(documents_train=80_000),
+            loop=LoopConfig(log_every=100, evaluate_every=100_000, save_every=1_000, keep=1),
+            evaluate_batches=10,
+        ),
+        sizes=runs[:-1],
+        large=runs[-1],
+        rated="23k",
+        problems=45,
+        samples=48,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from absl import flags
 from lm.core.errors import ConfigError
 from lm.core.paths import is_remote
 
-SUITES = ("gpt2", "gpt3")  # modules of lm.evals.suites
+SUITES = ("gpt2", "gpt3", "gpt4_text")  # modules of lm.evals.suites
 
 SUITE = flags.DEFINE_enum("suite", None, SUITES, "Suite of tasks to ask a language model.")
 SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; few: the paper's.")

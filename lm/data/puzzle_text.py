@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from string import ascii_letters
@@ -87,7 +87,7 @@ class PuzzleText(TextConfig):
         random = Random(f"{self.seed}/{part}/{row}")
         kind = random.random()
         if kind < self.prose_share:
-            return self.passage(part, random)
+            return passage(self.train, part, random, self.bytes)
         if kind < self.prose_share + self.repeat_share:
             return self.repeated(random)
         puzzle = self.draw(random)
@@ -112,28 +112,37 @@ class PuzzleText(TextConfig):
         letters = random.choices(ascii_letters, k=random.randint(*REPEATED))
         return "".join(letters * self.bytes)[: self.bytes]
 
-    def passage(self, part: Part, random: Random) -> str:
-        """Prose, from the last tenth of the text for test and from the rest for training."""
-        text = prose(self.train)
-        cut = len(text) * 9 // 10
-        first, last = (0, cut) if part == "train" else (cut, len(text))
-        start = random.randrange(first, max(first + 1, last - self.bytes))
-        return text[start : start + self.bytes]
-
     def stock(self, part: Part) -> Stock:
         """What tasks of a part are made of. Raises DataError: the prose has too few words."""
         return Stock(part, words(self.train, part, self.shortest, self.longest, self.vocabulary))
 
     def made_by_tokenize(self, part: Part) -> Path:
         """The tokens, which are made where they are not there yet."""
-        values = dataclasses.asdict(self) | {"cache": None}
-        first = [self.document(part, row) for row in range(SHOWN)]  # of what this program writes
-        key = json.dumps([values, prose(self.train), first])
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        folder = cache_folder(self) / "puzzles" / digest[:20] / part
-        if not (folder / "manifest.json").exists():
-            write_tokens(self.documents(part), ByteTokenizer(), folder, self.train)
-        return folder
+        return tokens_of(self, part, "puzzles", self.documents, self.document)
+
+
+def tokens_of(
+    config: TextConfig, part: Part, kind: str, made: Callable[[Part], Iterator[Document]],
+    document: Callable[[Part, int], str],
+) -> Path:  # fmt: skip
+    """The folder with the tokens of a made-up corpus, by what it is made of and its first texts."""
+    values = dataclasses.asdict(config) | {"cache": None}
+    first = [document(part, row) for row in range(SHOWN)]  # of what this program writes
+    key = json.dumps([values, prose(config.train), first])
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    folder = cache_folder(config) / kind / digest[:20] / part
+    if not (folder / "manifest.json").exists():
+        write_tokens(made(part), ByteTokenizer(), folder, config.train)
+    return folder
+
+
+def passage(spec: str, part: Part, random: Random, length: int) -> str:
+    """Prose, from the last tenth of a source for test and from the rest for training."""
+    text = prose(spec)
+    cut = len(text) * 9 // 10
+    first, last = (0, cut) if part == "train" else (cut, len(text))
+    start = random.randrange(first, max(first + 1, last - length))
+    return text[start : start + length]
 
 
 @functools.lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 `Choose` compares the likelihoods of completions, or of one completion after several contexts.
 `Predict` asks whether the right completion is what the model would write, token by token.
 `Write` lets the model write and compares the words. (Brown et al. 2020, section 2.4)
+`Program` lets it write a program and runs it.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 from lm.core.config import require
 from lm.evals.incontext import Prompt
+from lm.evals.programs.sandbox import Limits, run_programs
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
 from lm.metrics.answers import answer_f1, exact_match, left_out_f1
@@ -162,4 +164,48 @@ SCORES: dict[Compare, dict[str, Callable[[str, Any], float]]] = {
     "number": {"exact_match": lambda text, right: float(same_number(text, right[0]))},
 }
 
-Protocol = Choose | Predict | Write
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program that the model goes on with, run in the sandbox behind the item's tests (HumanEval;
+    Chen et al. 2021). It ends where the next thing at the margin begins, as in their appendix.
+
+    With one program a problem it is greedy; of several, drawn, pass@1 is the share that passes.
+    """
+
+    tokens: int = 256  # at most
+    samples: int = 1
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+    limits: Limits = Limits()
+    metrics: tuple[str, ...] = ("pass_at_1",)
+
+    def __post_init__(self) -> None:
+        require(
+            (self.samples > 1) == (self.temperature > 0),
+            f"samples {self.samples} at temperature {self.temperature}: one is greedy, several "
+            "are drawn",
+        )
+
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+        heads = [prompt for prompt in prompts for _ in range(self.samples)]
+        written = scorer.generate(
+            [prompt.contexts[0] for prompt in heads], self.tokens, stop=self.stop,
+            temperature=self.temperature,
+        )  # fmt: skip
+        programs = [
+            f"{prompt.item.contexts[0]}{body}\n{prompt.item.answers[0][0]}"
+            for prompt, body in zip(heads, written, strict=True)
+        ]
+        passed = [verdict.passed for verdict in run_programs(programs, self.limits)]
+        parts = range(0, len(heads), self.samples)
+        return [
+            Outcome(
+                written[first],
+                {"pass_at_1": sum(passed[first : first + self.samples]) / self.samples},
+            )
+            for first in parts
+        ]
+
+
+Protocol = Choose | Predict | Program | Write

@@ -24,6 +24,12 @@ class Overlap:
         """Of the items that can be told; None where none can."""
         return float(self.found[self.long_enough].mean()) if self.long_enough.any() else None
 
+    def of(self, numbers: Sequence[int], asked: Sequence[int]) -> "Overlap":
+        """Of those items, whose numbers in the set are `numbers`, that were asked."""
+        some = set(asked)
+        kept = [number in some for number in numbers]
+        return Overlap(self.found[kept], self.long_enough[kept])
+
 
 def overlaps(texts: Mapping[str, Sequence[str]], documents: Iterable[str]) -> dict[str, Overlap]:
     """For each task's items, whether they are in the documents, which are read once."""

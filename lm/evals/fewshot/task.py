@@ -13,7 +13,7 @@ from lm.core.errors import DataError
 from lm.data.tasks import rows as files
 from lm.data.tasks.rows import Problem, Row
 from lm.evals.incontext import Item, Prompt, Style, drawn, fit
-from lm.evals.protocols import Protocol, Write
+from lm.evals.protocols import Program, Protocol, Write
 from lm.text.tokenizer import Tokenizer
 
 Values = Mapping[str, Any]
@@ -53,6 +53,7 @@ class Task:
             made = tuple(self.made())
             return TaskItems(self, made, made, (), generated=True)
         pool = first_of(root, self.examples)
+        pool = None if pool == path else pool  # an item is no example of itself
         items = self._items(path, self.item)
         return TaskItems(
             task=self,
@@ -122,7 +123,7 @@ class TaskItems:
             self.task.style,
             tokenizer,
             length=length,
-            answer=protocol.tokens if isinstance(protocol, Write) else None,
+            answer=protocol.tokens if isinstance(protocol, Write | Program) else None,
         )
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lm.core.errors import DataError
 from lm.evals.fewshot.contamination import Overlap, overlaps
@@ -24,7 +24,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
       ConfigError: an unknown task.
       DataError: no data of a task that was named, or malformed rows.
     """
-    reads = [task.read(options.root) for task in chosen(options, say)]
+    reads = [task.read(options.root) for task in chosen(options, say, TASKS)]
     ledger = Ledger(options.out / f"gpt3-step{model.step}.jsonl")
     found = contamination(model, options, reads, say)
     say(HEAD)
@@ -37,8 +37,8 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
                 limit=options.limit, ledger=ledger,
             )  # fmt: skip
             overlap = found.get(read.task.name)
-            if overlap is not None and summary.refused:
-                overlap = asked_of(overlap, read.chosen(options.limit), summary.numbers)
+            if overlap is not None:
+                overlap = overlap.of(read.chosen(options.limit), summary.numbers)
             lines.append(Line.of(read, label, summary, model.parameters, overlap))
             say(str(lines[-1]))
     worth(model, lines, say)
@@ -48,13 +48,13 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
     return lines
 
 
-def chosen(options: Options, say: Callable[[str], None]) -> list[Task]:
+def chosen(options: Options, say: Callable[[str], None], tasks: Sequence[Task]) -> list[Task]:
     """The tasks that are asked for; of all, those that have data."""
-    if named := options.named({task.name: task for task in TASKS}):
+    if named := options.named({task.name: task for task in tasks}):
         return named
-    there = [task for task in TASKS if task.made or first_of(options.root, task.files)]
-    absent = [task.name for task in TASKS if task not in there]
-    if len(absent) == sum(task.made is None for task in TASKS):
+    there = [task for task in tasks if task.made or first_of(options.root, task.files)]
+    absent = [task.name for task in tasks if task not in there]
+    if len(absent) == sum(task.made is None for task in tasks):
         raise DataError(f"no task data in {options.root}; name the folder with --root")
     if absent:
         say(f"left out, no file in {options.root}: {', '.join(absent)}")
@@ -83,11 +83,6 @@ def contamination(
 def bare(example: str) -> str:
     """A question and its answer without the marks of our own, which no other text would have."""
     return re.sub(r"^(Q|Question|Passage):|\n+(A|[Aa]nswer|[Qq]uestion):", "\n", example)
-
-
-def asked_of(overlap: Overlap, numbers: list[int], asked: tuple[int, ...]) -> Overlap:
-    kept = [number in set(asked) for number in numbers]
-    return Overlap(overlap.found[kept], overlap.long_enough[kept])
 
 
 def worth(model: Model, lines: list[Line], say: Callable[[str], None]) -> None:

@@ -1,0 +1,174 @@
+"""Runs programs one after the other, each in a process of its own that may do little.
+
+`sandbox.py` starts this file as a script, with nothing but the standard library: programs come as
+JSON on standard input, verdicts leave as a line of JSON each. A program is done when its code ends;
+it fails when it raises, exits, dies or takes too long. It is refused
+
+    time, memory, size of files      by limits of the kernel; the time also by the clock
+    processes, sockets, signals      by an audit hook of Python, which cannot be taken off
+    changes outside of its folder    by the same hook; its folder is new, and removed after it
+
+Where the kernel gives namespaces, `sandbox.py` adds one without network and one of processes.
+"""
+
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+NEVER = (
+    "socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system",
+    "os.startfile", "os.kill", "pty.", "ctypes.", "resource.", "signal.", "sqlite3.", "syslog.",
+    "os.setxattr", "os.removexattr", "os.add_dll_directory", "shutil.chown",
+)  # fmt: skip
+MODULES = ("_posixsubprocess", "ctypes", "_ctypes", "cffi", "_cffi_backend", "multiprocessing")
+PLACES = {  # events: how many of their arguments are paths, and from where on folders to start at
+    "os.remove": (1, 1), "os.rmdir": (1, 1), "os.mkdir": (1, 2), "os.truncate": (1, 9),
+    "os.chmod": (1, 2), "os.chown": (1, 3), "os.utime": (1, 3), "os.chflags": (1, 2),
+    "os.rename": (2, 2), "os.link": (2, 2), "os.symlink": (2, 2),
+}  # fmt: skip
+UNHEARD = ("mkfifo", "mknod", "chroot", "setns", "unshare")  # of which the hook is told nothing
+SAID = 200  # characters of a reason
+
+
+def refuse(folder):
+    """An audit hook for a program that lives in `folder`."""
+    inside, realpath, fspath, is_folder = (
+        folder + os.sep,
+        os.path.realpath,
+        os.fspath,
+        os.path.isdir,
+    )
+
+    def outside(path):
+        if isinstance(path, int):
+            return False  # it was opened, and asked about, before
+        return not (os.fsdecode(realpath(fspath(path))) + os.sep).startswith(inside)
+
+    def hook(event, arguments):
+        if event == "open":
+            path, mode, flags = arguments
+            writes = flags & WRITES or (isinstance(mode, str) and set(mode) & set("wax+"))
+            # a folder that is open is a place to start at, which this event does not tell
+            refused = outside(path) if writes else not isinstance(path, int) and is_folder(path)
+        elif event in PLACES:
+            paths, starts = PLACES[event]
+            refused = any(map(outside, arguments[:paths])) or any(
+                isinstance(start, int) and start != -1 for start in arguments[starts:]
+            )
+        elif event == "import":
+            refused = arguments[0].partition(".")[0] in MODULES
+        else:
+            refused = event.startswith(NEVER)
+        if refused:
+            raise PermissionError(f"{event} is refused here")
+
+    return hook
+
+
+def limit(seconds, memory, file_size):
+    """Limits of this process, which it cannot raise again."""
+    whole = int(seconds) + 1
+    for name, value in (
+        ("RLIMIT_CPU", whole), ("RLIMIT_AS", memory), ("RLIMIT_DATA", memory),
+        ("RLIMIT_FSIZE", file_size), ("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", 64),
+        ("RLIMIT_NPROC", 0),
+    ):  # fmt: skip
+        if hasattr(resource, name):
+            try:
+                resource.setrlimit(getattr(resource, name), (value, value))
+            except (OSError, ValueError):  # macOS has no limit of the address space
+                pass
+
+
+def play(source, folder, settings, verdict):
+    """The child: does not return."""
+    os.setsid()
+    os.chdir(folder)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    os.environ.clear()
+    limit(settings["seconds"], settings["memory"], settings["file_size"])
+    write, leave = os.write, os._exit
+    for module in (os, sys.modules[os.name]):
+        for name in UNHEARD:
+            if hasattr(module, name):
+                delattr(module, name)
+    sys.addaudithook(refuse(folder))
+    try:
+        exec(compile(source, "<program>", "exec"), {"__name__": "__main__"})
+    except BaseException as error:
+        told = f"{type(error).__name__}: {error}"[:SAID]
+    else:
+        told = ""
+    write(verdict, json.dumps(told).encode() + b"\n")
+    leave(0)
+
+
+def judge(source, settings):
+    """Runs one program. "" where it passed, else the reason."""
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="program-", dir=settings["folder"]))
+    end, verdict = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(end)
+            play(source, folder, settings, verdict)
+        finally:
+            os._exit(1)
+    os.close(verdict)
+    limit_at = time.monotonic() + settings["seconds"]
+    told, late = b"", False
+    while b"\n" not in told and len(told) < 8 * SAID:
+        ready, _, _ = select.select([end], [], [], max(0.0, limit_at - time.monotonic()))
+        late = not ready
+        some = b"" if late else os.read(end, 4096)
+        if not some:
+            break
+        told += some
+    os.close(end)
+    end_all(child)
+    shutil.rmtree(folder, ignore_errors=True)
+    if late:
+        return f"took more than {settings['seconds']} seconds"
+    try:
+        return str(json.loads(told))[:SAID]
+    except ValueError:
+        return "ended before its last line"
+
+
+def end_all(child):
+    """Ends a program and what it started."""
+    for kill, target in ((os.killpg, child), (os.kill, child)):
+        try:
+            kill(target, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+    if os.getpid() == 1:  # in a namespace of its own: nothing else is there
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    os.waitpid(child, 0)
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def main():
+    settings = json.load(sys.stdin)
+    for source in settings["programs"]:
+        print(json.dumps(judge(source, settings)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

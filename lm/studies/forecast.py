@@ -1,0 +1,174 @@
+"""A large run foretold from small ones, as GPT-4's was (report, section 3), and then trained.
+
+The small runs differ in size and tokens, and so in compute. From them two laws are fitted, of the
+loss and of the pass rate of programs, and what they say of the large run is written to
+`forecast.json`, once: before the large run starts, never again. Every run is an ordinary directory:
+
+    <workdir>/<size>                   with `trials.json`, how many of its programs were right
+    <workdir>/forecast.json            the date, the fits, their predictions with intervals
+    <workdir>/report.md, figure.svg    what came out
+
+Keep `forecast.json` where its date cannot be doubted, in version control, while the large run
+trains. What is done is not done again: the same command goes on.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lm.core.config import dump, require, require_positive
+from lm.core.errors import ConfigError, DataError
+from lm.core.mesh import make_mesh
+from lm.data.programs import ProgramText, problems
+from lm.evals.programs.trial import Trial, ask
+from lm.evals.scorer import Scorer
+from lm.models.gpt import GptConfig
+from lm.studies.forecast_report import Measured, foretell, write_report
+from lm.studies.transfer import bound
+from lm.train.pretrain import Pretrain
+from lm.train.process import Process
+from lm.train.saved import read_run
+
+TRIALS = "trials.json"
+FORECAST = "forecast.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """The runs, and what the models are asked to write."""
+
+    title: str
+    base: Pretrain  # on prose and programs
+    sizes: tuple[tuple[str, str], ...]  # name, and bindings of the base, by rising compute
+    large: tuple[str, str]
+    rated: str  # the smallest size that the law of the pass rate is fitted to
+    problems: int = 60
+    samples: int = 64  # programs a problem
+    temperature: float = 1.0
+    confidence: float = 0.95  # of the intervals
+
+    def __post_init__(self) -> None:
+        require_positive(self, "problems", "samples", "temperature")
+        require(0 < self.confidence < 1, f"confidence {self.confidence} must be between 0 and 1")
+        names = [name for name, _ in self.sizes]
+        require(self.rated in names, f"rated {self.rated!r} is not one of {names}")
+        require(self.large[0] not in names, f"large {self.large[0]!r} is one of the small {names}")
+        require(len(names) > 3, f"{len(names)} small runs: a law with three unknowns needs 4")
+        require(
+            isinstance(self.base.data, ProgramText) and isinstance(self.base.model, GptConfig),
+            "base must be a GPT that reads programs (lm.data.programs.ProgramText)",
+        )
+        computes = [self.compute(one) for one in self.members().values()]
+        require(
+            computes == sorted(set(computes)),
+            f"computes {', '.join(f'{one:.3g}' for one in computes)} FLOPs of sizes and large must "
+            "rise",
+        )
+
+    def members(self) -> dict[str, Pretrain]:
+        """Every run by its name, the large one last; each of a seed of its own, since errors that
+        all runs share are no errors of a law."""
+        return {
+            name: replace(bound(self.base, bindings), seed=self.base.seed + number)
+            for number, (name, bindings) in enumerate((*self.sizes, self.large))
+        }
+
+    @staticmethod
+    def compute(experiment: Pretrain) -> float:
+        """FLOPs of the products of a run's training."""
+        model = experiment.model
+        return (
+            model.flops_per_token(model.length) * experiment.steps * experiment.batch * model.length
+        )
+
+    # ------------------------------------------------------------------- run
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Small runs, forecast, large run, report: what of them is not done."""
+        process = process or Process()
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.gin").write_text(dump(self))
+        *few, large = self.members()
+        small = [self.measured(workdir, name, process) for name in few]
+        forecast = self.register(workdir, small)
+        found = self.measured(workdir, large, process)
+        if jax.process_index() == 0:
+            write_report(workdir, self.title, forecast, small, found)
+
+    def measured(self, workdir: Path, name: str, process: Process) -> Measured:
+        """A run, trained and asked where it is not."""
+        experiment, folder = self.members()[name], workdir / name
+        if not (folder / "summary.json").exists():
+            print(f"--- {name}: {self.compute(experiment):.3g} FLOPs", flush=True)
+            experiment.run(folder, process)
+        if not (folder / TRIALS).exists():
+            self.ask(folder)
+        summary = json.loads((folder / "summary.json").read_text())
+        return Measured(
+            name=name,
+            parameters=int(summary["parameters"]),
+            tokens=int(summary["tokens"]),
+            compute=self.compute(experiment),
+            loss=float(summary["valid_loss"]),
+            trials=[Trial(**row) for row in json.loads((folder / TRIALS).read_text())],
+        )
+
+    def ask(self, folder: Path) -> None:
+        """Lets a run write programs, and keeps how many of them were right."""
+        mesh = make_mesh(self.base.mesh)
+        saved = read_run(folder, mesh)
+        assert saved.tokenizer is not None  # pre-training keeps it
+        scorer = Scorer(saved.config.model, saved.params, saved.tokenizer, mesh)
+        asked = problems(self.problems)
+        trials = ask(scorer, asked, self.samples, temperature=self.temperature)
+        if jax.process_index() == 0:
+            whole = folder / (TRIALS + ".part")
+            rows = ",\n".join(json.dumps(dataclasses.asdict(trial)) for trial in trials)
+            whole.write_text(f"[\n{rows}\n]\n")
+            os.replace(whole, folder / TRIALS)
+
+    def register(self, workdir: Path, small: list[Measured]) -> Mapping[str, Any]:
+        """Writes the forecast, or reads the one that was written.
+
+        Raises:
+          DataError: the large run was started without one, or it was made of other small runs.
+        """
+        path, (name, bindings) = workdir / FORECAST, self.large
+        large = self.members()[name]
+        tokens = large.steps * large.batch * large.model.length
+        about = {"name": name, "bindings": bindings, "compute": self.compute(large)}
+        rated = [one.name for one in small]
+        rated = rated[rated.index(self.rated) :]
+        told = foretell(small, about | {"tokens": tokens}, rated, self.confidence)
+        if path.exists():
+            registered: dict[str, Any] = json.loads(path.read_text())
+            if any(registered[part] != told[part] for part in ("small", "large", "rated")):
+                raise DataError(
+                    f"{path} was made of other runs than those in {workdir}: a forecast is not "
+                    "made again; choose another workdir"
+                )
+            return registered
+        if (workdir / name).exists():
+            raise DataError(
+                f"{workdir / name} was started before there was a {FORECAST}: remove it, or choose "
+                "another workdir"
+            )
+        if jax.process_index() == 0:
+            with path.open("x") as file:  # never over another
+                file.write(json.dumps(told, indent=1) + "\n")
+            loss = told["loss"]
+            print(
+                f"forecast in {path}: loss {loss['value']:.4f} ({loss['low']:.4f} to "
+                f"{loss['high']:.4f}); commit it before {name} ends",
+                flush=True,
+            )
+        return told
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        raise ConfigError("a study is several runs: plan one of them")

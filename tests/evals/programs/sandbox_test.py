@@ -1,0 +1,201 @@
+"""What a program may do in the sandbox, and what ends it."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lm.evals.programs import sandbox
+from lm.evals.programs.sandbox import Limits, guarded, isolation, run_programs
+from tests.launched import ROOT
+
+DATA = ROOT.parent / "shared" / "data"
+SHORT = Limits(seconds=0.5)
+
+
+def reason(source, limits=SHORT):
+    (verdict,) = run_programs([source], limits)
+    assert verdict.passed == (verdict.reason == "")
+    return verdict.reason
+
+
+def test_a_program_passes_where_it_ends_without_an_error():
+    assert reason("x = [n**2 for n in range(9)]; assert x[-1] == 64") == ""
+    assert reason("def f(): pass\nf()\n") == ""
+    # the controls
+    assert reason("assert 1 == 2").startswith("AssertionError")
+    assert reason("x = (").startswith("SyntaxError")
+    assert reason("raise KeyboardInterrupt").startswith("KeyboardInterrupt")
+
+
+def test_a_program_that_leaves_before_its_end_has_not_passed():
+    assert reason("import sys; sys.exit(0)") == "SystemExit: 0"
+    assert reason("import os; os._exit(0)") == "ended before its last line"
+    assert reason("import os; os.abort()") == "ended before its last line"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["while True: pass", "import time; time.sleep(60)",
+     "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass",
+     "try:\n    while True: pass\nexcept BaseException: pass\nwhile True: pass"],
+)  # fmt: skip
+def test_what_does_not_end_is_ended(source):
+    began = time.monotonic()
+    assert reason(source) == "took more than 0.5 seconds"
+    assert time.monotonic() - began < 10
+
+
+def test_the_others_of_a_batch_go_on_after_one_that_was_ended():
+    found = run_programs(["x = 1", "while True: pass", "assert 0", "y = 2"], SHORT)
+    assert [verdict.passed for verdict in found] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import os\nwhile True: os.fork()", "import subprocess; subprocess.run(['true'])",
+     "import os; os.system('true')", "import os; os.posix_spawn('/bin/true', ['true'], {})",
+     "import os; os.execv('/bin/true', ['true'])", "import multiprocessing",
+     "import _posixsubprocess", "import ctypes", "import os; os.kill(os.getppid(), 9)",
+     "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))"],
+)  # fmt: skip
+def test_no_process_is_started_or_ended(source):
+    assert "is refused here" in reason(source)
+
+
+def test_memory_and_threads_are_limited():
+    small = Limits(seconds=5, memory=128 << 20)
+    assert reason("x = []\nwhile True: x.append(bytearray(1 << 22))", small) == "MemoryError: "
+    assert reason("bytearray(1 << 34)", small) == "MemoryError: "
+    many = "import threading, time\nfor n in range(4000):\n"
+    many += "    threading.Thread(target=time.sleep, args=(60,)).start()"
+    assert reason(many, small).startswith("RuntimeError: can't start new thread")
+    assert reason("bytearray(1 << 22)", small) == ""  # the control
+
+
+def test_no_network_is_reached():
+    with __import__("socket").socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        source = f"import socket\nsocket.create_connection(('127.0.0.1', {port}))"
+        assert "is refused here" in reason(source, Limits())
+        # the control: outside of the sandbox this connects
+        done = subprocess.run([sys.executable, "-c", source], timeout=60, check=False)
+        assert done.returncode == 0
+
+
+@pytest.mark.skipif(not isolation(), reason="this machine gives no namespaces")
+def test_where_there_are_namespaces_a_connection_fails_also_without_the_hook():
+    with __import__("socket").socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        source = f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 5)"
+        command = [*isolation(), sys.executable, "-c", source]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1 and "unreachable" in done.stderr
+
+
+def test_nothing_outside_of_the_folder_is_changed(tmp_path):
+    kept = tmp_path / "kept"
+    kept.write_text("as it was")
+    for source in (
+        f"open({str(kept)!r}, 'w')", f"open({str(kept)!r}, 'a')", f"open({str(kept)!r}, 'r+')",
+        f"import os; os.open({str(kept)!r}, os.O_WRONLY | os.O_TRUNC)",
+        f"import os; os.remove({str(kept)!r})", f"import os; os.rename({str(kept)!r}, 'mine')",
+        f"import os; os.mkdir({str(tmp_path / 'new')!r})",
+        f"import os; os.symlink({str(kept)!r}, 'a'); open('a', 'w')",
+        f"import os; os.chmod({str(kept)!r}, 0)",
+        f"import shutil; shutil.rmtree({str(tmp_path)!r})",
+        f"import os; d = os.open({str(tmp_path)!r}, os.O_RDONLY); os.remove('kept', dir_fd=d)",
+        f"import os; d = os.open({str(tmp_path)!r}, os.O_RDONLY); "
+        "os.open('kept', os.O_WRONLY | os.O_TRUNC, dir_fd=d)",
+        f"from pathlib import Path; Path({str(tmp_path / 'new')!r}).write_text('x')",
+        "open('../beside', 'w')",
+    ):  # fmt: skip
+        assert "is refused here" in reason(source), source
+    assert reason(f"import os; os.mkfifo({str(tmp_path / 'new')!r})").startswith("AttributeError")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert kept.read_text() == "as it was"
+
+
+def test_a_program_has_a_folder_of_its_own_that_is_gone_after_it():
+    assert reason("open('a', 'w').write('x'); assert open('a').read() == 'x'") == ""
+    assert reason("import os; assert os.listdir() == [] and not os.environ") == ""
+    assert reason("import os; open('a', 'w').write('xyz'); os.truncate('a', 1)") == ""
+    assert reason("open('a', 'wb').write(bytes(1 << 22))").startswith("OSError: [Errno 27]")
+
+
+def test_what_a_program_prints_or_reads_is_nothing():
+    assert reason("print('x' * 10**7)") == ""
+    assert reason("input()").startswith("EOFError")
+
+
+def test_no_process_is_left_behind():
+    before = set(os.listdir("/proc")) if Path("/proc").is_dir() else None
+    run_programs(["while True: pass", "import time; time.sleep(60)"], SHORT)
+    if before is not None:
+        left = [
+            name for name in set(os.listdir("/proc")) - before
+            if name.isdecimal() and b"guard.py" in command_of(name)
+        ]  # fmt: skip
+        assert left == []
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_equal_programs_are_run_once_and_a_guard_that_dies_takes_one_with_it(monkeypatch):
+    asked = []
+
+    def dying(programs, limits):
+        asked.append(list(programs))
+        return ["" for _ in range(2)] if len(asked) == 1 else ["no"] * len(programs)
+
+    monkeypatch.setattr(sandbox, "guarded", dying)
+    found = run_programs(["a", "b", "a", "c", "d"])
+    assert asked == [["a", "b", "c", "d"], ["d"]]
+    assert [verdict.reason for verdict in found] == [
+        "", "", "", "the sandbox ended with it", "no",
+    ]  # fmt: skip
+
+
+def test_several_threads_may_ask_at_once():
+    found = {}
+
+    def ask(n):
+        found[n] = guarded([f"assert {n} % 2"], SHORT)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [bool(found[n][0]) for n in range(4)] == [True, False, True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "humaneval").is_dir(), reason="the data are not there")
+def test_the_right_programs_of_humaneval_pass_and_broken_ones_do_not():
+    with gzip.open(DATA / "humaneval" / "HumanEval.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+
+    def source(row, body):
+        return f"{row['prompt']}{body}\n{row['test']}\ncheck({row['entry_point']})\n"
+
+    limits = Limits(seconds=20)
+    right = run_programs([source(row, row["canonical_solution"]) for row in rows], limits)
+    assert [row["task_id"] for row, one in zip(rows, right, strict=True) if not one.passed] == []
+    broken = run_programs([source(row, "    return None\n") for row in rows], limits)
+    assert [row["task_id"] for row, one in zip(rows, broken, strict=True) if one.passed] == []

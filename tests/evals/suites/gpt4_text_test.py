@@ -1,0 +1,129 @@
+"""GPT-4's text tasks: their rows as text, and the suite with the report's figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.evals.fewshot.gpt4 import TASKS
+from lm.evals.incontext import Prompt
+from lm.evals.protocols import Program
+from lm.evals.requests import Score
+from lm.evals.scorer import Scorer
+from lm.evals.suites import Model, Options
+from lm.evals.suites.gpt4_text import evaluate
+from lm.models.gpt import GptConfig
+from lm.text.byte import ByteTokenizer
+
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
+NAMED = {task.name: task for task in TASKS}
+PROBLEM = {
+    "task_id": "HumanEval/0", "prompt": 'def twice(x):\n    """Twice x."""\n',
+    "entry_point": "twice", "canonical_solution": "    return 2 * x\n",
+    "test": "def check(candidate):\n    assert candidate(3) == 6\n    assert candidate(0) == 0\n",
+}  # fmt: skip
+SUM = {"question": "What is 3 and 4?", "answer": "It is 3+4 = <<3+4=7>>7.\n#### 7"}
+
+
+class Told(Scorer):
+    """Writes what it was told, in turn."""
+
+    def __init__(self, *texts):
+        self.config = GptConfig(layers=1, width=8, heads=1, length=2000, vocab=269)
+        self.tokenizer, self.texts, self.asked = ByteTokenizer(), texts, []
+
+    def generate(self, prompts, tokens, **options):
+        self.asked += [(prompt, options) for prompt in prompts]
+        return [self.texts[n % len(self.texts)] for n, _ in enumerate(prompts)]
+
+    def scores(self, requests):
+        return [Score(-float(len(r.continuation)), len(r.continuation), False, 0) for r in requests]
+
+
+def put(root, name, *rows):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_numbers_of_examples_are_those_of_the_table():
+    shots = {task.name: task.shots for task in TASKS}
+    assert shots == {
+        "hellaswag": 10, "arc_challenge": 25, "winogrande": 5, "humaneval": 0, "drop": 3,
+        "gsm8k": 5,
+    }  # fmt: skip
+
+
+def test_a_program_is_right_where_its_tests_pass(tmp_path):
+    put(tmp_path, "humaneval/HumanEval.jsonl", PROBLEM)
+    (item,) = NAMED["humaneval"].read(tmp_path).items
+    assert item.contexts == (PROBLEM["prompt"],)
+
+    def passes(*bodies, **options):
+        scorer = Told(*bodies)
+        (outcome,) = Program(**options).ask(scorer, [Prompt(item, "", 0)])
+        assert all(options["stop"][:2] == ("\nclass", "\ndef") for _, options in scorer.asked)
+        return outcome.figures["pass_at_1"]
+
+    assert passes(PROBLEM["canonical_solution"]) == 1
+    assert passes("    return x + x\n") == 1
+    for wrong in ("    return x\n", "    pass", "", "    return 2 *", "    exit()\n"):
+        assert passes(wrong) == 0
+    some = ["    return 2 * x\n", "    return x\n", "    return x\n", "    return x + x\n"]
+    assert passes(*some, samples=4, temperature=0.8) == 0.5
+    with pytest.raises(ConfigError, match="one is greedy"):
+        Program(samples=4)
+
+
+def test_a_solution_is_shown_whole_and_its_last_number_counts(tmp_path):
+    others = [{"question": f"What is {n}?", "answer": f"It is {n}.\n#### {n}"} for n in (10, 1000)]
+    put(tmp_path, "gsm8k/train.jsonl", SUM, *others)
+    read = NAMED["gsm8k"].read(tmp_path)
+    assert read.items[0].example == (
+        "Question: What is 3 and 4?\nAnswer: It is 3+4 = 7.\n#### 7"  # without calculator marks
+    )
+    for number in range(3):  # there is no test set: an item is not among its own examples
+        prompt = read.prompt(number, 5, 0, ByteTokenizer(), 2000)
+        assert prompt.shots == 2 and read.items[number].contexts[0] not in prompt.prefix
+    prompts = [read.prompt(n, 2, 0, ByteTokenizer(), 2000) for n in range(3)]
+    told = Told(" So 7.\n#### 7", " it is 10", " Well\n#### 1,000")
+    outcomes = read.task.protocol.ask(told, prompts)
+    assert [outcome.figures["exact_match"] for outcome in outcomes] == [1, 0, 1]
+    assert told.asked[0][1] == {"stop": ("\n\n", "Question:"), "beams": 1, "length_penalty": 0.6}
+
+
+def test_the_suite_stands_beside_the_reports_figures_and_goes_on(tmp_path):
+    put(tmp_path, "humaneval/HumanEval.jsonl", PROBLEM, PROBLEM | {"task_id": "HumanEval/1"})
+    put(tmp_path, "gsm8k/test.jsonl", SUM)
+    put(tmp_path, "gsm8k/train.jsonl", SUM | {"question": "What else?"})
+    row = {"query": "Which?", "choices": ["it", "they"], "gold": 0}
+    put(tmp_path, "arc_challenge/arc_challenge.jsonl", row, row | {"query": "Who?", "gold": 1})
+    options = Options(root=tmp_path, out=tmp_path / "out")
+
+    def run(scorer):
+        said: list[str] = []
+        model = Model(
+            name="m", scorer=scorer, step=3, digest="d", tokens=9, training=lambda: iter(())
+        )
+        return evaluate(model, options, said.append), "\n".join(said)
+
+    lines, said = run(Told("    return 2 * x\n#### 7"))
+    assert [line.read.task.name for line in lines] == ["arc_challenge", "humaneval", "gsm8k"]
+    found = {line.read.task.name: line.summary.mean()[0] for line in lines}
+    assert found == {"arc_challenge": 0.5, "humaneval": 1.0, "gsm8k": 1.0}
+    assert "0.670   0.481" in said and "0.963   0.852" in said and "0.920   0.571" in said
+    assert "left out, no file" in said and "hellaswag, winogrande, drop" in said
+    assert "2 rows of the published 164" in said and "not published" in said
+    table = json.loads((tmp_path / "out" / "gpt4_text-step3.json").read_text())
+    assert table[1]["published"] == {"GPT-4": 0.67, "GPT-3.5": 0.481}
+    silent = Told()
+    again, _ = run(silent)
+    assert [line.summary for line in again] == [line.summary for line in lines]
+    assert silent.asked == []
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the data are not there")
+def test_the_files_at_hand_are_read():
+    counts = {name: len(NAMED[name].read(DATA).items) for name in ("humaneval", "gsm8k")}
+    assert counts == {"humaneval": 130, "gsm8k": 7473}
