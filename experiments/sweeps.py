@@ -234,7 +234,7 @@ FORECAST = {  # layers, width, heads, steps: 20 tokens a parameter; our choice
     "23k": (2, 24, 2, 940),
     "37k": (2, 32, 2, 1_490),
     "53k": (2, 40, 2, 2_160),
-    "0.21m": (3, 72, 3, 8_400),
+    "0.12m": (2, 64, 2, 4_840),
 }
 
 
