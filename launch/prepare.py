@@ -4,9 +4,10 @@ python -m launch.prepare --input='crawl/*.jsonl.gz' --output=data/crawl --curate
     --against=webtext/ --held_out='tests/*/*.jsonl'
 python -m launch.tokenize --text=data/crawl --out=data/crawl_tokens --kind=gpt2 --path=vocab_gpt2
 
-Writes OUTPUT/text-*.jsonl.gz and OUTPUT/report.json, which says what each step took. A step whose
-text is not named is left out. Where the input is small, name other raw text with --raw: pages that
-the classifier has learned from it surely calls raw.
+Writes OUTPUT/text-*.jsonl.gz and OUTPUT/report.json, which says what each step took; the same
+command goes on with what was killed, after its last full file in OUTPUT.part. A step whose text is
+not named is left out. Where the input is small, name other raw text with --raw: pages that the
+classifier has learned from it surely calls raw.
 """
 
 from pathlib import Path

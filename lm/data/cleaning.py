@@ -3,30 +3,37 @@ and C): by quality, without copies, without what the test sets hold.
 
 Two passes over files, one document at a time; what is held is ten numbers a document and the grams
 of the test sets. The folder appears whole or not at all, with `report.json`: what each step took.
+Until then it is `<folder>.part`: what was killed goes on after its last full file, and ends with
+the same bytes.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lm.core.config import require, require_positive
-from lm.core.errors import DataError
-from lm.data.contamination import cut, held_out_texts
-from lm.data.duplicates import Duplicates
+from lm.core.errors import ConfigError, DataError
+from lm.data.bookmarks import Bookmarks, alone
+from lm.data.contamination import cut, held_out_files, held_out_texts
+from lm.data.duplicates import HASHES, Duplicates
 from lm.data.overlap import COMMON, GramIndex
 from lm.data.quality import Quality, fit
 from lm.data.shards import Shards
-from lm.data.sources import OnError, documents
+from lm.data.sources import OnError, documents, files
 
 MEASURED = 10  # a document in so many of the classifier's measures it, and is not learned from
 TOLD = 5.0  # seconds between lines of progress
+SETTINGS = "settings.json"  # of what a folder was begun with
+WHOLE = "whole"  # what will be the folder, in that of the work
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,75 +71,145 @@ def clean(
     """Writes the documents that stay into `out`, and returns what is in its `report.json`.
 
     Raises:
-      DataError: `out` exists, a text cannot be read, or no document stays.
+      DataError: `out` exists, a text cannot be read, no document stays, another process is at it,
+        or what was begun is not of these settings and texts.
     """
     if out.exists():
         raise DataError(f"{out} exists: remove it, or choose another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=out.name + ".", dir=out.parent))
-    work.chmod(0o755)
+    work = out.with_name(out.name + ".part")
+    work.mkdir(parents=True, exist_ok=True)
+    with alone(work):
+        begun(config, work)
+        try:
+            figures = cleaned(config, work, Progress(report))
+            if not figures["output"]["documents"]:
+                raise DataError(f"nothing of {config.input} stays: {json.dumps(figures)}")
+        except (ConfigError, DataError):  # as it would be again; what else ends it may be mended
+            shutil.rmtree(work)
+            raise
+        (work / WHOLE / "report.json").write_text(json.dumps(figures, indent=1) + "\n")
+        os.rename(work / WHOLE, out)
+        shutil.rmtree(work)
+    return figures
+
+
+def begun(config: CleaningConfig, work: Path) -> None:
+    """Writes down of what a folder is made, or compares it with what is written there."""
+    told = json.dumps({"settings": dataclasses.asdict(config), "files": found_files(config)})
+    path = work / SETTINGS
+    if path.exists() and path.read_text() != told:
+        raise DataError(
+            f"{work} was begun with other settings or texts: remove it, or choose another folder"
+        )
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(told)
+    unfinished.replace(path)
+
+
+def found_files(config: CleaningConfig) -> list[tuple[str, int, int]]:
+    """Path, bytes and time of change of every file that is read; none of one that is not there,
+    which whoever reads it will say."""
+    specs = (config.input, config.curated, config.raw, config.against)
     try:
-        figures = cleaned(config, work, Progress(report))
-        if not figures["output"]["documents"]:
-            raise DataError(f"nothing of {config.input} stays: {json.dumps(figures)}")
-        (work / "report.json").write_text(json.dumps(figures, indent=1) + "\n")
-        os.rename(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return figures
+        paths = [path for spec in specs if spec for path in files(spec)]
+        paths += held_out_files(config.held_out) if config.held_out else []
+    except DataError:
+        return []
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
-def cleaned(config: CleaningConfig, folder: Path, progress: "Progress") -> dict[str, Any]:
-    """Both passes, with the files of the second one in `folder`."""
+def cleaned(config: CleaningConfig, work: Path, progress: "Progress") -> dict[str, Any]:
+    """Both passes, with the files of the last one in `work/WHOLE`."""
     figures: dict[str, Any] = {"settings": dataclasses.asdict(config)}
+    folder, marks = work / WHOLE, Bookmarks(work / "bookmarks")
     index = GramIndex(held_out_texts(config.held_out)) if config.held_out else None
-    kept = folder / "kept" if index else folder
-    with Shards(kept) as shards:
-        for text in chosen(config, figures, progress):
-            shards.write(text)
-            if index:
-                index.scan([text])
+    kept = work / "kept" if index else folder
+    shards = sift(config, kept, index, marks, figures, progress)
     if index:
-        with Shards(folder) as shards:
-            some = config.texts(str(kept)) if figures["kept"]["documents"] else iter(())
-            for text in without_overlaps(some, index, figures):
-                progress.tell(f"cut {shards.documents:,} documents")
-                shards.write(text)
-        shutil.rmtree(kept)
+        shards = cut_out(config, kept, folder, index, marks, figures, progress)
     figures["output"] = {"documents": shards.documents, "characters": shards.characters}
-    figures["seconds"] = round(progress.seconds, 1)
     return figures
 
 
-def chosen(config: CleaningConfig, figures: dict[str, Any], progress: "Progress") -> Iterator[str]:
-    """The documents that are good enough and no copies; counts of the others in `figures`."""
-    read, low, copied, kept = (Count() for _ in range(4))
-    quality = learned(config, figures) if config.curated else None
+def sift(
+    config: CleaningConfig, folder: Path, index: GramIndex | None, marks: Bookmarks,
+    figures: dict[str, Any], progress: "Progress",
+) -> Shards:  # fmt: skip
+    """The first pass: documents that are good enough and no copies. Counts of the others go into
+    `figures`, and how many documents have each gram into `index`."""
+    counts = {name: Count() for name in ("read", "low", "copied", "kept")}
+    quality = learned(config, figures, marks) if config.curated else None
     copies = Duplicates() if config.copies else None
-    if copies and config.against:
+    shards, taken = Shards(folder), 0
+
+    def state(ended: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        values = {"taken": taken, "ended": ended, "shards": shards.state()}
+        values |= {"counts": {name: vars(count) for name, count in counts.items()}}
+        values |= {"against": figures.get("against")}
+        arrays = (
+            {f"grams{n}": grams.documents for n, grams in index.lengths.items()} if index else {}
+        )
+        if copies:
+            arrays["signatures"] = np.array(copies.signatures, np.uint64).reshape(-1, HASHES)
+        return values, arrays
+
+    shards.whole = lambda: marks.save("sift", *state(ended=False))
+    mark = marks.load("sift")
+    if mark:
+        values, arrays = mark
+        taken = values["taken"]
+        shards.resume(values["shards"])
+        counts = {name: Count(**count) for name, count in values["counts"].items()}
+        for length, grams in (index.lengths if index else {}).items():
+            grams.documents[:] = arrays[f"grams{length}"]
+        for signature in arrays.get("signatures", ()):
+            assert copies is not None
+            copies.remember(signature)
+        progress.report(f"going on after {taken:,} documents")
+        if values["against"] is not None:
+            figures["against"] = values["against"]
+    elif copies and config.against:
         for text in config.texts(config.against):
             copies.seen(text)
         figures["against"] = {"documents": len(copies.signatures)}
-    for text in config.texts(config.input):
-        read.add(text)
-        progress.tell(f"read {read.documents:,} documents, kept {kept.documents:,}")
-        if quality and not quality.keeps(text, config.seed):
-            low.add(text)
-        elif copies and copies.seen(text):
-            copied.add(text)
-        else:
-            kept.add(text)
-            yield text
-    figures["input"] = read.told()
+
+    def keep(text: str) -> None:
+        shards.write(text)
+        if index:
+            index.scan([text])
+
+    if not (mark and mark[0]["ended"]):
+        # the last document that was taken did not fit the file that is full: it is to be written
+        texts = itertools.islice(config.texts(config.input), max(0, taken - 1), None)
+        if mark:
+            keep(next(texts))
+        for text in texts:
+            taken += 1
+            counts["read"].add(text)
+            progress.tell(f"read {taken:,} documents, kept {counts['kept'].documents:,}")
+            if quality and not quality.keeps(text, config.seed):
+                counts["low"].add(text)
+            elif copies and copies.seen(text):
+                counts["copied"].add(text)
+            else:
+                counts["kept"].add(text)
+                keep(text)
+        shards.close()
+        marks.save("sift", *state(ended=True))
+    figures["input"] = counts["read"].told()
     if quality:
-        figures["quality"] |= low.told(read)
+        figures["quality"] |= counts["low"].told(counts["read"])
     if copies:
-        figures["copies"] = copied.told(read)
-    figures["kept"] = kept.told()
+        figures["copies"] = counts["copied"].told(counts["read"])
+    figures["kept"] = counts["kept"].told()
+    return shards
 
 
-def learned(config: CleaningConfig, figures: dict[str, Any]) -> Quality:
+def learned(config: CleaningConfig, figures: dict[str, Any], marks: Bookmarks) -> Quality:
     """The classifier, and in `figures` how often it is right on documents it has not seen."""
+    if mark := marks.load("quality"):
+        figures["quality"] = mark[0]["figures"]
+        return Quality(mark[1]["weights"], mark[0]["bias"])
     sides = []
     for spec in (config.curated, config.raw or config.input):
         texts = sampled(config.texts(str(spec)), config.sample, config.seed)
@@ -151,6 +228,8 @@ def learned(config: CleaningConfig, figures: dict[str, Any]) -> Quality:
         "right_on_curated": round(right[0], 4),
         "right_on_raw": round(right[1], 4),
     }
+    values = {"figures": figures["quality"], "bias": quality.bias}
+    marks.save("quality", values, {"weights": quality.weights})
     return quality
 
 
@@ -166,41 +245,65 @@ def sampled(texts: Iterable[str], size: int, seed: int) -> list[str]:
     return held
 
 
-def without_overlaps(
-    texts: Iterable[str], index: GramIndex, figures: dict[str, Any]
-) -> Iterator[str]:
-    """The documents without what the test sets hold; counts of what went in `figures`."""
-    read, touched, dropped = Count(), Count(), Count()
-    gone = 0
-    for text in texts:
-        read.add(text)
+def cut_out(
+    config: CleaningConfig, kept: Path, folder: Path, index: GramIndex, marks: Bookmarks,
+    figures: dict[str, Any], progress: "Progress",
+) -> Shards:  # fmt: skip
+    """The second pass: the documents without what the test sets hold; counts of what went in
+    `figures`."""
+    counts = {name: Count() for name in ("read", "touched", "dropped")}
+    shards, gone, taken, written = Shards(folder), 0, 0, 0
+
+    def save() -> None:
+        values = {"taken": taken, "written": written, "gone": gone, "shards": shards.state()}
+        values |= {"counts": {name: vars(count) for name, count in counts.items()}}
+        marks.save("cut", values, {})
+
+    shards.whole = save
+    mark = marks.load("cut")
+    if mark:
+        values = mark[0]
+        taken, written, gone = values["taken"], values["written"], values["gone"]
+        shards.resume(values["shards"])
+        counts = {name: Count(**count) for name, count in values["counts"].items()}
+        progress.report(f"going on after {taken:,} documents that were kept")
+    some = config.texts(str(kept)) if figures["kept"]["documents"] else iter(())
+    for number, text in enumerate(itertools.islice(some, max(0, taken - 1), None)):
         spans = index.positions(text, most=COMMON)
         pieces = cut(text, spans)
-        if spans:
-            touched.add(text)
-            gone += len(text) - sum(map(len, pieces))
-        if not pieces:
-            dropped.add(text)
-        yield from pieces
+        if number or not mark:  # the first one of a pass that goes on is counted already
+            taken, written = taken + 1, 0
+            counts["read"].add(text)
+            if spans:
+                counts["touched"].add(text)
+                gone += len(text) - sum(map(len, pieces))
+            if not pieces:
+                counts["dropped"].add(text)
+        progress.tell(f"cut {taken:,} documents")
+        for piece in pieces[written:]:
+            shards.write(piece)
+            written += 1
+    shards.close()
     figures["overlaps"] = {
         "test_texts": index.texts,
         "test_texts_without_a_gram": index.short,
         "grams": sum(len(grams.hashes) for grams in index.lengths.values()),
         "grams_found": sum(int((g.documents > 0).sum()) for g in index.lengths.values()),
         "grams_too_common": index.common(),
-        "documents_touched": touched.documents,
-        "documents_dropped": dropped.documents,
-        "share_of_documents": touched.documents / max(1, read.documents),
+        "documents_touched": counts["touched"].documents,
+        "documents_dropped": counts["dropped"].documents,
+        "share_of_documents": counts["touched"].documents / max(1, counts["read"].documents),
         "characters": gone,
-        "share_of_characters": gone / max(1, read.characters),
+        "share_of_characters": gone / max(1, counts["read"].characters),
     }
+    return shards
 
 
 class Count:
     """Documents and their characters."""
 
-    def __init__(self) -> None:
-        self.documents = self.characters = 0
+    def __init__(self, documents: int = 0, characters: int = 0) -> None:
+        self.documents, self.characters = documents, characters
 
     def add(self, text: str) -> None:
         self.documents += 1
@@ -219,11 +322,7 @@ class Progress:
 
     def __init__(self, report: Callable[[str], None]):
         self.report = report
-        self.began = self.told = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
+        self.told = time.monotonic()
 
     def tell(self, line: str) -> None:
         if time.monotonic() - self.told > TOLD:

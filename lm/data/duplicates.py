@@ -45,10 +45,14 @@ class Duplicates:
         self.compared += len(near)
         if any(int((self.signatures[i] == found).sum()) >= self.agree for i in near):
             return True
-        for band, key in zip(self.bands, keys, strict=True):
-            band.setdefault(key, []).append(len(self.signatures))
-        self.signatures.append(found)
+        self.remember(found)
         return False
+
+    def remember(self, found: np.ndarray) -> None:
+        """Takes a document's signature for one that was seen. [10]"""
+        for band, part in zip(self.bands, found.reshape(BANDS, -1), strict=True):
+            band.setdefault(part.tobytes(), []).append(len(self.signatures))
+        self.signatures.append(found)
 
 
 def signature(text: str, shingle: int = SHINGLE) -> np.ndarray | None:

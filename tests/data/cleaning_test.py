@@ -1,12 +1,17 @@
 import json
 import random
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.data import shards
+from lm.data.bookmarks import alone
 from lm.data.cleaning import CleaningConfig, clean, sampled
 from lm.data.sources import documents
+from tests.launched import ROOT
 
 QUESTION = "What is it that walks on four legs in the morning, on two at noon and on three?"
 
@@ -76,7 +81,7 @@ def test_bad_pages_go_by_quality(corpus):
     assert bad < 0.1 * 200 and len(texts) - bad > 0.8 * 71
     assert quality["documents"] == 271 - len(texts)
     again = clean(config, root / "again")
-    assert {**again, "seconds": 0} == {**figures, "seconds": 0}
+    assert again == figures
 
 
 def test_the_same_text_makes_the_same_bytes(corpus):
@@ -119,6 +124,73 @@ def test_a_failure_leaves_nothing_and_a_folder_that_exists_is_kept(corpus):
     (root / "out").mkdir()
     with pytest.raises(DataError, match="out exists"):
         clean(CleaningConfig(input=specs["input"]), root / "out")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lm.data import cleaning, shards
+from lm.data.cleaning import CleaningConfig, clean
+shards.SHARD, shards.LARGE = 6000, 1500
+left = int(sys.argv[2])
+write = shards.Shards.write
+def counted(self, text):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, text)
+shards.Shards.write = counted
+clean(CleaningConfig(**eval(sys.argv[3])), Path(sys.argv[1]))
+"""
+
+
+def killed(out, after, specs):
+    """Cleans in a process of its own that is killed before it writes document `after`."""
+    words = [sys.executable, "-c", KILLED, str(out), str(after), repr(specs)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("part", ["all", "one pass"])
+def test_what_is_killed_goes_on_after_its_last_file_and_ends_with_the_same_bytes(corpus, part):
+    specs, root = corpus
+    specs |= {"raw": write(root / "raw.jsonl", [page("click", n) for n in range(300, 400)])}
+    if part == "one pass":
+        specs = {"input": specs["input"]}
+    assert killed(root / "whole", 0, specs).returncode == 0
+    expected = bytes_of(root / "whole")
+    assert len(expected) > 4
+    kills, resumed = 0, 0
+    for after in (1, 25, 45, 70, 200):
+        done = killed(root / "out", after, specs)
+        kills += done.returncode == -signal.SIGKILL
+        resumed += "going on after" in done.stdout
+        if done.returncode == 0:
+            break
+        assert not (root / "out").exists() and (root / "out.part").is_dir()
+    while not (root / "out").exists():
+        resumed += "going on after" in killed(root / "out", 0, specs).stdout
+    assert kills >= 3 and resumed >= 2
+    assert bytes_of(root / "out") == expected
+    assert not (root / "out.part").exists()
+
+
+def test_what_was_begun_with_other_text_or_by_another_process_is_not_gone_on_with(corpus):
+    specs, root = corpus
+    assert killed(root / "out", 5, specs).returncode == -signal.SIGKILL
+    with pytest.raises(DataError, match=r"out\.part was begun with other settings or texts"):
+        clean(CleaningConfig(**specs | {"seed": 1}), root / "out")
+    write(root / "web.jsonl", ["another text"])
+    with pytest.raises(DataError, match=r"out\.part was begun with other settings or texts"):
+        clean(CleaningConfig(**specs), root / "out")
+    with alone(root / "out.part"), pytest.raises(DataError, match="another process works in"):
+        clean(CleaningConfig(**specs), root / "out")
 
 
 def test_settings_that_mean_nothing_are_refused():
