@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from lm.report.time_spent import processes, totals
 from tests.launched import (
     ROOT,
     await_step,
@@ -69,6 +70,10 @@ def test_a_terminated_run_saves_and_goes_on_bit_for_bit(text, straight, tmp_path
     assert "resumed from step" in again.stdout
     assert losses(tmp_path / "run") == losses(straight)
     assert final_digests(tmp_path / "run") == final_digests(straight)
+    first, second = processes(tmp_path / "run" / "goodput.json")
+    assert 15 <= first["last"] == second["first"] and second["last"] == 40
+    spent = totals([first, second])
+    assert spent["lost"] == 0 and 0 < spent["goodput"] < 1
 
 
 @pytest.mark.slow

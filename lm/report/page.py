@@ -16,6 +16,7 @@ from lm.report.groups import seeds_table
 from lm.report.record import Record, is_number, read_run
 from lm.report.style import CSS
 from lm.report.text import escape, label, number, shown, table
+from lm.report.time_spent import totals
 
 # Title, axis and metrics of the figures, in the order of the page. A metric that is not named
 # here gets a figure of its own after these.
@@ -50,6 +51,7 @@ def write_report(run: Path) -> Path:
         section("Curves", _run_figures(record), wide=True),
         section("Samples", _samples(record.samples)),
         section("Final figures", _final_figures(record)),
+        section("Where the time went", _time(record)),
         section("Training mixture", _mixture(record)),
         section("Configuration", _bindings_table(record.bindings)),
         section("Versions and devices", _list(record.notes)),
@@ -183,6 +185,18 @@ def _final_figures(record: Record) -> str:
         beside = [f"{number(value)} ({source})" for source, value in _beside(record, name)]
         rows.append([label(name), _value(final, name), "; ".join(beside)])
     return table(["figure", "this run", "to compare with"], rows)
+
+
+def _time(record: Record) -> str:
+    """Seconds by what they were for, over all processes of the run, and the goodput."""
+    if not record.processes:
+        return ""
+    spent = totals(record.processes)
+    goodput = spent.pop("goodput")
+    whole = sum(spent.values()) or 1.0
+    rows = [[kind, number(seconds), f"{seconds / whole:.1%}"] for kind, seconds in spent.items()]
+    rows.append([f"goodput, {len(record.processes)} processes", "", f"{goodput:.1%}"])
+    return table(["what", "seconds", "share"], rows)
 
 
 def _mixture(record: Record) -> str:

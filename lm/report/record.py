@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.report.time_spent import processes
 
 TABLES = ("reference", "mixture")  # of the summary: not figures
 TIMES = ("step", "tokens", "seconds")  # what a row is logged at; the rest is what was measured
@@ -25,6 +26,7 @@ class Record:
     notes: list[str]  # versions, commit and devices: the comments of `config.gin`
     samples: dict[int, str] = field(default_factory=dict)  # by step
     summary: dict[str, Any] = field(default_factory=dict)  # empty until the run ends
+    processes: list[dict[str, Any]] = field(default_factory=list)  # of goodput.json
     unreadable: int = 0  # lines of metrics.jsonl, the last one not counted
 
     def metrics(self) -> list[str]:
@@ -80,6 +82,7 @@ def read_run(run: Path) -> Record:
         notes=notes,
         samples=_samples(run / "samples"),
         summary=_summary(run / "summary.json"),
+        processes=processes(run / "goodput.json"),
         unreadable=unreadable,
     )
 

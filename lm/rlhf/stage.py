@@ -118,8 +118,9 @@ class Stage(Supervised):
                 tell(session, 0, 0, evaluate(0, state.params))
             mine = local_rows(mesh, self.batch)
             for step in session.steps():
-                host = jax.tree.map(lambda leaf: leaf[mine], material.rows(step, self.batch))
-                batch = config.split(host, mesh, mine, self.batch)
+                with session.goodput.spent("data"):
+                    host = jax.tree.map(lambda leaf: leaf[mine], material.rows(step, self.batch))
+                    batch = config.split(host, mesh, mine, self.batch)
                 done = (step + 1) * tokens
                 rate = self.optim.rate(Progress(step, steps, done, steps * tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))

@@ -122,8 +122,9 @@ class Finetune(Supervised):
             )
             mine = local_rows(mesh, self.batch)
             for step in session.steps():
-                host = rows(step * self.batch + mine.start, mine.stop - mine.start)
-                batch = config.split(host, mesh, mine, self.batch)
+                with session.goodput.spent("data"):
+                    host = rows(step * self.batch + mine.start, mine.stop - mine.start)
+                    batch = config.split(host, mesh, mine, self.batch)
                 tokens = (step + 1) * self.batch * length
                 progress = Progress(step, steps, tokens, steps * self.batch * length)
                 rate = jnp.float32(self.optim.rate(progress))

@@ -114,8 +114,9 @@ class MaskedPretrain(Supervised):
             for step in session.steps():
                 number, first = self.stage(step)
                 before = (step - first) * self.batch
-                host = rows_of[number](before + rows.start, rows.stop - rows.start)
-                batch = self.split(host, mesh, rows, self.batch)
+                with session.goodput.spent("data"):
+                    host = rows_of[number](before + rows.start, rows.stop - rows.start)
+                    batch = self.split(host, mesh, rows, self.batch)
                 tokens = self.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))

@@ -107,8 +107,9 @@ class Pretrain(Supervised):
                 evaluate.at(0, 0, state.params)
             for step in session.steps():
                 rows = local_rows(mesh, sizes.rows(step))
-                host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
-                batch = self.split(host, mesh, rows, sizes.rows(step))
+                with session.goodput.spent("data"):
+                    host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
+                    batch = self.split(host, mesh, rows, sizes.rows(step))
                 tokens = sizes.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))

@@ -70,8 +70,9 @@ class Recall(Supervised):
             )
             rows = local_rows(mesh, self.batch)
             for step in session.steps():
-                host = made(step * self.batch + rows.start, rows.stop - rows.start)
-                batch = self.split(host, mesh, rows, self.batch)
+                with session.goodput.spent("data"):
+                    host = made(step * self.batch + rows.start, rows.stop - rows.start)
+                    batch = self.split(host, mesh, rows, self.batch)
                 tokens = (step + 1) * per_step
                 rate = self.optim.rate(Progress(step, self.steps, tokens, self.steps * per_step))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))

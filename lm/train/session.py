@@ -24,6 +24,7 @@ import numpy as np
 from lm.core.config import CLASS, differences, dump, load, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.train.checkpoint import Checkpoints
+from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
 from lm.train.process import Process, Stop, Watchdog, locked
@@ -84,6 +85,7 @@ class Session:
         self.total, self.facts = steps, facts
         self.journal = Journal(workdir, steps, flops_per_token, peak)
         self.main = jax.process_index() == 0
+        self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
         self.skipped = self.rollbacks = 0
         self.rollback_wanted = False
@@ -99,6 +101,7 @@ class Session:
             self.stop = stack.enter_context(Stop())
             self.watchdog = Watchdog(self.process.step_timeout)
             stack.callback(self.watchdog.close)
+            stack.callback(self.goodput.write)
             stack.callback(self.journal.close)
             self.resources = stack.pop_all()
         return self
@@ -139,9 +142,10 @@ class Session:
     def start(self, abstract: Any, create: Callable[[], Any]) -> Any:
         """The state to go on from: the newest usable checkpoint, or a new one. Call it once."""
         process = self.process
-        restored = self.checkpoints.restore(
-            abstract, process.restore_step, fallback=process.restore_fallback
-        )
+        with self.goodput.spent("restore"):
+            restored = self.checkpoints.restore(
+                abstract, process.restore_step, fallback=process.restore_fallback
+            )
         if restored is None:
             state = create()
         else:
@@ -154,6 +158,7 @@ class Session:
             if self.changed:
                 self.journal.say(f"changed since: {told(self.changed)}")
         self.abstract, self.next_step = abstract, self.first
+        self.goodput.first = self.goodput.last = self.first
         if self.main:
             (self.workdir / "config.gin").write_text(dump(self.config) + environment())
         self.journal.open(self.first if restored else None)
@@ -178,7 +183,9 @@ class Session:
             if profile and step == profile[0]:
                 jax.profiler.start_trace(str(self.workdir / "profile"))
             self.next_step = step + 1
+            self.goodput.switch("compile" if step == self.first else "step")
             yield step
+            self.goodput.switch("evaluate")
             if profile and step + 1 == profile[1]:
                 jax.profiler.stop_trace()
                 self.journal.say(
@@ -208,11 +215,15 @@ class Session:
             self.save(done, state)
         if asked:
             self.drain()
-            self.checkpoints.settle()
+            with self.goodput.spent("save"):
+                self.checkpoints.settle()
+            self.goodput.last = done
             self.journal.say(
                 f"saved step {done} in {self.workdir}; the same command goes on from it"
             )
             raise Finished(self.stop.exit_code)
+        self.goodput.reached(done)
+        self.goodput.switch("evaluate")
         return state
 
     def read(self, entry: tuple[int, int, StepMetrics]) -> None:
@@ -277,7 +288,8 @@ class Session:
     def save(self, step: int, state: Any) -> None:
         """Saves unless a step that is not finite is under way; stops after some failures."""
         self.drain()
-        self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks})
+        with self.goodput.spent("save"):
+            self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks})
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(
                 f"{self.checkpoints.failures} saves failed in a row; free some space"
@@ -294,7 +306,9 @@ class Session:
           CheckpointError: the last save failed.
         """
         self.drain()
-        if not self.checkpoints.settle():
+        with self.goodput.spent("save"):
+            settled = self.checkpoints.settle()
+        if not settled:
             raise CheckpointError(f"the last checkpoint could not be written to {self.workdir}")
         self.journal.summary(summary)
 

@@ -1,0 +1,33 @@
+"""Where the time of a run went: what `goodput.json` says (lm/train/goodput.py writes it)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+KINDS = ("init", "restore", "compile", "step", "data", "evaluate", "save")
+
+
+def processes(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file; none where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text())["processes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def totals(entries: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds by kind over all processes, `lost` among them, and `goodput`: the share of the time
+    that went into steps whose work was kept."""
+    seconds = dict.fromkeys((*KINDS, "lost"), 0.0)
+    for number, entry in enumerate(entries):
+        for kind in KINDS:
+            seconds[kind] += entry["seconds"].get(kind, 0.0)
+        made = entry["last"] - entry["first"]
+        if number + 1 < len(entries) and made > 0:
+            again = min(made, max(0, entry["last"] - entries[number + 1]["first"]))
+            lost = entry["seconds"].get("step", 0.0) * again / made
+            seconds["step"] -= lost
+            seconds["lost"] += lost
+    whole = sum(seconds.values())
+    return seconds | {"goodput": seconds["step"] / whole if whole else 0.0}

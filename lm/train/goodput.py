@@ -1,0 +1,73 @@
+"""Where the time of a run goes, over all the processes that it took.
+
+`goodput.json` has one entry a process, the last of them rewritten every few seconds, so that a kill
+loses little:
+
+    {"processes": [{"began": "2026-01-31T12:00:00", "first": 0, "last": 740,
+                    "seconds": {"init": 3.1, "compile": 8.2, "step": 512.0, ...}}, ...]}
+
+Steps that a process made and its successor makes again are lost: their time is no goodput.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lm.report.time_spent import KINDS, processes
+
+EVERY = 5.0  # seconds between two writes
+BEGAN = time.time()  # of this process, as near as what is imported early can tell
+
+
+class Goodput:
+    """Counts seconds by what they are for. Time is always spent on exactly one thing."""
+
+    def __init__(self, path: Path | None):
+        """`path`: of the file; none is kept where None, as on processes other than the first."""
+        self.path = path
+        self.now, self.since = "init", time.perf_counter()
+        self.seconds = dict.fromkeys(KINDS, 0.0)
+        self.seconds["init"] = max(0.0, time.time() - BEGAN)
+        self.first = self.last = 0
+        self.before = processes(path) if path is not None else []
+        self.written = 0.0
+
+    def switch(self, kind: str) -> None:
+        """What time is spent on from now on."""
+        now = time.perf_counter()
+        self.seconds[self.now] += now - self.since
+        self.now, self.since = kind, now
+
+    @contextmanager
+    def spent(self, kind: str) -> Iterator[None]:
+        """Time inside is of this kind; what was under way goes on after it."""
+        outside = self.now
+        self.switch(kind)
+        try:
+            yield
+        finally:
+            self.switch(outside)
+
+    def reached(self, step: int) -> None:
+        """So many steps were made; writes the file when it is time."""
+        self.last = step
+        if time.perf_counter() - self.written > EVERY:
+            self.write()
+
+    def write(self) -> None:
+        if self.path is None:
+            return
+        self.switch(self.now)
+        self.written = time.perf_counter()
+        began = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(BEGAN))
+        seconds = {kind: round(spent, 3) for kind, spent in self.seconds.items()}
+        mine = {"began": began, "first": self.first, "last": self.last, "seconds": seconds}
+        whole = self.path.with_name(self.path.name + ".part")
+        try:
+            whole.write_text(json.dumps({"processes": [*self.before, mine]}, indent=1) + "\n")
+            os.replace(whole, self.path)
+        except OSError:
+            return  # a full disk stops a run by its checkpoints, not by this

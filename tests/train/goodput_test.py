@@ -1,0 +1,62 @@
+"""The account of a run's time: over kills, damaged files, and steps made twice."""
+
+import json
+import time
+
+import pytest
+
+from lm.report.time_spent import KINDS, processes, totals
+from lm.train.goodput import Goodput
+
+
+def entry(first, last, **seconds):
+    return {"began": "-", "first": first, "last": last, "seconds": seconds}
+
+
+def test_time_is_spent_on_one_thing_and_what_was_under_way_goes_on(tmp_path):
+    goodput = Goodput(tmp_path / "goodput.json")
+    before = dict(goodput.seconds)
+    goodput.switch("step")
+    with goodput.spent("save"):
+        time.sleep(0.05)
+    assert goodput.now == "step"
+    time.sleep(0.02)
+    goodput.write()
+    spent = {kind: goodput.seconds[kind] - before[kind] for kind in KINDS}
+    assert 0.05 <= spent["save"] < 0.2 and 0.02 <= spent["step"] < 0.2
+    assert spent["restore"] == spent["data"] == 0
+    (mine,) = processes(tmp_path / "goodput.json")
+    assert mine["seconds"]["save"] == pytest.approx(goodput.seconds["save"], abs=1e-3)
+
+
+def test_a_process_adds_to_what_earlier_ones_left(tmp_path):
+    path = tmp_path / "goodput.json"
+    for first, last in ((0, 7), (5, 9)):
+        goodput = Goodput(path)
+        goodput.first = first
+        goodput.reached(last)
+    assert [(one["first"], one["last"]) for one in processes(path)] == [(0, 7), (5, 9)]
+    path.write_text(path.read_text()[:-9])  # damaged: the account begins anew, the run goes on
+    assert processes(path) == Goodput(path).before == []
+
+
+def test_steps_that_are_made_again_are_lost():
+    found = totals([entry(0, 10, step=20.0, compile=5.0), entry(5, 10, step=10.0, restore=5.0)])
+    assert found["lost"] == 10.0 and found["step"] == 20.0
+    assert found["goodput"] == pytest.approx(20 / 40)
+    whole = totals([entry(0, 5, step=10.0), entry(5, 10, step=10.0)])  # the control: saved in time
+    assert whole["lost"] == 0.0 and whole["goodput"] == 1.0
+    assert totals([])["goodput"] == 0.0
+
+
+def test_a_full_disk_does_not_end_a_run(tmp_path):
+    goodput = Goodput(tmp_path / "no" / "folder" / "goodput.json")
+    goodput.reached(3)
+    assert goodput.last == 3
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    goodput = Goodput(tmp_path / "goodput.json")
+    goodput.reached(1)
+    assert json.loads((tmp_path / "goodput.json").read_text())["processes"][0]["last"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["goodput.json"]
