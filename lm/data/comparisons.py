@@ -15,9 +15,11 @@ import itertools
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.demonstrations import Demonstration, demonstrations
 from lm.data.prompts import (
     BETWEEN,
     Malformed,
+    Part,
     Reader,
     RowsConfig,
     check_faults,
@@ -27,6 +29,7 @@ from lm.data.prompts import (
 )
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
+from lm.text.dialogue import Conversation
 
 MOST = 9  # answers of a comparison (Ouyang et al. 2022, 3.5: K from 4 to 9)
 SPEAKS = "\n\nAssistant:"
@@ -37,7 +40,7 @@ FIRST, SECOND, TIE = (0, 1), (1, 0), (0, 0)
 class Comparison:
     """Answers to a prompt, and the rank of each: 0 the best, equal ones a tie."""
 
-    prompt: str
+    prompt: str | Conversation
     answers: tuple[str, ...]
     ranks: tuple[int, ...]
     labeler: str  # "" where nobody is named
@@ -170,6 +173,15 @@ class ComparisonsConfig(RowsConfig):
 
     held_out: tuple[str, ...] = ()  # labelers nothing is learned from (the paper: a fifth of them)
 
+    def compared(self, part: Part) -> list[Comparison]:
+        """The comparisons of a part, in the order of the files."""
+        return self.read(comparisons(self.between), part)
+
+    def demonstrated(self, files: str) -> list[Demonstration]:
+        """The answers in files of demonstrations."""
+        shown = dataclasses.replace(self, train=files, valid=None)
+        return shown.read(demonstrations(self.between), "train")
+
     def parts(self) -> dict[str, list[Comparison]]:
         """`train`, `valid` (prompts not trained on) and, where some are named, `labelers`: those
         prompts as the labelers saw them of whom nothing is learned.
@@ -177,8 +189,7 @@ class ComparisonsConfig(RowsConfig):
         Raises:
           DataError: an unknown labeler, nothing to learn from, or faulty comparisons over 5%.
         """
-        reader = comparisons(self.between)
-        train, valid = self.read(reader, "train"), self.read(reader, "valid")
+        train, valid = self.compared("train"), self.compared("valid")
         known = sorted({one.labeler for one in train + valid})
         for name in self.held_out:
             if name not in known:

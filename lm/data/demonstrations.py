@@ -21,6 +21,7 @@ from lm.data.prompts import (
     text,
 )
 from lm.data.tasks.rows import Row
+from lm.text.dialogue import Conversation
 from lm.text.tokenizer import Tokenizer
 
 MULTIPLE = 16  # of the width of rows
@@ -30,7 +31,7 @@ MULTIPLE = 16  # of the width of rows
 class Demonstration:
     """A prompt and how it should be continued."""
 
-    prompt: str
+    prompt: str | Conversation
     answer: str
     where: str  # file:line
 
@@ -86,7 +87,7 @@ def encode_demonstrations(
     kept = [item for item in items if item.answer.strip()]
     empty = [item.where for item in items if not item.answer.strip()]
     check_faults(empty, len(items), "the demonstrations")
-    prompts = tokenizer.encode_batch([item.prompt for item in kept])
+    prompts = tokenizer.encode_prompts([item.prompt for item in kept])
     answers = tokenizer.encode_batch([item.answer for item in kept])
     texts = [
         (prompt, answer + [tokenizer.end])

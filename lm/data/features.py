@@ -133,7 +133,11 @@ class TaskRows:
 
     def __call__(self, first: int, count: int) -> Any:
         """Rows `first`, ..., `first + count - 1` of the run."""
-        rows = np.arange(first, first + count, dtype=np.uint64)
+        return self.at(np.arange(first, first + count, dtype=np.uint64))
+
+    def at(self, rows: np.ndarray) -> Any:
+        """The rows of these numbers."""
+        rows = rows.astype(np.uint64)
         epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
         for epoch in np.unique(epochs):
             here = epochs == epoch

@@ -64,16 +64,7 @@ class Mixture:
 
     def places(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each row its source, and its number among that source's rows. [count] int64, uint64"""
-        rows = np.arange(first, first + count)
-        if len(self.sources) == 1:
-            return np.zeros(count, np.int64), rows.astype(np.uint64)
-        source, index = np.empty(count, np.int64), np.empty(count, np.int64)
-        for block in range(first // ROWS, (first + count - 1) // ROWS + 1):
-            here = rows // ROWS == block
-            order, before = order_of(tuple(self.shares.tolist()), self.seed, block)
-            source[here] = order[rows[here] % ROWS]
-            index[here] = block * self.shares[source[here]] + before[rows[here] % ROWS]
-        return source, index.astype(np.uint64)
+        return places(self.shares, self.seed, first, count)
 
     def drawn(self, rows: int) -> np.ndarray:
         """How many of the first `rows` rows of a run are from each source."""
@@ -97,6 +88,21 @@ class Mixture:
                 self.sources, self.shares.tolist(), self.drawn(rows).tolist(), strict=True
             )
         ]
+
+
+def places(shares: np.ndarray, seed: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of a run its source, and its number among that source's rows, where a block has
+    so many rows of each source. [count] int64, uint64"""
+    rows = np.arange(first, first + count)
+    if len(shares) == 1:
+        return np.zeros(count, np.int64), rows.astype(np.uint64)
+    source, index = np.empty(count, np.int64), np.empty(count, np.int64)
+    for block in range(first // ROWS, (first + count - 1) // ROWS + 1):
+        here = rows // ROWS == block
+        order, before = order_of(tuple(shares.tolist()), seed, block)
+        source[here] = order[rows[here] % ROWS]
+        index[here] = block * shares[source[here]] + before[rows[here] % ROWS]
+    return source, index.astype(np.uint64)
 
 
 @functools.lru_cache(maxsize=8)

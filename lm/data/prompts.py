@@ -11,14 +11,18 @@ begins. Rows of one user, or of one prompt, are never divided between training a
 """
 
 import dataclasses
+import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.data.sources import files, fingerprint
 from lm.data.tasks.rows import Problem, Row, jsonl
+from lm.text.dialogue import Conversation
+from lm.text.interface import Form
+from lm.text.tokenizer import Tokenizer
 
 BETWEEN = "\n\n"
 SHOWN = 5  # malformed rows told one by one
@@ -26,6 +30,7 @@ FAULTY = 0.05  # share of rows without content at which a file is taken for a mi
 SPEAKERS = {"human": "Human", "user": "Human", "gpt": "Assistant", "assistant": "Assistant"}
 
 Part = Literal["train", "valid"]
+PARTS: tuple[Part, ...] = ("train", "valid")
 Item = TypeVar("Item")
 Reader = Callable[[Row], list[Item]]  # the items of a row; raises Malformed
 
@@ -49,6 +54,24 @@ class RowsConfig:
         """A cheap identity of the files."""
         return fingerprint(self.train if self.valid is None else f"{self.train},{self.valid}")
 
+    def form(self, tokenizer: Tokenizer) -> Form:
+        """How its prompts and answers become ids: as text."""
+        return tokenizer
+
+    def prompts(self, part: Part) -> list[Any]:
+        """Each prompt of a part once, in the order of the files."""
+        items = self.read(lambda row: [Prompt(prompt_of(row.values, self.between))], part)
+        return list(dict.fromkeys(one.prompt for one in items))
+
+    def prompt_ids(self, part: Part, form: Form, length: int) -> list[list[int]]:
+        """The ids of each; a text is not cut to `length`, it is for the reader to leave out."""
+        del length
+        return form.encode_prompts(self.prompts(part))
+
+    def rows(self, spec: str) -> Iterable[Row | Problem]:
+        """The rows of files."""
+        return itertools.chain.from_iterable(map(jsonl, files(spec)))
+
     def read(self, items: Reader[Item], part: Part) -> list[Item]:
         """The items of a part, in the order of the files.
 
@@ -57,14 +80,13 @@ class RowsConfig:
         """
         spec = self.train if part == "train" or self.valid is None else self.valid
         found, problems = [], []
-        for path in files(spec):
-            for row in jsonl(path):
-                try:
-                    if isinstance(row, Problem):
-                        raise Malformed(row.text)
-                    found += [(held_out_key(row, item), item) for item in items(row)]
-                except Malformed as error:
-                    problems.append(f"{row.where}: {error}")
+        for row in self.rows(spec):
+            try:
+                if isinstance(row, Problem):
+                    raise Malformed(row.text)
+                found += [(held_out_key(row, item), item) for item in items(row)]
+            except Malformed as error:
+                problems.append(f"{row.where}: {error}")
         if problems:
             more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
             raise DataError("; ".join(problems[:SHOWN]) + more)
@@ -89,7 +111,15 @@ class Prompt:
 
 def held_out_key(row: Row, item: Any) -> str:
     user = row.values.get("user")
-    return f"user {user}" if user is not None else item.prompt
+    if user is not None:
+        return f"user {user}"
+    # every part of a conversation goes with what its user said first
+    return item.prompt if isinstance(item.prompt, str) else opening(item.prompt)
+
+
+def opening(turns: Conversation) -> str:
+    """What the user says first."""
+    return next(one.content for one in turns if one.role == "user")
 
 
 def held_out(key: str, fraction: float) -> bool:
@@ -148,16 +178,6 @@ def transcript(turns: Any) -> str:
         said = text(turn, "value", "content")
         written += f"\n\n{SPEAKERS[speaker]}: {said}" if speaker in SPEAKERS else said
     return written + "\n\nAssistant:"
-
-
-def prompts(config: RowsConfig) -> Reader[Prompt]:
-    """The prompts of any kind of row, each once a row."""
-    return lambda row: [Prompt(prompt_of(row.values, config.between))]
-
-
-def prompts_of(config: RowsConfig, part: Part) -> list[str]:
-    """Each prompt of a part once, in the order of the files."""
-    return list(dict.fromkeys(one.prompt for one in config.read(prompts(config), part)))
 
 
 def check_faults(faults: Sequence[str], rows: int, spec: str) -> None:

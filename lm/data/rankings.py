@@ -8,7 +8,7 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.data.comparisons import Comparison
-from lm.text.tokenizer import Tokenizer
+from lm.text.interface import Form
 
 MULTIPLE = 16  # of the width of rows
 
@@ -40,24 +40,25 @@ class Ranked:
         return told + (f", {self.long} too long and left out" if self.long else "")
 
 
-def encode_rankings(items: Sequence[Comparison], tokenizer: Tokenizer, length: int) -> Ranked:
+def encode_rankings(items: Sequence[Comparison], form: Form, length: int) -> Ranked:
     """Rows of at most `length` tokens: of a longer prompt the end stays, as wide as all answers
-    to it leave room.
+    to it leave room, and as the form of prompts lets it be cut.
 
     Raises:
       DataError: no comparison fits.
     """
-    prompts = tokenizer.encode_batch([item.prompt for item in items])
+    prompts, tokenizer = form.encode_prompts([item.prompt for item in items]), form.tokenizer
     fitting: list[tuple[list[int], list[list[int]], Comparison]] = []
     cut = long = 0
     for prompt, item in zip(prompts, items, strict=True):
-        answers = [ids + [tokenizer.end] for ids in tokenizer.encode_batch(item.answers)]
+        answers = [ids + [form.end] for ids in tokenizer.encode_batch(item.answers)]
         room = length - max(map(len, answers))
-        if room < 1 or not prompt:
+        kept = form.cut(prompt, room) if room > 0 else []
+        if not kept:
             long += 1
             continue
         cut += len(prompt) > room
-        fitting.append((prompt[-room:], answers, item))
+        fitting.append((kept, answers, item))
     if not fitting:
         raise DataError(
             f"none of {len(items)} comparisons fits into {length} tokens: set a larger length"

@@ -68,8 +68,7 @@ class PpoEvaluation:
         self.config, self.material, self.reference = config, material, reference
         self.score, self.mesh, self.session = score, mesh, session
         gold: RewardConfig = config.gold
-        tokenizer = material.tokenizer
-        self.gold = RolloutScorer(gold, tokenizer, mesh) if gold.given else None
+        self.gold = RolloutScorer(gold, material.form, mesh) if gold.given else None
         count = min(config.evaluate_prompts, len(material.valid.mask))
         self.prompts = take(material.valid, np.arange(count))
         self.total = jax.jit(NextAnswer(config.policy_model).total)
@@ -91,13 +90,13 @@ class PpoEvaluation:
 
     def answered(self, params: Any, seed: int) -> Answered:
         """Answers of a policy to every held-out prompt; `seed` numbers the draws."""
-        config, tokenizer = self.config, self.material.tokenizer
+        config, form = self.config, self.material.form
         scores, gold, kl, length = [], [], [], []
         shown = ""
         for some in self.batches():
             rollout = roll_out(
                 config.policy_model, params, some, jax.random.key(config.seed + seed),
-                count=config.answer_length, end=config.end(tokenizer),
+                count=config.answer_length, end=config.end(form),
                 temperature=config.temperature,
             )  # fmt: skip
             scores.append(gathered(self.score(rollout)))
@@ -109,8 +108,8 @@ class PpoEvaluation:
             kl.append(gathered(found))
             length.append(gathered(rollout.mask).sum(axis=1))
             if not shown:
-                pairs = zip(texts(rollout, tokenizer)[:SHOWN], scores[0], strict=False)
-                shown = "".join(f"{p}[{a}]  {score:.3f}\n\n" for (p, a), score in pairs)
+                pairs = zip(texts(rollout, form)[:SHOWN], scores[0], strict=False)
+                shown = "".join(f"{form.spell(p)}[{a}]  {score:.3f}\n\n" for (p, a), score in pairs)
         count = len(self.prompts.mask)
         return Answered(
             reward=np.concatenate(scores)[:count],

@@ -25,7 +25,7 @@ from lm.rlhf.rollout import answer_logp
 from lm.rlhf.scores import gathered
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage
-from lm.text.tokenizer import Tokenizer
+from lm.text.interface import Form
 from lm.train.session import Session
 
 
@@ -44,11 +44,9 @@ class Dpo(Stage):
         del before
         return True  # the run to start from is the reference
 
-    def material(
-        self, tokenizer: Tokenizer, source: Source | None, mesh: Any
-    ) -> ComparisonMaterial:
+    def material(self, form: Form, source: Source | None, mesh: Any) -> ComparisonMaterial:
         assert source is not None
-        material = ComparisonMaterial(self.data, tokenizer, self.length, self.seed)
+        material = ComparisonMaterial(self.data, form, self.length, self.seed)
         for name, ranked in material.parts.items():
             rows = self.batch // self.microbatches
             known = reference_logp(source, ranked.rows, mesh, rows)
@@ -73,9 +71,9 @@ class Dpo(Stage):
         return abstract_rankings(self.batch, self.length, answers=2)
 
     def evaluation(
-        self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
+        self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> Accuracy:
-        del tokenizer, session
+        del form, session
         return Accuracy(self.objective().scores, material, mesh, self.batch // self.microbatches)
 
 

@@ -17,10 +17,12 @@ from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.core.mesh import local_rows, place
 from lm.data.features import in_order
-from lm.data.prompts import RowsConfig, prompts_of
+from lm.data.prompts import RowsConfig
 from lm.rlhf.rollout import encode_prompts, roll_out
 from lm.rlhf.scores import Scorer, texts
 from lm.rlhf.source import Source
+from lm.text.dialogue import as_objects
+from lm.text.interface import Form
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,11 +42,18 @@ class LabelingConfig:
         require(self.noise >= 0, f"labeling.noise must not be negative, got {self.noise}")
 
 
+def to_label(config: LabelingConfig, data: RowsConfig) -> list[Any]:
+    """Prompts of both parts: what is held out here is held out of the comparisons too."""
+    valid = max(1, round(data.valid_fraction * config.prompts))
+    return data.prompts("train")[: config.prompts - valid] + data.prompts("valid")[:valid]
+
+
 def label(
-    config: LabelingConfig, data: RowsConfig, source: Source, judge: Scorer, out: Path,
+    config: LabelingConfig, asked: Sequence[Any], form: Form, source: Source, judge: Scorer,
+    out: Path,
     mesh: jax.sharding.Mesh, *, prompt_length: int, answer_length: int,
 ) -> dict[str, float]:  # fmt: skip
-    """Writes rankings of the answers of `source` to some prompts, a JSON object a line.
+    """Writes rankings of the answers of `source` to prompts, a JSON object a line.
 
     Returns:
       How many, and how often the judge's own order agrees with the noisy one: the Bayes limit.
@@ -52,23 +61,19 @@ def label(
     Raises:
       DataError: no prompt got two different answers.
     """
-    # held out here is held out of the comparisons too: both go by the prompt
-    valid = max(1, round(data.valid_fraction * config.prompts))
-    asked = prompts_of(data, "train")[: config.prompts - valid] + prompts_of(data, "valid")[:valid]
-    whole, _ = encode_prompts(source.tokenizer.encode_batch(asked), prompt_length)
+    ids = form.encode_prompts(asked)
+    if not isinstance(asked[0], str):
+        ids = [form.cut(row, prompt_length) or row for row in ids]
+    whole, _ = encode_prompts(ids, prompt_length)
     mine, params = local_rows(mesh, config.batch), source.language_model()
-    answered: dict[str, list[str]] = {}
+    answered: dict[Any, list[str]] = {}
     for number in range(config.answers):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         for some in in_order(whole, config.batch):
             local = jax.tree.map(lambda leaf: leaf[mine], some)
             placed = place(local, mesh, mine, config.batch)
-            rollout = roll_out(
-                source.model, params, placed, key, count=answer_length, end=source.tokenizer.end
-            )
-            for (prompt, answer), counts in zip(
-                texts(rollout, source.tokenizer), some.mask, strict=True
-            ):
+            rollout = roll_out(source.model, params, placed, key, count=answer_length, end=form.end)
+            for (prompt, answer), counts in zip(texts(rollout, form), some.mask, strict=True):
                 if counts and answer not in answered.setdefault(prompt, []):
                     answered[prompt].append(answer)
     rows, agreed, pairs = [], 0.0, 0
@@ -82,14 +87,23 @@ def label(
         truth, order = np.sign(np.subtract.outer(scores, scores)), np.subtract.outer(seen, seen) > 0
         agreed += float(np.sum(order * (truth + 1) / 2))
         pairs += int(order.sum())
-        rows.append({"prompt": prompt, "answers": answers, "ranks": ranks,
-                     "labeler": f"judge {number % config.labelers}",
-                     "scores": [float(score) for score in scores]})  # fmt: skip
+        row = record(prompt, answers, ranks, f"judge {number % config.labelers}", f"{number}")
+        rows.append(row | {"scores": [float(score) for score in scores]})
     if not rows:
         raise DataError("no prompt got two different answers to rank")
     if jax.process_index() == 0:
         write_rows(out, rows)
     return {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": agreed / pairs}
+
+
+def record(
+    prompt: Any, answers: list[str], ranks: list[int], labeler: str, item: str
+) -> dict[str, Any]:
+    """A ranking as a row; of a conversation as the labelling page writes it, 1 the best."""
+    if isinstance(prompt, str):
+        return {"prompt": prompt, "answers": answers, "ranks": ranks, "labeler": labeler}
+    return {"kind": "ranking", "item": item, "labeler": labeler, "messages": as_objects(prompt),
+            "answers": answers, "ranks": [rank + 1 for rank in ranks]}  # fmt: skip
 
 
 def write_rows(out: Path, rows: Sequence[dict[str, Any]]) -> None:

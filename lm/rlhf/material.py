@@ -8,17 +8,17 @@ from lm.core.mesh import local_rows, place
 from lm.data.batches import TokenBatch
 from lm.data.features import TaskRows
 from lm.data.mixture import Mixture
-from lm.data.prompts import RowsConfig, prompts_of
+from lm.data.prompts import PARTS, RowsConfig
 from lm.data.tokens import TextConfig, TokenFile, prepare
 from lm.rlhf.rollout import Prompts, encode_prompts
-from lm.text.tokenizer import Tokenizer
+from lm.text.interface import Form
 
 
 class PpoMaterial:
     """Rows of an update, as a pure function of its number."""
 
     def __init__(
-        self, config: RowsConfig, tokenizer: Tokenizer, *, batch: int, prompt_length: int,
+        self, config: RowsConfig, form: Form, *, batch: int, prompt_length: int,
         width: int, text: TextConfig | None, text_rows: int, seed: int,
     ):  # fmt: skip
         """
@@ -27,9 +27,8 @@ class PpoMaterial:
           width: tokens of a row of text.
           text_rows: of each prompt; 0: none is learned from, its loss is measured alone.
         """
-        self.batch, self.width, self.text_each, self.tokenizer = batch, width, text_rows, tokenizer
-        train = tokenizer.encode_batch(prompts_of(config, "train"))
-        valid = tokenizer.encode_batch(prompts_of(config, "valid"))
+        self.batch, self.width, self.text_each, self.form = batch, width, text_rows, form
+        train, valid = (config.prompt_ids(part, form, prompt_length) for part in PARTS)
         learned, self.long = encode_prompts(train, prompt_length)
         self.valid, _ = encode_prompts(valid, prompt_length)
         self.rows = TaskRows(learned, seed)
@@ -44,7 +43,7 @@ class PpoMaterial:
             )
         if text is not None:
             try:
-                sources, self.held_out = prepare(text, tokenizer)
+                sources, self.held_out = prepare(text, form.tokenizer)
             except DataError as error:
                 if text_rows:
                     raise

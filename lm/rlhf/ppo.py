@@ -31,10 +31,10 @@ from lm.rlhf.material import PpoMaterial
 from lm.rlhf.rollout import Prompts, Rollout, roll_out
 from lm.rlhf.scores import RolloutScorer
 from lm.rlhf.setting import PpoSetting
-from lm.rlhf.source import read_source, started
+from lm.rlhf.source import knowing, read_source, started
 from lm.rlhf.stage import tell
 from lm.rlhf.update import PpoState
-from lm.text.tokenizer import Tokenizer
+from lm.text.interface import Form
 from lm.train.metrics import peak_flops, read_metrics
 from lm.train.process import Process
 from lm.train.session import Session
@@ -60,11 +60,13 @@ class Ppo(PpoSetting):
             "mesh.fsdp, mesh.tensor to 1",
         )
         before = started(workdir)
-        source = read_source(self.init, mesh, self.init_step)  # the reference, in any case
-        score = RolloutScorer(self.reward, source.tokenizer, mesh)
+        # the reference, in any case
+        source = knowing(read_source(self.init, mesh, self.init_step), self.data)
+        form = self.data.form(source.tokenizer)
+        score = RolloutScorer(self.reward, form, mesh)
         config = self.resolved(before[0] if before else source, score.model)
         material = PpoMaterial(
-            config.data, source.tokenizer, batch=self.batch, prompt_length=self.prompt_length,
+            config.data, form, batch=self.batch, prompt_length=self.prompt_length,
             width=config.width, text=config.text, seed=self.seed,
             text_rows=self.update.text_rows if self.update.gamma else 0,
         )  # fmt: skip
@@ -96,7 +98,7 @@ class Ppo(PpoSetting):
             for step in session.steps():
                 clock = Clock()
                 rollout = config.rolled_out(state.policy, material.prompts(step, mesh), step,
-                                            source.tokenizer)  # fmt: skip
+                                            form)  # fmt: skip
                 clock.lap("rollout", rollout)
                 scores = score(rollout)
                 experience, figures = assess(
@@ -128,12 +130,12 @@ class Ppo(PpoSetting):
         if jax.process_index() == 0:
             print(f"report: {write_report(workdir)}")
 
-    def rolled_out(self, policy: Any, some: Prompts, step: int, tokenizer: Tokenizer) -> Rollout:
+    def rolled_out(self, policy: Any, some: Prompts, step: int, form: Form) -> Rollout:
         """Answers of a policy; `step` numbers the draws."""
         return roll_out(
             self.policy_model, policy, some,
             jax.random.fold_in(jax.random.key(self.seed + 1), step),
-            count=self.answer_length, end=self.end(tokenizer), temperature=self.temperature,
+            count=self.answer_length, end=self.end(form), temperature=self.temperature,
         )  # fmt: skip
 
     def check(

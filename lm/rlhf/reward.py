@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.data.comparisons import Comparison, ComparisonsConfig
-from lm.data.demonstrations import Demonstration, demonstrations
+from lm.data.demonstrations import Demonstration
 from lm.data.features import TaskRows
-from lm.data.prompts import RowsConfig
 from lm.data.rankings import Ranked, RankingBatch, encode_rankings
 from lm.losses.language import masked_sum
 from lm.losses.preference import comparison_losses, pairs, right_pairs
@@ -20,7 +19,7 @@ from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
-from lm.text.tokenizer import Tokenizer
+from lm.text.interface import Form
 from lm.train.session import Session
 
 
@@ -31,13 +30,10 @@ class RewardTraining(Stage):
     data: ComparisonsConfig = ComparisonsConfig()
     demonstrations: str | None = None  # files whose answers score 0 on average once it has ended
 
-    def material(
-        self, tokenizer: Tokenizer, source: Source | None, mesh: Any
-    ) -> "ComparisonMaterial":
-        material = ComparisonMaterial(self.data, tokenizer, self.length, self.seed)
+    def material(self, form: Form, source: Source | None, mesh: Any) -> "ComparisonMaterial":
+        material = ComparisonMaterial(self.data, form, self.length, self.seed)
         if self.demonstrations:
-            rows = RowsConfig(train=self.demonstrations, between=self.data.between)
-            material.zero = rows.read(demonstrations(rows.between), "train")
+            material.zero = self.data.demonstrated(self.demonstrations)
         return material
 
     def first_params(self, key: jax.Array) -> Any:
@@ -58,9 +54,9 @@ class RewardTraining(Stage):
         return jax.jit(reward.shifted)(params, jnp.float32(by))
 
     def evaluation(
-        self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
+        self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> "Accuracy":
-        del tokenizer, session
+        del form, session
         objective = self.objective()
         return Accuracy(objective.scores, material, mesh, self.batch // self.microbatches)
 
@@ -111,11 +107,11 @@ class Ranking:
 class ComparisonMaterial:
     """Rankings to learn from, and parts of them held out."""
 
-    def __init__(self, config: ComparisonsConfig, tokenizer: Tokenizer, length: int, seed: int):
+    def __init__(self, config: ComparisonsConfig, form: Form, length: int, seed: int):
         parts = config.parts()
-        self.tokenizer, self.length = tokenizer, length
+        self.form, self.length = form, length
         self.parts: dict[str, Ranked] = {
-            name: encode_rankings(some, tokenizer, length) for name, some in parts.items()
+            name: encode_rankings(some, form, length) for name, some in parts.items()
         }
         self.learned = TaskRows(self.parts["train"].rows, seed)
         self.zero: list[Demonstration] | list[Comparison] = parts["train"]
@@ -138,7 +134,7 @@ class ComparisonMaterial:
             for item in self.zero
         ]
         items = [Comparison(prompt, (answer,), (0,), "", "") for prompt, answer in answers]
-        return encode_rankings(items, self.tokenizer, self.length).rows
+        return encode_rankings(items, self.form, self.length).rows
 
 
 class Accuracy:

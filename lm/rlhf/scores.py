@@ -1,5 +1,7 @@
 """Rewards of answers: a trained reward model, or any function of (prompts, answers).
 
+A prompt is a text, or a conversation that ends with the user where the policy converses.
+
     def brevity(prompts: list[str], answers: list[str]) -> list[float]: ...
 
 is `--set reward.function=mine:brevity` (a module on the path, or `folder/mine.py:brevity`), and
@@ -26,11 +28,12 @@ from lm.models.reward import answer_scores
 from lm.rlhf.classifier import classifier_scorer
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.source import Source, read_source
+from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
 from lm.train.finetune import Finetune
 from lm.train.saved import read_config, read_run
 
-Scorer = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # -> [B] float32
+Scorer = Callable[[Sequence[Any], Sequence[str]], np.ndarray]  # -> [B] float32
 
 ROWS = 32  # texts that a reward model reads at once
 MULTIPLE = 64  # of the width of these
@@ -54,7 +57,7 @@ class RewardConfig:
         return self.run is not None or self.function is not None
 
 
-def text_scorer(config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Scorer:
+def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Scorer:
     """A scorer of texts.
 
     Raises:
@@ -70,15 +73,15 @@ def text_scorer(config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.M
         )
     if is_classifier(config.run):
         return classifier_scorer(read_run(run_path(config.run), mesh), mesh)
-    source = reward_source(config.run, tokenizer, mesh)
+    source = reward_source(config.run, form.tokenizer, mesh)
     model, params = source.model, source.params
     score = jax.jit(answer_scores, static_argnums=0)
 
-    def scores(prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+    def scores(prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
         ids = [
-            prompt + answer + [tokenizer.end]
+            prompt + answer + [form.end]
             for prompt, answer in zip(
-                tokenizer.encode_batch(prompts), tokenizer.encode_batch(answers), strict=True
+                form.encode_prompts(prompts), form.tokenizer.encode_batch(answers), strict=True
             )
         ]
         found = np.empty(len(ids), np.float32)
@@ -116,7 +119,7 @@ def reward_source(run: str, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> So
     return source
 
 
-def named(name: str) -> Callable[[list[str], list[str]], Any]:
+def named(name: str) -> Callable[[list[Any], list[str]], Any]:
     """The function `module:name`, or `path/to/file.py:name`.
 
     Raises:
@@ -142,10 +145,10 @@ def named(name: str) -> Callable[[list[str], list[str]], Any]:
     return found
 
 
-def checked(name: str, function: Callable[[list[str], list[str]], Any]) -> Scorer:
+def checked(name: str, function: Callable[[list[Any], list[str]], Any]) -> Scorer:
     """The function, its errors told in one line and its answer as [B] float32."""
 
-    def scores(prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+    def scores(prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
         try:
             said = np.asarray(function(list(prompts), list(answers)), np.float32)
         except Exception as error:  # it is the user's: it may raise anything
@@ -166,17 +169,17 @@ def checked(name: str, function: Callable[[list[str], list[str]], Any]) -> Score
 class RolloutScorer:
     """Scores of rollouts, on the devices: a reward model reads tokens, a function reads text."""
 
-    def __init__(self, config: RewardConfig, tokenizer: Tokenizer, mesh: jax.sharding.Mesh):
+    def __init__(self, config: RewardConfig, form: Form, mesh: jax.sharding.Mesh):
         """Raises as `text_scorer`."""
-        self.tokenizer, self.mesh = tokenizer, mesh
+        self.form, self.mesh = form, mesh
         self.model: GptConfig | None = None
         self.params: Any = None
         self.function: Scorer | None = None
         if config.run is not None and not is_classifier(config.run):
-            source = reward_source(config.run, tokenizer, mesh)
+            source = reward_source(config.run, form.tokenizer, mesh)
             self.model, self.params, self.identity = source.model, source.params, source.identity
         else:
-            self.function = text_scorer(config, tokenizer, mesh)
+            self.function = text_scorer(config, form, mesh)
             self.identity = str(config.function or config.run)
 
     def __call__(self, rollout: Rollout) -> jax.Array:
@@ -185,7 +188,7 @@ class RolloutScorer:
             return score_rollout(self.model, self.params, rollout)
         rows = len(rollout.start)
         mine = local_rows(self.mesh, rows)
-        pairs = texts(rollout, self.tokenizer)[mine]
+        pairs = texts(rollout, self.form)[mine]
         said = self.function([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
         return place(said, self.mesh, mine, rows)
 
@@ -196,14 +199,15 @@ def score_rollout(model: GptConfig, params: Any, rollout: Rollout) -> jax.Array:
     return answer_scores(model, params, rollout.tokens[:, None], rollout.last[:, None])[:, 0]
 
 
-def texts(rollout: Rollout, tokenizer: Tokenizer) -> list[tuple[str, str]]:
+def texts(rollout: Rollout, form: Form) -> list[tuple[Any, str]]:
     """Prompts and answers of a rollout, without the end token."""
     host = jax.tree.map(gathered, rollout)
     lengths = host.mask.sum(axis=1) - host.ended
-    return [
-        (tokenizer.decode(row[:start].tolist()), tokenizer.decode(row[start : start + n].tolist()))
-        for row, start, n in zip(host.tokens, host.start, lengths, strict=True)
-    ]
+    found = []
+    for row, start, n in zip(host.tokens, host.start, lengths, strict=True):
+        said = form.tokenizer.decode(row[start : start + n].tolist())
+        found.append((form.decode_prompt(row[:start].tolist()), said))
+    return found
 
 
 def gathered(x: jax.Array) -> np.ndarray:

@@ -23,7 +23,7 @@ from lm.rlhf.rollout import Prompts
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, require_shape
 from lm.rlhf.update import PpoState, UpdateConfig, Updater
-from lm.text.tokenizer import Tokenizer
+from lm.text.interface import Form
 from lm.train.guard import GuardState
 from lm.train.optimizer import AdamWConfig
 from lm.train.state import create, shardings
@@ -88,9 +88,9 @@ class PpoSetting(Supervised):
     def critic_model(self) -> GptConfig:
         return self.value_model or self.policy_model
 
-    def end(self, tokenizer: Tokenizer) -> int:
+    def end(self, form: Form) -> int:
         """The token that ends an answer; of answers of fixed length one that is never drawn."""
-        return -1 if self.fixed_length else tokenizer.end
+        return -1 if self.fixed_length else form.end
 
     @property
     def width(self) -> int:

@@ -15,13 +15,11 @@ from lm.core.errors import ConfigError
 from lm.data.batches import TokenBatch
 from lm.data.demonstrations import (
     Demonstrated,
-    Demonstration,
     demonstrations,
     encode_demonstrations,
 )
 from lm.data.features import TaskRows
 from lm.data.mixture import Mixture
-from lm.data.prompts import RowsConfig
 from lm.data.tokens import Source as TextSource
 from lm.data.tokens import TokenFile, prepare
 from lm.decode.generate import Generator
@@ -33,7 +31,7 @@ from lm.nn.dropout import DropoutKeys
 from lm.rlhf.scores import RewardConfig, Scorer, text_scorer
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
-from lm.text.tokenizer import Tokenizer
+from lm.text.interface import Form
 from lm.train.pretrain import NextToken
 from lm.train.session import Session
 
@@ -45,7 +43,6 @@ TAX_BATCHES = 20  # of an estimate of the loss on pre-training text
 class Sft(Stage):
     """Learns to answer as the demonstrations do."""
 
-    data: RowsConfig = RowsConfig()
     epochs: float = 16.0
     whole_text: bool = False  # the loss counts the prompt's tokens as well
     residual_dropout: float = 0.2
@@ -69,20 +66,27 @@ class Sft(Stage):
         model = self.model or replace(source.model, residual_dropout=self.residual_dropout)
         return replace(config, model=model)
 
-    def material(self, tokenizer: Tokenizer, source: Source | None, mesh: Any) -> "SftMaterial":
-        reader = demonstrations(self.data.between)
-        train, valid = (self.data.read(reader, part) for part in ("train", "valid"))
-        encoded = encode_demonstrations(train, tokenizer, self.length, whole=self.whole_text)
-        held_out = encode_demonstrations(valid, tokenizer, self.length)
-        material = SftMaterial(self, encoded, held_out, valid)
+    def material(self, form: Form, source: Source | None, mesh: Any) -> "SftMaterial":
+        material = self.demonstrated(form)
         if self.pretraining_share:
             if self.text is None:
                 raise ConfigError(
                     "pretraining_share: init knows no pre-training text; name some: "
                     "'instructgpt:sft(text=\"FOLDER\")'"
                 )
-            material.mix(*prepare(self.text, tokenizer))
+            material.mix(*prepare(self.text, form.tokenizer))
         return material
+
+    def demonstrated(self, form: Form) -> "SftMaterial":
+        """What is learned and what is held out, but for pre-training text."""
+        reader = demonstrations(self.data.between)
+        train, valid = (self.data.read(reader, part) for part in ("train", "valid"))
+        encoded = encode_demonstrations(train, form.tokenizer, self.length, whole=self.whole_text)
+        held_out = encode_demonstrations(valid, form.tokenizer, self.length)
+        return SftMaterial(
+            self, encoded, held_out, TaskRows(encoded.rows, self.seed),
+            [item.prompt for item in valid],
+        )  # fmt: skip
 
     def first_params(self, key: jax.Array) -> Any:
         return gpt.init(self.decoder, key)
@@ -105,9 +109,9 @@ class Sft(Stage):
         return TokenBatch(**fields)
 
     def evaluation(
-        self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
+        self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> "SftEvaluation":
-        return SftEvaluation(self, material, tokenizer, mesh, session)
+        return SftEvaluation(self, material, form, mesh, session)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +128,19 @@ class SftMaterial:
     """Rows of demonstrations, and with them rows of pre-training text."""
 
     def __init__(
-        self, config: Sft, train: Demonstrated, held_out: Demonstrated,
-        prompts: Sequence[Demonstration],
+        self, config: Sft, train: Any, held_out: Demonstrated, demonstrated: Any,
+        prompts: Sequence[Any],
     ):  # fmt: skip
+        """
+        Args:
+          train: what is learned, which says of itself what it is.
+          demonstrated: the same as rows of a run, with the `count` of an epoch.
+          prompts: to answer, of what is held out.
+        """
         self.config, self.train, self.held_out, self.prompts = config, train, held_out, prompts
-        self.demonstrated = TaskRows(train.rows, config.seed)
-        self.width = train.rows.tokens.shape[1]
-        self.count = self.demonstrated.count
+        self.demonstrated = demonstrated
+        self.width = demonstrated(0, 1).tokens.shape[1]
+        self.count = demonstrated.count
         self.digest = config.data.fingerprint
         self.mixed = 0  # rows of a step that are pre-training text
         self.text: Mixture | None = None
@@ -162,17 +172,18 @@ class SftEvaluation:
     """The loss on held-out demonstrations and on pre-training text, answers, and their reward."""
 
     def __init__(
-        self, config: Sft, material: SftMaterial, tokenizer: Tokenizer, mesh: jax.sharding.Mesh,
+        self, config: Sft, material: SftMaterial, form: Form, mesh: jax.sharding.Mesh,
         session: Session,
     ):  # fmt: skip
-        self.config, self.material, self.tokenizer = config, material, tokenizer
+        self.config, self.material, self.form = config, material, form
         self.mesh, self.session = mesh, session
         self.rows = config.batch // config.microbatches
         self.total = jax.jit(config.objective().total)
-        self.prompts = list(dict.fromkeys(item.prompt for item in material.prompts))
+        self.room = config.decoder.length - config.loop.sample_tokens
+        self.prompts = list(dict.fromkeys(p for p in material.prompts if self.ids([p])[0]))
         self.scorer: Scorer | None = None
         if config.reward.given:
-            self.scorer = text_scorer(config.reward, tokenizer, mesh)
+            self.scorer = text_scorer(config.reward, form, mesh)
         self.rewards: dict[int, float] = {}
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
@@ -191,18 +202,25 @@ class SftEvaluation:
             self.rewards[step] = figures["valid_reward"] = float(np.mean(scores))
         return figures
 
-    def answers(self, params: Any, prompts: Sequence[str], temperature: float) -> list[str]:
-        generator = Generator(self.config.decoder, merged(params), self.tokenizer.end)
-        room = self.config.decoder.length - self.config.loop.sample_tokens
-        ids = [row[-room:] for row in self.tokenizer.encode_batch(prompts)]
+    def ids(self, prompts: Sequence[Any]) -> list[list[int]]:
+        """The newest ids of each prompt that leave room for an answer; none where none can."""
+        return [self.form.cut(row, self.room) for row in self.form.encode_prompts(prompts)]
+
+    def answers(self, params: Any, prompts: Sequence[Any], temperature: float) -> list[str]:
+        written = self.written(params, prompts, temperature)
+        return [self.form.tokenizer.decode(row) for row in written]
+
+    def written(self, params: Any, prompts: Sequence[Any], temperature: float) -> list[list[int]]:
+        """The ids of an answer to each prompt, without the end."""
+        generator = Generator(self.config.decoder, merged(params), self.form.end)
         sampling = SamplingConfig(temperature=temperature)
-        written = generator(ids, self.config.loop.sample_tokens, sampling, seed=self.config.seed)
-        return [self.tokenizer.decode(row) for row in written]
+        count = self.config.loop.sample_tokens
+        return generator(self.ids(prompts), count, sampling, seed=self.config.seed)
 
     def answered(self, params: Any) -> str:
         prompts = self.prompts[:SAMPLED]
         pairs = zip(prompts, self.answers(params, prompts, 0.7), strict=True)
-        return "".join(f"{prompt}[{answer}]\n\n" for prompt, answer in pairs)
+        return "".join(f"{self.form.spell(prompt)}[{answer}]\n\n" for prompt, answer in pairs)
 
     def summary(self) -> dict[str, Any]:
         """The step whose answers score best: by loss the model overfits after one epoch (C.1)."""

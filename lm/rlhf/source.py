@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lm.core.config import require
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import run_path
+from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
 from lm.models.adapters import ADAPTERS, BASE, merged
 from lm.models.gpt import GptConfig
@@ -63,6 +65,26 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
     if ADAPTERS in params:  # placed as the base: what reads either is compiled once
         params = jax.jit(merged, out_shardings=shardings(params[BASE]))(params)
     return Source(model, saved.tokenizer, text_of(saved.config), params, identity(run, saved.step))
+
+
+def knowing(source: Source, data: RowsConfig) -> Source:
+    """The source with every special that the form of these rows needs: a vocabulary that was
+    published without them grows, and so does the model's table, by rows as they are drawn first.
+    """
+    tokenizer, model = data.form(source.tokenizer).tokenizer, source.model
+    more = tokenizer.vocab_size - model.vocab
+    source = dataclasses.replace(source, tokenizer=tokenizer)
+    if more <= 0:
+        return source
+    known = source.language_model()
+    table = known["tokens"]["table"]
+    drawn = model.token_std * jax.random.normal(jax.random.key(0), (more, model.width), table.dtype)
+    grown = known | {"tokens": known["tokens"] | {"table": jnp.concatenate([table, drawn])}}
+    return dataclasses.replace(
+        source,
+        model=dataclasses.replace(model, vocab=tokenizer.vocab_size),
+        params=source.params | {"model": grown} if source.scalar else grown,
+    )
 
 
 def text_of(config: Any) -> TextConfig | None:

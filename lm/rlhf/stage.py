@@ -21,12 +21,13 @@ from lm.core.errors import ConfigError
 from lm.core.mesh import batch_ways, local_rows, make_mesh, place
 from lm.data.batches import check_divisible
 from lm.data.features import in_order
+from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
 from lm.models.adapters import BASE, adapted, learned_alone, with_base
 from lm.models.gpt import GptConfig
 from lm.report.page import write_report
-from lm.rlhf.source import Source, read_source, require_shape, started
-from lm.text.tokenizer import Tokenizer
+from lm.rlhf.source import Source, knowing, read_source, require_shape, started
+from lm.text.interface import Form
 from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.process import Process
@@ -63,6 +64,7 @@ class Evaluation(Protocol):
 class Stage(Supervised):
     """A model of another run, taught by rows."""
 
+    data: RowsConfig = RowsConfig()
     init: str | None = None  # the run to start from
     init_step: int | None = None  # its checkpoint; the newest where None
     model: GptConfig | None = None  # that of `init`, once the run has begun
@@ -85,14 +87,17 @@ class Stage(Supervised):
         mesh = make_mesh(self.mesh)
         check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
         before = started(workdir)
-        source = read_source(self.init, mesh, self.init_step) if self.needs_source(before) else None
+        source = None
+        if self.needs_source(before):
+            source = knowing(read_source(self.init, mesh, self.init_step), self.data)
         if before is not None:
             earlier, tokenizer = before
         else:
             assert source is not None
             earlier, tokenizer = source, source.tokenizer
+        form = self.data.form(tokenizer)
         config = self.resolved(earlier)
-        material = config.material(tokenizer, source, mesh)
+        material = config.material(form, source, mesh)
         steps = self.steps or max(1, round(self.epochs * material.count / self.batch))
         config = replace(config, steps=steps)
         tokens = self.batch * material.width
@@ -113,7 +118,7 @@ class Stage(Supervised):
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
             )
-            evaluate = config.evaluation(material, tokenizer, mesh, session)
+            evaluate = config.evaluation(material, form, mesh, session)
             if session.first == 0:
                 tell(session, 0, 0, evaluate(0, state.params))
             mine = local_rows(mesh, self.batch)
@@ -184,7 +189,7 @@ class Stage(Supervised):
     def direction(self) -> optax.GradientTransformation:
         return learned_alone(super().direction(), self.lora_rank)
 
-    def material(self, tokenizer: Tokenizer, source: Source | None, mesh: Any) -> Any:
+    def material(self, form: Form, source: Source | None, mesh: Any) -> Any:
         """A Material."""
         raise NotImplementedError
 
@@ -198,7 +203,7 @@ class Stage(Supervised):
         return params
 
     def evaluation(
-        self, material: Any, tokenizer: Tokenizer, mesh: jax.sharding.Mesh, session: Session
+        self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> Evaluation:
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ import jax
 from lm.core.config import dump
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
-from lm.rlhf.labeling import LabelingConfig, label
+from lm.rlhf.labeling import LabelingConfig, label, to_label
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
@@ -92,8 +92,9 @@ class Alignment:
         mesh = make_mesh(self.ppo.mesh)
         with jax.set_mesh(mesh):
             source = read_source(str(workdir / "sft"), mesh)
+            data = replace(self.ppo.data, train=self.demonstrations)
             found = label(
-                self.labeling, replace(self.ppo.data, train=self.demonstrations), source,
+                self.labeling, to_label(self.labeling, data), source.tokenizer, source,
                 text_scorer(self.judge, source.tokenizer, mesh), out, mesh,
                 prompt_length=self.ppo.prompt_length, answer_length=self.ppo.answer_length,
             )  # fmt: skip

@@ -198,12 +198,26 @@ class Chat:
         starts = self._exchanges(ids)
         return [*ids[: starts[0]], *ids[starts[-1] :]]
 
+    def encode_prompts(self, prompts: Sequence[Conversation]) -> list[list[int]]:
+        return self.prompts(prompts)
+
+    def decode_prompt(self, ids: Iterable[int]) -> Conversation:
+        return self.parse(ids)
+
+    def spell(self, prompt: Conversation) -> str:
+        """A conversation for people to read."""
+        said = "".join(f"{one.role}: {one.content}\n" for one in prompt)
+        return f"{said}assistant: "
+
     def answer(self, text: str) -> list[int]:
         """The ids of what the assistant says, with their end."""
         return [*self.tokenizer.encode(text), self.end]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """What the ids of an answer say, up to its end."""
+        """What the ids of an answer say, up to its end.
+
+        Specials that a model may have said are skipped.
+        """
         said: list[int] = []
         for i in ids:
             if i == self.end:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +37,31 @@ SPECIALS = {
     "assistant": "<|assistant|>",
     "image": "<|image|>",
 }
+
+
+class Form(Protocol):
+    """How a prompt, and the answer to it, are ids: a text and what follows it, which is what any
+    tokenizer does, or a conversation and its next turn (`lm.text.dialogue.Chat`)."""
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """Of an answer's text."""
+
+    @property
+    def end(self) -> int:
+        """The id that ends an answer."""
+
+    def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
+        """The ids of each prompt."""
+
+    def decode_prompt(self, ids: Iterable[int]) -> Any:
+        """The prompt that ids stand for."""
+
+    def cut(self, ids: Sequence[int], length: int) -> list[int]:
+        """The newest ids of a prompt, at most so many; none where that cannot be done."""
+
+    def spell(self, prompt: Any) -> str:
+        """A prompt for people to read."""
 
 
 class Tokenizer(abc.ABC):
@@ -77,6 +103,25 @@ class Tokenizer(abc.ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, specials skipped; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """Itself: a tokenizer is the `Form` of prompts that are text."""
+        return self
+
+    def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
+        """The ids of each text."""
+        return self.encode_batch(prompts)
+
+    def decode_prompt(self, ids: Iterable[int]) -> str:
+        return self.decode(ids)
+
+    def cut(self, ids: Sequence[int], length: int) -> list[int]:
+        """The last `length` ids."""
+        return list(ids[-length:])
+
+    def spell(self, prompt: Any) -> str:
+        return str(prompt)
 
     @functools.cached_property
     def digest(self) -> str:

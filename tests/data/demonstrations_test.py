@@ -6,7 +6,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data.demonstrations import Demonstration, demonstrations, encode_demonstrations
-from lm.data.prompts import RowsConfig, prompts
+from lm.data.prompts import RowsConfig
 from lm.text.byte import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -103,5 +103,5 @@ def test_prompts_are_read_from_questions_and_dialogues(tmp_path):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = RowsConfig(train=str(path), valid_fraction=1e-9)
-    found = [item.prompt for item in config.read(prompts(config), "train")]
+    found = config.prompts("train")
     assert found == ["Why?\n\n", "Who?\n\n", "\n\nHuman: Hi\n\nAssistant:"]

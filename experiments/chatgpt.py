@@ -1,0 +1,74 @@
+"""ChatGPT (OpenAI, 30 November 2022; an announcement, no paper: no size, count, rate or score is
+published, so every number here is our choice, or InstructGPT's).
+
+    python -m launch.train --experiment=chatgpt:sft --set init=runs/gpt2-tiny \
+        --set data.train=conversations.jsonl --workdir=runs/chat
+    python -m launch.train --experiment='chatgpt:reward(data="labels/")' --set init=runs/chat \
+        --workdir=runs/liked
+    python -m launch.train --experiment=chatgpt:ppo --set init=runs/chat \
+        --set reward.run=runs/liked --set data.train=conversations.jsonl --workdir=runs/chatgpt
+
+It is InstructGPT on conversations: who speaks and where a turn ends are ids that text can never
+produce, every turn of the assistant is learned, a reward is read at the end of the last of them,
+and PPO answers conversations that were cut at one of them. Files may be of any kind that
+`lm/data/dialogues.py` reads; several are mixed by weight:
+
+    --set 'data.mixture=(("dialogue","dailydialog.txt.gz",0.7),("instructions","alpaca.jsonl",0.3))'
+"""
+
+from dataclasses import replace
+
+from experiments import instructgpt
+from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.dialogues import DialoguesConfig
+from lm.models.gpt import GptConfig
+from lm.rlhf.dialogue_sft import DialogueSft
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.reward import RewardTraining
+from lm.train.optimizer import AdamWConfig
+from lm.train.session import LoopConfig
+
+SPECIALS = 5  # that conversations add to GPT-2's vocabulary
+
+
+def decoder(size: str) -> GptConfig:
+    """The architecture that InstructGPT has, with ids for who speaks and where a turn ends."""
+    model = instructgpt.decoder(size)
+    return replace(model, vocab=model.vocab + SPECIALS)
+
+
+def sft(size: str = "tiny") -> DialogueSft:
+    """Conversations, and instructions as conversations of one turn, by weight."""
+    if size == "tiny":
+        return DialogueSft(
+            optim=AdamWConfig(peak_lr=1e-3, weight_decay=0.0),
+            batch=16,
+            epochs=3.0,
+            length=128,
+            residual_dropout=0.0,
+            loop=LoopConfig(evaluate_every=100, save_every=100, sample_tokens=48),
+        )
+    like = instructgpt.sft(size)
+    return DialogueSft(
+        model=replace(decoder(size), residual_dropout=0.2),
+        optim=like.optim,
+        batch=like.batch,
+        epochs=like.epochs,
+        length=like.length,
+    )
+
+
+def reward(size: str = "tiny", data: str | None = None) -> RewardTraining:
+    """A reward model of rankings: of a model's message, its alternatives; the labels of the page
+    are read as they are."""
+    rows = DialogueComparisonsConfig() if data is None else DialogueComparisonsConfig(train=data)
+    like = instructgpt.reward(size)
+    return replace(like, data=rows, model=None if size == "tiny" else decoder("6b"))
+
+
+def ppo(size: str = "tiny") -> Ppo:
+    """PPO: answers to conversations that end at a random turn of the assistant."""
+    like = instructgpt.ppo(size)
+    if size == "tiny":
+        return replace(like, data=DialoguesConfig(), prompt_length=128)
+    return replace(like, data=DialoguesConfig(), model=decoder(size), value_model=decoder("6b"))

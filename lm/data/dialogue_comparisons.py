@@ -1,0 +1,109 @@
+"""Answers to conversations in the order of somebody's preference, of whatever file they are in.
+
+{"kind": "ranking", "messages": [...], "answers": [...], "ranks": [...]}    1 the best
+OpenAssistant's trees: the ranked replies to every message of a prompter
+any comparison of prompts that are texts (`lm.data.comparisons`), as conversations; the
+transcripts of HH-RLHF by their turns
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lm.core.errors import DataError
+from lm.data.comparisons import MOST, Comparison, ComparisonsConfig, comparisons
+from lm.data.demonstrations import Demonstration
+from lm.data.dialogues import DialoguesConfig, asked, replies_of
+from lm.data.labels import conversation_rows
+from lm.data.prompts import BETWEEN, Malformed, Part, Reader, text
+from lm.data.tasks.rows import Problem, Row
+from lm.text.dialogue import Chat, Conversation, Message, conversation
+from lm.text.interface import Form
+from lm.text.tokenizer import Tokenizer
+
+
+def dialogue_comparisons(between: str = BETWEEN) -> Reader[Comparison]:
+    """The comparisons of a row of any of the kinds."""
+    of_texts = comparisons(between)
+
+    def of(row: Row) -> list[Comparison]:
+        values = row.values
+        try:
+            if values.get("kind") == "ranking":
+                return [ranking(row)]
+            if "kind" in values:
+                return []
+            if isinstance(values.get("prompt"), Mapping):
+                return list(in_tree(values["prompt"], row.where))
+            return [
+                dataclasses.replace(
+                    one, prompt=asked(one.prompt),
+                    answers=tuple(answer.strip() for answer in one.answers),
+                )
+                for one in of_texts(row)
+                if isinstance(one.prompt, str)
+            ]  # fmt: skip
+        except DataError as error:
+            raise Malformed(str(error)) from None
+
+    return of
+
+
+def ranking(row: Row) -> Comparison:
+    """A ranking of the labelling page."""
+    values = row.values
+    turns, answers, ranks = (values.get(name) for name in ("messages", "answers", "ranks"))
+    said = conversation(turns)
+    if said[-1].role != "user":
+        raise Malformed("the messages do not end with the user, who is answered")
+    if not isinstance(answers, list) or not all(isinstance(one, str) for one in answers):
+        raise Malformed('"answers" is no list of strings')
+    if not 2 <= len(answers) <= MOST:
+        raise Malformed(f"{len(answers)} answers; a ranking has 2 to {MOST}")
+    if not isinstance(ranks, list) or len(ranks) != len(answers):
+        raise Malformed(f"ranks {ranks!r} are not one for each of {len(answers)} answers")
+    if not all(isinstance(rank, int) and not isinstance(rank, bool) for rank in ranks):
+        raise Malformed(f"ranks {ranks!r} are no whole numbers")
+    labeler = str(values.get("labeler", ""))
+    return Comparison(said, tuple(answers), tuple(rank - 1 for rank in ranks), labeler, row.where)
+
+
+def in_tree(node: Mapping[str, Any], where: str, before: Conversation = ()) -> Iterator[Comparison]:
+    """The rankings of a tree of messages."""
+    role = "user" if text(dict(node), "role") == "prompter" else "assistant"
+    here = (*before, Message("user" if role == "user" else "assistant", text(dict(node), "text")))
+    replies = replies_of(node)
+    ranked = [one for one in replies if one.get("rank") is not None][:MOST]
+    if role == "user" and len(ranked) > 1:
+        answers = tuple(text(dict(one), "text") for one in ranked)
+        yield Comparison(here, answers, tuple(one["rank"] for one in ranked), "", where)
+    for reply in replies:
+        yield from in_tree(reply, where, here)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DialogueComparisonsConfig(ComparisonsConfig):
+    """Comparisons of answers to conversations."""
+
+    def form(self, tokenizer: Tokenizer) -> Form:
+        """As turns."""
+        return Chat(tokenizer)
+
+    def rows(self, spec: str) -> Iterator[Row | Problem]:
+        return conversation_rows(spec)
+
+    def compared(self, part: Part) -> list[Comparison]:
+        return self.read(dialogue_comparisons(self.between), part)
+
+    def demonstrated(self, files: str) -> list[Demonstration]:
+        """The last answers of the conversations in files."""
+        shown = DialoguesConfig(
+            train=files, valid_fraction=self.valid_fraction, between=self.between
+        )
+        found = []
+        for item in shown.dialogues("train")["dialogues"]:
+            if item.answered:
+                last = max(n for n, one in enumerate(item.turns) if one.role == "assistant")
+                prompt, answer = item.turns[:last], item.turns[last].content
+                found.append(Demonstration(prompt, answer, item.where))
+        return found

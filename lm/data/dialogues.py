@@ -1,0 +1,256 @@
+"""Conversations to learn from, of whatever file they are in.
+
+A row is a conversation, of one of these kinds; whatever else a row of instructions may be
+(`lm.data.demonstrations`) is a conversation of one turn.
+
+    {"messages": [{"role", "content"}, ...]}    ours, and OpenAI's
+    {"conversations": [{"from", "value"}, ...]}    ShareGPT; cut up to the first user
+    {"turns": [{"speaker": "USER" or "SYSTEM", "utterance"}, ...]}    Schema-Guided Dialogue
+    {"prompt": {"role": "prompter", "text", "replies": [...]}}    OpenAssistant: each path of it
+    {"kind": "demonstration", "messages", "answer"}    the labelling page's
+    a line of a text file, `__eou__` between turns    DailyDialog: the first speaker is the user
+"""
+
+import dataclasses
+import itertools
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from lm.core.config import require
+from lm.core.errors import DataError
+from lm.data.demonstrations import demonstrations
+from lm.data.labels import conversation_rows
+from lm.data.prompts import BETWEEN, Malformed, Part, Reader, RowsConfig, prompt_of, text
+from lm.data.sources import fingerprint
+from lm.data.tasks.rows import Problem, Row
+from lm.text.dialogue import Chat, Conversation, Learned, Message, Role, check_order, conversation
+from lm.text.interface import Form
+from lm.text.tokenizer import Tokenizer
+
+Asked = Literal["random", "every", "last"]  # which of a conversation's answers are prompted for
+
+SPEAKERS: dict[str, Role] = {
+    "system": "system", "human": "user", "user": "user", "prompter": "user", "gpt": "assistant",
+    "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "assistant": "assistant",
+}  # fmt: skip
+GUIDED: dict[str, Role] = {"USER": "user", "SYSTEM": "assistant"}
+END_OF_UTTERANCE = "__eou__"
+TRANSCRIPT = re.compile(r"\n\n(Human|Assistant): ?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialogue:
+    """A conversation, and where it stands."""
+
+    turns: Conversation
+    where: str  # file:line
+
+    @property
+    def prompt(self) -> Conversation:
+        """By which it is held out or not."""
+        return self.turns
+
+    @property
+    def answered(self) -> bool:
+        return any(one.role == "assistant" and one.content.strip() for one in self.turns)
+
+
+def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:
+    """The conversations of a row of any of the kinds."""
+    one_turn = demonstrations(between)
+
+    def of(row: Row) -> list[Dialogue]:
+        values = row.values
+        try:
+            if values.get("kind") == "ranking":
+                return []
+            if values.get("kind") == "demonstration":
+                said = conversation(values.get("messages"))
+                answer = Message("assistant", text(values, "answer"))
+                return [Dialogue((*said, answer), row.where)]
+            if isinstance(values.get("prompt"), Mapping):
+                return [Dialogue(turns, row.where) for turns in paths(values["prompt"])]
+            turns = turns_of(values)
+            if turns is not None:
+                return [Dialogue(turns, row.where)]
+        except DataError as error:
+            raise Malformed(str(error)) from None
+        return [
+            Dialogue((*asked(one.prompt), Message("assistant", one.answer.strip())), row.where)
+            for one in one_turn(row)
+            if isinstance(one.prompt, str)
+        ]
+
+    return of
+
+
+def turns_of(values: Mapping[str, Any]) -> Conversation | None:
+    """The turns of a row that is a conversation; None for one that is not.
+
+    Raises:
+      DataError, Malformed: a turn is wrong, or their order.
+    """
+    if "messages" in values:
+        return conversation(values["messages"])
+    if "conversations" in values:
+        said = spoken(values["conversations"], SPEAKERS, ("from", "role"), ("value", "content"))
+        first = next((n for n, one in enumerate(said) if one.role == "user"), len(said))
+        return ordered([one for one in said[:first] if one.role == "system"] + said[first:])
+    turns = values.get("turns")
+    if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
+        return ordered(spoken(turns, GUIDED, ("speaker",), ("utterance",)))
+    if isinstance(values.get("dialogue"), str):
+        lines = values["dialogue"].split("\t")[0].split(END_OF_UTTERANCE)
+        roles: Iterator[Role] = itertools.cycle(("user", "assistant"))
+        said = [Message(role, line.strip()) for role, line in zip(roles, lines, strict=False)]
+        return ordered(said[:-1] if said and not said[-1].content else said)
+    return None
+
+
+def spoken(
+    turns: Any, speakers: Mapping[str, Role], by: tuple[str, ...], what: tuple[str, ...]
+) -> list[Message]:
+    """The turns of a list of objects that name speakers in their own way."""
+    if not isinstance(turns, list) or not all(isinstance(one, dict) for one in turns):
+        raise Malformed("a dialogue is no list of objects")
+    found = []
+    for number, one in enumerate(turns, start=1):
+        speaker = text(one, *by)
+        if speaker not in speakers:
+            known = ", ".join(speakers)
+            raise Malformed(f"turn {number} is of {speaker!r}, expected one of {known}")
+        found.append(Message(speakers[speaker], text(one, *what)))
+    return found
+
+
+def ordered(turns: Iterable[Message]) -> Conversation:
+    found = tuple(turns)
+    check_order(found)
+    return found
+
+
+def paths(node: Mapping[str, Any], before: Conversation = ()) -> Iterator[Conversation]:
+    """From the first message of a tree to each of its last, those without an answer left out."""
+    here = (
+        *before,
+        Message(SPEAKERS.get(text(dict(node), "role"), "user"), text(dict(node), "text")),
+    )
+    replies = replies_of(node)
+    if replies:
+        for reply in replies:
+            yield from paths(reply, here)
+    elif len(here) > 1:
+        check_order(here)
+        yield here
+
+
+def replies_of(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The replies that nobody deleted, the best-ranked first."""
+    found = [one for one in node.get("replies") or () if not one.get("deleted")]
+    return sorted(found, key=lambda one: one["rank"] if one.get("rank") is not None else len(found))
+
+
+def asked(prompt: str) -> Conversation:
+    """A prompt as a conversation: a transcript of `Human:` and `Assistant:` (HH-RLHF) by its
+    turns, anything else as what a user says."""
+    parts = TRANSCRIPT.split(prompt)
+    if len(parts) < 3 or parts[0].strip():
+        return (Message("user", prompt.strip()),)
+    roles = {"Human": "user", "Assistant": "assistant"}
+    said = [
+        Message(SPEAKERS[roles[who]], what.strip())
+        for who, what in zip(parts[1::2], parts[2::2], strict=True)
+    ]
+    if said and said[-1].role == "assistant" and not said[-1].content:
+        said.pop()  # where the answer goes
+    return ordered(said)
+
+
+def prompts_in(turns: Conversation, which: Asked) -> list[Conversation]:
+    """The conversation up to one of its answers, drawn by its content alone, or to each of them.
+
+    One that nobody answered is a prompt as it is.
+    """
+    places = [place for place, one in enumerate(turns) if one.role == "assistant"]
+    if not places:
+        return [turns]
+    if which == "random":
+        places = [places[zlib.crc32(repr(turns).encode(errors="replace")) % len(places)]]
+    elif which == "last":
+        places = places[-1:]
+    return [turns[:place] for place in places]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DialoguesConfig(RowsConfig):
+    """Conversations to learn from and to measure on."""
+
+    mixture: tuple[tuple[str, str, float], ...] = ()  # (name, files, weight), in place of `train`
+    learned: Learned = "all"  # of the assistant's turns
+    asked: Asked = "random"  # answers of a conversation that are prompted for
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [name for name, _, _ in self.mixture]
+        require(len(set(names)) == len(names), f"data.mixture names one part twice: {names}")
+        for name, spec, weight in self.mixture:
+            require(
+                bool(name and spec), f"data.mixture: {(name, spec, weight)} lacks name or files"
+            )
+            require(weight > 0, f"data.mixture: the weight of {name} must be positive: {weight}")
+
+    @property
+    def sources(self) -> dict[str, tuple["DialoguesConfig", float]]:
+        """The parts of the mixture and their weights; where there is none, the whole."""
+        if not self.mixture:
+            return {"dialogues": (self, 1.0)}
+        return {
+            name: (dataclasses.replace(self, train=spec, mixture=()), weight)
+            for name, spec, weight in self.mixture
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """A cheap identity of the files and weights."""
+        if not self.mixture:
+            return super().fingerprint
+        told = ";".join(f"{one.fingerprint}*{weight}" for one, weight in self.sources.values())
+        return told if self.valid is None else f"{told};{fingerprint(self.valid)}"
+
+    def form(self, tokenizer: Tokenizer) -> Form:
+        """As turns."""
+        return Chat(tokenizer)
+
+    def rows(self, spec: str) -> Iterator[Row | Problem]:
+        return conversation_rows(spec)
+
+    def dialogues(self, part: Part) -> dict[str, list[Dialogue]]:
+        """The conversations of each part of the mixture."""
+        reader = dialogues(self.between)
+        return {name: one.read(reader, part) for name, (one, _) in self.sources.items()}
+
+    def prompts(self, part: Part) -> list[Conversation]:
+        """Each prompt of a part once: a conversation up to an answer of the assistant."""
+        whole = dialogues(self.between)
+
+        def items(row: Row) -> list[Dialogue]:
+            try:
+                found = whole(row)
+            except Malformed:  # rows that ask and do not answer
+                if "kind" in row.values or "messages" in row.values:
+                    raise
+                found = [Dialogue(asked(prompt_of(row.values, self.between)), row.where)]
+            return [
+                Dialogue(prompt, one.where)
+                for one in found
+                for prompt in prompts_in(one.turns, self.asked)
+            ]
+
+        some = (one.read(items, part) for one, _ in self.sources.values())
+        return list(dict.fromkeys(one.turns for one in itertools.chain.from_iterable(some)))
+
+    def prompt_ids(self, part: Part, form: Form, length: int) -> list[list[int]]:
+        """The ids of each, the oldest exchanges of a longer one cut off."""
+        return [form.cut(ids, length) or ids for ids in form.encode_prompts(self.prompts(part))]

@@ -1,0 +1,74 @@
+"""The rows of files of conversations, as they stand: lines of text, and what people have labeled.
+
+The labelling page appends to `labels/*.jsonl`, an object a line, one of these kinds:
+
+    {"kind": "ranking", "item", "labeler", "messages", "answers", "ranks"}    1 the best
+    {"kind": "demonstration", "item", "labeler", "messages", "answer"}
+    {"kind": "skip", "item", "labeler"}
+    {"kind": "undo", "of": item, "labeler"}
+
+A later record of an item by the same labeler stands for the earlier one, an undo takes it back. A
+line that was being written when the machine went down is passed over, and told.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lm.data.sources import files, opened, tell
+from lm.data.tasks.rows import Problem, Row, jsonl, lines, stem
+
+KINDS = ("ranking", "demonstration", "skip", "undo")
+
+
+def conversation_rows(spec: str) -> Iterator[Row | Problem]:
+    """The rows of JSONL files, of which the labels are those that stand, and of text files the
+    lines, as {"dialogue": line}."""
+    return standing(itertools.chain.from_iterable(map(rows_of, files(spec))))
+
+
+def rows_of(path: Path) -> Iterable[Row | Problem]:
+    if path.name.removesuffix(".gz").endswith(".jsonl"):
+        return whole_lines(path)
+    return spoken_lines(path)
+
+
+def spoken_lines(path: Path) -> Iterator[Row | Problem]:
+    """DailyDialog's form: a dialogue a line."""
+    for number, line in lines(path):
+        if isinstance(line, Problem):
+            yield line
+        elif line.strip():
+            yield Row(f"{path}:{number}", f"{stem(path)}:{number}", {"dialogue": line})
+
+
+def whole_lines(path: Path) -> list[Row | Problem]:
+    """The rows of a file; of one with labels without a last line that nobody finished."""
+    rows = list(jsonl(path))
+    labels = any(isinstance(row, Row) and "kind" in row.values for row in rows)
+    if labels and isinstance(rows[-1], Problem):
+        with opened(path) as file:
+            finished = file.read().endswith(b"\n")
+        if not finished:
+            tell(f"{rows[-1].where}: a half-written record is left out")
+            rows.pop()
+    return rows
+
+
+def standing(rows: Iterable[Row | Problem]) -> Iterator[Row | Problem]:
+    """All rows, of the labels those that nothing replaces or takes back."""
+    found: dict[tuple[object, ...], Row | Problem] = {}
+    for number, row in enumerate(rows):
+        kind = row.values.get("kind") if isinstance(row, Row) else None
+        if kind not in KINDS or not isinstance(row, Row):
+            found[(number,)] = row
+            continue
+        name = "of" if kind == "undo" else "item"
+        if not isinstance(row.values.get(name), str):
+            found[(number,)] = Problem(row.where, f'"{name}" is no string')
+            continue
+        key = (row.values[name], str(row.values.get("labeler", "")))
+        found.pop(key, None)
+        if kind in ("ranking", "demonstration"):
+            found[key] = row
+    yield from found.values()

@@ -1,0 +1,244 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError, DataError
+from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.dialogue_rows import DialogueMixture, encode_dialogues
+from lm.data.dialogues import Dialogue, DialoguesConfig, prompts_in
+from lm.data.rankings import encode_rankings
+from lm.text.byte import ByteTokenizer
+from lm.text.dialogue import Chat, as_objects
+from lm.text.shown import shown_row
+from tests.text.dialogue_test import turns
+from tests.text.tokenizers import DATA
+
+CHAT = Chat(ByteTokenizer())
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def read(path, part="train", **changes):
+    config = DialoguesConfig(train=str(path), valid=str(path), **changes)
+    return [one.turns for some in config.dialogues(part).values() for one in some]
+
+
+def ours(*said):
+    return {"messages": as_objects(turns(*said))}
+
+
+TREE = {
+    "role": "prompter", "text": "q",
+    "replies": [
+        {"role": "assistant", "text": "worse", "rank": 1, "replies": [
+            {"role": "prompter", "text": "unanswered", "replies": []}]},
+        {"role": "assistant", "text": "better", "rank": 0, "replies": [
+            {"role": "prompter", "text": "more", "replies": [
+                {"role": "assistant", "text": "last", "replies": []}]}]},
+        {"role": "assistant", "text": "gone", "deleted": True, "replies": []},
+    ],
+}  # fmt: skip
+KINDS = [
+    (ours("!s", "a", "b"), [turns("!s", "a", "b")]),
+    ({"conversations": [{"from": "gpt", "value": "hello"}, {"from": "human", "value": "a"},
+                        {"from": "gpt", "value": "b"}]}, [turns("a", "b")]),
+    ({"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "a"},
+                        {"from": "gpt", "value": "b"}]}, [turns("!s", "a", "b")]),
+    ({"turns": [{"speaker": "USER", "utterance": "a"}, {"speaker": "SYSTEM", "utterance": "b"}]},
+     [turns("a", "b")]),
+    ({"instruction": "add", "input": "1 2", "output": "3"}, [turns("add\n\n1 2", "3")]),
+    ({"prompt": "why?", "response": "so."}, [turns("why?", "so.")]),
+    ({"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", "response": " d"},
+     [turns("a", "b", "c", "d")]),
+    ({"prompt": TREE}, [turns("q", "better", "more", "last"), turns("q", "worse", "unanswered")]),
+    ({"kind": "demonstration", "item": "1", "labeler": "x", "messages": ours("a")["messages"],
+      "answer": "b"}, [turns("a", "b")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "expected"), KINDS)
+def test_rows_of_every_kind_are_conversations(row, expected, tmp_path):
+    assert read(write(tmp_path / "rows.jsonl", row)) == expected
+
+
+def test_lines_of_dailydialog_are_conversations_that_the_user_begins(tmp_path):
+    with gzip.open(tmp_path / "d.txt.gz", "wt") as file:
+        file.write("Hi . __eou__ Hello ! __eou__ Bye . __eou__\t1\t2 2 1\nA __eou__ B\n")
+    assert read(tmp_path / "d.txt.gz") == [turns("Hi .", "Hello !", "Bye ."), turns("A", "B")]
+
+
+MALFORMED = [
+    ({"messages": [{"role": "assistant", "content": "x"}]}, "message 1 is the assistant's"),
+    ({"conversations": [{"from": "narrator", "value": "x"}]}, "turn 1 is of 'narrator'"),
+    ({"conversations": [{"from": "gpt", "value": "x"}]}, "no user turn"),
+    ({"conversations": [{"from": "human", "value": "a"}] * 2}, "message 2 is the user's"),
+    ({"turns": [{"speaker": "USER"}]}, 'missing "utterance"'),
+    ({"prompt": {"role": "prompter"}}, 'missing "text"'),
+    ({"question": 3}, 'missing "response"'),
+    ({"kind": "demonstration", "item": 3}, '"item" is no string'),
+]
+
+
+def test_every_malformed_row_is_named_by_file_and_line(tmp_path):
+    path = write(tmp_path / "rows.jsonl", ours("a", "b"), *(row for row, _ in MALFORMED[:4]))
+    with pytest.raises(DataError) as error:
+        read(path)
+    for number, (_, told) in enumerate(MALFORMED[:4], start=2):
+        assert f"{path}:{number}: " in str(error.value) and told in str(error.value)
+
+
+@pytest.mark.parametrize(("row", "told"), MALFORMED)
+def test_a_malformed_row_says_what_is_wrong(row, told, tmp_path):
+    with pytest.raises(DataError, match=told):
+        read(write(tmp_path / "rows.jsonl", row))
+
+
+def test_a_prompt_is_a_conversation_up_to_a_random_answer(tmp_path):
+    spoken = turns("a", "b", "c", "d", "e", "f")
+    every = [turns("a"), turns("a", "b", "c"), turns("a", "b", "c", "d", "e")]
+    assert prompts_in(spoken, "every") == every and prompts_in(spoken, "last") == every[2:]
+    rows = [ours(f"{n}", "b", "c", "d", "e", "f") for n in range(60)]
+    path = write(tmp_path / "rows.jsonl", *rows, {"turns": ["a question"]}, ours("open"))
+    found = DialoguesConfig(train=path, valid=path).prompts("train")
+    assert len(found) == 62 and found[-2:] == [turns("a question"), turns("open")]
+    lengths = [len(one) for one in found[:60]]
+    assert all(lengths.count(length) > 10 for length in (1, 3, 5))
+    assert DialoguesConfig(train=path, valid=path).prompts("train") == found
+
+
+def test_one_opening_is_never_on_both_sides(tmp_path):
+    rows = [ours(f"opening {n % 40}", f"{n}", "c", "d") for n in range(200)]
+    config = DialoguesConfig(train=write(tmp_path / "rows.jsonl", *rows), valid_fraction=0.3)
+    sides = [{one.turns[0].content for one in config.dialogues(part)["dialogues"]}
+             for part in ("train", "valid")]  # fmt: skip
+    assert all(sides) and not sides[0] & sides[1]
+    assert {p[0].content for p in config.prompts("valid")} == sides[1]
+
+
+def test_rows_teach_what_the_assistant_says_and_padding_is_not_the_end():
+    items = [Dialogue(turns("a", "b", "c", "d", "e"), "x"), Dialogue(turns("a", " "), "y"),
+             Dialogue(turns("q", "long" * 20), "z"),
+             Dialogue(turns("q", "x" * 20), "w")]  # fmt: skip
+    found = encode_dialogues(items, CHAT, 40)
+    assert (found.long, found.empty, found.answers) == (1, 1, 3)
+    assert "1 too long and left out, 1 without an answer" in str(found)
+    said = found.rows.targets[0][found.rows.mask[0]].tolist()
+    assert said == [ord("b"), CHAT.end, ord("d"), CHAT.end]
+    behind = found.rows.tokens[0, 16:]  # four turns of four tokens
+    assert len(behind) and (behind == CHAT.tokenizer.pad).all() and CHAT.tokenizer.pad != CHAT.end
+    assert encode_dialogues(items[:1], CHAT, 14).cut == 1
+    with pytest.raises(DataError, match="none of 1 conversations fits into 4 tokens"):
+        encode_dialogues(items[:1], CHAT, 4)
+
+
+def test_a_mixture_has_its_weights_exactly_and_is_a_function_of_the_row():
+    few = encode_dialogues([Dialogue(turns("a", f"{n}"), "x") for n in range(3)], CHAT, 64)
+    many = encode_dialogues([Dialogue(turns("b", "x" * n), "x") for n in range(1, 31)], CHAT, 64)
+    mixed = DialogueMixture({"few": few, "many": many}, (1.0, 3.0), 7)
+    rows = mixed(0, 1000)
+    assert (rows.tokens[:, 2] == ord("a")).sum() == 250
+    apart = np.concatenate([mixed(0, 417).tokens, mixed(417, 583).tokens])
+    np.testing.assert_array_equal(rows.tokens, apart)
+    assert "few (25.0% of the rows, 2.75 times an epoch): 3 conversations" in str(mixed)
+    with pytest.raises(ConfigError, match="the weight of few is below a row"):
+        DialogueMixture({"few": few, "many": many}, (1e-5, 1.0), 7)
+
+
+def test_a_row_is_shown_with_what_is_learned_in_brackets_or_green():
+    rows = encode_dialogues([Dialogue(turns("a", "b"), "x")], CHAT, 64).rows
+    parts = CHAT.tokenizer, rows.tokens[0], rows.targets[0], rows.mask[0]
+    plain = "<|im_start|><|user|>a<|im_end|><|im_start|><|assistant|>[b<|im_end|>]"
+    assert shown_row(*parts) == shown_row(*parts, colour=False) == plain
+    assert shown_row(*parts, colour=True).endswith("\033[32mb<|im_end|>\033[0m")
+
+
+def label(item, labeler, ranks, **more):
+    said = ours("a", "b", "c")["messages"]
+    row = {"kind": "ranking", "item": item, "labeler": labeler, "time": "now", "messages": said}
+    return row | {"answers": ["x", "y", "z"], "ranks": ranks} | more
+
+
+def compared(path):
+    return DialogueComparisonsConfig(train=str(path), valid=str(path)).compared("train")
+
+
+def test_labels_are_read_as_the_page_writes_them(tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    skipped = {"kind": "skip", "item": "k", "labeler": "ann"}
+    write(folder / "1.jsonl", label("i", "ann", [1, 2, 2]), label("i", "bob", [3, 2, 1]),
+          label("j", "ann", [1, 2, 3]), skipped)  # fmt: skip
+    write(folder / "2.jsonl", label("i", "ann", [2, 1, 1]),
+          {"kind": "undo", "of": "j", "labeler": "ann"},
+          {"kind": "demonstration", "item": "l", "labeler": "ann", "answer": "d",
+           "messages": ours("q")["messages"]})  # fmt: skip
+    found = {(one.labeler, one.ranks) for one in compared(folder)}
+    assert found == {("ann", (1, 0, 0)), ("bob", (2, 1, 0))}
+    assert all(one.prompt == turns("a", "b", "c") for one in compared(folder))
+    assert read(folder) == [turns("q", "d")]
+
+
+def test_a_half_written_last_label_is_left_out_and_one_in_the_middle_is_not(tmp_path, capsys):
+    path = tmp_path / "labels.jsonl"
+    whole = json.dumps(label("i", "ann", [1, 2, 3]))
+    path.write_text(f"{whole}\n{whole[:40]}")
+    assert len(compared(path)) == 1
+    assert "labels.jsonl:2: a half-written record is left out" in capsys.readouterr().err
+    path.write_text(f"{whole[:40]}\n{whole}\n")
+    with pytest.raises(DataError, match="labels.jsonl:1: not JSON"):
+        compared(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"ranks": [1, 2]}, "not one for each of 3"), ({"ranks": [1, 2, "3"]}, "no whole numbers"),
+     ({"answers": "x"}, '"answers" is no list'), ({"answers": ["x"]}, "1 answers"),
+     ({"messages": []}, "no user turn"),
+     ({"messages": ours("a", "b")["messages"]}, "do not end with the user")],
+)  # fmt: skip
+def test_a_malformed_label_says_what_is_wrong(change, told, tmp_path):
+    path = write(tmp_path / "labels.jsonl", label("i", "ann", [1, 2, 3]) | change)
+    with pytest.raises(DataError, match=f"labels.jsonl:1: .*{told}"):
+        compared(path)
+
+
+def test_comparisons_of_other_kinds_are_of_conversations_too(tmp_path):
+    pair = {"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: good",
+            "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: bad"}  # fmt: skip
+    first, second, third = compared(
+        write(tmp_path / "c.jsonl", pair, {"prompt": "p", "answers": ["x", "y"], "ranks": [1, 0]},
+              {"prompt": TREE})
+    )  # fmt: skip
+    assert (first.prompt, first.answers) == (turns("a", "b", "c"), ("good", "bad"))
+    assert (second.prompt, second.ranks) == (turns("p"), (1, 0))
+    assert (third.prompt, third.answers, third.ranks) == (turns("q"), ("better", "worse"), (0, 1))
+
+
+def test_a_reward_is_read_at_the_end_of_the_last_turn_given_the_whole_conversation(tmp_path):
+    items = compared(write(tmp_path / "l.jsonl", label("i", "ann", [1, 2, 3])))
+    rows = encode_rankings(items, CHAT, 64).rows
+    for place, answer in enumerate("xyz"):
+        ids = rows.tokens[0, place, : rows.read[0, place] + 1].tolist()
+        assert CHAT.parse(ids) == turns("a", "b", "c", answer) and ids[-1] == CHAT.end
+    whole = int(rows.read[0, 0]) + 1
+    shorter = encode_rankings(items, CHAT, whole - 1)
+    assert shorter.cut == 1
+    assert CHAT.parse(shorter.rows.tokens[0, 0].tolist()[: whole - 8]) == turns("c", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "longest"),
+    [("dailydialog_en/part1k.txt.gz", 1000, 10), ("dailydialog_en/dev.txt.gz", 995, 10),
+     ("sgd_dialogues/train.jsonl.gz", 4500, 20), ("oasst_sample/en_100_tree.jsonl.gz", 300, 4),
+     ("lima/lima.jsonl.gz", 768, 2), ("self_instruct/seed_tasks.jsonl.gz", 175, 2)],
+)  # fmt: skip
+def test_the_shared_files_are_read_whole(name, count, longest):
+    if not (DATA / name).is_file():
+        pytest.skip(f"{DATA / name} is not here")
+    found = read(DATA / name)
+    assert len(found) >= count and max(map(len, found)) >= longest
