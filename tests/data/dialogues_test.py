@@ -234,7 +234,8 @@ def test_a_reward_is_read_at_the_end_of_the_last_turn_given_the_whole_conversati
 @pytest.mark.parametrize(
     ("name", "count", "longest"),
     [("dailydialog_en/part1k.txt.gz", 1000, 10), ("dailydialog_en/dev.txt.gz", 995, 10),
-     ("sgd_dialogues/train.jsonl.gz", 4500, 20), ("oasst_sample/en_100_tree.jsonl.gz", 300, 4),
+     pytest.param("sgd_dialogues/train.jsonl.gz", 4500, 20, marks=pytest.mark.slow),
+     ("oasst_sample/en_100_tree.jsonl.gz", 300, 4),
      ("lima/lima.jsonl.gz", 768, 2), ("self_instruct/seed_tasks.jsonl.gz", 175, 2)],
 )  # fmt: skip
 def test_the_shared_files_are_read_whole(name, count, longest):
