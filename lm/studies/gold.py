@@ -27,7 +27,6 @@ from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows, make_mesh, place
 from lm.data.demonstrations import demonstrations
 from lm.data.features import in_order
-from lm.data.prompts import prompts_of
 from lm.rlhf.rollout import encode_prompts, roll_out
 from lm.rlhf.scores import RewardConfig, text_scorer, texts
 from lm.rlhf.source import Source, read_source
@@ -108,7 +107,7 @@ class GoldStudy:
                 shown = self.shown(source, pipeline) if policy == "prompted" else ""
                 # the longest first answers of all policies are to the same prompts
                 asked = [
-                    prompt for prompt in prompts_of(data, "valid")
+                    prompt for prompt in data.prompts("valid")
                     if 0 < len(source.tokenizer.encode(prompt)) <= pipeline.ppo.prompt_length
                 ][: self.prompts]  # fmt: skip
                 answers = self.answers(source, [shown + prompt for prompt in asked], pipeline, mesh)
