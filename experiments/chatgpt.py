@@ -8,6 +8,12 @@ published, so every number here is our choice, or InstructGPT's).
     python -m launch.train --experiment=chatgpt:ppo --set init=runs/chat \
         --set reward.run=runs/liked --set data.train=conversations.jsonl --workdir=runs/chatgpt
 
+or all of it, twice round, a program ranking in place of people:
+
+    python -m launch.train --experiment=chatgpt:pipeline --set init=runs/gpt2-tiny \
+        --set sft.data.train=conversations.jsonl --set judge.function=mine:judge \
+        --workdir=runs/rounds
+
 It is InstructGPT on conversations: who speaks and where a turn ends are ids that text can never
 produce, every turn of the assistant is learned, a reward is read at the end of the last of them,
 and PPO answers conversations that were cut at one of them. Files may be of any kind that
@@ -25,6 +31,8 @@ from lm.models.gpt import GptConfig
 from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import RewardConfig
+from lm.studies.conversation import Conversing
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
 
@@ -72,3 +80,13 @@ def ppo(size: str = "tiny") -> Ppo:
     if size == "tiny":
         return replace(like, data=DialoguesConfig(), prompt_length=128)
     return replace(like, data=DialoguesConfig(), model=decoder(size), value_model=decoder("6b"))
+
+
+def pipeline(size: str = "tiny") -> Conversing:
+    """SFT, then twice: labels of the newest policy, a reward model of all labels, PPO."""
+    return Conversing(
+        sft=sft(size),
+        reward=reward(size),
+        ppo=ppo(size),
+        judge=RewardConfig(function="lm.rlhf.gold:concise"),
+    )

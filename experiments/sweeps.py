@@ -10,7 +10,7 @@ on for gpt1 and lstm.
 
 from dataclasses import replace
 
-from experiments import gpt3, instructgpt
+from experiments import chatgpt, gpt3, instructgpt
 from experiments.gpt1 import decoder
 from lm.data.programs import ProgramText
 from lm.data.recall import RecallConfig
@@ -26,6 +26,7 @@ from lm.rlhf.scores import RewardConfig
 from lm.studies.capacity import Capacity
 from lm.studies.forecast import Forecast
 from lm.studies.gold import GoldStudy
+from lm.studies.smalltalk import SmalltalkStudy
 from lm.studies.sparse_critique import SparseCritique
 from lm.studies.transfer import Transfer
 from lm.text.tokenizer import TokenizerConfig
@@ -253,8 +254,14 @@ def forecast() -> Forecast:
         title="A run foretold from smaller ones",
         base=Pretrain(
             model=GptConfig(
-                layers=2, width=32, heads=2, length=length, vocab=269, init="openai",
-                token_std=0.05, position_std=0.05,
+                layers=2,
+                width=32,
+                heads=2,
+                length=length,
+                vocab=269,
+                init="openai",
+                token_std=0.05,
+                position_std=0.05,
             ),
             optim=AdamWConfig(peak_lr=1e-3, warmup_tokens=50 * batch * length, b2=0.99),
             steps=1,
@@ -268,4 +275,33 @@ def forecast() -> Forecast:
         rated="23k",
         problems=45,
         samples=48,
+    )
+
+
+def conversation() -> SmalltalkStudy:
+    """ChatGPT's claims on conversations that can be checked: ends, context, mixture, rounds."""
+    steps, quiet = 500, LoopConfig(log_every=50, evaluate_every=500, save_every=500, keep=1)
+    rate = AdamWConfig(peak_lr=3e-3, weight_decay=0.0, b2=0.99)
+    rounds = chatgpt.pipeline()
+    return SmalltalkStudy(
+        base=Pretrain(
+            model=GptConfig(layers=2, width=64, heads=4, vocab=269, length=96, std=0.1, unroll=2),
+            data=TextConfig(train="smalltalk", valid_fraction=0.05), optim=rate, steps=200,
+            batch=16, loop=quiet,
+        ),
+        chat=replace(
+            rounds,
+            sft=replace(rounds.sft, optim=rate, steps=steps, batch=32, length=80, show=0,
+                        loop=replace(quiet, sample_tokens=12)),
+            reward=replace(rounds.reward, optim=replace(rate, peak_lr=1e-3), epochs=2.0, batch=16,
+                           length=80, loop=quiet),
+            ppo=replace(
+                rounds.ppo, optim=replace(rate, peak_lr=5e-4),
+                value_optim=replace(rate, peak_lr=1e-3), batch=64, steps=40, prompt_length=72,
+                answer_length=12, evaluate_prompts=64, best_of=4, warmup=2,
+                loop=LoopConfig(log_every=5, evaluate_every=10, save_every=20, keep=1),
+            ),
+            labeling=replace(rounds.labeling, prompts=768, noise=0.1, batch=64),
+            judge=RewardConfig(function="lm.data.smalltalk:gold"),
+        ),
     )  # fmt: skip

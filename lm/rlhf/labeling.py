@@ -5,6 +5,7 @@ the sums are ranked. So how often even the truth would be right about a label is
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from lm.data.prompts import RowsConfig
 from lm.rlhf.rollout import encode_prompts, roll_out
 from lm.rlhf.scores import Scorer, texts
 from lm.rlhf.source import Source
-from lm.text.dialogue import as_objects
+from lm.text.dialogue import Conversation, Message, as_objects
 from lm.text.interface import Form
 
 
@@ -61,24 +62,19 @@ def label(
     Raises:
       DataError: no prompt got two different answers.
     """
-    ids = form.encode_prompts(asked)
-    if not isinstance(asked[0], str):
-        ids = [form.cut(row, prompt_length) or row for row in ids]
-    whole, _ = encode_prompts(ids, prompt_length)
-    mine, params = local_rows(mesh, config.batch), source.language_model()
-    answered: dict[Any, list[str]] = {}
+    found: list[list[str]] = [[] for _ in asked]
     for number in range(config.answers):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
-        for some in in_order(whole, config.batch):
-            local = jax.tree.map(lambda leaf: leaf[mine], some)
-            placed = place(local, mesh, mine, config.batch)
-            rollout = roll_out(source.model, params, placed, key, count=answer_length, end=form.end)
-            for (prompt, answer), counts in zip(texts(rollout, form), some.mask, strict=True):
-                if counts and answer not in answered.setdefault(prompt, []):
-                    answered[prompt].append(answer)
+        said = answered(
+            asked, form, source, key, mesh, batch=config.batch, prompt_length=prompt_length,
+            answer_length=answer_length,
+        )  # fmt: skip
+        for answers, answer in zip(found, said, strict=True):
+            if answer is not None and answer not in answers:
+                answers.append(answer)
     rows, agreed, pairs = [], 0.0, 0
     random = np.random.default_rng(config.seed)
-    for number, (prompt, answers) in enumerate(answered.items()):
+    for number, (prompt, answers) in enumerate(zip(asked, found, strict=True)):
         if len(answers) < 2:
             continue
         scores = judge([prompt] * len(answers), answers)
@@ -94,6 +90,69 @@ def label(
     if jax.process_index() == 0:
         write_rows(out, rows)
     return {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": agreed / pairs}
+
+
+def answered(
+    asked: Sequence[Any], form: Form, source: Source, key: jax.Array, mesh: jax.sharding.Mesh,
+    *, batch: int, prompt_length: int, answer_length: int,
+) -> list[str | None]:  # fmt: skip
+    """What `source` answers to each prompt; None where one does not fit into `prompt_length`.
+
+    A conversation is cut to fit, a text is not.
+    """
+    ids = form.encode_prompts(asked)
+    if form.in_turns:
+        ids = [form.cut(row, prompt_length) for row in ids]
+    fitting = [number for number, row in enumerate(ids) if 0 < len(row) <= prompt_length]
+    found: list[str | None] = [None] * len(asked)
+    if not fitting:
+        return found
+    whole, _ = encode_prompts([ids[number] for number in fitting], prompt_length)
+    mine, params, said = local_rows(mesh, batch), source.language_model(), []
+    for some in in_order(whole, batch):
+        local = jax.tree.map(lambda leaf: leaf[mine], some)
+        rollout = roll_out(
+            source.model, params, place(local, mesh, mine, batch), key, count=answer_length,
+            end=form.end,
+        )  # fmt: skip
+        pairs = zip(texts(rollout, form), some.mask, strict=True)
+        said += [answer for (_, answer), counts in pairs if counts]
+    for number, answer in zip(fitting, said, strict=True):
+        found[number] = answer
+    return found
+
+
+def model_written(
+    asked: Sequence[Conversation], form: Form, source: Source, seed: int, mesh: jax.sharding.Mesh,
+    *, batch: int, prompt_length: int, answer_length: int,
+) -> list[Conversation]:  # fmt: skip
+    """Conversations that were cut at a random answer, every answer before it written anew by
+    `source`, turn after turn: the answers to rank are then alternatives of a model's message that
+    was picked at random (OpenAI 2022). One that no longer fits is left out.
+    """
+    users = [[one for one in turns if one.role != "assistant"] for turns in asked]
+    talks: list[list[Message] | None] = [[] for _ in asked]
+    for turn in itertools.count():
+        going = [n for n, said in enumerate(users) if turn < len(said) and talks[n] is not None]
+        if not going:
+            break
+        for number in going:
+            talk = talks[number]
+            assert talk is not None
+            talk.append(users[number][turn])
+        waiting = [n for n in going if users[n][turn].role == "user"
+                   and turn + 1 < len(users[n])]  # fmt: skip
+        key = jax.random.fold_in(jax.random.key(seed), turn)
+        some = [tuple(talks[number] or ()) for number in waiting]
+        said = answered(
+            some, form, source, key, mesh, batch=batch, prompt_length=prompt_length,
+            answer_length=answer_length,
+        ) if some else []  # fmt: skip
+        for number, answer in zip(waiting, said, strict=True):
+            talk = talks[number]
+            assert talk is not None
+            talks[number] = None if answer is None else [*talk, Message("assistant", answer)]
+    return [tuple(talk) for talk in talks if talk]
 
 
 def record(

@@ -113,6 +113,8 @@ class Chat:
     is kept with the run. `end` ends an answer.
     """
 
+    in_turns = True
+
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = with_specials(tokenizer, DIALOGUE_SPECIALS)
         specials = self.tokenizer.specials

@@ -51,6 +51,10 @@ class Form(Protocol):
     def end(self) -> int:
         """The id that ends an answer."""
 
+    @property
+    def in_turns(self) -> bool:
+        """Whether a prompt has places where it can be cut without harm."""
+
     def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
         """The ids of each prompt."""
 
@@ -108,6 +112,8 @@ class Tokenizer(abc.ABC):
     def tokenizer(self) -> "Tokenizer":
         """Itself: a tokenizer is the `Form` of prompts that are text."""
         return self
+
+    in_turns = False
 
     def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
         """The ids of each text."""

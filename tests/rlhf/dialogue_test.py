@@ -87,6 +87,7 @@ def test_answers_of_a_model_that_conversed_end_by_themselves(taught):
     assert "user: " in shown and "assistant: [" in shown
 
 
+@pytest.mark.slow
 def test_a_reward_model_and_ppo_read_and_answer_conversations(taught, tmp_path, one_device):
     rows = conversations(120)
     ranked = [

@@ -1,0 +1,116 @@
+"""Conversations of a made-up kind in which every answer can be checked.
+
+A user asks for letters of a short alphabet, and follows up: what a follow-up asks for is said in
+an earlier turn alone.
+
+    next c    d        prev c    b        self c    c        by the alphabet, which is a circle
+    and f     the same of another letter
+    again     the last answer once more
+
+The assistant writes the letter in one of several manners, and is at times wrong: people are, and
+it leaves something to learn from their rankings.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm.core.config import require
+from lm.text.dialogue import Conversation, Message, as_objects
+
+ALPHABET = "abcdefgh"
+STEPS = {"next": 1, "prev": -1, "self": 0}
+MANNERS = ("{}", "{}.", "it is {}", "it is {}.", "{}!")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smalltalk:
+    """How much of it, and how good."""
+
+    conversations: int = 3000  # of two or three exchanges
+    single: int = 3000  # questions without a follow-up
+    wrong: float = 0.2  # share of answers with a letter drawn at random
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.wrong <= 1, f"wrong must be in 0..1, got {self.wrong}")
+
+    def write(self, folder: Path) -> None:
+        """`conversations.jsonl`, `single.jsonl`, and `text.txt` to pre-train on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        draw = np.random.default_rng(self.seed)
+        talks = [self.talk(draw, 2 + int(draw.integers(2))) for _ in range(self.conversations)]
+        rows: list[dict[str, Any]] = [{"messages": as_objects(turns)} for turns in talks]
+        write(folder / "conversations.jsonl", rows)
+        short = [self.talk(draw, 1) for _ in range(self.single)]
+        rows = [{"prompt": turns[0].content, "response": turns[1].content} for turns in short]
+        write(folder / "single.jsonl", rows)
+        text = "".join(f"{question(draw)} is {letter_of(draw)}. " for _ in range(4000))
+        (folder / "text.txt").write_text(text)
+
+    def talk(self, draw: np.random.Generator, exchanges: int) -> Conversation:
+        """A conversation."""
+        turns: list[Message] = []
+        for number in range(exchanges):
+            turns.append(Message("user", question(draw) if not number else follow_up(draw)))
+            right = expected(turns)
+            letter = letter_of(draw) if draw.random() < self.wrong else right
+            manner = MANNERS[draw.integers(len(MANNERS))]
+            turns.append(Message("assistant", manner.format(letter)))
+        return tuple(turns)
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def letter_of(draw: np.random.Generator) -> str:
+    return ALPHABET[draw.integers(len(ALPHABET))]
+
+
+def question(draw: np.random.Generator) -> str:
+    return f"{list(STEPS)[draw.integers(len(STEPS))]} {letter_of(draw)}"
+
+
+def follow_up(draw: np.random.Generator) -> str:
+    return "again" if draw.random() < 0.3 else f"and {letter_of(draw)}"
+
+
+def expected(turns: Sequence[Message]) -> str:
+    """The letter that the user's last turn asks for; "" where that is not said.
+
+    It depends on what the user said, not on what was answered.
+    """
+    step, letter = None, ""
+    for one in turns:
+        words = one.content.split() if one.role == "user" else []
+        if len(words) == 2 and words[1] in ALPHABET:
+            step, letter = STEPS.get(words[0], step), words[1]
+    if step is None or not letter:
+        return ""
+    return ALPHABET[(ALPHABET.index(letter) + step) % len(ALPHABET)]
+
+
+def said(answer: str) -> str:
+    """The letter of an answer, whatever its manner; "" where it has none."""
+    left = answer.strip().removeprefix("it is ").rstrip(".!")
+    return left if len(left) == 1 and left in ALPHABET else ""
+
+
+def right(prompt: Conversation, answer: str) -> bool:
+    return said(answer) == expected(prompt) != ""
+
+
+def gold(prompts: Sequence[Conversation], answers: Sequence[str]) -> list[float]:
+    """The programmed labeler: 1 for the right letter, a half for a sentence, a half for its full
+    stop; nothing at all where there is no letter. From 0 to 2."""
+    return [
+        right(prompt, answer) + 0.5 * answer.startswith("it is ") + 0.5 * answer.endswith(".")
+        if said(answer)
+        else 0.0
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]

@@ -1,0 +1,123 @@
+"""ChatGPT's steps, over and over (OpenAI 2022): labels of the newest policy's answers, a reward
+model of all labels, a new policy.
+
+    <workdir>/sft                              step 1: conversations
+    <workdir>/1/labels.jsonl                   rankings of the SFT model's answers
+    <workdir>/1/reward, 1/ppo                  steps 2 and 3
+    <workdir>/2/labels.jsonl, 2/reward, 2/ppo  the same of the policy of 1/ppo, and so on
+    <workdir>/report.html, summary.json
+
+Every step is an ordinary run directory. What has its result is done; the same command goes on.
+People's labels take the place of the programmed labeler's for a round whose file is there before
+it begins: `<workdir>/1/labels.jsonl` may be the file of the labelling page.
+"""
+
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lm.core.config import dump, require_positive
+from lm.core.errors import ConfigError
+from lm.core.mesh import make_mesh
+from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.dialogues import DialoguesConfig
+from lm.rlhf.dialogue_sft import DialogueSft
+from lm.rlhf.labeling import LabelingConfig, label, model_written, to_label
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf.source import read_source
+from lm.studies.conversation_report import write_conversing
+from lm.train.process import Process
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conversing:
+    """A pre-trained model, conversations, a labeler, and how often it goes round."""
+
+    sft: DialogueSft
+    reward: RewardTraining
+    ppo: Ppo
+    init: str | None = None  # the pre-trained run
+    judge: RewardConfig = RewardConfig()  # of (conversations, answers); also the gold score
+    labeling: LabelingConfig = LabelingConfig()
+    rounds: int = 2
+
+    def __post_init__(self) -> None:
+        require_positive(self, "rounds")
+
+    def members(self, workdir: Path) -> dict[str, Any]:
+        """The steps, bound to each other."""
+        policy, data = str(workdir / "sft"), self.sft.data
+        found: dict[str, Any] = {"sft": replace(self.sft, init=self.init)}
+        asked = DialoguesConfig(
+            train=data.train, mixture=data.mixture, valid=data.valid, asked=data.asked,
+            valid_fraction=data.valid_fraction, between=data.between,
+        )  # fmt: skip
+        for number in range(1, self.rounds + 1):
+            labels = [str(workdir / str(n) / "labels.jsonl") for n in range(1, number + 1)]
+            rankings = DialogueComparisonsConfig(
+                train=",".join(labels), valid_fraction=data.valid_fraction
+            )
+            found[f"{number}/reward"] = replace(
+                self.reward, init=str(workdir / "sft"), data=rankings
+            )
+            found[f"{number}/ppo"] = replace(
+                self.ppo, init=policy, data=asked, gold=self.judge,
+                reward=RewardConfig(run=str(workdir / f"{number}/reward")),
+            )  # fmt: skip
+            policy = str(workdir / f"{number}/ppo")
+        return found
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Runs the steps that are not done, and tells what came out."""
+        process = process or Process()
+        if self.init is None:
+            raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.gin").write_text(dump(self))
+        members = self.members(workdir)
+        for name, member in members.items():
+            if (workdir / name / "summary.json").exists():
+                continue
+            number, _, step = name.partition("/")
+            if step == "reward":
+                self.label(workdir, int(number), members[f"{number}/ppo"])
+            print(f"--- {name}", flush=True)
+            member.run(workdir / name, process)
+        if jax.process_index() == 0:
+            print(f"report: {write_conversing(workdir, self.rounds)}")
+
+    def label(self, workdir: Path, number: int, ppo: Ppo) -> None:
+        """Has the judge rank the answers of the newest policy, unless the round has its labels."""
+        folder = workdir / str(number)
+        out = folder / "labels.jsonl"
+        if out.exists():
+            return
+        if not self.judge.given:
+            raise ConfigError(
+                f"nobody ranks answers: write {out}, or --set judge.function=module:name"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        config = replace(self.labeling, seed=self.labeling.seed + 1000 * number)
+        mesh = make_mesh(ppo.mesh)
+        with jax.set_mesh(mesh):
+            source = read_source(ppo.init, mesh)
+            form = ppo.data.form(source.tokenizer)
+            lengths = {"prompt_length": ppo.prompt_length, "answer_length": ppo.answer_length}
+            asked = model_written(
+                to_label(config, ppo.data), form, source, config.seed, mesh, batch=config.batch,
+                **lengths,
+            )  # fmt: skip
+            judge = text_scorer(self.judge, form, mesh)
+            found = label(config, asked, form, source, judge, out, mesh, **lengths)
+        (folder / "labeling.json").write_text(json.dumps(found, indent=1) + "\n")
+        print(f"--- {number}: {found['rankings']} rankings; the judge itself would be right about "
+              f"{found['bayes_accuracy']:.3f} of their pairs", flush=True)  # fmt: skip
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        raise ConfigError("a pipeline is several runs: plan one of its steps")

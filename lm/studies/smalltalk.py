@@ -1,0 +1,213 @@
+"""What conversations teach, by conversations that can be checked (lm/data/smalltalk.py), by seed.
+
+    <workdir>/<seed>/data              the conversations, the single questions, and plain text
+    <workdir>/<seed>/base              pre-trained on the text
+    <workdir>/<seed>/single            SFT on questions of one turn alone: InstructGPT's data
+    <workdir>/<seed>/chat              the rounds of lm/studies/conversation.py: SFT on the mixture
+    <workdir>/<seed>/again             the control of the second round: as many updates more against
+                                       the first round's reward model, without new labels
+    <workdir>/<seed>/measured.json
+    <workdir>/report.md, figure.svg, summary.json
+
+Every model answers the same held-out conversations, greedily for what it knows, and as PPO draws
+for what its answers are worth. What has its result is done; the same command goes on.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.config import dump, require_positive
+from lm.core.errors import ConfigError
+from lm.core.mesh import make_mesh
+from lm.data.dialogues import DialoguesConfig
+from lm.data.smalltalk import Smalltalk, gold, right
+from lm.decode.generate import Generator
+from lm.decode.sampling import SamplingConfig
+from lm.metrics.spread import over_seeds
+from lm.report.panels import Band, Panel, draw_panels
+from lm.rlhf.dialogue_sft import DialogueSft
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.scores import RewardConfig
+from lm.rlhf.source import Source, read_source
+from lm.studies.conversation import Conversing
+from lm.text.dialogue import Chat, Conversation
+from lm.train.pretrain import Pretrain
+from lm.train.process import Process
+
+MEASURED = "measured.json"
+POLICIES = {
+    "single": "SFT, single turns", "chat/sft": "SFT, mixture", "chat/1/ppo": "PPO, round 1",
+    "again": "PPO, round 1 twice as long", "chat/2/ppo": "PPO, round 2",
+}  # fmt: skip
+FIGURES = {
+    "first": "first questions right", "follow_up": "follow-ups right",
+    "no_history": "follow-ups right, history withheld", "ended": "answers that end",
+    "gold": "gold score",
+}  # fmt: skip
+ROWS = 64  # prompts that are answered at once
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmalltalkStudy:
+    """A base, the rounds on it, and what they are measured on."""
+
+    base: Pretrain
+    chat: Conversing
+    talk: Smalltalk = Smalltalk()
+    weights: tuple[float, float] = (0.5, 0.5)  # of conversations and single questions
+    seeds: tuple[int, ...] = (0, 1, 2)
+    prompts: int = 256  # held-out ones of either kind, at most
+
+    def __post_init__(self) -> None:
+        require_positive(self, "prompts")
+
+    def members(self, workdir: Path, seed: int) -> dict[str, Any]:
+        """Every step of one seed, in order."""
+        folder = workdir / str(seed)
+        data, chat = folder / "data", self.chat
+        base = replace(
+            self.base, seed=seed, data=replace(self.base.data, train=str(data / "text.txt"))
+        )
+        parts = ("conversations", "single")
+        mixture = tuple(
+            (name, str(data / f"{name}.jsonl"), weight)
+            for name, weight in zip(parts, self.weights, strict=True)
+        )
+        sft = replace(chat.sft, seed=seed, data=replace(chat.sft.data, mixture=mixture))
+        init = str(folder / "base")
+        single: DialogueSft = replace(
+            sft, init=init, data=replace(sft.data, mixture=(), train=str(data / "single.jsonl"))
+        )
+        rounds: Conversing = replace(
+            chat, init=init, sft=sft, reward=replace(chat.reward, seed=seed),
+            ppo=replace(chat.ppo, seed=seed), labeling=replace(chat.labeling, seed=seed),
+        )  # fmt: skip
+        first: Ppo = rounds.members(folder / "chat")["1/ppo"]
+        again = replace(
+            first, init=str(folder / "chat/1/ppo"),
+            reward=RewardConfig(run=str(folder / "chat/1/reward")),
+        )  # fmt: skip
+        return {"base": base, "single": single, "chat": rounds, "again": again}
+
+    def run(self, workdir: Path, process: Process | None = None) -> None:
+        """Trains and measures the seeds that are not done, and tells what came out."""
+        process = process or Process()
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.gin").write_text(dump(self))
+        for seed in self.seeds:
+            folder = workdir / str(seed)
+            if not (folder / "data" / "text.txt").exists():
+                replace(self.talk, seed=seed).write(folder / "data")
+            for name, member in self.members(workdir, seed).items():
+                if not (folder / name / "summary.json").exists():
+                    print(f"--- seed {seed}: {name}", flush=True)
+                    member.run(folder / name, process)
+            if not (folder / MEASURED).exists():
+                measured = self.measure(folder)
+                if jax.process_index() == 0:
+                    whole = folder / (MEASURED + ".part")
+                    whole.write_text(json.dumps(measured, indent=1) + "\n")
+                    os.replace(whole, folder / MEASURED)
+            if jax.process_index() == 0:
+                self.tell(workdir)
+
+    def measure(self, folder: Path) -> dict[str, Any]:
+        """What every policy says to the same conversations."""
+        mesh = make_mesh(self.base.mesh)
+        data = DialoguesConfig(train=str(folder / "data/conversations.jsonl"), asked="every")
+        asked = data.prompts("valid")
+        first = [one for one in asked if len(one) == 1][: self.prompts]
+        later = [one for one in asked if len(one) > 1][: self.prompts]
+        found = {}
+        with jax.set_mesh(mesh):
+            for name in POLICIES:
+                source = read_source(str(folder / name), mesh)
+                speak = Speaker(source, self.chat.ppo.answer_length)
+                sets = (first, first), (later, later), (later, [one[-1:] for one in later])
+                shares = [
+                    np.mean([right(asked, answer) for asked, (answer, _) in
+                             zip(known, speak(shown, 0.0), strict=True)])
+                    for known, shown in sets
+                ]  # fmt: skip
+                drawn = speak(first + later, 1.0)
+                worth = gold(first + later, [answer for answer, _ in drawn])
+                values = (*shares, np.mean([ended for _, ended in drawn]), np.mean(worth))
+                found[name] = {key: float(v) for key, v in zip(FIGURES, values, strict=True)}
+        return found | {"prompts": {"first": len(first), "later": len(later)}}
+
+    def tell(self, workdir: Path) -> None:
+        """Gathers the seeds that are measured into a table, a figure and a summary."""
+        done = [seed for seed in self.seeds if (workdir / str(seed) / MEASURED).exists()]
+        found = [json.loads((workdir / str(seed) / MEASURED).read_text()) for seed in done]
+        rows: list[Sequence[str]] = [("policy", *FIGURES.values()), ("---",) * (len(FIGURES) + 1)]
+        summary: dict[str, Any] = {"seeds": done}
+        for name, title in POLICIES.items():
+            cells = []
+            for key in FIGURES:
+                values = [one[name][key] for one in found]
+                mean, deviation = over_seeds(values)
+                summary[f"{title}: {key}"] = {"mean": mean, "deviation": deviation,
+                                              "values": values}  # fmt: skip
+                cells.append(f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
+            rows.append((title, *cells))
+        told = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+        told += f"\nMean and deviation over {len(done)} seeds.\n"
+        (workdir / "report.md").write_text(told)
+        (workdir / "figure.svg").write_text(self.figure(workdir, done))
+        if len(done) == len(self.seeds):
+            (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        print(f"{told}{workdir}/report.md, {workdir}/figure.svg", flush=True)
+
+    def figure(self, workdir: Path, done: Sequence[int]) -> str:
+        """The gold score of held-out answers over updates: both rounds, and the control."""
+        lines = {"round 1": ("chat/1/ppo", 0), "round 2": ("chat/2/ppo", 1),
+                 "round 1 for longer": ("again", 1)}  # fmt: skip
+        bands = []
+        for colour, (label, (name, after)) in enumerate(lines.items()):
+            curves = [curve(workdir / str(seed) / name / "metrics.jsonl") for seed in done]
+            x = [step + after * self.chat.ppo.steps for step, _ in curves[0]]
+            scores = np.array([[score for _, score in one] for one in curves])
+            spread = scores.std(0, ddof=1).tolist() if len(done) > 1 else ()
+            bands.append(Band(label, x, scores.mean(0).tolist(), spread, colour))
+        return draw_panels(
+            "Rounds of labels, reward model and PPO",
+            [Panel("Held-out conversations", "updates", "gold score, 0 to 2", bands)],
+        )
+
+    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+        raise ConfigError("a study is several runs: plan one of them")
+
+
+class Speaker:
+    """Answers of one model to conversations."""
+
+    def __init__(self, source: Source, most: int):
+        self.chat, self.most = Chat(source.tokenizer), most
+        self.generate = Generator(source.model, source.language_model(), self.chat.end)
+
+    def __call__(self, asked: Sequence[Conversation], temperature: float) -> list[tuple[str, bool]]:
+        """What it says to each, and whether that ends."""
+        sampling = SamplingConfig(temperature=temperature)
+        found: list[tuple[str, bool]] = []
+        for first in range(0, len(asked), ROWS):
+            some = list(asked[first : first + ROWS])
+            whole = some + some[-1:] * (ROWS - len(some))  # one shape, compiled once
+            said = self.generate(self.chat.prompts(whole), self.most, sampling, seed=first)
+            found += [
+                (self.chat.tokenizer.decode(ids), len(ids) < self.most) for ids in said[: len(some)]
+            ]
+        return found
+
+
+def curve(path: Path) -> list[tuple[int, float]]:
+    """Steps and gold scores of the evaluations of a run."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["step"], row["valid_gold"]) for row in rows if "valid_gold" in row]
