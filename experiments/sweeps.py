@@ -254,14 +254,8 @@ def forecast() -> Forecast:
         title="A run foretold from smaller ones",
         base=Pretrain(
             model=GptConfig(
-                layers=2,
-                width=32,
-                heads=2,
-                length=length,
-                vocab=269,
-                init="openai",
-                token_std=0.05,
-                position_std=0.05,
+                layers=2, width=32, heads=2, length=length, vocab=269, init="openai",
+                token_std=0.05, position_std=0.05,
             ),
             optim=AdamWConfig(peak_lr=1e-3, warmup_tokens=50 * batch * length, b2=0.99),
             steps=1,
@@ -275,7 +269,7 @@ def forecast() -> Forecast:
         rated="23k",
         problems=45,
         samples=48,
-    )
+    )  # fmt: skip
 
 
 def conversation() -> SmalltalkStudy:

@@ -110,7 +110,7 @@ def test_a_reward_model_and_ppo_read_and_answer_conversations(taught, tmp_path, 
         init=str(taught), data=DialoguesConfig(train=str(tmp_path / "rows.jsonl")),
         reward=RewardConfig(run=str(tmp_path / "reward")),
         gold=RewardConfig(function=f"{__name__}:brevity"), optim=OPTIM, value_optim=OPTIM,
-        batch=16, steps=2, prompt_length=24, answer_length=8, warmup=0, best_of=2,
+        batch=16, steps=2, prompt_length=26, answer_length=8, warmup=0, best_of=2,
         advantages=AdvantageConfig(missing_end=1.0), update=UpdateConfig(minibatches=2),
         guard=GUARD, evaluate_prompts=16, loop=replace(LOOP, log_every=1),
     )  # fmt: skip
