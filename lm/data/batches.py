@@ -7,8 +7,10 @@ but the step, on any number of processes. Each epoch cuts its windows at another
 
 import bisect
 import dataclasses
+from typing import Any
 
 import flax.struct
+import jax
 import numpy as np
 
 from lm.core.config import require, require_positive
@@ -25,6 +27,16 @@ class TokenBatch:
     targets: np.ndarray  # [B T] int32: the token after each
     mask: np.ndarray  # [B T] bool: targets that count
     rows: np.ndarray  # [B] uint32: the row's number in the run
+
+    @classmethod
+    def abstract(cls, rows: int, length: int) -> "TokenBatch":
+        """Shapes and types alone, of so many rows: what a step is compiled for."""
+        struct: Any = jax.ShapeDtypeStruct
+        shape = (rows, length)
+        return cls(
+            struct(shape, np.int32), struct(shape, np.int32), struct(shape, np.bool_),
+            struct(shape[:1], np.uint32),
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

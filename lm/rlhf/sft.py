@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require
@@ -99,14 +98,7 @@ class Sft(Stage):
         return NextAnswer(self.decoder)
 
     def abstract_rows(self) -> TokenBatch:
-        shape, struct = (self.batch, self.length), jax.ShapeDtypeStruct
-        fields: dict[str, Any] = {
-            "tokens": struct(shape, jnp.int32),
-            "targets": struct(shape, jnp.int32),
-            "mask": struct(shape, jnp.bool_),
-            "rows": struct(shape[:1], jnp.uint32),
-        }
-        return TokenBatch(**fields)
+        return TokenBatch.abstract(self.batch, self.length)
 
     def evaluation(
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session

@@ -152,14 +152,7 @@ class Pretrain(Supervised):
         return self.model.flops_per_token(self.model.length)
 
     def abstract_rows(self) -> TokenBatch:
-        shape, struct = (self.batch, self.model.length), jax.ShapeDtypeStruct
-        fields: dict[str, Any] = {
-            "tokens": struct(shape, jnp.int32),
-            "targets": struct(shape, jnp.int32),
-            "mask": struct(shape, jnp.bool_),
-            "rows": struct(shape[:1], jnp.uint32),
-        }
-        return TokenBatch(**fields)
+        return TokenBatch.abstract(self.batch, self.model.length)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,14 +116,7 @@ class Recall(Supervised):
         return NextToken(self.model)
 
     def abstract_rows(self) -> TokenBatch:
-        shape, struct = (self.batch, self.model.length), jax.ShapeDtypeStruct
-        fields: dict[str, Any] = {
-            "tokens": struct(shape, jnp.int32),
-            "targets": struct(shape, jnp.int32),
-            "mask": struct(shape, jnp.bool_),
-            "rows": struct(shape[:1], jnp.uint32),
-        }
-        return TokenBatch(**fields)
+        return TokenBatch.abstract(self.batch, self.model.length)
 
 
 @jax.jit(static_argnums=0)
