@@ -18,8 +18,8 @@ from lm.models.adapters import ADAPTERS, BASE, merged
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
-from lm.train.checkpoint import read_manifest, steps_in
 from lm.train.finetune import Finetune
+from lm.train.manifest import read_manifest, steps_in
 from lm.train.pretrain import Pretrain
 from lm.train.saved import read_config, read_run
 from lm.train.state import shardings

@@ -1,13 +1,11 @@
 """Checkpoints that are whole or absent, and verified array by array when they are read.
 
 Orbax commits a step atomically and reshards it on restore, but stores no digest: a flipped bit
-comes back as a wrong number. So each step carries a manifest with a digest of every array. The
-digest is a sum of hashed elements, computed where the array lives: it is the same under any
-sharding, and needs no copy to the host.
+comes back as a wrong number. So each step carries a manifest with a digest of every array
+(lm/train/manifest.py).
 """
 
 import dataclasses
-import json
 import logging
 import math
 import re
@@ -18,44 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from lm.core.errors import CheckpointError
 from lm.core.paths import is_remote, remove_tree
-from lm.core.tree import named_leaves, size_bytes
+from lm.core.tree import size_bytes
+from lm.train.manifest import (
+    Damaged,
+    compare_trees,
+    make_manifest,
+    read_manifest,
+    sound,
+    steps_in,
+    verify,
+)
 from lm.train.process import agreed
-
-FORMAT = 1
-
-
-class Damaged(Exception):
-    """One step cannot be used; an older one may."""
-
-
-def digest(leaf: jax.Array) -> jax.Array:
-    """A 32-bit digest of an array: the sum of its elements' bits, each hashed with its index."""
-    width = leaf.dtype.itemsize
-    if leaf.dtype == bool:
-        bits = leaf.astype(jnp.uint32)
-    else:
-        bits = jax.lax.bitcast_convert_type(
-            leaf, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width]
-        )
-        bits = bits.astype(jnp.uint32)
-    index = jnp.zeros(leaf.shape, jnp.uint32)
-    for axis, size in enumerate(leaf.shape):
-        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
-    # the finaliser of MurmurHash3: every bit of the sum depends on every bit of the element
-    h = bits ^ (index * jnp.uint32(0x9E3779B1) + jnp.uint32(0x85EBCA77))
-    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-    return jnp.sum(h ^ (h >> 16), dtype=jnp.uint32)
-
-
-@jax.jit
-def digests(tree: Any) -> dict[str, jax.Array]:
-    return {name: digest(leaf) for name, leaf in named_leaves(tree).items()}
 
 
 @dataclasses.dataclass
@@ -124,14 +99,9 @@ class Checkpoints:
             return self.failed(
                 step, f"{free / 1e6:.0f} MB free on its disk, {needed / 1e6:.0f} MB needed"
             )
-        found = jax.device_get(digests(state))
-        tree = {
-            name: {"shape": leaf.shape, "dtype": str(leaf.dtype), "digest": int(found[name])}
-            for name, leaf in named_leaves(state).items()
-        }
-        manifest = {"format": FORMAT, "step": step, "tree": tree, **facts}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(manifest)
+            state=ocp.args.StandardSave(state),
+            manifest=ocp.args.JsonSave(make_manifest(step, state, facts)),
         )
         why = "another process could not write it"
         try:
@@ -263,12 +233,7 @@ class Checkpoints:
             state = self.manager.restore(step, args=items)["state"]
         except Exception as error:  # four types for one fault, by its place
             raise Damaged(first_line(error)) from None
-        found = jax.device_get(digests(state))
-        wrong = [
-            name for name, entry in manifest["tree"].items() if int(found[name]) != entry["digest"]
-        ]
-        if wrong:
-            raise Damaged(f"digest mismatch in {', '.join(wrong[:5])} ({len(wrong)} arrays)")
+        verify(manifest, state)
         return state, manifest
 
 
@@ -284,71 +249,6 @@ def unless_never_retrieved(record: logging.LogRecord) -> bool:
     The first failure is the one we report; the rest are told whenever they are collected.
     """
     return "exception was never retrieved" not in record.getMessage()
-
-
-def steps_in(folder: Path) -> list[int]:
-    """Steps that have a folder in a run's `checkpoints`, whole or not, oldest first."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
-
-
-def sound(folder: Path) -> bool:
-    """Whether Orbax's own record of a step is one; where it is missing Orbax does without."""
-    try:
-        record = json.loads((folder / "_CHECKPOINT_METADATA").read_text())
-        times = [record.get(f"{when}_timestamp_nsecs") for when in ("init", "commit")]
-        kinds: dict[str, Any] = {
-            "item_handlers": (dict, str),
-            "metrics": dict,
-            "custom_metadata": dict,
-        }
-        fits = [isinstance(record.get(n), kind) for n, kind in kinds.items() if record.get(n)]
-        return all(isinstance(t, int | None) for t in times) and all(fits)
-    except (OSError, ValueError):
-        return True
-    except AttributeError:
-        return False
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a step's folder. Raises Damaged where it is not one."""
-    path = folder / "manifest" / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-        if manifest["format"] != FORMAT:
-            raise Damaged(f"format {manifest['format']} is not {FORMAT}, which this version reads")
-        int(manifest["step"])
-        for entry in manifest["tree"].values():
-            list(map(int, entry["shape"])), str(entry["dtype"]), int(entry["digest"])
-        return manifest
-    except OSError:
-        raise Damaged("no manifest: an incomplete or foreign folder") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        raise Damaged("the manifest cannot be read") from None
-
-
-def compare_trees(tree: dict[str, Any], abstract: Any, folder: Path) -> None:
-    """Raises CheckpointError, naming every kind of difference at once, unless the trees agree."""
-    wanted = named_leaves(abstract)
-    missing = [name for name in wanted if name not in tree]
-    extra = [name for name in tree if name not in wanted]
-    other = [
-        f"{name}: checkpoint {entry['dtype']}{list(entry['shape'])}, "
-        f"configuration {wanted[name].dtype}{list(wanted[name].shape)}"
-        for name, entry in tree.items()
-        if name in wanted
-        and (list(entry["shape"]), entry["dtype"])
-        != (list(wanted[name].shape), str(wanted[name].dtype))
-    ]
-    parts = [
-        f"{label} {', '.join(names[:5])}"
-        + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        for label, names in (("missing:", missing), ("unknown:", extra), ("other shape:", other))
-        if names
-    ]
-    if parts:
-        raise CheckpointError(
-            f"{folder}: not a checkpoint of this configuration; {'; '.join(parts)}"
-        )
 
 
 def first_line(error: BaseException) -> str:

@@ -36,7 +36,7 @@ from lm.models.lstm import LstmConfig
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
-from lm.train.checkpoint import steps_in
+from lm.train.manifest import steps_in
 from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.process import Process

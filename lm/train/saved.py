@@ -12,7 +12,8 @@ from lm.core.config import load as load_config
 from lm.core.errors import CheckpointError
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
-from lm.train.checkpoint import Checkpoints, steps_in
+from lm.train.checkpoint import Checkpoints
+from lm.train.manifest import steps_in
 from lm.train.supervised import Supervised
 
 

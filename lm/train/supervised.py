@@ -13,8 +13,8 @@ from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, batch_sharding, place, replicated
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
-from lm.train.checkpoint import steps_in
 from lm.train.guard import GuardConfig
+from lm.train.manifest import steps_in
 from lm.train.optimizer import OptimizerConfig
 from lm.train.session import LoopConfig
 from lm.train.state import TrainState, abstract_state, initialiser

@@ -13,8 +13,8 @@ from lm.core.paths import is_remote, remove_tree, run_path
 from lm.report.page import write_report
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import load
-from lm.train.checkpoint import steps_in
 from lm.train.journal import Journal
+from lm.train.manifest import steps_in
 from lm.train.metrics import MetricsFile, read_metrics
 from lm.train.process import locked
 

@@ -13,7 +13,8 @@ import pytest
 
 from lm.core.errors import CheckpointError
 from lm.train import checkpoint
-from lm.train.checkpoint import Checkpoints, digest
+from lm.train.checkpoint import Checkpoints
+from lm.train.manifest import digest
 
 
 def state_of(step):
