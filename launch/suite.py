@@ -3,25 +3,47 @@
 import importlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from lm.core.errors import ConfigError
-from lm.core.paths import is_remote
+from lm.core.paths import is_remote, run_path
 
-SUITES = ("gpt2", "gpt3", "gpt4_text")  # modules of lm.evals.suites
+SUITES = ("gpt2", "gpt3", "gpt4_text", "calibration")  # modules of lm.evals.suites
 
 SUITE = flags.DEFINE_enum("suite", None, SUITES, "Suite of tasks to ask a language model.")
 SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; few: the paper's.")
 TASKS = flags.DEFINE_list("tasks", [], "Those of the suite to ask; all by default.")
 LIMIT = flags.DEFINE_integer("limit", None, "Items of a suite's task at most.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the draw of examples.")
+AGAINST = flags.DEFINE_string(
+    "against",
+    None,
+    "Another run beside --workdir in --suite=calibration: the one before RLHF, say.",
+)
 OVERLAP = flags.DEFINE_bool("overlap", True, "Look for the suite's items in the training text.")
 
 
 def evaluate(path: Path, root: Path, step: int | None) -> None:
     """Asks the suite of the flags, of a checkpoint of a run (None: the newest), with the rows of a
     batch over all devices of this machine."""
+    suite = importlib.import_module(f"lm.evals.suites.{SUITE.value}")
+    if AGAINST.value and SUITE.value != "calibration":
+        raise ConfigError(f"--against={AGAINST.value} is for --suite=calibration")
+    if AGAINST.value:
+        other = run_path(AGAINST.value)
+        results = {
+            str(other): ask(suite, other, root, None),
+            str(path): ask(suite, path, root, step),
+        }
+        figure = suite.draw(results, path / "evaluations" / "calibration.svg")
+        print(f"both in {figure}")
+        return
+    ask(suite, path, root, step)
+
+
+def ask(suite: Any, path: Path, root: Path, step: int | None) -> Any:
     if is_remote(path):
         raise ConfigError(f"{path}: outcomes are appended, which a store cannot; copy the run here")
     import jax
@@ -39,6 +61,4 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
         name=str(path), scorer=run.scorer(), step=run.step, digest=run.digest, tokens=run.tokens,
         training=run.texts,
     )  # fmt: skip
-    importlib.import_module(f"lm.evals.suites.{SUITE.value}").evaluate(
-        model, options, partial(print, flush=True)
-    )
+    return suite.evaluate(model, options, partial(print, flush=True))

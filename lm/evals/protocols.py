@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from lm.core.config import require
 from lm.evals.incontext import Prompt
 from lm.evals.programs.sandbox import Limits, run_programs
@@ -30,6 +32,7 @@ class Outcome:
     answer: str  # what the model chose or wrote
     figures: dict[str, float]  # by metric; the first is the one to compare by
     cut: int = 0  # tokens of the context that the model could not read
+    probabilities: tuple[float, ...] = ()  # of the choices, among themselves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Choose:
             answer=chosen,
             figures={"accuracy": float(best == item.gold)},
             cut=max(score.truncated for score in scores[:several]),
+            probabilities=shares([score.log_likelihood for score in scores[:several]]),
         )
 
     def value(self, score: Score, completion: str) -> float:
@@ -84,6 +88,13 @@ class Choose:
         if self.rule == "byte":
             return score.log_likelihood / len(completion.strip().encode())
         return score.log_likelihood
+
+
+def shares(log_likelihoods: Sequence[float]) -> tuple[float, ...]:
+    """Likelihoods, by whatever length of text, as parts of their sum."""
+    values = np.array(log_likelihoods, np.float64)
+    parts = np.exp(values - values.max())
+    return tuple((parts / parts.sum()).tolist())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

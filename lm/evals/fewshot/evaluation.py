@@ -74,13 +74,14 @@ def evaluate(
 
 def told(prompt: Prompt, outcomes: Any) -> dict[str, Any]:
     outcome = next(outcomes)
-    return {
+    row = {
         "used": prompt.shots,
         "dropped": prompt.dropped,
         "cut": outcome.cut,
         "answer": outcome.answer,
         "figures": outcome.figures,
     }
+    return row | ({"probabilities": outcome.probabilities} if outcome.probabilities else {})
 
 
 def summary(read: TaskItems, shots: int, rows: list[dict[str, Any]]) -> Summary:

@@ -1,0 +1,84 @@
+"""Whether what a model holds likely is as often right as it says (Guo et al. 2017).
+
+A reliability curve sorts statements, each with a confidence and a truth, into bins of equal width
+of the confidence, and compares the mean confidence of a bin with the share that is right. ECE is
+the mean distance of the two, weighted by the bins' counts. For multiple choice there are two
+readings: every choice of every question is a statement (figure 8 of the GPT-4 report), or only the
+likeliest one is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lm.core.config import require
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A curve. Where a bin is empty, confidence and share are NaN. [K] each"""
+
+    counts: np.ndarray
+    confidence: np.ndarray  # mean in the bin
+    right: np.ndarray  # share in the bin
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, as a fraction."""
+        there = self.counts > 0
+        away = np.abs(self.confidence[there] - self.right[there])
+        return float((self.counts[there] * away).sum() / self.counts.sum())
+
+    def figures(self) -> dict[str, object]:
+        """For JSON: only bins that hold something."""
+        there = self.counts > 0
+        return {
+            "bins": len(self.counts),
+            "counts": self.counts[there].tolist(),
+            "confidence": self.confidence[there].tolist(),
+            "right": self.right[there].tolist(),
+            "ece": self.ece,
+        }
+
+
+def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> Reliability:
+    """The curve of some statements in bins of equal width over 0..1, each open below but the first.
+    [N], [N] bool
+
+    Raises:
+      ConfigError: no statement, or a confidence that is none.
+    """
+    p, truth = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    require(p.ndim == 1 and p.shape == truth.shape and len(p) > 0, "no statements to bin")
+    require(bool(((p >= 0) & (p <= 1)).all()), "a confidence is not in 0..1")
+    place = np.clip(np.ceil(p * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return Reliability(
+            counts,
+            np.bincount(place, p, minlength=bins) / counts,
+            np.bincount(place, truth, minlength=bins) / counts,
+        )
+
+
+def of_choices(
+    probabilities: Sequence[Sequence[float]], golds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every choice of every question as a statement: its probability, and whether it is right."""
+    right = [
+        n == gold for row, gold in zip(probabilities, golds, strict=True) for n in range(len(row))
+    ]
+    return np.concatenate([np.asarray(row, np.float64) for row in probabilities]), np.array(right)
+
+
+def of_answers(
+    probabilities: Sequence[Sequence[float]], golds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest choice of each question as a statement."""
+    best = [int(np.argmax(row)) for row in probabilities]
+    confidence = [row[n] for row, n in zip(probabilities, best, strict=True)]
+    return np.array(confidence), np.array(best) == np.array(golds)

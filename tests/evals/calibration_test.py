@@ -1,0 +1,56 @@
+"""Curves and errors of planted probabilities."""
+
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.evals.calibration import of_answers, of_choices, reliability
+
+
+def planted(count, seed=0, distort=lambda p: p):
+    """Statements that are right as often as their probability, which is then told distorted."""
+    random = np.random.default_rng(seed)
+    p = random.uniform(size=count)
+    return distort(p), random.uniform(size=count) < p
+
+
+def test_probabilities_that_mean_what_they_say_have_no_error_but_chance():
+    curve = reliability(*planted(200_000))
+    np.testing.assert_allclose(curve.right, curve.confidence, atol=0.02)
+    np.testing.assert_allclose(curve.confidence, np.arange(0.05, 1, 0.1), atol=0.005)
+    assert curve.counts.sum() == 200_000 and curve.ece < 0.005
+
+
+def test_the_error_of_a_known_distortion_is_known():
+    # told p^2 of true p: off by p - p^2, on average 1/2 - 1/3
+    curve = reliability(*planted(200_000, distort=np.square))
+    assert curve.ece == pytest.approx(1 / 6, abs=0.005)
+    assert (curve.right > curve.confidence).all()
+    sure = reliability(*planted(200_000, distort=lambda p: (p > 0.5) * 1.0))
+    assert sure.ece == pytest.approx(0.25, abs=0.005)  # three of four of its certainties are true
+
+
+def test_bins_are_closed_above_and_empty_ones_do_not_count():
+    curve = reliability([0.0, 0.1, 0.2, 0.2001, 1.0], [0, 0, 1, 1, 1])
+    assert curve.counts.tolist() == [2, 1, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert np.isnan(curve.right[5])
+    assert curve.ece == pytest.approx((0.1 + 0.8 + 0.7999 + 0) / 5)
+    told = curve.figures()
+    assert told["counts"] == [2, 1, 1, 1] and told["bins"] == 10
+    assert reliability([0.4, 0.6], [0, 1], bins=1).ece == pytest.approx(0)
+
+
+def test_every_choice_is_a_statement_or_only_the_likeliest():
+    rows, golds = [[0.7, 0.2, 0.1], [0.4, 0.6]], [0, 0]
+    p, right = of_choices(rows, golds)
+    assert p.tolist() == [0.7, 0.2, 0.1, 0.4, 0.6]
+    assert right.tolist() == [True, False, False, True, False]
+    p, right = of_answers(rows, golds)
+    assert p.tolist() == [0.7, 0.6] and right.tolist() == [True, False]
+
+
+def test_what_is_no_probability_is_refused():
+    with pytest.raises(ConfigError, match="not in 0..1"):
+        reliability([1.1], [1])
+    with pytest.raises(ConfigError, match="no statements"):
+        reliability([], [])

@@ -1,0 +1,94 @@
+"""Multiple choice by letters: what is asked, and the curves of a model that is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.evals.requests import Score
+from lm.evals.scorer import Scorer
+from lm.evals.suites import Model, Options
+from lm.evals.suites.calibration import TASKS, draw, evaluate
+from lm.models.gpt import GptConfig
+from lm.text.byte import ByteTokenizer
+
+ITEMS = 300
+
+
+class Knowing(Scorer):
+    """Holds the right letter, which the question tells, likely by 0.7; says so to a power."""
+
+    def __init__(self, power=1.0, length=2000):
+        self.config = GptConfig(layers=1, width=8, heads=1, length=length, vocab=269)
+        self.tokenizer, self.power, self.contexts = ByteTokenizer(), power, []
+
+    def scores(self, requests):
+        self.contexts += [request.context for request in requests]
+        found = []
+        for request in requests:
+            said = request.context.rpartition("hint ")[2][0]
+            p = 0.7 if request.continuation == f" {said}" else 0.1
+            found.append(Score(self.power * math.log(p), 1, False, 0))
+        return found
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Questions whose hint is right in 7 of 10."""
+    random = np.random.default_rng(0)
+    rows = []
+    for n in range(ITEMS):
+        hint = random.integers(4)
+        gold = hint if random.uniform() < 0.7 else (hint + random.integers(1, 4)) % 4
+        rows.append(
+            {"query": f"Question: Number {n}, hint {'ABCD'[hint]}?", "gold": int(gold),
+             "choices": ["one", "two", "three", "four"]}
+        )  # fmt: skip
+    (tmp_path / "arc_easy").mkdir()
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "arc_easy" / "arc_easy.jsonl").write_text(text)
+    return tmp_path
+
+
+def run(root, scorer, name="m"):
+    said: list[str] = []
+    model = Model(name=name, scorer=scorer, step=1, digest=name, tokens=0, training=list)
+    return evaluate(model, Options(root=root, out=root / name), said.append), said
+
+
+def test_choices_stand_with_letters_and_a_letter_is_asked_for(root):
+    task = next(task for task in TASKS if task.name == "arc_easy_letters")
+    item = task.read(root).items[0]
+    head = item.contexts[0].partition("\n")[0]
+    assert head.startswith("Question: Number 0, hint ")
+    assert item.contexts[0] == head + "\nA. one\nB. two\nC. three\nD. four\nAnswer:"
+    assert item.completions == (" A", " B", " C", " D")
+
+
+def test_a_model_that_says_what_it_knows_is_calibrated_and_one_that_is_too_sure_is_not(root):
+    scorer = Knowing()
+    true, said = run(root, scorer)
+    assert all(context.count("\nAnswer:") == 6 for context in scorer.contexts)  # five examples
+    assert true["all"]["accuracy"] == pytest.approx(0.7, abs=0.06)
+    assert true["all"]["choices"]["ece"] < 0.04 and true["all"]["answers"]["ece"] < 0.06
+    sure, _ = run(root, Knowing(power=4.0), "sure")
+    assert sure["all"]["accuracy"] == true["all"]["accuracy"]
+    assert sure["all"]["answers"]["ece"] == pytest.approx(0.3, abs=0.06)
+    assert sure["all"]["choices"]["ece"] > 3 * true["all"]["choices"]["ece"]
+    assert json.loads((root / "m" / "calibration-step1.json").read_text()) == true
+    assert "0.074 after" in "\n".join(said)
+    figure = draw({"before": true, "after": sure}, root / "both.svg").read_text()
+    assert "before: ECE" in figure and "after: ECE" in figure
+
+
+def test_a_second_run_asks_nothing_again(root):
+    first, _ = run(root, Knowing())
+    again = Knowing()
+    assert run(root, again)[0] == first and again.contexts == []
+
+
+def test_a_context_without_room_is_said(root):
+    with pytest.raises(DataError, match="no item fits the model's context of 20 tokens"):
+        run(root, Knowing(length=20))
