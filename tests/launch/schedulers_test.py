@@ -93,7 +93,8 @@ def cluster(tmp_path):
         (programs / name).chmod(0o755)
     here = tmp_path / "submitted"  # where SLURM's shared file system has the code
     here.mkdir()
-    (here / "launch").symlink_to(ROOT / "launch")
+    for folder in ("launch", "experiments", "lm"):
+        (here / folder).symlink_to(ROOT / folder)
     subprocess.run([programs / "python3"], cwd=here, check=True)
     return environment(devices=4) | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "STAND_IN": str(tmp_path),
