@@ -37,6 +37,7 @@ PARAMETER_RULES: dict[str, tuple[str, ...]] = {
     axes.QKV: (),
     axes.HEAD: (),
     axes.CLASSES: (),
+    axes.PIXELS: (),
 }
 
 # Activation axis -> mesh axes.

@@ -1,4 +1,4 @@
-"""The decoder of GPT-1, GPT-2, GPT-3 and the text side of GPT-4."""
+"""The decoder of GPT-1 to GPT-4; what an image says to it comes in as `Inserted` vectors."""
 
 import dataclasses
 from typing import Any, Literal
@@ -93,6 +93,20 @@ class Cache:
         )
 
 
+@flax.struct.dataclass
+class Inserted:
+    """Vectors that stand at some places instead of the tokens' own: an image's, for one."""
+
+    vectors: jax.Array  # [B S D], in the order of their places
+    places: jax.Array  # [B T] bool; of a row no more than S
+
+    def over(self, x: jax.Array) -> jax.Array:
+        """`x` [B T D] with the vectors at their places."""
+        order = jnp.maximum(jnp.cumsum(self.places, axis=1) - 1, 0)
+        there = jnp.take_along_axis(self.vectors, order[:, :, None], axis=1, mode="clip")
+        return jnp.where(self.places[:, :, None], there.astype(x.dtype), x)
+
+
 class Gpt(nn.Module):
     """Decoder-only transformer with learned positions and a tied output layer."""
 
@@ -118,9 +132,11 @@ class Gpt(nn.Module):
         valid: jax.Array | None = None,  # [B T] bool: real tokens
         keys: DropoutKeys | None = None,
         cache: Cache | None = None,
+        inserted: Inserted | None = None,
+        prefix: jax.Array | None = None,  # [B T] bool: tokens that all see, earlier ones too
     ) -> tuple[jax.Array, Cache | None]:
         """Float32 logits [B T V] of the token after each, and the cache, advanced."""
-        hidden, cache = self.hidden(tokens, valid, keys, cache)
+        hidden, cache = self.hidden(tokens, valid, keys, cache, inserted, prefix)
         return self.logits(hidden, keys), cache
 
     def hidden(
@@ -129,6 +145,8 @@ class Gpt(nn.Module):
         valid: jax.Array | None = None,
         keys: DropoutKeys | None = None,
         cache: Cache | None = None,
+        inserted: Inserted | None = None,
+        prefix: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
         """Hidden states [B T D] after the last block and norm, and the cache, advanced."""
         config = self.config
@@ -145,12 +163,14 @@ class Gpt(nn.Module):
             positions = jnp.maximum(start + jnp.arange(length) - cache.padding[:, None], 0)
 
         x = self.tokens(tokens, config.dtype, embedding_keys)
+        if inserted is not None:
+            x = inserted.over(x)
         x = x + self.positions(positions, config.dtype, position_keys)
         if config.dropped == "sum":
             x = dropout(x, config.embedding_dropout, embedding_keys)
         x = constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
         layers = cache.layers if cache else None
-        x, layers = self.stack(x, valid, block_keys, layers, start)
+        x, layers = self.stack(x, valid, block_keys, layers, start, prefix)
         if config.final_norm:
             x = self.norm(x)
         if cache is not None and layers is not None:

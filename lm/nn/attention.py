@@ -67,6 +67,7 @@ class Attention(nn.Module):
         keys: DropoutKeys | None = None,
         cache: LayerCache | None = None,
         start: int | jax.Array = 0,  # the slot of the first query
+        prefix: jax.Array | None = None,  # [B T] bool: keys that every query sees
     ) -> tuple[jax.Array, LayerCache | None]:
         config = self.config
         heads, size, width = config.heads, config.head_width, config.width
@@ -93,7 +94,7 @@ class Attention(nn.Module):
             raise ValueError("several tokens at once enter a cache only at its first slot")
         else:
             seen = None if valid is None else valid[:, : x.shape[1]]
-            context = attention(q, k, v, config, self.pattern, seen, keys)
+            context = attention(q, k, v, config, self.pattern, seen, keys, prefix)
         context = checkpoint_name(jnp.swapaxes(context, 1, 2), "context")
         output = Dense(
             (heads, size, width),

@@ -30,6 +30,7 @@ class Block(nn.Module):
         keys: DropoutKeys | None = None,
         cache: LayerCache | None = None,
         start: int | jax.Array = 0,
+        prefix: jax.Array | None = None,  # [B T] bool
     ) -> tuple[jax.Array, LayerCache | None]:
         config = self.config
         norm1, norm2 = (LayerNorm(config.epsilon, name=name) for name in ("norm1", "norm2"))
@@ -40,7 +41,7 @@ class Block(nn.Module):
         )
 
         attended, cache = attention(
-            norm1(x) if config.norm == "pre" else x, valid, attention_keys, cache, start
+            norm1(x) if config.norm == "pre" else x, valid, attention_keys, cache, start, prefix
         )
         x = x + dropout(attended, config.residual_dropout, first)
         x = residual(norm1(x) if config.norm == "post" else x)

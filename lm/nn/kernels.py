@@ -46,6 +46,7 @@ def attend(
 def attention(
     q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: LayerPattern = "dense",
     valid: jax.Array | None = None, keys: DropoutKeys | None = None,
+    prefix: jax.Array | None = None,
 ) -> jax.Array:  # fmt: skip
     """Attention of a sequence to itself, as a layer of this pattern computes it.
 
@@ -53,6 +54,8 @@ def attention(
       q, k, v: [B N T H].
       valid: [B T] bool, keys that may be seen at all.
       keys: of the dropout of attention weights.
+      prefix: [B T] bool, keys that every query sees, those before them too (prefix LM). No kernel of
+        an accelerator knows it: XLA computes it with a [T T] mask.
 
     Returns:
       [B N T H].
@@ -60,12 +63,16 @@ def attention(
     if isinstance(pattern, tuple):  # each pattern by its own fastest way
         qs, ks, vs = (jnp.split(each, len(pattern), axis=1) for each in (q, k, v))
         parts = [
-            attention(qs[n], ks[n], vs[n], config, one, valid, keys.fold(n) if keys else None)
+            attention(
+                qs[n], ks[n], vs[n], config, one, valid, keys.fold(n) if keys else None, prefix
+            )  # fmt: skip
             for n, one in enumerate(pattern)
         ]
         return jnp.concatenate(parts, axis=1)
     length = q.shape[2]
-    how = choose(config, pattern, length, valid is not None, keys is not None)
+    how = "plain"
+    if prefix is None:
+        how = choose(config, pattern, length, valid is not None, keys is not None)
     if how == "splash":
         return splash(q, k, v, config.causal, pattern, config.band)
     if how == "cudnn":
@@ -76,6 +83,8 @@ def attention(
         return blocks(q, k, v, config, valid, keys)
     slots = jnp.arange(length)
     mask = layer_mask(slots, slots, pattern, config, q.shape[1])[None]
+    if prefix is not None:
+        mask = mask | prefix[:, None, None, :]
     if valid is not None:
         mask = mask & valid[:, None, None, :]
     return attend(q, k, v, mask, keys, config.attention_dropout)

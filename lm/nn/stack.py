@@ -40,6 +40,7 @@ class Stack(nn.Module):
         keys: DropoutKeys | None = None,
         cache: tuple[LayerCache, ...] | None = None,
         start: int | jax.Array = 0,
+        prefix: jax.Array | None = None,  # [B T] bool
     ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
         config = self.config
         cycle = [Block(config, pattern, parent=None) for pattern in config.pattern]
@@ -57,7 +58,8 @@ class Stack(nn.Module):
             params = self.get_variable("params", "blocks")
 
         def apply(position: int, params: Any, x: jax.Array, keys: DropoutKeys | None) -> jax.Array:
-            return cycle[position].apply({"params": params}, x, valid, keys)[0]
+            block = cycle[position]
+            return block.apply({"params": params}, x, valid, keys, prefix=prefix)[0]
 
         if isinstance(params, tuple):
             caches: list[Any] = []
@@ -65,7 +67,9 @@ class Stack(nn.Module):
                 block = cycle[layer % len(cycle)]
                 layer_keys = keys.fold(layer) if keys else None
                 layer_cache = cache[layer] if cache else None
-                out: Any = block.apply({"params": tree}, x, valid, layer_keys, layer_cache, start)
+                out: Any = block.apply(
+                    {"params": tree}, x, valid, layer_keys, layer_cache, start, prefix
+                )
                 x = out[0]
                 caches.append(out[1])
             return x, tuple(caches) if cache else None

@@ -1,0 +1,113 @@
+"""GPT-4 (OpenAI 2023, "GPT-4 Technical Report"), a decoder that reads images and text.
+
+    python -m launch.train --experiment=gpt4:tiny --set data.root=DATA --workdir=runs/gpt4-tiny
+    python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what color is the shape?"
+
+The report gives no size, architecture or data: every number here is ours, or that of one of the two
+recipes which are documented, LLaVA-1.5 (Liu et al. 2023) and PaliGemma (Beyer et al. 2024).
+"""
+
+from dataclasses import replace
+
+from experiments import gpt2, gpt3
+from lm.data.visual import VisualConfig
+from lm.models.gpt import GptConfig
+from lm.models.gpt_vision import GptVisionConfig
+from lm.models.vision import VisionConfig
+from lm.text.tokenizer import TokenizerConfig
+from lm.train.optimizer import AdamWConfig
+from lm.train.session import LoopConfig
+from lm.train.visual import VisualTuning
+
+BYTES_IMAGE = 268  # the image's id among the bytes and our specials
+GPT2_IMAGE = 50_257  # the id after GPT-2's last
+
+
+def tiny() -> VisualTuning:
+    """0.9M parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
+    return VisualTuning(
+        model=GptVisionConfig(
+            text=GptConfig(layers=2, width=128, heads=4, length=128, vocab=269, unroll=2),
+            vision=VisionConfig(image=64, patch=8, layers=2, width=128, heads=4, unroll=2),
+            image_id=BYTES_IMAGE,
+            mask="prefix",
+            merge=2,
+        ),
+        optim=AdamWConfig(
+            peak_lr=1e-3, warmup_tokens=100 * 64 * 64, final_ratio=0.05, b2=0.99,
+            weight_decay=0.05,
+        ),
+        length=128,
+        batch=64,
+        steps=1_500,
+        answer_tokens=12,
+        loop=LoopConfig(log_every=50, evaluate_every=250, save_every=250),
+    )  # fmt: skip
+
+
+def base() -> VisualTuning:
+    """GPT-2's decoder of 124M and a ViT-B/16 at 224 pixels, whole, by PaliGemma's recipe."""
+    return sized(gpt2.small().model, layers=12, width=768, heads=12)
+
+
+def large() -> VisualTuning:
+    """GPT-3 XL's decoder of 1.3B and an encoder of ViT-L's shape at 224 pixels."""
+    return sized(gpt3.train("xl").model, layers=24, width=1024, heads=16)
+
+
+def sized(
+    decoder: object, *, layers: int, width: int, heads: int, image: int = 224
+) -> VisualTuning:
+    assert isinstance(decoder, GptConfig)
+    text = replace(
+        decoder, vocab=GPT2_IMAGE + 1, dtype="bfloat16", remat="full", pattern=("dense",)
+    )
+    vision = VisionConfig(
+        image=image, patch=16, layers=layers, width=width, heads=heads, epsilon=1e-6,
+        dtype="bfloat16", remat="full",
+    )  # fmt: skip
+    return VisualTuning(
+        model=GptVisionConfig(
+            text=text, vision=vision, image_id=GPT2_IMAGE, connector="linear", mask="prefix"
+        ),
+        tokenizer=TokenizerConfig(kind="gpt2", path="vocab_gpt2"),
+        data=VisualConfig(sets=("flickr8k", "chartqa", "receipts", "nlvr")),
+        optim=AdamWConfig(peak_lr=1e-5, b2=0.999, weight_decay=1e-6),
+        length=vision.patches + 128,  # PaliGemma: images, then 128 tokens of text
+        batch=256,
+        workers=8,
+    )
+
+
+def connector(size: str = "tiny") -> VisualTuning:
+    """LLaVA's first stage: `init`'s decoder and the encoder are frozen, the connector is learned."""
+    config = by_size(size)
+    return replace(
+        config,
+        learned=("connector",),
+        optim=AdamWConfig(peak_lr=1e-3, weight_decay=0.0),  # batch 256, warm-up 3 %, cosine
+        batch=config.batch if size == "tiny" else 256,
+    )
+
+
+def tune(size: str = "tiny") -> VisualTuning:
+    """All parts on questions, beside text rows so that the decoder stays as good at text."""
+    config = by_size(size)
+    return replace(config, text_rows=config.batch // 4)
+
+
+def higher(size: str = "tiny") -> VisualTuning:
+    """A stage's run (`init`) at twice the resolution: what small text and charts need."""
+    config = by_size(size)
+    vision = replace(config.model.vision, image=2 * config.model.vision.image)
+    text = config.model.text
+    slots = vision.patches // config.model.merge**2
+    length = slots + config.length - config.model.slots
+    if text.length < length:
+        text = replace(text, length=length)
+    model = replace(config.model, vision=vision, text=text)
+    return replace(config, model=model, length=length)
+
+
+def by_size(size: str) -> VisualTuning:
+    return {"tiny": tiny, "base": base, "large": large}[size]()

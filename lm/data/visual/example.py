@@ -1,0 +1,139 @@
+"""One question about images, and the images: stored in a folder or an archive, or drawn."""
+
+import dataclasses
+import functools
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.data.images import pixels
+
+Match = Literal["exact", "relaxed", "caption"]  # how an answer is judged: lm/evals/visual.py
+DRAWN = 20_000  # drawings that are kept, each some kilobytes
+
+
+class Picture(Protocol):
+    """An image that can be fetched when it is needed, in any process."""
+
+    def pixels(self, side: int) -> np.ndarray:
+        """[side side 3] uint8. Raises DataError where it cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A file in a folder, a .zip or a .tar."""
+
+    where: str
+    name: str
+
+    def data(self) -> bytes:
+        """The bytes of the file. Raises DataError where it is not there."""
+        return opened(self.where)(self.name)
+
+    def pixels(self, side: int) -> np.ndarray:
+        return pixels(self.data(), side, f"{self.where}: {self.name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A drawing of a program: `draw(*arguments)` gives a Pillow image. Kept once it was drawn."""
+
+    draw: Callable[..., Any]  # a function of a module, so that another process finds it
+    arguments: tuple[Any, ...]
+
+    def pixels(self, side: int) -> np.ndarray:
+        return pixels(
+            drawn(self.draw, self.arguments), side, f"{self.draw.__name__}{self.arguments}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A file's bytes, from a person or a request."""
+
+    content: bytes
+    name: str
+
+    def pixels(self, side: int) -> np.ndarray:
+        return pixels(self.content, side, self.name)
+
+
+@functools.lru_cache(maxsize=DRAWN)
+def drawn(draw: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    out = io.BytesIO()
+    draw(*arguments).save(out, "PNG")
+    return out.getvalue()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """A prompt in which images stand, and its right answers."""
+
+    id: str
+    parts: tuple[str | Picture, ...]
+    answers: tuple[str, ...]  # any of them is right; the first is learned
+    match: Match = "exact"
+    kind: str = ""  # of question, for the table of results
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        return tuple(part for part in self.parts if not isinstance(part, str))
+
+    @property
+    def question(self) -> str:
+        return "".join(part for part in self.parts if isinstance(part, str)).strip()
+
+
+def asked(question: str, *pictures: Picture) -> tuple[str | Picture, ...]:
+    """Images, and a question after them in the form in which all are put."""
+    return (*pictures, question.strip() + "\n")
+
+
+@functools.lru_cache(maxsize=16)
+def opened(where: str) -> Callable[[str], bytes]:
+    """Reads files of a folder, a .zip or a .tar by name.
+
+    Raises:
+      DataError: there is no such folder or archive, or it is damaged.
+    """
+    path = Path(where)
+    if not path.exists():
+        raise DataError(f"no images at {where}: name a folder, a .zip or a .tar")
+    if path.is_dir():
+
+        def read(name: str) -> bytes:
+            try:
+                return (path / name).read_bytes()
+            except OSError:
+                raise DataError(f"{where} has no image {name}") from None
+
+        return read
+    try:
+        if path.suffix == ".zip":
+            archive = zipfile.ZipFile(path)  # reads under a lock of its own
+            return lambda name: found(archive.read, name, where)
+        with tarfile.open(path) as tar:
+            spans = {member.name: (member.offset_data, member.size) for member in tar}
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise DataError(f"{where} is no archive of images: {error}") from None
+
+    def cut(name: str) -> bytes:
+        start, size = spans[name]
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    return lambda name: found(cut, name, where)
+
+
+def found(read: Callable[[str], bytes], name: str, where: str) -> bytes:
+    try:
+        return read(name)
+    except (KeyError, OSError, zipfile.BadZipFile):
+        raise DataError(f"{where} has no image {name}") from None

@@ -1,0 +1,255 @@
+"""Examples as rows of ids and pictures, and the batch of a step as a pure function of its number.
+
+A row is the prompt, in which each image is a run of `slots` image ids, the answer and the end
+token; the loss counts the answer and its end. Rows with images and rows of text alone share a
+batch; how many images it has room for is one of few numbers, so that few programs are compiled.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import numpy as np
+
+from lm.core.config import require
+from lm.core.errors import ConfigError, DataError
+from lm.data.permutation import permute
+from lm.data.visual.example import Example, Picture
+from lm.data.visual.sets import SETS, Part, written
+from lm.text.tokenizer import Tokenizer
+
+BUCKETS = (0, 1, 2, 4, 8, 16)  # images a row of a batch has room for
+MULTIPLE = 8  # of the width of rows
+
+
+@flax.struct.dataclass
+class VisionBatch:
+    """Rows of a decoder that sees."""
+
+    tokens: np.ndarray  # [B T] int32
+    targets: np.ndarray  # [B T] int32: the token after each
+    mask: np.ndarray  # [B T] bool: targets that count
+    prefix: np.ndarray  # [B] int32: tokens before the answer
+    images: np.ndarray  # [B I R R 3] uint8, each row's in its order, then black ones
+    rows: np.ndarray  # [B] uint32: the row's number in the run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisualConfig:
+    """Which questions are learned."""
+
+    root: str = "data"  # folder of the real sets
+    sets: tuple[str, ...] = ("easy_vqa",)  # names of `SETS`, or .jsonl files of one's own
+    times: tuple[int, ...] = ()  # how often an epoch has each set; once where ()
+    valid: str | None = None  # a .jsonl to measure on instead of the sets' own
+    limit: int | None = None  # examples of a set at most
+    valid_limit: int | None = 500  # likewise held out: each is answered, token by token
+
+    def __post_init__(self) -> None:
+        require(len(self.sets) > 0, "data.sets is empty: name one, such as easy_vqa")
+        require(
+            not self.times or len(self.times) == len(self.sets),
+            f"data.times {self.times} are not one a set of {self.sets}",
+        )
+        require(all(n > 0 for n in self.times), f"data.times {self.times} must be positive")
+        for name in self.sets:
+            require(
+                name in SETS or name.endswith((".jsonl", ".jsonl.gz")),
+                f"unknown set {name!r}; known: {', '.join(SETS)}, or a .jsonl of your own",
+            )
+
+    def examples(self, part: Part) -> list[Example]:
+        """The examples of a part, those of each set so often as an epoch has it.
+
+        Raises:
+          DataError: a file is missing or malformed, or there is nothing to measure on.
+        """
+        if part == "valid" and self.valid is not None:
+            return written(Path(self.valid))[: self.valid_limit]
+        found: list[Example] = []
+        times = (self.times or (1,) * len(self.sets)) if part == "train" else (1,) * len(self.sets)
+        for name, count in zip(self.sets, times, strict=True):
+            found += self.of(name, part) * count
+        if not found:
+            raise DataError(f"{', '.join(self.sets)}: nothing to measure on; name data.valid")
+        return found
+
+    def of(self, name: str, part: Part) -> list[Example]:
+        if name in SETS:
+            some = SETS[name](Path(self.root), part)
+        else:
+            some = written(Path(name)) if part == "train" else []
+        limit = self.limit if part == "train" else self.valid_limit
+        if limit is None or len(some) <= limit:
+            return some
+        return [some[place * len(some) // limit] for place in range(limit)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """An example as ids: the prompt with its image slots, and the answer with its end."""
+
+    prompt: list[int]
+    answer: list[int]
+    pictures: tuple[Picture, ...]
+
+
+def encode(
+    examples: Sequence[Example], tokenizer: Tokenizer, image_id: int, slots: int
+) -> list[Encoded]:
+    """Examples as ids. Text is encoded as text, even where it spells the image marker."""
+    texts = [part for one in examples for part in (*one.parts, one.answers[0])]
+    known = iter(tokenizer.encode_batch([part for part in texts if isinstance(part, str)]))
+    found = []
+    for one in examples:
+        prompt: list[int] = []
+        for part in one.parts:
+            prompt += next(known) if isinstance(part, str) else [image_id] * slots
+        found.append(Encoded(prompt, [*next(known), tokenizer.end], one.pictures))
+    return found
+
+
+def prompt_ids(
+    parts: Sequence[str | Picture], tokenizer: Tokenizer, image_id: int, slots: int, room: int
+) -> list[int]:
+    """The ids of one prompt, for an answer of up to so many tokens less.
+
+    Raises:
+      DataError: it is empty, or has more images or text than fit.
+    """
+    pictures = sum(not isinstance(part, str) for part in parts)
+    if pictures * slots > room:
+        raise DataError(
+            f"{pictures} images are {pictures * slots} places, and the context has room for {room} "
+            f"({room // slots} images): give fewer"
+        )
+    ids: list[int] = []
+    for part in parts:
+        ids += tokenizer.encode(part) if isinstance(part, str) else [image_id] * slots
+    if not ids:
+        raise DataError("the prompt is empty: give text or an image")
+    if len(ids) > room:
+        raise DataError(f"the prompt has {len(ids)} tokens, there is room for {room}: shorten it")
+    return ids
+
+
+class VisualRows:
+    """Training rows: row `i` of an epoch is `permute(i)`, and the only state is the row's number."""
+
+    def __init__(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, *,
+        image_id: int, slots: int, side: int, length: int, seed: int,
+    ):  # fmt: skip
+        """
+        Args:
+          image_id, slots: the id and number of the places that an image takes.
+          side: pixels of an image's side.
+          length: tokens of a row at most; what is longer is left out, and counted in `long`.
+
+        Raises:
+          ConfigError: an example has more images than the largest bucket.
+          DataError: none fits.
+        """
+        encoded = encode(examples, tokenizer, image_id, slots)
+        fits = [one for one in encoded if len(one.prompt) + len(one.answer) <= length]
+        self.long = len(encoded) - len(fits)
+        if not fits:
+            raise DataError(
+                f"none of {len(encoded)} examples fits into {length} tokens, {slots} of them an "
+                "image: set a larger length"
+            )
+        self.side, self.seed, self.count = side, seed, len(fits)
+        self.pictures = [one.pictures for one in fits]
+        self.images = np.array([len(one.pictures) for one in fits], np.int32)
+        if self.images.max() > BUCKETS[-1]:
+            raise ConfigError(
+                f"an example has {self.images.max()} images, a row holds {BUCKETS[-1]} at most"
+            )
+        longest = max(len(one.prompt) + len(one.answer) - 1 for one in fits)
+        self.width = min(length, -(-longest // MULTIPLE) * MULTIPLE)
+        self.prefix = np.array([len(one.prompt) for one in fits], np.int32)
+        self.ids = np.full((len(fits), self.width + 1), tokenizer.pad or 0, np.int32)
+        self.ends = np.zeros(len(fits), np.int32)
+        for row, one in enumerate(fits):
+            whole = one.prompt + one.answer
+            self.ids[row, : len(whole)], self.ends[row] = whole, len(whole)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the text, and of which images it is about."""
+        told = hashlib.sha256(self.ids.tobytes())
+        told.update(json.dumps([repr(pictures) for pictures in self.pictures]).encode())
+        return told.hexdigest()
+
+    def bucket(self, index: np.ndarray) -> int:
+        """Images that a batch of these rows has room for, in each row."""
+        most = int(self.images[index].max())
+        return next(size for size in BUCKETS if size >= most)
+
+    def index(self, first: int, count: int) -> np.ndarray:
+        """Which examples rows `first`, ..., `first + count - 1` of the run are."""
+        rows = np.arange(first, first + count, dtype=np.uint64)
+        epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            index[here] = permute(index[here], self.count, self.seed, int(epoch))
+        return index.astype(np.int64)
+
+    def batch(self, first: int, count: int, mine: slice) -> tuple[VisionBatch, list[str]]:
+        """Rows `mine` of a global batch, and what is wrong with images that could not be read.
+
+        A row with such an image does not count.
+        """
+        index = self.index(first, count)
+        return self.take(index[mine], first + mine.start, self.bucket(index))
+
+    def take(
+        self, index: np.ndarray, first: int, room: int | None = None
+    ) -> tuple[VisionBatch, list[str]]:
+        """These examples as a batch whose first row has this number in the run."""
+        room = self.bucket(index) if room is None else room
+        images = np.zeros((len(index), room, self.side, self.side, 3), np.uint8)
+        place = np.arange(self.width)
+        begins, ends = self.prefix[index, None] - 1, self.ends[index, None] - 1
+        mask = (place >= begins) & (place < ends)
+        wrong = []
+        for row, example in enumerate(index):
+            try:
+                for number, picture in enumerate(self.pictures[example]):
+                    images[row, number] = picture.pixels(self.side)
+            except DataError as error:
+                wrong.append(str(error))
+                mask[row] = False
+        batch = VisionBatch(
+            tokens=self.ids[index, :-1], targets=self.ids[index, 1:], mask=mask,
+            prefix=self.prefix[index], images=images,
+            rows=np.arange(first, first + len(index)).astype(np.uint32),
+        )  # fmt: skip
+        return batch, wrong
+
+
+Batches = Callable[[int], tuple[VisionBatch, list[str]]]
+
+
+def prefetched(batches: Batches, first: int, last: int, workers: int) -> Any:
+    """Iterates `batches(step)` for the steps from `first` on, made ahead by grain.
+
+    Args:
+      workers: processes; 0: threads of this one, which is enough where images are small.
+
+    Raises:
+      ConfigError: grain is not installed.
+    """
+    try:
+        import grain
+    except ImportError:
+        raise ConfigError("images need grain: pip install 'lm[records,images]'") from None
+    threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    steps = grain.MapDataset.range(first, last).map(batches).to_iter_dataset(threads)
+    if workers:
+        steps = steps.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(steps)

@@ -1,0 +1,82 @@
+"""What a model answers to questions about images, and how many of the answers are right."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.data.visual.example import Example
+from lm.data.visual.rows import prompt_ids
+from lm.decode.images import ImageGenerator
+from lm.decode.sampling import SamplingConfig
+from lm.metrics.relaxed import relaxed
+from lm.metrics.rouge import rouge
+from lm.text.tokenizer import Tokenizer
+
+BATCH = 64  # examples at a time
+Shown = Callable[[int], np.ndarray]  # number of an example -> its images [I R R 3] uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """Answers of a model to examples."""
+
+    examples: Sequence[Example]
+    answers: tuple[str, ...]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """How right each is, from 0 to 1. [examples]"""
+        pairs = zip(self.answers, self.examples, strict=True)
+        return np.array([score(answer, example) for answer, example in pairs])
+
+    @property
+    def accuracy(self) -> float:
+        """Mean score; of captions it is their ROUGE-L."""
+        return float(self.scores.mean())
+
+
+def score(answer: str, example: Example) -> float:
+    """How right an answer is: 1 or 0; of a caption, ROUGE-L with the nearest of the true ones."""
+    if example.match == "caption":
+        return max(rouge([answer], [truth])["rougeL"] for truth in example.answers)
+    if example.match == "relaxed":
+        return float(any(relaxed(answer, truth) for truth in example.answers))
+    return float(any(answer.strip().lower() == truth.strip().lower() for truth in example.answers))
+
+
+def answer(
+    generator: ImageGenerator, tokenizer: Tokenizer, examples: Sequence[Example], tokens: int,
+    shown: Shown | None = None,
+) -> Answered:  # fmt: skip
+    """Greedy answers of up to `tokens` tokens.
+
+    Args:
+      shown: images to show of each example instead of its own, as a control does.
+
+    Raises:
+      DataError: an example that does not fit the context, or an image that cannot be read.
+    """
+    config, side = generator.config, generator.config.vision.image
+    room = config.text.length - tokens
+
+    def own(number: int) -> np.ndarray:
+        pictures = examples[number].pictures
+        empty = np.zeros((0, side, side, 3), np.uint8)
+        return np.stack([p.pixels(side) for p in pictures]) if pictures else empty
+
+    prompts = [
+        prompt_ids(one.parts, tokenizer, config.image_id, config.slots, room) for one in examples
+    ]
+    if not prompts:
+        raise DataError("there are no examples to answer")
+    found: list[str] = []
+    for first in range(0, len(prompts), BATCH):
+        index = np.minimum(np.arange(first, first + BATCH), len(prompts) - 1)  # one program for all
+        rows = generator(
+            [prompts[n] for n in index], [(shown or own)(int(n)) for n in index], tokens,
+            SamplingConfig(temperature=0.0),
+        )  # fmt: skip
+        found += [tokenizer.decode(row) for row in rows]
+    return Answered(examples, tuple(found[: len(prompts)]))

@@ -1,0 +1,109 @@
+"""The encoder of images: a vision transformer (Dosovitskiy et al. 2021) of the house's blocks.
+
+GPT-4's is not published. This is the plain pre-norm ViT that both documented recipes begin with:
+LLaVA-1.5's CLIP and PaliGemma's SigLIP differ from it in how they were trained.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm.core import axes
+from lm.core.config import require, require_positive
+from lm.core.mesh import constrain
+from lm.nn.config import BlockConfig
+from lm.nn.norms import LayerNorm
+from lm.nn.patches import PatchEmbedding, Positions, patches
+from lm.nn.stack import Stack
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisionConfig(BlockConfig):
+    """An encoder of square images. What is readable follows from `image`, above all."""
+
+    image: int  # pixels of a side, R
+    patch: int  # pixels of a patch's side
+    positions: Positions = "learned"
+    class_token: bool = False  # before the patches, as ViT's and CLIP's; the decoder never sees it
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "image", "patch")
+        require(
+            self.image % self.patch == 0,
+            f"image {self.image} is not a multiple of patch {self.patch}",
+        )
+        require(not self.causal, "causal=True, and patches see each other")
+        require(
+            self.positions != "sincos" or self.width % 4 == 0,
+            f"width {self.width} is not a multiple of 4, which positions=sincos needs",
+        )
+
+    @property
+    def grid(self) -> int:
+        """Patches of a side."""
+        return self.image // self.patch
+
+    @property
+    def patches(self) -> int:
+        """Patches of an image, M."""
+        return self.grid**2
+
+    def parameters(self) -> int:
+        """Number of parameters."""
+        inner, hidden, width = self.heads * self.head_width, self.hidden_width, self.width
+        attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
+        block = attention + 2 * width * hidden + hidden + width + 4 * width
+        places = (self.patches + self.class_token) * (self.positions == "learned")
+        embedding = (3 * self.patch**2 + 1 + places + self.class_token) * width
+        return embedding + self.layers * block + 2 * width
+
+    def flops_per_image(self) -> float:
+        """Operations of training on an image, as `GptConfig.flops_per_token` counts them."""
+        attention = self.heads * self.head_width
+        block = 4 * self.width * attention + 2 * self.width * self.hidden_width
+        products = self.layers * block + 3 * self.patch**2 * self.width
+        return self.patches * (6.0 * products + 12.0 * self.layers * attention * self.patches)
+
+
+class Vision(nn.Module):
+    """Pixels to a state for each patch."""
+
+    config: VisionConfig
+
+    def setup(self) -> None:
+        config = self.config
+        self.embedding = PatchEmbedding(
+            config.grid, config.width, config.positions, config.class_token, config.std
+        )
+        self.stack = Stack(config)
+        self.norm = LayerNorm(config.epsilon)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """States [B M D] of images [B R R 3] with values from -1 to 1; [B M+1 D], the class token's
+        first, where there is one."""
+        return self.encoded(self.embedded(images))
+
+    def embedded(self, images: jax.Array) -> jax.Array:
+        """Patches with their positions, before the first block. [B M D]"""
+        x = self.embedding(patches(images.astype(self.config.dtype), self.config.patch))
+        return constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
+
+    def encoded(self, x: jax.Array) -> jax.Array:
+        """What the blocks and the last norm make of embedded patches [B M D], in any order."""
+        return self.norm(self.stack(x)[0])
+
+
+def normalised(images: jax.Array) -> jax.Array:
+    """Bytes [... R R 3] as numbers from -1 to 1 (SigLIP's and big_vision's convention)."""
+    return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def forward(config: VisionConfig, params: Any, images: jax.Array) -> jax.Array:
+    """States of images [B R R 3], as `Vision` computes them."""
+    out: Any = Vision(config).apply({"params": params}, images)
+    return out
