@@ -1,7 +1,7 @@
 """GPT-4 (OpenAI 2023, "GPT-4 Technical Report"), a decoder that reads images and text.
 
     python -m launch.train --experiment=gpt4:tiny --set data.root=DATA --workdir=runs/gpt4-tiny
-    python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what color is the shape?"
+    python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="is it red?"
 
 The report gives no size, architecture or data: every number here is ours, or that of one of the two
 recipes which are documented, LLaVA-1.5 (Liu et al. 2023) and PaliGemma (Beyer et al. 2024).
@@ -80,7 +80,7 @@ def sized(
 
 
 def connector(size: str = "tiny") -> VisualTuning:
-    """LLaVA's first stage: `init`'s decoder and the encoder are frozen, the connector is learned."""
+    """LLaVA's first stage: decoder and encoder are frozen, the connector alone is learned."""
     config = by_size(size)
     return replace(
         config,

@@ -3,18 +3,26 @@
 python -m launch.sample --workdir=runs/demo --prompt="def "
 python -m launch.sample --workdir=runs/demo --prompt="def " --prompt="class " --temperature=0
 python -m launch.sample --workdir=runs/demo --prompt="import " --beams=4
+python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what color is the shape?"
 """
 
 import codecs
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from launch import command
 from lm.core.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from lm.decode.sampling import SamplingConfig
+    from lm.studies.loaded import Loaded
+
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 PROMPT = flags.DEFINE_multi_string("prompt", [], "What to continue; may be given many times.")
+IMAGE = flags.DEFINE_multi_string("image", [], "PNG or JPEG before the prompt; may be repeated.")
 MAX_TOKENS = flags.DEFINE_integer("max_tokens", 200, "Tokens to write.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token (greedy).")
 TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the likeliest so many.")
@@ -36,6 +44,9 @@ def main() -> None:
     run = lm.load(WORKDIR.value, STEP.value)
     if run.tokenizer is None:
         raise DataError(f"{WORKDIR.value} has no tokenizer")
+    if IMAGE.value:
+        look(run, sampling)
+        return
     texts = PROMPT.value or ["\n"]
     prompts = [run.tokenizer.encode(text) for text in texts]
     generator, count = run.generator(), MAX_TOKENS.value
@@ -61,6 +72,36 @@ def main() -> None:
             texts, generator(prompts, count, sampling, seed=SEED.value), strict=True
         ):
             print(f"--- {text!r}\n{text}{run.tokenizer.decode(row)}")
+
+
+def look(run: "Loaded", sampling: "SamplingConfig") -> None:
+    """Answers each prompt about the images."""
+    import numpy as np
+
+    from lm.data.visual.example import Given, asked
+    from lm.data.visual.rows import prompt_ids
+
+    generator, count = run.image_generator(), MAX_TOKENS.value
+    config, tokenizer = generator.config, run.tokenizer
+    if BEAMS.value:
+        raise ConfigError("--beams writes without images: leave out one of the two")
+    assert tokenizer is not None
+    shown = [Given(contents(path), path) for path in IMAGE.value]
+    parts = [asked(text, *shown) for text in PROMPT.value or [""]]
+    count = min(count, config.text.length // 2)
+    room = config.text.length - count
+    prompts = [prompt_ids(each, tokenizer, config.image_id, config.slots, room) for each in parts]
+    images = np.stack([picture.pixels(config.vision.image) for picture in shown])
+    rows = generator(prompts, [images] * len(prompts), count, sampling, seed=SEED.value)
+    for text, row in zip(PROMPT.value or [""], rows, strict=True):
+        print(f"{text}\n{tokenizer.decode(row)}")
+
+
+def contents(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"--image={path}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from lm.core.config import bindings, dump, load
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.batches import TokenBatch
 from lm.data.masking import MaskedBatch
+from lm.data.visual.rows import VisionBatch
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import GptConfig
@@ -79,6 +80,18 @@ def rows_of(config):
             mask=np.ones(abstract.mask.shape, bool),
             next=np.arange(config.batch, dtype=np.int32) % 2,
             next_mask=np.ones(config.batch, bool),
+            rows=np.arange(config.batch, dtype=np.uint32),
+        )
+    if isinstance(abstract, VisionBatch):
+        model, draw = config.model, np.random.default_rng(0)
+        ids = draw.integers(0, 256, (config.batch, config.length + 1)).astype(np.int32)
+        ids[:, : model.slots] = model.image_id
+        return VisionBatch(
+            tokens=ids[:, :-1],
+            targets=ids[:, 1:],
+            mask=np.arange(config.length)[None] >= np.full((config.batch, 1), model.slots),
+            prefix=np.full(config.batch, model.slots, np.int32),
+            images=draw.integers(0, 256, abstract.images.shape).astype(np.uint8),
             rows=np.arange(config.batch, dtype=np.uint32),
         )
     ids = tokens_of(config, (config.batch, config.model.length + 1))

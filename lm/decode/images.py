@@ -30,9 +30,10 @@ def read_seen(
         inserted = Inserted(vectors=vectors, places=tokens == config.image_id)
     prefix = jnp.ones(tokens.shape, bool) if config.mask == "prefix" else None
     model = Gpt(config.text)
-    hidden, cache = model.apply(
+    out: Any = model.apply(
         {"params": text}, tokens, cache=cache, inserted=inserted, prefix=prefix, method="hidden"
-    )  # type: ignore[misc]
+    )
+    hidden, cache = out
     logits: Any = model.apply({"params": text}, hidden[:, -1:], method="logits")
     return Decoding(
         cache=cache, logits=logits[:, 0], finished=jnp.zeros(tokens.shape[0], bool),

@@ -6,7 +6,7 @@ TOLERANCE = 0.05  # of the right number
 
 
 def number(text: str) -> float | None:
-    """The number that a text is, without currency, separators and percent sign; None: it is none."""
+    """The number that a text is, without currency, separators and percent sign; None: none."""
     bare = re.sub(r"[$€£,%\s]", "", text)
     try:
         return float(bare) if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", bare) else None

@@ -54,8 +54,8 @@ def attention(
       q, k, v: [B N T H].
       valid: [B T] bool, keys that may be seen at all.
       keys: of the dropout of attention weights.
-      prefix: [B T] bool, keys that every query sees, those before them too (prefix LM). No kernel of
-        an accelerator knows it: XLA computes it with a [T T] mask.
+      prefix: [B T] bool, keys that every query sees, earlier ones too (prefix LM). No kernel of an
+        accelerator knows it: XLA computes it with a [T T] mask.
 
     Returns:
       [B N T H].

@@ -13,9 +13,11 @@ import numpy as np
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.decode.generate import Generator
+from lm.decode.images import ImageGenerator
 from lm.evals.scorer import Scorer
 from lm.models.adapters import ADAPTERS, merged
 from lm.models.gpt import GptConfig
+from lm.models.gpt_vision import GptVisionConfig
 from lm.models.layers import by_layer
 from lm.rlhf.dpo import Dpo
 from lm.rlhf.ppo import Ppo
@@ -23,6 +25,7 @@ from lm.rlhf.sft import Sft
 from lm.text.tokenizer import Tokenizer
 from lm.train.pretrain import Pretrain
 from lm.train.saved import read_run
+from lm.train.visual import VisualTuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +97,13 @@ class Loaded:
             raise ConfigError(f"a {type(model).__name__} has no cache to write text with")
         return Generator(model, self.params, end)
 
+    def image_generator(self) -> ImageGenerator:
+        """What continues prompts with images. Raises ConfigError for a model that sees none."""
+        end, model = self.tokenizer.end if self.tokenizer else None, self.config.model
+        if not isinstance(model, GptVisionConfig):
+            raise ConfigError(f"a {type(model).__name__} sees no images: name a run of gpt4")
+        return ImageGenerator(model, self.params, end)
+
     @property
     def tokens(self) -> int | None:
         """That it was pre-trained on up to this step; None where that was not here."""
@@ -140,7 +150,7 @@ def load_run(run: Path, step: int | None = None, mesh: jax.sharding.Mesh | None 
     """
     mesh = mesh or one_device()
     saved = read_run(run, mesh, step)
-    if not isinstance(saved.config, Pretrain | Sft | Dpo | Ppo):
+    if not isinstance(saved.config, Pretrain | Sft | Dpo | Ppo | VisualTuning):
         raise CheckpointError(f"{run} holds a {type(saved.config).__name__}, not a language model")
     params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
     return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh, saved.digest)

@@ -65,7 +65,7 @@ class VisualTuning(Supervised):
     tokenizer: TokenizerConfig = TokenizerConfig()  # where there is no init
     init: str | None = None
     init_step: int | None = None  # its checkpoint; the newest where None
-    learned: tuple[Literal["vision", "connector", "text"], ...] = PARTS
+    learned: tuple[Literal["vision", "connector", "text"], ...] = ("vision", "connector", "text")
     length: int = 256  # tokens of a row at most, image slots included
     epochs: float = 1.0
     steps: int | None = None  # instead of epochs
@@ -388,8 +388,8 @@ class Evaluation:
             batch, _ = held_out.take(index[mine], first + mine.start, held_out.bucket(index))
             batch.mask[np.arange(first, first + rows)[mine] >= held_out.count] = False
             found.append(self.total(params, place(batch, self.mesh, mine, rows)))
-        sums = np.sum(jax.device_get(found), axis=0, dtype=np.float64)
-        return float(sums[0] / max(sums[1], 1.0))
+        sums = np.array(jax.device_get(found), np.float64)
+        return float(sums[:, 0].sum() / max(1.0, sums[:, 1].sum()))
 
 
 def image_id(tokenizer: Tokenizer) -> int:

@@ -19,7 +19,8 @@ from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
 from lm.data.permutation import permute
 from lm.data.visual.example import Example, Picture
-from lm.data.visual.sets import SETS, Part, written
+from lm.data.visual.layouts import Part
+from lm.data.visual.sets import SETS, written
 from lm.text.tokenizer import Tokenizer
 
 BUCKETS = (0, 1, 2, 4, 8, 16)  # images a row of a batch has room for
@@ -138,7 +139,7 @@ def prompt_ids(
 
 
 class VisualRows:
-    """Training rows: row `i` of an epoch is `permute(i)`, and the only state is the row's number."""
+    """Training rows: row `i` of an epoch is `permute(i)`, and its number is the only state."""
 
     def __init__(
         self, examples: Sequence[Example], tokenizer: Tokenizer, *,

@@ -8,12 +8,13 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.visual import charts, lettering, oddities
 from lm.data.visual.example import Example, Stored, asked
+from lm.data.visual.layouts import Part
 
-Part = Literal["train", "valid"]
 Reader = Callable[[Path, Part], list[Example]]
 CAPTION = "What is in the image?"
 HELD_OUT = 8  # one image of so many, of a set that was published in one part
@@ -160,4 +161,8 @@ SETS: dict[str, Reader] = {
     "nlvr": nlvr,
     "receipts": receipts,
     "chartqa": chartqa,
+    "strings": lambda root, part: lettering.strings(part),
+    "screens": lambda root, part: lettering.screens(part),
+    "charts": lambda root, part: charts.charts(part),
+    "oddities": lambda root, part: oddities.oddities(part),
 }

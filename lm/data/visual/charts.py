@@ -1,0 +1,99 @@
+"""Charts drawn by matplotlib with the table behind them: to read, compare, find the extreme, count.
+
+A chart fits an image of 64 pixels: three to five columns A to E, with values from 1 to 9.
+"""
+
+import io
+import random
+from typing import Any
+
+from lm.data.visual.example import Drawn, Example, asked
+from lm.data.visual.layouts import Part, drawing, layout
+
+CHARTS = {"train": 4_000, "valid": 150}
+LETTERS = "ABCDE"
+LAYOUTS = {
+    "shape": ("bars", "line"),
+    "colour": ("tab:blue", "tab:red", "tab:green", "black"),
+    "grid": (True, False),
+    "size": (5, 6),  # points of the letters
+    "thick": (0.5, 0.75),
+    "frame": (True, False),
+}
+
+
+def values(draw: random.Random) -> list[int]:
+    """A number a column; one is the highest and one the lowest."""
+    while True:
+        found = [draw.randint(1, 9) for _ in range(draw.randint(3, len(LETTERS)))]
+        if found.count(max(found)) == found.count(min(found)) == 1:
+            return found
+
+
+def draw_chart(part: Part, number: int) -> Any:
+    """A Pillow image, 64 x 64, of chart number `number`."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    draw = drawing("chart", part, number)
+    table, chosen = values(draw), layout(draw, part, LAYOUTS)
+    names, places = list(LETTERS[: len(table)]), range(len(table))
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure = Figure(figsize=(0.64, 0.64), dpi=100)
+        axes = figure.add_axes((0.16, 0.16, 0.82, 0.8))
+        if chosen["shape"] == "bars":
+            axes.bar(places, table, color=chosen["colour"], width=chosen["thick"])
+        else:
+            axes.plot(
+                places, table, color=chosen["colour"], lw=2 * chosen["thick"], marker="o", ms=3
+            )
+        axes.set_xticks(places, names, fontsize=chosen["size"])
+        axes.set_yticks((0, 3, 6, 9), ("0", "3", "6", "9"), fontsize=chosen["size"])
+        axes.set_xlim(-0.6, len(table) - 0.4)
+        axes.set_ylim(0, 9.5)
+        axes.tick_params(length=1, pad=1, width=0.5)
+        axes.spines[["top", "right"]].set_visible(chosen["frame"])
+        if chosen["grid"]:
+            axes.grid(axis="y", lw=0.3)
+        out = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(out)
+    return Image.open(out).convert("RGB")
+
+
+def questions(table: list[int], draw: random.Random) -> dict[str, tuple[str, str]]:
+    """One question of each kind, and its answer."""
+    column, (left, right) = draw.randrange(len(table)), draw.sample(range(len(table)), 2)
+    highest = draw.random() < 0.5
+    extreme = table.index(max(table) if highest else min(table))
+    return {
+        "read": (f"What is the value of {LETTERS[column]}?", str(table[column])),
+        "compare": (
+            f"Is {LETTERS[left]} more than {LETTERS[right]}?",
+            "yes" if table[left] > table[right] else "no",
+        ),
+        "extremum": (f"Which is the {'highest' if highest else 'lowest'}?", LETTERS[extreme]),
+        "count": ("How many values are there?", str(len(table))),
+    }
+
+
+def charts(part: Part) -> list[Example]:
+    """Four questions about each chart; a number may be 5 % off, as in ChartQA."""
+    found = []
+    for number in range(CHARTS[part]):
+        draw = drawing("chart", part, number)
+        table = values(draw)
+        picture = Drawn(draw_chart, (part, number))
+        for kind, (question, answer) in questions(table, random.Random(number)).items():
+            found.append(
+                Example(
+                    id=f"chart-{part}-{number}-{kind}",
+                    parts=asked(question, picture),
+                    answers=(answer,),
+                    match="relaxed",
+                    kind=kind,
+                )  # fmt: skip
+            )
+    return found

@@ -1,0 +1,129 @@
+"""Drawn text to be read: strings of eight characters, and screenshots with a line to sum them up.
+
+A string fits an image of 64 pixels; a screenshot needs about 192. Strings and layouts that are held
+out are never drawn for training.
+"""
+
+import random
+import zlib
+from typing import Any
+
+from lm.data.visual.example import Drawn, Example, asked
+from lm.data.visual.layouts import FACES, HELD_OUT, Part, drawing, font, layout, speckled
+
+CHARACTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that looks like another
+LENGTH = 8
+STRINGS = {"train": 20_000, "valid": 500}
+SCREENS = {"train": 6_000, "valid": 300}
+READ = "What does it say?"
+
+TEXT_LAYOUTS = {
+    "face": FACES,
+    "size": (10, 11),
+    "ink": ("black", "navy", "darkred", "darkgreen"),
+    "paper": ("white", "ivory", "lavender", "honeydew"),
+    "noise": (0, 8, 20),
+}
+SCREEN_LAYOUTS = {
+    "face": FACES[:4],
+    "size": (13, 14, 16),
+    "bar": ("steelblue", "dimgray", "seagreen", "indianred"),
+    "paper": ("white", "ivory", "aliceblue"),
+    "buttons": (0, 1, 2),
+    "margin": (6, 10, 16),
+}
+NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jonas")
+KINDS = ("Message", "Reminder", "Invoice", "Warning", "Invitation")
+TOPICS = ("the garden", "the rent", "the server", "a party", "the dentist", "a parcel", "the boat")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
+
+
+def string(draw: random.Random, part: Part) -> str:
+    """A string of this part: by its hash it is in one and never in the other."""
+    while True:
+        text = "".join(draw.choices(CHARACTERS, k=LENGTH))
+        if (zlib.crc32(text.encode()) % HELD_OUT == 0) == (part == "valid"):
+            return text
+
+
+def draw_string(part: Part, number: int) -> Any:
+    """A Pillow image, 64 x 64, of `string` number `number`."""
+    from PIL import Image, ImageDraw
+
+    draw = drawing("string", part, number)
+    text, chosen = string(draw, part), layout(draw, part, TEXT_LAYOUTS)
+    image = Image.new("RGB", (64, 64), chosen["paper"])
+    ink, face = ImageDraw.Draw(image), font(chosen["face"], chosen["size"])
+    while ink.textlength(text, font=face) > 62:
+        face = font(chosen["face"], face.size - 1)
+    left, top, right, bottom = ink.textbbox((0, 0), text, font=face)
+    x = draw.randint(1, max(1, 63 - int(right - left)))
+    y = draw.randint(1, max(1, 62 - int(bottom - top)))
+    ink.text((x - left, y - top), text, fill=chosen["ink"], font=face)
+    return speckled(image, draw, chosen["noise"])
+
+
+def strings(part: Part) -> list[Example]:
+    """Each string to be written down exactly."""
+    return [
+        Example(
+            id=f"string-{part}-{number}",
+            parts=asked(READ, Drawn(draw_string, (part, number))),
+            answers=(string(drawing("string", part, number), part),),
+            kind="read",
+        )
+        for number in range(STRINGS[part])
+    ]
+
+
+def screen(draw: random.Random, part: Part) -> dict[str, str]:
+    """What stands on a screenshot."""
+    subject = string(draw, part)
+    return {
+        "kind": draw.choice(KINDS), "name": draw.choice(NAMES), "topic": draw.choice(TOPICS),
+        "day": draw.choice(DAYS), "code": subject[:4],
+    }  # fmt: skip
+
+
+def draw_screen(part: Part, number: int) -> Any:
+    """A Pillow image, 192 x 192, of a window with a title, lines of text and buttons."""
+    from PIL import Image, ImageDraw
+
+    draw = drawing("screen", part, number)
+    told, chosen = screen(draw, part), layout(draw, part, SCREEN_LAYOUTS)
+    size, margin = chosen["size"], chosen["margin"]
+    image = Image.new("RGB", (192, 192), chosen["paper"])
+    ink, face = ImageDraw.Draw(image), font(chosen["face"], size)
+    ink.rectangle((0, 0, 192, size + 10), fill=chosen["bar"])
+    ink.text((margin, 4), told["kind"], fill="white", font=face)
+    lines = (f"From: {told['name']}", f"On: {told['day']}", f"Re: {told['topic']}", told["code"])
+    for place, line in enumerate(lines):
+        ink.text((margin, size + 20 + place * (size + 8)), line, fill="black", font=face)
+    for place in range(chosen["buttons"]):
+        box = (margin + 80 * place, 160, margin + 80 * place + 64, 184)
+        ink.rectangle(box, outline="gray", fill="gainsboro")
+        ink.text((box[0] + 8, 164), ("OK", "Later")[place], fill="black", font=font(FACES[0], 14))
+    return image
+
+
+def screens(part: Part) -> list[Example]:
+    """Of each screenshot one field to read, or a line that sums it up."""
+    found = []
+    for number in range(SCREENS[part]):
+        told = screen(drawing("screen", part, number), part)
+        questions = {
+            "from": ("Who is it from?", told["name"]),
+            "day": ("Which day does it name?", told["day"]),
+            "code": ("What is the last line?", told["code"]),
+            "summary": (
+                "Sum it up in one line.",
+                f"{told['kind']} from {told['name']} about {told['topic']}",
+            ),
+        }
+        kind = list(questions)[number % len(questions)]
+        question, answer = questions[kind]
+        parts = asked(question, Drawn(draw_screen, (part, number)))
+        found.append(
+            Example(id=f"screen-{part}-{number}", parts=parts, answers=(answer,), kind=kind)
+        )
+    return found

@@ -1,0 +1,156 @@
+"""Rows of questions about images: order, buckets, faults, and text that spells the marker."""
+
+import io
+import json
+import tarfile
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lm.core.errors import ConfigError, DataError
+from lm.data.visual import Example, VisualConfig, VisualRows
+from lm.data.visual.example import Drawn, Given, Stored, asked
+from lm.data.visual.rows import encode, prefetched, prompt_ids
+from lm.data.visual.sets import written
+from lm.text.byte import ByteTokenizer
+
+TOKENIZER = ByteTokenizer()
+IMAGE = TOKENIZER.specials["image"]
+
+
+def plain(colour, side):
+    return Image.new("RGB", (side, side), colour)
+
+
+def example(number, images=1, answer="yes"):
+    parts = asked(f"is it {number}?", *(Drawn(plain, ((number, n, 9), 8)) for n in range(images)))
+    return Example(id=str(number), parts=parts, answers=(answer,))
+
+
+def rows_of(examples, length=64, slots=4):
+    return VisualRows(
+        examples, TOKENIZER, image_id=IMAGE, slots=slots, side=4, length=length, seed=0
+    )
+
+
+def test_the_loss_counts_the_answer_and_its_end_and_nothing_else():
+    batch, wrong = rows_of([example(7)]).take(np.array([0]), 0)
+    assert wrong == []
+    counted = batch.targets[0][batch.mask[0]].tolist()
+    assert counted == [*b"yes", TOKENIZER.end]
+    prompt = batch.tokens[0][: batch.prefix[0]].tolist()
+    assert prompt == [IMAGE] * 4 + list(b"is it 7?\n")
+    assert batch.images.shape == (1, 1, 4, 4, 3) and (batch.images[0, 0] == (7, 0, 9)).all()
+
+
+def test_text_that_spells_the_image_marker_is_text():
+    shown = Example(id="a", parts=asked("<|image|> what is it?"), answers=("no",))
+    (found,) = encode([shown], TOKENIZER, IMAGE, 4)
+    assert IMAGE not in found.prompt and found.pictures == ()
+    ids = prompt_ids(shown.parts, TOKENIZER, IMAGE, 4, 64)
+    assert ids == list(b"<|image|> what is it?\n")
+
+
+def test_images_stand_where_they_are_written():
+    one, two = (Drawn(plain, ((n, n, n), 8)) for n in (1, 2))
+    parts = ("from ", one, " to ", two, "?")
+    ids = prompt_ids(parts, TOKENIZER, IMAGE, 2, 64)
+    assert ids == [*b"from ", IMAGE, IMAGE, *b" to ", IMAGE, IMAGE, *b"?"]
+    rows = rows_of([Example(id="a", parts=parts, answers=("x",))], slots=2)
+    batch, _ = rows.take(np.array([0]), 0)
+    assert batch.images[0, :, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_more_images_than_the_context_holds_are_refused_or_left_out_and_counted():
+    parts = asked("a?", *(Drawn(plain, ((0, 0, 0), 8)),) * 5)
+    with pytest.raises(DataError, match=r"5 images are 20 places.*room for 16 \(4 images\)"):
+        prompt_ids(parts, TOKENIZER, IMAGE, 4, 16)
+    rows = rows_of([example(1), Example(id="b", parts=parts, answers=("x",))], length=20)
+    assert rows.count == 1 and rows.long == 1
+    with pytest.raises(DataError, match="none of 1 examples fits into 6 tokens"):
+        rows_of([example(1)], length=6)
+    with pytest.raises(ConfigError, match="an example has 17 images"):
+        rows_of([example(1, images=17)], length=128)
+
+
+def test_an_epoch_has_every_example_once_and_processes_read_their_own_rows():
+    rows = rows_of([example(n) for n in range(10)])
+    assert sorted(rows.index(0, 10).tolist()) == list(range(10))
+    assert rows.index(10, 10).tolist() != rows.index(0, 10).tolist()
+    whole, _ = rows.batch(4, 4, slice(0, 4))
+    part, _ = rows.batch(4, 4, slice(2, 4))
+    np.testing.assert_array_equal(whole.images[2:], part.images)
+    np.testing.assert_array_equal(whole.tokens[2:], part.tokens)
+    assert part.rows.tolist() == [6, 7]
+
+
+def test_batches_have_few_shapes_whatever_images_their_rows_have():
+    examples = [example(n, images=n % 4) for n in range(40)]
+    rows = rows_of(examples)
+    shapes = {rows.batch(first, 2, slice(0, 2))[0].images.shape for first in range(0, 80, 2)}
+    assert {shape[1] for shape in shapes} <= {0, 1, 2, 4}
+    mine, _ = rows.batch(0, 40, slice(0, 1))  # decided by all the rows, not by one process's own
+    assert mine.images.shape[1] == 4
+
+
+def test_a_row_whose_image_cannot_be_read_does_not_count_and_is_told(tmp_path):
+    bad = Example(id="b", parts=asked("a?", Given(b"no image", "b.png")), answers=("x",))
+    gone = Example(id="c", parts=asked("a?", Stored(str(tmp_path), "c.png")), answers=("x",))
+    batch, wrong = rows_of([example(1), bad, gone]).take(np.arange(3), 0)
+    assert batch.mask.any(axis=1).tolist() == [True, False, False]
+    assert len(wrong) == 2 and "b.png" in wrong[0] and "c.png" in wrong[1]
+
+
+def test_images_are_read_from_folders_and_archives(tmp_path):
+    out = io.BytesIO()
+    plain((9, 8, 7), 8).save(out, "PNG")
+    (tmp_path / "a.png").write_bytes(out.getvalue())
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "a.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "a.png", "a.png")
+    for where in (tmp_path, tmp_path / "a.zip", tmp_path / "a.tar"):
+        assert (Stored(str(where), "a.png").pixels(4) == (9, 8, 7)).all()
+        with pytest.raises(DataError, match=r"has no image b\.png"):
+            Stored(str(where), "b.png").pixels(4)
+    (tmp_path / "b.zip").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="is no archive of images"):
+        Stored(str(tmp_path / "b.zip"), "a.png").pixels(4)
+
+
+def test_ones_own_file_may_hold_several_images_in_a_row(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    parts = [{"image": "a.png"}, {"text": "or"}, {"image": "b.png"}]
+    path.write_text(
+        json.dumps({"parts": parts, "answer": "a"})
+        + "\n"
+        + json.dumps({"image": "a.png", "question": "is it?", "answer": "yes"})
+    )
+    first, second = written(path)
+    assert [type(part).__name__ for part in first.parts] == ["Stored", "str", "Stored"]
+    assert second.question == "is it?" and second.answers == ("yes",)
+    path.write_text('{"parts": [{"sound": "a.wav"}], "answer": "a"}')
+    with pytest.raises(DataError, match=r"mine.jsonl:1: a part is .* not .*a\.wav"):
+        written(path)
+    path.write_text("[1]")
+    with pytest.raises(DataError, match=r"mine.jsonl:1: no JSON object"):
+        written(path)
+
+
+def test_a_set_that_is_not_known_is_refused():
+    with pytest.raises(ConfigError, match="unknown set 'vqa'; known: easy_vqa"):
+        VisualConfig(sets=("vqa",))
+    with pytest.raises(ConfigError, match="not one a set"):
+        replace(VisualConfig(), times=(1, 2))
+
+
+def squares(step):
+    return np.full(3, step), []
+
+
+def test_batches_made_ahead_come_in_order_from_any_step():
+    found = [int(batch[0]) for batch, _ in prefetched(squares, 3, 8, workers=0)]
+    assert found == [3, 4, 5, 6, 7]

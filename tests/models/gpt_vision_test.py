@@ -1,0 +1,157 @@
+"""Images among tokens: what interleaving, masks and order change, and what they must not."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from lm.core import tree
+from lm.core.errors import ConfigError
+from lm.decode.images import ImageGenerator
+from lm.decode.sampling import SamplingConfig
+from lm.models import gpt, gpt_vision, vision
+from lm.models.gpt import GptConfig
+from lm.models.gpt_vision import GptVisionConfig
+from lm.models.vision import Vision, VisionConfig
+from lm.nn import kernels
+
+IMAGE = 31
+CONFIG = GptVisionConfig(
+    text=GptConfig(layers=2, width=32, heads=2, length=48, vocab=32, std=0.2),
+    vision=VisionConfig(image=8, patch=2, layers=2, width=16, heads=2, std=0.2),
+    image_id=IMAGE,
+    merge=2,
+)
+SLOTS = [IMAGE] * 4
+
+
+@pytest.fixture(scope="module")
+def params():
+    return nn.unbox(gpt_vision.init(CONFIG, jax.random.key(0)))
+
+
+def pictures(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 8, 8, 3)).astype(np.uint8)
+
+
+def logits(params, ids, images, config=CONFIG, prefix=None):
+    prefix = None if prefix is None else np.array([prefix])
+    found = gpt_vision.forward(config, params, np.array([ids]), np.asarray(images)[None], prefix)
+    return np.asarray(found[0])
+
+
+def test_the_parameters_are_counted(params):
+    assert tree.count(params) == CONFIG.parameters()
+    other = replace(
+        CONFIG, connector="linear",
+        vision=replace(CONFIG.vision, class_token=True, positions="sincos"),
+    )  # fmt: skip
+    abstract = jax.eval_shape(lambda key: nn.unbox(gpt_vision.init(other, key)), jax.random.key(0))
+    assert tree.count(abstract) == other.parameters()
+
+
+def test_a_row_without_images_is_what_the_decoder_alone_makes_of_it(params):
+    ids = [3, 1, 4, 1, 5]
+    alone = gpt.forward(CONFIG.text, params["text"], np.array([ids]))[0][0]
+    np.testing.assert_allclose(logits(params, ids, pictures(0)), alone, atol=1e-5)
+    np.testing.assert_allclose(logits(params, ids, pictures(2)), alone, atol=1e-5)  # spare room
+
+
+def test_each_image_stands_where_its_slots_are(params):
+    a, b = pictures(2)
+    ids = [1, *SLOTS, 2, *SLOTS, 3]
+    both = logits(params, ids, [a, b])
+    later = logits(params, ids, [a, pictures(1, seed=9)[0]])
+    np.testing.assert_allclose(both[:6], later[:6], atol=1e-5)  # before the second image
+    assert np.abs(both[6:] - later[6:]).max() > 1e-3
+    swapped = logits(params, ids, [b, a])
+    np.testing.assert_allclose(both[:1], swapped[:1], atol=1e-5)
+    assert np.abs(both[1:] - swapped[1:]).max() > 1e-3
+
+
+def test_moving_an_image_behind_a_token_changes_what_stands_between_and_after(params):
+    (a,) = pictures(1)
+    first = logits(params, [*SLOTS, 5, 6], [a])
+    second = logits(params, [5, *SLOTS, 6], [a])
+    alone = logits(params, [5], pictures(0))
+    np.testing.assert_allclose(second[0], alone[0], atol=1e-5)
+    assert np.abs(first[-1] - second[-1]).max() > 1e-3
+
+
+def test_only_the_image_id_is_replaced_by_an_image(params):
+    (a,) = pictures(1)
+    text = logits(params, [7, 7, 7, 7, 5], [a])  # four ids of text see no image
+    np.testing.assert_allclose(text, logits(params, [7, 7, 7, 7, 5], pictures(0)), atol=1e-5)
+
+
+def test_patches_in_another_order_with_their_positions_give_the_same_states(params):
+    module, eyes = Vision(CONFIG.vision), {"params": params["vision"]}
+    x = module.apply(eyes, vision.normalised(pictures(2)), method="embedded")
+    order = np.random.default_rng(1).permutation(16)
+    straight = module.apply(eyes, x, method="encoded")
+    mixed = module.apply(eyes, x[:, order], method="encoded")
+    np.testing.assert_allclose(mixed, straight[:, order], atol=1e-5)
+    # the control: without their positions the same move changes the states
+    bare = pictures(2).reshape(2, 4, 2, 4, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 16, -1)
+    moved = bare[:, order].reshape(2, 4, 4, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)
+    other = vision.forward(
+        CONFIG.vision, params["vision"], vision.normalised(moved.reshape(2, 8, 8, 3))
+    )
+    assert np.abs(np.asarray(other) - np.asarray(straight)[:, order]).max() > 1e-2
+
+
+def test_prefix_attention_equals_the_masked_reference():
+    keys = jax.random.split(jax.random.key(1), 3)
+    q, k, v = (jax.random.normal(key, (2, 2, 7, 8)) for key in keys)
+    prefix = np.arange(7) < np.array([[3], [5]])
+    found = kernels.attention(q, k, v, CONFIG.text, prefix=jnp.asarray(prefix))
+    for row in range(2):
+        for query in range(7):
+            seen = [key for key in range(7) if key <= query or prefix[row, key]]
+            scores = np.einsum("NH,NSH->NS", q[row, :, query], k[row][:, seen]) / 8**0.5
+            weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+            context = np.einsum("NS,NSH->NH", weights, v[row][:, seen])
+            np.testing.assert_allclose(found[row, :, query], context, atol=1e-5)
+
+
+def test_a_prefix_sees_itself_and_never_the_answer(params):
+    config = replace(CONFIG, mask="prefix")
+    (a,), ids = pictures(1), [*SLOTS, 5, 6, 7, 8, 9]
+    base = logits(params, ids, [a], config, prefix=6)
+    early = logits(params, [*SLOTS, 5, 20, 7, 8, 9], [a], config, prefix=6)
+    assert np.abs(base[0] - early[0]).max() > 1e-4  # the prompt's end reaches its beginning
+    late = logits(params, [*SLOTS, 5, 6, 7, 20, 9], [a], config, prefix=6)
+    np.testing.assert_allclose(base[:7], late[:7], atol=1e-5)
+    causal = logits(params, ids, [a], CONFIG, prefix=6)
+    same = logits(params, [*SLOTS, 5, 20, 7, 8, 9], [a], CONFIG, prefix=6)
+    np.testing.assert_allclose(causal[:5], same[:5], atol=1e-5)
+
+
+@pytest.mark.parametrize("mask", ["causal", "prefix"])
+def test_writing_with_a_cache_equals_reading_the_whole_row_again(params, mask):
+    config = replace(CONFIG, mask=mask)
+    prompts = [[1, *SLOTS, 2, *SLOTS, 3], [4, *SLOTS, 5], [6, 7]]  # two images, one, none
+    images = [pictures(2), pictures(1, seed=3), pictures(0)]
+    written = ImageGenerator(config, params, end=None)(
+        prompts, images, 6, SamplingConfig(temperature=0.0)
+    )
+    for prompt, shown, new in zip(prompts, images, written, strict=True):
+        ids = list(prompt)
+        for _ in range(6):
+            scores = logits(params, ids, shown, config, prefix=len(prompt))
+            ids.append(int(scores[-1].argmax()))
+        assert new == ids[len(prompt) :]
+
+
+def test_an_impossible_config_is_refused_and_names_the_values():
+    with pytest.raises(ConfigError, match="image_id 99 is not in the vocabulary of 32"):
+        replace(CONFIG, image_id=99)
+    with pytest.raises(ConfigError, match="merge 3 does not divide the 4 patches"):
+        replace(CONFIG, merge=3)
+    with pytest.raises(ConfigError, match="image 9 is not a multiple of patch 2"):
+        replace(CONFIG.vision, image=9)
+    with pytest.raises(ConfigError, match="256 slots of a context of 48"):
+        replace(CONFIG, merge=1, vision=replace(CONFIG.vision, image=32))

@@ -1,0 +1,197 @@
+"""Runs that learn to see: they resume, freeze, grow in resolution and keep a decoder's text."""
+
+import gzip
+import io
+import json
+import random
+import shutil
+import zipfile
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import lm
+from launch.experiment import resolve
+from lm.core.config import bind, dump, load
+from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.visual.example import Given, asked
+from lm.data.visual.rows import prompt_ids
+from lm.decode.sampling import SamplingConfig
+from lm.models.gpt import GptConfig
+from lm.models.gpt_vision import GptVisionConfig
+from lm.models.vision import VisionConfig
+from lm.text.byte import ByteTokenizer
+from lm.train.optimizer import AdamWConfig
+from lm.train.saved import read_run
+from lm.train.session import LoopConfig
+from lm.train.state import create
+from lm.train.visual import Material, VisualTuning, widened
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
+
+
+def one_device():
+    return make_mesh(MeshConfig(data=1), jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """easy_vqa's files, with squares of three colours."""
+    root = tmp_path_factory.mktemp("data")
+    folder, draw = root / "easy_vqa", random.Random(0)
+    folder.mkdir()
+    for part, count in (("train", 48), ("test", 12)):
+        rows = []
+        with zipfile.ZipFile(folder / f"{part}_images.zip", "w") as archive:
+            for number in range(count):
+                colour = draw.choice(list(COLOURS))
+                image = Image.new("RGB", (16, 16), "white")
+                corner = draw.randrange(4), draw.randrange(4)
+                box = (*corner, corner[0] + 10, corner[1] + 10)
+                ImageDraw.Draw(image).rectangle(box, COLOURS[colour])
+                out = io.BytesIO()
+                image.save(out, "PNG")
+                archive.writestr(f"{number}.png", out.getvalue())
+                rows.append({"image": f"{number}.png", "question": "colour?", "answer": colour})
+        with gzip.open(folder / f"{part}_questions.jsonl.gz", "wt") as file:
+            file.write("\n".join(map(json.dumps, rows)))
+    return root
+
+
+def config(data, **changes):
+    made = VisualTuning(
+        model=GptVisionConfig(
+            text=GptConfig(layers=1, width=32, heads=2, length=48, vocab=269, unroll=1),
+            vision=VisionConfig(image=16, patch=8, layers=1, width=32, heads=2),
+            image_id=268,
+            mask="prefix",
+        ),
+        optim=AdamWConfig(peak_lr=1e-2, b2=0.99, weight_decay=0.0),
+        mesh=MeshConfig(data=1, fsdp=-1),
+        length=32,
+        batch=16,
+        steps=60,
+        answer_tokens=6,
+        loop=LoopConfig(log_every=20, evaluate_every=60, save_every=30),
+    )
+    made = replace(made, data=replace(made.data, root=str(data)))
+    return replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "seen"
+    config(data).run(workdir)
+    return workdir
+
+
+def summary(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def test_a_small_model_learns_to_name_a_colour_and_answers_about_a_file(run):
+    assert summary(run)["valid_accuracy"] == 1.0
+    loaded = lm.load(run)
+    generator, model = loaded.image_generator(), loaded.config.model
+    out = io.BytesIO()
+    Image.new("RGB", (30, 30), COLOURS["blue"]).save(out, "JPEG")
+    picture = Given(out.getvalue(), "blue.jpg")
+    ids = prompt_ids(asked("colour?", picture), loaded.tokenizer, model.image_id, model.slots, 40)
+    (row,) = generator([ids], [picture.pixels(16)[None]], 6, SamplingConfig(temperature=0.0))
+    assert loaded.tokenizer.decode(row) == "blue"
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_parameters(run, data, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(run, half)
+    shutil.rmtree(half / "checkpoints" / "60")
+    config(data).run(half)
+    whole, again = (read_run(where, one_device(), 60).digest for where in (run, half))
+    assert whole == again
+
+
+@pytest.mark.parametrize("learned", [("connector",), ("vision", "connector")])
+def test_only_the_parts_that_are_learned_change_and_have_moments(data, run, learned, tmp_path):
+    step = config(data, init=str(run), learned=learned, steps=2, loop=LoopConfig(save_every=2))
+    step.run(tmp_path / "next")
+    before, after = (read_run(where, one_device()) for where in (run, tmp_path / "next"))
+    for part in ("vision", "connector", "text"):
+        pairs = zip(*(jax.tree.leaves(each.params[part]) for each in (before, after)), strict=True)
+        same = [np.array_equal(old, new) for old, new in pairs]
+        assert not all(same) if part in learned else all(same), part
+    abstract = step.abstract(one_device())
+    kept = sum(leaf.size for leaf in jax.tree.leaves(abstract.moments) if leaf.ndim)
+    owned = sum(leaf.size for part in learned for leaf in jax.tree.leaves(abstract.params[part]))
+    assert kept == 2 * owned
+
+
+def test_a_stage_at_twice_the_resolution_goes_on_from_what_was_learned(data, run, tmp_path):
+    model = config(data).model
+    model = replace(model, vision=replace(model.vision, image=32))
+    config(data, init=str(run), model=model, length=40, steps=4).run(tmp_path / "higher")
+    found = read_run(tmp_path / "higher", one_device())
+    assert found.config.model.vision.image == 32 and found.config.model.slots == 16
+    first = json.loads((tmp_path / "higher" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["valid_loss"] < 3  # a fresh model's is 5.6
+
+
+def test_the_decoder_of_a_run_of_text_is_taken_over_and_its_text_is_kept(data, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat and ran. " * 400)
+    before = bind(
+        resolve("gpt2:shakespeare_char_cpu"),
+        {"data.train": str(text), "data.cache": str(tmp_path / "cache"), "steps": 40, "batch": 8}
+        | {"model.layers": 1, "model.width": 32, "model.heads": 2, "model.length": 48}
+        | {"optim.peak_lr": 0.01, "optim.warmup_tokens": 64, "loop.sample_tokens": 0}
+        | {"evaluate_batches": 1},
+    )
+    before.run(tmp_path / "text")
+    tuned = config(data, init=str(tmp_path / "text"), text_rows=8, steps=40)
+    tuned.run(tmp_path / "seen")
+    lines = (tmp_path / "seen" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    losses = [row["text_loss"] for row in rows if "text_loss" in row]
+    assert losses[0] < 3 and losses[-1] < losses[0] * 1.02
+    # the control: without rows of text the decoder forgets it
+    forgot = config(data, init=str(tmp_path / "text"), steps=40)
+    forgot.run(tmp_path / "forgot")
+    assert summary(tmp_path / "forgot")["text_loss"] > losses[-1] * 1.05
+
+
+def test_a_vocabulary_without_an_image_gets_one_more_row():
+    params = {"tokens": {"table": np.ones((5, 2))}, "positions": {}}
+    table = np.asarray(widened(params, 6)["tokens"]["table"])
+    assert table.shape == (6, 2) and (table[:5] == 1).all() and (table[5] == 0).all()
+
+
+def test_a_step_on_eight_devices_is_the_step_on_one(data):
+    found = []
+    for mesh, devices in ((MeshConfig(data=2, fsdp=2, tensor=2), 8), (MeshConfig(data=1), 1)):
+        made = config(data, mesh=mesh)
+        grid = make_mesh(mesh, jax.devices()[:devices])
+        material = Material(made, ByteTokenizer(), grid)
+        with jax.set_mesh(grid):
+            abstract = made.abstract(grid)
+            state = create(made.initial(), abstract, 0)
+            host, _ = material.batch(0)
+            state, metrics = made.step(grid, abstract)(
+                state, made.split(host, grid, material.mine, 16), np.float32(1e-2)
+            )
+            found.append((jax.device_get(state.params), float(metrics.loss)))
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), found[0][0], found[1][0])
+
+
+def test_settings_that_cannot_be_are_refused(data):
+    with pytest.raises(ConfigError, match="text_rows 16 must be below batch 16"):
+        config(data, text_rows=16)
+    with pytest.raises(ConfigError, match="an image takes 4 places of rows of 4"):
+        config(data, length=4)
+    with pytest.raises(ConfigError, match="learned is empty"):
+        config(data, learned=())
+    made = config(data)
+    assert load(dump(made)) == made
