@@ -10,7 +10,7 @@ from absl import flags
 from lm.core.errors import ConfigError
 from lm.core.paths import is_remote, run_path
 
-SUITES = ("gpt2", "gpt3", "gpt4_text", "calibration")  # modules of lm.evals.suites
+SUITES = ("gpt2", "gpt3", "gpt4", "gpt4_text", "calibration")  # modules of lm.evals.suites
 
 SUITE = flags.DEFINE_enum("suite", None, SUITES, "Suite of tasks to ask a language model.")
 SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; few: the paper's.")
@@ -59,6 +59,6 @@ def ask(suite: Any, path: Path, root: Path, step: int | None) -> Any:
     run = load_run(path, step, make_mesh(MeshConfig(), jax.local_devices()))
     model = Model(
         name=str(path), scorer=run.scorer(), step=run.step, digest=run.digest, tokens=run.tokens,
-        training=run.texts,
+        training=run.texts, seer=run.image_generator() if run.sees else None,
     )  # fmt: skip
     return suite.evaluate(model, options, partial(print, flush=True))

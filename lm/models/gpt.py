@@ -162,10 +162,7 @@ class Gpt(nn.Module):
             valid = cache.valid
             positions = jnp.maximum(start + jnp.arange(length) - cache.padding[:, None], 0)
 
-        x = self.tokens(tokens, config.dtype, embedding_keys)
-        if inserted is not None:
-            x = inserted.over(x)
-        x = x + self.positions(positions, config.dtype, position_keys)
+        x = self.embedded(tokens, positions, embedding_keys, position_keys, inserted)
         if config.dropped == "sum":
             x = dropout(x, config.embedding_dropout, embedding_keys)
         x = constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
@@ -176,6 +173,20 @@ class Gpt(nn.Module):
         if cache is not None and layers is not None:
             cache = Cache(layers, cache.valid, cache.slot + length, cache.padding)
         return x, cache
+
+    def embedded(
+        self,
+        tokens: jax.Array,  # [B T]
+        positions: jax.Array,  # [B|1 T]
+        keys: DropoutKeys | None = None,
+        position_keys: DropoutKeys | None = None,
+        inserted: Inserted | None = None,
+    ) -> jax.Array:
+        """What enters the first block, but for dropout of the sum. [B T D]"""
+        x = self.tokens(tokens, self.config.dtype, keys)
+        if inserted is not None:
+            x = inserted.over(x)
+        return x + self.positions(positions, self.config.dtype, position_keys)
 
     def logits(self, hidden: jax.Array, keys: DropoutKeys | None = None) -> jax.Array:
         """Float32 scores [B T V] of the next token from hidden states [B T D]."""

@@ -128,6 +128,12 @@ class GptVision(nn.Module):
         inserted = self.inserted(tokens, self.seen(images))
         return self.text(tokens, keys=keys, inserted=inserted, prefix=seen)[0]
 
+    def embedded(self, tokens: jax.Array, images: jax.Array) -> jax.Array:
+        """What enters the decoder's first block. [B T D]"""
+        positions = jnp.arange(tokens.shape[1])[None]
+        inserted = self.inserted(tokens, self.seen(images))
+        return self.text.embedded(tokens, positions, inserted=inserted)
+
     def seen(self, images: jax.Array) -> jax.Array:
         """What the decoder gets of images [B I R R 3], one vector a slot. [B I*slots D]"""
         batch, count = images.shape[:2]

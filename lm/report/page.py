@@ -12,6 +12,7 @@ from typing import Any
 
 from lm.core.errors import DataError
 from lm.report.curves import Curve, Level, draw
+from lm.report.gallery import gallery
 from lm.report.groups import seeds_table
 from lm.report.record import Record, is_number, read_run
 from lm.report.style import CSS
@@ -49,6 +50,7 @@ def write_report(run: Path) -> Path:
         _tiles(record),
         _unfinished(record),
         section("Curves", _run_figures(record), wide=True),
+        section("Gallery", gallery(record.gallery)),
         section("Samples", _samples(record.samples)),
         section("Final figures", _final_figures(record)),
         section("Where the time went", _time(record)),
@@ -277,7 +279,7 @@ def write_page(out: Path, title: str, sections: Sequence[str]) -> Path:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{escape(title)}</h1>\n" + "\n".join(part for part in sections if part) + "\n</main>\n"
         "</body>\n</html>\n"

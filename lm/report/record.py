@@ -25,6 +25,7 @@ class Record:
     bindings: dict[str, str]  # dotted name -> literal, as in `config.gin`
     notes: list[str]  # versions, commit and devices: the comments of `config.gin`
     samples: dict[int, str] = field(default_factory=dict)  # by step
+    gallery: list[dict[str, Any]] = field(default_factory=list)  # lm/report/gallery.py
     summary: dict[str, Any] = field(default_factory=dict)  # empty until the run ends
     processes: list[dict[str, Any]] = field(default_factory=list)  # of goodput.json
     unreadable: int = 0  # lines of metrics.jsonl, the last one not counted
@@ -81,6 +82,7 @@ def read_run(run: Path) -> Record:
         bindings=bindings,
         notes=notes,
         samples=_samples(run / "samples"),
+        gallery=_gallery(run / "gallery.jsonl"),
         summary=_summary(run / "summary.json"),
         processes=processes(run / "goodput.json"),
         unreadable=unreadable,
@@ -125,6 +127,19 @@ def _bindings(text: str) -> tuple[dict[str, str], list[str]]:
     split = [line.partition("=") for line in lines if line and not line.startswith("#")]
     bindings = {name.strip(): value.strip() for name, equals, value in split if equals}
     return bindings, [note for note in notes if note]
+
+
+def _gallery(path: Path) -> list[dict[str, Any]]:
+    """Questions about images that were answered; lines that are no objects are left out."""
+    found = []
+    for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            found.append(row)
+    return found
 
 
 def _samples(folder: Path) -> dict[int, str]:

@@ -97,6 +97,11 @@ class Loaded:
             raise ConfigError(f"a {type(model).__name__} has no cache to write text with")
         return Generator(model, self.params, end)
 
+    @property
+    def sees(self) -> bool:
+        """Whether its prompts may hold images."""
+        return isinstance(self.config.model, GptVisionConfig)
+
     def image_generator(self) -> ImageGenerator:
         """What continues prompts with images. Raises ConfigError for a model that sees none."""
         end, model = self.tokenizer.end if self.tokenizer else None, self.config.model
@@ -126,12 +131,14 @@ class Loaded:
 
     def scorer(self) -> Scorer:
         """What evaluation asks for: likelihoods of texts, and answers."""
-        model = self.config.model
+        model, params = self.config.model, self.params
+        if isinstance(model, GptVisionConfig):  # its decoder, which reads text as any other
+            model, params = model.text, params["text"]
         if not isinstance(model, GptConfig):
             raise ConfigError(f"a {type(model).__name__} scores no texts: name a GPT's run")
         if self.tokenizer is None:
             raise DataError("a run without a tokenizer scores no texts; convert it with one")
-        return Scorer(model, self.params, self.tokenizer, self.mesh or one_device())
+        return Scorer(model, params, self.tokenizer, self.mesh or one_device())
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -27,6 +27,7 @@ from lm.data.mixture import Mixture
 from lm.data.tokens import TextConfig, prepare
 from lm.data.visual.rows import VisionBatch, VisualConfig, VisualRows, prefetched
 from lm.decode.images import ImageGenerator
+from lm.evals.gallery import write_gallery
 from lm.evals.perplexity import HeldOut
 from lm.evals.visual import answer
 from lm.losses.language import masked_sum, token_losses
@@ -369,6 +370,8 @@ class Evaluation:
             generator = ImageGenerator(config.model, params, self.tokenizer.end)
             found = answer(generator, self.tokenizer, material.valid, config.answer_tokens)
             figures["valid_accuracy"] = found.accuracy
+            if step == config.steps:
+                write_gallery(self.session.workdir, config.model, params, self.tokenizer, found)
             pairs = list(zip(found.examples, found.answers, strict=True))[:SHOWN]
             told = [f"{one.question} {said!r} ({one.answers[0]})\n" for one, said in pairs]
             self.session.journal.sample(step, "".join(told))

@@ -30,17 +30,23 @@ SLOTS = [IMAGE] * 4
 
 @pytest.fixture(scope="module")
 def params():
-    return nn.unbox(gpt_vision.init(CONFIG, jax.random.key(0)))
+    return nn.unbox(jax.jit(gpt_vision.init, static_argnums=0)(CONFIG, jax.random.key(0)))
 
 
 def pictures(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 8, 8, 3)).astype(np.uint8)
 
 
-def logits(params, ids, images, config=CONFIG, prefix=None):
-    prefix = None if prefix is None else np.array([prefix])
-    found = gpt_vision.forward(config, params, np.array([ids]), np.asarray(images)[None], prefix)
-    return np.asarray(found[0])
+forward = jax.jit(gpt_vision.forward, static_argnums=0)
+
+
+def logits(params, ids, images, config=CONFIG, prefix=0, room=2):
+    """Of one row, padded to the one shape that is compiled."""
+    tokens = np.zeros((1, 24), np.int32)
+    tokens[0, : len(ids)] = ids
+    shown = np.zeros((1, room, 8, 8, 3), np.uint8)
+    shown[0, : len(images)] = images
+    return np.asarray(forward(config, params, tokens, shown, np.array([prefix]))[0, : len(ids)])
 
 
 def test_the_parameters_are_counted(params):
@@ -56,7 +62,7 @@ def test_the_parameters_are_counted(params):
 def test_a_row_without_images_is_what_the_decoder_alone_makes_of_it(params):
     ids = [3, 1, 4, 1, 5]
     alone = gpt.forward(CONFIG.text, params["text"], np.array([ids]))[0][0]
-    np.testing.assert_allclose(logits(params, ids, pictures(0)), alone, atol=1e-5)
+    np.testing.assert_allclose(logits(params, ids, [], room=0), alone, atol=1e-5)
     np.testing.assert_allclose(logits(params, ids, pictures(2)), alone, atol=1e-5)  # spare room
 
 
@@ -89,16 +95,16 @@ def test_only_the_image_id_is_replaced_by_an_image(params):
 
 def test_patches_in_another_order_with_their_positions_give_the_same_states(params):
     module, eyes = Vision(CONFIG.vision), {"params": params["vision"]}
+    encoded = jax.jit(lambda x: module.apply(eyes, x, method="encoded"))
     x = module.apply(eyes, vision.normalised(pictures(2)), method="embedded")
     order = np.random.default_rng(1).permutation(16)
-    straight = module.apply(eyes, x, method="encoded")
-    mixed = module.apply(eyes, x[:, order], method="encoded")
+    straight, mixed = encoded(x), encoded(x[:, order])
     np.testing.assert_allclose(mixed, straight[:, order], atol=1e-5)
     # the control: without their positions the same move changes the states
     bare = pictures(2).reshape(2, 4, 2, 4, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 16, -1)
     moved = bare[:, order].reshape(2, 4, 4, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)
-    other = vision.forward(
-        CONFIG.vision, params["vision"], vision.normalised(moved.reshape(2, 8, 8, 3))
+    other = encoded(
+        module.apply(eyes, vision.normalised(moved.reshape(2, 8, 8, 3)), method="embedded")
     )
     assert np.abs(np.asarray(other) - np.asarray(straight)[:, order]).max() > 1e-2
 

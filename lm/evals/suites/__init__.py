@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from lm.core.config import require
 from lm.core.errors import ConfigError
+from lm.decode.images import ImageGenerator
 from lm.evals.scorer import Scorer
 
 Kind = TypeVar("Kind")
@@ -23,6 +24,7 @@ class Model:
     digest: str  # of the checkpoint: outcomes of another are not taken for its own
     tokens: int | None  # that it was trained on; None: not known
     training: Callable[[], Iterable[str]]  # the text of it
+    seer: ImageGenerator | None = None  # the whole model, where it reads images
 
     @property
     def parameters(self) -> int:

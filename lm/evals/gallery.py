@@ -1,0 +1,53 @@
+"""Some answered questions as the report shows them: the image, and where the answer looked."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.data.images import pillow
+from lm.data.visual.rows import VisualRows
+from lm.evals.visual import Answered
+from lm.models.gpt_vision import GptVisionConfig
+from lm.models.seen import attention_to_slots
+from lm.text.tokenizer import Tokenizer
+
+SHOWN = 12
+NAME = "gallery.jsonl"  # what lm/report/record.py reads
+
+attention = jax.jit(attention_to_slots, static_argnums=0)
+
+
+def write_gallery(
+    run: Path, config: GptVisionConfig, params: Any, tokenizer: Tokenizer, answered: Answered
+) -> None:
+    """The first image of `SHOWN` examples with attention over its slots, into `run`."""
+    chosen = [n for n, one in enumerate(answered.examples) if one.pictures]
+    chosen = [chosen[place * len(chosen) // SHOWN] for place in range(min(SHOWN, len(chosen)))]
+    examples = [answered.examples[n] for n in dict.fromkeys(chosen)]
+    if not examples:
+        return
+    rows = VisualRows(
+        examples, tokenizer, image_id=config.image_id, slots=config.slots,
+        side=config.vision.image, length=config.text.length, seed=0,
+    )  # fmt: skip
+    batch, wrong = rows.take(np.arange(rows.count), 0)
+    if wrong or rows.long:
+        return  # what is shown has to be what was answered
+    looked = np.asarray(attention(config, params, batch.tokens, batch.images, batch.prefix))
+    with (run / NAME).open("w", encoding="utf-8") as file:
+        for number, place in enumerate(dict.fromkeys(chosen)):
+            out, one = io.BytesIO(), answered.examples[place]
+            pillow().fromarray(batch.images[number, 0]).save(out, "PNG")
+            slots = np.flatnonzero(batch.tokens[number] == config.image_id)[: config.slots]
+            row = {
+                "image": base64.b64encode(out.getvalue()).decode(),
+                "attention": [round(float(share), 4) for share in looked[number, slots]],
+                "question": one.question, "answer": answered.answers[place],
+                "truth": " / ".join(one.answers),
+            }  # fmt: skip
+            file.write(json.dumps(row) + "\n")

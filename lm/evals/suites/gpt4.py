@@ -1,0 +1,194 @@
+"""GPT-4's abilities: what an image means, text in it, questions over charts; then the text tasks.
+
+Each set is answered with its own images and under three controls that must break it: black images,
+another example's images, and no image at all but the likeliest answer of the training part. The
+figures beside are published ones of other, whole sets: a reference, no comparison.
+"""
+
+import dataclasses
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lm.core.errors import DataError
+from lm.data.visual import Example
+from lm.data.visual.layouts import Part
+from lm.data.visual.sets import SETS
+from lm.decode.images import ImageGenerator
+from lm.evals.published import figures
+from lm.evals.suites import Model, Options, gpt4_text
+from lm.evals.visual import Answered, answer, score
+from lm.text.tokenizer import Tokenizer
+
+ABILITIES = {  # set -> what it shows, and the published set that is nearest to it
+    "easy_vqa": ("what an image means", "vqav2"),
+    "nlvr": ("what an image means", ""),
+    "oddities": ("what an image means", ""),
+    "flickr8k": ("what an image means", ""),
+    "strings": ("text in images", "textvqa"),
+    "screens": ("text in images", "textvqa"),
+    "receipts": ("text in images", "docvqa"),
+    "charts": ("questions over charts", "chartqa"),
+    "chartqa": ("questions over charts", "chartqa"),
+}
+LIMIT = 200  # examples of a set, where no other number is asked for
+TOKENS = 48  # of an answer at most
+HEAD = f"{'set':10}{'items':>6}  {'right':>15}{'black':>8}{'others':>8}{'prior':>8}  published, of others"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One set."""
+
+    name: str
+    answered: Answered
+    black: float
+    others: float
+    prior: float
+    kinds: dict[str, float]
+
+    def __str__(self) -> str:
+        found = self.answered.scores
+        error = float(found.std() / len(found) ** 0.5)
+        task = ABILITIES[self.name][1]
+        told = [
+            f"{row['system']} {row['value']:.3f}"
+            for row in figures()
+            if row["family"] == "gpt4_vision" and row["task"] == task
+        ]
+        beside = f"{task}: {', '.join(told)}" if told else "-"
+        return (
+            f"{self.name:10}{len(found):6}  {found.mean():.3f} ± {error:.3f}  {self.black:8.3f}"
+            f"{self.others:8.3f}{self.prior:8.3f}  {beside}"
+        )
+
+
+def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list[Line]:
+    """Asks the sets of images where the model sees, then the text tasks whose data are there.
+
+    Every answer goes to `OUT/gpt4-step<step>.jsonl`, the table to `OUT/gpt4-step<step>.json`.
+
+    Raises:
+      ConfigError: an unknown task.
+      DataError: nothing to ask.
+    """
+    text = [name for name in options.tasks if name not in ABILITIES]
+    seen = [name for name in options.tasks or ABILITIES if name in ABILITIES]
+    lines: list[Line] = []
+    if model.seer is None:
+        say("images: not asked, this model does not see; name a run of gpt4")
+    elif seen:
+        lines = see(model.seer, model.scorer.tokenizer, seen, options, say)
+        write(lines, options.out, model.step)
+    if text or not options.tasks:
+        try:
+            gpt4_text.evaluate(model, dataclasses.replace(options, tasks=tuple(text)), say)
+        except DataError as error:
+            if not lines:
+                raise
+            say(f"text tasks: not asked: {error}")
+    return lines
+
+
+def see(
+    seer: ImageGenerator, tokenizer: Tokenizer, names: Sequence[str], options: Options,
+    say: Callable[[str], None],
+) -> list[Line]:  # fmt: skip
+    """A line for each set that is there and fits the model's context."""
+    lines, ability = [], ""
+    say(HEAD)
+    for name in names:
+        try:
+            examples = {part: SETS[name](options.root, part) for part in ("train", "valid")}
+            line = asked(name, seer, tokenizer, examples, options.limit or LIMIT)
+        except DataError as error:
+            if options.tasks:
+                raise
+            say(f"{name:10}left out: {error}")
+            continue
+        if ABILITIES[name][0] != ability:
+            ability = ABILITIES[name][0]
+            say(f"{ability}:")
+        say(str(line))
+        if len(line.kinds) > 1:
+            say(" " * 12 + ", ".join(f"{kind} {value:.3f}" for kind, value in line.kinds.items()))
+        lines.append(line)
+    return lines
+
+
+def asked(
+    name: str, seer: ImageGenerator, tokenizer: Tokenizer, examples: dict[Part, list[Example]],
+    limit: int,
+) -> Line:  # fmt: skip
+    """A set with its controls."""
+    valid = spread(examples["valid"], limit)
+    side, room = seer.config.vision.image, seer.config.text.length
+    tokens = min(TOKENS, room // 2)
+
+    def black(number: int) -> np.ndarray:
+        return np.zeros((len(valid[number].pictures), side, side, 3), np.uint8)
+
+    def others(number: int) -> np.ndarray:
+        """The images of an example as far away as can be, which shows none of the same."""
+        other = (number + len(valid) // 2) % len(valid)
+        found = [picture.pixels(side) for picture in valid[other].pictures]
+        return np.stack((found * len(valid[number].pictures))[: len(valid[number].pictures)])
+
+    right = answer(seer, tokenizer, valid, tokens)
+    kinds = dict.fromkeys(example.kind for example in valid)
+    by_kind = {
+        kind or "all": float(right.scores[[one.kind == kind for one in valid]].mean())
+        for kind in kinds
+    }
+    return Line(
+        name, right,
+        answer(seer, tokenizer, valid, tokens, black).accuracy,
+        answer(seer, tokenizer, valid, tokens, others).accuracy,
+        prior(examples["train"], valid),
+        by_kind,
+    )  # fmt: skip
+
+
+def prior(train: Sequence[Example], valid: Sequence[Example]) -> float:
+    """What the likeliest answer to the same question gets, or to any where it was never asked."""
+    by_question: dict[str, Counter[str]] = {}
+    overall: Counter[str] = Counter()
+    for one in train:
+        by_question.setdefault(one.question, Counter())[one.answers[0]] += 1
+        overall[one.answers[0]] += 1
+    said = [
+        by_question.get(one.question, overall).most_common(1)[0][0] if overall else ""
+        for one in valid
+    ]
+    return float(np.mean([score(guess, one) for guess, one in zip(said, valid, strict=True)]))
+
+
+def spread(examples: Sequence[Example], limit: int) -> list[Example]:
+    """So many of the examples, chosen by a hash of their names."""
+    return sorted(examples, key=lambda one: zlib.crc32(one.id.encode()))[:limit]
+
+
+def write(lines: Sequence[Line], out: Path, step: int) -> None:
+    """Answers one a line, and the table beside them."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / f"gpt4-step{step}.jsonl").open("w", encoding="utf-8") as file:
+        for line in lines:
+            pairs = zip(line.answered.examples, line.answered.answers, strict=True)
+            for (one, said), value in zip(pairs, line.answered.scores.tolist(), strict=True):
+                row = {
+                    "set": line.name, "id": one.id, "question": one.question, "answer": said,
+                    "truth": list(one.answers), "score": value,
+                }  # fmt: skip
+                file.write(json.dumps(row) + "\n")
+    table = [
+        {
+            "set": line.name, "items": len(line.answered.answers), "right": line.answered.accuracy,
+            "black": line.black, "others": line.others, "prior": line.prior, "kinds": line.kinds,
+        }
+        for line in lines
+    ]  # fmt: skip
+    (out / f"gpt4-step{step}.json").write_text(json.dumps(table, indent=1) + "\n")
