@@ -45,7 +45,8 @@ def logits(params, ids, images, config=CONFIG, prefix=0, room=2):
     tokens = np.zeros((1, 24), np.int32)
     tokens[0, : len(ids)] = ids
     shown = np.zeros((1, room, 8, 8, 3), np.uint8)
-    shown[0, : len(images)] = images
+    for place, image in enumerate(images):
+        shown[0, place] = image
     return np.asarray(forward(config, params, tokens, shown, np.array([prefix]))[0, : len(ids)])
 
 

@@ -35,9 +35,10 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
     "charts": ("questions over charts", "chartqa"),
     "chartqa": ("questions over charts", "chartqa"),
 }
+PARTS: tuple[Part, ...] = ("train", "valid")
 LIMIT = 200  # examples of a set, where no other number is asked for
 TOKENS = 48  # of an answer at most
-HEAD = f"{'set':10}{'items':>6}  {'right':>15}{'black':>8}{'others':>8}{'prior':>8}  published, of others"
+HEAD = f"{'set':10}{'items':>6}  {'right':>15}{'black':>8}{'others':>8}{'prior':>8}  published"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +104,9 @@ def see(
     say(HEAD)
     for name in names:
         try:
-            examples = {part: SETS[name](options.root, part) for part in ("train", "valid")}
-            line = asked(name, seer, tokenizer, examples, options.limit or LIMIT)
+            train, valid = (SETS[name](options.root, part) for part in PARTS)
+            valid = spread(valid, options.limit or LIMIT)
+            line = asked(name, seer, tokenizer, train, valid)
         except DataError as error:
             if options.tasks:
                 raise
@@ -121,11 +123,10 @@ def see(
 
 
 def asked(
-    name: str, seer: ImageGenerator, tokenizer: Tokenizer, examples: dict[Part, list[Example]],
-    limit: int,
+    name: str, seer: ImageGenerator, tokenizer: Tokenizer, train: Sequence[Example],
+    valid: Sequence[Example],
 ) -> Line:  # fmt: skip
-    """A set with its controls."""
-    valid = spread(examples["valid"], limit)
+    """Held-out examples of a set with their controls; the training part is for the prior."""
     side, room = seer.config.vision.image, seer.config.text.length
     tokens = min(TOKENS, room // 2)
 
@@ -148,7 +149,7 @@ def asked(
         name, right,
         answer(seer, tokenizer, valid, tokens, black).accuracy,
         answer(seer, tokenizer, valid, tokens, others).accuracy,
-        prior(examples["train"], valid),
+        prior(train, valid),
         by_kind,
     )  # fmt: skip
 
