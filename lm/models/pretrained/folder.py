@@ -49,6 +49,17 @@ def read_config(path: Path) -> tuple[Architecture, Any]:
     raise CheckpointError(f"{path}: model_type is {kind!r}; what can be read: {known}")
 
 
+def read_raw(path: Path) -> dict[str, Any]:
+    """A config.json as it is. CheckpointError where it is none."""
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a config that can be read: {error!r}") from None
+    if not isinstance(raw, dict) or "model_type" not in raw:
+        raise CheckpointError(f"{path}: has no model_type; name a folder of Hugging Face's")
+    return raw
+
+
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     reader = safetensors_numpy()
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"

@@ -1,0 +1,44 @@
+"""How answers about images are judged."""
+
+import pytest
+
+from lm.data.visual import Example
+from lm.data.visual.sets import SETS
+from lm.evals.suites.gpt4 import ABILITIES, prior, spread
+from lm.evals.visual import score
+from lm.metrics.relaxed import relaxed
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "right"),
+    [("22", "22", True), ("21", "22", True), ("20.8", "22", False), ("23.2", "22", False),
+     ("$1,020", "1000", True), ("55%", "55", True), ("Finland", "finland ", True),
+     ("Finnland", "Finland", False), ("0", "0", True), ("0.01", "0", False), ("-5", "5", False),
+     ("", "5", False), ("five", "5", False)],
+)  # fmt: skip
+def test_a_number_may_be_five_percent_off_and_a_word_may_not(answer, truth, right):
+    assert relaxed(answer, truth) is right
+
+
+def example(question, answer, match="exact"):
+    return Example(id=question, parts=(question,), answers=(answer, "other"), match=match)
+
+
+def test_any_true_answer_is_right_and_a_caption_is_as_near_as_its_nearest():
+    assert score(" YES", example("q", "yes")) == 1 and score("no", example("q", "yes")) == 0
+    assert score("other", example("q", "yes")) == 1
+    caption = example("q", "a dog runs on the grass", "caption")
+    assert score("a dog runs on the grass", caption) == pytest.approx(1)
+    assert 0 < score("a dog sits", caption) < 1 and score("", caption) == 0
+
+
+def test_the_prior_answers_each_question_as_training_mostly_did():
+    train = [example("colour?", "red")] * 3 + [example("form?", "square")] * 5
+    valid = [example("colour?", "red"), example("colour?", "blue"), example("size?", "square")]
+    assert prior(train, valid) == pytest.approx(2 / 3)
+
+
+def test_every_set_shows_an_ability_and_a_sample_is_always_the_same():
+    assert set(ABILITIES) == set(SETS)
+    some = [example(str(number), "x") for number in range(50)]
+    assert spread(some, 7) == spread(some[::-1], 7) and len(spread(some, 7)) == 7
