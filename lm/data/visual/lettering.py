@@ -54,11 +54,12 @@ def draw_string(part: Part, number: int) -> Any:
     text, chosen = string(draw, part), layout(draw, part, TEXT_LAYOUTS)
     image = Image.new("RGB", (64, 64), chosen["paper"])
     ink, face = ImageDraw.Draw(image), font(chosen["face"], chosen["size"])
-    while ink.textlength(text, font=face) > 62:
-        face = font(chosen["face"], face.size - 1)
     left, top, right, bottom = ink.textbbox((0, 0), text, font=face)
-    x = draw.randint(1, max(1, 63 - int(right - left)))
-    y = draw.randint(1, max(1, 62 - int(bottom - top)))
+    while right - left > 61:
+        face = font(chosen["face"], face.size - 1)
+        left, top, right, bottom = ink.textbbox((0, 0), text, font=face)
+    x = draw.randint(1, 62 - int(right - left))
+    y = draw.randint(1, 62 - int(bottom - top))
     ink.text((x - left, y - top), text, fill=chosen["ink"], font=face)
     return speckled(image, draw, chosen["noise"])
 
