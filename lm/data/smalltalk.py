@@ -3,10 +3,11 @@
 A user asks for letters of a short alphabet, and follows up: what a follow-up asks for is said in
 an earlier turn alone.
 
-    next c    d        prev c    b        self c    c        by the alphabet, which is a circle
-    and f     the same of another letter
-    again     the last answer once more
+    417: next c    d    (prev c: b, self c: c), by the alphabet, which is a circle
+    and f          the same of another letter
+    again          the last answer once more
 
+The number is the user's, and tells nothing: it makes openings of different people different ones.
 The assistant writes the letter in one of several manners, and is at times wrong: people are, and
 it leaves something to learn from their rankings.
 """
@@ -49,7 +50,8 @@ class Smalltalk:
         short = [self.talk(draw, 1) for _ in range(self.single)]
         rows = [{"prompt": turns[0].content, "response": turns[1].content} for turns in short]
         write(folder / "single.jsonl", rows)
-        text = "".join(f"{question(draw)} is {letter_of(draw)}. " for _ in range(4000))
+        asked = [question(draw) for _ in range(4000)]
+        text = "".join(f"{one} is {expected([Message('user', one)])}. " for one in asked)
         (folder / "text.txt").write_text(text)
 
     def talk(self, draw: np.random.Generator, exchanges: int) -> Conversation:
@@ -73,7 +75,8 @@ def letter_of(draw: np.random.Generator) -> str:
 
 
 def question(draw: np.random.Generator) -> str:
-    return f"{list(STEPS)[draw.integers(len(STEPS))]} {letter_of(draw)}"
+    step = list(STEPS)[draw.integers(len(STEPS))]
+    return f"{draw.integers(100, 1000)}: {step} {letter_of(draw)}"
 
 
 def follow_up(draw: np.random.Generator) -> str:
@@ -87,8 +90,8 @@ def expected(turns: Sequence[Message]) -> str:
     """
     step, letter = None, ""
     for one in turns:
-        words = one.content.split() if one.role == "user" else []
-        if len(words) == 2 and words[1] in ALPHABET:
+        words = one.content.split()[-2:] if one.role == "user" else []
+        if len(words) == 2 and len(words[1]) == 1 and words[1] in ALPHABET:
             step, letter = STEPS.get(words[0], step), words[1]
     if step is None or not letter:
         return ""

@@ -6,7 +6,7 @@
     <workdir>/<seed>/chat              the rounds of lm/studies/conversation.py: SFT on the mixture
     <workdir>/<seed>/again             the control of the second round: as many updates more against
                                        the first round's reward model, without new labels
-    <workdir>/<seed>/measured.json
+    <workdir>/<seed>/measured.json     what each policy was found to be, as soon as it is there
     <workdir>/report.md, figure.svg, summary.json
 
 Every model answers the same held-out conversations, greedily for what it knows, and as PPO draws
@@ -90,12 +90,16 @@ class SmalltalkStudy:
             chat, init=init, sft=sft, reward=replace(chat.reward, seed=seed),
             ppo=replace(chat.ppo, seed=seed), labeling=replace(chat.labeling, seed=seed),
         )  # fmt: skip
-        first: Ppo = rounds.members(folder / "chat")["1/ppo"]
+        steps = rounds.members(folder / "chat")
+        first: Ppo = steps["1/ppo"]
         again = replace(
             first, init=str(folder / "chat/1/ppo"),
             reward=RewardConfig(run=str(folder / "chat/1/reward")),
         )  # fmt: skip
-        return {"base": base, "single": single, "chat": rounds, "again": again}
+        return {
+            "base": base, "single": single, "chat/sft": steps["sft"], "chat": rounds,
+            "again": again,
+        }  # fmt: skip
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
@@ -110,72 +114,76 @@ class SmalltalkStudy:
                 if not (folder / name / "summary.json").exists():
                     print(f"--- seed {seed}: {name}", flush=True)
                     member.run(folder / name, process)
-            if not (folder / MEASURED).exists():
-                measured = self.measure(folder)
+                self.measure(folder)
                 if jax.process_index() == 0:
-                    whole = folder / (MEASURED + ".part")
-                    whole.write_text(json.dumps(measured, indent=1) + "\n")
-                    os.replace(whole, folder / MEASURED)
-            if jax.process_index() == 0:
-                self.tell(workdir)
+                    self.tell(workdir)
 
-    def measure(self, folder: Path) -> dict[str, Any]:
-        """What every policy says to the same conversations."""
-        mesh = make_mesh(self.base.mesh)
+    def measure(self, folder: Path) -> None:
+        """What every policy that is there says to the same conversations; each is asked once."""
+        mesh, found = make_mesh(self.base.mesh), known(folder)
+        new = [name for name in POLICIES
+               if name not in found and (folder / name / "summary.json").exists()]  # fmt: skip
+        if not new:
+            return
         data = DialoguesConfig(train=str(folder / "data/conversations.jsonl"), asked="every")
         asked = data.prompts("valid")
         first = [one for one in asked if len(one) == 1][: self.prompts]
         later = [one for one in asked if len(one) > 1][: self.prompts]
-        found = {}
         with jax.set_mesh(mesh):
-            for name in POLICIES:
+            for name in new:
                 source = read_source(str(folder / name), mesh)
                 speak = Speaker(source, self.chat.ppo.answer_length)
                 sets = (first, first), (later, later), (later, [one[-1:] for one in later])
                 shares = [
                     np.mean([right(asked, answer) for asked, (answer, _) in
-                             zip(known, speak(shown, 0.0), strict=True)])
-                    for known, shown in sets
+                             zip(real, speak(shown, 0.0), strict=True)])
+                    for real, shown in sets
                 ]  # fmt: skip
                 drawn = speak(first + later, 1.0)
                 worth = gold(first + later, [answer for answer, _ in drawn])
                 values = (*shares, np.mean([ended for _, ended in drawn]), np.mean(worth))
                 found[name] = {key: float(v) for key, v in zip(FIGURES, values, strict=True)}
-        return found | {"prompts": {"first": len(first), "later": len(later)}}
+        found["prompts"] = {"first": len(first), "later": len(later)}
+        if jax.process_index() == 0:
+            whole = folder / (MEASURED + ".part")
+            whole.write_text(json.dumps(found, indent=1) + "\n")
+            os.replace(whole, folder / MEASURED)
 
     def tell(self, workdir: Path) -> None:
-        """Gathers the seeds that are measured into a table, a figure and a summary."""
-        done = [seed for seed in self.seeds if (workdir / str(seed) / MEASURED).exists()]
-        found = [json.loads((workdir / str(seed) / MEASURED).read_text()) for seed in done]
-        rows: list[Sequence[str]] = [("policy", *FIGURES.values()), ("---",) * (len(FIGURES) + 1)]
-        summary: dict[str, Any] = {"seeds": done}
+        """Gathers what is measured into a table, and when all is into a figure and a summary."""
+        found = [known(workdir / str(seed)) for seed in self.seeds]
+        header = ("policy", *FIGURES.values(), "seeds")
+        rows: list[Sequence[str]] = [header, ("---",) * len(header)]
+        summary: dict[str, Any] = {"seeds": list(self.seeds)}
         for name, title in POLICIES.items():
             cells = []
+            there = [one[name] for one in found if name in one]
+            if not there:
+                continue
             for key in FIGURES:
-                values = [one[name][key] for one in found]
+                values = [one[key] for one in there]
                 mean, deviation = over_seeds(values)
                 summary[f"{title}: {key}"] = {"mean": mean, "deviation": deviation,
                                               "values": values}  # fmt: skip
                 cells.append(f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
-            rows.append((title, *cells))
+            rows.append((title, *cells, str(len(there))))
         told = "".join("| " + " | ".join(row) + " |\n" for row in rows)
-        told += f"\nMean and deviation over {len(done)} seeds.\n"
         (workdir / "report.md").write_text(told)
-        (workdir / "figure.svg").write_text(self.figure(workdir, done))
-        if len(done) == len(self.seeds):
+        if all(set(POLICIES) <= set(one) for one in found):
+            (workdir / "figure.svg").write_text(self.figure(workdir))
             (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-        print(f"{told}{workdir}/report.md, {workdir}/figure.svg", flush=True)
+        print(f"{told}{workdir}/report.md", flush=True)
 
-    def figure(self, workdir: Path, done: Sequence[int]) -> str:
+    def figure(self, workdir: Path) -> str:
         """The gold score of held-out answers over updates: both rounds, and the control."""
         lines = {"round 1": ("chat/1/ppo", 0), "round 2": ("chat/2/ppo", 1),
                  "round 1 for longer": ("again", 1)}  # fmt: skip
         bands = []
         for colour, (label, (name, after)) in enumerate(lines.items()):
-            curves = [curve(workdir / str(seed) / name / "metrics.jsonl") for seed in done]
+            curves = [curve(workdir / str(seed) / name / "metrics.jsonl") for seed in self.seeds]
             x = [step + after * self.chat.ppo.steps for step, _ in curves[0]]
             scores = np.array([[score for _, score in one] for one in curves])
-            spread = scores.std(0, ddof=1).tolist() if len(done) > 1 else ()
+            spread = scores.std(0, ddof=1).tolist() if len(self.seeds) > 1 else ()
             bands.append(Band(label, x, scores.mean(0).tolist(), spread, colour))
         return draw_panels(
             "Rounds of labels, reward model and PPO",
@@ -205,6 +213,12 @@ class Speaker:
                 (self.chat.tokenizer.decode(ids), len(ids) < self.most) for ids in said[: len(some)]
             ]
         return found
+
+
+def known(folder: Path) -> dict[str, Any]:
+    """What was measured of a seed."""
+    path = folder / MEASURED
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def curve(path: Path) -> list[tuple[int, float]]:

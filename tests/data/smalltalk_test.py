@@ -8,7 +8,7 @@ from tests.text.dialogue_test import turns
 
 def test_what_is_asked_for_is_the_letter_that_the_alphabet_gives():
     assert expected(turns("next c")) == "d" and expected(turns("prev a")) == "h"
-    assert expected(turns("self g")) == "g" and expected(turns("next h")) == "a"
+    assert expected(turns("417: self g")) == "g" and expected(turns("next h")) == "a"
 
 
 def test_a_follow_up_is_answered_from_what_the_user_said_before_not_from_the_answers():

@@ -1,0 +1,131 @@
+"""Rounds of labels, reward model and policy: what they leave, and that they go on."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import jax
+import pytest
+
+from experiments import chatgpt, sweeps
+from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.dialogues import DialoguesConfig
+from lm.data.labels import conversation_rows
+from lm.data.smalltalk import Smalltalk
+from lm.rlhf import ppo, stage
+from lm.rlhf.scores import RewardConfig
+from lm.rlhf.update import UpdateConfig
+from lm.studies import conversation, smalltalk
+from lm.text.dialogue import conversation as turns_of
+from tests.rlhf.runs import MODEL, OPTIM, pretrained
+
+GOLD = RewardConfig(function="lm.data.smalltalk:gold")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (stage, ppo, conversation, smalltalk):
+            patch.setattr(module, "make_mesh", lambda config: mesh)
+        yield mesh
+
+
+def small():
+    """The tiny pipeline at the size of a test."""
+    plan = chatgpt.pipeline()
+    loop = replace(plan.sft.loop, evaluate_every=100, save_every=100, sample_tokens=8)
+    return replace(
+        plan, judge=GOLD, labeling=replace(plan.labeling, prompts=48, batch=16),
+        sft=replace(plan.sft, optim=OPTIM, steps=60, batch=32, length=48, loop=loop, show=0),
+        reward=replace(plan.reward, optim=OPTIM, length=48, loop=replace(loop, sample_tokens=0)),
+        ppo=replace(plan.ppo, batch=16, steps=2, prompt_length=38, answer_length=10, best_of=2,
+                    evaluate_prompts=16, loop=replace(plan.ppo.loop, evaluate_every=2),
+                    update=UpdateConfig(minibatches=2)),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rounds")
+    Smalltalk(conversations=300, single=300).write(folder / "data")
+    base = pretrained(folder / "base", MODEL)
+    plan = small()
+    data = DialoguesConfig(train=str(folder / "data" / "conversations.jsonl"))
+    plan = replace(plan, init=str(base), sft=replace(plan.sft, data=data))
+    plan.run(folder / "run")
+    return plan, folder / "run"
+
+
+@pytest.mark.slow
+def test_two_rounds_leave_labels_of_the_newest_policy_and_one_report(rounds):
+    plan, run = rounds
+    for name in ("sft", "1/reward", "1/ppo", "2/reward", "2/ppo"):
+        assert (run / name / "summary.json").exists()
+    second = (run / "2/reward/config.gin").read_text()
+    assert "1/labels.jsonl" in second and "2/labels.jsonl" in second
+    assert "1/ppo" in (run / "2/ppo/config.gin").read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    for key in ("SFT: valid_gold", "round 1: valid_gold", "round 2: valid_gold"):
+        assert 0 <= summary[key] <= 2
+    assert "round 2" in (run / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_what_is_ranked_is_a_random_message_after_others_that_the_model_wrote(rounds):
+    plan, run = rounds
+    rows = [row.values for row in conversation_rows(str(run / "1/labels.jsonl"))]
+    talks = [turns_of(row["messages"]) for row in rows]
+    assert {len(talk) for talk in talks} == {1, 3, 5}
+    assert all(sorted(row["ranks"]) == list(range(1, len(row["answers"]) + 1)) for row in rows)
+    known = {one.turns[:2] for one in plan.sft.data.dialogues("train")["dialogues"]}
+    openings = [talk[:2] for talk in talks if len(talk) > 1]
+    assert sum(opening in known for opening in openings) < len(openings) / 2
+
+
+@pytest.mark.slow
+def test_the_same_command_does_what_is_missing_and_nothing_else(rounds, capsys):
+    plan, run = rounds
+    before = (run / "summary.json").read_text()
+    (run / "2/ppo/summary.json").unlink()
+    shutil.rmtree(run / "2/ppo/checkpoints")
+    capsys.readouterr()
+    plan.run(run)
+    said = capsys.readouterr().out
+    assert said.count("--- ") == 1 and "--- 2/ppo" in said
+    assert (run / "summary.json").read_text() == before
+
+
+@pytest.mark.slow
+def test_a_study_of_one_seed_tells_every_figure_of_every_policy(rounds, tmp_path):
+    plan, run = rounds
+    study = sweeps.conversation()
+    study = replace(
+        study, seeds=(0,), prompts=32, chat=replace(plan, init=None),
+        talk=Smalltalk(conversations=200, single=200),
+        base=replace(study.base, model=MODEL, steps=2, batch=8),
+    )  # fmt: skip
+    study.run(tmp_path)
+    told = (tmp_path / "report.md").read_text()
+    assert all(
+        title in told for title in (*smalltalk.POLICIES.values(), *smalltalk.FIGURES.values())
+    )
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert all(0 <= value["mean"] <= 2 for name, value in summary.items() if name != "seeds")
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_a_pipeline_without_a_run_or_a_labeler_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--set init=RUN"):
+        small().run(tmp_path)
+    plan = replace(small(), judge=RewardConfig())
+    with pytest.raises(ConfigError, match="nobody ranks answers"):
+        plan.label(tmp_path, 1, plan.ppo)
+
+
+def test_the_papers_sizes_have_the_vocabulary_of_conversations():
+    for size in ("1.3b", "6b", "175b"):
+        assert chatgpt.sft(size).decoder.vocab == 50_257 + 5
+        assert chatgpt.ppo(size).policy_model.vocab == chatgpt.reward(size).decoder.vocab
+    assert chatgpt.reward(data="labels/").data.train == "labels/"
