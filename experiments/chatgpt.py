@@ -67,8 +67,7 @@ def sft(size: str = "tiny") -> DialogueSft:
 
 
 def reward(size: str = "tiny", data: str | None = None) -> RewardTraining:
-    """A reward model of rankings: of a model's message, its alternatives; the labels of the page
-    are read as they are."""
+    """A reward model, from rankings of a model's message and its alternatives, such as labels/."""
     rows = DialogueComparisonsConfig() if data is None else DialogueComparisonsConfig(train=data)
     like = instructgpt.reward(size)
     return replace(like, data=rows, model=None if size == "tiny" else decoder("6b"))
