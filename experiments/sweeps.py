@@ -234,7 +234,6 @@ FORECAST = {  # layers, width, heads, steps: 20 tokens a parameter; our choice
     "17k": (2, 20, 2, 700),
     "23k": (2, 24, 2, 940),
     "37k": (2, 32, 2, 1_490),
-    "53k": (2, 40, 2, 2_160),
     "0.12m": (2, 64, 2, 4_840),
 }
 
@@ -266,7 +265,7 @@ def forecast() -> Forecast:
         ),
         sizes=runs[:-1],
         large=runs[-1],
-        rated="23k",
+        rated="17k",
         problems=45,
         samples=48,
     )  # fmt: skip
