@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -90,3 +91,18 @@ def test_what_cannot_be_asked_is_one_line(trained):
     broken.mkdir()
     (broken / "val.jsonl").write_text('{"word": "a"}\n')
     one_line(launch(trained, "--tasks=wic"), 2, "val.jsonl:1: not a row of wic")
+
+
+def test_calibration_puts_two_runs_into_one_figure(trained):
+    rows = [{"query": f"{n}?", "choices": ["a", "b"], "gold": n % 2} for n in range(20)]
+    (trained / "arc_easy").mkdir()
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (trained / "arc_easy" / "arc_easy.jsonl").write_text(text)
+    shutil.copytree(trained / "run", trained / "before")
+    words = ["--suite=calibration", "--tasks=arc_easy_letters", f"--against={trained}/before"]
+    done = launch(trained, *words)
+    assert done.returncode == 0, done.stderr
+    figure = (trained / "run" / "evaluations" / "calibration.svg").read_text()
+    assert f"{trained}/before: ECE" in figure and f"{trained}/run: ECE" in figure
+    assert (trained / "before" / "evaluations" / "calibration-step2.json").exists()
+    one_line(launch(trained, "--against=x"), 1, "--against=x is for --suite=calibration")
