@@ -234,7 +234,7 @@ FORECAST = {  # layers, width, heads, steps: 20 tokens a parameter; our choice
     "17k": (2, 20, 2, 700),
     "23k": (2, 24, 2, 940),
     "37k": (2, 32, 2, 1_490),
-    "0.12m": (2, 64, 2, 4_840),
+    "0.10m": (2, 56, 2, 3_830),
 }
 
 
