@@ -83,7 +83,8 @@ def label(
         truth, order = np.sign(np.subtract.outer(scores, scores)), np.subtract.outer(seen, seen) > 0
         agreed += float(np.sum(order * (truth + 1) / 2))
         pairs += int(order.sum())
-        row = record(prompt, answers, ranks, f"judge {number % config.labelers}", f"{number}")
+        item = f"{config.seed}-{number}"  # another round's is another item
+        row = record(prompt, answers, ranks, f"judge {number % config.labelers}", item)
         rows.append(row | {"scores": [float(score) for score in scores]})
     if not rows:
         raise DataError("no prompt got two different answers to rank")

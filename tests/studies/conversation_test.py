@@ -65,6 +65,9 @@ def test_two_rounds_leave_labels_of_the_newest_policy_and_one_report(rounds):
         assert (run / name / "summary.json").exists()
     second = (run / "2/reward/config.gin").read_text()
     assert "1/labels.jsonl" in second and "2/labels.jsonl" in second
+    files = [str(run / f"{number}/labels.jsonl") for number in (1, 2)]
+    first, second, both = (len(list(conversation_rows(spec))) for spec in (*files, ",".join(files)))
+    assert first and second and both == first + second  # no round's labels replace another's
     assert "1/ppo" in (run / "2/ppo/config.gin").read_text()
     summary = json.loads((run / "summary.json").read_text())
     for key in ("SFT: valid_gold", "round 1: valid_gold", "round 2: valid_gold"):
