@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.config import require_positive
+from lm.core.config import require, require_positive
 from lm.data.dialogue_rows import DialogueMixture, encode_dialogues
 from lm.data.dialogues import DialoguesConfig, prompts_in
 from lm.rlhf.sft import Sft, SftEvaluation, SftMaterial
@@ -32,6 +32,11 @@ class DialogueSft(Sft):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "answered")
+        require(
+            not self.whole_text,
+            "whole_text=True: of a conversation what the assistant says is learned, never what "
+            "others say; set data.learned to all or last",
+        )
 
     def demonstrated(self, form: Form) -> SftMaterial:
         chat = Chat(form.tokenizer)

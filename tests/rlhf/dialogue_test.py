@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
@@ -122,6 +123,11 @@ def test_a_reward_model_and_ppo_read_and_answer_conversations(taught, tmp_path, 
     assert steps[0]["ended"] > 0.9  # an answer of the policy ends with a turn's end
     saved = read_source(str(tmp_path / "ppo"), one_device).tokenizer
     assert saved.digest == chat.tokenizer.digest
+
+
+def test_what_users_say_cannot_be_learned():
+    with pytest.raises(ConfigError, match="never what others say"):
+        DialogueSft(whole_text=True)
 
 
 def test_a_published_vocabulary_grows_and_says_the_same_of_all_other_tokens(one_device):
