@@ -127,7 +127,7 @@ def test_a_reward_model_and_ppo_read_and_answer_conversations(taught, tmp_path, 
 
 def test_what_users_say_cannot_be_learned():
     with pytest.raises(ConfigError, match="never what others say"):
-        DialogueSft(whole_text=True)
+        DialogueSft(optim=OPTIM, batch=8, whole_text=True)
 
 
 def test_a_published_vocabulary_grows_and_says_the_same_of_all_other_tokens(one_device):
