@@ -17,12 +17,12 @@ from lm.evals.incontext import Prompt
 from lm.evals.programs.sandbox import Limits, run_programs
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
-from lm.metrics.answers import answer_f1, exact_match, left_out_f1
+from lm.metrics.answers import answer_f1, answered, exact_match, left_out_f1
 from lm.metrics.drop import drop_exact, drop_f1
 from lm.metrics.final_number import same_number
 
 Rule = Literal["token", "byte", "sum", "unconditional"]
-Compare = Literal["words", "verbatim", "left_out", "drop", "number"]
+Compare = Literal["words", "squad2", "verbatim", "left_out", "drop", "number"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +125,7 @@ class Write:
     Beams and length penalty are GPT-3's, which are T5's. `compare` says what is right:
 
     "words"     SQuAD's own: without case, punctuation and articles (lm/metrics/answers.py)
+    "squad2"    the same, where an answer may be that there is none: right or wrong, not in part
     "verbatim"  only blanks around are no matter: of numbers the sign counts
     "left_out"  CoQA's and QuAC's F1: the mean over references left out
     "drop"      DROP's (lm/metrics/drop.py), against the item's `answers`
@@ -168,6 +169,10 @@ SCORES: dict[Compare, dict[str, Callable[[str, Any], float]]] = {
     "words": {
         "exact_match": lambda text, right: exact_match([text], [right]),
         "answer_f1": lambda text, right: answer_f1([text], [right]),
+    },
+    "squad2": {
+        "exact_match": lambda text, right: exact_match([answered(text)], [[*map(answered, right)]]),
+        "answer_f1": lambda text, right: answer_f1([answered(text)], [[*map(answered, right)]]),
     },
     "verbatim": {"exact_match": lambda text, right: float(text in right)},
     "left_out": {"answer_f1": left_out_f1},

@@ -19,6 +19,7 @@ from lm.core.errors import DataError
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 References = Sequence[Sequence[str]]
+NO_ANSWER = "unanswerable"  # how a model writes that a question has no answer; our choice
 
 
 def normalized(text: str) -> str:
@@ -34,6 +35,11 @@ def exact_match(predictions: Sequence[str], references: References) -> float:
 def answer_f1(predictions: Sequence[str], references: References) -> float:
     """The mean over questions of the F1 of words, the best over the right answers."""
     return float(np.mean(_scores(predictions, references, _overlap)))
+
+
+def answered(text: str) -> str:
+    """What a model wrote as an answer: "" where it wrote that there is none."""
+    return "" if normalized(text) == NO_ANSWER else text
 
 
 def left_out_f1(answer: str, references: Sequence[str]) -> float:

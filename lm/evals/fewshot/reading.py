@@ -17,9 +17,8 @@ from lm.data.tasks import rows as files
 from lm.data.tasks.rows import Problem, Row
 from lm.evals.fewshot.task import Passed, Values
 from lm.evals.incontext import Item
-from lm.metrics.answers import answer_f1
+from lm.metrics.answers import NO_ANSWER, answer_f1
 
-NO_ANSWER = "unanswerable"  # SQuADv2's questions without one; our choice
 QUAC_NO_ANSWER = "CANNOTANSWER"  # the data's own word, which also ends each of its passages
 AGREED = 0.4  # F1 among people, below which QuAC's evaluation leaves a question out
 

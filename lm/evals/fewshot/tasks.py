@@ -307,7 +307,7 @@ READING = (
     ),
     Task(
         name="squad2", shots=16, whole=11_873, item=reading.squad2, rows=reading.turns,
-        protocol=Write(tokens=32, metrics=("answer_f1", "exact_match")),
+        protocol=Write(tokens=32, compare="squad2", metrics=("answer_f1", "exact_match")),
         files=("squad_v2.0/dev-v2.0.json", "squad2/dev-v2.0.json",
                "squad_xquad_en/xquad.en.part.json"),
         examples=("squad_v2.0/train-v2.0.json", "squad2/train-v2.0.json"),

@@ -117,6 +117,7 @@ def test_squad2_says_that_there_is_no_answer(tmp_path):
     assert score(first, " Ann", "squad2") == {"answer_f1": 1, "exact_match": 1}
     assert score(first, " unanswerable", "squad2") == {"answer_f1": 0, "exact_match": 0}
     assert score(second, " unanswerable.", "squad2") == {"answer_f1": 1, "exact_match": 1}
+    assert score(second, " it is unanswerable", "squad2") == {"answer_f1": 0, "exact_match": 0}
     assert score(second, " Ann", "squad2") == {"answer_f1": 0, "exact_match": 0}
 
 
