@@ -50,3 +50,42 @@ def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Ar
     if config.top_p is not None:
         logits = keep_top_p(logits, config.top_p)
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+def sample_each(
+    keys: jax.Array, logits: jax.Array, temperature: jax.Array, top_k: jax.Array, top_p: jax.Array
+) -> jax.Array:
+    """As `sample`, each row with settings of its own, and what no row asks for costs nothing.
+
+    Args:
+      keys: [B].
+      logits: [B V].
+      temperature, top_p: [B] float32; a `top_p` of 1 or more keeps all.
+      top_k: [B] int32; V keeps all.
+
+    Returns:
+      [B] int32.
+    """
+    vocab = logits.shape[-1]
+
+    def cut(logits: jax.Array) -> jax.Array:
+        descending = -jnp.sort(-logits, axis=-1)
+        place = jnp.clip(top_k, 1, vocab) - 1
+        least = jnp.take_along_axis(descending, place[:, None], axis=-1)
+        descending = jnp.where(descending < least, -jnp.inf, descending)
+        probabilities = jax.nn.softmax(descending, axis=-1)
+        before = jnp.cumsum(probabilities, axis=-1) - probabilities
+        inside = jnp.where(before < top_p[:, None], descending, jnp.inf)
+        nucleus = jnp.min(inside, axis=-1, keepdims=True)
+        least = jnp.where(top_p[:, None] < 1, jnp.maximum(least, nucleus), least)
+        return jnp.where(logits < least, -jnp.inf, logits)
+
+    def draw(logits: jax.Array) -> jax.Array:
+        warm = logits / jnp.where(temperature > 0, temperature, 1.0)[:, None]
+        narrow = (temperature > 0) & ((top_k < vocab) | (top_p < 1))
+        warm = jax.lax.cond(jnp.any(narrow), cut, lambda same: same, warm)
+        return jax.vmap(jax.random.categorical)(keys, warm).astype(jnp.int32)
+
+    greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    drawn = jax.lax.cond(jnp.any(temperature > 0), draw, lambda _: greedy, logits)
+    return jnp.where(temperature > 0, drawn, greedy)

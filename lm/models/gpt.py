@@ -68,8 +68,8 @@ class Cache:
     """What decoding keeps of the tokens it has seen. Prompts end, and so stand, at the right."""
 
     layers: tuple[LayerCache, ...]
-    valid: jax.Array  # [B S] bool: slots with a real token
-    slot: jax.Array  # scalar: where the next token goes
+    valid: jax.Array | None  # [B S] bool: slots with a real token; None: all of them
+    slot: jax.Array  # scalar: where the next token goes; [B]: where that of each row goes
     padding: jax.Array  # [B] empty slots before each prompt
 
     @classmethod
@@ -87,7 +87,7 @@ class Cache:
         """The cache of these rows, in this order; a row may come more than once."""
         return Cache(
             layers=tuple(layer.rows(config.heads, index) for layer in self.layers),
-            valid=self.valid[index],
+            valid=None if self.valid is None else self.valid[index],
             slot=self.slot,
             padding=self.padding[index],
         )
@@ -160,7 +160,8 @@ class Gpt(nn.Module):
         else:
             start = cache.slot if length == 1 else 0
             valid = cache.valid
-            positions = jnp.maximum(start + jnp.arange(length) - cache.padding[:, None], 0)
+            slots = jnp.reshape(start, (-1, 1)) + jnp.arange(length)
+            positions = jnp.maximum(slots - cache.padding[:, None], 0)
 
         x = self.embedded(tokens, positions, embedding_keys, position_keys, inserted)
         if config.dropped == "sum":

@@ -21,6 +21,7 @@ from lm.nn.initializers import kernel_init
 from lm.nn.kernels import attend_slots, attention
 from lm.nn.mlp import Dense
 from lm.nn.patterns import layer_mask
+from lm.nn.rows import attend_each, write_each
 from lm.nn.sparse import MASKED
 
 
@@ -33,6 +34,7 @@ class LayerCache:
 
     k: jax.Array  # [B*N S H]
     v: jax.Array  # [B*N S H]
+    reach: int | None = flax.struct.field(pytree_node=False, default=None)  # see `attend_each`
 
     @classmethod
     def empty(
@@ -66,7 +68,7 @@ class Attention(nn.Module):
         valid: jax.Array | None = None,  # [B S] bool: keys that may be seen
         keys: DropoutKeys | None = None,
         cache: LayerCache | None = None,
-        start: int | jax.Array = 0,  # the slot of the first query
+        start: int | jax.Array = 0,  # the slot of the first query; [B]: of each row's one
         prefix: jax.Array | None = None,  # [B T] bool: keys that every query sees
     ) -> tuple[jax.Array, LayerCache | None]:
         config = self.config
@@ -86,9 +88,13 @@ class Attention(nn.Module):
             for i in range(3)
         )
         q, k, v = (jnp.swapaxes(each, 1, 2) for each in (q, k, v))  # [B N T H]
+        each = jnp.ndim(start) == 1
         if cache is not None:
-            cache = LayerCache(k=write(cache.k, k, start), v=write(cache.v, v, start))
-        if cache is not None and x.shape[1] == 1:
+            put = write_each if each else write
+            cache = cache.replace(k=put(cache.k, k, start), v=put(cache.v, v, start))
+        if cache is not None and each:
+            context = attend_each(q, cache.k, cache.v, config, self.pattern, start, cache.reach)
+        elif cache is not None and x.shape[1] == 1:
             context = attend_slots(q, cache.k, cache.v, config, self.pattern, valid, start)
         elif cache is not None and not (isinstance(start, int) and start == 0):
             raise ValueError("several tokens at once enter a cache only at its first slot")

@@ -1,0 +1,288 @@
+"""Continuous batching: requests come and go while one program decodes all that are there.
+
+A thread owns the device's state. Between two steps it takes waiting requests into free slots; a
+step is dispatched before the tokens of the last one are read, so that the device does not wait for
+the host. A request that has ended, or that nobody waits for, frees its slot at once; what the step
+already under way draws for it is thrown away.
+"""
+
+import dataclasses
+import functools
+import threading
+import traceback
+from collections import deque
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.config import require
+from lm.core.errors import ConfigError
+from lm.models.gpt import GptConfig, decoding_params
+from lm.serve.programs import Ask, Likelihood, Slots, admit, decode
+from lm.serve.request import Asked, Busy, Drawn, Ended, Likely, Prompted
+
+SHORTEST = 64  # prompts are read in lengths from this on, each twice the last
+REACH = 256  # the fewest slots of a cache that a step of all rows looks at
+FEW = 2  # rows of the small decoding program; with one XLA on CPU would copy the cache
+ADMITTED = 4  # prompts at most that are read between two steps
+
+
+@dataclasses.dataclass
+class Seat:
+    """A request in its slot."""
+
+    asked: Asked
+    drawn: int = 0
+    done: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Flight:
+    """A step under way."""
+
+    seats: list[Seat | None]  # as they were when it began
+    tokens: jax.Array
+    likelihood: Likelihood
+
+
+class Engine:
+    """Answers prompts with one model.
+
+    `slots` requests run at once, and `queue` more wait. `length` is the most tokens of a prompt
+    with its answer; the model's context by default.
+    """
+
+    def __init__(
+        self, config: GptConfig, params: Any, *, slots: int = 8, queue: int = 64,
+        length: int | None = None,
+    ):  # fmt: skip
+        require(slots >= 1, f"slots must be at least 1, got {slots}")
+        require(queue >= 1, f"queue must be at least 1, got {queue}")
+        self.length = min(length or config.length, config.length)
+        require(self.length >= 2, f"length must be at least 2, got {self.length}")
+        if not config.causal:
+            raise ConfigError("an encoder writes nothing: serve a GPT's run")
+        self.config, self.slots, self.queue = config, slots, queue
+        self._params = jax.jit(functools.partial(decoding_params, config))(params)
+        self._empty = jax.jit(lambda: Slots.empty(config, slots, self.length))
+        self._state = self._empty()
+        self._seats: list[Seat | None] = [None] * slots
+        self._waiting: deque[Asked] = deque()
+        self._changed = threading.Condition()
+        self._closing = self._draining = False
+        self.steps = 0  # decoding steps so far
+        self.tokens = 0  # tokens told so far
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    # ------------------------------------------------------------ from any thread
+
+    def start(self) -> "Engine":
+        """Compiles every program, then begins to answer."""
+        self.warm()
+        self._thread.start()
+        return self
+
+    def submit(self, *asked: Asked) -> None:
+        """Puts requests in the queue, all or none.
+
+        Raises:
+          Busy: they do not all fit into it.
+          ConfigError: a prompt that is empty, or with its answer longer than `length`.
+        """
+        for one in asked:
+            total = len(one.prompt) + one.max_tokens
+            require(len(one.prompt) >= 1, "the prompt is empty: give at least one token")
+            require(
+                total <= self.length and one.max_tokens >= 0,
+                f"a prompt of {len(one.prompt)} tokens and {one.max_tokens} more are {total}, the "
+                f"context is {self.length}: shorten one of the two",
+            )
+        with self._changed:
+            if self._closing:
+                raise Busy("the server is closing")
+            waiting = [one for one in self._waiting if not one.left.is_set()]
+            if len(waiting) + len(asked) > self.queue + self._free():
+                raise Busy(f"{len(waiting)} requests wait already: ask again later")
+            self._waiting = deque([*waiting, *asked])
+            self._changed.notify()
+
+    def close(self, *, drain: bool = True) -> None:
+        """Takes no more requests, and ends when those it has are answered, or at once."""
+        with self._changed:
+            self._closing, self._draining = True, drain
+            self._changed.notify()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def busy(self) -> int:
+        """Slots that are taken."""
+        return sum(seat is not None for seat in self._seats)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return sum(not one.left.is_set() for one in self._waiting)
+
+    def _free(self) -> int:
+        return self.slots - self.busy
+
+    # ------------------------------------------------------------ programs
+
+    @property
+    def blocks(self) -> list[int]:
+        """The lengths in which prompts are read."""
+        return doubling(SHORTEST, self.length)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and reach of every decoding program: few rows, or all."""
+        if self.slots <= FEW:
+            return [(self.slots, self.length)]
+        return [(FEW, self.length)] + [
+            (self.slots, reach) for reach in doubling(REACH, self.length)
+        ]
+
+    def warm(self) -> None:
+        """Compiles what serving may need. Nothing compiles afterwards."""
+        none = Ask(*(np.zeros((), kind) for kind in KINDS))
+        for block in self.blocks:
+            self._state, _ = self._read(np.zeros((1, block), np.int32), 0, 1, none, scored=False)
+        for rows, reach in self.shapes:
+            active = np.zeros(self.slots, bool)
+            self._state, *_ = decode(self.config, self._params, self._state, active, rows, reach)
+        jax.block_until_ready(self._state)
+
+    def _read(
+        self, tokens: np.ndarray, slot: int, length: int, ask: Ask, *, scored: bool
+    ) -> tuple[Slots, Likelihood]:
+        return admit(
+            self.config, self._params, self._state, np.int32(slot), tokens, np.int32(length), ask,
+            np.bool_(scored),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ the engine's thread
+
+    def _run(self) -> None:
+        flight: Flight | None = None
+        while True:
+            with self._changed:
+                while not (self._waiting or self.busy or flight or self._closing):
+                    self._changed.wait()
+                if self._closing and not self._draining:
+                    self._abandon("left")
+                if self._closing and not (self._waiting or self.busy or flight):
+                    return
+            try:
+                self._admit()
+                following = self._step()
+                if flight is not None:
+                    self._deliver(flight)
+                flight = following
+            except Exception:  # one bad step must not silence the server
+                traceback.print_exc()
+                flight = None
+                self._abandon("error")
+                self._state = self._empty()
+
+    def _abandon(self, reason: str) -> None:
+        """Ends all that runs and waits."""
+        with self._changed:
+            ended = [*(seat.asked for seat in self._seats if seat), *self._waiting]
+            self._seats, self._waiting = [None] * self.slots, deque()
+        for asked in ended:
+            asked.tell(Ended(reason))
+
+    def _admit(self) -> None:
+        for _ in range(ADMITTED):
+            with self._changed:
+                slot = next((n for n, seat in enumerate(self._seats) if seat is None), None)
+                if slot is None or not self._waiting:
+                    return
+                asked = self._waiting.popleft()
+                seat = Seat(asked)
+                self._seats[slot] = seat
+            if asked.left.is_set():
+                self._end(slot, seat, "left")
+                continue
+            size = len(asked.prompt)
+            tokens = np.zeros((1, next(b for b in self.blocks if b >= size)), np.int32)
+            tokens[0, :size] = asked.prompt
+            self._state, likelihood = self._read(
+                tokens, slot, size, self._ask(asked), scored=asked.scored
+            )
+            asked.tell(Prompted(likely(likelihood, slice(size - 1)) if asked.scored else None))
+            if asked.max_tokens == 0:
+                self._end(slot, seat, "length")
+
+    def _ask(self, asked: Asked) -> Ask:
+        sampling, vocab = asked.sampling, self.config.vocab
+        values = (
+            asked.seed, asked.number, sampling.temperature, min(sampling.top_k or vocab, vocab),
+            1.0 if sampling.top_p is None else sampling.top_p, asked.alternatives,
+        )  # fmt: skip
+        return Ask(*(kind(value) for kind, value in zip(KINDS, values, strict=True)))
+
+    def _step(self) -> Flight | None:
+        """Dispatches a step for the slots that are taken."""
+        for slot, seat in enumerate(self._seats):
+            if seat is not None and seat.asked.left.is_set():
+                self._end(slot, seat, "left")
+        seats = list(self._seats)
+        taken = [slot for slot, seat in enumerate(seats) if seat is not None]
+        if not taken:
+            return None
+        active = np.array([seat is not None for seat in seats])
+        rows = next(count for count, _ in self.shapes if count > taken[-1])
+        # a step may be under way that fills one slot more than has been told
+        filled = max(len(seat.asked.prompt) + seat.drawn + 2 for seat in seats if seat is not None)
+        reaches = [reach for count, reach in self.shapes if count == rows]
+        reach = next((reach for reach in reaches if reach >= filled), self.length)
+        self._state, tokens, likelihood = decode(
+            self.config, self._params, self._state, active, rows, reach
+        )
+        self.steps += 1
+        return Flight(seats, tokens, likelihood)
+
+    def _deliver(self, flight: Flight) -> None:
+        """Tells the tokens of a step to who waits for them."""
+        tokens = np.asarray(flight.tokens)
+        told = any(seat and seat.asked.alternatives for seat in flight.seats)
+        found = jax.device_get(flight.likelihood) if told else None
+        for slot, seat in enumerate(flight.seats):
+            if seat is None or seat.done:
+                continue
+            asked, token = seat.asked, int(tokens[slot])
+            if token in asked.ends:
+                self._end(slot, seat, "stop")
+                continue
+            seat.drawn += 1
+            self.tokens += 1
+            row = slice(slot, slot + 1)
+            asked.tell(Drawn(token, likely(found, row) if found and asked.alternatives else None))
+            if seat.drawn == asked.max_tokens:
+                self._end(slot, seat, "length")
+
+    def _end(self, slot: int, seat: Seat, reason: str) -> None:
+        seat.done = True
+        with self._changed:
+            self._seats[slot] = None
+        seat.asked.tell(Ended(reason))
+
+
+KINDS = (np.uint32, np.int32, np.float32, np.int32, np.float32, np.bool_)  # of `Ask`'s fields
+
+
+def likely(found: Likelihood, rows: slice) -> Likely:
+    logp, ids, logps = (np.asarray(leaf)[rows] for leaf in (found.logp, found.ids, found.logps))
+    return Likely(logp, ids, logps)
+
+
+def doubling(first: int, last: int) -> list[int]:
+    """`first`, twice that, and so on, up to `last`, which is always there."""
+    sizes = []
+    while first < last:
+        sizes.append(first)
+        first *= 2
+    return [*sizes, last]

@@ -1,0 +1,83 @@
+"""What is asked of the engine, and what it answers."""
+
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lm.core.config import require
+from lm.decode.sampling import SamplingConfig
+from lm.serve.programs import ALTERNATIVES
+
+SEEDS = 2**32
+
+
+class Busy(Exception):
+    """The queue is full, or the server is closing: ask again later."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Likely:
+    """How likely tokens were, in nats."""
+
+    logp: np.ndarray  # [T]
+    ids: np.ndarray  # [T K] the likeliest tokens there, from the first
+    logps: np.ndarray  # [T K]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompted:
+    """A prompt has been read; how likely its tokens were, from the second on, where asked."""
+
+    likely: Likely | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A token of the answer."""
+
+    token: int
+    likely: Likely | None  # of one token
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """No more comes. "stop": an end token was drawn; "length": `max_tokens` were; "left": nobody
+    wanted more; "error": the engine failed."""
+
+    reason: str
+
+
+Event = Prompted | Drawn | Ended
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One answer to one prompt.
+
+    `tell` is called with every event, in the engine's thread; it must not wait.
+    """
+
+    prompt: Sequence[int]
+    max_tokens: int
+    sampling: SamplingConfig
+    tell: Callable[[Event], None]
+    seed: int = 0
+    number: int = 0  # of the answer among several to a prompt: each has draws of its own
+    ends: frozenset[int] = frozenset()
+    alternatives: bool = False  # whether likelihoods of what is drawn are told
+    scored: bool = False  # whether those of the prompt are
+    left: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < SEEDS, f"seed must be at least 0 and below 2**32: {self.seed}")
+        require(math.isfinite(self.sampling.temperature), "temperature must be finite")
+
+    def leave(self) -> None:
+        """Nobody wants more of it. From any thread."""
+        self.left.set()
+
+
+__all__ = ["ALTERNATIVES", "Asked", "Busy", "Drawn", "Ended", "Event", "Likely", "Prompted"]

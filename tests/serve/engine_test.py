@@ -1,0 +1,214 @@
+"""Requests that come and go while one program decodes all of them."""
+
+import re
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.decode.generate import Generator
+from lm.decode.sampling import SamplingConfig, sample, sample_each
+from lm.models.gpt import forward
+from lm.serve.engine import Engine, doubling
+from lm.serve.programs import decode
+from lm.serve.request import Asked, Busy, Drawn, Ended, Prompted
+from tests.models.gpt_test import made, small
+
+GREEDY = SamplingConfig(temperature=0)
+PROMPTS = [[3, 1, 4, 1, 5, 9, 2, 6], [7], [5, 3, 5], list(range(1, 40)), [8] * 12, [2, 2]]
+
+
+class Listener:
+    """What the engine tells of one request."""
+
+    def __init__(self):
+        self.events, self.ended, self.first = [], threading.Event(), threading.Event()
+
+    def __call__(self, event):
+        self.events.append(event)
+        if isinstance(event, Drawn):
+            self.first.set()
+        if isinstance(event, Ended):
+            self.ended.set()
+
+    def tokens(self):
+        assert self.ended.wait(60), "the engine never ended it"
+        return [event.token for event in self.events if isinstance(event, Drawn)]
+
+    @property
+    def reason(self):
+        return self.events[-1].reason
+
+
+def asked(prompt, count=20, sampling=GREEDY, **more):
+    listener = Listener()
+    return Asked(prompt=prompt, max_tokens=count, sampling=sampling, tell=listener, **more)
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = small(length=80)
+    return config, made(config)
+
+
+@pytest.fixture(scope="module")
+def engine(model):
+    engine = Engine(*model, slots=3, queue=4).start()
+    yield engine
+    engine.close(drain=False)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        ("dense", "banded"),
+        pytest.param(("strided", "fixed"), marks=pytest.mark.slow),
+        pytest.param((("banded", "columns"),) * 2, marks=pytest.mark.slow),
+    ],
+)
+def test_requests_that_come_and_go_get_the_tokens_that_each_gets_alone(pattern):
+    config = small(length=80, pattern=pattern, band=5, stride=4, summary=2)
+    params = made(config)
+    engine = Engine(config, params, slots=3, queue=9).start()
+    requests = [asked(prompt, 8 + 5 * n) for n, prompt in enumerate(PROMPTS)]
+    for one in requests:
+        engine.submit(one)
+    alone = Generator(config, params, end=None)
+    for n, one in enumerate(requests):
+        assert one.tell.tokens() == alone([PROMPTS[n]], 8 + 5 * n, GREEDY)[0], n
+        assert one.tell.reason == "length"
+    engine.close()
+
+
+def test_a_draw_depends_on_the_seed_and_not_on_the_neighbours(model, engine):
+    sampling = SamplingConfig(temperature=0.9, top_k=20, top_p=0.8)
+    others = [asked([n], 30, SamplingConfig(temperature=1.5), seed=n) for n in (1, 2)]
+    one = asked([4, 2], 25, sampling, seed=7)
+    engine.submit(*others, one)
+    assert one.tell.tokens() == Generator(*model, end=None)([[4, 2]], 25, sampling, seed=7)[0]
+    again, other = asked([4, 2], 25, sampling, seed=7), asked([4, 2], 25, sampling, seed=8)
+    engine.submit(again, other)
+    assert again.tell.tokens() == one.tell.tokens() != other.tell.tokens()
+
+
+def test_rows_with_settings_of_their_own_are_drawn_as_each_alone():
+    logits = 3 * jax.random.normal(jax.random.key(1), (6, 50))
+    keys = jax.random.split(jax.random.key(2), 6)
+    settings = [(0, None, None), (1.0, None, None), (0.7, 5, None), (1.3, None, 0.5),
+                (1.0, 9, 0.9), (2.0, 1, None)]  # fmt: skip
+    temperature, top_k, top_p = zip(*((t, k or 50, p or 1.0) for t, k, p in settings), strict=True)
+    found = sample_each(
+        keys, logits, np.float32(temperature), np.int32(top_k), np.float32(top_p)
+    )  # fmt: skip
+    for n, (t, k, p) in enumerate(settings):
+        config = SamplingConfig(temperature=t, top_k=k, top_p=p)
+        assert found[n] == sample(keys[n : n + 1], logits[n : n + 1], config)[0]
+
+
+def test_nothing_compiles_while_requests_are_served(engine):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: compiled.append(name) if "backend_compile" in name else None
+    )
+    warm = SamplingConfig(temperature=0.8, top_k=3, top_p=0.9)
+    for n, size in enumerate((1, 5, 30, 64, 65, 70)):
+        some = [
+            asked([1] * size, 5, warm, seed=n),
+            asked([2] * size, 3, alternatives=True, scored=True),
+        ]
+        engine.submit(*some)
+        for one in some:
+            one.tell.tokens()
+    assert not compiled
+    jax.jit(lambda x: x + 12345)(np.float32(1))  # the listener does hear of one
+    assert compiled
+
+
+def test_a_client_that_leaves_frees_its_slot(engine):
+    endless = [asked([n], 70) for n in range(3)]
+    engine.submit(*endless)
+    late = asked([9], 2)
+    engine.submit(late)
+    for one in endless:
+        assert one.tell.first.wait(60)
+        one.leave()
+    assert len(late.tell.tokens()) == 2
+    for one in endless:
+        assert len(one.tell.tokens()) < 70 and one.tell.reason == "left"
+    assert engine.busy == 0
+
+
+def test_a_full_queue_is_busy_and_takes_all_of_a_request_or_nothing(engine):
+    held = threading.Event()
+    blocking = Asked(prompt=[1], max_tokens=5, sampling=GREEDY, tell=lambda _: held.wait(60))
+    engine.submit(blocking)  # the engine now stands until it is let go
+    many = [asked([1], 2) for _ in range(6)]
+    engine.submit(*many[:3])
+    with pytest.raises(Busy, match="wait already"):
+        engine.submit(*(asked([1], 2) for _ in range(5)))
+    held.set()
+    for one in many[:3]:
+        assert len(one.tell.tokens()) == 2
+
+
+def test_closing_answers_what_is_there_and_takes_no_more(model):
+    engine = Engine(*model, slots=2, queue=8).start()
+    some = [asked([n], 10) for n in range(5)]
+    engine.submit(*some)
+    engine.close(drain=True)
+    assert [len(one.tell.tokens()) for one in some] == [10] * 5
+    with pytest.raises(Busy, match="closing"):
+        engine.submit(asked([1], 1))
+
+
+def test_an_end_token_ends_an_answer_and_is_not_told(model, engine):
+    plain = Generator(*model, end=None)([[1, 2, 3]], 20, GREEDY)[0]
+    one = asked([1, 2, 3], 20, ends=frozenset({plain[5]}))
+    engine.submit(one)
+    assert one.tell.tokens() == plain[: plain.index(plain[5])] and one.tell.reason == "stop"
+
+
+def test_likelihoods_are_those_of_the_whole_sequence_at_once(model, engine):
+    config, params = model
+    one = asked(PROMPTS[0], 6, alternatives=True, scored=True)
+    engine.submit(one)
+    ids = [*PROMPTS[0], *one.tell.tokens()]
+    whole = jax.nn.log_softmax(forward(config, params, np.array([ids]))[0][0])
+    expected = [float(whole[at - 1, token]) for at, token in enumerate(ids) if at]
+    (prompted,) = (event for event in one.tell.events if isinstance(event, Prompted))
+    drawn = [event.likely for event in one.tell.events if isinstance(event, Drawn)]
+    found = [*prompted.likely.logp, *(each.logp[0] for each in drawn)]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    for at, each in enumerate(drawn, start=len(PROMPTS[0]) - 1):
+        np.testing.assert_array_equal(each.ids[0], jax.lax.top_k(whole[at], 20)[1])
+    scored = asked(PROMPTS[0], 0, scored=True)
+    engine.submit(scored)
+    assert scored.tell.tokens() == [] and scored.tell.reason == "length"
+
+
+def test_a_request_that_does_not_fit_is_refused(engine):
+    with pytest.raises(ConfigError, match="60 tokens and 21 more are 81, the context is 80"):
+        engine.submit(asked([1] * 60, 21))
+    with pytest.raises(ConfigError, match="prompt is empty"):
+        engine.submit(asked([], 5))
+    full = asked([1] * 60, 20)
+    engine.submit(full)
+    assert len(full.tell.tokens()) == 20
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_step_copies_no_cache(model, rows):
+    config, params = model
+    engine = Engine(config, params, slots=3)
+    lowered = decode.lower(config, engine._params, engine._state, np.ones(3, bool), rows, 80)
+    shape = ",".join(map(str, engine._state.layers[0].k.shape))
+    text = lowered.compile().as_text()
+    assert f"f32[{shape}]" in text
+    assert not re.findall(rf"= f32\[{shape}\]\S* copy\(", text)
+
+
+def test_sizes_double_up_to_the_last():
+    assert doubling(64, 64) == [64] and doubling(64, 10) == [10]
+    assert doubling(64, 300) == [64, 128, 256, 300]
