@@ -121,9 +121,7 @@ def admit(
         )
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: size - 1], found)
 
-    likelihood = jax.lax.cond(
-        scored, score, lambda _: Likelihood.none(config, size - 1), hidden
-    )
+    likelihood = jax.lax.cond(scored, score, lambda _: Likelihood.none(config, size - 1), hidden)
     kept = tuple(
         LayerCache(k=put(old.k, new.k, slot, length), v=put(old.v, new.v, slot, length))
         for old, new in zip(slots.layers, cache.layers, strict=True)
@@ -165,9 +163,7 @@ def decode(
     """
     active = active[:rows]
     ask = jax.tree.map(lambda leaf: leaf[:rows], slots.ask)
-    logits, filled, drawn = (
-        leaf[:rows] for leaf in (slots.logits, slots.filled, slots.drawn)
-    )
+    logits, filled, drawn = (leaf[:rows] for leaf in (slots.logits, slots.filled, slots.drawn))
     keys = jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))(
         ask.seed, ask.number
     )

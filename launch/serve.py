@@ -1,0 +1,135 @@
+"""Serves runs: a page to chat, a page to label answers, and OpenAI's API.
+
+python -m launch.serve --workdir=runs/chat
+python -m launch.serve --workdir=runs/chat --label_prompts=asked.jsonl --label_runs=runs/chat,runs/a
+python -m launch.serve --workdir=runs/chat --host=0.0.0.0 --token=SECRET --slots=32
+
+SIGTERM and Ctrl-C finish what is being answered and end; a second one ends at once.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from launch import command
+from lm.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from lm.serve.model import Served
+
+WORKDIR = flags.DEFINE_list("workdir", [], "Directories of the runs to serve, the default first.")
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to bind to; another one needs --token.")
+PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", 0, 65535)
+TOKEN = flags.DEFINE_string("token", None, "What a client has to show.")
+SLOTS = flags.DEFINE_integer("slots", 8, "Requests that are answered at once.", lower_bound=1)
+QUEUE = flags.DEFINE_integer("queue", 64, "Requests that may wait; further ones get 429.", 1)
+LENGTH = flags.DEFINE_integer("length", None, "Tokens of a prompt with its answer.", 2)
+STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
+LABEL_PROMPTS = flags.DEFINE_string("label_prompts", None, "File of prompts to label answers to.")
+LABEL_RUNS = flags.DEFINE_list("label_runs", [], "Runs whose answers are labelled; --workdir's.")
+LABELS = flags.DEFINE_string("labels", None, "Folder of the labels; WORKDIR/labels by default.")
+LABEL_ANSWERS = flags.DEFINE_integer("label_answers", 4, "Answers to rank to a prompt.", 2, 9)
+LABEL_TOKENS = flags.DEFINE_integer("label_tokens", 128, "Tokens of an answer at most.", 1)
+LABEL_TEMPERATURE = flags.DEFINE_float("label_temperature", 1.0, "Of those answers.", 0, 2)
+LABELERS = flags.DEFINE_integer("labelers", 2, "Labelers who see the same item.", lower_bound=1)
+
+
+def main() -> None:
+    if not WORKDIR.value or not all(WORKDIR.value):
+        raise ConfigError("--workdir is empty; name the directory of a run")
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise ConfigError("serving needs starlette and uvicorn: pip install 'lm[serve]'") from None
+    from lm.serve.api import application
+    from lm.serve.guard import is_loopback
+
+    loopback = is_loopback(HOST.value)
+    if not loopback and not TOKEN.value:
+        raise ConfigError(
+            f"--host={HOST.value} is reached from other machines: give a --token, or leave --host"
+        )
+    if not HOST.value.isascii() or (TOKEN.value and not TOKEN.value.isascii()):
+        raise ConfigError("--host and --token must be ASCII")
+    models = serve_runs([*WORKDIR.value, *LABEL_RUNS.value])
+    extra, stop = labelling(models)
+    app = application(models, token=TOKEN.value, loopback=loopback, extra=extra)
+    config = uvicorn.Config(
+        app, host=HOST.value, port=PORT.value, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=60, server_header=False, lifespan="off",
+    )  # fmt: skip
+    server = Announced(config)
+    try:
+        server.run()
+    finally:
+        stop()
+        for served in models.values():
+            served.engine.close(drain=False)
+    if not server.started:
+        raise DataError(f"cannot bind to {HOST.value}:{PORT.value}: choose another --port")
+    print("stopped", flush=True)
+
+
+def Announced(config):  # type: ignore[no-untyped-def]  # uvicorn is imported when it is needed
+    """A server that says where it is once it listens."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):  # type: ignore[no-untyped-def]
+            await super().startup(sockets)
+            if self.started:
+                port = self.servers[0].sockets[0].getsockname()[1]
+                print(f"listening on http://{HOST.value}:{port}", flush=True)
+
+    return Server(config)
+
+
+def serve_runs(folders: list[str]) -> "dict[str, Served]":
+    """The runs by the names of their folders, their programs compiled."""
+    import lm
+    from lm.models.gpt import GptConfig
+    from lm.serve.engine import Engine
+    from lm.serve.model import Served
+
+    models: dict[str, Served] = {}
+    for folder in dict.fromkeys(str(Path(each)) for each in folders):
+        run = lm.load(folder, STEP.value)
+        if run.tokenizer is None:
+            raise DataError(f"{folder} has no tokenizer")
+        model = run.config.model
+        if not isinstance(model, GptConfig):
+            raise ConfigError(f"{folder} holds a {type(model).__name__}, which writes nothing")
+        name = Path(folder).resolve().name
+        if name in models:
+            raise ConfigError(f"two runs are named {name}: rename the folder of one")
+        print(f"{name}: compiling ...", flush=True)
+        engine = Engine(
+            model, run.params, slots=SLOTS.value, queue=QUEUE.value, length=LENGTH.value
+        )
+        models[name] = Served(name, engine.start(), run.tokenizer)
+    return models
+
+
+def labelling(models: "dict[str, Served]"):  # type: ignore[no-untyped-def]
+    """The routes of the labelling page, and what ends its sampling."""
+    from lm.serve.items import Pool, SamplingPlan, read_prompts
+    from lm.serve.labelling import Labelling
+    from lm.serve.labels import Labels
+
+    folder = Path(LABELS.value or Path(WORKDIR.value[0]) / "labels")
+    names = [Path(each).resolve().name for each in LABEL_RUNS.value or WORKDIR.value]
+    prompts = read_prompts(Path(LABEL_PROMPTS.value)) if LABEL_PROMPTS.value else []
+    plan = SamplingPlan(
+        answers=LABEL_ANSWERS.value, max_tokens=LABEL_TOKENS.value,
+        temperature=LABEL_TEMPERATURE.value,
+    )  # fmt: skip
+    pool = Pool(folder, prompts, [models[name] for name in names], plan)
+    if prompts:
+        pool.start()
+    return Labelling(Labels(folder), pool, LABELERS.value).routes(), pool.stop
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,191 @@
+"""Requests of a client as requests of the engine: settings, and events as they come."""
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from starlette.requests import Request
+
+from lm.decode.sampling import SamplingConfig
+from lm.serve.body import Fields
+from lm.serve.model import Served
+from lm.serve.request import ALTERNATIVES, SEEDS, Asked, Drawn, Ended, Event, Likely, Prompted
+from lm.serve.writer import Writer
+
+MOST_STOPS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What completions and chat completions have in common."""
+
+    max_tokens: int | None
+    sampling: SamplingConfig
+    seed: int
+    choices: int
+    stops: list[str]
+    stream: bool
+    usage: bool  # whether a stream ends with the numbers of tokens
+
+    @classmethod
+    def read(cls, fields: Fields, served: Served) -> "Settings":
+        """Raises Refused for what is out of range or not supported."""
+        fields.absent("presence_penalty", "frequency_penalty", "logit_bias", "tools", "functions",
+                      "response_format", "suffix")  # fmt: skip
+        length = served.engine.length
+        alias = "max_completion_tokens" if fields.take("max_completion_tokens") else "max_tokens"
+        options = Fields(fields.take("stream_options", {}))
+        if not isinstance(options.body, dict):
+            raise fields.wrong("stream_options", "an object")
+        top_p = fields.number("top_p", None, 0, 1)
+        seed = fields.whole("seed", None, -(2**63), 2**63 - 1)
+        return cls(
+            max_tokens=fields.whole(alias, None, 0, length),
+            sampling=SamplingConfig(
+                temperature=fields.number("temperature", 1.0, 0, 2) or 0.0,
+                top_k=fields.whole("top_k", None, 1, served.vocab),
+                top_p=None if top_p is None else max(top_p, 1e-6),
+            ),
+            seed=secrets.randbelow(SEEDS) if seed is None else seed % SEEDS,
+            choices=fields.whole("n", 1, 1, 16),
+            stops=fields.strings("stop", MOST_STOPS),
+            stream=fields.flag("stream"),
+            usage=options.flag("include_usage"),
+        )
+
+
+@dataclasses.dataclass
+class Choice:
+    """One answer as it grows."""
+
+    index: int
+    asked: Asked
+    writer: Writer
+    tokens: list[tuple[int, Likely | None]] = dataclasses.field(default_factory=list)
+    prompt: Likely | None = None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class News:
+    """What has happened to a choice."""
+
+    choice: Choice
+    text: str
+    token: int | None = None
+    likely: Likely | None = None
+    read: bool = False  # its prompt has been read
+
+
+class Answers:
+    """All answers that one request of a client asks for.
+
+    Raises:
+      Busy, ConfigError: as the engine's `submit`.
+    """
+
+    def __init__(
+        self, served: Served, prompts: Sequence[Sequence[int]], settings: Settings,
+        max_tokens: Sequence[int], ends: frozenset[int], *, alternatives: bool, scored: bool,
+    ):  # fmt: skip
+        loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        self._served = served
+
+        def teller(index: int):  # type: ignore[no-untyped-def]
+            def tell(event: Event) -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(self._queue.put_nowait, (index, event))
+
+            return tell
+
+        self.choices = []
+        for place, (prompt, count) in enumerate(zip(prompts, max_tokens, strict=True)):
+            for number in range(settings.choices):
+                index = place * settings.choices + number
+                asked = Asked(
+                    prompt=prompt, max_tokens=count, sampling=settings.sampling,
+                    tell=teller(index), seed=settings.seed, number=number, ends=ends,
+                    alternatives=alternatives, scored=scored,
+                )  # fmt: skip
+                self.choices.append(Choice(index, asked, Writer(settings.stops)))
+        served.engine.submit(*(choice.asked for choice in self.choices))
+
+    async def news(self) -> AsyncIterator[News]:
+        """What happens, until all have ended. Whoever stops listening leaves."""
+        open_choices = len(self.choices)
+        try:
+            while open_choices:
+                index, event = await self._queue.get()
+                choice = self.choices[index]
+                if choice.reason is not None:
+                    continue
+                if isinstance(event, Prompted):
+                    choice.prompt = event.likely
+                    yield News(choice, "", read=True)
+                elif isinstance(event, Drawn):
+                    choice.tokens.append((event.token, event.likely))
+                    text = choice.writer.add(self._served.raw(event.token))
+                    if choice.writer.stopped:
+                        choice.reason = "stop"
+                        choice.asked.leave()
+                        open_choices -= 1
+                    yield News(choice, text, event.token, event.likely)
+                elif isinstance(event, Ended):
+                    text = choice.writer.finish()
+                    choice.reason = "stop" if choice.writer.stopped else event.reason
+                    open_choices -= 1
+                    yield News(choice, text)
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Nobody wants more of any of them."""
+        for choice in self.choices:
+            choice.asked.leave()
+
+    async def finish(self, request: Request) -> bool:
+        """Waits for all of them; false where the client left before."""
+        whole = asyncio.ensure_future(self._collect())
+        gone = asyncio.ensure_future(departed(request))
+        try:
+            await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not whole.done():
+                whole.cancel()
+                self.leave()
+        return whole.done() and not whole.cancelled() and whole.result()
+
+    async def _collect(self) -> bool:
+        async for _ in self.news():
+            pass
+        return True
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens read and drawn, as OpenAI counts them."""
+        each = max(1, len(self.choices) // max(1, len({id(c.asked.prompt) for c in self.choices})))
+        read = sum(len(choice.asked.prompt) for choice in self.choices[::each])
+        drawn = sum(len(choice.tokens) for choice in self.choices)
+        return {"prompt_tokens": read, "completion_tokens": drawn, "total_tokens": read + drawn}
+
+
+async def departed(request: Request) -> None:
+    """Returns when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def told(served: Served, likely: Likely, row: int, most: int) -> list[tuple[int, float]]:
+    """The `most` likeliest tokens of a place, with their log-probabilities."""
+    ids, logps = likely.ids[row][:most], likely.logps[row][:most]
+    return [(int(i), number(logp)) for i, logp in zip(ids, logps, strict=True)]
+
+
+def number(logp: float) -> float:
+    """A log-probability that JSON can hold."""
+    return max(float(logp), -9999.0)
+
+
+__all__ = ["ALTERNATIVES", "Answers", "Choice", "News", "Settings", "departed", "number", "told"]

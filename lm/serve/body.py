@@ -1,0 +1,117 @@
+"""Reading what a client sends: a body of bounded size, and fields that are what they should be."""
+
+import json
+import math
+from typing import Any
+
+from starlette.requests import Request
+
+LARGEST = 1 << 20  # bytes of a body
+
+
+class Refused(Exception):
+    """A request that cannot be answered: its status, and OpenAI's error object."""
+
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None,
+                 code: str | None = None, kind: str = "invalid_request_error"):  # fmt: skip
+        super().__init__(message)
+        self.status = status
+        self.error = {"message": message, "type": kind, "param": param, "code": code}
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The object in a request's body.
+
+    Raises:
+      Refused: 413 where it is larger than `LARGEST`, 400 where it is no object of JSON.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST:
+            raise Refused(f"the body is larger than {LARGEST} bytes", status=413, code="too_large")
+        parts.append(part)
+    try:
+        body = json.loads(b"".join(parts), parse_constant=not_finite)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"the body is not JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise Refused("the body is no JSON object", code="invalid_json")
+    return body
+
+
+def not_finite(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+class Fields:
+    """The fields of a body, each checked as it is taken; null is the same as not there."""
+
+    def __init__(self, body: dict[str, Any]):
+        self.body = body
+
+    def take(self, name: str, default: Any = None) -> Any:
+        value = self.body.get(name)
+        return default if value is None else value
+
+    def whole(self, name: str, default: Any, low: int, high: int) -> Any:
+        """A whole number between the two, or the default."""
+        value = self.take(name)
+        if value is None:
+            return default
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.wrong(name, f"a whole number from {low} to {high}")
+        return value
+
+    def number(self, name: str, default: float | None, low: float, high: float) -> float | None:
+        """A number between the two, or the default."""
+        value = self.take(name)
+        if value is None:
+            return default
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        # an integer of JSON may be too large to be a float: it is compared first
+        if not known or not low <= value <= high or not math.isfinite(float(value)):
+            raise self.wrong(name, f"a number from {low} to {high}")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        """A boolean, false by default."""
+        value = self.take(name, False)
+        if not isinstance(value, bool):
+            raise self.wrong(name, "true or false")
+        return value
+
+    def text(self, name: str, default: str | None = None, most: int = LARGEST) -> str:
+        """A string, needed unless there is a default."""
+        value = self.take(name, default)
+        if not isinstance(value, str) or len(value) > most or unpaired(value):
+            raise self.wrong(name, f"a string of at most {most} characters")
+        return value
+
+    def strings(self, name: str, most: int) -> list[str]:
+        """A string, or at most so many."""
+        value = self.take(name, [])
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, list) or len(value) > most:
+            raise self.wrong(name, f"a string or a list of at most {most}")
+        if not all(isinstance(one, str) and one for one in value):
+            raise self.wrong(name, "made of strings that are not empty")
+        return value
+
+    def absent(self, *names: str) -> None:
+        """Refuses what is not supported, unless it asks for nothing."""
+        for name in names:
+            if self.take(name) not in (None, 0, {}, [], "", False):
+                raise Refused(f"{name} is not supported: leave it out", param=name)
+
+    def wrong(self, name: str, wanted: str) -> Refused:
+        shown = repr(self.body.get(name))
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        return Refused(f"{name} must be {wanted}, got {shown}", param=name)
+
+
+def unpaired(text: str) -> bool:
+    """Whether the text holds half a surrogate pair, which UTF-8 cannot hold."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,141 @@
+"""OpenAI's chat completions: what the assistant says next in a conversation."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from lm.core.errors import DataError
+from lm.serve.answers import ALTERNATIVES, Answers, Choice, Settings, number, told
+from lm.serve.body import Fields, Refused, unpaired
+from lm.serve.completions import FAILED, NO_CACHE, event, failed
+from lm.serve.model import Served
+from lm.serve.request import Likely
+from lm.text.dialogue import Message, conversation
+
+DEFAULT_TOKENS = 256
+
+
+async def chat(request: Request, served: Served, body: dict[str, Any]) -> Response:
+    """POST /v1/chat/completions. Of a long conversation the oldest turns are forgotten."""
+    fields = Fields(body)
+    settings = Settings.read(fields, served)
+    wants = fields.flag("logprobs")
+    most = fields.whole("top_logprobs", 0, 0, ALTERNATIVES)
+    prompt, count = chat_prompt(served, read_messages(fields), settings.max_tokens)
+    answers = Answers(
+        served, [prompt], settings, [count], served.chat_ends, alternatives=wants, scored=False
+    )
+    form = ChatForm(served, most if wants else None)
+    if settings.stream:
+        return StreamingResponse(
+            form.stream(answers, settings), media_type="text/event-stream", headers=NO_CACHE
+        )
+    if not await answers.finish(request):
+        return Response(status_code=499)
+    failed(answers)
+    choices = [form.whole(choice) for choice in answers.choices]
+    envelope = form.envelope("chat.completion", choices)
+    return JSONResponse(envelope | {"usage": answers.usage})
+
+
+def chat_prompt(
+    served: Served, turns: tuple[Message, ...], max_tokens: int | None
+) -> tuple[list[int], int]:
+    """The ids of a conversation that leave room for its answer, and that room in tokens.
+
+    Raises:
+      DataError: it does not end with the user, or its last turn does not fit.
+    """
+    length = served.engine.length
+    count = min(DEFAULT_TOKENS, length // 2) if max_tokens is None else max_tokens
+    prompt = served.chat.prompt(turns, max(length - count, 0))
+    return prompt, count
+
+
+def read_messages(fields: Fields) -> tuple[Message, ...]:
+    """The conversation of a body.
+
+    Raises:
+      Refused: it is none.
+    """
+    messages = fields.take("messages")
+    if not isinstance(messages, list) or not messages:
+        raise Refused("messages must be a list with at least one message", param="messages")
+    try:
+        turns = conversation(messages)
+    except DataError as error:
+        raise Refused(str(error), param="messages") from None
+    if any(unpaired(turn.content) for turn in turns):
+        raise Refused("messages must be text that UTF-8 can hold", param="messages")
+    return turns
+
+
+class ChatForm:
+    """The objects that a client of chat completions gets."""
+
+    def __init__(self, served: Served, logprobs: int | None):
+        self.served, self.logprobs = served, logprobs
+        self.name, self.created = "chatcmpl-" + uuid.uuid4().hex, int(time.time())
+
+    def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.name, "object": kind, "created": self.created, "model": self.served.name,
+            "choices": choices,
+        }  # fmt: skip
+
+    def whole(self, choice: Choice) -> dict[str, Any]:
+        """A choice that has ended."""
+        return {
+            "index": choice.index,
+            "message": {"role": "assistant", "content": choice.writer.text, "refusal": None},
+            "logprobs": self.likelihoods(choice.tokens),
+            "finish_reason": choice.reason,
+        }
+
+    def likelihoods(self, tokens: list[tuple[int, Likely | None]]) -> dict[str, Any] | None:
+        if self.logprobs is None:
+            return None
+        return {
+            "content": [
+                self.token(token, number(likely.logp[0]))
+                | {"top_logprobs": [
+                    self.token(i, each) for i, each in told(self.served, likely, 0, self.logprobs)
+                ]}
+                for token, likely in tokens if likely is not None
+            ],
+            "refusal": None,
+        }  # fmt: skip
+
+    def token(self, token: int, logp: float) -> dict[str, Any]:
+        raw = list(self.served.raw(token))
+        return {"token": self.served.piece(token), "logprob": logp, "bytes": raw}
+
+    async def stream(self, answers: Answers, settings: Settings) -> AsyncIterator[str]:
+        """Server-sent events: the role first, then what is said as it comes."""
+
+        def chunk(index: int, delta: dict[str, Any], logprobs: Any, reason: str | None) -> str:
+            choice = {
+                "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason
+            }  # fmt: skip
+            return event(self.envelope("chat.completion.chunk", [choice]))
+
+        async for news in answers.news():
+            choice = news.choice
+            if choice.reason == "error":
+                yield event(FAILED)
+            elif news.read:
+                yield chunk(choice.index, {"role": "assistant", "content": ""}, None, None)
+            else:
+                pairs = [] if news.token is None else [(news.token, news.likely)]
+                if news.text or (pairs and self.logprobs is not None):
+                    likelihoods = self.likelihoods(pairs)
+                    yield chunk(choice.index, {"content": news.text}, likelihoods, None)
+                if choice.reason:
+                    yield chunk(choice.index, {}, None, choice.reason)
+        if settings.usage:
+            yield event(self.envelope("chat.completion.chunk", []) | {"usage": answers.usage})
+        yield "data: [DONE]\n\n"

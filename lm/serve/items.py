@@ -1,0 +1,175 @@
+"""What there is to label: prompts with answers, sampled beforehand by the runs in turn.
+
+Items are kept in `items/` of the folder of labels, so that a server that comes back asks for
+labels of the same answers.
+"""
+
+import dataclasses
+import hashlib
+import json
+import queue
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lm.core.errors import DataError
+from lm.decode.sampling import SamplingConfig
+from lm.serve.conversations import chat_prompt
+from lm.serve.labels import append_line, read_lines
+from lm.serve.model import Served
+from lm.serve.request import Asked, Busy, Drawn, Ended, Event
+from lm.text.dialogue import Conversation, Message, as_objects, conversation
+
+PAUSE = 0.5  # seconds until a busy engine is asked again
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A conversation and its answers, in the order in which they were drawn."""
+
+    name: str
+    messages: list[dict[str, str]]
+    answers: list[str]
+    sources: list[str]  # the run that wrote each
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingPlan:
+    """How answers are drawn."""
+
+    answers: int = 4
+    max_tokens: int = 128
+    temperature: float = 1.0
+    attempts: int = 3  # at an answer that is none of those there are
+
+
+def read_prompts(path: Path) -> list[Conversation]:
+    """Conversations that end with the user, from JSONL of {messages}, {prompt} or strings, or from
+    lines of text.
+
+    Raises:
+      DataError: a line that is none of these.
+    """
+    if not path.is_file():
+        raise DataError(f"--label_prompts={path}: no such file")
+    found = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        value: Any = line
+        if path.suffix == ".jsonl":
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: no JSON ({error})") from None
+        if isinstance(value, dict):
+            value = value.get("messages", value.get("prompt"))
+        try:
+            turns = (Message("user", value),) if isinstance(value, str) else conversation(value)
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+        if turns[-1].role != "user":
+            turns = turns[:-1]
+        found.append(turns)
+    return found
+
+
+class Pool:
+    """Items, and the thread that makes them."""
+
+    def __init__(
+        self, folder: Path, prompts: Sequence[Conversation], models: Sequence[Served],
+        plan: SamplingPlan,
+    ):  # fmt: skip
+        self.prompts, self.models, self.plan = prompts, models, plan
+        self._path = folder / "items" / "items.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.items: dict[str, Item] = {}
+        for row in read_lines(self._path)[0]:
+            item = Item(row["item"], row["messages"], row["answers"], row["sources"])
+            self.items[item.name] = item
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the sampling."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    @property
+    def making(self) -> bool:
+        """Whether more is to come."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        for number, turns in enumerate(self.prompts):
+            name = item_name(turns, number)
+            if self._stopped.is_set():
+                return
+            if name not in self.items and (item := self._sample(name, turns, number)):
+                row = {"item": item.name, "messages": item.messages, "answers": item.answers,
+                       "sources": item.sources}  # fmt: skip
+                append_line(self._path, row)
+                self.items[name] = item
+
+    def _sample(self, name: str, turns: Conversation, number: int) -> Item | None:
+        """An item with different answers; None where there are not two."""
+        answers: list[str] = []
+        sources: list[str] = []
+        for place in range(self.plan.answers):
+            for attempt in range(self.plan.attempts):
+                served = self.models[(number + place) % len(self.models)]
+                seed = int(hashlib.sha256(f"{name} {place} {attempt}".encode()).hexdigest()[:8], 16)
+                try:
+                    text = self._answer(served, turns, seed)
+                except DataError:  # does not fit into this model's context
+                    break
+                if text is None:
+                    return None
+                if text not in answers:
+                    answers.append(text)
+                    sources.append(served.name)
+                    break
+        if len(answers) < 2:
+            return None
+        return Item(name, as_objects(turns), answers, sources)
+
+    def _answer(self, served: Served, turns: Conversation, seed: int) -> str | None:
+        """One answer; None where the server stops."""
+        limit = min(self.plan.max_tokens, served.engine.length // 2)
+        prompt, count = chat_prompt(served, turns, limit)
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        asked = Asked(
+            prompt=prompt, max_tokens=count, tell=events.put, seed=seed, ends=served.chat_ends,
+            sampling=SamplingConfig(temperature=self.plan.temperature),
+        )  # fmt: skip
+        while not self._stopped.is_set():
+            try:
+                served.engine.submit(asked)
+                break
+            except Busy:  # people who chat come first
+                self._stopped.wait(PAUSE)
+        tokens = []
+        while not self._stopped.is_set():
+            try:
+                event = events.get(timeout=PAUSE)
+            except queue.Empty:
+                continue
+            if isinstance(event, Drawn):
+                tokens.append(event.token)
+            elif isinstance(event, Ended):
+                raw = b"".join(map(served.raw, tokens))
+                return raw.decode("utf-8", errors="replace")
+        asked.leave()
+        return None
+
+
+def item_name(turns: Conversation, number: int) -> str:
+    """A name that the same prompt at the same place has again."""
+    told = json.dumps([number, as_objects(turns)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -1,0 +1,92 @@
+"""What labelers said, as lines of a file: appended, forced to the disk, never changed.
+
+`labels/*.jsonl` hold one object a line. A later record of the same item and labeler replaces the
+earlier one, an undo removes it. A line cut off by a crash is skipped, and told.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+FILE = "labels.jsonl"
+KINDS = ("ranking", "demonstration", "skip", "undo")
+
+
+@dataclasses.dataclass
+class Labels:
+    """The records of a folder."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self.damaged = 0  # lines that are no record
+        self.records: list[dict[str, Any]] = []
+        for path in sorted(self.folder.glob("*.jsonl")):
+            found, damaged = read_lines(path)
+            self.damaged += damaged
+            self.records += [one for one in found if one.get("kind") in KINDS]
+
+    def append(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Keeps a record; it is on the disk when this returns."""
+        now = datetime.datetime.now(datetime.UTC)
+        record = record | {"time": now.isoformat(timespec="milliseconds")}
+        with self._lock:
+            append_line(self.folder / FILE, record)
+            self.records.append(record)
+        return record
+
+    def current(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The record that counts of each (item, labeler)."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for record in list(self.records):
+            if record["kind"] == "undo":
+                found.pop((record["of"], record["labeler"]), None)
+            else:
+                key = record["item"], record["labeler"]
+                found.pop(key, None)  # the newest comes last
+                found[key] = record
+        return found
+
+    def last_of(self, labeler: str) -> dict[str, Any] | None:
+        """What a labeler said last and has not taken back."""
+        own = [one for (_, name), one in self.current().items() if name == labeler]
+        return own[-1] if own else None
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Appends a line and forces it to the disk; a cut-off line before it is ended first."""
+    with path.open("ab+") as file:
+        line = json.dumps(record, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n"
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The objects of a file of lines, and how many lines are none."""
+    found, damaged = [], 0
+    if not path.is_file():
+        return found, damaged
+    for line in path.read_bytes().split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            damaged += 1
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+        else:
+            damaged += 1
+    return found, damaged

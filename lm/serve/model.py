@@ -1,0 +1,82 @@
+"""A run as a server has it: its engine, its tokenizer, and how it takes part in a conversation."""
+
+import dataclasses
+import functools
+import time
+
+from lm.core.errors import ConfigError
+from lm.serve.engine import Engine
+from lm.text.dialogue import DIALOGUE_SPECIALS, Chat
+from lm.text.interface import SPECIALS, Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """One model under its name."""
+
+    name: str
+    engine: Engine
+    tokenizer: Tokenizer
+    created: int = dataclasses.field(default_factory=lambda: int(time.time()))
+
+    @functools.cached_property
+    def chat(self) -> Chat:
+        """How it talks.
+
+        Raises:
+          ConfigError: its vocabulary has no roles.
+        """
+        known = self.tokenizer.specials
+        if any(known.get(name, self.vocab) >= self.vocab for name in DIALOGUE_SPECIALS):
+            raise ConfigError(
+                f"{self.name} knows no conversations: its vocabulary has no roles. Ask for a "
+                "completion, or serve a run of chatgpt:sft"
+            )
+        return Chat(self.tokenizer)
+
+    @property
+    def talks(self) -> bool:
+        """Whether it has a `chat`."""
+        try:
+            return bool(self.chat)
+        except ConfigError:
+            return False
+
+    @property
+    def vocab(self) -> int:
+        """Ids that the model reads."""
+        return self.engine.config.vocab
+
+    @functools.cached_property
+    def spelled(self) -> dict[int, str]:
+        """How each special is written when it is shown."""
+        known = self.tokenizer.specials.items()
+        return {i: SPECIALS.get(name, f"<|{name}|>") for name, i in known}
+
+    def piece(self, token: int) -> str:
+        """One token for people: text, a special's spelling, or OpenAI's "bytes:" notation."""
+        if token in self.spelled:
+            return self.spelled[token]
+        if token >= self.tokenizer.vocab_size:  # rows of the embedding that stand for nothing
+            return f"<|{token}|>"
+        raw = self.tokenizer.decode_bytes([token])
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+    def raw(self, token: int) -> bytes:
+        """The bytes that a token adds to an answer."""
+        if token >= self.tokenizer.vocab_size:
+            return b""
+        return self.tokenizer.decode_bytes([token])
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a completion."""
+        return frozenset({self.tokenizer.end})
+
+    @property
+    def chat_ends(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return frozenset({self.chat.end, self.tokenizer.end})

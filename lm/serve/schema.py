@@ -1,0 +1,82 @@
+"""The OpenAPI description of the interface, for clients and for fuzzers."""
+
+from typing import Any
+
+NUMBER = {"type": "number", "nullable": True}
+TEXT = {"type": "string"}
+ERRORS = ("400", "401", "403", "404", "413", "429")
+
+
+def whole(low: int, high: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": low, "maximum": high, "nullable": True}
+
+
+def one_of(*kinds: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": list(kinds)}
+
+
+def listed(kind: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": kind, "minItems": 1}
+
+
+IDS = listed({"type": "integer", "minimum": 0})
+COMMON: dict[str, Any] = {
+    "model": TEXT,
+    "max_tokens": whole(0, 1 << 20),
+    "temperature": NUMBER | {"minimum": 0, "maximum": 2},
+    "top_p": NUMBER | {"minimum": 0, "maximum": 1},
+    "top_k": whole(1, 1 << 20),
+    "seed": whole(-(2**63), 2**63 - 1),
+    "n": whole(1, 16),
+    "stop": one_of(TEXT, {"type": "array", "items": TEXT, "maxItems": 4}),
+    "stream": {"type": "boolean"},
+}
+MESSAGE = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "role": {"type": "string", "enum": ["system", "user", "assistant"]},
+        "content": TEXT,
+    },
+}
+COMPLETION = COMMON | {
+    "prompt": one_of(TEXT, listed(TEXT), IDS, listed(IDS)),
+    "logprobs": whole(0, 5),
+    "echo": {"type": "boolean"},
+}
+CHAT = COMMON | {
+    "messages": listed(MESSAGE),
+    "logprobs": {"type": "boolean"},
+    "top_logprobs": whole(0, 20),
+}
+
+
+def schema(models: list[str]) -> dict[str, Any]:
+    """OpenAPI 3.0 of the routes that a program uses."""
+    answers = {
+        code: {"description": "refused", "content": {"application/json": {}}} for code in ERRORS
+    }
+
+    def told(summary: str) -> dict[str, Any]:
+        good = {"200": {"description": "done", "content": {"application/json": {}}}}
+        return {"summary": summary, "responses": good | answers}
+
+    def post(summary: str, properties: dict[str, Any], *required: str) -> dict[str, Any]:
+        body = {"type": "object", "properties": properties, "required": list(required)}
+        content = {"application/json": {"schema": body}}
+        return {"post": told(summary) | {"requestBody": {"required": True, "content": content}}}
+
+    named = {"model": TEXT}
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "lm", "version": "1", "description": ", ".join(models)},
+        "paths": {
+            "/v1/models": {"get": told("the models")},
+            "/v1/completions": post("continues a text", COMPLETION, "prompt"),
+            "/v1/chat/completions": post("answers a conversation", CHAT, "messages"),
+            "/tokenizer_info": {"get": told("the tokenizer")},
+            "/tokenize": post("the ids of a text", named | {"prompt": TEXT}, "prompt"),
+            "/detokenize": post("the text of ids", named | {"tokens": IDS}, "tokens"),
+            "/health": {"get": told("what is being done")},
+        },
+    }

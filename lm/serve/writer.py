@@ -1,0 +1,42 @@
+"""From tokens to text while they come: whole characters only, and nothing of a stop string."""
+
+import codecs
+from collections.abc import Sequence
+
+
+class Writer:
+    """The text of one answer, which ends before the first of `stops`."""
+
+    def __init__(self, stops: Sequence[str] = ()):
+        self._stops = [stop for stop in stops if stop]
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._held = ""  # may be the beginning of a stop string
+        self.stopped = False
+        self.text = ""  # given out so far
+
+    def add(self, raw: bytes) -> str:
+        """What can be shown now that these bytes have come."""
+        return self._show(self._decoder.decode(raw), last=False)
+
+    def finish(self) -> str:
+        """What is left when no more comes."""
+        return self._show(self._decoder.decode(b"", final=True), last=True)
+
+    def _show(self, new: str, *, last: bool) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + new
+        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if places:
+            self.stopped, self._held, shown = True, "", text[: min(places)]
+        else:
+            keep = 0 if last else max(map(len, self._stops), default=1) - 1
+            held = next(
+                (size for size in range(min(keep, len(text)), 0, -1)
+                 if any(stop.startswith(text[-size:]) for stop in self._stops)),
+                0,
+            )  # fmt: skip
+            self._held = text[len(text) - held :]
+            shown = text[: len(text) - held]
+        self.text += shown
+        return shown

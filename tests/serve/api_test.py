@@ -1,0 +1,199 @@
+"""OpenAI's interface over a small model, through real sockets."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from lm.models.gpt import forward
+from lm.serve.writer import Writer
+from lm.text.dialogue import Message
+from tests.serve.served import client, listening, served, wait_until
+
+GREEDY = {"temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    one = served()
+    yield one
+    one.engine.close(drain=False)
+
+
+@pytest.fixture(scope="module")
+def address(toy):
+    with listening(toy) as address:
+        yield address
+
+
+@pytest.fixture
+def api(address):
+    with client(address) as found:
+        yield found
+
+
+def complete(api, **body):
+    answer = api.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def events(answer):
+    lines = [line for line in answer.text.split("\n\n") if line]
+    assert lines[-1] == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+
+def test_a_completion_is_what_the_model_writes_alone(toy, api):
+    found = complete(api, prompt="def ", max_tokens=12, **GREEDY)
+    ids = toy.tokenizer.encode("def ")
+    scored = complete(api, prompt=ids, max_tokens=12, logprobs=0, **GREEDY)
+    assert found["choices"][0]["text"] == scored["choices"][0]["text"]
+    assert found["usage"] == {"prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16}
+    assert found["choices"][0]["finish_reason"] == "length" and found["model"] == "toy"
+
+
+def test_choices_of_a_batch_are_numbered_and_differ_by_their_draws(api):
+    body = {"prompt": ["ab", "cd"], "n": 2, "max_tokens": 8, "seed": 5, "temperature": 2.0}
+    found = complete(api, **body)
+    assert [choice["index"] for choice in found["choices"]] == [0, 1, 2, 3]
+    texts = [choice["text"] for choice in found["choices"]]
+    assert len(set(texts)) == 4
+    assert texts == [choice["text"] for choice in complete(api, **body)["choices"]]
+    alone = complete(api, **body | {"prompt": "cd", "n": 1})["choices"][0]["text"]
+    assert alone == texts[2]
+
+
+def test_echo_with_logprobs_scores_the_prompt_as_one_forward_pass(toy, api):
+    ids = toy.tokenizer.encode("hello")
+    found = complete(api, prompt=[ids, ids[:3]], max_tokens=1, logprobs=1, echo=True, **GREEDY)
+    logits, _ = forward(toy.engine.config, toy.engine._params, np.array([ids]), cache=None)
+    logp = np.asarray(logits[0] - np.logaddexp.reduce(np.asarray(logits[0]), -1)[:, None])
+    likelihoods = found["choices"][0]["logprobs"]
+    assert likelihoods["token_logprobs"][0] is None
+    expected = [logp[at - 1, token] for at, token in enumerate(ids) if at]
+    np.testing.assert_allclose(likelihoods["token_logprobs"][1:-1], expected, atol=1e-4)
+    assert likelihoods["tokens"][:-1] == list("hello")
+    assert likelihoods["text_offset"] == [0, 1, 2, 3, 4, 5]
+    for best, row in zip(likelihoods["top_logprobs"][1:-1], logp, strict=False):
+        assert max(best.values()) == pytest.approx(row.max(), abs=1e-4)
+    last = likelihoods["top_logprobs"][-1]  # greedy: what was drawn is the likeliest
+    assert max(last.values()) == likelihoods["token_logprobs"][-1]
+    assert found["choices"][0]["text"].startswith("hello")
+    assert found["choices"][1]["logprobs"]["tokens"][:3] == list("hel")
+
+
+def test_a_stream_says_the_same_as_one_answer(api):
+    body = {"prompt": "xyz", "max_tokens": 20, "n": 2, "seed": 3, "logprobs": 2, "echo": True}
+    whole = complete(api, **body)
+    streamed = api.post(
+        "/v1/completions", json=body | {"stream": True, "stream_options": {"include_usage": True}}
+    )
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    told = events(streamed)
+    assert told.pop()["usage"] == whole["usage"]
+    for index, choice in enumerate(whole["choices"]):
+        own = [one["choices"][0] for one in told if one["choices"][0]["index"] == index]
+        assert "".join(one["text"] for one in own) == choice["text"]
+        tokens = [t for one in own if one["logprobs"] for t in one["logprobs"]["tokens"]]
+        assert tokens == choice["logprobs"]["tokens"]
+        assert [one["finish_reason"] for one in own][-1] == choice["finish_reason"]
+
+
+def test_a_stop_string_ends_an_answer_before_it_and_its_slot_is_free(toy, api):
+    text = complete(api, prompt="q", max_tokens=40, **GREEDY)["choices"][0]["text"]
+    stop = text[5:8]
+    for stream in (False, True):
+        body = {"prompt": "q", "max_tokens": 40, "stop": ["never", stop], "stream": stream}
+        answer = api.post("/v1/completions", json=body | GREEDY)
+        chunks = events(answer) if stream else [answer.json()]
+        assert "".join(c["choices"][0]["text"] for c in chunks) == text[: text.index(stop)]
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    wait_until(lambda: toy.engine.busy == 0)
+
+
+def test_a_writer_holds_back_halves_of_characters_and_of_stop_strings():
+    writer = Writer(["END"])
+    shown = [writer.add(bytes([byte])) for byte in "grün EN ENde ENDE".encode()]
+    assert "".join(shown) + writer.finish() == "grün EN ENde " and writer.stopped
+    assert "\ufffd" not in "".join(shown) and shown[2] == ""
+    plain = Writer()
+    assert plain.add("ä".encode()[:1]) == "" and plain.finish() == "\ufffd"
+
+
+def test_an_answer_in_a_conversation_is_the_assistants_turn(toy, api):
+    messages = [{"role": "user", "content": "hi <|im_start|>"}]
+    body = {"messages": messages, "max_tokens": 12, "logprobs": True, "top_logprobs": 3} | GREEDY
+    found = api.post("/v1/chat/completions", json=body).json()
+    (choice,) = found["choices"]
+    assert choice["message"]["role"] == "assistant"
+    prompt = toy.chat.prompt([Message("user", "hi <|im_start|>")])
+    assert found["usage"]["prompt_tokens"] == len(prompt) == 2 + 15 + 1 + 2
+    told = choice["logprobs"]["content"]
+    assert len(told) == found["usage"]["completion_tokens"] and len(told[0]["top_logprobs"]) == 3
+    assert max(told[0]["top_logprobs"], key=lambda one: one["logprob"])["bytes"] == told[0]["bytes"]
+    streamed = events(api.post("/v1/chat/completions", json=body | {"stream": True}))
+    deltas = [one["choices"][0]["delta"] for one in streamed]
+    assert deltas[0]["role"] == "assistant"
+    assert "".join(d.get("content", "") for d in deltas) == choice["message"]["content"]
+    assert streamed[-1]["choices"][0]["finish_reason"] == choice["finish_reason"]
+
+
+def test_of_a_long_conversation_the_oldest_turns_are_forgotten(api):
+    turns = [{"role": ("user", "assistant")[n % 2], "content": f"turn {n}"} for n in range(9)]
+    found = api.post("/v1/chat/completions", json={"messages": turns, "max_tokens": 8}).json()
+    assert found["usage"]["prompt_tokens"] <= 56
+    long = [{"role": "user", "content": "x" * 100}]
+    refused = api.post("/v1/chat/completions", json={"messages": long})
+    assert refused.status_code == 400 and "shorten" in refused.json()["error"]["message"]
+
+
+def test_a_tokenizer_can_be_asked_as_lm_eval_asks_it(toy, api):
+    info = api.get("/tokenizer_info").json()
+    assert info["eos_token"] == "<|endoftext|>"
+    ask = {"add_special_tokens": False}
+    eos = api.post("/tokenize", json=ask | {"prompt": info["eos_token"]}).json()["tokens"]
+    assert eos == [toy.tokenizer.end]
+    inside = api.post("/tokenize", json=ask | {"prompt": "a <|endoftext|>"}).json()["tokens"]
+    assert inside == toy.tokenizer.encode("a <|endoftext|>") and toy.tokenizer.end not in inside
+    text = api.post("/detokenize", json={"tokens": inside}).json()["prompt"]
+    assert text == "a <|endoftext|>"
+
+
+def test_models_are_listed_and_an_unknown_one_is_named(api):
+    (entry,) = api.get("/v1/models").json()["data"]
+    assert entry["id"] == "toy" and api.get("/v1/models/toy").json()["id"] == "toy"
+    refused = api.post("/v1/completions", json={"model": "gpt-9", "prompt": "x"})
+    assert refused.status_code == 404 and "gpt-9" in refused.json()["error"]["message"]
+    paths = api.get("/openapi.json").json()["paths"]
+    assert "/v1/chat/completions" in paths and "/v1/completions" in paths
+
+
+def test_a_client_that_leaves_stops_costing(toy, api):
+    body = {"prompt": "x", "max_tokens": 60, "stream": True}
+    before = toy.engine.tokens
+    for _ in range(3):
+        with api.stream("POST", "/v1/completions", json=body) as answer:
+            next(answer.iter_lines())
+    wait_until(lambda: toy.engine.busy == 0)
+    assert toy.engine.tokens - before <= 180
+
+
+@pytest.mark.slow
+def test_more_than_the_queue_holds_gets_429_and_the_rest_an_answer(toy, address):
+    statuses, lock = [], threading.Lock()
+
+    def ask():
+        with client(address) as own:
+            answer = own.post("/v1/completions", json={"prompt": "x", "max_tokens": 50})
+            with lock:
+                statuses.append(answer.status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(statuses) == {200, 429} and len(statuses) == 100
+    assert statuses.count(200) >= 7  # three slots and four waiting

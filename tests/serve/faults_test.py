@@ -1,0 +1,173 @@
+"""What a client may send that it should not: one error object, and never an internal one."""
+
+import json
+import random
+import time
+
+import pytest
+
+from lm.serve.body import LARGEST
+from tests.serve.served import client, listening, served
+
+URL = "/v1/completions"
+
+
+@pytest.fixture(scope="module")
+def toy():
+    one = served()
+    yield one
+    one.engine.close(drain=False)
+
+
+@pytest.fixture(scope="module")
+def address(toy):
+    with listening(toy) as address:
+        yield address
+
+
+@pytest.fixture
+def api(address):
+    with client(address) as found:
+        yield found
+
+
+def refused(answer, status, part):
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert part in error["message"], error
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("temperature", -0.1), ("temperature", 2.1), ("temperature", "hot"), ("temperature", True),
+        ("temperature", 10**400), ("top_p", 1.5), ("top_p", -1), ("top_k", 0), ("n", 0), ("n", 17),
+        ("n", 1.5), ("max_tokens", -1), ("max_tokens", 10**9), ("max_tokens", "5"),
+        ("seed", 2**64), ("stop", [""]), ("stop", ["a"] * 5), ("stop", 7), ("logprobs", 6),
+        ("echo", "yes"), ("stream", 1), ("stream_options", []), ("logit_bias", {"5": 1}),
+        ("presence_penalty", 0.5), ("best_of", 3), ("suffix", "x"), ("model", 5),
+        ("prompt", None), ("prompt", []), ("prompt", [[]]), ("prompt", [-1]), ("prompt", [10**6]),
+        ("prompt", [1.5]), ("prompt", [True]), ("prompt", {"a": 1}), ("prompt", "\ud800"),
+        ("prompt", ["x"] * 65), ("prompt", "x" * 65),
+    ],
+)  # fmt: skip
+def test_a_parameter_out_of_range_is_named(api, name, value):
+    body = json.dumps({"prompt": "x", "max_tokens": 2} | {name: value})
+    answer = api.post(URL, content=body)
+    refused(answer, 400, "prompt" if name == "prompt" else name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b'"x"', b"null", b'{"temperature": NaN, "prompt": "x"}', b"\xff\xfe",
+     b'{"prompt": "x", "temperature": Infinity}', b"[" * 100_000, b'{"a":' * 50_000],
+)  # fmt: skip
+def test_a_body_that_is_no_object_of_json_is_refused(api, content):
+    refused(api.post(URL, content=content), 400, "JSON")
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(api):
+    refused(api.post(URL, content=b" " * (LARGEST + 1)), 413, "larger than")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [None, [], "hi", [1], [{"role": "user"}], [{"role": "tool", "content": "x"}],
+     [{"role": "assistant", "content": "x"}], [{"role": "user", "content": 5}],
+     [{"role": "user", "content": "\udc00"}],
+     [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+     [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
+     [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]],
+)  # fmt: skip
+def test_a_conversation_in_a_wrong_order_is_refused(api, messages):
+    answer = api.post("/v1/chat/completions", content=json.dumps({"messages": messages}))
+    assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/page/../api.py", "/page/%2e%2e/api.py", "/page/..%2fapi.py", "//etc/passwd", "/page/",
+     "/page/%00", "/v1/models/../../etc/passwd", "/v1/models/%2e%2e%2fsecret", "/page/%5c..%5capi"],
+)  # fmt: skip
+def test_no_file_but_a_pages_own_can_be_asked_for(api, path):
+    answer = api.get(path)
+    assert answer.status_code == 404 and "error" in answer.json()
+
+
+def test_a_request_of_another_site_is_turned_away(api, address):
+    body = {"prompt": "x", "max_tokens": 1}
+    for headers in (
+        {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": address + "0"},
+    ):  # fmt: skip
+        refused(api.post(URL, json=body, headers=headers), 403, "another site")
+    refused(api.get("/v1/models", headers={"Host": "evil.example:80"}), 403, "localhost alone")
+    assert api.post(URL, json=body, headers={"Origin": address}).status_code == 200
+
+
+def test_off_loopback_nothing_is_told_without_the_token(toy):
+    with listening(toy, token="sesame", loopback=False) as address, client(address) as api:
+        for path in ("/v1/models", "/", "/page/chat.js", "/openapi.json"):
+            refused(api.get(path), 401, "token")
+        refused(api.get("/v1/models", headers={"Authorization": "Bearer open"}), 401, "token")
+        shown = {"Authorization": "Bearer sesame"}
+        assert api.get("/v1/models", headers=shown).status_code == 200
+        answer = api.get("/v1/models?token=sesame")
+        assert answer.status_code == 303 and answer.headers["location"] == "/v1/models"
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert api.get("/v1/models").status_code == 200  # by the cookie
+        off = api.get(address + "//evil.example/x?token=sesame")
+        assert off.status_code != 303 or off.headers["location"].startswith("/evil")
+
+
+def test_every_answer_forbids_scripts_of_elsewhere(api):
+    for path in ("/v1/models", "/nothing"):
+        policy = api.get(path).headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "unsafe" not in policy
+
+
+STRANGE = [None, True, -1, 0, 1, 2**31, 2**63, 10**400, 0.5, -1e308, "", "x", "\x00", "\ud83d",
+           "<script>", [], [None], [[]], [0], [[0, 1]], ["a", 1], {}, {"role": "user"},
+           [{"role": "user", "content": "x"}],
+           [{"role": "user", "content": [{"text": 1}]}]]  # fmt: skip
+PATHS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
+NAMES = ("prompt", "messages", "model", "max_tokens", "max_completion_tokens", "temperature",
+         "top_p", "top_k", "n", "seed", "stop", "stream", "stream_options", "logprobs", "echo",
+         "top_logprobs", "best_of", "logit_bias", "tokens", "suffix", "tools")  # fmt: skip
+
+
+def fuzz(api, toy, seconds, most=10**9):
+    """Random bodies for a while: no answer may be an internal error."""
+    drawn, limit, number = random.Random(0), time.monotonic() + seconds, 0
+    good = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2,
+            "tokens": [1]}  # fmt: skip
+    while time.monotonic() < limit and number < most:
+        number += 1
+        body = dict(good)
+        for name in drawn.sample(NAMES, drawn.randint(0, 4)):
+            body[name] = drawn.choice(STRANGE)
+        content = json.dumps(body).encode()
+        if drawn.random() < 0.1:
+            at = drawn.randrange(len(content))
+            content = content[:at] + bytes([drawn.randrange(256)]) + content[at + 1 :]
+        answer = api.post(drawn.choice(PATHS), content=content)
+        assert answer.status_code in (200, 400, 404, 429), (content, answer.text)
+        assert answer.status_code != 200 or "server_error" not in answer.text, content
+    assert toy.engine.waiting <= toy.engine.queue
+    assert api.get("/health").json()["status"] == "ok"
+    return number
+
+
+def test_a_few_random_bodies_get_no_internal_error(api, toy):
+    assert fuzz(api, toy, 20, most=40) > 10
+
+
+@pytest.mark.slow
+def test_random_bodies_of_half_a_minute_get_no_internal_error(api, toy):
+    assert fuzz(api, toy, 30) > 40
+
+
+@pytest.mark.soak
+def test_random_bodies_of_ten_minutes_get_no_internal_error(api, toy):
+    assert fuzz(api, toy, 600) > 1000

@@ -1,0 +1,236 @@
+"""Labels: kept through a crash, never twice, and how far labelers agree."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from lm.serve.agreement import agreement, krippendorff
+from lm.serve.items import Item, Pool, SamplingPlan, read_prompts
+from lm.serve.labelling import METADATA, Labelling, shuffled
+from lm.serve.labels import Labels
+from lm.text.dialogue import Message
+from tests.serve.served import client, listening, served, wait_until
+
+
+@pytest.fixture(scope="module")
+def toy():
+    one = served()
+    yield one
+    one.engine.close(drain=False)
+
+
+def pool_of(folder, *items):
+    pool = Pool(folder, [], [], SamplingPlan())
+    pool.items = {item.name: item for item in items}
+    return pool
+
+
+def item(name, count=3):
+    messages = [{"role": "user", "content": f"question {name}"}]
+    answers = [f"{name} answer {n}" for n in range(count)]
+    return Item(name, messages, answers, [f"run {n % 2}" for n in range(count)])
+
+
+@pytest.fixture
+def page(toy, tmp_path):
+    """A client of the labelling page, its labels, and its items."""
+    items = [item("a"), item("b", 9), item("c", 2)]
+    labels = Labels(tmp_path / "labels")
+    routes = Labelling(labels, pool_of(tmp_path / "labels", *items), 2).routes()
+    with listening(toy, extra=routes) as address, client(address) as api:
+        yield SimpleNamespace(api=api, labels=labels, items=items, folder=tmp_path / "labels")
+
+
+def shown(page, labeler):
+    return page.api.get("/labels/next", params={"labeler": labeler}).json()
+
+
+def say(page, labeler, found, **what):
+    record = {"labeler": labeler, "item": found["item"], "kind": "ranking"} | what
+    return page.api.post("/labels/record", json=record)
+
+
+def test_answers_come_in_an_order_of_the_labelers_own_and_without_sources(page):
+    found = shown(page, "ann")
+    assert set(found["metadata"]) == set(METADATA) and "sources" not in found
+    assert sorted(found["answers"]) == page.items[0].answers and "run" not in json.dumps(found)
+    orders = {tuple(shuffled(page.items[1], f"labeler{n}")) for n in range(20)}
+    assert len(orders) > 15
+
+
+def test_a_ranking_is_kept_in_the_agreed_form_whatever_order_was_shown(page):
+    found = shown(page, "ann")
+    best = [answer == "a answer 1" for answer in found["answers"]]
+    ranks = [1 if yes else 2 for yes in best]
+    ratings = [7 if yes else None for yes in best]
+    answer = say(page, "ann", found, ranks=ranks, ratings=ratings, metadata={"opinion": True})
+    assert answer.json() == {"done": 1, "skipped": 0, "total": 3, "making": False}
+    (line,) = (page.folder / "labels.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record.pop("time")
+    assert record == {
+        "kind": "ranking", "item": "a", "labeler": "ann", "messages": page.items[0].messages,
+        "answers": page.items[0].answers, "ranks": [2, 1, 2], "ratings": [None, 7, None],
+        "metadata": {"opinion": True}, "sources": ["run 0", "run 1", "run 0"],
+    }  # fmt: skip
+
+
+def test_a_record_sent_twice_is_kept_once(page):
+    found = shown(page, "ann")
+    for _ in range(2):
+        assert say(page, "ann", found, ranks=[1, 2, 3]).status_code == 200
+    assert len(page.labels.records) == 1
+    say(page, "ann", found, ranks=[3, 2, 1])
+    assert len(page.labels.records) == 2 and len(page.labels.current()) == 1
+
+
+def test_an_item_goes_to_two_labelers_before_the_next_is_begun(page):
+    assert [shown(page, name)["item"] for name in ("ann", "bob")] == ["a", "a"]
+    say(page, "ann", shown(page, "ann"), ranks=[1, 2, 3])
+    found = shown(page, "ann")
+    assert found["item"] == "b" and found["done"] == 1
+    say(page, "ann", found, kind="skip")
+    assert shown(page, "bob")["item"] in ("a", "b")
+    say(page, "bob", {"item": "a"}, ranks=[1, 2, 3])
+    assert shown(page, "cid")["item"] == "b"  # "a" has its two
+
+
+def test_skips_demonstrations_and_undo(page):
+    found = shown(page, "ann")
+    assert say(page, "ann", found, kind="skip").json()["skipped"] == 1
+    second = shown(page, "ann")
+    assert second["item"] != found["item"]
+    say(page, "ann", second, kind="demonstration", answer="so it is <b>done</b>")
+    back = page.api.post("/labels/undo", json={"labeler": "ann"}).json()
+    assert back["item"] == second["item"] and back["done"] == 0
+    kinds = [record["kind"] for record in page.labels.records]
+    assert kinds == ["skip", "demonstration", "undo"]
+    assert page.labels.records[-1]["of"] == second["item"]
+    assert page.api.post("/labels/undo", json={"labeler": "ann"}).json()["item"] == found["item"]
+    assert page.api.post("/labels/undo", json={"labeler": "ann"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "what",
+    [{"ranks": [1, 2]}, {"ranks": [1, 2, 4]}, {"ranks": [0, 1, 2]}, {"ranks": [1, 2, True]},
+     {"ranks": None}, {"ranks": [1, 2, 3], "ratings": [8, 1, 1]}, {"labeler": "../x"},
+     {"ranks": [1, 2, 3], "metadata": {"unknown": True}}, {"item": "nothing"}, {"kind": "undo"},
+     {"ranks": [1, 2, 3], "metadata": {"opinion": 1}}, {"labeler": ""}, {"labeler": "a" * 41},
+     {"kind": "demonstration", "answer": " "}, {"kind": "demonstration", "answer": "\ud800"}],
+)  # fmt: skip
+def test_a_record_that_is_none_is_refused_and_not_kept(page, what):
+    record = {"labeler": "ann", "item": "a", "kind": "ranking"} | what
+    answer = page.api.post("/labels/record", content=json.dumps(record))
+    assert answer.status_code in (400, 404) and answer.json()["error"]["message"]
+    assert not page.labels.records and not (page.folder / "labels.jsonl").exists()
+
+
+def test_a_line_cut_off_by_a_crash_is_left_out_and_the_next_record_stands_on_its_own(tmp_path):
+    labels = Labels(tmp_path)
+    first = {"kind": "skip", "item": "a", "labeler": "x", "messages": []}
+    labels.append(first)
+    with (tmp_path / "labels.jsonl").open("ab") as file:
+        file.write(b'{"kind": "skip", "item": "b", "lab')
+    labels = Labels(tmp_path)
+    assert labels.damaged == 1 and len(labels.records) == 1
+    labels.append(first | {"item": "c"})
+    again = Labels(tmp_path)
+    assert [record["item"] for record in again.records] == ["a", "c"] and again.damaged == 1
+
+
+def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from lm.serve.labels import Labels\n"
+        "labels = Labels(Path(sys.argv[1]))\n"
+        "for n in range(10**6):\n"
+        "    labels.append({'kind': 'skip', 'item': str(n), 'labeler': 'x', 'messages': []})\n"
+        "    print(n, flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(20):
+        told = process.stdout.readline()
+    process.kill()
+    told = int((told + process.stdout.read()).split("\n")[-2])
+    process.wait()
+    found = [int(record["item"]) for record in Labels(tmp_path).records]
+    assert found == list(range(len(found))) and len(found) > told >= 19
+
+
+def test_answers_are_sampled_in_the_background_from_several_runs(toy, tmp_path):
+    other = served("other", seed=1)
+    prompts = [(Message("user", f"prompt {n}"),) for n in range(2)]
+    plan = SamplingPlan(answers=3, max_tokens=6, temperature=1.5)
+    pool = Pool(tmp_path, prompts, [toy, other], plan)
+    pool.start()
+    wait_until(lambda: not pool.making, 60)
+    assert len(pool.items) == 2
+    for one in pool.items.values():
+        assert len(set(one.answers)) == len(one.answers) == 3
+        assert set(one.sources) == {"toy", "other"}
+    again = Pool(tmp_path, prompts, [toy, other], plan)
+    assert again.items == pool.items  # the same after a new start
+    other.engine.close(drain=False)
+
+
+def test_prompts_are_read_from_lines_and_conversations(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "one"}\n{"messages": [{"role": "user", "content": "two"},'
+                    ' {"role": "assistant", "content": "x"}]}\n"three"\n')  # fmt: skip
+    assert [turns[-1].content for turns in read_prompts(path)] == ["one", "two", "three"]
+    (tmp_path / "lines.txt").write_text("four\n\nfive\n")
+    assert len(read_prompts(tmp_path / "lines.txt")) == 2
+
+
+# Krippendorff 2011, section "nominal data, any number of observers, missing data"
+OBSERVED = [
+    [1, 1, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4], [4, 4, 4, 4],
+    [1, 1, 2, 1], [2, 2, 2, 2], [5, 5, 5], [1, 1], [3],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "level, alpha", [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)]
+)
+def test_alpha_is_that_of_krippendorffs_own_example(level, alpha):
+    assert krippendorff(OBSERVED, level) == pytest.approx(alpha, abs=5e-4)
+
+
+def test_alpha_by_hand():
+    # coincidences: a-a 2, b-b 2, a-b and b-a 1 each; n_a = n_b = 3; observed 2, expected 18 / 5
+    units = [["a", "a"], ["b", "b"], ["a", "b"]]
+    assert krippendorff(units, "nominal") == pytest.approx(1 - 5 * 2 / 18)
+    assert krippendorff([["a", "a"]], "nominal") is None  # nothing varies
+
+
+def ranked(item, labeler, ranks, ratings=None):
+    return {"kind": "ranking", "item": item, "labeler": labeler, "ranks": ranks,
+            "ratings": ratings}  # fmt: skip
+
+
+def test_agreement_counts_pairs_of_answers_that_two_labelers_order_alike():
+    told = agreement([
+        ranked("a", "x", [1, 2, 3]), ranked("a", "y", [1, 3, 2]),  # 2 of 3
+        ranked("b", "x", [1, 1]), ranked("b", "y", [1, 1]),  # a tie is a judgement too
+        ranked("c", "x", [1, 2]),
+        {"kind": "skip", "item": "c", "labeler": "y"},
+    ])  # fmt: skip
+    assert told["pairs"] == 4 and told["agreement"] == 3 / 4
+    assert told["items"] == 3 and told["shared_items"] == 2
+    low, high = told["interval"]
+    assert low == pytest.approx(2 / 3) and high == 1
+    assert agreement([])["agreement"] is None
+
+
+def test_the_page_of_agreement_gets_its_figures(page):
+    for labeler in ("ann", "bob"):
+        found = shown(page, labeler)
+        ranks = [1 + int(answer[-1]) for answer in found["answers"]]
+        say(page, labeler, found, ranks=ranks, ratings=[8 - 2 * r for r in ranks])
+    told = page.api.get("/labels/agreement").json()
+    assert told["agreement"] == 1 and told["alpha_rating"] == 1 and told["pairs"] == 3
+    assert page.api.get("/agreement").status_code == 200
