@@ -7,6 +7,7 @@ python -m launch.serve --workdir=runs/chat --host=0.0.0.0 --token=SECRET --slots
 SIGTERM and Ctrl-C finish what is being answered and end; a second one ends at once.
 """
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,8 @@ def main() -> None:
         timeout_graceful_shutdown=60, server_header=False, lifespan="off",
     )  # fmt: skip
     server = Announced(config)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
+        signal.signal(number, lambda *_: None)
     try:
         server.run()
     finally:

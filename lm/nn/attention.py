@@ -88,11 +88,9 @@ class Attention(nn.Module):
             for i in range(3)
         )
         q, k, v = (jnp.swapaxes(each, 1, 2) for each in (q, k, v))  # [B N T H]
-        each = jnp.ndim(start) == 1
         if cache is not None:
-            put = write_each if each else write
-            cache = cache.replace(k=put(cache.k, k, start), v=put(cache.v, v, start))
-        if cache is not None and each:
+            cache = LayerCache(write(cache.k, k, start), write(cache.v, v, start), cache.reach)
+        if cache is not None and isinstance(start, jax.Array) and start.ndim == 1:
             context = attend_each(q, cache.k, cache.v, config, self.pattern, start, cache.reach)
         elif cache is not None and x.shape[1] == 1:
             context = attend_slots(q, cache.k, cache.v, config, self.pattern, valid, start)
@@ -139,6 +137,8 @@ def attention_weights(
 
 def write(kept: jax.Array, new: jax.Array, start: int | jax.Array) -> jax.Array:
     """`kept` [B*N S H] with `new` [B N T H] from slot `start` on; slot s stands at s modulo S."""
+    if isinstance(start, jax.Array) and start.ndim == 1:
+        return write_each(kept, new, start)
     new = new.reshape(-1, *new.shape[2:]).astype(kept.dtype)
     ring, count = kept.shape[1], new.shape[1]
     if count > ring:  # only the last ones stay

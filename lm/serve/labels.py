@@ -74,7 +74,8 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The objects of a file of lines, and how many lines are none."""
-    found, damaged = [], 0
+    found: list[dict[str, Any]] = []
+    damaged = 0
     if not path.is_file():
         return found, damaged
     for line in path.read_bytes().split(b"\n"):

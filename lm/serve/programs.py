@@ -176,7 +176,7 @@ def decode(
         lambda: Likelihood.none(config, rows),
     )
     cache = Cache(
-        layers=tuple(layer.replace(reach=reach) for layer in slots.layers),
+        layers=tuple(LayerCache(layer.k, layer.v, reach) for layer in slots.layers),
         valid=None,
         slot=filled,
         padding=jnp.zeros(rows, jnp.int32),
@@ -187,7 +187,7 @@ def decode(
         return jax.lax.dynamic_update_slice_in_dim(old, changed, 0, axis=0)
 
     slots = Slots(
-        layers=tuple(layer.replace(reach=None) for layer in cache.layers),
+        layers=tuple(LayerCache(layer.k, layer.v) for layer in cache.layers),
         logits=first(slots.logits, jnp.where(active[:, None], new[:, 0], logits)),
         filled=first(slots.filled, filled + active),
         drawn=first(slots.drawn, drawn + active),

@@ -1,0 +1,39 @@
+"""The system's Chromium, without a window; where there is none its tests skip."""
+
+import contextlib
+import shutil
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextlib.contextmanager
+def browsing(address, **options):
+    """A page of a fresh browser, on which every error of a script fails the test."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(**{"viewport": {"width": 1180, "height": 760}} | options)
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        elsewhere = []
+        page.on("request", lambda request: elsewhere.append(request.url))
+        page.goto(address)
+        yield page
+        browser.close()
+        assert not errors, errors
+        assert all(
+            url.startswith((address.rstrip("/"), "data:"))
+            or "/".join(url.split("/")[:3]) == "/".join(address.split("/")[:3])
+            for url in elsewhere
+        )
+
+
+def settled(page):
+    """Waits until no answer is being written."""
+    page.wait_for_function("document.getElementById('stop').hidden")

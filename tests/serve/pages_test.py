@@ -1,0 +1,170 @@
+"""The pages in a real browser."""
+
+import json
+
+import pytest
+
+from lm.serve.items import Item, Pool, SamplingPlan
+from lm.serve.labelling import Labelling
+from lm.serve.labels import Labels
+from tests.serve.browser import browsing, settled
+from tests.serve.served import listening, served, wait_until
+
+pytestmark = pytest.mark.slow
+MARKUP = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
+
+
+@pytest.fixture(scope="module")
+def toy():
+    one = served(length=400, slots=2)
+    yield one
+    one.engine.close(drain=False)
+
+
+def items():
+    messages = [
+        {"role": "user", "content": "Name a colour. " + MARKUP},
+        {"role": "assistant", "content": "Blue."},
+        {"role": "user", "content": "And another one, please."},
+    ]
+    answers = ["Green is another colour.", "Perhaps red?", MARKUP, "No."]
+    return {n: Item(n, messages, answers, list("wxyz")) for n in ("first", "second")}
+
+
+@pytest.fixture
+def labelled(toy, tmp_path):
+    pool = Pool(tmp_path, [], [], SamplingPlan())
+    pool.items = items()
+    labels = Labels(tmp_path)
+    with listening(toy, extra=Labelling(labels, pool, 2).routes()) as address:
+        yield address, labels
+
+
+def said(page):
+    return [turn.inner_text() for turn in page.locator(".turn .said").all()]
+
+
+def test_a_chat_in_the_browser(labelled, tmp_path):
+    address, _ = labelled
+    with browsing(address) as page:
+        page.click("#gear")
+        page.fill("#max_tokens", "12")
+        page.fill("#system", "Be kind.")
+        page.click("#gear")
+        page.fill("#text", MARKUP)
+        page.keyboard.press("Enter")
+        settled(page)
+        page.fill("#text", "second")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.querySelectorAll('.turn').length === 4")
+        settled(page)
+        assert said(page)[0] == MARKUP and said(page)[2] == "second"
+        assert page.title() == "lm · chat" and not page.locator(".said img, .said b").count()
+
+        page.locator(".turn").nth(3).get_by_text("Regenerate").click()
+        settled(page)
+        assert len(said(page)) == 4
+        page.locator(".turn").nth(0).hover()
+        page.locator(".turn").nth(0).get_by_text("Edit").click()
+        page.get_by_label("Change this turn").fill("changed")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.querySelectorAll('.turn').length === 2")
+        settled(page)
+        assert said(page)[0] == "changed"
+
+        page.click("#new")
+        page.fill("#text", "another conversation")
+        page.keyboard.press("Enter")
+        settled(page)
+        assert page.locator(".entry").count() == 2
+        page.reload()  # kept in the browser
+        page.wait_for_selector(".turn")
+        assert page.locator(".entry").count() == 2 and said(page)[0] == "another conversation"
+        page.locator(".entry .name").nth(1).click()
+        assert said(page)[0] == "changed" and page.input_value("#system") == "Be kind."
+
+
+def test_an_answer_can_be_stopped(labelled, toy):
+    address, _ = labelled
+    with browsing(address) as page:
+        page.click("#gear")
+        page.fill("#max_tokens", "350")
+        page.fill("#text", "x")
+        page.press("#text", "Enter")
+        page.wait_for_function("document.querySelector('.assistant .said')?.textContent.length > 3")
+        page.click("#stop")
+        settled(page)
+        wait_until(lambda: toy.engine.busy == 0)
+        assert page.locator(".turn").count() == 2
+
+
+def test_a_fault_of_the_server_is_told_on_the_page(labelled):
+    address, _ = labelled
+    with browsing(address) as page:
+        page.fill("#text", "x" * 900)
+        page.press("#text", "Enter")
+        page.wait_for_selector(".fault")
+        assert "shorten" in page.locator(".fault").inner_text()
+
+
+def test_both_pages_fit_a_phone_in_light_and_dark(labelled):
+    address, _ = labelled
+    phone = {"viewport": {"width": 375, "height": 700}}
+    for scheme in ("light", "dark"):
+        with browsing(address, color_scheme=scheme, **phone) as page:
+            assert page.evaluate("document.documentElement.dataset.theme") == scheme
+            for path in ("/", "/label", "/agreement"):
+                page.goto(address + path)
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= 375, (path, wide)
+            page.goto(address)
+            page.click("#menu")
+            page.wait_for_function("document.getElementById('side').getBoundingClientRect().x >= 0")
+
+
+def test_answers_are_ranked_by_keys_and_by_dragging(labelled):
+    address, labels = labelled
+    with browsing(address + "/label") as page:
+        page.fill("#name", "ann")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".answer")
+        assert not page.locator("#conversation img, .answer img").count()
+
+        def order():
+            return [one.inner_text() for one in page.locator(".answer .said").all()]
+
+        texts = ["Green is another colour.", "Perhaps red?", MARKUP, "No."]
+        for place, text in enumerate(texts):  # by keys, into this order
+            page.locator(".answer", has_text=text).focus()
+            while order().index(text) > place:
+                page.keyboard.press("Shift+ArrowUp")
+        assert order() == texts
+        page.locator(".answer").nth(0).focus()
+        page.keyboard.press("7")
+        page.locator(".answer").nth(2).focus()
+        page.keyboard.press("t")
+        page.get_by_text("Expresses opinion").click()
+        page.keyboard.press("Control+Enter")
+        page.wait_for_function("document.getElementById('progress').textContent.startsWith('1 of')")
+        record = labels.records[-1]
+        assert record["ranks"] == [1, 2, 2, 3] and record["ratings"] == [7, None, None, None]
+        assert record["metadata"]["opinion"] and not record["metadata"]["sexual"]
+
+        moved = order()[3]  # by dragging, the last to the first place
+        page.locator(".answer").nth(3).drag_to(page.locator(".answer").nth(0))
+        assert order()[0] == moved
+        page.click("#submit")
+        page.wait_for_selector("#none")
+        ranks = dict(zip(labels.records[-1]["answers"], labels.records[-1]["ranks"], strict=True))
+        assert ranks[moved] == 1
+        page.keyboard.press("u")  # and taken back
+        page.wait_for_selector(".answer")
+        page.click("#tab-write")
+        page.fill("#demonstration", "Yellow. " + MARKUP)
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("#none")
+        assert [one["kind"] for one in labels.records[-2:]] == ["undo", "demonstration"]
+        assert json.dumps(labels.records[-1]).count("Yellow") == 1
+        page.goto(address + "/agreement")
+        page.wait_for_selector(".figure")
+        assert "labelers" in page.locator("#figures").inner_text()
