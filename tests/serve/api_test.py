@@ -59,7 +59,7 @@ def test_choices_of_a_batch_are_numbered_and_differ_by_their_draws(api):
     found = complete(api, **body)
     assert [choice["index"] for choice in found["choices"]] == [0, 1, 2, 3]
     texts = [choice["text"] for choice in found["choices"]]
-    assert len(set(texts)) == 4
+    assert texts[0] != texts[1] and texts[2] != texts[3]  # two prompts have the same draws
     assert texts == [choice["text"] for choice in complete(api, **body)["choices"]]
     alone = complete(api, **body | {"prompt": "cd", "n": 1})["choices"][0]["text"]
     assert alone == texts[2]
