@@ -9,6 +9,7 @@ decode   GPT-2 small, prompts of 128 and 128 new tokens, greedy, 1 and 8 rows
 data     rows of a step from a token file onto the device; BERT's pairs from sentences
 memory   what a training step holds at its peak under full remat, beside what it must
 startup  seconds from the command to the first step of GPT-2 small, compilation cached
+serve    32 clients that stream at once from GPT-2 small's shapes, beside one alone
 attention  pairs, FLOPs, memory and time of each pattern from 1k to 64k tokens, and a figure
 """
 
@@ -24,14 +25,17 @@ from lm.core.errors import ConfigError
 if TYPE_CHECKING:
     from lm.studies.speed import Dtype
 
-KINDS = ("train", "bert", "decode", "data", "memory", "startup", "attention")
+KINDS = ("train", "bert", "decode", "data", "memory", "startup", "attention", "serve")
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of activations.")
 FIGURE = flags.DEFINE_string(
     "figure", "attention.svg", "Where --only=attention draws; '': nowhere."
 )
+TOKENS = flags.DEFINE_integer("tokens", 48, "That each client of serve asks for.", 1, 64)
 REPEATS = flags.DEFINE_integer("repeats", 10, "Timed steps; the median is told.", lower_bound=1)
+
+CLIENTS = 32
 
 
 def main() -> None:
@@ -76,6 +80,28 @@ def main() -> None:
             Path(FIGURE.value).write_text(draw_costs(told))
     if "startup" in ONLY.value:
         tell(startup())
+    if "serve" in ONLY.value:
+        tell(serving(dtype))
+
+
+def serving(dtype: "Dtype") -> dict[str, Any]:
+    """A server under load; end tokens do not end its streams."""
+    import os
+
+    from lm.models.gpt import GptConfig
+    from lm.serve.engine import Engine
+    from lm.serve.load import load_figure
+    from lm.serve.model import Served
+    from lm.studies.speed import random_params
+    from lm.text.byte import ByteTokenizer
+
+    config = GptConfig(layers=12, width=768, heads=12, length=1024, vocab=50_257, dtype=dtype)
+    engine = Engine(config, random_params(config), slots=CLIENTS, length=128)
+    served = Served("gpt2", engine.start(), ByteTokenizer())
+    figure = load_figure(served, clients=CLIENTS, tokens=TOKENS.value, longest=64)
+    engine.close()
+    load = [round(one, 1) for one in os.getloadavg()]
+    return {"name": "serve", "model": "gpt2", "dtype": dtype, **figure, "load_average": load}
 
 
 def startup() -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""How a server does under load: many clients that stream at once, beside one alone."""
+
+import http.client
+import json
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lm.serve.api import application
+from lm.serve.model import Served
+
+
+def load_figure(
+    served: Served, *, clients: int, tokens: int, longest: int, seed: int = 0
+) -> dict[str, Any]:
+    """Seconds and tokens a second of `clients` streams at once, and of one alone.
+
+    Each asks for `tokens` tokens after a prompt of 1 to `longest` random ones, over a socket of its
+    own. `slowest` is the longest stream over the median one; `gain` the tokens a second of all over
+    those of one client.
+    """
+    drawn = np.random.default_rng(seed)
+    sizes = drawn.integers(1, longest + 1, clients)
+    prompts = [drawn.integers(0, served.vocab, size).tolist() for size in sizes]
+    with_server: list[Any] = []
+    ready, port = started({served.name: served}, with_server)
+    ready.wait()
+    alone = Stream(port, prompts[0], tokens)
+    alone.run()
+    streams = [Stream(port, prompt, tokens) for prompt in prompts]
+    threads = [threading.Thread(target=stream.run) for stream in streams]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - began
+    with_server[0].should_exit = True
+    faults = [stream.fault for stream in (alone, *streams) if stream.fault]
+    whole = [stream.seconds for stream in streams]
+    one = alone.told / alone.seconds
+    told = sum(stream.told for stream in streams)
+    return {
+        "clients": clients, "slots": served.engine.slots, "tokens": tokens, "prompt": longest,
+        "errors": len(faults), "first_fault": faults[0] if faults else None,
+        "first_token_seconds": round(statistics.median(s.first for s in streams), 3),
+        "first_token_seconds_alone": round(alone.first, 3),
+        "tokens_per_second": round(told / seconds, 1),
+        "tokens_per_second_alone": round(one, 1),
+        "slowest": round(max(whole) / statistics.median(whole), 2),
+        "gain": round(told / seconds / one, 2),
+    }  # fmt: skip
+
+
+def started(models: Mapping[str, Served], kept: list[Any]) -> tuple[threading.Event, int]:
+    """A server in a thread: when it listens, and where; `kept` gets it."""
+    import uvicorn
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    ready = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):  # type: ignore[no-untyped-def]
+            await super().startup(sockets)
+            ready.set()
+
+    server = Server(uvicorn.Config(application(models), log_level="warning", lifespan="off"))
+    kept.append(server)
+    threading.Thread(target=server.run, args=([listener],), daemon=True).start()
+    return ready, listener.getsockname()[1]
+
+
+class Stream:
+    """One client."""
+
+    def __init__(self, port: int, prompt: list[int], tokens: int):
+        self.port, self.prompt, self.tokens = port, prompt, tokens
+        self.first = self.seconds = float("nan")
+        self.told = 0  # tokens that have come
+        self.fault = ""
+
+    def run(self) -> None:
+        """Asks, and reads until the end."""
+        began = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3600)
+        body = {"prompt": self.prompt, "max_tokens": self.tokens, "temperature": 1.0,
+                "stream": True, "logprobs": 0}  # fmt: skip
+        try:
+            connection.request("POST", "/v1/completions", json.dumps(body))
+            answer = connection.getresponse()
+            line = b""
+            for line in iter(answer.readline, b""):
+                if line.startswith(b"data: {"):
+                    if not self.told:
+                        self.first = time.perf_counter() - began
+                    likelihoods = json.loads(line[6:])["choices"][0]["logprobs"]
+                    self.told += len(likelihoods["tokens"]) if likelihoods else 0
+                if line.startswith(b"data: [DONE]"):
+                    break
+            if answer.status != 200 or not line.startswith(b"data: [DONE]"):
+                self.fault = f"status {answer.status}, {self.told} of {self.tokens} tokens"
+        except OSError as error:
+            self.fault = str(error)
+        finally:
+            connection.close()
+        self.seconds = time.perf_counter() - began

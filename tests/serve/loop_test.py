@@ -1,0 +1,136 @@
+"""The whole loop with a real browser: talk, rank on the page, train on the file, and be liked more.
+
+The model was taught to answer either of two ways, as often the one as the other; whoever ranks
+likes one of them.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import lm
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.dialogues import DialoguesConfig
+from lm.decode.sampling import SamplingConfig
+from lm.models.gpt import GptConfig
+from lm.rlhf import ppo, stage
+from lm.rlhf.dialogue_sft import DialogueSft
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import RewardConfig
+from lm.rlhf.update import UpdateConfig
+from lm.serve.engine import Engine
+from lm.serve.items import Pool, SamplingPlan, read_prompts
+from lm.serve.labelling import Labelling
+from lm.serve.labels import Labels
+from lm.serve.model import Served
+from lm.text.dialogue import Chat, Message
+from lm.train.guard import GuardConfig
+from lm.train.session import LoopConfig
+from tests.rlhf.runs import OPTIM, VOCAB, pretrained, write_rows
+from tests.serve.browser import browsing, settled
+from tests.serve.served import listening, wait_until
+
+pytestmark = pytest.mark.slow
+LOOP = LoopConfig(log_every=10, evaluate_every=100, save_every=100, sample_tokens=8)
+GUARD = GuardConfig(spike="off")
+MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=96)
+LIKED, OTHER = "Gladly.", "No way."
+ASKED = ("Help me?", "Sing?", "A word?", "Tea?", "Read it?", "Stay?", "Your turn?", "And now?")
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    for module in (stage, ppo):
+        monkeypatch.setattr(module, "make_mesh", lambda config: mesh)
+
+
+def taught(folder):
+    drawn = np.random.default_rng(0)
+    rows = []
+    for _ in range(300):
+        messages = []
+        for asked in drawn.choice(ASKED, 2):
+            answer = str(drawn.choice([LIKED, OTHER]))
+            messages += [{"role": "user", "content": str(asked)},
+                         {"role": "assistant", "content": answer}]  # fmt: skip
+        rows.append({"messages": messages})
+    config = DialogueSft(
+        init=str(pretrained(folder / "base", MODEL)), optim=OPTIM, batch=32, steps=150, length=80,
+        residual_dropout=0.0, loop=LOOP, guard=GUARD, show=0,
+        data=DialoguesConfig(train=write_rows(folder / "rows.jsonl", rows)),
+    )  # fmt: skip
+    config.run(folder / "chat")
+    return folder / "chat"
+
+
+def liked(run):
+    """How often an answer is of the preferred style."""
+    loaded = lm.load(run)
+    chat = Chat(loaded.tokenizer)
+    prompts = chat.prompts([(Message("user", asked),) for asked in ASKED * 8])
+    rows = loaded.generator()(prompts, 12, SamplingConfig(temperature=1.0), seed=3)
+    return float(np.mean([chat.decode(row) == LIKED for row in rows]))
+
+
+def test_what_is_ranked_on_the_page_is_what_the_policy_learns(tmp_path):
+    run = taught(tmp_path)
+    loaded = lm.load(run)
+    engine = Engine(loaded.config.model, loaded.params, slots=2).start()
+    served = Served("chat", engine, loaded.tokenizer)
+    labels = Labels(run / "labels")
+    asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in ASKED * 2])
+    plan = SamplingPlan(answers=2, max_tokens=12, attempts=12)
+    pool = Pool(run / "labels", read_prompts(Path(asked)), [served], plan)
+    pool.start()
+    with listening(served, extra=Labelling(labels, pool, 1).routes()) as address:
+        with browsing(address) as page:
+            for number, text in enumerate(ASKED[:2], start=1):
+                page.fill("#text", text)
+                page.press("#text", "Enter")
+                page.wait_for_function(
+                    f"document.querySelectorAll('.turn').length === {2 * number}"
+                )
+                settled(page)
+                assert page.locator(".assistant .said").nth(number - 1).inner_text()
+        wait_until(lambda: not pool.making, 120)
+        assert len(pool.items) >= 12
+        with browsing(address + "/label") as page:
+            page.fill("#name", "ann")
+            page.keyboard.press("Enter")
+            for number in range(len(pool.items)):
+                page.wait_for_function(
+                    f"document.getElementById('progress').textContent.startsWith('{number} of')"
+                )
+                page.wait_for_selector(".answer")
+                best = page.locator(".answer", has_text=LIKED)
+                if best.count():
+                    best.first.focus()
+                    page.keyboard.press("Shift+ArrowUp")
+                page.keyboard.press("Control+Enter")
+            page.wait_for_selector("#none")
+    engine.close()
+    kept = (run / "labels" / "labels.jsonl").read_text().splitlines()
+    assert len(kept) == len(pool.items) and json.loads(kept[0])["kind"] == "ranking"
+
+    RewardTraining(
+        init=str(run), optim=OPTIM, batch=4, steps=40, length=80, loop=LOOP, guard=GUARD,
+        data=DialogueComparisonsConfig(train=str(run / "labels"), valid_fraction=0.3),
+        demonstrations=str(tmp_path / "rows.jsonl"),
+    ).run(tmp_path / "liked")  # fmt: skip
+    Ppo(
+        init=str(run), data=DialoguesConfig(train=str(tmp_path / "rows.jsonl")),
+        reward=RewardConfig(run=str(tmp_path / "liked")), optim=OPTIM, value_optim=OPTIM,
+        batch=32, steps=20, prompt_length=60, answer_length=12, warmup=0,
+        update=UpdateConfig(minibatches=2), guard=GUARD, evaluate_prompts=16,
+        loop=replace(LOOP, log_every=5),
+    ).run(tmp_path / "ppo")  # fmt: skip
+    before, after = liked(run), liked(tmp_path / "ppo")
+    assert 0.2 < before < 0.8  # the control: both ways are there to begin with
+    assert after > before + 0.15, (before, after)
