@@ -41,7 +41,7 @@ LOOP = LoopConfig(log_every=10, evaluate_every=100, save_every=100, sample_token
 GUARD = GuardConfig(spike="off")
 MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=96)
 LIKED, OTHER = "Gladly.", "No way."
-ASKED = ("Help me?", "Sing?", "A word?", "Tea?", "Read it?", "Stay?", "Your turn?", "And now?")
+ASKED = [f"{word} {letter}?" for word in ("Sing", "Tea", "Stay", "Now") for letter in "abcdefgh"]
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_what_is_ranked_on_the_page_is_what_the_policy_learns(tmp_path):
     engine = Engine(loaded.config.model, loaded.params, slots=2).start()
     served = Served("chat", engine, loaded.tokenizer)
     labels = Labels(run / "labels")
-    asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in ASKED * 2])
+    asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in ASKED[::2]])
     plan = SamplingPlan(answers=2, max_tokens=12, attempts=12)
     pool = Pool(run / "labels", read_prompts(Path(asked)), [served], plan)
     pool.start()
