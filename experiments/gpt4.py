@@ -24,10 +24,10 @@ GPT2_IMAGE = 50_257  # the id after GPT-2's last
 
 
 def tiny() -> VisualTuning:
-    """0.9M parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
+    """1.0M parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
     return VisualTuning(
         model=GptVisionConfig(
-            text=GptConfig(layers=2, width=128, heads=4, length=128, vocab=269, unroll=2),
+            text=GptConfig(layers=2, width=128, heads=4, length=192, vocab=269, unroll=2),
             vision=VisionConfig(image=64, patch=8, layers=2, width=128, heads=4, unroll=2),
             image_id=BYTES_IMAGE,
             mask="prefix",
@@ -80,7 +80,7 @@ def sized(
 
 
 def connector(size: str = "tiny") -> VisualTuning:
-    """LLaVA's first stage: decoder and encoder are frozen, the connector alone is learned."""
+    """LLaVA's first stage: the connector alone, between the decoder of `init` and an `encoder`."""
     config = by_size(size)
     return replace(
         config,
@@ -100,13 +100,8 @@ def higher(size: str = "tiny") -> VisualTuning:
     """A stage's run (`init`) at twice the resolution: what small text and charts need."""
     config = by_size(size)
     vision = replace(config.model.vision, image=2 * config.model.vision.image)
-    text = config.model.text
-    slots = vision.patches // config.model.merge**2
-    length = slots + config.length - config.model.slots
-    if text.length < length:
-        text = replace(text, length=length)
-    model = replace(config.model, vision=vision, text=text)
-    return replace(config, model=model, length=length)
+    model = replace(config.model, vision=vision)
+    return replace(config, model=model, length=config.length + model.slots - config.model.slots)
 
 
 def by_size(size: str) -> VisualTuning:

@@ -34,6 +34,8 @@ from lm.losses.language import masked_sum, token_losses
 from lm.models import gpt_vision
 from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import PARTS, GptVisionConfig
+from lm.models.pretrained.vit import read_encoder
+from lm.models.vision import VisionConfig
 from lm.nn.dropout import DropoutKeys
 from lm.nn.patches import resized
 from lm.report.page import write_report
@@ -66,6 +68,7 @@ class VisualTuning(Supervised):
     tokenizer: TokenizerConfig = TokenizerConfig()  # where there is no init
     init: str | None = None
     init_step: int | None = None  # its checkpoint; the newest where None
+    encoder: str | None = None  # folder of a ViT of Hugging Face's; where `init` has none
     learned: tuple[Literal["vision", "connector", "text"], ...] = ("vision", "connector", "text")
     length: int = 256  # tokens of a row at most, image slots included
     epochs: float = 1.0
@@ -163,13 +166,15 @@ class VisualTuning(Supervised):
             earlier = read_config(workdir)
             if not isinstance(earlier, VisualTuning):
                 raise ConfigError(f"{workdir} holds a {type(earlier).__name__}: choose another")
-            model = earlier.model if self.init else self.model
+            model = replace(self.model, image_id=earlier.model.image_id)
+            if self.init or self.encoder:
+                model = earlier.model
             text = self.text or earlier.text
             return replace(self, model=model, text=text), load(workdir / "tokenizer"), None
         if self.init is None:
             vocab = self.model.text.vocab
             tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, vocab)
-            model = replace(self.model, image_id=image_id(tokenizer))
+            model = replace(self.model, image_id=image_id(tokenizer), vision=self.eye())
             return replace(self, model=model), tokenizer, None
         source = read_run(run_path(self.init), mesh, self.init_step)
         if source.tokenizer is None:
@@ -181,12 +186,19 @@ class VisualTuning(Supervised):
             model = replace(found, vision=vision)
         elif isinstance(found, GptConfig):
             decoder = replace(found, vocab=max(found.vocab, image + 1))
-            model = replace(self.model, text=decoder, image_id=image)
+            model = replace(self.model, text=decoder, image_id=image, vision=self.eye())
         else:
             raise CheckpointError(f"{self.init} is not a decoder's run: {type(known).__name__}")
         theirs = known.text if isinstance(found, GptVisionConfig) else known.data
         text = self.text or (theirs if isinstance(theirs, TextConfig) else None)
         return replace(self, model=model, text=text), source.tokenizer, source
+
+    def eye(self) -> VisionConfig:
+        """The encoder to begin with: that of `encoder` at this resolution, or this config's."""
+        if self.encoder is None:
+            return self.model.vision
+        own, (found, _) = self.model.vision, read_encoder(self.encoder)
+        return replace(found, image=own.image, dtype=own.dtype, remat=own.remat, unroll=own.unroll)
 
     def texts(self) -> list[str]:
         """What a tokenizer of the run's own is trained on."""
@@ -196,19 +208,15 @@ class VisualTuning(Supervised):
     def create(self, abstract: Any, source: Saved | None) -> Any:
         """The first state: random, and over it what `init` has learned."""
         state: Any = create(self.initial(), abstract, self.seed)
-        if source is None:
-            return state
-        theirs, found = source.params, source.config.model
-        if isinstance(found, GptConfig):
-            params = {**state.params, "text": widened(theirs, self.model.text.vocab)}
-        else:
-            params = dict(theirs)
-            embedding = dict(params["vision"]["embedding"])
-            if "positions" in embedding and found.vision.grid != self.model.vision.grid:
-                embedding["positions"] = resized(
-                    embedding["positions"], found.vision.grid, self.model.vision.grid
-                )
-                params["vision"] = {**params["vision"], "embedding": embedding}
+        params, grid = dict(state.params), self.model.vision.grid
+        if self.encoder is not None:
+            found, eye = read_encoder(self.encoder)
+            params["vision"] = at_grid(eye, found.grid, grid)
+        if source is not None and isinstance(source.config.model, GptVisionConfig):
+            params = dict(source.params)
+            params["vision"] = at_grid(params["vision"], source.config.model.vision.grid, grid)
+        elif source is not None:
+            params["text"] = widened(source.params, self.model.text.vocab)
         return state.replace(params=jax.device_put(params, shardings(abstract.params)))
 
     def first_params(self, key: jax.Array) -> Any:
@@ -398,6 +406,15 @@ class Evaluation:
 def image_id(tokenizer: Tokenizer) -> int:
     """The id of an image's slots: the vocabulary's own, or the one after its last."""
     return tokenizer.specials.get("image", tokenizer.vocab_size)
+
+
+def at_grid(params: Any, old: int, new: int) -> Any:
+    """An encoder's parameters for another resolution, its learned positions interpolated."""
+    embedding = params["embedding"]
+    if old == new or "positions" not in embedding:
+        return params
+    positions = resized(jnp.asarray(embedding["positions"]), old, new)
+    return {**params, "embedding": {**embedding, "positions": positions}}
 
 
 def widened(params: Any, vocab: int) -> Any:

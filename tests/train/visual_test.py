@@ -71,12 +71,11 @@ def config(data, **changes):
             mask="prefix",
         ),
         optim=AdamWConfig(peak_lr=1e-2, b2=0.99, weight_decay=0.0),
-        mesh=MeshConfig(data=1, fsdp=-1),
         length=32,
         batch=16,
-        steps=60,
+        steps=50,
         answer_tokens=6,
-        loop=LoopConfig(log_every=20, evaluate_every=60, save_every=30),
+        loop=LoopConfig(log_every=20, evaluate_every=50, save_every=25),
     )
     made = replace(made, data=replace(made.data, root=str(data)))
     return replace(made, **changes)
@@ -105,15 +104,17 @@ def test_a_small_model_learns_to_name_a_colour_and_answers_about_a_file(run):
     assert loaded.tokenizer.decode(row) == "blue"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_parameters(run, data, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(run, half)
-    shutil.rmtree(half / "checkpoints" / "60")
+    shutil.rmtree(half / "checkpoints" / "50")
     config(data).run(half)
-    whole, again = (read_run(where, one_device(), 60).digest for where in (run, half))
+    whole, again = (read_run(where, one_device(), 50).digest for where in (run, half))
     assert whole == again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learned", [("connector",), ("vision", "connector")])
 def test_only_the_parts_that_are_learned_change_and_have_moments(data, run, learned, tmp_path):
     step = config(data, init=str(run), learned=learned, steps=2, loop=LoopConfig(save_every=2))
@@ -129,6 +130,7 @@ def test_only_the_parts_that_are_learned_change_and_have_moments(data, run, lear
     assert kept == 2 * owned
 
 
+@pytest.mark.slow
 def test_a_stage_at_twice_the_resolution_goes_on_from_what_was_learned(data, run, tmp_path):
     model = config(data).model
     model = replace(model, vision=replace(model.vision, image=32))
@@ -139,6 +141,7 @@ def test_a_stage_at_twice_the_resolution_goes_on_from_what_was_learned(data, run
     assert first["valid_loss"] < 3  # a fresh model's is 5.6
 
 
+@pytest.mark.slow
 def test_the_decoder_of_a_run_of_text_is_taken_over_and_its_text_is_kept(data, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat and ran. " * 400)

@@ -4,12 +4,16 @@ import json
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from lm.core.errors import CheckpointError
 from lm.models import vision
-from lm.models.pretrained.vit import names, read_encoder
+from lm.models.pretrained.table import to_theirs
+from lm.models.pretrained.vit import names, read_encoder, table
+from lm.models.vision import VisionConfig
 
 TOLERANCE = 1e-4
 
@@ -42,6 +46,32 @@ def test_a_vit_of_random_weights_gives_the_states_of_transformers(tmp_path):
     assert furthest(config) < TOLERANCE
     assert furthest(replace(config, activation="gelu_tanh")) > TOLERANCE
     assert furthest(replace(config, epsilon=1e-2)) > TOLERANCE
+
+
+def test_a_folder_is_read_back_array_by_array(tmp_path):
+    from safetensors.numpy import save_file
+
+    config = VisionConfig(layers=2, width=8, heads=2, image=8, patch=4, class_token=True)
+    boxed = jax.eval_shape(
+        lambda key: vision.Vision(config).init(key, jnp.zeros((1, 8, 8, 3))), jax.random.key(0)
+    )
+    draw = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: draw.standard_normal(leaf.shape).astype(np.float32), nn.unbox(boxed)["params"]
+    )
+    arrays = to_theirs(table(config), config.layers, params)
+    kernel = "embeddings.patch_embeddings.projection.weight"
+    arrays[kernel] = np.ascontiguousarray(arrays[kernel].reshape(8, 4, 4, 3).transpose(0, 3, 1, 2))
+    save_file(arrays, tmp_path / "model.safetensors")
+    raw = {
+        "model_type": "vit", "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2,
+        "intermediate_size": 32, "image_size": 8, "patch_size": 4, "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu_new",
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    found, again = read_encoder(tmp_path)
+    assert found == config
+    jax.tree.map(np.testing.assert_array_equal, again, params)
 
 
 def test_names_of_both_ages_are_the_same_arrays():
