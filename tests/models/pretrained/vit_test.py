@@ -51,7 +51,7 @@ def test_a_vit_of_random_weights_gives_the_states_of_transformers(tmp_path):
 def test_a_folder_is_read_back_array_by_array(tmp_path):
     from safetensors.numpy import save_file
 
-    config = VisionConfig(layers=2, width=8, heads=2, image=8, patch=4, class_token=True)
+    config = VisionConfig(layers=2, width=8, heads=2, hidden=32, image=8, patch=4, class_token=True)
     boxed = jax.eval_shape(
         lambda key: vision.Vision(config).init(key, jnp.zeros((1, 8, 8, 3))), jax.random.key(0)
     )
