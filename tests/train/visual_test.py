@@ -21,6 +21,8 @@ from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.visual.example import Given, asked
 from lm.data.visual.rows import prompt_ids
 from lm.decode.sampling import SamplingConfig
+from lm.evals.suites import Model, Options
+from lm.evals.suites.gpt4 import evaluate
 from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.vision import VisionConfig
@@ -102,6 +104,29 @@ def test_a_small_model_learns_to_name_a_colour_and_answers_about_a_file(run):
     ids = prompt_ids(asked("colour?", picture), loaded.tokenizer, model.image_id, model.slots, 40)
     (row,) = generator([ids], [picture.pixels(16)[None]], 6, SamplingConfig(temperature=0.0))
     assert loaded.tokenizer.decode(row) == "blue"
+
+
+def test_the_report_shows_where_answers_looked(run):
+    rows = [json.loads(line) for line in (run / "gallery.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and {row["answer"] for row in rows} <= set(COLOURS)
+    assert all(len(row["attention"]) == 4 for row in rows)
+    assert all(sum(row["attention"]) == pytest.approx(1, abs=1e-3) for row in rows)
+    assert (run / "report.html").read_text().count("data:image/png;base64,") == 24
+
+
+@pytest.mark.slow
+def test_what_was_right_is_lost_with_black_or_strange_images(run, data, tmp_path):
+    loaded = lm.load(run)
+    model = Model(
+        name="seen", scorer=loaded.scorer(), step=loaded.step, digest=loaded.digest, tokens=None,
+        training=list, seer=loaded.image_generator(),
+    )  # fmt: skip
+    options = Options(root=data, out=tmp_path, tasks=("easy_vqa",))
+    (line,) = evaluate(model, options, print)
+    assert line.answered.accuracy == 1 and max(line.black, line.others) < 0.8
+    assert len((tmp_path / "gpt4-step50.jsonl").read_text().splitlines()) == 12
+    (row,) = json.loads((tmp_path / "gpt4-step50.json").read_text())
+    assert row["right"] == 1 and row["black"] == line.black
 
 
 @pytest.mark.slow
