@@ -27,6 +27,7 @@ from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.vision import VisionConfig
 from lm.text.byte import ByteTokenizer
+from lm.train import pretrain, visual
 from lm.train.optimizer import AdamWConfig
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
@@ -38,6 +39,15 @@ COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 
 def one_device():
     return make_mesh(MeshConfig(data=1), jax.devices()[:1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_runs():
+    """Whole runs are on one device; that eight make the same step has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (pretrain, visual):
+            patch.setattr(module, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:1]))
+        yield
 
 
 @pytest.fixture(scope="module")
