@@ -215,6 +215,8 @@ def gold() -> GoldStudy:
             kl=KlConfig(beta=0.05),
         )  # fmt: skip
 
+    # the paper's gamma is of its batch of 512 long answers: here it leaves nothing of PPO
+    mild = replace(plan.ppo_ptx, update=replace(plan.ppo_ptx.update, gamma=1.0))
     return GoldStudy(
         title="A programmed labeler: prompted, SFT, PPO",
         base=base,
@@ -223,7 +225,7 @@ def gold() -> GoldStudy:
             sft=replace(plan.sft, length=96),
             reward=replace(plan.reward, length=96),
             ppo=short(plan.ppo),
-            ppo_ptx=short(plan.ppo_ptx),
+            ppo_ptx=short(mild),
         ),
         second=RewardConfig(function="lm.rlhf.gold:tidy"),
     )

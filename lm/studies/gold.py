@@ -49,10 +49,11 @@ class GoldStudy:
     second: RewardConfig
     seeds: tuple[int, ...] = (0, 1, 2)
     prompts: int = 64  # held-out ones that every policy answers
+    draws: int = 8  # answers to each: one alone is noise of the size of what is to be seen
     examples: int = 2  # demonstrations that the base is shown before a prompt, where they fit
 
     def __post_init__(self) -> None:
-        require_positive(self, "prompts")
+        require_positive(self, "prompts", "draws")
         require(len(self.seeds) > 0, "seeds is empty")
         require(self.examples >= 0, f"examples must not be negative, got {self.examples}")
         require(
@@ -110,6 +111,7 @@ class GoldStudy:
                     prompt for prompt in data.prompts("valid")
                     if 0 < len(source.tokenizer.encode(prompt)) <= pipeline.ppo.prompt_length
                 ][: self.prompts]  # fmt: skip
+                asked = asked * self.draws
                 answers = self.answers(source, [shown + prompt for prompt in asked], pipeline, mesh)
                 if shown:  # the next example, were it written, would begin after a blank line
                     answers = [answer.split("\n\n")[0] for answer in answers]

@@ -69,7 +69,7 @@ def test_one_command_trains_every_policy_and_tells_what_they_are_worth(tmp_path)
             "base.steps": "3", "base.batch": "4", "base.evaluate_batches": "1",
             "pipeline.demonstrations": write_rows(tmp_path / "rows.jsonl", rows),
             "pipeline.sft.steps": "4", "pipeline.sft.length": "48", "pipeline.reward.length": "48",
-            "pipeline.labeling.prompts": "24", "prompts": "8", "seeds": "(0,)",
+            "pipeline.labeling.prompts": "24", "prompts": "8", "draws": "2", "seeds": "(0,)",
         },
     )  # fmt: skip
     study.run(tmp_path / "study")
@@ -77,7 +77,7 @@ def test_one_command_trains_every_policy_and_tells_what_they_are_worth(tmp_path)
     assert report.startswith("not shown")  # one seed shows nothing
     measured = json.loads((tmp_path / "study" / "0" / "measured.json").read_text())
     assert set(measured) == {"prompted", "sft", "ppo", "ppo_ptx"}
-    assert measured["sft"]["items"] == 8
+    assert measured["sft"]["items"] == 16
     before = (tmp_path / "study" / "0" / "base" / "metrics.jsonl").stat().st_mtime
     study.run(tmp_path / "study")  # all is there: it tells again
     assert (tmp_path / "study" / "0" / "base" / "metrics.jsonl").stat().st_mtime == before
