@@ -215,8 +215,6 @@ def gold() -> GoldStudy:
             kl=KlConfig(beta=0.05),
         )  # fmt: skip
 
-    # the paper's gamma is of its batch of 512 long answers: here it leaves nothing of PPO
-    mild = replace(plan.ppo_ptx, update=replace(plan.ppo_ptx.update, gamma=1.0))
     return GoldStudy(
         title="A programmed labeler: prompted, SFT, PPO",
         base=base,
@@ -225,7 +223,7 @@ def gold() -> GoldStudy:
             sft=replace(plan.sft, length=96),
             reward=replace(plan.reward, length=96),
             ppo=short(plan.ppo),
-            ppo_ptx=short(mild),
+            ppo_ptx=short(plan.ppo_ptx),
         ),
         second=RewardConfig(function="lm.rlhf.gold:tidy"),
     )
