@@ -21,7 +21,7 @@ from lm.models.gpt import GptConfig
 from lm.train.checkpoint import Checkpoints
 from lm.train.state import create
 
-PUBLISHED = {  # name -> parameters (SPEC, section 9; of BERT with its pooler and both heads)
+PUBLISHED = {  # name -> parameters; of BERT with its pooler and both heads
     "bert:base": 110_106_428,
     "bert:large": 336_226_108,
     "gpt1:base": 116_534_784,

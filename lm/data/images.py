@@ -1,4 +1,4 @@
-"""Files of images to the bytes that an encoder reads, and nothing else into memory (FAULTS, 39).
+"""Files of images to the bytes that an encoder reads, and nothing else into memory.
 
 PNG and JPEG alone are opened, the size is judged by the header before anything is decoded, and
 whatever is wrong is one `DataError` that names the image.

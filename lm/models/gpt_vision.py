@@ -1,4 +1,4 @@
-"""A decoder that reads images among its tokens (SPEC section 7): encoder, connector, `Gpt`.
+"""A decoder that reads images among its tokens: encoder, connector, `Gpt`.
 
 GPT-4's architecture is not published. Each choice follows one of two documented recipes:
 

@@ -18,7 +18,7 @@ from lm.metrics.spread import over_seeds
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.scaling import PF_DAY, Law, fit
 
-# Brown et al. 2020, table H.1: means over the 21 tasks of SPEC's excerpt, derived, in percent
+# Brown et al. 2020, table H.1: means over 21 of its tasks, derived, in percent
 PAPER_SIZES = (0.125e9, 0.356e9, 0.76e9, 1.32e9, 2.65e9, 6.66e9, 12.85e9, 174.6e9)
 PAPER = {
     "zero": (36.6, 42.5, 45.8, 48.5, 51.7, 53.6, 56.5, 60.7),

@@ -8,7 +8,7 @@
 
 A turn is `<|im_start|>`, the id of its role, what is said, `<|im_end|>`: ChatML (OpenAI 2022), in
 which a role is one id, and no line ends stand around what is said, since ids need none. Every turn
-is tokenised on its own. Text that spells a special is characters (FAULTS: role injection): a
+is tokenised on its own. Text that spells a special is characters (no role can be injected): a
 conversation is data, its raw string is never parsed. `Chat.end` ends an answer; it is neither the
 end of a document nor padding.
 """

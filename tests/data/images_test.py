@@ -1,4 +1,4 @@
-"""Every image that FAULTS names, row 39: shown as a viewer shows it, or one line of error."""
+"""Every kind of image that a user has: shown as a viewer shows it, or one line of error."""
 
 import io
 import struct

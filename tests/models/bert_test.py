@@ -15,7 +15,7 @@ from lm.core.errors import ConfigError
 from lm.models.bert import HEADS, BertConfig, init
 from tests.models.pretrained.models import bert, drawn, gpt1
 
-# vocabulary -> parameters: without pooler, with it, with it and both heads (SPEC, section 9)
+# vocabulary -> parameters: without pooler, with it, with it and both heads
 UNCASED, CASED, CHINESE, MULTILINGUAL = 30_522, 28_996, 21_128, 119_547
 SIZES = {
     "base": (12, 768, 12, UNCASED, 108_891_648, 109_482_240, 110_106_428),

@@ -1,4 +1,4 @@
-"""BERT learns both of its objectives on a language in which both can be learned (SPEC, B6).
+"""BERT learns both of its objectives on a language in which both can be learned.
 
 A document has one of four topics, whose words are six letters of their own; each sentence is some
 of these at random. So a masked word is one of six where the text around it shows the topic, and a
