@@ -25,6 +25,8 @@ from lm.rlhf.source import Source
 from lm.text.dialogue import Conversation, Message, as_objects
 from lm.text.interface import Form
 
+LAST = -1e9  # what an empty answer is worth: no labeler prefers one to words
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelingConfig:
@@ -70,8 +72,9 @@ def label(
             answer_length=answer_length,
         )  # fmt: skip
         for answers, answer in zip(found, said, strict=True):
-            if answer is not None and answer not in answers:
-                answers.append(answer)
+            words = answer if answer is None or answer.strip() else ""
+            if words is not None and words not in answers:
+                answers.append(words)
     rows, agreed, pairs = [], 0.0, 0
     random = np.random.default_rng(config.seed)
     for number, (prompt, answers) in enumerate(zip(asked, found, strict=True)):
@@ -79,6 +82,7 @@ def label(
             continue
         scores = judge([prompt] * len(answers), answers)
         seen = scores + config.noise * random.gumbel(size=len(answers))
+        seen = np.where([bool(answer) for answer in answers], seen, LAST)
         ranks = np.argsort(np.argsort(-seen)).tolist()
         truth, order = np.sign(np.subtract.outer(scores, scores)), np.subtract.outer(seen, seen) > 0
         agreed += float(np.sum(order * (truth + 1) / 2))

@@ -49,7 +49,7 @@ def test_a_conversation_that_no_longer_fits_is_left_out(monkeypatch):
 
 
 def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypatch, tmp_path):
-    said = iter(["it is b.", "c", "b", "z"])
+    said = iter(["it is b.", " ", "b", "c."])
 
     def answered(asked, *rest, **lengths):
         answer = next(said)
@@ -67,4 +67,5 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
         row["kind"] == "ranking" and row["ranks"][0] == 1 and sorted(row["ranks"]) == [1, 2, 3, 4]
     )
     (read,) = DialogueComparisonsConfig(train=str(out), valid=str(out)).compared("train")
+    assert row["answers"][1] == "" and row["ranks"][1] == 4  # no labeler prefers nothing to words
     assert read.prompt == ASKED[0] and read.answers[0] == "it is b." and read.ranks[0] == 0
