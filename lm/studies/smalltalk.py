@@ -97,7 +97,7 @@ class SmalltalkStudy:
             reward=RewardConfig(run=str(folder / "chat/1/reward")),
         )  # fmt: skip
         return {
-            "base": base, "single": single, "chat/sft": steps["sft"], "chat": rounds,
+            "base": base, "chat/sft": steps["sft"], "single": single, "chat": rounds,
             "again": again,
         }  # fmt: skip
 
