@@ -12,6 +12,7 @@ import numpy as np
 from lm.evals.programs.trial import Trial
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.forecast_fit import (
+    WIDEST,
     Prediction,
     buckets,
     minus_log_rates,
@@ -141,10 +142,16 @@ def bounds(one: Mapping[str, Any]) -> dict[str, float]:
     return {name: one[name] for name in ("value", "low", "high")}
 
 
+def interval(row: Mapping[str, Any]) -> str:
+    """Both ends, or that the small runs bind one of them to nothing."""
+    loose = row["low"] * WIDEST < row["value"] * 1.01 or row["high"] > row["value"] * WIDEST * 0.99
+    return "not bound by so few points" if loose else f"{row['low']:.4g} to {row['high']:.4g}"
+
+
 def verdict(row: Mapping[str, Any]) -> str:
     inside = row["low"] <= row["out"] <= row["high"]
     return (
-        f"{row['what']}: foretold {row['value']:.4g} ({row['low']:.4g} to {row['high']:.4g}), came "
+        f"{row['what']}: foretold {row['value']:.4g} ({interval(row)}), came "
         f"out {row['out']:.4g}, error {row['value'] / row['out'] - 1:+.1%}, "
         f"{'inside' if inside else 'outside of'} the interval"
     )
@@ -165,7 +172,7 @@ def write_report(
         ["", "foretold", f"{forecast['confidence']:.0%} interval", "came out", "error",
          "power law without c", "largest small run", "never solved"],
         [
-            [row["what"], f"{row['value']:.4g}", f"{row['low']:.4g} to {row['high']:.4g}",
+            [row["what"], f"{row['value']:.4g}", interval(row),
              f"{row['out']:.4g}", f"{row['value'] / row['out'] - 1:+.1%}",
              "-" if row["plain"] is None else f"{row['plain']:.4g}", f"{row['last']:.4g}",
              str(row["unsolved"])]

@@ -117,6 +117,9 @@ def test_planted_runs_come_out_as_foretold_and_a_run_off_the_laws_does_not(tmp_p
     report = (tmp_path / "report.md").read_text()
     assert report.startswith("loss, nats a token: foretold 2") and "inside the interval" in report
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+    loose = foretell(small[::2], {"compute": 1e12}, rated, 0.95)  # four points
+    loose["loss"] |= {"low": loose["loss"]["value"] / 100}
+    assert "foretold 2 (not bound by so few points)" in verdict(outcomes(loose, large)[0])
     off = replace(large, loss=3.0)
     assert "outside of the interval" in verdict(outcomes(told, off)[0])
 
