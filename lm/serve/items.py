@@ -1,7 +1,7 @@
 """What there is to label: prompts with answers, sampled beforehand by the runs in turn.
 
-Items are kept in `items/` of the folder of labels, so that a server that comes back asks for
-labels of the same answers.
+Items are kept beside the folder of labels, so that a server that comes back asks for labels of the
+same answers.
 """
 
 import dataclasses
@@ -83,8 +83,9 @@ class Pool:
         plan: SamplingPlan,
     ):  # fmt: skip
         self.prompts, self.models, self.plan = prompts, models, plan
-        self._path = folder / "items" / "items.jsonl"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        # beside the folder: whoever trains on it reads every file in it
+        self._path = folder.with_name(f"{folder.name}.items.jsonl")
         self.items: dict[str, Item] = {}
         for row in read_lines(self._path)[0]:
             item = Item(row["item"], row["messages"], row["answers"], row["sources"])
