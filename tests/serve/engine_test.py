@@ -154,7 +154,7 @@ def test_a_full_queue_is_busy_and_takes_all_of_a_request_or_nothing(engine):
 
 
 def test_closing_answers_what_is_there_and_takes_no_more(model):
-    engine = Engine(*model, slots=2, queue=8).start()
+    engine = Engine(*model, slots=3, queue=8).start()
     some = [asked([n], 10) for n in range(5)]
     engine.submit(*some)
     engine.close(drain=True)
@@ -198,7 +198,7 @@ def test_a_request_that_does_not_fit_is_refused(engine):
     assert len(full.tell.tokens()) == 20
 
 
-@pytest.mark.parametrize("rows", [2, 3])
+@pytest.mark.parametrize("rows", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_step_copies_no_cache(model, rows):
     config, params = model
     engine = Engine(config, params, slots=3)

@@ -17,9 +17,7 @@ from tests.serve.served import client, listening, served, wait_until
 
 @pytest.fixture(scope="module")
 def toy():
-    one = served()
-    yield one
-    one.engine.close(drain=False)
+    return served(start=False)  # nothing is asked of it
 
 
 def pool_of(folder, *items):
@@ -161,8 +159,8 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
     assert found == list(range(len(found))) and len(found) > told >= 19
 
 
-def test_answers_are_sampled_in_the_background_from_several_runs(toy, tmp_path):
-    other = served("other", seed=1)
+def test_answers_are_sampled_in_the_background_from_several_runs(tmp_path):
+    toy, other = served(), served("other", seed=1)
     prompts = [(Message("user", f"prompt {n}"),) for n in range(2)]
     plan = SamplingPlan(answers=3, max_tokens=6, temperature=1.5)
     pool = Pool(tmp_path, prompts, [toy, other], plan)
@@ -174,7 +172,8 @@ def test_answers_are_sampled_in_the_background_from_several_runs(toy, tmp_path):
         assert set(one.sources) == {"toy", "other"}
     again = Pool(tmp_path, prompts, [toy, other], plan)
     assert again.items == pool.items  # the same after a new start
-    other.engine.close(drain=False)
+    for each in (toy, other):
+        each.engine.close(drain=False)
 
 
 def test_prompts_are_read_from_lines_and_conversations(tmp_path):

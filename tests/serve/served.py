@@ -15,11 +15,11 @@ from lm.text.byte import ByteTokenizer
 from tests.models.gpt_test import made, small
 
 
-def served(name="toy", *, length=64, slots=3, queue=4, seed=0):
+def served(name="toy", *, length=64, slots=3, queue=4, seed=0, start=True):
     tokenizer = ByteTokenizer()
     config = small(length=length, vocab=tokenizer.vocab_size)
     engine = Engine(config, made(config, seed), slots=slots, queue=queue)
-    return Served(name, engine.start(), tokenizer)
+    return Served(name, engine.start() if start else engine, tokenizer)
 
 
 @contextlib.contextmanager
