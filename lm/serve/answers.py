@@ -10,7 +10,7 @@ from starlette.requests import Request
 from lm.decode.sampling import SamplingConfig
 from lm.serve.body import Fields
 from lm.serve.model import Served
-from lm.serve.request import ALTERNATIVES, SEEDS, Asked, Drawn, Ended, Event, Likely, Prompted
+from lm.serve.request import SEEDS, Asked, Drawn, Ended, Event, Likely, Prompted
 from lm.serve.writer import Writer
 
 MOST_STOPS = 4
@@ -186,6 +186,3 @@ def told(served: Served, likely: Likely, row: int, most: int) -> list[tuple[int,
 def number(logp: float) -> float:
     """A log-probability that JSON can hold."""
     return max(float(logp), -9999.0)
-
-
-__all__ = ["ALTERNATIVES", "Answers", "Choice", "News", "Settings", "departed", "number", "told"]

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lm.serve.answers import Answers, Choice, News, Settings, number, told
-from lm.serve.body import Fields, Refused, read_json, unpaired
+from lm.serve.body import Fields, Refused, unpaired
 from lm.serve.model import Served
 from lm.serve.request import Likely
 
@@ -192,6 +192,3 @@ FAILED = {"error": {"message": "the engine failed", "type": "server_error", "par
 def event(data: dict[str, Any]) -> str:
     """One server-sent event."""
     return f"data: {json.dumps(data)}\n\n"
-
-
-__all__ = ["FAILED", "NO_CACHE", "complete", "event", "failed", "read_json"]

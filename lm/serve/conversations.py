@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lm.core.errors import DataError
-from lm.serve.answers import ALTERNATIVES, Answers, Choice, Settings, number, told
+from lm.serve.answers import Answers, Choice, Settings, number, told
 from lm.serve.body import Fields, Refused, unpaired
 from lm.serve.completions import FAILED, NO_CACHE, event, failed
 from lm.serve.model import Served
+from lm.serve.programs import ALTERNATIVES
 from lm.serve.request import Likely
 from lm.text.dialogue import Message, conversation
 

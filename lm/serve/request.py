@@ -9,7 +9,6 @@ import numpy as np
 
 from lm.core.config import require
 from lm.decode.sampling import SamplingConfig
-from lm.serve.programs import ALTERNATIVES
 
 SEEDS = 2**32
 
@@ -78,6 +77,3 @@ class Asked:
     def leave(self) -> None:
         """Nobody wants more of it. From any thread."""
         self.left.set()
-
-
-__all__ = ["ALTERNATIVES", "Asked", "Busy", "Drawn", "Ended", "Event", "Likely", "Prompted"]

@@ -26,15 +26,23 @@ def run(tmp_path_factory):
     return pretrained(tmp_path_factory.mktemp("runs") / "toy", MODEL)
 
 
+# Takes the terminal as its own, so that Ctrl-C reaches it, and becomes the command.
+BECOME = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
+)
+
+
 class Terminal:
     """A command with a terminal of its own."""
 
     def __init__(self, *words):
-        command = [sys.executable, "-m", *words]
-        self.pid, self.file = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            os.execve(sys.executable, command, environment() | {"TERM": "dumb", "NO_COLOR": "1"})
+        self.file, inner = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BECOME, *words], cwd=ROOT, start_new_session=True, stdin=inner,
+            stdout=inner, stderr=inner, env=environment() | {"TERM": "dumb", "NO_COLOR": "1"},
+        )  # fmt: skip
+        os.close(inner)
         self.seen = ""
 
     def until(self, text, seconds=120):
@@ -51,9 +59,9 @@ class Terminal:
         os.write(self.file, text.encode())
 
     def close(self):
-        _, status = os.waitpid(self.pid, 0)
+        code = self.process.wait(60)
         os.close(self.file)
-        return os.waitstatus_to_exitcode(status)
+        return code
 
 
 @pytest.mark.slow
