@@ -78,6 +78,7 @@ def summary_of(run):
     return json.loads((run / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_answers_of_a_model_that_conversed_end_by_themselves(taught):
     found = summary_of(taught)
     assert found["ended"] > 0.95 and found["valid_loss"] < 1.5
