@@ -132,7 +132,8 @@ class SmalltalkStudy:
         with jax.set_mesh(mesh):
             for name in new:
                 source = read_source(str(folder / name), mesh)
-                speak = Speaker(source, self.chat.ppo.answer_length)
+                ppo = self.chat.ppo
+                speak = Speaker(source, ppo.prompt_length, ppo.answer_length)
                 sets = (first, first), (later, later), (later, [one[-1:] for one in later])
                 shares = [
                     np.mean([right(asked, answer) for asked, (answer, _) in
@@ -197,8 +198,9 @@ class SmalltalkStudy:
 class Speaker:
     """Answers of one model to conversations."""
 
-    def __init__(self, source: Source, most: int):
-        self.chat, self.most = Chat(source.tokenizer), most
+    def __init__(self, source: Source, length: int, most: int):
+        """`length` of prompts, whose oldest exchanges are cut off for it, `most` of answers."""
+        self.chat, self.length, self.most = Chat(source.tokenizer), length, most
         self.generate = Generator(source.model, source.language_model(), self.chat.end)
 
     def __call__(self, asked: Sequence[Conversation], temperature: float) -> list[tuple[str, bool]]:
@@ -208,7 +210,9 @@ class Speaker:
         for first in range(0, len(asked), ROWS):
             some = list(asked[first : first + ROWS])
             whole = some + some[-1:] * (ROWS - len(some))  # one shape, compiled once
-            said = self.generate(self.chat.prompts(whole), self.most, sampling, seed=first)
+            said = self.generate(
+                self.chat.prompts(whole, self.length), self.most, sampling, seed=first
+            )
             found += [
                 (self.chat.tokenizer.decode(ids), len(ids) < self.most) for ids in said[: len(some)]
             ]
