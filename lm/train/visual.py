@@ -419,6 +419,6 @@ def at_grid(params: Any, old: int, new: int) -> Any:
 
 def widened(params: Any, vocab: int) -> Any:
     """Parameters of a decoder with a row of zeros for each id that its vocabulary lacks."""
-    table = params["tokens"]["table"]
+    table = jnp.asarray(params["tokens"]["table"])
     more = jnp.zeros((vocab - table.shape[0], table.shape[1]), table.dtype)
     return {**params, "tokens": {"table": jnp.concatenate([table, more])}}
