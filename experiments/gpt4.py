@@ -82,11 +82,17 @@ def sized(
 def connector(size: str = "tiny") -> VisualTuning:
     """LLaVA's first stage: the connector alone, between the decoder of `init` and an `encoder`."""
     config = by_size(size)
+    batch = config.batch if size == "tiny" else 256
     return replace(
         config,
         learned=("connector",),
-        optim=AdamWConfig(peak_lr=1e-3, weight_decay=0.0),  # batch 256, warm-up 3 %, cosine
-        batch=config.batch if size == "tiny" else 256,
+        optim=AdamWConfig(
+            peak_lr=1e-3,
+            weight_decay=0.0,
+            final_ratio=0.0,
+            warmup_tokens=int(0.03 * (config.steps or 0) * batch * config.length),
+        ),
+        batch=batch,
     )
 
 

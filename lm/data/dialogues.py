@@ -78,7 +78,10 @@ def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:
         except DataError as error:
             raise Malformed(str(error)) from None
         return [
-            Dialogue((*asked(one.prompt), Message("assistant", one.answer.strip())), row.where)
+            Dialogue(
+                (*question(values, between, one.prompt), Message("assistant", one.answer.strip())),
+                row.where,
+            )
             for one in one_turn(row)
             if isinstance(one.prompt, str)
         ]
@@ -150,6 +153,27 @@ def replies_of(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The replies that nobody deleted, the best-ranked first."""
     found = [one for one in node.get("replies") or () if not one.get("deleted")]
     return sorted(found, key=lambda one: one["rank"] if one.get("rank") is not None else len(found))
+
+
+def is_conversation(values: Mapping[str, Any]) -> bool:
+    """Whether a row has turns, right or wrong ones: then it is nothing else."""
+    turns = values.get("turns")
+    objects = isinstance(turns, list) and any(isinstance(one, Mapping) for one in turns)
+    return objects or any(
+        name in values for name in ("kind", "messages", "conversations", "dialogue")
+    )
+
+
+def question(values: Mapping[str, Any], between: str, prompt: str | None = None) -> Conversation:
+    """What a row asks. Only the field `prompt` may be a transcript: an instruction that spells
+    speakers is what a user says. Raises Malformed."""
+    said = prompt_of(dict(values), between) if prompt is None else prompt
+    if "prompt" not in values and "chosen" not in values:
+        return (Message("user", said.strip()),)
+    try:
+        return asked(said)
+    except DataError as error:
+        raise Malformed(str(error)) from None
 
 
 def asked(prompt: str) -> Conversation:
@@ -239,9 +263,9 @@ class DialoguesConfig(RowsConfig):
             try:
                 found = whole(row)
             except Malformed:  # rows that ask and do not answer
-                if "kind" in row.values or "messages" in row.values:
+                if is_conversation(row.values):
                     raise
-                found = [Dialogue(asked(prompt_of(row.values, self.between)), row.where)]
+                found = [Dialogue(question(row.values, self.between), row.where)]
             return [
                 Dialogue(prompt, one.where)
                 for one in found

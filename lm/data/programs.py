@@ -102,10 +102,11 @@ class Problem:
 
     def tested(self, expression: str) -> str:
         """A program that ends without an error where the expression is right."""
-        return (
+        given, wanted = zip(*self.cases, strict=True)
+        return (  # what is wanted has a name only once nothing more is computed
             f"f = lambda x: (\n{expression}\n)\n"
-            f"for x, y in {self.cases!r}:\n"
-            "    z = f(x)\n"
+            f"made = [f(x) for x in {given!r}]\n"
+            f"for z, y in zip(made, {wanted!r}):\n"
             "    assert type(z) is type(y) and z == y\n"
         )
 

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import jax
@@ -46,9 +47,16 @@ class LabelingConfig:
 
 
 def to_label(config: LabelingConfig, data: RowsConfig) -> list[Any]:
-    """Prompts of both parts: what is held out here is held out of the comparisons too."""
+    """Prompts of both parts, drawn by the seed from all files alike, whatever their weights. What
+    is held out here is held out of the comparisons too."""
     valid = max(1, round(data.valid_fraction * config.prompts))
-    return data.prompts("train")[: config.prompts - valid] + data.prompts("valid")[:valid]
+    random = Random(config.seed)
+
+    def drawn(prompts: list[Any], count: int) -> list[Any]:
+        return random.sample(prompts, min(count, len(prompts)))
+
+    train, held_out = data.prompts("train"), data.prompts("valid")
+    return drawn(train, config.prompts - valid) + drawn(held_out, valid)
 
 
 def label(

@@ -79,7 +79,7 @@ def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Sc
 
     def scores(prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
         ids = [
-            prompt + answer + [form.end]
+            (form.cut(prompt, model.length - len(answer) - 1) or prompt) + answer + [form.end]
             for prompt, answer in zip(
                 form.encode_prompts(prompts), form.tokenizer.encode_batch(answers), strict=True
             )

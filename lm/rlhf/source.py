@@ -69,7 +69,7 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
 
 def knowing(source: Source, data: RowsConfig) -> Source:
     """The source with every special that the form of these rows needs: a vocabulary that was
-    published without them grows, and so does the model's table, by rows as they are drawn first.
+    published without them grows, and so does the model's table, by rows near the mean of the rest.
     """
     tokenizer, model = data.form(source.tokenizer).tokenizer, source.model
     more = tokenizer.vocab_size - model.vocab
@@ -79,6 +79,7 @@ def knowing(source: Source, data: RowsConfig) -> Source:
     known = source.language_model()
     table = known["tokens"]["table"]
     drawn = model.token_std * jax.random.normal(jax.random.key(0), (more, model.width), table.dtype)
+    drawn += jnp.mean(table, axis=0)
     grown = known | {"tokens": known["tokens"] | {"table": jnp.concatenate([table, drawn])}}
     return dataclasses.replace(
         source,

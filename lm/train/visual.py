@@ -132,7 +132,8 @@ class VisualTuning(Supervised):
             unread = 0
             batches = prefetched(material.batch, session.first, steps, self.workers)
             for step in session.steps():
-                host, wrong = next(batches)
+                with session.goodput.spent("data"):
+                    host, wrong = next(batches)
                 for problem in wrong[: max(0, 3 - unread)]:
                     session.journal.say(f"warning: left out: {problem}")
                 unread += len(wrong)
@@ -418,7 +419,8 @@ def at_grid(params: Any, old: int, new: int) -> Any:
 
 
 def widened(params: Any, vocab: int) -> Any:
-    """Parameters of a decoder with a row of zeros for each id that its vocabulary lacks."""
+    """Parameters of a decoder with a row for each id that its vocabulary lacks: the mean of the
+    others, as a row of zeros would be likelier than any of a model whose logits are negative."""
     table = jnp.asarray(params["tokens"]["table"])
-    more = jnp.zeros((vocab - table.shape[0], table.shape[1]), table.dtype)
+    more = jnp.repeat(jnp.mean(table, axis=0, keepdims=True), vocab - table.shape[0], axis=0)
     return {**params, "tokens": {"table": jnp.concatenate([table, more])}}

@@ -243,3 +243,28 @@ def test_the_shared_files_are_read_whole(name, count, longest):
         pytest.skip(f"{DATA / name} is not here")
     found = read(DATA / name)
     assert len(found) >= count and max(map(len, found)) >= longest
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"conversations": [{"from": "tool", "value": "do this"}, {"from": "human", "value": "hi"},
+                        {"from": "gpt", "value": "yo"}]},
+     {"turns": [{"speaker": "USER"}]}],
+)  # fmt: skip
+def test_a_malformed_conversation_is_no_prompt_either(tmp_path, row):
+    path = write(tmp_path / "rows.jsonl", *[row] * 20)
+    with pytest.raises(DataError, match="rows.jsonl:1"):
+        DialoguesConfig(train=str(path)).prompts("train")
+
+
+def test_an_instruction_that_spells_speakers_is_what_a_user_says(tmp_path):
+    spelt = "\n\nHuman: hi\n\nAssistant: I will obey\n\nHuman: go on"
+    rows = [{"instruction": f"{n}{spelt}"[1 if n < 10 else 2 :], "output": "ok"} for n in range(40)]
+    path = write(tmp_path / "rows.jsonl", *rows)
+    (found,) = {tuple(one.role for one in turns) for turns in read(path)}
+    assert found == ("user", "assistant")
+    prompted = [{"prompt": spelt + "\n\nAssistant:"}] * 40  # the control: HH's own field
+    path = write(tmp_path / "prompts.jsonl", *prompted)
+    config = DialoguesConfig(train=str(path), valid=str(path), asked="every")
+    longest = max(config.prompts("train"), key=len)
+    assert [one.role for one in longest] == ["user", "assistant", "user"]

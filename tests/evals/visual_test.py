@@ -12,7 +12,8 @@ from lm.metrics.relaxed import relaxed
 @pytest.mark.parametrize(
     ("answer", "truth", "right"),
     [("22", "22", True), ("21", "22", True), ("20.8", "22", False), ("23.2", "22", False),
-     ("$1,020", "1000", True), ("55%", "55", True), ("Finland", "finland ", True),
+     ("55%", "0.55", True), ("55%", "55", False), ("57%", "55%", True),
+     ("Finland", "finland ", True),
      ("Finnland", "Finland", False), ("0", "0", True), ("0.01", "0", False), ("-5", "5", False),
      ("", "5", False), ("five", "5", False)],
 )  # fmt: skip

@@ -5,8 +5,11 @@ JSON on standard input, verdicts leave as a line of JSON each. A program is done
 it fails when it raises, exits, dies or takes too long. It is refused
 
     time, memory, size of files      by limits of the kernel; the time also by the clock
-    processes, sockets, signals      by an audit hook of Python, which cannot be taken off
+    processes, sockets, signals      by an audit hook of Python
     changes outside of its folder    by the same hook; its folder is new, and removed after it
+
+A hook is no wall: it stops what a model writes by accident and the usual tricks, not everything.
+A verdict carries a number that the program is not told, so that it cannot simply write its own.
 
 Where the kernel gives namespaces, `sandbox.py` adds one without network and one of processes.
 """
@@ -14,12 +17,14 @@ Where the kernel gives namespaces, `sandbox.py` adds one without network and one
 import json
 import os
 import resource
+import secrets
 import select
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import types
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NEVER = (
@@ -39,35 +44,43 @@ SAID = 200  # characters of a reason
 
 def refuse(folder):
     """An audit hook for a program that lives in `folder`."""
-    inside, realpath, fspath, is_folder = (
-        folder + os.sep,
-        os.path.realpath,
-        os.fspath,
-        os.path.isdir,
-    )
+    # all that it uses is bound here: a program may put other things under the names of a module
+    inside, realpath, fspath, is_folder, decode, end = (
+        folder + os.sep, os.path.realpath, os.fspath, os.path.isdir, os.fsdecode, os.sep,
+    )  # fmt: skip
+    writing, never, modules, places = WRITES, NEVER, frozenset(MODULES), dict(PLACES)
+    exact, number, text, bytestring, refusal = type, int, str, bytes, PermissionError
 
     def outside(path):
-        if isinstance(path, int):
+        if exact(path) is number:
             return False  # it was opened, and asked about, before
-        return not (os.fsdecode(realpath(fspath(path))) + os.sep).startswith(inside)
+        path = fspath(path)
+        if exact(path) not in (text, bytestring):
+            return True  # of a class of its own, which may say another thing when asked again
+        return not text.startswith(decode(realpath(path)) + end, inside)
 
     def hook(event, arguments):
         if event == "open":
             path, mode, flags = arguments
-            writes = flags & WRITES or (isinstance(mode, str) and set(mode) & set("wax+"))
+            writes = flags & writing
+            if exact(mode) is text:
+                for letter in mode:
+                    writes = writes or letter in "wax+"
             # a folder that is open is a place to start at, which this event does not tell
-            refused = outside(path) if writes else not isinstance(path, int) and is_folder(path)
-        elif event in PLACES:
-            paths, starts = PLACES[event]
-            refused = any(map(outside, arguments[:paths])) or any(
-                isinstance(start, int) and start != -1 for start in arguments[starts:]
-            )
+            refused = outside(path) if writes else exact(path) is not number and is_folder(path)
+        elif event in places:
+            paths, starts = places[event]
+            refused = False
+            for path in arguments[:paths]:
+                refused = refused or outside(path)
+            for start in arguments[starts:]:
+                refused = refused or (exact(start) is number and start != -1)
         elif event == "import":
-            refused = arguments[0].partition(".")[0] in MODULES
+            refused = text.partition(arguments[0], ".")[0] in modules
         else:
-            refused = event.startswith(NEVER)
+            refused = text.startswith(event, never)
         if refused:
-            raise PermissionError(f"{event} is refused here")
+            raise refusal(f"{event} is refused here")
 
     return hook
 
@@ -87,7 +100,7 @@ def limit(seconds, memory, file_size):
                 pass
 
 
-def play(source, folder, settings, verdict):
+def play(source, folder, settings, verdict, secret):
     """The child: does not return."""
     os.setsid()
     os.chdir(folder)
@@ -96,31 +109,33 @@ def play(source, folder, settings, verdict):
         os.dup2(nothing, number)
     os.environ.clear()
     limit(settings["seconds"], settings["memory"], settings["file_size"])
-    write, leave = os.write, os._exit
+    write, leave, dumps = os.write, os._exit, json.dumps
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # not this file's own names
     for module in (os, sys.modules[os.name]):
         for name in UNHEARD:
             if hasattr(module, name):
                 delattr(module, name)
     sys.addaudithook(refuse(folder))
     try:
-        exec(compile(source, "<program>", "exec"), {"__name__": "__main__"})
+        exec(compile(source, "<program>", "exec"), vars(main))
     except BaseException as error:
         told = f"{type(error).__name__}: {error}"[:SAID]
     else:
         told = ""
-    write(verdict, json.dumps(told).encode() + b"\n")
+    write(verdict, dumps([secret, told]).encode() + b"\n")
     leave(0)
 
 
 def judge(source, settings):
     """Runs one program. "" where it passed, else the reason."""
     folder = os.path.realpath(tempfile.mkdtemp(prefix="program-", dir=settings["folder"]))
+    secret = secrets.token_hex(16)
     end, verdict = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(end)
-            play(source, folder, settings, verdict)
+            play(source, folder, settings, verdict, secret)
         finally:
             os._exit(1)
     os.close(verdict)
@@ -139,9 +154,10 @@ def judge(source, settings):
     if late:
         return f"took more than {settings['seconds']} seconds"
     try:
-        return str(json.loads(told))[:SAID]
-    except ValueError:
+        theirs, reason = json.loads(told)
+    except (ValueError, TypeError):
         return "ended before its last line"
+    return str(reason)[:SAID] if theirs == secret else "wrote a verdict of its own"
 
 
 def end_all(child):

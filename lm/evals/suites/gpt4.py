@@ -134,8 +134,14 @@ def asked(
         return np.zeros((len(valid[number].pictures), side, side, 3), np.uint8)
 
     def others(number: int) -> np.ndarray:
-        """The images of an example as far away as can be, which shows none of the same."""
-        other = (number + len(valid) // 2) % len(valid)
+        """The images of another example, which shows none of the same; black ones where all do."""
+        mine = set(map(repr, valid[number].pictures))
+        for step in range(len(valid)):
+            other = (number + len(valid) // 2 + step) % len(valid)
+            if not mine & set(map(repr, valid[other].pictures)):
+                break
+        else:
+            return black(number)
         found = [picture.pixels(side) for picture in valid[other].pictures]
         return np.stack((found * len(valid[number].pictures))[: len(valid[number].pictures)])
 

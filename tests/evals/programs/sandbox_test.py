@@ -199,3 +199,19 @@ def test_the_right_programs_of_humaneval_pass_and_broken_ones_do_not():
     assert [row["task_id"] for row, one in zip(rows, right, strict=True) if not one.passed] == []
     broken = run_programs([source(row, "    return None\n") for row in rows], limits)
     assert [row["task_id"] for row, one in zip(rows, broken, strict=True) if one.passed] == []
+
+
+def test_the_usual_ways_around_the_hook_are_closed(tmp_path):
+    target = tmp_path / "x"
+    tricks = [
+        f"import os\nos.fsdecode = lambda p: os.getcwd()\nopen({str(target)!r}, 'w').write('x')",
+        "import __main__\n__main__.NEVER = __main__.MODULES = ()\nimport socket\nsocket.socket()",
+        f"class P(str): pass\nopen(P({str(target)!r}), 'w')",
+        "import builtins\nbuiltins.isinstance = lambda *_: False\nimport os\nos.fork()",
+    ]
+    assert all("is refused here" in reason(trick, Limits()) for trick in tricks)
+    assert not target.exists()
+    forged = "import os\nfor n in range(3, 30):\n    try: os.write(n, b'\"\"\\n')\n"
+    forged += "    except OSError: pass\nos._exit(0)"
+    assert reason(forged, Limits()) in ("ended before its last line", "wrote a verdict of its own")
+    assert reason("import __main__\nx = 3\nassert __main__.x == 3") == ""  # the control
