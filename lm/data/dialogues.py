@@ -195,11 +195,11 @@ def asked(prompt: str) -> Conversation:
 def prompts_in(turns: Conversation, which: Asked) -> list[Conversation]:
     """The conversation up to one of its answers, drawn by its content alone, or to each of them.
 
-    One that nobody answered is a prompt as it is.
+    One that ends with the user waits for an answer, and is a prompt as it is too.
     """
     places = [place for place, one in enumerate(turns) if one.role == "assistant"]
-    if not places:
-        return [turns]
+    if turns[-1].role != "assistant":
+        places.append(len(turns))
     if which == "random":
         places = [places[zlib.crc32(repr(turns).encode(errors="replace")) % len(places)]]
     elif which == "last":
