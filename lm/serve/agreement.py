@@ -16,10 +16,11 @@ def agreement(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     both see a tie. The interval is of 95 %, by drawing items anew with replacement, since pairs of
     one item are not independent. Alphas: nominal of preferences, ordinal of the quality ratings.
     """
-    by_item: dict[str, dict[str, dict[str, Any]]] = {}
+    by_item: dict[tuple[str, tuple[str, ...]], dict[str, dict[str, Any]]] = {}
     for record in records:
         if record["kind"] == "ranking":
-            by_item.setdefault(record["item"], {})[record["labeler"]] = record
+            answers = record["item"], tuple(record["answers"])  # they may have been drawn anew
+            by_item.setdefault(answers, {})[record["labeler"]] = record
     labelers = sorted({name for own in by_item.values() for name in own})
     counts, preferences, ratings = [], [], []
     between: dict[tuple[str, str], list[int]] = {}

@@ -32,9 +32,12 @@ class Settings:
     def read(cls, fields: Fields, served: Served) -> "Settings":
         """Raises Refused for what is out of range or not supported."""
         fields.absent("presence_penalty", "frequency_penalty", "logit_bias", "tools", "functions",
-                      "response_format", "suffix")  # fmt: skip
+                      "suffix")  # fmt: skip
+        if fields.take("response_format") != {"type": "text"}:
+            fields.absent("response_format")
         length = served.engine.length
-        alias = "max_completion_tokens" if fields.take("max_completion_tokens") else "max_tokens"
+        newer = fields.take("max_completion_tokens") is not None
+        alias = "max_completion_tokens" if newer else "max_tokens"
         options = Fields(fields.take("stream_options", {}))
         if not isinstance(options.body, dict):
             raise fields.wrong("stream_options", "an object")
@@ -65,6 +68,7 @@ class Choice:
     tokens: list[tuple[int, Likely | None]] = dataclasses.field(default_factory=list)
     prompt: Likely | None = None
     reason: str | None = None
+    end: tuple[int, Likely | None] | None = None  # the token that ended it, not of the text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,7 @@ class Answers:
                 elif isinstance(event, Ended):
                     text = choice.writer.finish()
                     choice.reason = "stop" if choice.writer.stopped else event.reason
+                    choice.end = None if event.token is None else (event.token, event.likely)
                     open_choices -= 1
                     yield News(choice, text)
         finally:

@@ -124,7 +124,9 @@ class Form:
             rows: list[tuple[int, Likely | None, int]] = []
             if self.echo:
                 rows = [(token, choice.prompt, n - 1) for n, token in enumerate(prompt)]
-            rows += [(token, likely, 0) for token, likely in choice.tokens]
+            # with the end token: lm-eval takes the last for one that the model drew
+            drawn = [*choice.tokens, *([choice.end] if choice.end else [])]
+            rows += [(token, likely, 0) for token, likely in drawn]
             logprobs = self.likelihoods(rows, 0, begins=self.echo)
         return self.choice(choice.index, text, logprobs, choice.reason)
 
@@ -175,8 +177,10 @@ class Form:
             if self.logprobs is not None:
                 rows = [(token, choice.prompt, n - 1) for n, token in enumerate(prompt)]
                 logprobs = self.likelihoods(rows, 0, begins=True)
-        elif news.token is not None and self.logprobs is not None:
-            logprobs = self.likelihoods([(news.token, news.likely, 0)], places[index], begins=False)
+        elif self.logprobs is not None:
+            drawn = choice.end if news.token is None else (news.token, news.likely)
+            if drawn:
+                logprobs = self.likelihoods([(*drawn, 0)], places[index], begins=False)
         places[index] += len(text)
         if choice.reason == "error":
             return [FAILED]

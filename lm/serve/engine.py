@@ -20,7 +20,7 @@ from lm.core.config import require
 from lm.core.errors import ConfigError
 from lm.models.gpt import GptConfig, decoding_params
 from lm.serve.programs import Ask, Likelihood, Slots, admit, decode
-from lm.serve.request import Asked, Busy, Drawn, Ended, Likely, Prompted
+from lm.serve.request import Asked, Busy, Drawn, Ended, Event, Likely, Prompted
 
 SHORTEST = 64  # prompts are read in lengths from this on, each twice the last
 REACH = 256  # the fewest slots of a cache that a step of all rows looks at
@@ -88,8 +88,11 @@ class Engine:
 
         Raises:
           Busy: they do not all fit into it.
-          ConfigError: a prompt that is empty, or with its answer longer than `length`.
+          ConfigError: a prompt that is empty, or with its answer longer than `length`; more of
+            them than ever fit.
         """
+        most = self.slots + self.queue
+        require(len(asked) <= most, f"{len(asked)} answers at once are more than {most}: ask twice")
         for one in asked:
             total = len(one.prompt) + one.max_tokens
             require(len(one.prompt) >= 1, "the prompt is empty: give at least one token")
@@ -123,7 +126,8 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
-        return sum(not one.left.is_set() for one in self._waiting)
+        with self._changed:  # it may not change while it is counted
+            return sum(not one.left.is_set() for one in self._waiting)
 
     def _free(self) -> int:
         return self.slots - self.busy
@@ -189,10 +193,21 @@ class Engine:
     def _abandon(self, reason: str) -> None:
         """Ends all that runs and waits."""
         with self._changed:
-            ended = [*(seat.asked for seat in self._seats if seat), *self._waiting]
+            seats = [seat for seat in self._seats if seat]
+            ended = [*(seat.asked for seat in seats), *self._waiting]
             self._seats, self._waiting = [None] * self.slots, deque()
+        for seat in seats:
+            seat.done = True  # a step may be under way that has a token for it
         for asked in ended:
-            asked.tell(Ended(reason))
+            self._tell(asked, Ended(reason))
+
+    def _tell(self, asked: Asked, event: Event) -> None:
+        """One that cannot be told anything has left; the others go on."""
+        try:
+            asked.tell(event)
+        except Exception:
+            traceback.print_exc()
+            asked.leave()
 
     def _admit(self) -> None:
         for _ in range(ADMITTED):
@@ -212,7 +227,8 @@ class Engine:
             self._state, likelihood = self._read(
                 tokens, slot, size, self._ask(asked), scored=asked.scored
             )
-            asked.tell(Prompted(likely(likelihood, slice(size - 1)) if asked.scored else None))
+            found = likely(likelihood, slice(size - 1)) if asked.scored else None
+            self._tell(asked, Prompted(found))
             if asked.max_tokens == 0:
                 self._end(slot, seat, "length")
 
@@ -254,21 +270,25 @@ class Engine:
             if seat is None or seat.done:
                 continue
             asked, token = seat.asked, int(tokens[slot])
+            row = slice(slot, slot + 1)
+            how = likely(found, row) if found and asked.alternatives else None
             if token in asked.ends:
-                self._end(slot, seat, "stop")
+                self._end(slot, seat, "stop", token, how)
                 continue
             seat.drawn += 1
             self.tokens += 1
-            row = slice(slot, slot + 1)
-            asked.tell(Drawn(token, likely(found, row) if found and asked.alternatives else None))
+            self._tell(asked, Drawn(token, how))
             if seat.drawn == asked.max_tokens:
                 self._end(slot, seat, "length")
 
-    def _end(self, slot: int, seat: Seat, reason: str) -> None:
+    def _end(
+        self, slot: int, seat: Seat, reason: str, token: int | None = None,
+        how: Likely | None = None,
+    ) -> None:  # fmt: skip
         seat.done = True
         with self._changed:
             self._seats[slot] = None
-        seat.asked.tell(Ended(reason))
+        self._tell(seat.asked, Ended(reason, token, how))
 
 
 KINDS = (np.uint32, np.int32, np.float32, np.int32, np.float32, np.bool_)  # of `Ask`'s fields

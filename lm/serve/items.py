@@ -141,7 +141,7 @@ class Pool:
         return Item(name, as_objects(turns), answers, sources)
 
     def _answer(self, served: Served, turns: Conversation, seed: int) -> str | None:
-        """One answer; None where the server stops."""
+        """One answer; None where the engine failed or the server stops."""
         limit = min(self.plan.max_tokens, served.engine.length // 2)
         prompt, count = chat_prompt(served, turns, limit)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -164,6 +164,8 @@ class Pool:
             if isinstance(event, Drawn):
                 tokens.append(event.token)
             elif isinstance(event, Ended):
+                if event.reason not in ("stop", "length"):
+                    return None
                 raw = b"".join(map(served.raw, tokens))
                 return raw.decode("utf-8", errors="replace")
         asked.leave()

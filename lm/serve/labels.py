@@ -1,7 +1,7 @@
 """What labelers said, as lines of a file: appended, forced to the disk, never changed.
 
 `labels/*.jsonl` hold one object a line. A later record of the same item and labeler replaces the
-earlier one, an undo removes it. A line cut off by a crash is skipped, and told.
+earlier one, an undo removes it. A line cut off by a crash is skipped, told, and cut away.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 FILE = "labels.jsonl"
 KINDS = ("ranking", "demonstration", "skip", "undo")
@@ -60,16 +60,37 @@ class Labels:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Appends a line and forces it to the disk; a cut-off line before it is ended first."""
+    """Appends a line and forces it to the disk. Of a line that a crash cut off nothing stays: who
+    reads the file for training forgives an unfinished line at its end alone."""
+    line = json.dumps(record, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n"
+    new = not path.exists()
     with path.open("ab+") as file:
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n"
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                line = b"\n" + line
+                line = mended(file) + line
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+    if new:  # a new name is on the disk when its folder is
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def mended(file: BinaryIO) -> bytes:
+    """Cuts off the unfinished last line; where only its end is missing, that end."""
+    file.seek(0)
+    text = file.read()
+    begin = text.rfind(b"\n") + 1
+    try:
+        json.loads(text[begin:])
+    except ValueError:
+        file.truncate(begin)
+        return b""
+    return b"\n"
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -47,6 +47,8 @@ class Ended:
     wanted more; "error": the engine failed."""
 
     reason: str
+    token: int | None = None  # the end token
+    likely: Likely | None = None  # of it
 
 
 Event = Prompted | Drawn | Ended

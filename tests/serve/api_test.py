@@ -2,11 +2,13 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from lm.models.gpt import forward
+from lm.serve.model import Served
 from lm.serve.writer import Writer
 from lm.text.dialogue import Message
 from tests.serve.served import client, listening, served, wait_until
@@ -82,6 +84,27 @@ def test_echo_with_logprobs_scores_the_prompt_as_one_forward_pass(toy, api):
     assert max(last.values()) == likelihoods["token_logprobs"][-1]
     assert found["choices"][0]["text"].startswith("hello")
     assert found["choices"][1]["logprobs"]["tokens"][:3] == list("hel")
+
+
+class Ending(Served):
+    """One for which every token ends an answer."""
+
+    ends = property(lambda self: frozenset(range(self.vocab)))
+
+
+def test_the_end_token_is_among_the_likelihoods_and_not_in_the_text(toy):
+    ids = toy.tokenizer.encode("hello")
+    body = {"prompt": ids, "max_tokens": 1, "logprobs": 1, "echo": True} | GREEDY
+    with listening(Ending("ending", toy.engine, toy.tokenizer)) as address, client(address) as api:
+        (choice,) = complete(api, **body)["choices"]
+        chunks = events(api.post("/v1/completions", json=body | {"stream": True}))
+    found = choice["logprobs"]
+    assert choice["text"] == "hello" and choice["finish_reason"] == "stop"
+    # as lm-eval cuts the likelihoods of a text: the last is of a token that the model drew
+    assert len(found["token_logprobs"]) == len(ids) + 1 and found["tokens"][:-1] == list("hello")
+    assert found["token_logprobs"][-1] == max(found["top_logprobs"][-1].values())
+    parts = [one["choices"][0]["logprobs"] for one in chunks]
+    assert [p for part in parts if part for p in part["token_logprobs"]] == found["token_logprobs"]
 
 
 def test_a_stream_says_the_same_as_one_answer(api):
@@ -170,14 +193,22 @@ def test_models_are_listed_and_an_unknown_one_is_named(api):
     assert "/v1/chat/completions" in paths and "/v1/completions" in paths
 
 
-def test_a_client_that_leaves_stops_costing(toy, api):
-    body = {"prompt": "x", "max_tokens": 60, "stream": True}
+def test_a_client_that_leaves_stops_costing(toy, api, monkeypatch):
+    body = {"prompt": "x", "max_tokens": 60, "stream": True} | GREEDY
+    assert complete(api, **body | {"stream": False})["usage"]["completion_tokens"] == 60
+    step = toy.engine._step
+
+    def slow():
+        time.sleep(0.02)  # so that the answer would last longer than it takes to leave
+        return step()
+
+    monkeypatch.setattr(toy.engine, "_step", slow)
     before = toy.engine.tokens
     for _ in range(3):
         with api.stream("POST", "/v1/completions", json=body) as answer:
             next(answer.iter_lines())
     wait_until(lambda: toy.engine.busy == 0)
-    assert toy.engine.tokens - before <= 180
+    assert 3 <= toy.engine.tokens - before <= 90
 
 
 @pytest.mark.slow

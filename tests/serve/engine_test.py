@@ -168,6 +168,22 @@ def test_an_end_token_ends_an_answer_and_is_not_told(model, engine):
     one = asked([1, 2, 3], 20, ends=frozenset({plain[5]}))
     engine.submit(one)
     assert one.tell.tokens() == plain[: plain.index(plain[5])] and one.tell.reason == "stop"
+    assert one.tell.events[-1].token == plain[5]
+
+
+def test_one_that_cannot_be_told_anything_ends_alone(engine):
+    def broken(_):
+        raise RuntimeError("its loop is closed")
+
+    other = asked([7], 10)
+    engine.submit(Asked(prompt=[1], max_tokens=20, sampling=GREEDY, tell=broken), other)
+    assert len(other.tell.tokens()) == 10 and other.tell.reason == "length"
+    assert engine._thread.is_alive()
+
+
+def test_more_at_once_than_ever_fit_is_a_mistake_and_not_busy(engine):
+    with pytest.raises(ConfigError, match="8 answers at once are more than 7"):
+        engine.submit(*(asked([1], 1) for _ in range(8)))
 
 
 def test_likelihoods_are_those_of_the_whole_sequence_at_once(model, engine):

@@ -46,7 +46,10 @@ def refused(answer, status, part):
         ("n", 1.5), ("max_tokens", -1), ("max_tokens", 10**9), ("max_tokens", "5"),
         ("seed", 2**64), ("stop", [""]), ("stop", ["a"] * 5), ("stop", 7), ("logprobs", 6),
         ("echo", "yes"), ("stream", 1), ("stream_options", []), ("logit_bias", {"5": 1}),
-        ("presence_penalty", 0.5), ("best_of", 3), ("suffix", "x"), ("model", 5),
+        ("presence_penalty", 0.5), ("response_format", {"type": "json_object"}),
+        ("max_completion_tokens", ""), ("max_completion_tokens", False),
+        ("max_completion_tokens", 65),
+        ("best_of", 3), ("suffix", "x"), ("model", 5),
         ("prompt", None), ("prompt", []), ("prompt", [[]]), ("prompt", [-1]), ("prompt", [10**6]),
         ("prompt", [1.5]), ("prompt", [True]), ("prompt", {"a": 1}), ("prompt", "\ud800"),
         ("prompt", ["x"] * 65), ("prompt", "x" * 65),
@@ -99,7 +102,7 @@ def test_a_request_of_another_site_is_turned_away(api, address):
     body = {"prompt": "x", "max_tokens": 1}
     for headers in (
         {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
-        {"Origin": address + "0"},
+        {"Origin": address + "0"}, {"Origin": "http://[::1"}, {"Origin": "://"},
     ):  # fmt: skip
         refused(api.post(URL, json=body, headers=headers), 403, "another site")
     refused(api.get("/v1/models", headers={"Host": "evil.example:80"}), 403, "localhost alone")

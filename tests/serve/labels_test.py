@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from lm.data.labels import conversation_rows
+from lm.data.tasks.rows import Row
 from lm.serve.agreement import agreement, krippendorff
 from lm.serve.items import Item, Pool, SamplingPlan, read_prompts
 from lm.serve.labelling import METADATA, Labelling, shuffled
 from lm.serve.labels import Labels
+from lm.serve.request import Drawn, Ended
 from lm.text.dialogue import Message
 from tests.serve.served import client, listening, served, wait_until
 
@@ -136,7 +139,41 @@ def test_a_line_cut_off_by_a_crash_is_left_out_and_the_next_record_stands_on_its
     assert labels.damaged == 1 and len(labels.records) == 1
     labels.append(first | {"item": "c"})
     again = Labels(tmp_path)
-    assert [record["item"] for record in again.records] == ["a", "c"] and again.damaged == 1
+    assert [record["item"] for record in again.records] == ["a", "c"] and again.damaged == 0
+
+
+@pytest.mark.parametrize("cut", [30, -1])  # within the record, and before the end of its line
+def test_training_reads_labels_that_were_added_after_a_crash(tmp_path, cut):
+    labels = Labels(tmp_path)
+    record = item("a")
+    ranking = {"kind": "ranking", "item": "a", "labeler": "x", "messages": record.messages,
+               "answers": record.answers, "ranks": [1, 2, 3]}  # fmt: skip
+    labels.append(ranking)
+    path = tmp_path / "labels.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.replace(b'"item": "a"', b'"item": "b"')[:cut])
+    Labels(tmp_path).append(ranking | {"item": "c"})
+    rows = list(conversation_rows(str(path)))
+    assert all(isinstance(row, Row) for row in rows)
+    expected = ["a", "c"] if cut > 0 else ["a", "b", "c"]
+    assert [row.values["item"] for row in rows] == expected
+
+
+@pytest.mark.parametrize("event", [Ended("error"), Ended("left")])
+def test_what_was_cut_short_is_no_answer_to_label(tmp_path, event):
+    def submit(asked):
+        asked.tell(Drawn(65, None))
+        asked.tell(event)
+
+    engine = SimpleNamespace(length=64, submit=submit)
+    one = served(start=False)
+    pool = Pool(tmp_path, [], [], SamplingPlan())
+    short = SimpleNamespace(
+        name="toy", engine=engine, raw=one.raw, chat=one.chat, chat_ends=one.chat_ends
+    )
+    assert pool._answer(short, (Message("user", "x"),), 0) is None
+    event = Ended("length")
+    assert pool._answer(short, (Message("user", "x"),), 0) is not None
 
 
 def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
@@ -206,9 +243,9 @@ def test_alpha_by_hand():
     assert krippendorff([["a", "a"]], "nominal") is None  # nothing varies
 
 
-def ranked(item, labeler, ranks, ratings=None):
+def ranked(item, labeler, ranks, ratings=None, answers="abc"):
     return {"kind": "ranking", "item": item, "labeler": labeler, "ranks": ranks,
-            "ratings": ratings}  # fmt: skip
+            "ratings": ratings, "answers": list(answers[: len(ranks)])}  # fmt: skip
 
 
 def test_agreement_counts_pairs_of_answers_that_two_labelers_order_alike():
@@ -223,6 +260,11 @@ def test_agreement_counts_pairs_of_answers_that_two_labelers_order_alike():
     low, high = told["interval"]
     assert low == pytest.approx(2 / 3) and high == 1
     assert agreement([])["agreement"] is None
+
+
+def test_rankings_of_other_answers_to_an_item_are_not_compared():
+    told = agreement([ranked("a", "x", [1, 2]), ranked("a", "y", [2, 1], answers="de")])
+    assert told["pairs"] == 0 and told["agreement"] is None
 
 
 def test_the_page_of_agreement_gets_its_figures(page):

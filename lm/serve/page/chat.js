@@ -131,7 +131,7 @@ function edit(node, turn, number) {
   doing.append(action(turn.role === "user" ? "Send" : "Keep", "Ctrl+Enter", done), action("Cancel", "Escape", show));
   area.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { event.stopPropagation(); show(); }
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey || !event.shiftKey)) { event.preventDefault(); done(); }
+    if (event.key === "Enter" && !event.isComposing && (event.ctrlKey || event.metaKey || !event.shiftKey)) { event.preventDefault(); done(); }
   });
   node.replaceChildren(area, doing);
   area.focus();
@@ -145,7 +145,11 @@ function again(number) {
 // ---------------------------------------------------------------- answers
 
 function body() {
-  const messages = open.turns.map(({ role, content }) => ({ role, content }));
+  const messages = [];
+  for (const { role, content } of open.turns) {
+    if (role === "assistant" && !content) messages.pop(); // a question whose answer never came
+    else messages.push({ role, content });
+  }
   if (open.system.trim()) messages.unshift({ role: "system", content: open.system });
   const asked = { model: $("model").value, messages, stream: true };
   for (const name of Object.keys(KNOBS)) if ($(name).value !== "") asked[name] = Number($(name).value);
@@ -196,9 +200,9 @@ async function answer() {
     if (error.name !== "AbortError") turn.fault = error.message;
   }
   running = null;
-  if (!turn.content && turn.fault) turn.content = "";
+  const idle = [document.body, $("stop")].includes(document.activeElement);
   show();
-  $("text").focus();
+  if (idle) $("text").focus(); // not while somebody types elsewhere
 }
 
 function stop() { running?.abort.abort(); }

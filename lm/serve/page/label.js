@@ -42,6 +42,7 @@ function present(found) {
   $("bar").value = found.done + found.skipped;
   item = found.item;
   $("login").hidden = true;
+  $("foot").hidden = false;
   $("work").hidden = !item;
   $("none").hidden = Boolean(item);
   $("who").textContent = labeler;
@@ -49,7 +50,7 @@ function present(found) {
     $("why").textContent = found.making
       ? "Answers are being sampled; this page looks again by itself."
       : found.total ? "You have seen every item. Thank you." : "Start the server with --label_prompts=FILE.";
-    if (found.making) setTimeout(() => { if (!item) attempt(next); }, 2000);
+    if (found.making) setTimeout(() => { if (!item && $("login").hidden) attempt(next); }, 2000);
     return;
   }
   order = found.answers.map((text, number) => ({ number, text, tied: false, rating: null }));
@@ -132,7 +133,7 @@ function move(from, to) {
   if (!(from in order) || !(to in order) || from === to) return;
   const [answer] = order.splice(from, 1);
   if (order[from]) order[from].tied = order[from].tied && answer.tied; // a tie does not jump a gap
-  answer.tied = false;
+  answer.tied = Boolean(order[to]?.tied); // within a tie it joins, so that none ends or begins
   order.splice(to, 0, answer);
   order[0].tied = false;
   showAnswers(to);
@@ -192,7 +193,7 @@ const undo = () => attempt(async () => present(await call("/labels/undo", { labe
 
 function login() {
   item = null;
-  for (const id of ["work", "none"]) $(id).hidden = true;
+  for (const id of ["work", "none", "foot"]) $(id).hidden = true;
   $("login").hidden = false;
   $("name").value = labeler;
   $("name").focus();
@@ -211,7 +212,7 @@ $("undo").addEventListener("click", undo);
 $("tab-rank").addEventListener("click", () => pane(false));
 $("tab-write").addEventListener("click", () => pane(true));
 addEventListener("keydown", (event) => {
-  if ($("login").hidden === false) return;
+  if (event.repeat || $("login").hidden === false) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (item) submit(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea")) return;
   if (event.key.toLowerCase() === "s" && item) skip();
