@@ -244,7 +244,7 @@ def straight(running, tmp_path_factory):
 def test_a_run_writes_all_that_a_run_writes(straight):
     assert {path.name for path in straight.iterdir()} == {
         "config.gin", "tokenizer", "metrics.jsonl", "checkpoints", "samples", "report.html",
-        "summary.json",
+        "summary.json", "goodput.json",
     }  # fmt: skip
     assert [path.name for path in sorted((straight / "samples").iterdir())] == [
         f"{step:08}.txt" for step in (0, 6, 12)

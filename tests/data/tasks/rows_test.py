@@ -86,6 +86,6 @@ def test_a_question_is_named_by_its_place(tmp_path):
     article = {"title": "T", "paragraphs": [{"context": "C", "qas": questions}]}
     path.write_text(json.dumps({"data": [article]}))
     row, problem = squad(path)
-    assert row.values == {"id": "q", "title": "T", "context": "C"}
+    assert row.values == {"id": "q", "title": "T", "section": None, "context": "C"}
     expected = f"{path}: data[0].paragraphs[0].qas[1]: a JSON str, expected an object"
     assert str(problem) == expected
