@@ -59,17 +59,17 @@ def test_one_command_trains_every_policy_and_tells_what_they_are_worth(tmp_path)
         for n in range(200)
     ]
     short = {f"pipeline.{name}.{field}": value for name in ("ppo", "ppo_ptx") for field, value in
-             (("steps", "2"), ("best_of", "2"), ("evaluate_prompts", "8"), ("batch", "8"),
+             (("steps", "2"), ("best_of", "2"), ("evaluate_prompts", "8"), ("batch", "32"),
               ("prompt_length", "16"), ("answer_length", "16"))}  # fmt: skip
     study = bind(
         sweeps.gold(),
         short | {
             "base.data.train": str(text), "base.data.cache": str(tmp_path / "cache"),
             "base.tokenizer.kind": "bytes", "base.model.vocab": "269", "base.model.length": "96",
-            "base.steps": "3", "base.batch": "4", "base.evaluate_batches": "1",
+            "base.steps": "3", "base.batch": "8", "base.evaluate_batches": "1",
             "pipeline.demonstrations": write_rows(tmp_path / "rows.jsonl", rows),
             "pipeline.sft.steps": "4", "pipeline.sft.length": "48", "pipeline.reward.length": "48",
-            "pipeline.labeling.prompts": "24", "prompts": "8", "draws": "2", "seeds": "(0,)",
+            "pipeline.labeling.prompts": "96", "prompts": "8", "draws": "2", "seeds": "(0,)",
         },
     )  # fmt: skip
     study.run(tmp_path / "study")
