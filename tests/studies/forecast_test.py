@@ -188,7 +188,7 @@ def test_one_command_foretells_trains_and_tells_and_goes_on_where_it_stopped(tmp
         sweeps.forecast(),
         {
             "base.data.train": str(prose), "base.data.cache": str(tmp_path / "cache"),
-            "base.data.documents_train": 300, "base.data.documents_valid": 20,
+            "base.batch": 8, "base.data.documents_train": 300, "base.data.documents_valid": 20,
             "base.evaluate_batches": 1, "problems": 3, "samples": 2,
         },
     )  # fmt: skip
