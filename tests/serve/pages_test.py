@@ -1,6 +1,7 @@
 """The pages in a real browser."""
 
 import json
+import time
 
 import pytest
 
@@ -84,17 +85,26 @@ def test_a_chat_in_the_browser(labelled, tmp_path):
         assert said(page)[0] == "changed" and page.input_value("#system") == "Be kind."
 
 
-def test_an_answer_can_be_stopped(labelled, toy):
+def test_an_answer_can_be_stopped(labelled, toy, monkeypatch):
     address, _ = labelled
+    step, before = toy.engine._step, toy.engine.tokens
+
+    def slow():
+        time.sleep(0.05)  # 350 tokens would take longer than all that the browser does
+        return step()
+
+    monkeypatch.setattr(toy.engine, "_step", slow)
     with browsing(address) as page:
         page.click("#gear")
         page.fill("#max_tokens", "350")
+        page.fill("#temperature", "0")  # the likeliest token of this model is never the end
         page.fill("#text", "x")
         page.press("#text", "Enter")
         page.wait_for_function("document.querySelector('.assistant .said')?.textContent.length > 3")
         page.click("#stop")
         settled(page)
         wait_until(lambda: toy.engine.busy == 0)
+        assert toy.engine.tokens - before < 300
         assert page.locator(".turn").count() == 2
 
 
