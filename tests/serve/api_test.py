@@ -11,28 +11,9 @@ from lm.models.gpt import forward
 from lm.serve.model import Served
 from lm.serve.writer import Writer
 from lm.text.dialogue import Message
-from tests.serve.served import client, listening, served, wait_until
+from tests.serve.served import client, listening, wait_until
 
 GREEDY = {"temperature": 0}
-
-
-@pytest.fixture(scope="module")
-def toy():
-    one = served()
-    yield one
-    one.engine.close(drain=False)
-
-
-@pytest.fixture(scope="module")
-def address(toy):
-    with listening(toy) as address:
-        yield address
-
-
-@pytest.fixture
-def api(address):
-    with client(address) as found:
-        yield found
 
 
 def complete(api, **body):

@@ -7,28 +7,9 @@ import time
 import pytest
 
 from lm.serve.body import LARGEST
-from tests.serve.served import client, listening, served
+from tests.serve.served import client, listening
 
 URL = "/v1/completions"
-
-
-@pytest.fixture(scope="module")
-def toy():
-    one = served()
-    yield one
-    one.engine.close(drain=False)
-
-
-@pytest.fixture(scope="module")
-def address(toy):
-    with listening(toy) as address:
-        yield address
-
-
-@pytest.fixture
-def api(address):
-    with client(address) as found:
-        yield found
 
 
 def refused(answer, status, part):
