@@ -2,6 +2,7 @@
 
 python -m launch.chat --workdir=runs/chat
 python -m launch.chat --workdir=runs/chat --system="You are brief." --temperature=0.7
+python -m launch.chat --workdir=runs/gpt4-tiny --temperature=0      # then /image a.png
 
 Ctrl-C stops an answer; at an empty prompt it asks for /quit. /help lists what else can be said.
 """
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from launch import command
-from lm.core.errors import ConfigError, DataError, UserError
+from launch.served import served_run
+from lm.core.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
+    from lm.data.visual.example import Given
     from lm.decode.sampling import SamplingConfig
     from lm.serve.model import Served
     from lm.text.dialogue import Message
@@ -32,7 +35,8 @@ MAX_TOKENS = flags.DEFINE_integer("max_tokens", None, "Tokens of an answer at mo
 SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", lower_bound=0)
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 
-HELP = """/regenerate        another answer to the last message
+HELP = """/image FILE        show a PNG or JPEG with the next message; may be repeated
+/regenerate        another answer to the last message
 /system [TEXT]     what the assistant is told first; nothing: as if nothing
 /temperature [X]   show or set it; 0 takes the likeliest token
 /new               forget the conversation
@@ -47,11 +51,12 @@ class Talk:
     def __init__(self, served: "Served", sampling: "SamplingConfig", system: str):
         self.served, self.sampling, self.system = served, sampling, system
         self.turns: list[Message] = []
+        self.shown: list[Given] = []  # images that go with the next message
         self.drawn = 0  # answers so far: each has draws of its own
 
     def say(self, line: str) -> bool:
         """Takes a line; false where it ends the conversation."""
-        from lm.text.dialogue import Message
+        from lm.serve.turns import seen_turn
 
         if not line.strip():
             return True
@@ -59,7 +64,8 @@ class Talk:
             return self.obey(*line[1:].partition(" ")[::2])
         if self.turns and self.turns[-1].role == "user":
             self.turns.pop()  # its answer never came
-        self.turns.append(Message("user", line))
+        self.turns.append(seen_turn(line, *self.shown))
+        self.shown = []
         self.answer()
         return True
 
@@ -71,7 +77,7 @@ class Talk:
         if name == "help":
             print(HELP)
         elif name == "new":
-            self.turns = []
+            self.turns, self.shown = [], []
             print("[a new conversation]")
         elif name == "system":
             self.system = text
@@ -80,6 +86,8 @@ class Talk:
             self.set_temperature(text)
         elif name == "save":
             self.save(text)
+        elif name == "image":
+            self.show(text)
         elif name == "regenerate":
             if self.turns and self.turns[-1].role == "assistant":
                 self.turns.pop()
@@ -90,6 +98,28 @@ class Talk:
         else:
             print(f"[no command /{name}; /help lists them]")
         return True
+
+    def show(self, name: str) -> None:
+        """Keeps an image for the next message; says what is wrong with it."""
+        from lm.data.visual.example import Given
+
+        sight = self.served.engine.reader.sight
+        if sight is None:
+            print(f"[{self.served.name} reads text alone and sees no images]")
+            return
+        if not name:
+            print("[/image FILE]")
+            return
+        try:
+            image = Given(Path(name).expanduser().read_bytes(), name)
+            image.pixels(sight.vision.image)
+        except OSError as error:
+            print(f"[{name}: {error.strerror}]")
+        except UserError as error:
+            print(f"[{error}]")
+        else:
+            self.shown.append(image)
+            print(f"[{name} goes with the next message]")
 
     def set_temperature(self, text: str) -> None:
         import dataclasses
@@ -103,14 +133,14 @@ class Talk:
             print(f"[temperature {self.sampling.temperature:g}]")
 
     def save(self, name: str) -> None:
-        from lm.text.dialogue import as_objects
+        from lm.serve.turns import objects_of
 
         if not name:
             print("[/save FILE]")
             return
         try:
             path = Path(name).expanduser()
-            path.write_text(json.dumps({"messages": as_objects(self.told())}) + "\n")
+            path.write_text(json.dumps({"messages": objects_of(self.told())}) + "\n")
         except OSError as error:
             print(f"[not saved: {error}]")
         else:
@@ -130,23 +160,24 @@ class Talk:
         from lm.text.dialogue import Message
 
         try:
-            prompt, count = chat_prompt(self.served, tuple(self.told()), MAX_TOKENS.value)
+            prompt = chat_prompt(self.served, self.told(), MAX_TOKENS.value)
         except UserError as error:
             print(f"[{error}]")
             self.turns.pop()
             return
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         asked = Asked(
-            prompt=prompt, max_tokens=count, sampling=self.sampling, tell=events.put,
+            prompt=prompt.ids, max_tokens=prompt.max_tokens, images=prompt.images,
+            prefix=prompt.prefix, sampling=self.sampling, tell=events.put,
             seed=(SEED.value + self.drawn) % 2**32, ends=self.served.chat_ends,
         )  # fmt: skip
         self.drawn += 1
-        writer = Writer()
+        writer = Writer(self.served.spelling())
         try:
             self.served.engine.submit(asked)
             while not isinstance(event := events.get(), Ended):
                 if isinstance(event, Drawn):
-                    write(writer.add(self.served.raw(event.token)))
+                    write(writer.add(event.token))
             write(writer.finish())
             print()
         except KeyboardInterrupt:
@@ -165,30 +196,16 @@ def write(text: str) -> None:
 def main() -> None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of a run")
-    try:
-        import starlette  # noqa: F401
-    except ImportError:
-        raise ConfigError("chatting needs starlette: pip install 'lm[serve]'") from None
-    import lm
     from lm.decode.sampling import SamplingConfig
-    from lm.models.gpt import GptConfig
-    from lm.serve.engine import Engine
-    from lm.serve.model import Served
 
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
-    run = lm.load(WORKDIR.value, STEP.value)
-    if run.tokenizer is None:
-        raise DataError(f"{WORKDIR.value} has no tokenizer")
-    if not isinstance(run.config.model, GptConfig):
-        raise ConfigError(f"{WORKDIR.value} holds a {type(run.config.model).__name__}: no decoder")
-    engine = Engine(run.config.model, run.params, slots=1)
-    served = Served(Path(WORKDIR.value).resolve().name, engine, run.tokenizer)
-    assert served.chat  # says what is missing before anything is compiled
-    engine.start()
+    served = served_run(WORKDIR.value, STEP.value, slots=1)
+    assert served.images or served.chat  # says what is missing before anything is compiled
+    served.engine.start()
     try:
         converse(Talk(served, sampling, SYSTEM.value))
     finally:
-        engine.close(drain=False)
+        served.engine.close(drain=False)
 
 
 def converse(talk: Talk) -> None:

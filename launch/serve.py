@@ -7,16 +7,20 @@ python -m launch.serve --workdir=runs/chat --host=0.0.0.0 --token=SECRET --slots
 SIGTERM and Ctrl-C finish what is being answered and end; a second one ends at once.
 """
 
-import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from launch import command
-from lm.core.errors import ConfigError, DataError
+from launch.served import run_name, served_run
+from lm.core.errors import ConfigError
+from lm.core.paths import is_remote, run_path
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from lm.serve.model import Served
 
 WORKDIR = flags.DEFINE_list("workdir", [], "Directories of the runs to serve, the default first.")
@@ -40,12 +44,10 @@ def main() -> None:
     if not WORKDIR.value or not all(WORKDIR.value):
         raise ConfigError("--workdir is empty; name the directory of a run")
     try:
-        import starlette  # noqa: F401
-        import uvicorn
+        from lm.serve.guard import is_loopback
+        from lm.serve.server import Server, bound
     except ImportError:
         raise ConfigError("serving needs starlette and uvicorn: pip install 'lm[serve]'") from None
-    from lm.serve.api import application
-    from lm.serve.guard import is_loopback
 
     loopback = is_loopback(HOST.value)
     if not loopback and not TOKEN.value:
@@ -54,75 +56,60 @@ def main() -> None:
         )
     if not HOST.value.isascii() or (TOKEN.value and not TOKEN.value.isascii()):
         raise ConfigError("--host and --token must be ASCII")
+    listener = bound(HOST.value, PORT.value)  # a port that is taken is told before the long wait
+    from lm.serve.api import application
+
     models = serve_runs([*WORKDIR.value, *LABEL_RUNS.value])
     extra, stop = labelling(models)
+
+    def announce() -> None:
+        port = listener.getsockname()[1]
+        print(f"listening on http://{HOST.value}:{port}", flush=True)
+
     app = application(models, token=TOKEN.value, loopback=loopback, extra=extra)
-    config = uvicorn.Config(
-        app, host=HOST.value, port=PORT.value, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=60, server_header=False, lifespan="off",
-    )  # fmt: skip
-    server = Announced(config)
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
-        signal.signal(number, lambda *_: None)
     try:
-        server.run()
+        Server(app, announce).serve_on(listener)
     finally:
         stop()
         for served in models.values():
             served.engine.close(drain=False)
-    if not server.started:
-        raise DataError(f"cannot bind to {HOST.value}:{PORT.value}: choose another --port")
     print("stopped", flush=True)
-
-
-def Announced(config):  # type: ignore[no-untyped-def]  # uvicorn is imported when it is needed
-    """A server that says where it is once it listens."""
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets=None):  # type: ignore[no-untyped-def]
-            await super().startup(sockets)
-            if self.started:
-                port = self.servers[0].sockets[0].getsockname()[1]
-                print(f"listening on http://{HOST.value}:{port}", flush=True)
-
-    return Server(config)
 
 
 def serve_runs(folders: list[str]) -> "dict[str, Served]":
     """The runs by the names of their folders, their programs compiled."""
-    import lm
-    from lm.models.gpt import GptConfig
-    from lm.serve.engine import Engine
-    from lm.serve.model import Served
-
     models: dict[str, Served] = {}
-    for folder in dict.fromkeys(str(Path(each)) for each in folders):
-        run = lm.load(folder, STEP.value)
-        if run.tokenizer is None:
-            raise DataError(f"{folder} has no tokenizer")
-        model = run.config.model
-        if not isinstance(model, GptConfig):
-            raise ConfigError(f"{folder} holds a {type(model).__name__}, which writes nothing")
-        name = Path(folder).resolve().name
+    for folder in dict.fromkeys(each.rstrip("/") for each in folders):
+        name = run_name(folder)
         if name in models:
             raise ConfigError(f"two runs are named {name}: rename the folder of one")
-        print(f"{name}: compiling ...", flush=True)
-        engine = Engine(
-            model, run.params, slots=SLOTS.value, queue=QUEUE.value, length=LENGTH.value
+        models[name] = served_run(
+            folder, STEP.value, slots=SLOTS.value, queue=QUEUE.value, length=LENGTH.value
         )
-        models[name] = Served(name, engine.start(), run.tokenizer)
+        print(f"{name}: compiling ...", flush=True)
+        models[name].engine.start()
     return models
 
 
-def labelling(models: "dict[str, Served]"):  # type: ignore[no-untyped-def]
-    """The routes of the labelling page, and what ends its sampling."""
+def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[], None]]":
+    """The routes of the labelling page, and what ends its sampling.
+
+    Raises:
+      ConfigError: labels are asked for, and the run is in a store to which nothing is appended.
+    """
     from lm.serve.items import Pool, SamplingPlan, read_prompts
     from lm.serve.labelling import Labelling
     from lm.serve.labels import Labels
 
-    folder = Path(LABELS.value or Path(WORKDIR.value[0]) / "labels")
-    names = [Path(each).resolve().name for each in LABEL_RUNS.value or WORKDIR.value]
+    run = run_path(WORKDIR.value[0])
+    if LABELS.value is None and is_remote(run):
+        if LABEL_PROMPTS.value:
+            raise ConfigError(
+                f"labels cannot be appended to in {run}: give --labels=FOLDER of this machine"
+            )
+        return [], lambda: None
+    folder = Path(LABELS.value or run / "labels")
+    names = [run_name(each) for each in LABEL_RUNS.value or WORKDIR.value]
     prompts = read_prompts(Path(LABEL_PROMPTS.value)) if LABEL_PROMPTS.value else []
     plan = SamplingPlan(
         answers=LABEL_ANSWERS.value, max_tokens=LABEL_TOKENS.value,

@@ -71,6 +71,8 @@ class Cache:
     valid: jax.Array | None  # [B S] bool: slots with a real token; None: all of them
     slot: jax.Array  # scalar: where the next token goes; [B]: where that of each row goes
     padding: jax.Array  # [B] empty slots before each prompt
+    # several tokens at once go behind those that are there, at `slot`, and not to the first slot
+    behind: bool = flax.struct.field(pytree_node=False, default=False)
 
     @classmethod
     def empty(cls, config: GptConfig, padding: jax.Array, slots: int) -> "Cache":
@@ -158,7 +160,7 @@ class Gpt(nn.Module):
             if valid is not None:  # positions count real tokens
                 positions = jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
         else:
-            start = cache.slot if length == 1 else 0
+            start = cache.slot if length == 1 or cache.behind else 0
             valid = cache.valid
             slots = jnp.reshape(start, (-1, 1)) + jnp.arange(length)
             positions = jnp.maximum(slots - cache.padding[:, None], 0)
@@ -172,7 +174,7 @@ class Gpt(nn.Module):
         if config.final_norm:
             x = self.norm(x)
         if cache is not None and layers is not None:
-            cache = Cache(layers, cache.valid, cache.slot + length, cache.padding)
+            cache = dataclasses.replace(cache, layers=layers, slot=cache.slot + length)
         return x, cache
 
     def embedded(

@@ -21,13 +21,14 @@ from lm.nn.initializers import kernel_init
 from lm.nn.kernels import attend_slots, attention
 from lm.nn.mlp import Dense
 from lm.nn.patterns import layer_mask
-from lm.nn.rows import attend_each, write_each
+from lm.nn.rows import attend_behind, attend_each, write_each
 from lm.nn.sparse import MASKED
 
 
 @flax.struct.dataclass
 class LayerCache:
     """Keys and values of one layer, by slot; of a banded layer a ring, slot s at s modulo its size.
+    Several tokens at once may go behind others in a cache that is no ring, and has room for them.
 
     Rows and heads are one axis: with two, XLA on CPU copies the cache at every token of one row.
     """
@@ -95,7 +96,7 @@ class Attention(nn.Module):
         elif cache is not None and x.shape[1] == 1:
             context = attend_slots(q, cache.k, cache.v, config, self.pattern, valid, start)
         elif cache is not None and not (isinstance(start, int) and start == 0):
-            raise ValueError("several tokens at once enter a cache only at its first slot")
+            context = attend_behind(q, cache.k, cache.v, config, self.pattern, start, cache.reach)
         else:
             seen = None if valid is None else valid[:, : x.shape[1]]
             context = attention(q, k, v, config, self.pattern, seen, keys, prefix)

@@ -1,4 +1,4 @@
-"""Decoding in which every row of the batch is at a slot of its own, as a server's rows are.
+"""Attention as a server's rows need it: each decodes at a slot of its own, and is read in pieces.
 
 A row's tokens stand from slot 0 on. Fewer rows than the cache has may be asked of: the first ones.
 """
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.nn.config import BlockConfig, LayerPattern
+from lm.nn.kernels import attend
 from lm.nn.patterns import layer_mask, slots_seen
 from lm.nn.sparse import MASKED
 
@@ -71,3 +72,25 @@ def attend_each(
         "XS,XSH->XH", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
     )
     return context.astype(v.dtype).reshape(q.shape)
+
+
+def attend_behind(
+    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: LayerPattern,
+    start: int | jax.Array, reach: int | None = None,
+) -> jax.Array:  # fmt: skip
+    """The queries of a piece of a text against all that stands before and in it.
+
+    Args:
+      q: [B N T H], of slots `start`, `start + 1`, ...
+      k, v: [B*N S H], rows and heads as one axis, the piece's own keys among them.
+      start: the same for all rows.
+      reach: slots from the first on that are read at all, at least `start + T`.
+
+    Returns:
+      [B N T H].
+    """
+    batch, heads, length, size = q.shape
+    kept = min(k.shape[1], reach or k.shape[1])
+    k, v = (each[:, :kept].reshape(batch, heads, kept, size) for each in (k, v))
+    queries = start + jnp.arange(length)
+    return attend(q, k, v, layer_mask(queries, jnp.arange(kept), pattern, config, heads)[None])

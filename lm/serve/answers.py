@@ -3,14 +3,14 @@
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.requests import Request
 
 from lm.decode.sampling import SamplingConfig
 from lm.serve.body import Fields
 from lm.serve.model import Served
-from lm.serve.request import SEEDS, Asked, Drawn, Ended, Event, Likely, Prompted
+from lm.serve.request import SEEDS, Asked, Drawn, Ended, Event, Likely, Prompt, Prompted
 from lm.serve.writer import Writer
 
 MOST_STOPS = 4
@@ -90,13 +90,13 @@ class Answers:
     """
 
     def __init__(
-        self, served: Served, prompts: Sequence[Sequence[int]], settings: Settings,
-        max_tokens: Sequence[int], ends: frozenset[int], *, alternatives: bool, scored: bool,
+        self, served: Served, prompts: Sequence[Prompt], settings: Settings,
+        ends: frozenset[int], *, alternatives: bool, scored: bool,
     ):  # fmt: skip
         loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
         self._served = served
 
-        def teller(index: int):  # type: ignore[no-untyped-def]
+        def teller(index: int) -> Callable[[Event], None]:
             def tell(event: Event) -> None:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(self._queue.put_nowait, (index, event))
@@ -104,15 +104,17 @@ class Answers:
             return tell
 
         self.choices = []
-        for place, (prompt, count) in enumerate(zip(prompts, max_tokens, strict=True)):
+        for place, prompt in enumerate(prompts):
             for number in range(settings.choices):
                 index = place * settings.choices + number
                 asked = Asked(
-                    prompt=prompt, max_tokens=count, sampling=settings.sampling,
-                    tell=teller(index), seed=settings.seed, number=number, ends=ends,
-                    alternatives=alternatives, scored=scored,
+                    prompt=prompt.ids, max_tokens=prompt.max_tokens, images=prompt.images,
+                    prefix=prompt.prefix, sampling=settings.sampling, tell=teller(index),
+                    seed=settings.seed, number=number, ends=ends, alternatives=alternatives,
+                    scored=scored,
                 )  # fmt: skip
-                self.choices.append(Choice(index, asked, Writer(settings.stops)))
+                writer = Writer(served.spelling(), settings.stops)
+                self.choices.append(Choice(index, asked, writer))
         served.engine.submit(*(choice.asked for choice in self.choices))
 
     async def news(self) -> AsyncIterator[News]:
@@ -129,7 +131,7 @@ class Answers:
                     yield News(choice, "", read=True)
                 elif isinstance(event, Drawn):
                     choice.tokens.append((event.token, event.likely))
-                    text = choice.writer.add(self._served.raw(event.token))
+                    text = choice.writer.add(event.token)
                     if choice.writer.stopped:
                         choice.reason = "stop"
                         choice.asked.leave()

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from lm.core.errors import UserError
-from lm.serve.body import Fields, Refused, read_json
+from lm.serve.body import LARGEST, LARGEST_SEEN, Fields, Refused, read_json
 from lm.serve.completions import complete
 from lm.serve.conversations import chat
 from lm.serve.guard import Guard, refusal
@@ -110,6 +110,8 @@ class Api:
                    "slots": one.engine.slots, "tokens": one.engine.tokens}
             for name, one in self.models.items()
         }  # fmt: skip
+        if any(one.engine.failed for one in self.models.values()):
+            return JSONResponse({"status": "failed", "models": load}, status_code=500)
         return JSONResponse({"status": "ok", "models": load})
 
     async def schema(self, _: Request) -> Response:
@@ -118,7 +120,7 @@ class Api:
     def entry(self, served: Served) -> dict[str, Any]:
         return {
             "id": served.name, "object": "model", "created": served.created, "owned_by": "lm",
-            "context": served.engine.length, "chat": served.talks,
+            "context": served.engine.length, "chat": served.talks, "images": served.images,
         }  # fmt: skip
 
     async def list_models(self, _: Request) -> Response:
@@ -133,7 +135,8 @@ class Api:
         return await complete(request, self.chosen(Fields(body)), body)
 
     async def chat_completions(self, request: Request) -> Response:
-        body = await read_json(request)
+        sees = any(served.images for served in self.models.values())
+        body = await read_json(request, LARGEST_SEEN if sees else LARGEST)
         return await chat(request, self.chosen(Fields(body)), body)
 
     async def tokenizer_info(self, _: Request) -> Response:
@@ -163,8 +166,7 @@ class Api:
             type(i) is int and 0 <= i < served.vocab for i in tokens
         ):
             raise Refused(f"tokens must be ids from 0 to {served.vocab - 1}", param="tokens")
-        raw = b"".join(map(served.raw, tokens))
-        return JSONResponse({"prompt": raw.decode("utf-8", errors="replace")})
+        return JSONResponse({"prompt": served.text(tokens)})
 
 
 def pages() -> list[BaseRoute]:

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 LARGEST = 1 << 20  # bytes of a body
+LARGEST_SEEN = 16 << 20  # of one that may hold images
 
 
 class Refused(Exception):
@@ -19,17 +20,17 @@ class Refused(Exception):
         self.error = {"message": message, "type": kind, "param": param, "code": code}
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request, largest: int = LARGEST) -> dict[str, Any]:
     """The object in a request's body.
 
     Raises:
-      Refused: 413 where it is larger than `LARGEST`, 400 where it is no object of JSON.
+      Refused: 413 where it is larger than `largest`, 400 where it is no object of JSON.
     """
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > LARGEST:
-            raise Refused(f"the body is larger than {LARGEST} bytes", status=413, code="too_large")
+        if size > largest:
+            raise Refused(f"the body is larger than {largest} bytes", status=413, code="too_large")
         parts.append(part)
     try:
         body = json.loads(b"".join(parts), parse_constant=not_finite)

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from lm.serve.answers import Answers, Choice, News, Settings, number, told
 from lm.serve.body import Fields, Refused, unpaired
 from lm.serve.model import Served
-from lm.serve.request import Likely
+from lm.serve.request import Likely, Prompt
+from lm.serve.spelling import Spelling
 
 MOST_PROMPTS = 64
 MOST_LOGPROBS = 5  # as OpenAI's
@@ -32,7 +33,7 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     wanted = settings.max_tokens
     counts = [min(DEFAULT_TOKENS, max(each, 0)) if wanted is None else wanted for each in room]
     answers = Answers(
-        served, prompts, settings, counts, served.ends,
+        served, list(map(Prompt, prompts, counts)), settings, served.ends,
         alternatives=logprobs is not None, scored=echo and logprobs is not None,
     )  # fmt: skip
     form = Form(served, "cmpl-" + uuid.uuid4().hex, logprobs, echo)
@@ -119,7 +120,7 @@ class Form:
         text, logprobs = choice.writer.text, None
         prompt = list(choice.asked.prompt)
         if self.echo:
-            text = self.shown(prompt) + text
+            text = self.served.text(prompt) + text
         if self.logprobs is not None:
             rows: list[tuple[int, Likely | None, int]] = []
             if self.echo:
@@ -127,24 +128,24 @@ class Form:
             # with the end token: lm-eval takes the last for one that the model drew
             drawn = [*choice.tokens, *([choice.end] if choice.end else [])]
             rows += [(token, likely, 0) for token, likely in drawn]
-            logprobs = self.likelihoods(rows, 0, begins=self.echo)
+            logprobs = self.likelihoods(rows, self.served.spelling(), begins=self.echo)
         return self.choice(choice.index, text, logprobs, choice.reason)
 
-    def shown(self, prompt: list[int]) -> str:
-        return b"".join(map(self.served.raw, prompt)).decode("utf-8", errors="replace")
-
     def likelihoods(
-        self, rows: list[tuple[int, Likely | None, int]], offset: int, *, begins: bool
+        self, rows: list[tuple[int, Likely | None, int]], spelling: Spelling, *, begins: bool
     ) -> dict[str, Any]:
-        """OpenAI's four lists about tokens; the first of a text has no likelihood."""
+        """OpenAI's four lists about tokens; the first of a text has no likelihood.
+
+        `text_offset` is where a token's first character begins in the text that `spelling` makes.
+        """
         found: dict[str, list[Any]] = {
             "tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": [],
         }  # fmt: skip
         for place, (token, likely, row) in enumerate(rows):
             piece = self.served.piece(token)
             found["tokens"].append(piece)
-            found["text_offset"].append(offset)
-            offset += len(self.shown([token]))
+            found["text_offset"].append(spelling.size)
+            spelling.add(token)
             if likely is None or (begins and place == 0):
                 found["token_logprobs"].append(None)
                 found["top_logprobs"].append(None)
@@ -158,30 +159,29 @@ class Form:
 
     async def stream(self, answers: Answers, settings: Settings) -> AsyncIterator[str]:
         """Server-sent events of all choices as they grow."""
-        places = [0 for _ in answers.choices]
+        spellings = [self.served.spelling() for _ in answers.choices]
         async for news in answers.news():
-            for chunk in self.chunks(news, places):
+            for chunk in self.chunks(news, spellings[news.choice.index]):
                 yield event(chunk)
         if settings.usage:
             yield event(self.envelope([]) | {"usage": answers.usage})
         yield "data: [DONE]\n\n"
 
-    def chunks(self, news: News, places: list[int]) -> list[dict[str, Any]]:
+    def chunks(self, news: News, spelling: Spelling) -> list[dict[str, Any]]:
         choice, found = news.choice, []
         index, logprobs, text = choice.index, None, news.text
         if news.read:
             if not self.echo:
                 return []
             prompt = list(choice.asked.prompt)
-            text = self.shown(prompt)
+            text = self.served.text(prompt)
             if self.logprobs is not None:
                 rows = [(token, choice.prompt, n - 1) for n, token in enumerate(prompt)]
-                logprobs = self.likelihoods(rows, 0, begins=True)
+                logprobs = self.likelihoods(rows, spelling, begins=True)
         elif self.logprobs is not None:
             drawn = choice.end if news.token is None else (news.token, news.likely)
             if drawn:
-                logprobs = self.likelihoods([(*drawn, 0)], places[index], begins=False)
-        places[index] += len(text)
+                logprobs = self.likelihoods([(*drawn, 0)], spelling, begins=False)
         if choice.reason == "error":
             return [FAILED]
         if text or logprobs or choice.reason:

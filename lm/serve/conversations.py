@@ -1,8 +1,10 @@
 """OpenAI's chat completions: what the assistant says next in a conversation."""
 
+import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from starlette.requests import Request
@@ -14,10 +16,12 @@ from lm.serve.body import Fields, Refused, unpaired
 from lm.serve.completions import FAILED, NO_CACHE, event, failed
 from lm.serve.model import Served
 from lm.serve.programs import ALTERNATIVES
-from lm.serve.request import Likely
-from lm.text.dialogue import Message, conversation
+from lm.serve.request import Likely, Prompt
+from lm.serve.turns import pictures_of, turns_of
+from lm.text.dialogue import Message
 
 DEFAULT_TOKENS = 256
+DECODERS = ThreadPoolExecutor(2, thread_name_prefix="images")  # few: an image takes much memory
 
 
 async def chat(request: Request, served: Served, body: dict[str, Any]) -> Response:
@@ -26,9 +30,16 @@ async def chat(request: Request, served: Served, body: dict[str, Any]) -> Respon
     settings = Settings.read(fields, served)
     wants = fields.flag("logprobs")
     most = fields.whole("top_logprobs", 0, 0, ALTERNATIVES)
-    prompt, count = chat_prompt(served, read_messages(fields), settings.max_tokens)
+    turns = read_messages(fields)
+    if any(map(pictures_of, turns)):  # decoding is work: the others' answers go on meanwhile
+        loop = asyncio.get_running_loop()
+        prompt = await loop.run_in_executor(
+            DECODERS, chat_prompt, served, turns, settings.max_tokens
+        )
+    else:
+        prompt = chat_prompt(served, turns, settings.max_tokens)
     answers = Answers(
-        served, [prompt], settings, [count], served.chat_ends, alternatives=wants, scored=False
+        served, [prompt], settings, served.chat_ends, alternatives=wants, scored=False
     )
     form = ChatForm(served, most if wants else None)
     if settings.stream:
@@ -43,18 +54,24 @@ async def chat(request: Request, served: Served, body: dict[str, Any]) -> Respon
     return JSONResponse(envelope | {"usage": answers.usage})
 
 
-def chat_prompt(
-    served: Served, turns: tuple[Message, ...], max_tokens: int | None
-) -> tuple[list[int], int]:
-    """The ids of a conversation that leave room for its answer, and that room in tokens.
+def chat_prompt(served: Served, turns: Sequence[Message], max_tokens: int | None) -> Prompt:
+    """The ids of a conversation that leave room for its answer, that room, and its images.
 
     Raises:
-      DataError: it does not end with the user, or its last turn does not fit.
+      DataError: it does not end with the user, or its last turn does not fit, or has an image that
+        cannot be read or that this model does not see.
     """
     length = served.engine.length
     count = min(DEFAULT_TOKENS, length // 2) if max_tokens is None else max_tokens
-    prompt = served.chat.prompt(turns, max(length - count, 0))
-    return prompt, count
+    room = max(length - count, 0)
+    sight = served.engine.reader.sight
+    if sight is None:
+        if any(map(pictures_of, turns)):
+            raise DataError(f"{served.name} reads text alone and sees no images: leave them out")
+        return Prompt(served.chat.prompt(turns, room), count)
+    ids, pictures = served.questions(sight).prompt(turns, room)
+    images = [picture.pixels(sight.vision.image) for picture in pictures]
+    return Prompt(ids, count, images, len(ids))
 
 
 def read_messages(fields: Fields) -> tuple[Message, ...]:
@@ -67,7 +84,7 @@ def read_messages(fields: Fields) -> tuple[Message, ...]:
     if not isinstance(messages, list) or not messages:
         raise Refused("messages must be a list with at least one message", param="messages")
     try:
-        turns = conversation(messages)
+        turns = turns_of(messages)
     except DataError as error:
         raise Refused(str(error), param="messages") from None
     if any(unpaired(turn.content) for turn in turns):

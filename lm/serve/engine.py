@@ -1,13 +1,12 @@
 """Continuous batching: requests come and go while one program decodes all that are there.
 
-A thread owns the device's state. Between two steps it takes waiting requests into free slots; a
-step is dispatched before the tokens of the last one are read, so that the device does not wait for
-the host. A request that has ended, or that nobody waits for, frees its slot at once; what the step
-already under way draws for it is thrown away.
+A thread owns the device's state. Between two steps it takes waiting requests into free slots, a
+long prompt piece by piece; a step is dispatched before the tokens of the last one are read, so that
+the device does not wait for the host. A request that has ended, or that nobody waits for, frees its
+slot at once; what the step already under way draws for it is thrown away.
 """
 
 import dataclasses
-import functools
 import threading
 import traceback
 from collections import deque
@@ -18,11 +17,11 @@ import numpy as np
 
 from lm.core.config import require
 from lm.core.errors import ConfigError
-from lm.models.gpt import GptConfig, decoding_params
-from lm.serve.programs import Ask, Likelihood, Slots, admit, decode
+from lm.serve.prefill import Model, decoder
+from lm.serve.programs import Ask, Likelihood, Slots, decode
+from lm.serve.reading import PIECE, Reader, Reading, doubling
 from lm.serve.request import Asked, Busy, Drawn, Ended, Event, Likely, Prompted
 
-SHORTEST = 64  # prompts are read in lengths from this on, each twice the last
 REACH = 256  # the fewest slots of a cache that a step of all rows looks at
 FEW = 2  # rows of the small decoding program; with one XLA on CPU would copy the cache
 ADMITTED = 4  # prompts at most that are read between two steps
@@ -34,6 +33,7 @@ class Seat:
 
     asked: Asked
     drawn: int = 0
+    read: bool = False  # its prompt is in the slot
     done: bool = False
 
 
@@ -47,16 +47,18 @@ class Flight:
 
 
 class Engine:
-    """Answers prompts with one model.
+    """Answers prompts with one model, which may see images.
 
     `slots` requests run at once, and `queue` more wait. `length` is the most tokens of a prompt
-    with its answer; the model's context by default.
+    with its answer; the model's context by default. A prompt longer than `piece` is read in several
+    steps, between which the others go on.
     """
 
     def __init__(
-        self, config: GptConfig, params: Any, *, slots: int = 8, queue: int = 64,
-        length: int | None = None,
+        self, model: Model, params: Any, *, slots: int = 8, queue: int = 64,
+        length: int | None = None, piece: int = PIECE,
     ):  # fmt: skip
+        config = decoder(model)
         require(slots >= 1, f"slots must be at least 1, got {slots}")
         require(queue >= 1, f"queue must be at least 1, got {queue}")
         self.length = min(length or config.length, config.length)
@@ -64,13 +66,16 @@ class Engine:
         if not config.causal:
             raise ConfigError("an encoder writes nothing: serve a GPT's run")
         self.config, self.slots, self.queue = config, slots, queue
-        self._params = jax.jit(functools.partial(decoding_params, config))(params)
+        self.reader = Reader(model, params, self.length, piece)
+        self._params = self.reader.params
         self._empty = jax.jit(lambda: Slots.empty(config, slots, self.length))
         self._state = self._empty()
         self._seats: list[Seat | None] = [None] * slots
+        self._reading: tuple[Seat, Reading] | None = None  # what takes several steps
         self._waiting: deque[Asked] = deque()
         self._changed = threading.Condition()
         self._closing = self._draining = False
+        self.failed = False  # whether an error of ours has ended it
         self.steps = 0  # decoding steps so far
         self.tokens = 0  # tokens told so far
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -88,8 +93,8 @@ class Engine:
 
         Raises:
           Busy: they do not all fit into it.
-          ConfigError: a prompt that is empty, or with its answer longer than `length`; more of
-            them than ever fit.
+          ConfigError: a prompt that is empty, or with its answer longer than `length`, or whose
+            image places are not those of its images; more of them than ever fit.
         """
         most = self.slots + self.queue
         require(len(asked) <= most, f"{len(asked)} answers at once are more than {most}: ask twice")
@@ -101,7 +106,10 @@ class Engine:
                 f"a prompt of {len(one.prompt)} tokens and {one.max_tokens} more are {total}, the "
                 f"context is {self.length}: shorten one of the two",
             )
+            self.reader.check(one)
         with self._changed:
+            if self.failed:
+                raise Busy("the engine has failed, see the server's log, and start it again")
             if self._closing:
                 raise Busy("the server is closing")
             waiting = [one for one in self._waiting if not one.left.is_set()]
@@ -135,11 +143,6 @@ class Engine:
     # ------------------------------------------------------------ programs
 
     @property
-    def blocks(self) -> list[int]:
-        """The lengths in which prompts are read."""
-        return doubling(SHORTEST, self.length)
-
-    @property
     def shapes(self) -> list[tuple[int, int]]:
         """Rows and reach of every decoding program: few rows, or all."""
         if self.slots <= FEW:
@@ -151,24 +154,25 @@ class Engine:
     def warm(self) -> None:
         """Compiles what serving may need. Nothing compiles afterwards."""
         none = Ask(*(np.zeros((), kind) for kind in KINDS))
-        for block in self.blocks:
-            self._state, _ = self._read(np.zeros((1, block), np.int32), 0, 1, none, scored=False)
+        self._state = self.reader.warm(self._state, none)
         for rows, reach in self.shapes:
             active = np.zeros(self.slots, bool)
             self._state, *_ = decode(self.config, self._params, self._state, active, rows, reach)
         jax.block_until_ready(self._state)
 
-    def _read(
-        self, tokens: np.ndarray, slot: int, length: int, ask: Ask, *, scored: bool
-    ) -> tuple[Slots, Likelihood]:
-        return admit(
-            self.config, self._params, self._state, np.int32(slot), tokens, np.int32(length), ask,
-            np.bool_(scored),
-        )  # fmt: skip
-
     # ------------------------------------------------------------ the engine's thread
 
     def _run(self) -> None:
+        ended = False
+        try:
+            self._serve()
+            ended = True
+        finally:  # after an error of ours nobody waits for it in vain
+            with self._changed:
+                self._closing, self.failed = True, not ended
+            self._abandon("error")
+
+    def _serve(self) -> None:
         flight: Flight | None = None
         while True:
             with self._changed:
@@ -184,11 +188,12 @@ class Engine:
                 if flight is not None:
                     self._deliver(flight)
                 flight = following
-            except Exception:  # one bad step must not silence the server
+            except jax.errors.JaxRuntimeError:  # out of memory, say: the next request may fit
                 traceback.print_exc()
                 flight = None
                 self._abandon("error")
                 self._state = self._empty()
+                self.reader.reset()
 
     def _abandon(self, reason: str) -> None:
         """Ends all that runs and waits."""
@@ -196,6 +201,7 @@ class Engine:
             seats = [seat for seat in self._seats if seat]
             ended = [*(seat.asked for seat in seats), *self._waiting]
             self._seats, self._waiting = [None] * self.slots, deque()
+        self._reading = None
         for seat in seats:
             seat.done = True  # a step may be under way that has a token for it
         for asked in ended:
@@ -205,32 +211,52 @@ class Engine:
         """One that cannot be told anything has left; the others go on."""
         try:
             asked.tell(event)
-        except Exception:
+        except RuntimeError:  # its event loop has closed
             traceback.print_exc()
             asked.leave()
 
     def _admit(self) -> None:
+        """Takes the next step of a long prompt, and reads short ones into free slots."""
+        if self._reading is not None:
+            self._read(*self._reading)
         for _ in range(ADMITTED):
-            with self._changed:
-                slot = next((n for n, seat in enumerate(self._seats) if seat is None), None)
-                if slot is None or not self._waiting:
-                    return
-                asked = self._waiting.popleft()
-                seat = Seat(asked)
-                self._seats[slot] = seat
-            if asked.left.is_set():
+            taken = self._next()
+            if taken is None:
+                return
+            slot, seat = taken
+            if seat.asked.left.is_set():
                 self._end(slot, seat, "left")
                 continue
-            size = len(asked.prompt)
-            tokens = np.zeros((1, next(b for b in self.blocks if b >= size)), np.int32)
-            tokens[0, :size] = asked.prompt
-            self._state, likelihood = self._read(
-                tokens, slot, size, self._ask(asked), scored=asked.scored
-            )
-            found = likely(likelihood, slice(size - 1)) if asked.scored else None
-            self._tell(asked, Prompted(found))
-            if asked.max_tokens == 0:
-                self._end(slot, seat, "length")
+            self._read(seat, Reading(seat.asked, slot, self._ask(seat.asked)))
+
+    def _next(self) -> tuple[int, Seat] | None:
+        """A free slot, and who takes it: the first that waits, unless it is for the reader."""
+        with self._changed:
+            slot = next((n for n, seat in enumerate(self._seats) if seat is None), None)
+            if slot is None or not self._waiting:
+                return None
+            if self._reading is not None and self.reader.several(self._waiting[0]):
+                return None
+            seat = Seat(self._waiting.popleft())
+            self._seats[slot] = seat
+        return slot, seat
+
+    def _read(self, seat: Seat, reading: Reading) -> None:
+        """The next step of a prompt; of a short one the only one."""
+        asked = seat.asked
+        if seat.done:  # it has left in the meantime
+            self._reading = None
+            return
+        self._state = self.reader.advance(reading, self._state)
+        if not reading.done:
+            self._reading = seat, reading
+            return
+        if self._reading is not None and self._reading[0] is seat:
+            self._reading = None
+        seat.read = True
+        self._tell(asked, Prompted(reading.likely()))
+        if asked.max_tokens == 0:
+            self._end(reading.slot, seat, "length")
 
     def _ask(self, asked: Asked) -> Ask:
         sampling, vocab = asked.sampling, self.config.vocab
@@ -245,7 +271,7 @@ class Engine:
         for slot, seat in enumerate(self._seats):
             if seat is not None and seat.asked.left.is_set():
                 self._end(slot, seat, "left")
-        seats = list(self._seats)
+        seats = [seat if seat is not None and seat.read else None for seat in self._seats]
         taken = [slot for slot, seat in enumerate(seats) if seat is not None]
         if not taken:
             return None
@@ -297,12 +323,3 @@ KINDS = (np.uint32, np.int32, np.float32, np.int32, np.float32, np.bool_)  # of 
 def likely(found: Likelihood, rows: slice) -> Likely:
     logp, ids, logps = (np.asarray(leaf)[rows] for leaf in (found.logp, found.ids, found.logps))
     return Likely(logp, ids, logps)
-
-
-def doubling(first: int, last: int) -> list[int]:
-    """`first`, twice that, and so on, up to `last`, which is always there."""
-    sizes = []
-    while first < last:
-        sizes.append(first)
-        first *= 2
-    return [*sizes, last]

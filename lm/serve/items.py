@@ -143,10 +143,11 @@ class Pool:
     def _answer(self, served: Served, turns: Conversation, seed: int) -> str | None:
         """One answer; None where the engine failed or the server stops."""
         limit = min(self.plan.max_tokens, served.engine.length // 2)
-        prompt, count = chat_prompt(served, turns, limit)
+        prompt = chat_prompt(served, turns, limit)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         asked = Asked(
-            prompt=prompt, max_tokens=count, tell=events.put, seed=seed, ends=served.chat_ends,
+            prompt=prompt.ids, max_tokens=prompt.max_tokens, tell=events.put, seed=seed,
+            prefix=prompt.prefix, ends=served.chat_ends,
             sampling=SamplingConfig(temperature=self.plan.temperature),
         )  # fmt: skip
         while not self._stopped.is_set():
@@ -166,8 +167,7 @@ class Pool:
             elif isinstance(event, Ended):
                 if event.reason not in ("stop", "length"):
                     return None
-                raw = b"".join(map(served.raw, tokens))
-                return raw.decode("utf-8", errors="replace")
+                return served.text(tokens)
         asked.leave()
         return None
 

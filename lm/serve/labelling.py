@@ -1,5 +1,6 @@
 """The routes of the labelling page: the next item, what was said of it, and taking it back."""
 
+import asyncio
 import hashlib
 import random
 import re
@@ -98,19 +99,15 @@ class Labelling:
                 raise Refused("the answer is empty", param="answer")
         elif kind != "skip":
             raise Refused("kind must be ranking, demonstration or skip", param="kind")
-        known = self.labels.current().get((item.name, labeler), {})
-        if {**known, "time": None} != {**record, "time": None}:
-            self.labels.append(record)
+        await asyncio.to_thread(self.labels.keep, record)
         return JSONResponse(self.progress(labeler))
 
     async def undo(self, request: Request) -> Response:
         """Takes back what a labeler said last, and shows its item again."""
         labeler = checked_name(Fields(await read_json(request)).text("labeler"))
-        last = self.labels.last_of(labeler)
+        last = await asyncio.to_thread(self.labels.take_back, labeler)
         if last is None:
             raise Refused("there is nothing to take back", status=404)
-        self.labels.append({"kind": "undo", "item": last["item"], "of": last["item"],
-                            "labeler": labeler})  # fmt: skip
         item = self.pool.items.get(last["item"])
         told = self.progress(labeler) | {"metadata": METADATA, "item": None}
         return JSONResponse(told | (self.shown(item, labeler) if item else {}))

@@ -34,11 +34,30 @@ class Labels:
 
     def append(self, record: dict[str, Any]) -> dict[str, Any]:
         """Keeps a record; it is on the disk when this returns."""
+        with self._lock:
+            return self._append(record)
+
+    def keep(self, record: dict[str, Any]) -> None:
+        """Keeps a record unless it says what counts already: it may have been sent twice."""
+        with self._lock:
+            known = self.current().get((record["item"], record["labeler"]), {})
+            if {**known, "time": None} != {**record, "time": None}:
+                self._append(record)
+
+    def take_back(self, labeler: str) -> dict[str, Any] | None:
+        """Removes what a labeler said last, and returns it; None where there is nothing."""
+        with self._lock:
+            last = self.last_of(labeler)
+            if last is not None:
+                name = last["item"]
+                self._append({"kind": "undo", "item": name, "of": name, "labeler": labeler})
+        return last
+
+    def _append(self, record: dict[str, Any]) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
         record = record | {"time": now.isoformat(timespec="milliseconds")}
-        with self._lock:
-            append_line(self.folder / FILE, record)
-            self.records.append(record)
+        append_line(self.folder / FILE, record)
+        self.records.append(record)
         return record
 
     def current(self) -> dict[tuple[str, str], dict[str, Any]]:

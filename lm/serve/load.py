@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 import statistics
 import threading
 import time
@@ -13,6 +12,7 @@ import numpy as np
 
 from lm.serve.api import application
 from lm.serve.model import Served
+from lm.serve.server import Server, bound
 
 
 def load_figure(
@@ -57,19 +57,11 @@ def load_figure(
     }  # fmt: skip
 
 
-def started(models: Mapping[str, Served], kept: list[Any]) -> tuple[threading.Event, int]:
+def started(models: Mapping[str, Served], kept: list[Server]) -> tuple[threading.Event, int]:
     """A server in a thread: when it listens, and where; `kept` gets it."""
-    import uvicorn
-
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bound("127.0.0.1", 0)
     ready = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets=None):  # type: ignore[no-untyped-def]
-            await super().startup(sockets)
-            ready.set()
-
-    server = Server(uvicorn.Config(application(models), log_level="warning", lifespan="off"))
+    server = Server(application(models), ready.set)
     kept.append(server)
     threading.Thread(target=server.run, args=([listener],), daemon=True).start()
     return ready, listener.getsockname()[1]

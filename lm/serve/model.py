@@ -3,9 +3,13 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Iterable
 
 from lm.core.errors import ConfigError
+from lm.models.gpt_vision import GptVisionConfig
 from lm.serve.engine import Engine
+from lm.serve.spelling import Bytes, Spelling, Words
+from lm.serve.turns import Questions
 from lm.text.dialogue import DIALOGUE_SPECIALS, Chat
 from lm.text.interface import SPECIALS, Tokenizer
 
@@ -34,13 +38,24 @@ class Served:
             )
         return Chat(self.tokenizer)
 
+    def questions(self, sight: GptVisionConfig) -> Questions:
+        """How it is asked about images, as a model that sees."""
+        return Questions(self.tokenizer, sight.image_id, sight.slots)
+
     @property
     def talks(self) -> bool:
-        """Whether it has a `chat`."""
+        """Whether it answers in a conversation."""
+        if self.engine.reader.sight is not None:
+            return True
         try:
             return bool(self.chat)
         except ConfigError:
             return False
+
+    @property
+    def images(self) -> int:
+        """Images that its context holds at most; 0 where it reads text alone."""
+        return self.engine.reader.images
 
     @property
     def vocab(self) -> int:
@@ -66,10 +81,19 @@ class Served:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
     def raw(self, token: int) -> bytes:
-        """The bytes that a token adds to an answer."""
+        """The bytes of a token by itself."""
         if token >= self.tokenizer.vocab_size:
             return b""
         return self.tokenizer.decode_bytes([token])
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """What ids say together; those of rows that stand for nothing say nothing."""
+        known = [token for token in tokens if token < self.tokenizer.vocab_size]
+        return self.tokenizer.decode(known)
+
+    def spelling(self) -> Spelling:
+        """What turns the ids of one answer into text."""
+        return Bytes(self.raw) if self.tokenizer.lossless else Words(self.text)
 
     @property
     def ends(self) -> frozenset[int]:
@@ -79,4 +103,6 @@ class Served:
     @property
     def chat_ends(self) -> frozenset[int]:
         """Tokens that end an answer."""
+        if self.engine.reader.sight is not None:
+            return self.ends
         return frozenset({self.chat.end, self.tokenizer.end})

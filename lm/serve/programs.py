@@ -1,7 +1,8 @@
-"""What a server runs on the device: one program reads a prompt into a slot, one decodes all slots.
+"""The state of a server's slots on the device, and the program that decodes all of them.
 
-Both take the state of all slots, donated, and give it back. Requests differ in the numbers of the
-state alone, so that none of them compiles anything; shapes are few, and compiled beforehand.
+It takes the state, donated, and gives it back, as do those that read prompts (prefill.py). Requests
+differ in the numbers of the state alone, so that none of them compiles anything; shapes are few,
+and compiled beforehand.
 """
 
 import functools
@@ -12,11 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from lm.decode.sampling import sample_each
-from lm.models.gpt import Cache, GptConfig, forward, forward_hidden, head
+from lm.models.gpt import Cache, GptConfig, forward
 from lm.nn.attention import LayerCache
 
 ALTERNATIVES = 20  # likeliest tokens that are told beside each, if any are asked for
-CHUNK = 64  # positions whose logits are held at once
 
 
 @flax.struct.dataclass
@@ -83,69 +83,6 @@ class Likelihood:
         logp = jax.nn.log_softmax(logits)
         logps, ids = jax.lax.top_k(logp, min(ALTERNATIVES, logits.shape[-1]))
         return cls(jnp.take_along_axis(logp, tokens[:, None], axis=-1)[:, 0], ids, logps)
-
-
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
-def admit(
-    config: GptConfig, params: Any, slots: Slots, slot: jax.Array, tokens: jax.Array,
-    length: jax.Array, ask: Ask, scored: jax.Array,
-) -> tuple[Slots, Likelihood]:  # fmt: skip
-    """Reads a prompt into a slot.
-
-    Args:
-      tokens: [1 P], of which the first `length` are the prompt. What stands behind them is never
-        seen: the pattern is causal, and decoding writes over it.
-      ask: of scalars.
-      scored: whether the likelihood of the prompt's own tokens is wanted.
-
-    Returns:
-      The slots, and how likely each token of the prompt was after those before it [P-1].
-    """
-    size = tokens.shape[1]
-    layers = tuple(
-        LayerCache.empty(config, "dense", 1, size) for _ in range(config.layers)
-    )  # whole, also where a layer keeps a ring: padding must not push real tokens out of it
-    nothing = jnp.zeros(1, jnp.int32)
-    cache = Cache(layers=layers, valid=None, slot=jnp.zeros((), jnp.int32), padding=nothing)
-    hidden, cache = forward_hidden(config, params, tokens, cache)
-    last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
-    logits = head(config, params, last)[:, 0]
-
-    def score(hidden: jax.Array) -> Likelihood:
-        chunks = -(-(size - 1) // CHUNK)
-        states = jnp.pad(hidden[0, :-1], ((0, chunks * CHUNK - size + 1), (0, 0)))
-        targets = jnp.pad(tokens[0, 1:], (0, chunks * CHUNK - size + 1))
-        found = jax.lax.map(
-            lambda part: Likelihood.of(head(config, params, part[0][None])[0], part[1]),
-            (states.reshape(chunks, CHUNK, -1), targets.reshape(chunks, CHUNK)),
-        )
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: size - 1], found)
-
-    likelihood = jax.lax.cond(scored, score, lambda _: Likelihood.none(config, size - 1), hidden)
-    kept = tuple(
-        LayerCache(k=put(old.k, new.k, slot, length), v=put(old.v, new.v, slot, length))
-        for old, new in zip(slots.layers, cache.layers, strict=True)
-    )
-    return (
-        Slots(
-            layers=kept,
-            logits=jax.lax.dynamic_update_slice(slots.logits, logits, (slot, 0)),
-            filled=slots.filled.at[slot].set(length),
-            drawn=slots.drawn.at[slot].set(0),
-            ask=jax.tree.map(lambda old, new: old.at[slot].set(new), slots.ask, ask),
-        ),
-        likelihood,
-    )
-
-
-def put(kept: jax.Array, new: jax.Array, slot: jax.Array, length: jax.Array) -> jax.Array:
-    """`kept` [B*N S H] with the first `length` of `new` [N P H] in row `slot`, s at s modulo S."""
-    heads, size, _ = new.shape
-    ring = kept.shape[1]
-    if size > ring:  # at each place the last token that belongs there
-        places = jnp.arange(ring)
-        new = new[:, jnp.maximum(places + (length - 1 - places) // ring * ring, 0)]
-    return jax.lax.dynamic_update_slice(kept, new.astype(kept.dtype), (slot * heads, 0, 0))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "rows", "reach"), donate_argnames="slots")

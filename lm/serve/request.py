@@ -54,6 +54,16 @@ class Ended:
 Event = Prompted | Drawn | Ended
 
 
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """What an answer is asked to, and how long that may be."""
+
+    ids: Sequence[int]  # with a run of the image id where each image stands
+    max_tokens: int
+    images: Sequence[np.ndarray] = ()  # [R R 3] uint8, in the order of the ids
+    prefix: int = 0  # ids from the first on that all see, for a model of mask=prefix
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
     """One answer to one prompt.
@@ -61,7 +71,7 @@ class Asked:
     `tell` is called with every event, in the engine's thread; it must not wait.
     """
 
-    prompt: Sequence[int]
+    prompt: Sequence[int]  # as `Prompt.ids`
     max_tokens: int
     sampling: SamplingConfig
     tell: Callable[[Event], None]
@@ -70,6 +80,8 @@ class Asked:
     ends: frozenset[int] = frozenset()
     alternatives: bool = False  # whether likelihoods of what is drawn are told
     scored: bool = False  # whether those of the prompt are
+    images: Sequence[np.ndarray] = ()  # as `Prompt.images`
+    prefix: int = 0  # as `Prompt.prefix`
     left: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:

@@ -31,12 +31,29 @@ COMMON: dict[str, Any] = {
     "stop": one_of(TEXT, {"type": "array", "items": TEXT, "maxItems": 4}),
     "stream": {"type": "boolean"},
 }
+TEXT_PART = {
+    "type": "object",
+    "required": ["type", "text"],
+    "properties": {"type": {"type": "string", "enum": ["text"]}, "text": TEXT},
+}
+IMAGE_PART = {
+    "type": "object",
+    "required": ["type", "image_url"],
+    "properties": {
+        "type": {"type": "string", "enum": ["image_url"]},
+        "image_url": {
+            "type": "object",
+            "required": ["url"],
+            "properties": {"url": {"type": "string", "pattern": "^data:image/"}},
+        },
+    },
+}
 MESSAGE = {
     "type": "object",
     "required": ["role", "content"],
     "properties": {
         "role": {"type": "string", "enum": ["system", "user", "assistant"]},
-        "content": TEXT,
+        "content": one_of(TEXT, listed(one_of(TEXT_PART, IMAGE_PART))),
     },
 }
 COMPLETION = COMMON | {

@@ -1,26 +1,27 @@
-"""From tokens to text while they come: whole characters only, and nothing of a stop string."""
+"""From tokens to text while they come: what is certain, and nothing of a stop string."""
 
-import codecs
 from collections.abc import Sequence
+
+from lm.serve.spelling import Spelling
 
 
 class Writer:
     """The text of one answer, which ends before the first of `stops`."""
 
-    def __init__(self, stops: Sequence[str] = ()):
+    def __init__(self, spelling: Spelling, stops: Sequence[str] = ()):
+        self._spelling = spelling
         self._stops = [stop for stop in stops if stop]
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""  # may be the beginning of a stop string
         self.stopped = False
         self.text = ""  # given out so far
 
-    def add(self, raw: bytes) -> str:
-        """What can be shown now that these bytes have come."""
-        return self._show(self._decoder.decode(raw), last=False)
+    def add(self, token: int) -> str:
+        """What can be shown now that this token has come."""
+        return self._show(self._spelling.add(token), last=False)
 
     def finish(self) -> str:
         """What is left when no more comes."""
-        return self._show(self._decoder.decode(b"", final=True), last=True)
+        return self._show(self._spelling.finish(), last=True)
 
     def _show(self, new: str, *, last: bool) -> str:
         if self.stopped:

@@ -9,6 +9,7 @@ import pytest
 
 from lm.models.gpt import forward
 from lm.serve.model import Served
+from lm.serve.spelling import Bytes
 from lm.serve.writer import Writer
 from lm.text.dialogue import Message
 from tests.serve.served import client, listening, wait_until
@@ -118,12 +119,12 @@ def test_a_stop_string_ends_an_answer_before_it_and_its_slot_is_free(toy, api):
 
 
 def test_a_writer_holds_back_halves_of_characters_and_of_stop_strings():
-    writer = Writer(["END"])
-    shown = [writer.add(bytes([byte])) for byte in "grün EN ENde ENDE".encode()]
+    writer = Writer(Bytes(lambda byte: bytes([byte])), ["END"])
+    shown = [writer.add(byte) for byte in "grün EN ENde ENDE".encode()]
     assert "".join(shown) + writer.finish() == "grün EN ENde " and writer.stopped
     assert "\ufffd" not in "".join(shown) and shown[2] == ""
-    plain = Writer()
-    assert plain.add("ä".encode()[:1]) == "" and plain.finish() == "\ufffd"
+    plain = Writer(Bytes(lambda byte: bytes([byte])))
+    assert plain.add("ä".encode()[0]) == "" and plain.finish() == "\ufffd"
 
 
 def test_an_answer_in_a_conversation_is_the_assistants_turn(toy, api):

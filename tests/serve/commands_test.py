@@ -6,16 +6,23 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from absl.testing import flagsaver
 
+from launch import serve as launch_serve
+from lm.core import paths
+from lm.core.errors import ConfigError
 from lm.models.gpt import GptConfig
+from lm.serve.turns import turns_of
 from tests.launched import ROOT, environment, one_line
 from tests.rlhf.runs import VOCAB, pretrained
+from tests.serve.seeing import model, picture, seeing_run
 from tests.serve.served import client, wait_until
 
 MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=512)
@@ -93,6 +100,36 @@ def test_a_conversation_in_a_terminal(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_image_is_shown_in_a_terminal(tmp_path):
+    folder = seeing_run(tmp_path / "seeing", model())
+    file, text = tmp_path / "a.png", tmp_path / "a.txt"
+    file.write_bytes(picture(1))
+    text.write_text("no image")
+    common = ["--max_tokens=12", "--temperature=0", f"--workdir={folder}"]
+    sampled = subprocess.run(
+        [sys.executable, "-m", "launch.sample", f"--image={file}", "--prompt=what?", *common],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    terminal = Terminal("launch.chat", *common)
+    terminal.until("> ")
+    for name, told in ((text, "neither PNG nor JPEG"), (tmp_path, "directory"), (file, "goes with")):
+        terminal.type(f"/image {name}\n")
+        terminal.until(f"/image {name}\r\n")
+        assert told in terminal.until("> "), name
+    terminal.type("what?\n")
+    terminal.until("what?\r\n")
+    answer = terminal.until("\r\n> ")
+    expected = sampled.stdout.removeprefix("what?\n").removesuffix("\n")
+    assert answer == "".join(c if c.isprintable() else "\ufffd" for c in expected)
+    terminal.type(f"/save {tmp_path}/said.json\n")
+    terminal.until("[saved in")
+    turn = json.loads((tmp_path / "said.json").read_text())["messages"][0]
+    assert turns_of([turn])[0].parts[0].content == picture(1)
+    terminal.type("/quit\n")
+    assert terminal.close() == 0
+
+
+@pytest.mark.slow
 def test_ctrl_c_stops_an_answer_and_not_the_program(run):
     terminal = Terminal("launch.chat", f"--workdir={run}", "--max_tokens=480")
     terminal.until("> ")
@@ -110,8 +147,9 @@ def test_ctrl_c_stops_an_answer_and_not_the_program(run):
 
 
 def serve(*flags):
+    flags = flags if any(flag.startswith("--port") for flag in flags) else ("--port=0", *flags)
     return subprocess.Popen(
-        [sys.executable, "-m", "launch.serve", "--port=0", *flags], cwd=ROOT, env=environment(),
+        [sys.executable, "-m", "launch.serve", *flags], cwd=ROOT, env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -146,6 +184,42 @@ def test_sigterm_finishes_what_is_being_answered_and_then_ends(run):
     assert found["answer"].json()["choices"][0]["finish_reason"] in ("length", "stop")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "stopped" in out
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once(run):
+    process = serve(f"--workdir={run}", "--slots=2")
+    port = int(address_of(process).rsplit(":", 1)[1])
+    head = f"POST /tokenize HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 9\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as held:
+        held.sendall(head.encode() + b"{")  # a request that does not end: the server waits for it
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 128 + signal.SIGTERM
+    process.communicate()
+
+
+def test_a_port_that_is_taken_is_told_before_the_run_is_looked_at():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = serve("--workdir=nowhere", f"--port={port}")
+        out, err = process.communicate(timeout=60)
+    done = subprocess.CompletedProcess([], process.returncode, out, err)
+    one_line(done, 2, f"cannot bind to 127.0.0.1:{port}", "--port")
+
+
+def test_labels_of_a_run_in_a_store_want_a_folder_of_this_machine(monkeypatch):
+    monkeypatch.setitem(paths.CLIENTS, "gs", ("json", ""))  # as if its client were installed
+    run = "gs://bucket/runs/chat"
+    assert launch_serve.run_name(run) == "chat"
+    with flagsaver.flagsaver(workdir=[run], label_prompts="asked.jsonl"):
+        with pytest.raises(ConfigError, match=f"{run}: give --labels=FOLDER"):
+            launch_serve.labelling({})
+    with flagsaver.flagsaver(workdir=[run]):
+        assert launch_serve.labelling({})[0] == []  # the control: without prompts it serves
 
 
 @pytest.mark.parametrize(

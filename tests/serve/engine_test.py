@@ -1,5 +1,6 @@
 """Requests that come and go while one program decodes all of them."""
 
+import itertools
 import re
 import threading
 
@@ -60,6 +61,7 @@ def engine(model):
     engine.close(drain=False)
 
 
+@pytest.mark.parametrize("piece", [256, 16])
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -68,10 +70,10 @@ def engine(model):
         pytest.param((("banded", "columns"),) * 2, marks=pytest.mark.slow),
     ],
 )
-def test_requests_that_come_and_go_get_the_tokens_that_each_gets_alone(pattern):
+def test_requests_that_come_and_go_get_the_tokens_that_each_gets_alone(pattern, piece):
     config = small(length=80, pattern=pattern, band=5, stride=4, summary=2)
     params = made(config)
-    engine = Engine(config, params, slots=3, queue=9).start()
+    engine = Engine(config, params, slots=3, queue=9, piece=piece).start()
     requests = [asked(prompt, 8 + 5 * n) for n, prompt in enumerate(PROMPTS)]
     for one in requests:
         engine.submit(one)
@@ -161,6 +163,95 @@ def test_closing_answers_what_is_there_and_takes_no_more(model):
     assert [len(one.tell.tokens()) for one in some] == [10] * 5
     with pytest.raises(Busy, match="closing"):
         engine.submit(asked([1], 1))
+
+
+@pytest.fixture(scope="module")
+def patient(model):
+    """One that reads 16 tokens between two steps."""
+    engine = Engine(*model, slots=3, queue=4, piece=16).start()
+    yield engine
+    engine.close(drain=False)
+
+
+def test_others_get_tokens_between_the_pieces_of_a_long_prompt(model, patient, monkeypatch):
+    happened, advance, step = [], patient.reader.advance, patient._step
+
+    def advanced(reading, slots):
+        happened.append(f"read {len(reading.asked.prompt)}")
+        return advance(reading, slots)
+
+    def stepped():
+        flight = step()
+        happened.append("step" if flight else "idle")
+        return flight
+
+    monkeypatch.setattr(patient.reader, "advance", advanced)
+    monkeypatch.setattr(patient, "_step", stepped)
+    short, long = asked([7], 60), asked(list(range(1, 66)), 5)
+    patient.submit(short)
+    assert short.tell.first.wait(60)
+    patient.submit(long)
+    long.tell.tokens()
+    pieces = [place for place, name in enumerate(happened) if name == "read 65"]
+    assert len(pieces) == 5  # 65 tokens in pieces of 16
+    for one, next_one in itertools.pairwise(pieces):
+        assert "step" in happened[one:next_one]
+    short.leave()
+    # the control: read at once, nobody is served while it lasts
+    assert patient.reader.piece < 65 <= Engine(*model, slots=3).reader.piece
+
+
+def test_a_prompt_is_scored_alike_in_pieces_and_at_once(engine, patient):
+    told = []
+    for one in (engine, patient):
+        request = asked(PROMPTS[3], 0, scored=True)
+        one.submit(request)
+        request.tell.tokens()
+        told.append(request.tell.events[0].likely)
+    np.testing.assert_allclose(told[0].logp, told[1].logp, atol=2e-5)
+    assert told[0].ids.shape == told[1].ids.shape == (len(PROMPTS[3]) - 1, 20)
+
+
+def test_a_client_that_leaves_while_its_prompt_is_read_frees_its_slot(patient, monkeypatch):
+    advance, long = patient.reader.advance, asked([3] * 70, 5)
+
+    def leaving(reading, slots):
+        if reading.asked is long:
+            long.leave()
+        return advance(reading, slots)
+
+    monkeypatch.setattr(patient.reader, "advance", leaving)
+    after = asked([4] * 70, 3)
+    patient.submit(long, after)
+    assert len(after.tell.tokens()) == 3 and long.tell.reason == "left"
+    assert patient.busy == 0
+
+
+def test_a_fault_of_the_device_ends_what_runs_and_an_error_of_ours_the_engine(model, monkeypatch):
+    engine = Engine(*model, slots=2, queue=4).start()
+    step = engine._step
+
+    def broken(error):
+        def once():
+            monkeypatch.setattr(engine, "_step", step)
+            raise error
+
+        return once
+
+    monkeypatch.setattr(engine, "_step", broken(jax.errors.JaxRuntimeError("out of memory")))
+    one = asked([7], 5)
+    engine.submit(one)
+    assert one.tell.tokens() == [] and one.tell.reason == "error"
+    again = asked([7], 5)
+    engine.submit(again)
+    assert len(again.tell.tokens()) == 5 and not engine.failed
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(engine, "_step", broken(KeyError("ours")))
+    last = asked([7], 5)
+    engine.submit(last)
+    assert last.tell.tokens() == [] and last.tell.reason == "error" and engine.failed
+    with pytest.raises(Busy, match="has failed"):
+        engine.submit(asked([7], 5))
 
 
 def test_an_end_token_ends_an_answer_and_is_not_told(model, engine):

@@ -95,8 +95,11 @@ def test_off_loopback_nothing_is_told_without_the_token(toy):
         for path in ("/v1/models", "/", "/page/chat.js", "/openapi.json"):
             refused(api.get(path), 401, "token")
         refused(api.get("/v1/models", headers={"Authorization": "Bearer open"}), 401, "token")
+        assert api.get("/health").json() == {"status": "alive"}  # and nothing of what it does
+        refused(api.post("/health"), 401, "token")
         shown = {"Authorization": "Bearer sesame"}
         assert api.get("/v1/models", headers=shown).status_code == 200
+        assert api.get("/health", headers=shown).json()["models"]["toy"]["slots"] == 3
         answer = api.get("/v1/models?token=sesame")
         assert answer.status_code == 303 and answer.headers["location"] == "/v1/models"
         assert "HttpOnly" in answer.headers["set-cookie"]

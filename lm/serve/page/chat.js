@@ -1,41 +1,33 @@
 // The chat page. What a model or a person wrote enters the page as textContent and nothing else.
 "use strict";
-const $ = (id) => document.getElementById(id);
 const KNOBS = { temperature: "1", top_p: "1", top_k: "", max_tokens: "", seed: "" };
-const KEPT = "lm.conversations";
-
-const load = (name, otherwise) => {
-  try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; }
-};
-const fresh = () => ({ id: crypto.getRandomValues(new Uint32Array(2)).join("-"), system: "", turns: [] });
-let all = load(KEPT, []);
-if (!Array.isArray(all) || !all.length) all = [fresh()];
+let all = merged([]);
+if (!all.length) all = [fresh()];
 let open = all[0];
 let running = null; // { abort, conversation } of the answer that is being written
+let entries = new Map(); // what the server says of each model
 
-function keep() {
-  try { localStorage.setItem(KEPT, JSON.stringify(all.filter((one) => one.turns.length || one === open))); }
-  catch { /* the browser's store is full: the page goes on, the conversation is not kept */ }
+// Keeps a conversation that has changed here, beside what other tabs have kept.
+function keep(one) {
+  one.changed = Date.now();
+  all = merged(all, running?.conversation);
+  write(all);
 }
 
-function make(kind, className, text) {
-  const node = document.createElement(kind);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function action(text, title, run) {
-  const node = make("button", "quiet", text);
-  node.type = "button";
-  node.title = title;
-  node.addEventListener("click", run);
-  return node;
+// Another tab has changed something.
+function meet(event) {
+  if (event.key !== KEPT && event.key !== GONE) return;
+  const before = JSON.stringify(open);
+  all = merged(all, running?.conversation);
+  if (!all.length) all = [fresh()];
+  if (!all.includes(open)) { stop(); choose(all[0]); }
+  else if (running?.conversation === open || JSON.stringify(open) === before) showList();
+  else show();
 }
 
 // ---------------------------------------------------------------- conversations
 
-const titled = (one) => one.turns[0]?.content.trim().slice(0, 60) || "New conversation";
+const titled = (one) => one.turns[0]?.content.trim().slice(0, 60) || (one.turns.length ? "An image" : "New conversation");
 
 function showList() {
   $("list").replaceChildren(...all.map((one) => {
@@ -45,7 +37,10 @@ function showList() {
     if (one === open) name.setAttribute("aria-current", "true");
     const drop = action("✕", "Delete this conversation", () => {
       if (running?.conversation === one) stop();
-      all = all.filter((other) => other !== one);
+      forget(one);
+      all = merged(all, running?.conversation);
+      write(all);
+      sweep(all);
       if (!all.length) all = [fresh()];
       choose(one === open ? all[0] : open);
     });
@@ -60,6 +55,7 @@ function choose(one) {
   $("system").value = open.system;
   menu(false);
   show();
+  $("turns").scrollTop = $("turns").scrollHeight;
   $("text").focus();
 }
 
@@ -69,88 +65,24 @@ function begin() {
   choose(one);
 }
 
-// ---------------------------------------------------------------- turns
-
-function showTurn(turn, number) {
-  const node = make("article", "turn " + turn.role);
-  node.setAttribute("aria-label", turn.role);
-  if (turn.role === "assistant") node.append(make("span", "who", turn.model ?? "assistant"));
-  const said = make("div", "said", turn.content);
-  node.append(said);
-  if (turn.fault) node.append(make("div", "fault", turn.fault));
-  const mine = running?.turn === turn;
-  if (mine) { node.classList.add("growing"); running.node = said; return node; }
-  const doing = make("div", "doing");
-  doing.append(action("Copy", "Copy the text", (event) => copy(turn.content, event.target)));
-  doing.append(action("Edit", "Change this turn and go on from here", () => edit(node, turn, number)));
-  if (turn.role === "assistant") {
-    doing.append(action("Regenerate", "Another answer", () => again(number)));
-  }
-  if (running) for (const button of doing.children) button.disabled = button.textContent !== "Copy";
-  node.append(doing);
-  return node;
-}
-
-function show() {
-  const turns = open.turns.map(showTurn);
-  if (!turns.length) {
-    const empty = make("div", "empty");
-    empty.append(make("h2", "", "What shall we talk about?"), make("p", "", $("model").value));
-    turns.push(empty);
-  }
-  $("turns").replaceChildren(...turns);
-  $("turns").scrollTop = $("turns").scrollHeight;
-  $("send").hidden = Boolean(running);
-  $("stop").hidden = !running;
-  showList();
-  keep();
-}
-
-async function copy(text, button) {
-  try { await navigator.clipboard.writeText(text); } catch {
-    const area = make("textarea", "", text); // without https there is no clipboard: the old way
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 1200);
-}
-
-function edit(node, turn, number) {
-  const area = make("textarea");
-  area.value = turn.content;
-  area.rows = Math.min(12, turn.content.split("\n").length + 1);
-  area.setAttribute("aria-label", "Change this turn");
-  const done = () => {
-    turn.content = area.value;
-    if (turn.role === "user") { open.turns.length = number + 1; answer(); } else show();
-  };
-  const doing = make("div", "doing");
-  doing.append(action(turn.role === "user" ? "Send" : "Keep", "Ctrl+Enter", done), action("Cancel", "Escape", show));
-  area.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.stopPropagation(); show(); }
-    if (event.key === "Enter" && !event.isComposing && (event.ctrlKey || event.metaKey || !event.shiftKey)) { event.preventDefault(); done(); }
-  });
-  node.replaceChildren(area, doing);
-  area.focus();
-}
-
-function again(number) {
-  open.turns.length = number;
-  answer();
-}
-
 // ---------------------------------------------------------------- answers
 
-function body() {
+const mostImages = () => entries.get($("model").value)?.images ?? 0;
+
+async function contentOf({ content, images = [] }) {
+  const urls = (await Promise.all(images.map(pictureOf))).filter(Boolean);
+  if (!urls.length) return content;
+  const parts = urls.map((url) => ({ type: "image_url", image_url: { url } }));
+  return [...parts, { type: "text", text: content }];
+}
+
+async function body({ system, turns }) {
   const messages = [];
-  for (const { role, content } of open.turns) {
-    if (role === "assistant" && !content) messages.pop(); // a question whose answer never came
-    else messages.push({ role, content });
+  for (const turn of turns) {
+    if (turn.role === "assistant" && !turn.content) messages.pop(); // its answer never came
+    else messages.push({ role: turn.role, content: await contentOf(turn) });
   }
-  if (open.system.trim()) messages.unshift({ role: "system", content: open.system });
+  if (system.trim()) messages.unshift({ role: "system", content: system });
   const asked = { model: $("model").value, messages, stream: true };
   for (const name of Object.keys(KNOBS)) if ($(name).value !== "") asked[name] = Number($(name).value);
   return asked;
@@ -174,13 +106,15 @@ async function* events(response) {
 
 async function answer() {
   if (running || open.turns.at(-1)?.role !== "user") return;
-  const asked = body();
-  const turn = { role: "assistant", content: "", model: asked.model };
+  const turn = { role: "assistant", content: "", model: $("model").value };
   const own = { abort: new AbortController(), conversation: open, turn, node: null };
+  const said = body({ system: open.system, turns: [...open.turns] });
   running = own;
   open.turns.push(turn);
+  const tell = speaker();
   show();
   try {
+    const asked = await said;
     const response = await fetch("/v1/chat/completions", {
       method: "POST", headers: { "Content-Type": "application/json" },
       body: JSON.stringify(asked), signal: own.abort.signal,
@@ -189,6 +123,7 @@ async function answer() {
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
       turn.content += event.choices[0]?.delta.content ?? "";
+      tell(turn.content, false);
       if (open === own.conversation && own.node) {
         const log = $("turns");
         const following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
@@ -199,7 +134,9 @@ async function answer() {
   } catch (error) {
     if (error.name !== "AbortError") turn.fault = error.message;
   }
+  tell(turn.fault ? `${turn.content} ${turn.fault}` : turn.content, true);
   running = null;
+  if (all.includes(own.conversation)) keep(own.conversation);
   const idle = [document.body, $("stop")].includes(document.activeElement);
   show();
   if (idle) $("text").focus(); // not while somebody types elsewhere
@@ -207,17 +144,34 @@ async function answer() {
 
 function stop() { running?.abort.abort(); }
 
+// Says an answer to those who listen to the page: sentence by sentence, each once.
+function speaker() {
+  let told = 0;
+  $("live").replaceChildren();
+  return (text, ended) => {
+    const rest = text.slice(told);
+    const end = ended ? rest.length : Math.max(...[". ", "! ", "? ", "\n"].map((mark) => rest.lastIndexOf(mark) + 1));
+    if (end > 0 && rest.slice(0, end).trim()) $("live").append(make("p", "", rest.slice(0, end)));
+    told += Math.max(end, 0);
+  };
+}
+
 // ---------------------------------------------------------------- controls
 
-function send(event) {
+async function send(event) {
   event?.preventDefault();
-  const text = $("text").value;
-  if (!text.trim() || running) return;
-  if (open.turns.at(-1)?.role === "user") open.turns.pop(); // its answer never came
-  open.turns.push({ role: "user", content: text });
-  all = [open, ...all.filter((one) => one !== open)];
+  const [text, images] = [$("text").value, pending];
+  if (!(text.trim() || images.length) || running) return;
   $("text").value = "";
+  pending = [];
+  note("");
+  showPending();
   grow();
+  const turn = { role: "user", content: text };
+  if (images.length) turn.images = await Promise.all(images.map((one) => keepPicture(one.url)));
+  if (open.turns.at(-1)?.role === "user") open.turns.pop(); // its answer never came
+  open.turns.push(turn);
+  keep(open);
   answer();
 }
 
@@ -226,9 +180,16 @@ function grow() {
   $("text").style.height = $("text").scrollHeight + "px";
 }
 
+// On a phone the conversations are a drawer: while it is open nothing else can be reached by keys,
+// and when it closes they are where they were.
+const narrow = matchMedia("(max-width: 46rem)");
 function menu(shown) {
+  const was = document.body.classList.contains("menu");
   document.body.classList.toggle("menu", shown);
   $("menu").setAttribute("aria-expanded", String(shown));
+  $("side").inert = narrow.matches && !shown;
+  document.querySelector("main").inert = narrow.matches && shown;
+  if (narrow.matches && shown !== was) $(shown ? "new" : "menu").focus();
 }
 
 function settings(shown) {
@@ -245,6 +206,7 @@ async function models() {
   const response = await fetch("/v1/models");
   const { data } = await response.json();
   const known = load("lm.model", null);
+  entries = new Map(data.map((one) => [one.id, one]));
   $("model").replaceChildren(...data.map((one) => {
     const option = make("option", "", one.id);
     option.disabled = !one.chat;
@@ -261,12 +223,12 @@ for (const name of Object.keys(KNOBS)) {
   $(name).value = knobs[name];
   $(name).addEventListener("input", () => {
     knobs[name] = $(name).value;
-    localStorage.setItem("lm.knobs", JSON.stringify(knobs));
+    store("lm.knobs", knobs);
     showKnobs();
   });
 }
-$("model").addEventListener("change", () => localStorage.setItem("lm.model", JSON.stringify($("model").value)));
-$("system").addEventListener("input", () => { open.system = $("system").value; keep(); });
+$("model").addEventListener("change", () => { store("lm.model", $("model").value); show(); });
+$("system").addEventListener("input", () => { open.system = $("system").value; keep(open); });
 $("ask").addEventListener("submit", send);
 $("text").addEventListener("input", grow);
 $("text").addEventListener("keydown", (event) => {
@@ -275,12 +237,16 @@ $("text").addEventListener("keydown", (event) => {
 $("stop").addEventListener("click", stop);
 $("new").addEventListener("click", begin);
 $("menu").addEventListener("click", () => menu(!document.body.classList.contains("menu")));
-$("veil").addEventListener("click", () => menu(false));
+for (const id of ["veil", "close"]) $(id).addEventListener("click", () => menu(false));
 $("gear").addEventListener("click", () => settings($("settings").hidden));
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") { stop(); menu(false); }
   if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === "o") { event.preventDefault(); begin(); }
 });
+addEventListener("storage", meet);
+narrow.addEventListener("change", () => menu(false));
+watchForImages(mostImages);
 showKnobs();
 choose(open);
 models();
+sweep(all);

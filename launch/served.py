@@ -1,0 +1,45 @@
+"""A run as `launch.serve` and `launch.chat` have it: loaded, checked, with an engine of its own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lm.core.errors import ConfigError, DataError
+from lm.core.paths import is_remote, run_path
+
+if TYPE_CHECKING:
+    from lm.serve.model import Served
+
+
+def served_run(
+    folder: str, step: int | None, *, slots: int, queue: int = 64, length: int | None = None
+) -> "Served":
+    """A run under the name of its folder. Its engine has not been started.
+
+    Raises:
+      ConfigError: the extra is not installed, or the run writes nothing.
+      DataError: it has no tokenizer.
+    """
+    try:
+        import starlette  # noqa: F401
+    except ImportError:
+        raise ConfigError("this needs starlette and uvicorn: pip install 'lm[serve]'") from None
+    import lm
+    from lm.models.gpt import GptConfig
+    from lm.models.gpt_vision import GptVisionConfig
+    from lm.serve.engine import Engine
+    from lm.serve.model import Served
+
+    run = lm.load(folder, step)
+    if run.tokenizer is None:
+        raise DataError(f"{folder} has no tokenizer")
+    model = run.config.model
+    if not isinstance(model, GptConfig | GptVisionConfig):
+        raise ConfigError(f"{folder} holds a {type(model).__name__}, which writes nothing")
+    engine = Engine(model, run.params, slots=slots, queue=queue, length=length)
+    return Served(run_name(folder), engine, run.tokenizer)
+
+
+def run_name(folder: str) -> str:
+    """What a run is called: the last part of its path."""
+    path = run_path(folder)
+    return path.name if is_remote(path) else Path(folder).resolve().name

@@ -1,0 +1,83 @@
+// Images that go with the next message: chosen, pasted or dropped; PNG and JPEG as they are.
+"use strict";
+const LARGEST_FILE = 4 << 20; // bytes that are sent as they are
+const LONGEST_SIDE = 2048; // pixels to which others are shrunk
+let pending = []; // { name, url }
+
+const asUrl = (blob) => new Promise((resolve, reject) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result);
+  reader.onerror = () => reject(reader.error);
+  reader.readAsDataURL(blob);
+});
+
+async function redrawn(file) {
+  const image = await createImageBitmap(file);
+  const scale = Math.min(1, LONGEST_SIDE / Math.max(image.width, image.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(image.width * scale));
+  canvas.height = Math.max(1, Math.round(image.height * scale));
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const url = canvas.toDataURL("image/png");
+  return url.length < LARGEST_FILE ? url : canvas.toDataURL("image/jpeg", 0.92);
+}
+
+async function attach(files, most) {
+  note("");
+  for (const file of files) {
+    if (!file.type.startsWith("image/")) { note(`${file.name} is no image`); continue; }
+    if (pending.length >= most) {
+      note(most ? `This model sees ${most} images at most` : "This model reads text alone");
+      break;
+    }
+    try {
+      const plain = ["image/png", "image/jpeg"].includes(file.type) && file.size <= LARGEST_FILE;
+      pending.push({ name: file.name || "image", url: await (plain ? asUrl(file) : redrawn(file)) });
+    } catch { note(`${file.name} cannot be read as an image`); }
+  }
+  showPending();
+}
+
+function note(text) {
+  $("note").textContent = text;
+  $("note").hidden = !text;
+}
+
+function showPending() {
+  $("pending").hidden = !pending.length;
+  $("pending").replaceChildren(...pending.map((one) => {
+    const node = make("div", "thumb");
+    const image = make("img");
+    image.src = one.url;
+    image.alt = one.name;
+    node.append(image, action("✕", `Leave ${one.name} out`, () => {
+      pending = pending.filter((other) => other !== one);
+      showPending();
+      $("text").focus();
+    }));
+    return node;
+  }));
+}
+
+function watchForImages(most) {
+  const wanted = (transfer) => [...(transfer?.items ?? [])].some((item) => item.kind === "file");
+  $("attach").addEventListener("click", () => $("files").click());
+  $("files").addEventListener("change", async () => {
+    await attach([...$("files").files], most());
+    $("files").value = "";
+    $("text").focus();
+  });
+  $("text").addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    if (files.length) { event.preventDefault(); attach(files, most()); }
+  });
+  addEventListener("dragover", (event) => {
+    if (wanted(event.dataTransfer)) { event.preventDefault(); document.body.classList.add("dropping"); }
+  });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+  addEventListener("drop", (event) => {
+    document.body.classList.remove("dropping");
+    const files = [...event.dataTransfer.files];
+    if (files.length) { event.preventDefault(); attach(files, most()); }
+  });
+}

@@ -1,0 +1,87 @@
+// What this browser keeps: conversations in localStorage, their images in IndexedDB.
+// Several tabs share it: of a conversation the newest form counts, and one deleted stays deleted.
+"use strict";
+const KEPT = "lm.conversations";
+const GONE = "lm.deleted"; // ids of conversations, the newest last
+const REMEMBERED = 500;
+
+const load = (name, otherwise) => {
+  try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; }
+};
+const store = (name, value) => {
+  try { localStorage.setItem(name, JSON.stringify(value)); }
+  catch { /* the browser's store is full or closed: the page goes on, this is not kept */ }
+};
+const newId = () => crypto.getRandomValues(new Uint32Array(2)).join("-");
+const fresh = () => ({ id: newId(), changed: 0, system: "", turns: [] });
+
+// The conversations of this tab and of the store together, those of this tab as the same objects;
+// `busy` is being written here and stays as it is.
+function merged(own, busy) {
+  const gone = new Set(load(GONE, []));
+  const found = new Map(own.filter((one) => !gone.has(one.id)).map((one) => [one.id, one]));
+  const stored = load(KEPT, []);
+  for (const one of Array.isArray(stored) ? stored : []) {
+    const mine = found.get(one.id);
+    if (gone.has(one.id)) continue;
+    if (!mine) found.set(one.id, one);
+    else if (mine !== busy && (one.changed ?? 0) > mine.changed) Object.assign(mine, one);
+  }
+  const every = [...found.values()];
+  for (const one of every) one.changed ??= 0;
+  const begun = every.filter((one) => one.turns.length).sort((a, b) => b.changed - a.changed);
+  return [...every.filter((one) => !one.turns.length), ...begun];
+}
+
+function write(conversations) {
+  store(KEPT, conversations.filter((one) => one.turns.length));
+}
+
+function forget(one) {
+  store(GONE, [...load(GONE, []), one.id].slice(-REMEMBERED));
+}
+
+// ---------------------------------------------------------------- images
+
+const pictures = new Map(); // id -> data: URL, of all that this tab has seen
+const database = new Promise((resolve) => {
+  try {
+    const opening = indexedDB.open("lm", 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore("images");
+    opening.onsuccess = () => resolve(opening.result);
+    opening.onerror = () => resolve(null); // a private window: images last as long as the tab
+  } catch { resolve(null); }
+});
+
+async function images(mode, run) {
+  const opened = await database;
+  if (!opened) return null;
+  return new Promise((resolve) => {
+    const request = run(opened.transaction("images", mode).objectStore("images"));
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => resolve(null);
+  });
+}
+
+async function keepPicture(url) {
+  const id = newId();
+  pictures.set(id, url);
+  await images("readwrite", (all) => all.put(url, id));
+  return id;
+}
+
+async function pictureOf(id) {
+  if (!pictures.has(id)) {
+    const url = await images("readonly", (all) => all.get(id));
+    if (url) pictures.set(id, url);
+  }
+  return pictures.get(id) ?? null;
+}
+
+// Removes the images that no conversation holds.
+async function sweep(conversations) {
+  const held = new Set(conversations.flatMap((one) => one.turns.flatMap((turn) => turn.images ?? [])));
+  for (const id of (await images("readonly", (all) => all.getAllKeys())) ?? []) {
+    if (!held.has(id)) await images("readwrite", (all) => all.delete(id));
+  }
+}

@@ -1,0 +1,115 @@
+// How turns of a conversation are shown, copied and changed. What a model or a person wrote enters
+// the page as textContent and nothing else.
+"use strict";
+const $ = (id) => document.getElementById(id);
+
+function make(kind, className, text) {
+  const node = document.createElement(kind);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function action(text, title, run) {
+  const node = make("button", "quiet", text);
+  node.type = "button";
+  node.title = title;
+  node.addEventListener("click", run);
+  return node;
+}
+
+function showTurn(turn, number) {
+  const node = make("article", "turn " + turn.role);
+  node.setAttribute("aria-label", turn.role);
+  if (turn.role === "assistant") node.append(make("span", "who", turn.model ?? "assistant"));
+  if (turn.images?.length) node.append(showImages(turn.images));
+  const said = make("div", "said", turn.content);
+  if (turn.content || !turn.images?.length) node.append(said);
+  if (turn.fault) node.append(make("div", "fault", turn.fault));
+  const mine = running?.turn === turn;
+  if (mine) { node.classList.add("growing"); running.node = said; return node; }
+  const doing = make("div", "doing");
+  doing.append(action("Copy", "Copy the text", (event) => copy(turn.content, event.target)));
+  doing.append(action("Edit", "Change this turn and go on from here", () => edit(node, turn, number)));
+  if (turn.role === "assistant") {
+    doing.append(action("Regenerate", "Another answer", () => again(number)));
+  }
+  if (running) for (const button of doing.children) button.disabled = button.textContent !== "Copy";
+  node.append(doing);
+  return node;
+}
+
+function showImages(ids) {
+  const row = make("div", "shown");
+  row.append(...ids.map((id, number) => {
+    const node = make("button");
+    const image = make("img");
+    image.alt = `image ${number + 1}`;
+    pictureOf(id).then((url) => {
+      if (url) image.src = url;
+      else node.replaceChildren(make("span", "soft small", "(this image is not kept here)"));
+    });
+    node.type = "button";
+    node.title = "Larger or smaller";
+    node.setAttribute("aria-expanded", "false");
+    node.addEventListener("click", () => {
+      node.setAttribute("aria-expanded", String(node.getAttribute("aria-expanded") !== "true"));
+    });
+    node.append(image);
+    return node;
+  }));
+  return row;
+}
+
+function show() {
+  const turns = open.turns.map(showTurn);
+  if (!turns.length) {
+    const empty = make("div", "empty");
+    empty.append(make("h2", "", "What shall we talk about?"), make("p", "", $("model").value));
+    turns.push(empty);
+  }
+  $("turns").replaceChildren(...turns);
+  $("turns").scrollTop = $("turns").scrollHeight;
+  $("send").hidden = Boolean(running);
+  $("stop").hidden = !running;
+  $("attach").hidden = !mostImages();
+  showList();
+}
+
+async function copy(text, button) {
+  try { await navigator.clipboard.writeText(text); } catch {
+    const area = make("textarea", "", text); // without https there is no clipboard: the old way
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 1200);
+}
+
+function edit(node, turn, number) {
+  const area = make("textarea");
+  area.value = turn.content;
+  area.rows = Math.min(12, turn.content.split("\n").length + 1);
+  area.setAttribute("aria-label", "Change this turn");
+  const done = () => {
+    turn.content = area.value;
+    keep(open);
+    if (turn.role === "user") { open.turns.length = number + 1; answer(); } else show();
+  };
+  const doing = make("div", "doing");
+  doing.append(action(turn.role === "user" ? "Send" : "Keep", "Ctrl+Enter", done), action("Cancel", "Escape", show));
+  area.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { event.stopPropagation(); show(); }
+    if (event.key === "Enter" && !event.isComposing && (event.ctrlKey || event.metaKey || !event.shiftKey)) { event.preventDefault(); done(); }
+  });
+  node.replaceChildren(area, doing);
+  area.focus();
+}
+
+function again(number) {
+  open.turns.length = number;
+  keep(open);
+  answer();
+}

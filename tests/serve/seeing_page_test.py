@@ -1,0 +1,147 @@
+"""The chat page in a real browser: images, several tabs, and those who use it without a mouse."""
+
+import base64
+
+import pytest
+
+from lm.serve.engine import Engine
+from lm.serve.model import Served
+from lm.text.byte import ByteTokenizer
+from tests.serve.browser import browsing, settled
+from tests.serve.seeing import black, drawn, model, picture
+from tests.serve.served import listening
+
+pytestmark = pytest.mark.slow
+IMAGE = {"name": "a.png", "mimeType": "image/png", "buffer": picture(1)}
+# An event as a browser makes one when somebody pastes or drops a file.
+TRANSFER = """([kind, target, type, coded]) => {
+  const bytes = Uint8Array.from(atob(coded), (c) => c.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "b", { type }));
+  const options = { bubbles: true, cancelable: true };
+  document.querySelector(target).dispatchEvent(kind === "paste"
+    ? new ClipboardEvent(kind, { ...options, clipboardData: data })
+    : new DragEvent(kind, { ...options, dataTransfer: data }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def seeing():
+    config = model()
+    engine = Engine(config, drawn(config), slots=2, queue=4).start()
+    yield Served("seeing", engine, ByteTokenizer())
+    engine.close(drain=False)
+
+
+@pytest.fixture
+def asked(seeing, monkeypatch):
+    """The prompts that reach the engine."""
+    found, submit = [], seeing.engine.submit
+
+    def noted(*some):
+        found.extend(some)
+        submit(*some)
+
+    monkeypatch.setattr(seeing.engine, "submit", noted)
+    return found
+
+
+@pytest.fixture
+def address(seeing):
+    with listening(seeing) as address:
+        yield address
+
+
+def transfer(page, kind, target, mime, content):
+    page.evaluate(TRANSFER, [kind, target, mime, base64.b64encode(content).decode()])
+
+
+def say(page, text, turns):
+    page.fill("#text", text)
+    page.press("#text", "Enter")
+    page.wait_for_function(f"document.querySelectorAll('.turn').length === {turns}")
+    settled(page)
+
+
+def test_images_are_chosen_pasted_dropped_and_kept_in_the_conversation(address, asked):
+    with browsing(address) as page:
+        page.wait_for_selector("#attach:visible")
+        page.set_input_files("#files", [IMAGE])
+        page.wait_for_selector("#pending img")
+        transfer(page, "paste", "#text", "image/png", black())
+        page.wait_for_function("document.querySelectorAll('#pending img').length === 2")
+        page.locator("#pending button").nth(1).click()  # and left out again
+        transfer(page, "drop", "body", "image/gif", picture(2, kind="GIF"))  # becomes a PNG
+        page.wait_for_function("document.querySelectorAll('#pending img').length === 2")
+        say(page, "what?", 2)
+        assert page.locator(".user .shown img").count() == 2
+        assert not page.locator(".fault").count(), page.locator(".fault").inner_text()
+        assert len(asked[-1].images) == 2 and not page.locator("#pending img").count()
+        page.reload()  # kept in the browser
+        page.wait_for_function("document.querySelector('.shown img')?.naturalWidth === 24")
+        say(page, "and now?", 4)
+        assert len(asked[-1].images) == 2  # those of the turn before
+        assert (asked[-1].images[0] == asked[0].images[0]).all()
+        page.locator(".entry .drop").first.click()
+        page.wait_for_function("(async () => !(await images('readonly', (all) => all.count())))()")
+
+
+def test_what_is_no_image_and_too_many_are_told(address):
+    with browsing(address) as page:
+        page.wait_for_selector("#attach:visible")
+        page.set_input_files("#files", [IMAGE | {"name": "a.txt", "mimeType": "text/plain"}])
+        page.wait_for_function("document.getElementById('note').textContent.includes('no image')")
+        page.set_input_files("#files", [IMAGE | {"buffer": b"GIF89a", "mimeType": "image/gif"}])
+        page.wait_for_function("document.getElementById('note').textContent.includes('be read')")
+        page.set_input_files("#files", [IMAGE] * 16)
+        page.wait_for_function("document.getElementById('note').textContent.includes('at most')")
+        assert page.locator("#pending img").count() == 15
+        page.locator("#pending button").first.click()
+        say(page, "x", 2)  # they leave no room for an answer, which the server tells
+        assert "fewer" in page.locator(".fault").inner_text()
+
+
+def test_two_tabs_keep_each_others_conversations(address):
+    with browsing(address) as page:
+        other = page.context.new_page()
+        other.goto(address)
+        say(page, "first", 2)
+        say(other, "second", 2)
+        for tab in (page, other):
+            tab.wait_for_function("document.querySelectorAll('.entry').length === 2")
+        page.locator(".entry .name", has_text="second").click()
+        say(page, "third", 4)
+        other.wait_for_function("document.querySelectorAll('.turn').length === 4")
+        page.reload()
+        page.wait_for_function("document.querySelectorAll('.entry').length === 2")
+        page.locator(".entry", has_text="first").locator(".drop").click()
+        other.wait_for_function("document.querySelectorAll('.entry').length === 1")
+        say(other, "fourth", 6)  # and what one has deleted, the other does not bring back
+        page.wait_for_function("document.querySelectorAll('.turn').length === 6")
+        assert page.locator(".entry").count() == 1
+
+
+def test_an_answer_is_told_once_to_those_who_listen(address):
+    with browsing(address) as page:
+        say(page, "x", 2)
+        answer = page.locator(".assistant .said").evaluate("(node) => node.textContent")
+        live = page.locator("#live").evaluate("(node) => node.textContent")
+        assert live == answer.strip() or live == answer
+        assert page.get_attribute("#live", "aria-live") == "polite"
+        assert page.get_attribute("#turns", "aria-live") is None
+
+
+def test_the_drawer_of_a_phone_keeps_the_keys_and_gives_them_back(address):
+    with browsing(address, viewport={"width": 375, "height": 700}) as page:
+        focus = "document.activeElement.id || document.activeElement.className"
+        within = "document.getElementById('side').contains(document.activeElement)"
+        assert page.evaluate("document.getElementById('side').inert")
+        page.focus("#menu")
+        page.keyboard.press("Enter")
+        assert page.evaluate(focus) == "new"
+        for _ in range(8):
+            page.keyboard.press("Tab")
+            assert page.evaluate(within + " || document.activeElement === document.body")
+        page.keyboard.press("Escape")
+        assert page.evaluate(focus) == "menu"
+        assert not page.evaluate("document.querySelector('main').inert")
