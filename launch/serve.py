@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from launch import command
-from launch.served import run_name, served_run
+from launch.served import labels_folder, run_name, served_run
 from lm.core.errors import ConfigError
-from lm.core.paths import is_remote, run_path
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -92,23 +91,14 @@ def serve_runs(folders: list[str]) -> "dict[str, Served]":
 
 
 def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[], None]]":
-    """The routes of the labelling page, and what ends its sampling.
-
-    Raises:
-      ConfigError: labels are asked for, and the run is in a store to which nothing is appended.
-    """
+    """The routes of the labelling page, and what ends its sampling."""
     from lm.serve.items import Pool, SamplingPlan, read_prompts
     from lm.serve.labelling import Labelling
     from lm.serve.labels import Labels
 
-    run = run_path(WORKDIR.value[0])
-    if LABELS.value is None and is_remote(run):
-        if LABEL_PROMPTS.value:
-            raise ConfigError(
-                f"labels cannot be appended to in {run}: give --labels=FOLDER of this machine"
-            )
+    folder = labels_folder(LABELS.value, WORKDIR.value[0], wanted=bool(LABEL_PROMPTS.value))
+    if folder is None:
         return [], lambda: None
-    folder = Path(LABELS.value or run / "labels")
     names = [run_name(each) for each in LABEL_RUNS.value or WORKDIR.value]
     prompts = read_prompts(Path(LABEL_PROMPTS.value)) if LABEL_PROMPTS.value else []
     plan = SamplingPlan(

@@ -43,3 +43,19 @@ def run_name(folder: str) -> str:
     """What a run is called: the last part of its path."""
     path = run_path(folder)
     return path.name if is_remote(path) else Path(folder).resolve().name
+
+
+def labels_folder(named: str | None, run: str, *, wanted: bool) -> Path | None:
+    """Where labels are kept: the folder that is named, or the run's; None where there is none.
+
+    Raises:
+      ConfigError: labels are wanted, and the run is in a store, to which nothing is appended.
+    """
+    if named is not None:
+        return Path(named)
+    folder = run_path(run) / "labels"
+    if not is_remote(folder):
+        return folder
+    if wanted:
+        raise ConfigError(f"{folder} cannot be appended to: give --labels=FOLDER of this machine")
+    return None

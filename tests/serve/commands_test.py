@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from absl.testing import flagsaver
 
-from launch import serve as launch_serve
+from launch.served import labels_folder, run_name
 from lm.core import paths
 from lm.core.errors import ConfigError
 from lm.models.gpt import GptConfig
@@ -112,7 +112,11 @@ def test_an_image_is_shown_in_a_terminal(tmp_path):
     )  # fmt: skip
     terminal = Terminal("launch.chat", *common)
     terminal.until("> ")
-    for name, told in ((text, "neither PNG nor JPEG"), (tmp_path, "directory"), (file, "goes with")):
+    for name, told in (
+        (text, "neither PNG nor JPEG"),
+        (tmp_path, "directory"),
+        (file, "goes with"),
+    ):
         terminal.type(f"/image {name}\n")
         terminal.until(f"/image {name}\r\n")
         assert told in terminal.until("> "), name
@@ -214,12 +218,12 @@ def test_a_port_that_is_taken_is_told_before_the_run_is_looked_at():
 def test_labels_of_a_run_in_a_store_want_a_folder_of_this_machine(monkeypatch):
     monkeypatch.setitem(paths.CLIENTS, "gs", ("json", ""))  # as if its client were installed
     run = "gs://bucket/runs/chat"
-    assert launch_serve.run_name(run) == "chat"
-    with flagsaver.flagsaver(workdir=[run], label_prompts="asked.jsonl"):
-        with pytest.raises(ConfigError, match=f"{run}: give --labels=FOLDER"):
-            launch_serve.labelling({})
-    with flagsaver.flagsaver(workdir=[run]):
-        assert launch_serve.labelling({})[0] == []  # the control: without prompts it serves
+    assert run_name(run) == run_name("runs/chat/") == "chat"
+    with pytest.raises(ConfigError, match=f"{run}/labels cannot be .* give --labels=FOLDER"):
+        labels_folder(None, run, wanted=True)
+    assert labels_folder(None, run, wanted=False) is None
+    assert labels_folder("here", run, wanted=True) == Path("here")
+    assert labels_folder(None, "runs/chat", wanted=True) == Path("runs/chat/labels")
 
 
 @pytest.mark.parametrize(
