@@ -2,6 +2,7 @@
 # make test    the fast tests          make check   ruff, mypy, the layer test
 # make slow    parity with PyTorch, compiles for absent pods, several processes, a browser
 # make soak    the long forms          make lock    remake the lock files
+# make screenshots   take the README's pictures of the pages again, in a browser
 # make clean   forget .venv and caches (runs/ stays)
 #
 # Another Python: make PYTHON=python3.12 demo
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 TORCH := torch==2.13.0
-ORACLES := transformers==5.23.0 playwright==1.65.2 openai==3.57.0 lm-eval==0.4.13 tenacity==9.2.1
+ORACLES := transformers==5.23.0 playwright==1.65.2 openai==3.57.0 lm-eval==0.4.13 tenacity==9.2.1 schemathesis==4.32.5
 LIBTPU := libtpu==0.0.52
 UV := uv==0.13.9
 
@@ -23,7 +24,7 @@ CORE := $(VENV)/core-$(call digest,requirements.lock setup.py)
 TEST := $(VENV)/test-$(call digest,requirements-test.lock)
 SLOW := $(VENV)/slow-$(call digest,Makefile)
 
-.PHONY: demo test check slow soak lock clean python
+.PHONY: demo test check slow soak screenshots lock clean python
 .DELETE_ON_ERROR:
 
 demo: $(CORE)
@@ -44,6 +45,9 @@ slow: $(SLOW)
 
 soak: $(SLOW)
 	$(BIN)/python -m pytest -m soak
+
+screenshots: $(SLOW)
+	LM_SCREENSHOTS=$(abspath docs) $(BIN)/python -m pytest -q -m slow tests/serve/loop_test.py -k shown
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || \

@@ -10,6 +10,7 @@ data     rows of a step from a token file onto the device; BERT's pairs from sen
 memory   what a training step holds at its peak under full remat, beside what it must
 startup  seconds from the command to the first step of GPT-2 small, compilation cached
 serve    32 clients that stream at once from GPT-2 small's shapes, beside one alone
+stall    how long a stream stands still for a prompt of 1,900 tokens, read in pieces and at once
 attention  pairs, FLOPs, memory and time of each pattern from 1k to 64k tokens, and a figure
 """
 
@@ -23,9 +24,11 @@ from launch import command
 from lm.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lm.studies.speed import Dtype
 
-KINDS = ("train", "bert", "decode", "data", "memory", "startup", "attention", "serve")
+KINDS = ("train", "bert", "decode", "data", "memory", "startup", "attention", "serve", "stall")
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of activations.")
@@ -82,6 +85,9 @@ def main() -> None:
         tell(startup())
     if "serve" in ONLY.value:
         tell(serving(dtype))
+    if "stall" in ONLY.value:
+        for figure in stalling(dtype):
+            tell(figure)
 
 
 def serving(dtype: "Dtype") -> dict[str, Any]:
@@ -102,6 +108,26 @@ def serving(dtype: "Dtype") -> dict[str, Any]:
     engine.close()
     load = [round(one, 1) for one in os.getloadavg()]
     return {"name": "serve", "model": "gpt2", "dtype": dtype, **figure, "load_average": load}
+
+
+def stalling(dtype: "Dtype") -> "Iterator[dict[str, Any]]":
+    """In pieces and at once by turns, in one process."""
+    from lm.models.gpt import GptConfig
+    from lm.serve.engine import Engine
+    from lm.serve.load import stall_figure
+    from lm.studies.speed import random_params
+
+    config = GptConfig(layers=6, width=384, heads=6, length=2048, vocab=269, dtype=dtype)
+    params = random_params(config)
+    engines = {
+        name: Engine(config, params, slots=2, piece=piece).start()
+        for name, piece in (("pieces", 256), ("at once", 2048))
+    }
+    for _ in range(3):
+        for name, engine in engines.items():
+            yield {"name": "stall", "read": name, **stall_figure(engine, 1900)}
+    for engine in engines.values():
+        engine.close()
 
 
 def startup() -> dict[str, Any]:

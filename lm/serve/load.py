@@ -1,4 +1,4 @@
-"""How a server does under load: many clients that stream at once, beside one alone."""
+"""How a server does under load: many clients that stream at once, and one with a long prompt."""
 
 import http.client
 import json
@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from lm.decode.sampling import SamplingConfig
 from lm.serve.api import application
+from lm.serve.engine import Engine
 from lm.serve.model import Served
+from lm.serve.request import Asked, Drawn, Ended, Event
 from lm.serve.server import Server, bound
 
 
@@ -101,3 +104,42 @@ class Stream:
         finally:
             connection.close()
         self.seconds = time.perf_counter() - began
+
+
+def stall_figure(engine: Engine, prompt: int, tokens: int = 100) -> dict[str, float]:
+    """How long a stream stands still while a prompt of so many tokens is read beside it.
+
+    `pause` is the median time between two tokens of the stream alone, in seconds; `stall` the
+    longest pause once the prompt has come, over it; `first` seconds until the prompt's first token.
+    """
+    stream, other = Times(), Times()
+    greedy = SamplingConfig(temperature=0)
+    long = Asked(prompt=[1] * prompt, max_tokens=1, sampling=greedy, tell=other)
+    engine.submit(Asked(prompt=[1], max_tokens=tokens, sampling=greedy, tell=stream))
+    while len(stream.at) < tokens // 2:
+        time.sleep(0.001)
+    began = time.perf_counter()
+    engine.submit(long)
+    for one in (stream, other):
+        one.ended.wait()
+    pauses = np.diff(stream.at)
+    before = np.asarray(stream.at[1:]) < began
+    alone = float(np.median(pauses[before]))
+    return {
+        "pause": round(alone, 4), "stall": round(float(pauses[~before].max()) / alone, 2),
+        "first": round(other.at[0] - began, 3),
+    }  # fmt: skip
+
+
+class Times:
+    """When each token of an answer was told."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self.ended = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Drawn):
+            self.at.append(time.perf_counter())
+        elif isinstance(event, Ended):
+            self.ended.set()

@@ -21,7 +21,6 @@ def listed(kind: dict[str, Any]) -> dict[str, Any]:
 
 IDS = listed({"type": "integer", "minimum": 0})
 COMMON: dict[str, Any] = {
-    "model": TEXT,
     "max_tokens": whole(0, 1 << 20),
     "temperature": NUMBER | {"minimum": 0, "maximum": 2},
     "top_p": NUMBER | {"minimum": 0, "maximum": 1},
@@ -31,6 +30,10 @@ COMMON: dict[str, Any] = {
     "stop": one_of(TEXT, {"type": "array", "items": TEXT, "maxItems": 4}),
     "stream": {"type": "boolean"},
 }
+PIXEL = (  # a PNG of one grey pixel
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCB"
+    "d81ytgAAAABJRU5ErkJggg=="
+)
 TEXT_PART = {
     "type": "object",
     "required": ["type", "text"],
@@ -44,7 +47,9 @@ IMAGE_PART = {
         "image_url": {
             "type": "object",
             "required": ["url"],
-            "properties": {"url": {"type": "string", "pattern": "^data:image/"}},
+            "properties": {
+                "url": {"type": "string", "pattern": "^data:image/", "example": PIXEL},
+            },
         },
     },
 }
@@ -78,12 +83,14 @@ def schema(models: list[str]) -> dict[str, Any]:
         good = {"200": {"description": "done", "content": {"application/json": {}}}}
         return {"summary": summary, "responses": good | answers}
 
+    named = {"model": {"type": "string", "enum": models}}
+
     def post(summary: str, properties: dict[str, Any], *required: str) -> dict[str, Any]:
+        properties = properties | named
         body = {"type": "object", "properties": properties, "required": list(required)}
         content = {"application/json": {"schema": body}}
         return {"post": told(summary) | {"requestBody": {"required": True, "content": content}}}
 
-    named = {"model": TEXT}
     return {
         "openapi": "3.0.3",
         "info": {"title": "lm", "version": "1", "description": ", ".join(models)},
@@ -92,8 +99,8 @@ def schema(models: list[str]) -> dict[str, Any]:
             "/v1/completions": post("continues a text", COMPLETION, "prompt"),
             "/v1/chat/completions": post("answers a conversation", CHAT, "messages"),
             "/tokenizer_info": {"get": told("the tokenizer")},
-            "/tokenize": post("the ids of a text", named | {"prompt": TEXT}, "prompt"),
-            "/detokenize": post("the text of ids", named | {"tokens": IDS}, "tokens"),
+            "/tokenize": post("the ids of a text", {"prompt": TEXT}, "prompt"),
+            "/detokenize": post("the text of ids", {"tokens": IDS}, "tokens"),
             "/health": {"get": told("what is being done")},
         },
     }

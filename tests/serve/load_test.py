@@ -2,7 +2,7 @@
 
 import pytest
 
-from lm.serve.load import load_figure
+from lm.serve.load import load_figure, stall_figure
 from tests.serve.served import served
 
 
@@ -13,3 +13,11 @@ def test_many_streams_at_once_all_end_without_an_error():
     one.engine.close()
     assert told["errors"] == 0, told["first_fault"]
     assert told["tokens_per_second"] > 0 and told["slowest"] >= 1
+
+
+@pytest.mark.slow
+def test_the_pause_for_a_long_prompt_is_measured():
+    one = served(length=200, slots=2)
+    told = stall_figure(one.engine, prompt=150, tokens=40)
+    one.engine.close()
+    assert told["stall"] >= 1 and told["first"] > 0 and told["pause"] > 0

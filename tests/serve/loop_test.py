@@ -5,12 +5,15 @@ likes one of them.
 """
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import lm
 from lm.core.mesh import MeshConfig, make_mesh
@@ -44,11 +47,26 @@ LIKED, OTHER = "Gladly.", "No way."
 ASKED = [f"{word} {letter}?" for word in ("Sing", "Tea", "Stay", "Now") for letter in "abcdefgh"]
 
 
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    for module in (stage, ppo):
-        monkeypatch.setattr(module, "make_mesh", lambda config: mesh)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (stage, ppo):
+            patch.setattr(module, "make_mesh", lambda config: mesh)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return taught(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def served(run):
+    loaded = lm.load(run)
+    engine = Engine(loaded.config.model, loaded.params, slots=2).start()
+    yield Served("chat", engine, loaded.tokenizer)
+    engine.close(drain=False)
 
 
 def taught(folder):
@@ -79,11 +97,42 @@ def liked(run):
     return float(np.mean([chat.decode(row) == LIKED for row in rows]))
 
 
-def test_what_is_ranked_on_the_page_is_what_the_policy_learns(tmp_path):
-    run = taught(tmp_path)
-    loaded = lm.load(run)
-    engine = Engine(loaded.config.model, loaded.params, slots=2).start()
-    served = Served("chat", engine, loaded.tokenizer)
+def say(page, *texts):
+    """Says each when the last has been answered, in a fresh conversation."""
+    for number, text in enumerate(texts, start=1):
+        page.fill("#text", text)
+        page.press("#text", "Enter")
+        page.wait_for_function(f"document.querySelectorAll('.turn').length === {2 * number}")
+        settled(page)
+        assert page.locator(".assistant .said").nth(number - 1).inner_text()
+
+
+def test_both_pages_are_shown_as_the_readme_shows_them(served, tmp_path):
+    """`LM_SCREENSHOTS=FOLDER` keeps the pictures there: `make screenshots`."""
+    prompts = [(Message("user", one),) for one in ASKED[::8]]
+    pool = Pool(tmp_path / "labels", prompts, [served], SamplingPlan(answers=2, attempts=24))
+    pool.start()
+    routes = Labelling(Labels(tmp_path / "labels"), pool, 1).routes()
+    window = {"viewport": {"width": 1000, "height": 600}}
+    with listening(served, extra=routes) as address:
+        with browsing(address, **window) as page:
+            say(page, ASKED[0], ASKED[8])
+            page.screenshot(path=tmp_path / "chat.png")
+        wait_until(lambda: pool.items, 60)
+        with browsing(address + "/label", **window) as page:
+            page.fill("#name", "ann")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(".answer")
+            page.screenshot(path=tmp_path / "label.png")
+    pool.stop()
+    for name in ("chat.png", "label.png"):
+        picture = Image.open(tmp_path / name)
+        assert picture.size == (1000, 600) and len(picture.getcolors(1 << 20)) > 50
+        if folder := os.environ.get("LM_SCREENSHOTS"):
+            shutil.copy(tmp_path / name, folder)
+
+
+def test_what_is_ranked_on_the_page_is_what_the_policy_learns(run, served, tmp_path):
     labels = Labels(run / "labels")
     asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in ASKED[::2]])
     plan = SamplingPlan(answers=2, max_tokens=12, attempts=12)
@@ -91,14 +140,7 @@ def test_what_is_ranked_on_the_page_is_what_the_policy_learns(tmp_path):
     pool.start()
     with listening(served, extra=Labelling(labels, pool, 1).routes()) as address:
         with browsing(address) as page:
-            for number, text in enumerate(ASKED[:2], start=1):
-                page.fill("#text", text)
-                page.press("#text", "Enter")
-                page.wait_for_function(
-                    f"document.querySelectorAll('.turn').length === {2 * number}"
-                )
-                settled(page)
-                assert page.locator(".assistant .said").nth(number - 1).inner_text()
+            say(page, *ASKED[:2])
         wait_until(lambda: not pool.making, 120)
         assert len(pool.items) >= 12
         with browsing(address + "/label") as page:
@@ -115,17 +157,16 @@ def test_what_is_ranked_on_the_page_is_what_the_policy_learns(tmp_path):
                     page.keyboard.press("Shift+ArrowUp")
                 page.keyboard.press("Control+Enter")
             page.wait_for_selector("#none")
-    engine.close()
     kept = (run / "labels" / "labels.jsonl").read_text().splitlines()
     assert len(kept) == len(pool.items) and json.loads(kept[0])["kind"] == "ranking"
 
     RewardTraining(
         init=str(run), optim=OPTIM, batch=4, steps=40, length=80, loop=LOOP, guard=GUARD,
         data=DialogueComparisonsConfig(train=str(run / "labels"), valid_fraction=0.3),
-        demonstrations=str(tmp_path / "rows.jsonl"),
+        demonstrations=str(run.parent / "rows.jsonl"),
     ).run(tmp_path / "liked")  # fmt: skip
     Ppo(
-        init=str(run), data=DialoguesConfig(train=str(tmp_path / "rows.jsonl")),
+        init=str(run), data=DialoguesConfig(train=str(run.parent / "rows.jsonl")),
         reward=RewardConfig(run=str(tmp_path / "liked")), optim=OPTIM, value_optim=OPTIM,
         batch=32, steps=20, prompt_length=60, answer_length=12, warmup=0,
         update=UpdateConfig(minibatches=2), guard=GUARD, evaluate_prompts=16,
