@@ -153,8 +153,7 @@ class Engine:
 
     def warm(self) -> None:
         """Compiles what serving may need. Nothing compiles afterwards."""
-        none = Ask(*(np.zeros((), kind) for kind in KINDS))
-        self._state = self.reader.warm(self._state, none)
+        self._state = self.reader.warm(self._state)
         for rows, reach in self.shapes:
             active = np.zeros(self.slots, bool)
             self._state, *_ = decode(self.config, self._params, self._state, active, rows, reach)
@@ -227,7 +226,7 @@ class Engine:
             if seat.asked.left.is_set():
                 self._end(slot, seat, "left")
                 continue
-            self._read(seat, Reading(seat.asked, slot, self._ask(seat.asked)))
+            self._read(seat, Reading(seat.asked, slot, Ask.of(seat.asked, self.config.vocab)))
 
     def _next(self) -> tuple[int, Seat] | None:
         """A free slot, and who takes it: the first that waits, unless it is for the reader."""
@@ -257,14 +256,6 @@ class Engine:
         self._tell(asked, Prompted(reading.likely()))
         if asked.max_tokens == 0:
             self._end(reading.slot, seat, "length")
-
-    def _ask(self, asked: Asked) -> Ask:
-        sampling, vocab = asked.sampling, self.config.vocab
-        values = (
-            asked.seed, asked.number, sampling.temperature, min(sampling.top_k or vocab, vocab),
-            1.0 if sampling.top_p is None else sampling.top_p, asked.alternatives,
-        )  # fmt: skip
-        return Ask(*(kind(value) for kind, value in zip(KINDS, values, strict=True)))
 
     def _step(self) -> Flight | None:
         """Dispatches a step for the slots that are taken."""
@@ -296,8 +287,7 @@ class Engine:
             if seat is None or seat.done:
                 continue
             asked, token = seat.asked, int(tokens[slot])
-            row = slice(slot, slot + 1)
-            how = likely(found, row) if found and asked.alternatives else None
+            how = found.rows(slot, slot + 1) if found and asked.alternatives else None
             if token in asked.ends:
                 self._end(slot, seat, "stop", token, how)
                 continue
@@ -315,11 +305,3 @@ class Engine:
         with self._changed:
             self._seats[slot] = None
         self._tell(seat.asked, Ended(reason, token, how))
-
-
-KINDS = (np.uint32, np.int32, np.float32, np.int32, np.float32, np.bool_)  # of `Ask`'s fields
-
-
-def likely(found: Likelihood, rows: slice) -> Likely:
-    logp, ids, logps = (np.asarray(leaf)[rows] for leaf in (found.logp, found.ids, found.logps))
-    return Likely(logp, ids, logps)

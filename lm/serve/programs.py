@@ -11,10 +11,12 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lm.decode.sampling import sample_each
 from lm.models.gpt import Cache, GptConfig, forward
 from lm.nn.attention import LayerCache
+from lm.serve.request import Asked, Likely
 
 ALTERNATIVES = 20  # likeliest tokens that are told beside each, if any are asked for
 
@@ -29,6 +31,18 @@ class Ask:
     top_k: Any  # int32; the size of the vocabulary: all
     top_p: Any  # float32; 1: all
     told: Any  # bool: whether log-probabilities are wanted
+
+    @classmethod
+    def of(cls, asked: Asked, vocab: int) -> "Ask":
+        """That of one request, as scalars."""
+        sampling = asked.sampling
+        return cls(
+            seed=np.uint32(asked.seed), number=np.int32(asked.number),
+            temperature=np.float32(sampling.temperature),
+            top_k=np.int32(min(sampling.top_k or vocab, vocab)),
+            top_p=np.float32(1.0 if sampling.top_p is None else sampling.top_p),
+            told=np.bool_(asked.alternatives),
+        )  # fmt: skip
 
 
 @flax.struct.dataclass
@@ -76,6 +90,13 @@ class Likelihood:
         return cls(
             jnp.zeros(shape), jnp.zeros((*shape, most), jnp.int32), jnp.zeros((*shape, most))
         )
+
+    def rows(self, first: int, last: int) -> Likely:
+        """Of these rows, on the host."""
+        logp, ids, logps = (
+            np.asarray(leaf)[first:last] for leaf in (self.logp, self.ids, self.logps)
+        )
+        return Likely(logp, ids, logps)
 
     @classmethod
     def of(cls, logits: jax.Array, tokens: jax.Array) -> "Likelihood":

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require
+from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import decoding_params
 from lm.models.gpt_vision import GptVisionConfig
 from lm.serve.prefill import Model, Scratch, admit, decoder, look, read_piece, seat
@@ -20,6 +21,9 @@ from lm.serve.request import Asked, Likely
 
 SHORTEST = 64  # prompts are read in lengths from this on, each twice the last
 PIECE = 256  # tokens that are read between two steps
+NOTHING = Asked(
+    prompt=(), max_tokens=0, sampling=SamplingConfig(temperature=0), tell=lambda _: None
+)
 
 
 @dataclasses.dataclass
@@ -38,12 +42,10 @@ class Reading:
         """How likely the prompt's tokens were, from the second on, where that was asked."""
         if not self.asked.scored:
             return None
-        size = len(self.asked.prompt) - 1
-        logp, ids, logps = (
-            np.concatenate([np.asarray(getattr(part, name)) for part in self.found])[:size]
-            for name in ("logp", "ids", "logps")
+        whole = jax.tree.map(
+            lambda *parts: np.concatenate([np.asarray(part) for part in parts]), *self.found
         )
-        return Likely(logp, ids, logps)
+        return whole.rows(0, len(self.asked.prompt) - 1)
 
 
 class Reader:
@@ -98,8 +100,9 @@ class Reader:
         """Whether it is read in more than one step."""
         return len(asked.images) > 0 or len(asked.prompt) > self.piece
 
-    def warm(self, slots: Slots, none: Ask) -> Slots:
+    def warm(self, slots: Slots) -> Slots:
         """Compiles every program."""
+        none = Ask.of(NOTHING, self.config.vocab)
         zero, no = np.int32(0), np.bool_(False)
         for block in self.blocks:
             tokens = np.zeros((1, block), np.int32)
