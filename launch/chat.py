@@ -103,7 +103,7 @@ class Talk:
         """Keeps an image for the next message; says what is wrong with it."""
         from lm.data.visual.example import Given
 
-        sight = self.served.engine.reader.sight
+        sight = self.served.sight
         if sight is None:
             print(f"[{self.served.name} reads text alone and sees no images]")
             return

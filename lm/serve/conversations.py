@@ -64,7 +64,7 @@ def chat_prompt(served: Served, turns: Sequence[Message], max_tokens: int | None
     length = served.engine.length
     count = min(DEFAULT_TOKENS, length // 2) if max_tokens is None else max_tokens
     room = max(length - count, 0)
-    sight = served.engine.reader.sight
+    sight = served.sight
     if sight is None:
         if any(map(pictures_of, turns)):
             raise DataError(f"{served.name} reads text alone and sees no images: leave them out")

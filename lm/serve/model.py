@@ -45,12 +45,17 @@ class Served:
     @property
     def talks(self) -> bool:
         """Whether it answers in a conversation."""
-        if self.engine.reader.sight is not None:
+        if self.sight is not None:
             return True
         try:
             return bool(self.chat)
         except ConfigError:
             return False
+
+    @property
+    def sight(self) -> GptVisionConfig | None:
+        """How it sees; None where it reads text alone."""
+        return self.engine.reader.sight
 
     @property
     def images(self) -> int:
@@ -103,6 +108,6 @@ class Served:
     @property
     def chat_ends(self) -> frozenset[int]:
         """Tokens that end an answer."""
-        if self.engine.reader.sight is not None:
+        if self.sight is not None:
             return self.ends
         return frozenset({self.chat.end, self.tokenizer.end})

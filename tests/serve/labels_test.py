@@ -169,7 +169,12 @@ def test_what_was_cut_short_is_no_answer_to_label(tmp_path, event):
     one = served(start=False)
     pool = Pool(tmp_path, [], [], SamplingPlan())
     short = SimpleNamespace(
-        name="toy", engine=engine, raw=one.raw, chat=one.chat, chat_ends=one.chat_ends
+        name="toy",
+        engine=engine,
+        text=one.text,
+        chat=one.chat,
+        chat_ends=one.chat_ends,
+        sight=None,
     )
     assert pool._answer(short, (Message("user", "x"),), 0) is None
     event = Ended("length")
