@@ -6,7 +6,6 @@ python -m launch.sample --workdir=runs/demo --prompt="import " --beams=4
 python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what color is the shape?"
 """
 
-import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +38,7 @@ def main() -> None:
     import lm
     from lm.decode.beam import beam_search
     from lm.decode.sampling import SamplingConfig
+    from lm.serve.spelling import spelling_of
 
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
     run = lm.load(WORKDIR.value, STEP.value)
@@ -57,16 +57,15 @@ def main() -> None:
         for text, row, score in zip(texts, rows, scores, strict=True):
             print(f"{text}{run.tokenizer.decode(row)}\n[score {score:.3f}]")
     elif len(prompts) == 1:
-        # bytes of one character may come in two chunks: they are shown when it is whole
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        spelling = spelling_of(run.tokenizer)
         print(texts[0], end="", flush=True)
         for chunk in generator.stream(prompts, count, sampling, seed=SEED.value, chunk=4):
             row = chunk[0].tolist()
             ended = run.tokenizer.end in row
             row = row[: row.index(run.tokenizer.end)] if ended else row
-            sys.stdout.write(decoder.decode(run.tokenizer.decode_bytes(row)))
+            sys.stdout.write("".join(map(spelling.add, row)))
             sys.stdout.flush()
-        print()
+        print(spelling.finish())
     else:
         for text, row in zip(
             texts, generator(prompts, count, sampling, seed=SEED.value), strict=True

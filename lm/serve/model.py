@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from lm.core.errors import ConfigError
 from lm.models.gpt_vision import GptVisionConfig
 from lm.serve.engine import Engine
-from lm.serve.spelling import Bytes, Spelling, Words
+from lm.serve.spelling import Spelling, spelling_of
 from lm.serve.turns import Questions
 from lm.text.dialogue import DIALOGUE_SPECIALS, Chat
 from lm.text.interface import SPECIALS, Tokenizer
@@ -98,7 +98,7 @@ class Served:
 
     def spelling(self) -> Spelling:
         """What turns the ids of one answer into text."""
-        return Bytes(self.raw) if self.tokenizer.lossless else Words(self.text)
+        return spelling_of(self.tokenizer)
 
     @property
     def ends(self) -> frozenset[int]:

@@ -9,6 +9,8 @@ import codecs
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from lm.text.interface import Tokenizer
+
 HELD = 3  # words that may still change: GPT-1's `mr` and `.` become `Mr.`
 WINDOW = 48  # ids that are decoded together at least
 
@@ -23,6 +25,17 @@ class Spelling(Protocol):
 
     def finish(self) -> str:
         """What is left when no more comes."""
+
+
+def spelling_of(tokenizer: Tokenizer) -> Spelling:
+    """What turns the ids of one text into it, those that stand for nothing left out."""
+
+    def known(ids: Sequence[int]) -> list[int]:
+        return [i for i in ids if i < tokenizer.vocab_size]
+
+    if tokenizer.lossless:
+        return Bytes(lambda i: tokenizer.decode_bytes(known([i])))
+    return Words(lambda ids: tokenizer.decode(known(ids)))
 
 
 class Bytes:
