@@ -68,6 +68,19 @@ def test_echo_with_logprobs_scores_the_prompt_as_one_forward_pass(toy, api):
     assert found["choices"][1]["logprobs"]["tokens"][:3] == list("hel")
 
 
+def test_where_tokens_begin_is_told_in_characters(api):
+    body = {"prompt": "aß€x", "max_tokens": 1, "logprobs": 0, "echo": True} | GREEDY
+    (choice,) = complete(api, **body)["choices"]
+    assert choice["logprobs"]["text_offset"][:7] == [0, 1, 1, 2, 2, 2, 3]
+    parts = [one["choices"][0]["logprobs"] for one in stream(api, body)]
+    offsets = [place for part in parts if part for place in part["text_offset"]]
+    assert offsets == choice["logprobs"]["text_offset"]
+
+
+def stream(api, body):
+    return events(api.post("/v1/completions", json=body | {"stream": True}))
+
+
 class Ending(Served):
     """One for which every token ends an answer."""
 
