@@ -66,6 +66,7 @@ function show() {
   if (!turns.length) {
     const empty = make("div", "empty");
     empty.append(make("h2", "", "What shall we talk about?"), make("p", "", $("model").value));
+    if (mostImages()) empty.append(make("p", "small", "It sees images, and answers one question at a time."));
     turns.push(empty);
   }
   $("turns").replaceChildren(...turns);
