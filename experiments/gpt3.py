@@ -10,8 +10,10 @@ choice. Two entries of table 2.1 contradict the parameter counts of table D.1, w
 16 heads of 128, not 24, and 13B is 5120 wide, not 5140.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from lm.core.mesh import MeshConfig
 from lm.data.batches import BatchRamp, BatchSizes
 from lm.data.puzzle_text import PuzzleText
 from lm.data.tokens import TextConfig
@@ -98,6 +100,45 @@ def train(size: str = "small") -> Pretrain:
             value=round(2.57 * days**-0.048, 3),
             source="figure 3.1's fit 2.57 C^-0.048 at this size's compute, on its own text",
         ),
+    )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How 175B lies on a slice of TPUs."""
+
+    fsdp: int
+    tensor: int
+    batch: int = 1536
+    remat: Literal["full", "qkv", "products"] = "full"
+    stream: Literal["width", "length"] = "width"
+    vocabulary_parts: int = 1
+
+
+PODS = {  # of those tried, what its compiler bounds highest: results/pods.md
+    "v5p:8x8x16": Placement(128, 8, remat="products"),
+    "v5p:8x8x8": Placement(64, 8, remat="qkv"),
+    "v6e:16x16": Placement(128, 2, batch=768),
+    "v5e:16x16": Placement(16, 16, batch=128),
+}
+
+
+def pod(chips: str = "v5p:8x8x16") -> Pretrain:
+    """175B on a slice of TPUs: v5p:8x8x16, v5p:8x8x8, v6e:16x16 or v5e:16x16.
+
+    Where the batch of 1536 does not fit, it is the largest that does.
+    """
+    place, whole = PODS[chips], train("175b")
+    assert isinstance(whole.model, GptConfig)
+    ramp = BatchRamp(start=place.fsdp, tokens=SIZES["175b"].ramp)  # a row for each part
+    return replace(
+        whole,
+        model=replace(whole.model, remat=place.remat, stream=place.stream),
+        mesh=MeshConfig(data=1, fsdp=place.fsdp, tensor=place.tensor),
+        vocabulary_parts=place.vocabulary_parts,
+        batch=place.batch,
+        ramp=ramp,
+        steps=BatchSizes(place.batch, LENGTH, ramp, place.fsdp).steps_to(TOKENS),
     )
 
 

@@ -8,6 +8,7 @@ bert     the pre-training step of BERT Base
 decode   GPT-2 small, prompts of 128 and 128 new tokens, greedy, 1 and 8 rows
 data     rows of a step from a token file onto the device; BERT's pairs from sentences
 memory   what a training step holds at its peak under full remat, beside what it must
+save     what an asynchronous save of a training state costs the steps beside it
 startup  seconds from the command to the first step of GPT-2 small, compilation cached
 serve    32 clients that stream at once from GPT-2 small's shapes, beside one alone
 stall    how long a stream stands still for a prompt of 1,900 tokens, read in pieces and at once
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
     from lm.studies.speed import Dtype
 
-KINDS = ("train", "bert", "decode", "data", "memory", "startup", "attention", "serve", "stall")
+KINDS = (
+    "train", "bert", "decode", "data", "memory", "save", "startup", "attention",
+    "serve", "stall",
+)  # fmt: skip
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of activations.")
@@ -72,6 +76,12 @@ def main() -> None:
             held = speed.step_memory(speed.pretraining(size, dtype, remat="full"))
             ratio = round(held["peak"] / held["floor"], 3)
             tell({"name": "memory", "model": name, "dtype": dtype, **held, "ratio": ratio})
+    if "save" in ONLY.value:
+        from lm.studies.saving import saving_figure
+
+        for name, size in sizes.items():
+            figure = saving_figure(speed.pretraining(size, dtype), repeats)
+            tell(figure | {"model": name, "dtype": dtype})
     if "attention" in ONLY.value:
         from lm.studies.attention_cost import attention_figures, draw_costs
 

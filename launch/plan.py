@@ -10,7 +10,6 @@ Linux) and no TPU.
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,21 +25,25 @@ if TYPE_CHECKING:
 TOPOLOGY = flags.DEFINE_string("topology", None, "Pod: v5p:8x8x16, v6e:16x16, tpu7x:4x4x4 ...")
 SLICES = flags.DEFINE_integer("slices", 1, "Slices of that shape; mesh.data goes across them.")
 SEARCH = flags.DEFINE_bool("search", False, "Try mesh shapes and remat policies; best first.")
-ALL = flags.DEFINE_bool("all", False, "Every published size on every slice of the table.")
+ALL = flags.DEFINE_bool(
+    "all", False, "Every published size, or --experiment, on every slice sold, or --topology."
+)
 JSON = flags.DEFINE_bool("json", False, "One JSON line a plan instead of words.")
-OUT = flags.DEFINE_string("out", None, "File for the table of --all, written line by line.")
+OUT = flags.DEFINE_string(
+    "out", None, "File that --all adds its rows to as they are made; those it has are kept."
+)
 
 PUBLISHED = (
     "bert:base", "bert:large", "gpt1:base", "gpt2:small", "gpt2:medium", "gpt2:large", "gpt2:xl",
     "gpt3:small", "gpt3:medium", "gpt3:large", "gpt3:xl", "gpt3:2.7b", "gpt3:6.7b", "gpt3:13b",
-    "gpt3:175b",
+    "gpt3:175b", "gpt4:base", "gpt4:large",
 )  # fmt: skip
 
 
 def main() -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"  # or jax looks for the TPU that is not here
     if ALL.value:
-        return table()
+        return table()  # without bindings
     if not TOPOLOGY.value:
         raise ConfigError("--topology is empty; name a pod such as v5p:8x8x16")
     from lm.plan.topology import Topology
@@ -84,37 +87,13 @@ def search(experiment: Any, topology: "Topology") -> int:
 
 
 def table() -> int:
-    from dataclasses import replace
+    from lm.plan.table import rows
+    from lm.plan.topology import TABLE
 
-    from lm.plan.page import HEADER, row
-    from lm.plan.plan import plan
-    from lm.plan.search import meshes
-    from lm.plan.topology import TABLE, Topology
-
-    lines = [HEADER]
-    for pod in TABLE:
-        topology = Topology(pod)
-        devices = topology.devices()
-        for name in PUBLISHED:
-            experiment = resolve(name)
-            heads, width = experiment.model.heads, experiment.model.width
-            fitting = [
-                mesh
-                for mesh in meshes(len(devices), heads, width)
-                if experiment.batch % mesh.fsdp == 0
-            ]
-            if not fitting:
-                lines.append(
-                    f"| {name} | {pod} | no mesh divides batch {experiment.batch} | | | | | | |"
-                )
-                continue
-            made = plan(replace(experiment, mesh=fitting[0]), topology, devices)
-            lines.append(row(name, made))
-            print(lines[-1], flush=True)
-            if OUT.value:
-                Path(OUT.value).write_text("\n".join(lines) + "\n")
-    if not OUT.value:
-        print("\n".join(lines), file=sys.stdout)
+    names = (EXPERIMENT.value,) if EXPERIMENT.value else PUBLISHED
+    pods = (TOPOLOGY.value,) if TOPOLOGY.value else TABLE
+    for line in rows(names, resolve, pods, Path(OUT.value) if OUT.value else None):
+        print(line, flush=True)
     return 0
 
 

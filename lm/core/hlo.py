@@ -16,6 +16,7 @@ KINDS = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
     "collective-permute", "collective-broadcast",
 )  # fmt: skip
+HANDED_ON = ("parameter", "get-tuple-element", "tuple", "while", "bitcast")
 ARRAY = re.compile(r"\b(pred|bf16|f8\w*|[fsuc]\d+)\[([\d,]*)\]")
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(")
@@ -106,6 +107,20 @@ def instructions(text: str) -> Iterator[Instruction]:
             if match is not None and computation in runs:
                 name, shape, operation = match.groups()
                 yield Instruction(name, shape, operation, line, computation, runs[computation])
+
+
+def largest_arrays(text: str, count: int) -> dict[str, int]:
+    """Shapes of the largest arrays that a program makes, and their bytes on a device.
+
+    What a fusion makes on its way is no array; arguments are none that the program makes.
+    """
+    inside, found = fusions(text), dict[str, int]()
+    for one in instructions(text):
+        if one.computation not in inside and one.operation not in HANDED_ON:
+            for dtype, dims in ARRAY.findall(one.shape):
+                elements = math.prod(int(n) for n in dims.split(",") if n)
+                found[f"{dtype}[{dims}]"] = bits(dtype) * elements // 8
+    return dict(sorted(found.items(), key=lambda pair: -pair[1])[:count])
 
 
 def fusions(text: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ BATCH_AXES = (DATA, FSDP)
 # only where no other axis of the same array wants them, so that a bias is split over fsdp too.
 PARAMETER_RULES: dict[str, tuple[str, ...]] = {
     axes.WIDTH: (FSDP,),
+    axes.ENTRY: (FSDP, TENSOR),  # by tensor where a vocabulary such as 50,257 cannot be
     axes.HEADS: (TENSOR, FSDP),
     axes.HIDDEN: (TENSOR, FSDP),
     axes.VOCABULARY: (TENSOR,),
@@ -46,11 +47,13 @@ ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
     axes.LENGTH: (SEQUENCE,),
     axes.WIDTH: (),
     axes.RESIDUAL: (TENSOR,),  # what a block keeps for its gradient is then split too
+    axes.SPAN: (SEQUENCE, TENSOR),
     axes.HEADS: (TENSOR,),
     axes.HEAD: (),
     axes.HIDDEN: (TENSOR,),
     axes.VOCABULARY: (TENSOR,),
     axes.QKV: (),
+    axes.ENTRY: (FSDP,),  # of a table that is padded where it is used
 }
 
 
@@ -172,6 +175,29 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, activation_spec(mesh, names, x.shape))
 
 
+def gathered(x: jax.Array, whole: Sequence[str], split: Sequence[str]) -> jax.Array:
+    """`x` split as `whole` says, and its gradient as `split` says: summed over fewer devices each.
+
+    A plain constraint would have the gradient split as the value, and summed on every device.
+    """
+
+    @jax.custom_vjp
+    def gather(x: jax.Array) -> jax.Array:
+        return constrain(x, *whole)
+
+    gather.defvjp(lambda x: (gather(x), None), lambda _, g: (constrain(g, *split),))
+    return gather(x)
+
+
+def ways(name: str) -> int:
+    """Parts that an activation's axis is split in, where it divides; 1 outside a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return 1
+    manual = set(mesh.manual_axes)
+    return math.prod(mesh.shape[axis] for axis in ACTIVATION_RULES[name] if axis not in manual)
+
+
 def activation_spec(
     mesh: jax.sharding.AbstractMesh, names: Sequence[str | None], shape: Sequence[int]
 ) -> PartitionSpec:
@@ -179,7 +205,8 @@ def activation_spec(
     manual = set(mesh.manual_axes)
     if all(mesh.shape[axis] > 1 for axis in BATCH_AXES):
         # XLA's partitioner gets other numbers where the batch is over two axes and this over one
-        names = [axes.WIDTH if name == axes.RESIDUAL else name for name in names]
+        whole = {axes.RESIDUAL: axes.WIDTH, axes.SPAN: axes.LENGTH}
+        names = [whole.get(name or "", name) for name in names]
     spec = []
     for name, size in zip(names, shape, strict=True):
         rule = tuple(axis for axis in ACTIVATION_RULES[name] if axis not in manual) if name else ()

@@ -15,6 +15,7 @@ from flax import linen as nn
 from lm.core import axes
 from lm.core.config import require, require_positive
 from lm.core.mesh import constrain
+from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
@@ -132,7 +133,7 @@ class Bert(nn.Module):
         x = self.tokens(tokens, dtype) + self.positions(jnp.arange(length)[None], dtype)
         x = self.norm(x + self.segments(kinds, dtype))
         x = dropout(x, config.embedding_dropout, keys)
-        return constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
+        return residual(x, config)
 
     def pooled(self, hidden: jax.Array) -> jax.Array:
         """What stands for the whole sequence: [CLS] through a dense layer and tanh. [B D]"""

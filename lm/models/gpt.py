@@ -11,7 +11,9 @@ from flax import linen as nn
 from lm.core import axes
 from lm.core.config import require, require_positive
 from lm.core.mesh import constrain
+from lm.losses.vocabulary import vocabulary_losses
 from lm.nn.attention import LayerCache
+from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
@@ -168,7 +170,7 @@ class Gpt(nn.Module):
         x = self.embedded(tokens, positions, embedding_keys, position_keys, inserted)
         if config.dropped == "sum":
             x = dropout(x, config.embedding_dropout, embedding_keys)
-        x = constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
+        x = residual(x, config)
         layers = cache.layers if cache else None
         x, layers = self.stack(x, valid, block_keys, layers, start, prefix)
         if config.final_norm:
@@ -195,6 +197,18 @@ class Gpt(nn.Module):
         """Float32 scores [B T V] of the next token from hidden states [B T D]."""
         scores = self.tokens.logits(hidden, fold_keys(keys)[0])
         return constrain(scores, axes.BATCH, axes.LENGTH, axes.VOCABULARY)
+
+    def losses(
+        self,
+        tokens: jax.Array,  # [B T] int
+        targets: jax.Array,  # [B T] int
+        keys: DropoutKeys | None = None,
+        parts: int = 1,
+    ) -> jax.Array:
+        """Cross-entropy of each target, the vocabulary taken in so many parts. [B T]"""
+        hidden, _ = self.hidden(tokens, keys=keys)
+        table = self.tokens.dropped(fold_keys(keys)[0])
+        return vocabulary_losses(hidden, table, targets, parts=parts)
 
 
 def fold_keys(

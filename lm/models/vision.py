@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm.core import axes
 from lm.core.config import require, require_positive
-from lm.core.mesh import constrain
+from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
 from lm.nn.norms import LayerNorm
 from lm.nn.patches import PatchEmbedding, Positions, patches
@@ -91,7 +90,7 @@ class Vision(nn.Module):
     def embedded(self, images: jax.Array) -> jax.Array:
         """Patches with their positions, before the first block. [B M D]"""
         x = self.embedding(patches(images.astype(self.config.dtype), self.config.patch))
-        return constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
+        return residual(x, self.config)
 
     def encoded(self, x: jax.Array) -> jax.Array:
         """What the blocks and the last norm make of embedded patches [B M D], in any order."""

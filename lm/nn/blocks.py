@@ -2,9 +2,10 @@
 
 import jax
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from lm.core import axes
-from lm.core.mesh import constrain
+from lm.core.mesh import constrain, gathered
 from lm.nn.attention import Attention, LayerCache
 from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys, dropout
@@ -41,15 +42,32 @@ class Block(nn.Module):
         )
 
         attended, cache = attention(
-            norm1(x) if config.norm == "pre" else x, valid, attention_keys, cache, start, prefix
-        )
+            entering(norm1(x) if config.norm == "pre" else x, config),
+            valid, attention_keys, cache, start, prefix,
+        )  # fmt: skip
         x = x + dropout(attended, config.residual_dropout, first)
-        x = residual(norm1(x) if config.norm == "post" else x)
-        fed = mlp(norm2(x) if config.norm == "pre" else x)
+        x = checkpoint_name(residual(norm1(x) if config.norm == "post" else x, config), "stream")
+        fed = mlp(entering(norm2(x) if config.norm == "pre" else x, config))
         x = x + dropout(fed, config.residual_dropout, second)
-        return residual(norm2(x) if config.norm == "post" else x), cache
+        return residual(norm2(x) if config.norm == "post" else x, config), cache
 
 
-def residual(x: jax.Array) -> jax.Array:
+STREAM = {  # BlockConfig.stream -> names of the residual stream's axes
+    "width": (axes.BATCH, axes.LENGTH, axes.RESIDUAL),
+    "length": (axes.BATCH, axes.SPAN, axes.WIDTH),
+}
+
+
+def residual(x: jax.Array, config: BlockConfig) -> jax.Array:
     """States how the residual stream [B T D] is split."""
-    return constrain(x, axes.BATCH, axes.LENGTH, axes.RESIDUAL)
+    return constrain(x, *STREAM[config.stream])
+
+
+def entering(x: jax.Array, config: BlockConfig) -> jax.Array:
+    """`x` [B T D] as a product over its width reads it: all of a length that was split.
+
+    A width that is split is left to the partitioner, which sends it beside the product.
+    """
+    if config.stream == "width":
+        return x
+    return gathered(x, (axes.BATCH, axes.LENGTH, axes.WIDTH), STREAM[config.stream])

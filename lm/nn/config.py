@@ -36,7 +36,8 @@ class BlockConfig:
     residual_dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations
     unroll: int = 1  # layers a step of the scan: compile time against speed
-    remat: Literal["none", "full", "dots", "context", "qkv"] = "none"
+    remat: Literal["none", "full", "dots", "context", "qkv", "products"] = "none"
+    stream: Literal["width", "length"] = "width"  # what tensor ways split of it, between blocks
     attention: Literal["auto", "plain", "blocks", "splash", "cudnn"] = "auto"
 
     def __post_init__(self) -> None:

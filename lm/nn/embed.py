@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
+from lm.core.padding import padded_rows
 from lm.nn.dropout import DropoutKeys, table_dropout
 from lm.nn.initializers import named, sinusoids, truncated_normal
 
@@ -27,17 +28,20 @@ class Table(nn.Module):
     def setup(self) -> None:
         drawn = truncated_normal(self.std) if self.truncated else nn.initializers.normal(self.std)
         drawn = sinusoids(self.std) if self.waves else drawn
-        init = named(drawn, (self.axis, axes.WIDTH))
+        init = named(drawn, (self.axis, axes.ENTRY))
         self.table = self.param("table", init, (self.rows, self.width))
 
     def __call__(
         self, ids: jax.Array, dtype: jax.typing.DTypeLike, keys: DropoutKeys | None = None
     ) -> jax.Array:
         """Rows of the table, [... D]. Ids are trusted: check them on the host."""
-        table = table_dropout(self.table, self.dropout, keys)
-        return jnp.take(table, ids, axis=0, mode="clip").astype(dtype)
+        return jnp.take(padded_rows(self.dropped(keys)), ids, axis=0, mode="clip").astype(dtype)
+
+    def dropped(self, keys: DropoutKeys | None = None) -> jax.Array:
+        """The table [V D], dropped out with `keys`."""
+        return table_dropout(self.table, self.dropout, keys)
 
     def logits(self, x: jax.Array, keys: DropoutKeys | None = None) -> jax.Array:
         """`x` [B T D] against every row, in float32. [B T V]"""
-        table = table_dropout(self.table, self.dropout, keys).astype(x.dtype)
+        table = self.dropped(keys).astype(x.dtype)
         return jnp.einsum("BTD,VD->BTV", x, table, preferred_element_type=jnp.float32)

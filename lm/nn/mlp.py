@@ -52,6 +52,6 @@ class Mlp(nn.Module):
         to_hidden = (axes.WIDTH, axes.HIDDEN)
         h = Dense((width, hidden), to_hidden, kernel_init(config, "hidden"), name="hidden")(x)
         h = constrain(h, axes.BATCH, axes.LENGTH, axes.HIDDEN)
-        h = checkpoint_name(ACTIVATIONS[config.activation](h), "hidden")
+        h = ACTIVATIONS[config.activation](checkpoint_name(h, "hidden"))
         output = kernel_init(config, "output")
         return Dense((hidden, width), to_hidden[::-1], output, name="output")(h)

@@ -24,6 +24,8 @@ POLICIES: dict[str, Callable[..., Any] | None] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "context": jax.checkpoint_policies.save_only_these_names("context"),
     "qkv": jax.checkpoint_policies.save_only_these_names("qkv", "context"),
+    # what every product makes: norms and activations are computed again
+    "products": jax.checkpoint_policies.save_only_these_names("qkv", "context", "stream", "hidden"),
 }
 
 

@@ -14,7 +14,7 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
       total_tokens: of the whole run, for its days.
     """
     lines = [
-        f"{plan.topology}: {plan.chips} chips, mesh {mesh_text(plan)}, "
+        f"{plan.topology}: {plan.chips} chips, mesh {mesh_text(plan.mesh)}, "
         f"{plan.tokens:,} tokens a step",
         verdict(plan),
         f"  parameters {plan.parameters / GIB:.2f}, optimizer {plan.optimizer / GIB:.2f} GiB "
@@ -24,7 +24,9 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
         return "\n".join([*lines, *largest_buffers(plan.problem)])
     spare = plan.useful / plan.flops
     lines += [
-        f"  temporary buffers {plan.temporary / GIB:.2f} GiB (activations and gradients)",
+        f"  temporary buffers {plan.temporary / GIB:.2f} GiB (activations and gradients), "
+        "the largest "
+        + ", ".join(f"{shape} {size / GIB:.2f}" for shape, size in plan.arrays.items()),
         f"products: {plan.flops:.3g} FLOPs a device and step, of which {spare:.0%} count once; "
         f"{plan.attention_kernels} attention kernels in the program",
         f"{'sent over':<16} {'how':<20} {'runs':>7} {'GB':>9} {'beside work':>12} {'s':>8}",
@@ -69,8 +71,8 @@ def verdict(plan: Plan) -> str:
     )
 
 
-def mesh_text(plan: Plan) -> str:
-    return " x ".join(f"{name} {n}" for name, n in plan.mesh.items()) or "1"
+def mesh_text(mesh: dict[str, int]) -> str:
+    return " x ".join(f"{name} {n}" for name, n in mesh.items()) or "1"
 
 
 def largest_buffers(problem: str, count: int = 5) -> list[str]:
@@ -81,7 +83,7 @@ def largest_buffers(problem: str, count: int = 5) -> list[str]:
 
 def row(name: str, plan: Plan) -> str:
     """A line of the table of many plans, in Markdown."""
-    cells = [name, plan.topology, mesh_text(plan), f"{plan.tokens / 1e6:.2f} M"]
+    cells = [name, plan.topology, mesh_text(plan.mesh), f"{plan.tokens / 1e6:.2f} M"]
     if plan.fits:
         cells += [
             f"{plan.peak_memory / GIB:.1f} of {plan.limit / GIB:.1f}",

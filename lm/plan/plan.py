@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from lm.core.hlo import Collective, collectives
+from lm.core.hlo import Collective, collectives, largest_arrays
 from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh
 from lm.core.products import product_flops, splash_flops
 from lm.nn.config import BlockConfig
@@ -75,6 +75,7 @@ class Plan:
     flops: float  # of products, the kernels' included
     useful: float
     attention_kernels: int
+    arrays: dict[str, int]  # the largest that the program makes: shape to bytes
     traffic: tuple[Traffic, ...]
     t_mxu: float
     t_ici: float
@@ -139,7 +140,7 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
         peak_memory=float(memory.peak_memory_in_bytes),
         temporary=float(memory.temp_size_in_bytes),
         flops=flops, attention_kernels=text.count('custom_call_target="tpu_custom_call"'),
-        traffic=found, t_mxu=flops / chip.peak,
+        arrays=largest_arrays(text, 5), traffic=found, t_mxu=flops / chip.peak,
         t_ici=sum(one.seconds for one in found),
         t_synchronous=sum(one.seconds - one.hidden_seconds for one in found),
         compile_seconds=took,
@@ -169,7 +170,7 @@ def refused(facts: dict[str, Any], message: str, took: float) -> Plan:
     )
     return Plan(
         **facts, **nothing, fits=False, problem=message, peak_memory=amount,
-        attention_kernels=0, traffic=(), compile_seconds=took,
+        attention_kernels=0, arrays={}, traffic=(), compile_seconds=took,
     )  # fmt: skip
 
 

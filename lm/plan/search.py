@@ -1,30 +1,49 @@
-"""Mesh shapes, remat policies and batches worth compiling for a pod."""
+"""Mesh shapes, remat policies and ways to split the stream, worth compiling for a pod."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from lm.core.mesh import MeshConfig
 
 TENSOR = (1, 2, 4, 8, 16)
-REMAT = ("full", "context", "qkv")
+SEQUENCE = (1, 2, 4)
+REMAT = ("full", "qkv", "products")
+STREAM = ("width", "length")
 
 
-def meshes(devices: int, heads: int, width: int) -> list[MeshConfig]:
-    """Two-dimensional meshes, fsdp x tensor, that divide the model, fewest tensor ways first."""
-    return [
-        MeshConfig(data=1, fsdp=devices // tensor, tensor=tensor)
-        for tensor in TENSOR
-        if devices % tensor == 0 and heads % tensor == 0 and width % (devices // tensor) == 0
-    ]
+def decoder(experiment: Any) -> Any:
+    """The model's blocks that are most of it: of one with eyes, those that write."""
+    return getattr(experiment.model, "text", experiment.model)
+
+
+def meshes(experiment: Any, devices: int) -> list[MeshConfig]:
+    """Meshes that divide a batch, computed at once, and its model; the least to send first.
+
+    Parameters are split over as many devices as divide the width, the batch over all of them but
+    those of a tensor axis. Sequences are split only where nothing else divides.
+    """
+    model, rows = decoder(experiment), experiment.batch
+    found = list[MeshConfig]()
+    for sequence, tensor in product(SEQUENCE, TENSOR):
+        left = devices // (sequence * tensor)
+        whole = left * sequence * tensor == devices
+        if sequence > 1 and found:
+            break
+        if whole and rows % left == 0 and model.heads % tensor == 0:
+            fsdp = math.gcd(left, model.width)
+            found.append(MeshConfig(data=left // fsdp, fsdp=fsdp, tensor=tensor, sequence=sequence))
+    return found
 
 
 def candidates(experiment: Any, devices: int) -> Iterator[tuple[str, Any]]:
-    """Variants of an experiment, by what is changed; a batch that does not divide is left out."""
+    """Variants of an experiment that trains a decoder, by what is changed."""
     model = experiment.model
-    for mesh in meshes(devices, model.heads, model.width):
-        if (experiment.batch // experiment.microbatches) % mesh.fsdp:
-            continue
+    for mesh in meshes(experiment, devices):
         for remat in REMAT:
-            changed = replace(experiment, mesh=mesh, model=replace(model, remat=remat))
-            yield f"fsdp {mesh.fsdp} x tensor {mesh.tensor}, remat {remat}", changed
+            for stream in STREAM if mesh.tensor > 1 else STREAM[:1]:
+                changed = replace(model, remat=remat, stream=stream)
+                named = f"remat {remat}" + (f", stream by {stream}" if mesh.tensor > 1 else "")
+                yield named, replace(experiment, mesh=mesh, microbatches=1, model=changed)

@@ -55,12 +55,13 @@ class Pretrain(Supervised):
     data: TextConfig = TextConfig()
     ramp: BatchRamp | None = None
     evaluate_batches: int = 20  # of an estimate during the run; at the end every token counts once
+    vocabulary_parts: int = 1  # that the loss takes one after another: less memory, more work
     trigram: bool = False  # measure an interpolated byte trigram of the training text beside it
     reference: Reference | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "steps", "evaluate_batches")
+        require_positive(self, "steps", "evaluate_batches", "vocabulary_parts")
         require(
             isinstance(self.model, GptConfig) or self.loop.sample_tokens == 0,
             "only GPT models write samples: set loop.sample_tokens=0",
@@ -146,7 +147,7 @@ class Pretrain(Supervised):
         return self.model.module().init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
     def objective(self) -> "NextToken":
-        return NextToken(self.model)
+        return NextToken(self.model, parts=self.vocabulary_parts)
 
     def flops_per_token(self) -> float:
         return self.model.flops_per_token(self.model.length)
@@ -161,6 +162,7 @@ class NextToken:
 
     model: GptConfig | LstmConfig
     weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"tokens": 1.0})
+    parts: int = 1  # of the vocabulary, one after another
 
     def counts(self, batch: TokenBatch) -> dict[str, jax.Array]:
         return {"tokens": jnp.sum(jnp.asarray(batch.mask), dtype=jnp.float32)}
@@ -169,8 +171,16 @@ class NextToken:
         self, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
     ) -> dict[str, jax.Array]:
         module = self.model.module()
-        logits: Any = module.apply({"params": params}, jnp.asarray(batch.tokens), keys=keys)
-        return {"tokens": masked_sum(token_losses(logits[0], batch.targets), batch.mask)}
+        tokens, targets = jnp.asarray(batch.tokens), jnp.asarray(batch.targets)
+        losses: Any
+        if isinstance(self.model, GptConfig):
+            losses = module.apply(
+                {"params": params}, tokens, targets, keys, self.parts, method="losses"
+            )
+        else:
+            logits: Any = module.apply({"params": params}, tokens, keys=keys)
+            losses = token_losses(logits[0], targets)
+        return {"tokens": masked_sum(losses, batch.mask)}
 
     def total(self, params: Any, batch: TokenBatch) -> tuple[jax.Array, jax.Array]:
         """Sum of the losses without dropout, and their number."""

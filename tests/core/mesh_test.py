@@ -39,6 +39,13 @@ def test_an_axis_has_its_own_mesh_axis_before_another_may_take_it():
     assert parameter_spec((axes.HIDDEN,), (16,), mesh) == P(("tensor", "fsdp"))
 
 
+def test_a_vocabulary_that_does_not_divide_leaves_the_tensor_axis_to_the_width():
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+    names = (axes.VOCABULARY, axes.ENTRY)
+    assert parameter_spec(names, (50_257, 16), mesh) == P(None, ("fsdp", "tensor"))
+    assert parameter_spec(names, (50_304, 16), mesh) == P(("tensor",), ("fsdp",))
+
+
 def test_an_axis_that_does_not_divide_is_whole():
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))
     assert parameter_spec((axes.WIDTH,), (12,), mesh) == P(None)

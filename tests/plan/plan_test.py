@@ -12,7 +12,8 @@ GATHER = Traffic("fsdp", "all-gather", 10, 9e9, 6e9, 0.3, 0.2, 10**9)
 PLAN = Plan(
     topology="v5p:4x4x4", chips=64, mesh={"fsdp": 64}, tokens=1_000_000, fits=True, problem="",
     limit=90 * 2**30, peak_memory=60 * 2**30, parameters=1e9, optimizer=2e9, temporary=5e9,
-    flops=4.59e14, useful=3.672e14, attention_kernels=3, traffic=(GATHER,), t_mxu=1.0, t_ici=0.3,
+    flops=4.59e14, useful=3.672e14, attention_kernels=3,
+    arrays={"bf16[8,2048,512]": 2**24}, traffic=(GATHER,), t_mxu=1.0, t_ici=0.3,
     t_synchronous=0.1, compile_seconds=20,
 )  # fmt: skip
 

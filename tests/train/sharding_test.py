@@ -81,7 +81,8 @@ def test_with_fsdp_no_large_array_is_whole_anywhere_and_no_collective_carries_th
 @pytest.mark.slow
 def test_a_width_that_is_not_split_leaves_large_arrays_whole(monkeypatch):
     sizes = {"data": 1, "fsdp": 8}
-    monkeypatch.setitem(mesh.PARAMETER_RULES, axes.WIDTH, ())
+    for name in (axes.WIDTH, axes.ENTRY):
+        monkeypatch.setitem(mesh.PARAMETER_RULES, name, ())
     program = compiled(sizes, microbatches=1)
     found = whole_leaves(program, abstract(sizes))
     assert "params/tokens/table" in found

@@ -17,9 +17,10 @@ from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
 from lm.train.state import create, shardings
 
+VOCAB = 127  # divides by no tensor axis
 EXPERIMENT = Pretrain(
     model=GptConfig(
-        layers=2, width=64, heads=4, length=16, vocab=128, residual_dropout=0.1,
+        layers=2, width=64, heads=4, length=16, vocab=VOCAB, residual_dropout=0.1,
         embedding_dropout=0.1,
     ),
     optim=AdamWConfig(peak_lr=1e-2, epsilon=1e-3, b1=0.0, clip=None),  # the moment is the gradient
@@ -31,7 +32,7 @@ EXPERIMENT = Pretrain(
 
 def batch_of(seed=0):
     numbers = np.random.default_rng(seed)
-    ids = numbers.integers(0, 128, (16, 17)).astype(np.int32)
+    ids = numbers.integers(0, VOCAB, (16, 17)).astype(np.int32)
     mask = numbers.random((16, 16)) < np.linspace(0.1, 1.0, 16)[:, None]  # rows of unequal length
     return TokenBatch(ids[:, :-1], ids[:, 1:], mask, np.arange(16, dtype=np.uint32))
 
@@ -85,6 +86,13 @@ def gradient(result):
 )
 def test_every_mesh_makes_the_update_of_one_device(sizes, single):
     assert_same(updated(EXPERIMENT, sizes, 8), single)
+
+
+@pytest.mark.slow
+def test_a_stream_split_by_its_length_and_a_vocabulary_in_parts_make_the_same_update(single):
+    model = replace(EXPERIMENT.model, stream="length", remat="products")
+    changed = replace(EXPERIMENT, model=model, vocabulary_parts=3)
+    assert_same(updated(changed, {"data": 1, "fsdp": 2, "tensor": 4}, 8), single)
 
 
 def test_microbatches_of_unequal_length_make_the_update_of_the_whole_batch(single):

@@ -1,0 +1,58 @@
+"""The table of many plans, without a compiler: which meshes it tries, refuses and goes on after."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from experiments import bert, gpt2, gpt3, gpt4
+from lm.plan import table
+from lm.plan.page import HEADER
+from lm.plan.search import candidates, meshes
+from lm.plan.topology import Topology
+
+
+@pytest.mark.parametrize("devices", [16, 64, 256, 512, 1024])
+@pytest.mark.parametrize(
+    "experiment", [bert.large(), gpt2.xl(), gpt3.train("175b"), gpt4.base()], ids=lambda _: ""
+)
+def test_every_size_has_a_mesh_that_divides_it_on_every_slice(experiment, devices):
+    model = getattr(experiment.model, "text", experiment.model)
+    chosen = table.placed(experiment, devices)
+    assert experiment.batch <= chosen.batch < experiment.batch + devices
+    for mesh in meshes(chosen, devices):
+        assert mesh.data * mesh.fsdp * mesh.tensor * mesh.sequence == devices
+        assert chosen.batch % (mesh.data * mesh.fsdp) == 0
+        assert model.width % mesh.fsdp == model.heads % mesh.tensor == 0
+
+
+def test_a_search_tries_the_ways_to_split_the_stream_only_where_something_splits_it():
+    tried = list(candidates(gpt3.train("175b"), 1024))
+    assert {one.mesh.tensor for _, one in tried} == {2, 4, 8, 16}
+    assert len({(one.mesh, one.model.remat, one.model.stream) for _, one in tried}) == len(tried)
+    assert {one.model.stream for _, one in candidates(gpt2.xl(), 64)} == {"width"}
+
+
+def test_what_cannot_fit_by_far_is_refused_without_a_compiler():
+    experiment = replace(gpt3.train("175b"), batch=1024)
+    line = table.cell("gpt3:175b", experiment, Topology("v5e:2x4"), jax.devices())
+    assert "needs over 28" in line and "refused by arithmetic, not compiled" in line
+    assert line.count("|") == HEADER.splitlines()[0].count("|")
+
+
+def test_a_table_goes_on_where_it_stopped_the_smallest_model_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        table, "cell", lambda name, _, topology, __: f"| {name} | {topology.name} | made |"
+    )
+    monkeypatch.setattr(Topology, "devices", lambda _: [])
+    sizes = {"large": bert.large(), "small": gpt2.small()}
+    pods, out = ("v5e:4x4", "v6e:4x4"), tmp_path / "table.md"
+    first = table.rows(("large", "small"), sizes.__getitem__, pods, out)
+    assert next(first) == "| small | v5e:4x4 | made |"
+    first.close()
+    rest = list(table.rows(("large", "small"), sizes.__getitem__, pods, out))
+    assert rest == [
+        f"| {name} | {pod} | made |"
+        for name, pod in [("small", "v6e:4x4"), ("large", "v5e:4x4"), ("large", "v6e:4x4")]
+    ]
+    assert len(out.read_text().splitlines()) == 2 + 4
