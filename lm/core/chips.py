@@ -27,13 +27,16 @@ class Chip:
     link: float  # bytes/s one way over one link to a neighbour, the device's share
     dimensions: int  # of the torus
     wraps: int  # a dimension whose size this divides is a ring
+    outside: float  # bytes/s one way between slices, over the data centre's network
 
 
 GIB = 2**30
+# Between slices: of v5e and v6e a pod's published bandwidth over its 256 chips; of the others that
+# of v5p in the JAX scaling book (Austin et al. 2025), our assumption for v4 and tpu7x.
 CHIPS = {
-    "v4": Chip(30.75 * GIB, 275e12, 45e9, 3, 4),
-    "v5p": Chip(95.73 * GIB, 459e12, 90e9, 3, 4),
-    "v5e": Chip(15.75 * GIB, 197e12, 45e9, 2, 16),
-    "v6e": Chip(31.24 * GIB, 918e12, 90e9, 2, 16),
-    "tpu7x": Chip(94.74 * GIB, 1153e12, 45e9, 3, 4),
+    "v4": Chip(30.75 * GIB, 275e12, 45e9, 3, 4, 6.25e9),
+    "v5p": Chip(95.73 * GIB, 459e12, 90e9, 3, 4, 6.25e9),
+    "v5e": Chip(15.75 * GIB, 197e12, 45e9, 2, 16, 3.125e9),
+    "v6e": Chip(31.24 * GIB, 918e12, 90e9, 2, 16, 12.5e9),
+    "tpu7x": Chip(94.74 * GIB, 1153e12, 45e9, 3, 4, 6.25e9),
 }

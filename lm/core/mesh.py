@@ -95,15 +95,36 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh of a config over `devices` (all by default), with automatic axis types."""
+    """The mesh of a config over `devices` (all by default), with automatic axis types.
+
+    Slices of TPUs are parts of the data axis, since only gradients should leave one.
+
+    Raises:
+      ConfigError: the devices are not the product of the sizes, or are slices that do not divide
+        the data axis.
+    """
     devices = jax.devices() if devices is None else list(devices)
     shape = config.shape(len(devices))
     types = (AxisType.Auto,) * len(MESH_AXES)
+    slices = len({slice_of(device) for device in devices})
+    if slices > 1:
+        data, *others = shape
+        require(data % slices == 0, f"mesh.data {data} is no multiple of the {slices} slices")
+        placed = mesh_utils.create_hybrid_device_mesh(
+            (data // slices, *others), (slices, *(1 for _ in others)), devices,
+            allow_split_physical_axes=True,
+        )  # fmt: skip
+        return Mesh(placed, MESH_AXES, axis_types=types)
     try:
         return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
     except NotImplementedError:  # of a torus, where an axis of the mesh is a part of a dimension
         placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
         return Mesh(placed, MESH_AXES, axis_types=types)
+
+
+def slice_of(device: Any) -> int:
+    """The slice of TPUs that a device is in; 0 where it is in none, or there is only one."""
+    return getattr(device, "slice_index", 0) if device.platform == "tpu" else 0
 
 
 def check_divides(mesh: Mesh, axis: str, **sizes: int) -> None:

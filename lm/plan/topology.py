@@ -9,6 +9,7 @@ import numpy as np
 
 from lm.core.chips import CHIPS, Chip
 from lm.core.errors import ConfigError
+from lm.core.mesh import slice_of
 
 NAME = re.compile(r"(?P<kind>\w+):(?P<dims>\d+(x\d+)*)")
 
@@ -83,9 +84,11 @@ class Topology:
         """Bytes/s at which a ring along a mesh axis moves data: all the directions that it has.
 
         Each dimension of the torus along which the axis runs gives two links, one where the
-        dimension does not close to a ring. An axis that leaves the slice has no link.
+        dimension does not close to a ring. Between slices it is the data centre's network.
         """
         moved = np.moveaxis(devices, axis, 0).reshape(devices.shape[axis], -1)[:, 0]
+        if len({slice_of(device) for device in moved}) > 1:
+            return self.chip.outside
         places = np.array([tuple(device.coords)[: self.chip.dimensions] for device in moved])
         spread = [len(set(places[:, i])) for i in range(places.shape[1])]
         used = [i for i, n in enumerate(spread) if n > 1]

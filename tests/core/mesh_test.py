@@ -1,5 +1,7 @@
 """Meshes, and what is split over them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -68,3 +70,9 @@ def test_heads_that_the_tensor_axis_does_not_divide_are_refused_with_both_number
     check_divides(mesh, TENSOR, heads=16, hidden=64)
     with pytest.raises(ConfigError, match="model.heads 12 is not divisible by mesh.tensor 8"):
         check_divides(mesh, TENSOR, heads=12, hidden=64)
+
+
+def test_slices_of_tpus_are_parts_of_the_data_axis():
+    pods = [SimpleNamespace(platform="tpu", slice_index=n // 4) for n in range(8)]
+    with pytest.raises(ConfigError, match="mesh.data 1 is no multiple of the 2 slices"):
+        make_mesh(MeshConfig(data=1, fsdp=8), pods)

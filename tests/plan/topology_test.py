@@ -33,7 +33,7 @@ def devices(*shape):
     """Devices at the places of a slice of this shape, one a chip."""
     array = np.empty(shape, object)
     for place in np.ndindex(shape):
-        array[place] = SimpleNamespace(coords=place)
+        array[place] = SimpleNamespace(coords=place, platform="tpu")
     return array
 
 
@@ -44,3 +44,12 @@ def test_a_ring_has_two_links_a_dimension_and_a_line_one():
     assert pod.links(whole.reshape(16, 8), 0) == 4 * 90e9
     assert pod.links(whole.reshape(4, 4, 2, 4), 3) == 90e9  # half a dimension does not close
     assert Topology("v5e:4x4").links(devices(4, 4), 0) == 45e9  # no wrapping below 16
+
+
+def test_what_leaves_a_slice_goes_over_the_network():
+    pod = Topology("v6e:4x4", slices=2)
+    array = np.stack([devices(4, 4), devices(4, 4)])
+    for device in array[1].ravel():
+        device.slice_index = 1
+    assert pod.chips == 32
+    assert pod.links(array.reshape(2, 16), 0) == 12.5e9 < pod.links(array.reshape(2, 16), 1)
