@@ -10,7 +10,7 @@
 PYTHON ?= python3
 WORKDIR ?= runs/demo
 TORCH := torch==2.13.0
-ORACLES := transformers==5.23.0 playwright==1.65.2 openai==3.57.0 lm-eval==0.4.13 tenacity==9.2.1 schemathesis==4.32.5
+ORACLES := transformers==5.23.0 playwright==1.65.2 openai==3.57.0 lm-eval==0.4.13 tenacity==9.2.1 schemathesis==4.32.5 trl==1.9.0
 LIBTPU := libtpu==0.0.52
 UV := uv==0.13.9
 

@@ -4,6 +4,8 @@ Arrays are [B T] over the tokens of answers: entry t is of the state before toke
 choice of that token. A mask is true at an answer's tokens, its end token included.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +32,16 @@ def whiten(x: jax.Array, mask: jax.Array, *, bessel: bool, shift: bool = True) -
     mean = masked_mean(x, mask)
     scaled = (x - mean) * jax.lax.rsqrt(masked_variance(x, mask, bessel=bessel) + 1e-8)
     return jnp.where(mask, scaled if shift else scaled + mean, 0.0)
+
+
+def kl_estimate(logp: jax.Array, reference_logp: jax.Array, kind: Literal["k1", "k3"]) -> jax.Array:
+    """The KL from a reference, estimated at each token that the policy drew. [B T]
+
+    Both have the KL as their mean (Schulman 2020, "Approximating KL divergence"): k1, the logarithm
+    of the ratio, of either sign; k3, of smaller variance, never negative.
+    """
+    gain = logp - reference_logp
+    return gain if kind == "k1" else jnp.expm1(-gain) + gain
 
 
 def token_rewards(

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from lm.core.config import require
-from lm.losses.ppo import gae, masked_mean, token_rewards, whiten
+from lm.losses.ppo import gae, kl_estimate, masked_mean, token_rewards, whiten
 from lm.models.gpt import GptConfig
-from lm.models.reward import token_values
+from lm.models.reward import critic, token_values
 from lm.rlhf.rollout import Rollout, answer_logp, answer_values
 
 
@@ -28,6 +28,7 @@ class AdvantageConfig:
     # "answers": over real tokens, with Bessel's correction, once a rollout (TRL). "minibatch": in
     # the loss, over a minibatch, biased, rewards too without their mean (lm-human-preferences).
     whitening: Literal["answers", "minibatch", "none"] = "answers"
+    estimator: Literal["k1", "k3"] = "k1"  # of the KL, in the penalty and wherever it is told
     missing_end: float = 0.0  # taken off the score of an answer that does not end
 
     def __post_init__(self) -> None:
@@ -83,13 +84,13 @@ def assess(
             answer_logp, policy_config, tokens=part.tokens, start=part.start, count=count,
             temperature=temperature,
         )  # fmt: skip
-        values = token_values(value_config, value, part.tokens)
+        values = token_values(value_config, critic(policy, value), part.tokens)
         return of(policy), of(reference), answer_values(values, part.start, count)
 
     split = jax.tree.map(lambda leaf: interleaved(leaf, parts), rollout)
     logp, reference_logp, values = jax.tree.map(joined, jax.lax.map(read, split))
     mask = rollout.mask
-    kl = jnp.where(mask, logp - reference_logp, 0.0)
+    kl = jnp.where(mask, kl_estimate(logp, reference_logp, config.estimator), 0.0)
     penalised = scores - config.missing_end * ~rollout.ended
     rewards = token_rewards(penalised, kl, mask, beta)
     advantages, returns = gae(rewards, values, mask, discount=config.discount, decay=config.decay)

@@ -163,6 +163,19 @@ def test_a_score_comes_with_the_last_token_and_the_penalty_with_each():
     close(found, expected, rtol=1e-6)
 
 
+def test_both_estimates_of_the_kl_have_it_as_their_mean_and_k3_varies_less():
+    policy, reference = (jax.nn.log_softmax(jnp.asarray(drawn()[0])) for _ in range(2))
+    share, found = np.exp(policy), {}
+    for kind in ("k1", "k3"):
+        each = np.asarray(ppo.kl_estimate(policy, reference, kind))
+        close(np.sum(share * each), np.sum(share * (policy - reference)), rtol=1e-5)
+        found[kind] = each
+    assert found["k1"].min() < 0 <= found["k3"].min()
+    near = policy + 0.1 * (reference - policy)  # not quite a distribution, and near to one
+    spread = [np.std(ppo.kl_estimate(policy, near, kind)) for kind in ("k1", "k3")]
+    assert spread[1] < 0.2 * spread[0]
+
+
 def test_ratios_beyond_the_clip_give_no_gradient_where_they_would_gain():
     mask, old = np.ones((1, 4), bool), np.zeros((1, 4), np.float32)
     logp = np.log(np.array([[1.5, 1.5, 0.5, 0.5]], np.float32))
