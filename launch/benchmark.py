@@ -5,6 +5,8 @@ python -m launch.benchmark --only=train --sizes=4x4x128,6x6x384 --dtype=bfloat16
 
 train    the step of launch.train, for GPT-2's block at three sizes
 bert     the pre-training step of BERT Base
+ppo      an update of PPO, from prompts to new parameters: 32 answers of 64 tokens, four epochs
+reward   the step of a reward model on 32 pairs of 128 tokens
 decode   GPT-2 small, prompts of 128 and 128 new tokens, greedy, 1 and 8 rows
 data     rows of a step from a token file onto the device; BERT's pairs from sentences
 memory   what a training step holds at its peak under full remat, beside what it must
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from lm.studies.speed import Dtype
 
 KINDS = (
-    "train", "bert", "decode", "data", "memory", "save", "startup", "attention",
-    "serve", "stall",
+    "train", "bert", "decode", "data", "memory", "save", "startup", "attention", "serve", "stall",
+    "ppo", "reward",
 )  # fmt: skip
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
@@ -64,6 +66,13 @@ def main() -> None:
     if "bert" in ONLY.value:
         base = speed.bert_pretraining(dtype)
         tell(speed.train_figure("bert", base, base.flops_per_token(), repeats))
+    if "ppo" in ONLY.value or "reward" in ONLY.value:
+        from lm.studies import speed_rlhf
+
+        if "ppo" in ONLY.value:
+            tell(speed_rlhf.ppo_figure(dtype, repeats))
+        if "reward" in ONLY.value:
+            tell(speed_rlhf.reward_figure(dtype, repeats))
     if "decode" in ONLY.value:
         for batch in (1, 8):
             tell(speed.decode_figure(batch, dtype, max(1, repeats // 3)))
