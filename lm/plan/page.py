@@ -20,6 +20,9 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
         f"  parameters {plan.parameters / GIB:.2f}, optimizer {plan.optimizer / GIB:.2f} GiB "
         "a device",
     ]
+    if plan.networks:
+        each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in plan.networks.items())
+        lines.append(f"  networks: {each} GiB a device; the limit is what those beside it leave")
     if not plan.fits:
         return "\n".join([*lines, *largest_buffers(plan.problem)])
     spare = plan.useful / plan.flops

@@ -40,6 +40,7 @@ class Plannable(Protocol):
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered: ...
     def abstract(self, mesh: jax.sharding.Mesh) -> Any: ...
     def abstract_rows(self) -> Any: ...
+    def beside(self, mesh: jax.sharding.Mesh) -> dict[str, Any]: ...
     def flops_per_token(self) -> float: ...
 
 
@@ -67,7 +68,7 @@ class Plan:
     tokens: int  # of a step, on all devices
     fits: bool
     problem: str  # why not, as the compiler says it
-    limit: float  # memory that a program may use
+    limit: float  # memory that a program may use, beside networks that are not of its state
     peak_memory: float
     parameters: float
     optimizer: float
@@ -81,6 +82,8 @@ class Plan:
     t_ici: float
     t_synchronous: float
     compile_seconds: float
+    # all that are in memory; none where the step's own model is the only one
+    networks: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def mfu(self, bound: str) -> float:
         """Model FLOPs utilisation as `overlapped`, `compiled` or `serial`."""
@@ -111,6 +114,9 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
     mesh = make_mesh(experiment.mesh, devices)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         state = experiment.abstract(mesh)
+        beside = {name: shard_bytes(one) for name, one in experiment.beside(mesh).items()}
+    own = {field.name: shard_bytes(getattr(state, field.name))
+           for field in dataclasses.fields(state)} if beside else {}  # fmt: skip
     tokens = math.prod(experiment.abstract_rows().tokens.shape)
     chip = topology.chip
     facts: dict[str, Any] = {
@@ -118,7 +124,9 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
         "chips": topology.chips,
         "mesh": {name: n for name, n in mesh.shape.items() if n > 1},
         "tokens": tokens,
-        "limit": chip.memory,
+        "limit": chip.memory - sum(beside.values()),
+        "networks": {name: size for name, size in own.items() if size > 1e-3 * sum(own.values())}
+        | beside,
         "parameters": shard_bytes(state.params),
         "optimizer": shard_bytes(state.moments),
         "useful": tokens * experiment.flops_per_token() / mesh.size,
@@ -135,9 +143,10 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
     text = program_text(compiled)
     flops = product_flops(text) + splash_flops(text, live_share(experiment))
     found = traffic(collectives(text), mesh, topology)
+    peak = float(memory.peak_memory_in_bytes)
     return Plan(
-        **facts, fits=True, problem="",
-        peak_memory=float(memory.peak_memory_in_bytes),
+        **facts, fits=peak <= facts["limit"], problem="",
+        peak_memory=peak,
         temporary=float(memory.temp_size_in_bytes),
         flops=flops, attention_kernels=text.count('custom_call_target="tpu_custom_call"'),
         arrays=largest_arrays(text, 5), traffic=found, t_mxu=flops / chip.peak,

@@ -44,8 +44,8 @@ def initialiser(
     return initial
 
 
-def abstract_state(initial: Initialiser, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of a state; nothing is computed or placed."""
+def abstract_state(initial: Callable[[jax.Array], Any], mesh: Mesh) -> Any:
+    """Shapes, dtypes and shardings of what a key makes; nothing is computed or placed."""
     boxed = jax.eval_shape(initial, jax.random.key(0))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

@@ -79,6 +79,11 @@ class Supervised:
         share = slice(rows.start // parts, rows.stop // parts)
         return place(mine, mesh, share, total // parts, leading=1)
 
+    def beside(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+        """Shapes of networks that lie in memory while the step runs, and are not of its state."""
+        del mesh
+        return {}
+
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         """The step that `run` runs, lowered for a mesh whose devices may be absent."""
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # its devices run nothing
