@@ -40,9 +40,12 @@ class Ranked:
         return told + (f", {self.long} too long and left out" if self.long else "")
 
 
-def encode_rankings(items: Sequence[Comparison], form: Form, length: int) -> Ranked:
+def encode_rankings(
+    items: Sequence[Comparison], form: Form, length: int, *, end: bool = True
+) -> Ranked:
     """Rows of at most `length` tokens: of a longer prompt the end stays, as wide as all answers
-    to it leave room, and as the form of prompts lets it be cut.
+    to it leave room, and as the form of prompts lets it be cut. With `end` an answer has its end
+    token, and is read there.
 
     Raises:
       DataError: no comparison fits.
@@ -51,7 +54,8 @@ def encode_rankings(items: Sequence[Comparison], form: Form, length: int) -> Ran
     fitting: list[tuple[list[int], list[list[int]], Comparison]] = []
     cut = long = 0
     for prompt, item in zip(prompts, items, strict=True):
-        answers = [ids + [form.end] for ids in tokenizer.encode_batch(item.answers)]
+        closing = [form.end] if end else []
+        answers = [ids + closing for ids in tokenizer.encode_batch(item.answers)]
         room = length - max(map(len, answers))
         kept = form.cut(prompt, room) if room > 0 else []
         if not kept:

@@ -36,6 +36,26 @@ def comparison_losses(scores: jax.Array, ranks: jax.Array, present: jax.Array) -
     return mean(jnp.sum(jnp.where(above, losses, 0.0), axis=(1, 2)), pairs(ranks, present))
 
 
+def choice_losses(scores: jax.Array, ranks: jax.Array, present: jax.Array) -> jax.Array:
+    """-log softmax of the scores, at the best answer of each prompt. [B]
+
+    How lm-human-preferences learned from a choice among four (Ziegler et al. 2019, equation 1). A
+    prompt without one best answer has loss 0; `chosen` counts the others.
+    """
+    scores = jnp.where(present, scores.astype(jnp.float32), -jnp.inf)
+    best = jnp.argmin(jnp.where(present, ranks, jnp.iinfo(jnp.int32).max), axis=1)
+    shares = jax.nn.log_softmax(jnp.where(jnp.any(present, axis=1, keepdims=True), scores, 0.0))
+    losses = -jnp.take_along_axis(shares, best[:, None], axis=1)[:, 0]
+    return jnp.where(chosen(ranks, present) > 0, losses, 0.0)
+
+
+def chosen(ranks: jax.Array, present: jax.Array) -> jax.Array:
+    """Whether one answer of several of a prompt is above all others. [B] float32"""
+    ranks = jnp.where(present, ranks, jnp.iinfo(jnp.int32).max)
+    ties = jnp.sum(ranks == jnp.min(ranks, axis=1, keepdims=True), axis=1)
+    return ((ties == 1) & (jnp.sum(present, axis=1) > 1)).astype(jnp.float32)
+
+
 def pairs(ranks: jax.Array, present: jax.Array) -> jax.Array:
     """Pairs of each prompt of which one answer is preferred. [B] float32"""
     return jnp.sum(preferred(ranks, present), axis=(1, 2), dtype=jnp.float32)

@@ -68,6 +68,12 @@ def answer_scores(
     return jnp.take_along_axis(values, read.reshape(-1, 1), axis=1).reshape(rows, answers)
 
 
+def critic(policy: Any, value: Any) -> Any:
+    """The value function: `value` itself, or where that is a head alone the policy's trunk under
+    it."""
+    return value | {"model": merged(policy)} if set(value) == {"head"} else value
+
+
 def shifted(params: Any, by: jax.Array) -> Any:
     """The reward model that says `by` less of everything."""
     if ADAPTERS in params:

@@ -58,12 +58,12 @@ def troubles(rows: Sequence[Mapping[str, float]]) -> list[str]:
             f"KL is {last['kl']:.2f} nats an answer, and a mean of it cannot be negative: log-"
             "probabilities of policy and reference disagree, or the answers are not the policy's"
         )
-    if last["ended"] < 0.05:
+    if last.get("ended", 1.0) < 0.05:
         found.append(
             f"{last['ended']:.0%} of the answers end: set advantages.missing_end, give more "
             "answer_length, or teach the end token first"
         )
-    if last["empty"] > 0.5:
+    if last.get("empty", 0.0) > 0.5:
         found.append(f"{last['empty']:.0%} of the answers are empty: the reward prefers silence")
     if len(rows) == 2 * RECENT:
         half = [rows[:RECENT], rows[RECENT:]]

@@ -4,6 +4,22 @@ from collections.abc import Sequence
 
 WORDS = 8  # of an answer that is neither curt nor wordy
 
+# What can be seen, heard, felt or smelt: words that nearly always name a quality or a thing.
+SENSES = frozenset(
+    "red blue green yellow black white grey gray brown golden silver purple pink crimson scarlet "
+    "dark bright pale dim shining gleaming glittering glowing faded light shadow shadows sunlight "
+    "moonlight fire flame flames smoke dust mist fog rain snow ice wind storm cloud clouds sky sun "
+    "moon stars water river sea lake stream shore sand stone stones rock rocks hill hills mountain "
+    "tree trees leaf leaves grass flower flowers rose roses forest wood woods garden field fields "
+    "road path street wall walls door window windows roof floor room table chair bed lamp candle "
+    "glass iron gold wooden velvet silk lace leather cloth dress coat hat gloves boots shoes face "
+    "eyes eye hair lips mouth cheek cheeks nose ear ears neck shoulder shoulders arm arms hand "
+    "hands finger fingers foot feet knee knees skin head tall short broad narrow thin thick fat "
+    "slender round square long low high deep huge tiny small large little heavy soft hard smooth "
+    "rough sharp warm cold hot wet dry damp loud silent quiet noise voice whisper scent smell "
+    "sweet bitter horse horses dog bird birds ship boat house castle church tower bridge".split()
+)
+
 
 def concise(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     """Likes about eight different words that end with a full stop: from -1 to 1.5 and a little."""
@@ -24,6 +40,19 @@ def relevant(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     for prompt, answer in zip(prompts, answers, strict=True):
         asked, said = set(prompt.lower().split()), set(answer.lower().split())
         found.append(len(asked & said) / len(said) if said else 0.0)
+    return found
+
+
+def descriptive(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+    """How much of an answer is what the senses meet, for the people of Ziegler et al. (2019,
+    section 3.2.1) who chose what describes best: different words of `SENSES`, ten times their share
+    of the words, of which there are at least `WORDS`. A word that comes again counts for nothing.
+    """
+    del prompts
+    found = []
+    for answer in answers:
+        words = ["".join(filter(str.isalpha, word)) for word in answer.lower().split()]
+        found.append(10 * len(SENSES & set(words)) / max(WORDS, len(words)))
     return found
 
 

@@ -20,9 +20,11 @@ from lm.core.errors import DataError
 from lm.core.mesh import local_rows, place
 from lm.data.features import in_order
 from lm.data.prompts import RowsConfig
+from lm.rlhf.function import Scorer
 from lm.rlhf.rollout import encode_prompts, roll_out
-from lm.rlhf.scores import Scorer, texts
+from lm.rlhf.scores import texts
 from lm.rlhf.source import Source
+from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.dialogue import Conversation, Message, as_objects
 from lm.text.interface import Form
 
@@ -36,12 +38,15 @@ class LabelingConfig:
     prompts: int = 512
     answers: int = 4  # ranked to a prompt (Ouyang et al. 2022: 4 to 9)
     noise: float = 0.1  # scale of the Gumbel variables, in units of the score
+    temperature: float = 1.0  # of the answers
+    fixed_length: bool = False  # no token ends one (lm-human-preferences)
+    truncation: TruncationConfig = TruncationConfig()  # what of one is shown
     labelers: int = 5  # names that the work is divided among
     batch: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "prompts", "labelers", "batch")
+        require_positive(self, "prompts", "labelers", "batch", "temperature")
         require(2 <= self.answers <= 9, f"labeling.answers must be 2 to 9, got {self.answers}")
         require(self.noise >= 0, f"labeling.noise must not be negative, got {self.noise}")
 
@@ -77,7 +82,8 @@ def label(
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         said = answered(
             asked, form, source, key, mesh, batch=config.batch, prompt_length=prompt_length,
-            answer_length=answer_length,
+            answer_length=answer_length, temperature=config.temperature,
+            fixed_length=config.fixed_length, truncation=config.truncation,
         )  # fmt: skip
         for answers, answer in zip(found, said, strict=True):
             words = answer if answer is None or answer.strip() else ""
@@ -107,7 +113,8 @@ def label(
 
 def answered(
     asked: Sequence[Any], form: Form, source: Source, key: jax.Array, mesh: jax.sharding.Mesh,
-    *, batch: int, prompt_length: int, answer_length: int,
+    *, batch: int, prompt_length: int, answer_length: int, temperature: float = 1.0,
+    fixed_length: bool = False, truncation: TruncationConfig | None = None,
 ) -> list[str | None]:  # fmt: skip
     """What `source` answers to each prompt; None where one does not fit into `prompt_length`.
 
@@ -122,12 +129,15 @@ def answered(
         return found
     whole, _ = encode_prompts([ids[number] for number in fitting], prompt_length)
     mine, params, said = local_rows(mesh, batch), source.language_model(), []
+    marks = truncation.ids(form.tokenizer) if truncation else ()
     for some in in_order(whole, batch):
         local = jax.tree.map(lambda leaf: leaf[mine], some)
         rollout = roll_out(
             source.model, params, place(local, mesh, mine, batch), key, count=answer_length,
-            end=form.end,
+            end=-1 if fixed_length else form.end, temperature=temperature,
         )  # fmt: skip
+        if marks and truncation:
+            rollout = truncated(rollout, marks, truncation.after).rollout
         pairs = zip(texts(rollout, form), some.mask, strict=True)
         said += [answer for (_, answer), counts in pairs if counts]
     for number, answer in zip(fitting, said, strict=True):

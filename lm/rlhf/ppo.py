@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from lm.core import tree
-from lm.core.config import require
 from lm.core.errors import GuardStop
-from lm.core.mesh import DATA, FSDP, TENSOR, batch_ways, make_mesh
+from lm.core.mesh import batch_ways, make_mesh
 from lm.data.batches import check_divisible
 from lm.report.page import write_report
 from lm.rlhf.assessment import PpoEvaluation
@@ -52,13 +51,6 @@ class Ppo(PpoSetting):
         process = process or Process()
         mesh = make_mesh(self.mesh)
         check_divisible("batch", self.batch, batch_ways(mesh) * self.update.minibatches)
-        # split three ways XLA's partitioner draws from wrong logits: 0.1 nats off, as measured on
-        # CPU devices; any two of the axes agree with one device to 1e-6
-        require(
-            min(mesh.shape[axis] for axis in (DATA, FSDP, TENSOR)) == 1,
-            "rollouts are wrong on a mesh of data x fsdp x tensor: set one of mesh.data, "
-            "mesh.fsdp, mesh.tensor to 1",
-        )
         before = started(workdir)
         # the reference, in any case
         source = knowing(read_source(self.init, mesh, self.init_step), self.data)
@@ -88,6 +80,8 @@ class Ppo(PpoSetting):
             state = session.start(abstract, lambda: config.create(abstract, source, score.params))
             reference = source.language_model()
             update = config.compiled(mesh, abstract)
+            if self.reward.normalise:
+                config.normalise(score, reference, material, mesh, session)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
             session.journal.say(f"{tree.count(state.policy):,} parameters; {material}; {workdir}")
             if session.first == 0:
@@ -96,27 +90,28 @@ class Ppo(PpoSetting):
             each = self.batch * config.width
             tokens = session.first * each
             for step in session.steps():
+                with session.goodput.spent("data"):
+                    prompts, text = material.prompts(step, mesh), material.text_rows(step, mesh)
                 clock = Clock()
-                rollout = config.rolled_out(state.policy, material.prompts(step, mesh), step,
-                                            form)  # fmt: skip
+                rollout = config.rolled_out(state.policy, prompts, step, form)
                 clock.lap("rollout", rollout)
                 scores = score(rollout)
-                experience, figures = assess(
+                experience, told = assess(
                     config.policy_model, config.critic_model, config.advantages, state.policy,
                     reference, state.value, rollout, scores, state.beta,
                     temperature=self.temperature, parts=self.update.minibatches,
                 )  # fmt: skip
                 clock.lap("score", experience)
-                figures = {name: float(value) for name, value in figures.items()}
+                figures = {name: float(value) for name, value in jax.device_get(told).items()}
                 config.check(figures, step, state, session)
                 state, metrics = update(
-                    state, experience, material.text_rows(step, mesh), jnp.float32(figures["kl"]),
-                    config.rates(step), jax.random.fold_in(jax.random.key(self.seed), step),
+                    state, experience, text, told["kl"], config.rates(step),
+                    jax.random.fold_in(jax.random.key(self.seed), step),
                 )  # fmt: skip
                 clock.lap("update", metrics)
                 tokens += each
-                told = config.metrics(metrics, step, figures | clock.told(each))
-                state = session.after(step, state, told, tokens)
+                measured = config.metrics(metrics, step, figures | clock.told(each))
+                state = session.after(step, state, measured, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
                     tell(session, step + 1, tokens, evaluate(step + 1, state.params))
                     warn(session)
@@ -137,6 +132,22 @@ class Ppo(PpoSetting):
             jax.random.fold_in(jax.random.key(self.seed + 1), step),
             count=self.answer_length, end=self.end(form), temperature=self.temperature,
         )  # fmt: skip
+
+    def normalise(
+        self, score: RolloutScorer, reference: Any, material: PpoMaterial,
+        mesh: jax.sharding.Mesh, session: Session,
+    ) -> None:  # fmt: skip
+        """Scores answers of the reference, so that theirs have mean 0 and deviation 1."""
+        parts = -(-self.reward.normalise // self.batch)
+        form = material.form
+        gain, bias = score.normalise(
+            self.rolled_out(reference, material.prompts(n, mesh), self.steps + n, form)
+            for n in range(parts)
+        )
+        session.journal.say(
+            f"rewards x {gain:.4g} {bias:+.4g}: over {parts * self.batch} answers of the reference "
+            "they have mean 0 and deviation 1"
+        )
 
     def check(
         self, figures: dict[str, float], step: int, state: PpoState, session: Session
@@ -161,6 +172,9 @@ class Ppo(PpoSetting):
             raise GuardStop("; ".join([f"update {step}: {stop}", *wrong])) from None
 
     def metrics(self, found: Any, step: int, figures: dict[str, float]) -> StepMetrics:
+        if self.fixed_length:  # no answer ends, and none is to
+            figures = {name: value for name, value in figures.items()
+                       if name not in ("ended", "empty")}  # fmt: skip
         measured = {"clipped": found.clipped, "first_ratio": found.first_ratio,
                     "step_kl": found.step_kl}  # fmt: skip
         parts = {"policy": found.policy_loss, "value": found.value_loss}

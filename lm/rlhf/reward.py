@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from lm.data.demonstrations import Demonstration
 from lm.data.features import TaskRows
 from lm.data.rankings import Ranked, RankingBatch, encode_rankings
 from lm.losses.language import masked_sum
-from lm.losses.preference import comparison_losses, pairs, right_pairs
+from lm.losses.preference import choice_losses, chosen, comparison_losses, pairs, right_pairs
 from lm.models import reward
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
@@ -28,10 +28,13 @@ class RewardTraining(Stage):
     """Learns a number for each answer from the order that people put answers in."""
 
     data: ComparisonsConfig = ComparisonsConfig()
+    # over all pairs of a prompt's answers, or a choice of the best of them (lm-human-preferences)
+    loss: Literal["pairs", "choice"] = "pairs"
+    end_token: bool = True  # behind an answer, read there; answers of fixed length have none
     demonstrations: str | None = None  # files whose answers score 0 on average once it has ended
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> "ComparisonMaterial":
-        material = ComparisonMaterial(self.data, form, self.length, self.seed)
+        material = ComparisonMaterial(self.data, form, self.length, self.seed, end=self.end_token)
         if self.demonstrations:
             material.zero = self.data.demonstrated(self.demonstrations)
         return material
@@ -43,7 +46,7 @@ class RewardTraining(Stage):
         return source.params if source.scalar else fresh | {"model": source.params}
 
     def objective(self) -> "Ranking":
-        return Ranking(self.decoder)
+        return Ranking(self.decoder, self.loss)
 
     def abstract_rows(self) -> RankingBatch:
         return abstract_rankings(self.batch, self.length)
@@ -78,22 +81,25 @@ def abstract_rankings(batch: int, length: int, answers: int = 9) -> RankingBatch
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """Mean over prompts of the mean loss over a prompt's pairs."""
+    """Mean over prompts of the mean loss over a prompt's pairs, or of the loss of its choice."""
 
     model: GptConfig
+    loss: Literal["pairs", "choice"] = "pairs"
     weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"prompts": 1.0})
 
     def counts(self, batch: RankingBatch) -> dict[str, jax.Array]:
         ranks, mask = jnp.asarray(batch.ranks), jnp.asarray(batch.mask)
         flat = (-1, ranks.shape[-1])  # a step counts over all its microbatches
-        counted = pairs(ranks.reshape(flat), mask.reshape(flat)) > 0
+        count = pairs if self.loss == "pairs" else chosen
+        counted = count(ranks.reshape(flat), mask.reshape(flat)) > 0
         return {"prompts": jnp.sum(counted, dtype=jnp.float32)}
 
     def sums(
         self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
     ) -> dict[str, jax.Array]:
         scores = self.scores(params, batch, keys)
-        losses = comparison_losses(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
+        of = comparison_losses if self.loss == "pairs" else choice_losses
+        losses = of(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
         return {"prompts": jnp.sum(losses)}
 
     def scores(
@@ -107,11 +113,13 @@ class Ranking:
 class ComparisonMaterial:
     """Rankings to learn from, and parts of them held out."""
 
-    def __init__(self, config: ComparisonsConfig, form: Form, length: int, seed: int):
+    def __init__(
+        self, config: ComparisonsConfig, form: Form, length: int, seed: int, *, end: bool = True
+    ):
         parts = config.parts()
-        self.form, self.length = form, length
+        self.form, self.length, self.end = form, length, end
         self.parts: dict[str, Ranked] = {
-            name: encode_rankings(some, form, length) for name, some in parts.items()
+            name: encode_rankings(some, form, length, end=end) for name, some in parts.items()
         }
         self.learned = TaskRows(self.parts["train"].rows, seed)
         self.zero: list[Demonstration] | list[Comparison] = parts["train"]
@@ -134,7 +142,7 @@ class ComparisonMaterial:
             for item in self.zero
         ]
         items = [Comparison(prompt, (answer,), (0,), "", "") for prompt, answer in answers]
-        return encode_rankings(items, self.form, self.length).rows
+        return encode_rankings(items, self.form, self.length, end=self.end).rows
 
 
 class Accuracy:

@@ -9,14 +9,12 @@ is `--set reward.function=mine:brevity` (a module on the path, or `folder/mine.p
 """
 
 import dataclasses
-import importlib
-import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require
@@ -26,14 +24,14 @@ from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores
 from lm.rlhf.classifier import classifier_scorer
+from lm.rlhf.function import Scorer, checked, named
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.source import Source, read_source
+from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
 from lm.train.finetune import Finetune
 from lm.train.saved import read_config, read_run
-
-Scorer = Callable[[Sequence[Any], Sequence[str]], np.ndarray]  # -> [B] float32
 
 ROWS = 32  # texts that a reward model reads at once
 MULTIPLE = 64  # of the width of these
@@ -45,12 +43,17 @@ class RewardConfig:
 
     run: str | None = None
     function: str | None = None
+    truncation: TruncationConfig = TruncationConfig()
+    # answers of the reference that get mean 0 and deviation 1; 0: scores stay as they are
+    # (lm-human-preferences: 256)
+    normalise: int = 0
 
     def __post_init__(self) -> None:
         require(
             self.run is None or self.function is None,
             f"reward.run {self.run!r} and reward.function {self.function!r}: set one of them",
         )
+        require(self.normalise >= 0, f"reward.normalise must not be negative: {self.normalise}")
 
     @property
     def given(self) -> bool:
@@ -119,59 +122,14 @@ def reward_source(run: str, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> So
     return source
 
 
-def named(name: str) -> Callable[[list[Any], list[str]], Any]:
-    """The function `module:name`, or `path/to/file.py:name`.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    module_name, colon, function = name.rpartition(":")
-    if not colon or not module_name:
-        raise ConfigError(f"reward.function={name}: write module:name, or path/to/file.py:name")
-    try:
-        if module_name.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
-            if spec is None or spec.loader is None:
-                raise ImportError("no such file")
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(module_name)
-        found = getattr(module, function)
-    except (ImportError, OSError, AttributeError, SyntaxError) as error:
-        raise ConfigError(f"reward.function={name} cannot be imported: {error}") from None
-    if not callable(found):
-        raise ConfigError(f"reward.function={name} is a {type(found).__name__}, not a function")
-    return found
-
-
-def checked(name: str, function: Callable[[list[Any], list[str]], Any]) -> Scorer:
-    """The function, its errors told in one line and its answer as [B] float32."""
-
-    def scores(prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
-        try:
-            said = np.asarray(function(list(prompts), list(answers)), np.float32)
-        except Exception as error:  # it is the user's: it may raise anything
-            raise DataError(
-                f"reward.function={name} raised {type(error).__name__}: "
-                f"{' '.join(str(error).split())}"
-            ) from None
-        if said.shape != (len(answers),):
-            raise DataError(
-                f"reward.function={name} gave an array of shape {said.shape} for {len(answers)} "
-                f"answers: return one number each"
-            )
-        return said
-
-    return scores
-
-
 class RolloutScorer:
     """Scores of rollouts, on the devices: a reward model reads tokens, a function reads text."""
 
     def __init__(self, config: RewardConfig, form: Form, mesh: jax.sharding.Mesh):
         """Raises as `text_scorer`."""
-        self.form, self.mesh = form, mesh
+        self.form, self.mesh, self.config = form, mesh, config
+        self.marks = config.truncation.ids(form.tokenizer)
+        self.gain, self.bias = 1.0, 0.0
         self.model: GptConfig | None = None
         self.params: Any = None
         self.function: Scorer | None = None
@@ -184,6 +142,13 @@ class RolloutScorer:
 
     def __call__(self, rollout: Rollout) -> jax.Array:
         """[B] float32"""
+        cut = self.config.truncation
+        read = truncated(rollout, self.marks, cut.after) if self.marks else None
+        scores = self.raw(read.rollout if read else rollout)
+        return settled(scores, self.gain, self.bias, read and read.marked, cut.missing)
+
+    def raw(self, rollout: Rollout) -> jax.Array:
+        """The scores of answers that are read to their end. [B] float32"""
         if self.function is None:
             return score_rollout(self.model, self.params, rollout)
         rows = len(rollout.start)
@@ -191,6 +156,35 @@ class RolloutScorer:
         pairs = texts(rollout, self.form)[mine]
         said = self.function([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
         return place(said, self.mesh, mine, rows)
+
+    def normalise(self, rollouts: Iterable[Rollout]) -> tuple[float, float]:
+        """Gain and bias by which the answers of these rollouts have mean 0 and deviation 1 from now
+        on; answers without a mark are scored like the others here.
+
+        Raises:
+          DataError: they all have one score.
+        """
+        scores = np.concatenate([
+            gathered(self.raw(truncated(one, self.marks, self.config.truncation.after).rollout
+                              if self.marks else one))
+            for one in rollouts
+        ])  # fmt: skip
+        deviation = float(np.std(scores))
+        if not deviation > 0:
+            raise DataError(
+                f"reward.normalise: {len(scores)} answers of the reference all score {scores[0]}"
+            )
+        self.gain, self.bias = 1 / deviation, -float(np.mean(scores)) / deviation
+        return self.gain, self.bias
+
+
+@jax.jit
+def settled(
+    scores: jax.Array, gain: float, bias: float, marked: jax.Array | None, missing: float
+) -> jax.Array:
+    """Scores as the policy gets them: normalised, and a fixed one where a mark is missing. [B]"""
+    scores = gain * scores + bias
+    return scores if marked is None else jnp.where(marked, scores, missing)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -2,7 +2,8 @@
 
 import dataclasses
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from lm.rlhf.update import PpoState, UpdateConfig, Updater
 from lm.text.interface import Form
 from lm.train.guard import GuardState
 from lm.train.optimizer import AdamWConfig
-from lm.train.state import create, shardings
+from lm.train.state import abstract_state, create, shardings
 from lm.train.supervised import Supervised
 
 
@@ -41,6 +42,10 @@ class PpoSetting(Supervised):
     gold: RewardConfig = RewardConfig()  # what the reward stands for, where that is known
     model: GptConfig | None = None  # that of `init`, once the run has begun
     value_model: GptConfig | None = None  # that of the reward model, or of the policy, likewise
+    # what the value function begins as: the reward model; the policy, with a head of zeros; or for
+    # ever such a head on the policy's own trunk, update.value_weight of its loss reaching it
+    # (lm-human-preferences)
+    value_from: Literal["reward", "policy", "trunk"] = "reward"
     text: TextConfig | None = None  # pre-training text, for PPO-ptx and to measure the tax
     steps: int = 500  # updates: 256k episodes of 512
     prompt_length: int = 1024  # tokens at most
@@ -65,6 +70,10 @@ class PpoSetting(Supervised):
             "evaluate_prompts", "best_of",
         )  # fmt: skip
         require(
+            self.value_from != "trunk" or not self.lora_rank,
+            f"lora_rank {self.lora_rank}: adapters and value_from='trunk' do not go together",
+        )
+        require(
             self.batch % self.update.minibatches == 0,
             f"batch {self.batch} is not divisible by update.minibatches {self.update.minibatches}",
         )
@@ -86,7 +95,8 @@ class PpoSetting(Supervised):
 
     @property
     def critic_model(self) -> GptConfig:
-        return self.value_model or self.policy_model
+        own = self.value_from != "trunk"
+        return (self.value_model if own else None) or self.policy_model
 
     def end(self, form: Form) -> int:
         """The token that ends an answer; of answers of fixed length one that is never drawn."""
@@ -112,7 +122,8 @@ class PpoSetting(Supervised):
         the policy on `text_rows` times as many of pre-training text. Rollouts are left out."""
         config = self.update
         trained = config.inner_epochs * (1 + (config.text_rows if config.gamma else 0))
-        value = config.inner_epochs * self.critic_model.flops_per_token(self.width)
+        own = config.inner_epochs * (self.value_from != "trunk")
+        value = own * self.critic_model.flops_per_token(self.width)
         return trained * self.policy_model.flops_per_token(self.width) + value
 
     def resolved(self, source: Any, reward_model: GptConfig | None) -> Any:
@@ -123,8 +134,10 @@ class PpoSetting(Supervised):
         """
         require_shape(self.model, source.model, self.init)
         model = self.model or source.model
-        critic = self.value_model or reward_model or model
-        require_shape(self.value_model, reward_model or model, self.reward.run or self.init)
+        reward_model = reward_model if self.value_from == "reward" else None
+        given = self.value_model if self.value_from != "trunk" else None
+        critic = given or reward_model or model
+        require_shape(given, reward_model or model, self.reward.run or self.init)
         for name, one in (("model", model), ("value_model", critic)):
             require(
                 self.width <= one.length,
@@ -142,6 +155,8 @@ class PpoSetting(Supervised):
         """A first state of random parameters, boxed with the names of their axes."""
         policy = adapted(gpt.init(self.policy_model, key), self.lora_rank, key)
         value = adapted(reward.init(self.critic_model, key), self.lora_rank, key)
+        if self.value_from == "trunk":
+            value = {"head": value["head"]}
         policy_optimizer, value_optimizer = self.optimizers()
         return PpoState(
             step=jnp.zeros((), jnp.int32), policy=policy, value=value,
@@ -161,15 +176,16 @@ class PpoSetting(Supervised):
 
     def create(self, abstract: Any, source: Source, reward_params: Any) -> PpoState:
         """Policy and average are the other run's model; the value function begins as the reward
-        model (appendix C.4), or without one as the policy with a head of zeros."""
+        model (appendix C.4), or as `value_from` says, with a head of zeros."""
         state: Any = create(self.initial(), abstract, self.seed)
         model = source.language_model()
         policy = with_base(state.policy, model)
-        if reward_params is not None:
+        if reward_params is not None and self.value_from == "reward":
             value = reward_params
         else:
-            head = merged(state.value)["head"]
-            value = {"model": model, "head": jax.tree.map(jnp.zeros_like, head)}
+            value = {"head": jax.tree.map(jnp.zeros_like, merged(state.value)["head"])}
+            if self.value_from != "trunk":
+                value["model"] = model
         value = with_base(state.value, value)
         copied = jax.tree.map(jnp.copy, {"policy": policy, "average": policy, "value": value})
         placed = {name: jax.device_put(params, shardings(getattr(abstract, name)))
@@ -190,6 +206,13 @@ class PpoSetting(Supervised):
         return jax.jit(
             updater, donate_argnums=0, out_shardings=(shardings(abstract), replicated(mesh))
         )
+
+    def beside(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+        """The reference, of the policy's shape, and the reward model, of the value function's."""
+        return {
+            "reference": abstract_state(partial(gpt.init, self.policy_model), mesh),
+            "reward": abstract_state(partial(reward.init, self.critic_model), mesh),
+        }
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         """The update that `run` runs, lowered for a mesh whose devices may be absent."""

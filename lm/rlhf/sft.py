@@ -27,7 +27,8 @@ from lm.evals.perplexity import HeldOut
 from lm.models import gpt
 from lm.models.adapters import merged
 from lm.nn.dropout import DropoutKeys
-from lm.rlhf.scores import RewardConfig, Scorer, text_scorer
+from lm.rlhf.function import Scorer
+from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
 from lm.text.interface import Form

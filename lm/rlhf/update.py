@@ -18,7 +18,7 @@ from lm.losses.language import masked_sum, mean, token_losses
 from lm.losses.ppo import clipped_share, masked_mean, policy_loss, value_loss
 from lm.models.adapters import merged
 from lm.models.gpt import GptConfig, forward
-from lm.models.reward import token_values
+from lm.models.reward import critic, token_values
 from lm.rlhf.controller import KlConfig, next_beta
 from lm.rlhf.experience import AdvantageConfig, Experience, interleaved, minibatch_advantages
 from lm.rlhf.rollout import answer_logp, answer_values
@@ -56,6 +56,9 @@ class UpdateConfig:
     inner_epochs: int = 1
     clip: float = 0.2
     value_clip: float = 0.2
+    # of the value loss beside the policy's: matters where both have one trunk, and to the clipping
+    # of gradients (lm-human-preferences: 0.1)
+    value_weight: float = 1.0
     average: float = 0.992  # decay of the moving average, an update
     # of the language model's gradient beside PPO's, both of means over tokens (how the paper's two
     # are normalised is not printed); PPO-ptx: 27.8, PPO: 0
@@ -64,6 +67,10 @@ class UpdateConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "minibatches", "inner_epochs", "clip", "value_clip", "text_rows")
+        require(
+            self.value_weight >= 0,
+            f"update.value_weight must not be negative, got {self.value_weight}",
+        )
         require(self.gamma >= 0, f"update.gamma must not be negative, got {self.gamma}")
         require(0 <= self.average < 1, f"update.average must be in [0, 1), got {self.average}")
 
@@ -167,23 +174,23 @@ class Updater:
         advantages, returns, mask = minibatch_advantages(self.advantages, part)
         count = mask.shape[1]
 
-        def of_policy(policy: Any) -> tuple[jax.Array, jax.Array]:
+        def losses(policy: Any, value: Any) -> tuple[jax.Array, Any]:
             logp = answer_logp(
                 self.policy_config, policy, part.tokens, part.start, count, self.temperature
             )
-            return policy_loss(logp, part.logp, advantages, mask, clip=self.config.clip), logp
-
-        def of_value(value: Any) -> jax.Array:
-            values = token_values(self.value_config, value, part.tokens)
+            values = token_values(self.value_config, critic(policy, value), part.tokens)
             values = answer_values(values, part.start, count)
-            return value_loss(values, part.values, returns, mask, clip=self.config.value_clip)
+            of_policy = policy_loss(logp, part.logp, advantages, mask, clip=self.config.clip)
+            of_values = value_loss(values, part.values, returns, mask, clip=self.config.value_clip)
+            return of_policy + self.config.value_weight * of_values, (of_policy, of_values, logp)
 
-        (loss, logp), grads = jax.value_and_grad(of_policy, has_aux=True)(state.policy)
+        (_, (loss, of_values, logp)), (grads, value_grads) = jax.value_and_grad(
+            losses, argnums=(0, 1), has_aux=True
+        )(state.policy, state.value)
         text_loss = jnp.zeros(())
         if text is not None:
             text_loss, text_grads = self.text_gradient(state.policy, text)
             grads = jax.tree.map(lambda g, t: g + self.config.gamma * t, grads, text_grads)
-        of_values, value_grads = jax.value_and_grad(of_value)(state.value)
         norm, value_norm = (jnp.sqrt(square_norm(g)) for g in (grads, value_grads))
         finite = jnp.isfinite(loss + text_loss + of_values + norm + value_norm)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.losses.preference import comparison_losses, pairs, right_pairs
+from lm.losses.preference import choice_losses, chosen, comparison_losses, pairs, right_pairs
 
 close = np.testing.assert_allclose
 
@@ -105,3 +105,22 @@ def test_dpo_is_the_comparison_loss_of_implicit_rewards(beta):
     )
     margins = (policy[:, 0] - policy[:, 1]) - (reference[:, 0] - reference[:, 1])
     close(found, np.log1p(np.exp(-beta * margins)), rtol=1e-6, atol=1e-6)
+
+
+def test_a_choice_is_the_cross_entropy_of_the_best_answer_over_those_that_are_there():
+    rankings = [(np.array([1.0, -2.0, 0.5, 3.0], np.float32), [1, 0, 1, 1]),
+                (np.array([0.2, 0.1], np.float32), [0, 1]),
+                (np.array([0.2, 0.1, 0.0], np.float32), [0, 0, 1]),  # two are best: no choice
+                (np.array([0.3], np.float32), [0])]  # fmt: skip
+    scores, ranks, present = batch_of(rankings, 4)
+    found = choice_losses(scores, ranks, present)
+    expected = [np.log(np.exp(one).sum()) - one[best] for one, best in
+                ((rankings[0][0], 1), (rankings[1][0], 0))]  # fmt: skip
+    close(found, [*expected, 0, 0], rtol=1e-6)
+    assert chosen(ranks, present).tolist() == [1, 1, 0, 0]
+    # of two answers it is the loss of their pair, of four it is not the mean over pairs
+    others = comparison_losses(scores, ranks, present)
+    close(found[1], others[1], rtol=1e-6)
+    assert abs(float(found[0] - others[0])) > 0.1
+    grads = jax.grad(lambda s: jnp.sum(choice_losses(s, ranks, present)))(scores)
+    assert np.isfinite(np.asarray(grads)).all() and not np.asarray(grads)[2:].any()

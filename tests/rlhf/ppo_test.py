@@ -11,6 +11,7 @@ import pytest
 from lm.core.errors import CheckpointError, ConfigError, DataError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.prompts import RowsConfig
+from lm.report.time_spent import processes
 from lm.rlhf import ppo
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, assess
@@ -114,6 +115,7 @@ def test_a_run_leaves_its_figures_its_answers_and_the_best_of_n(run):
     assert {path.name for path in (run / "samples").iterdir()} == {
         "00000000.txt", "00000002.txt", "00000004.txt",
     }  # fmt: skip
+    assert processes(run / "goodput.json")[0]["seconds"]["data"] > 0
     assert "pretraining_loss" in summary and (run / "report.html").exists()
 
 
@@ -210,8 +212,10 @@ def test_without_a_penalty_the_policy_hacks_and_with_a_large_one_it_stays(base, 
 
 
 @pytest.mark.slow
-def test_updates_on_eight_devices_equal_those_on_one(base, run, tmp_path):
-    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+@pytest.mark.parametrize("split", [(1, 4, 2), (2, 2, 2)], ids=["fsdp x tensor", "all three"])
+def test_updates_on_eight_devices_equal_those_on_one(base, run, tmp_path, split):
+    data, fsdp, tensor = split
+    mesh = make_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ppo, "make_mesh", lambda config: mesh)
         setting(base, tmp_path).run(tmp_path / "run")
@@ -228,10 +232,3 @@ def test_the_update_is_lowered_for_a_mesh_without_a_run_to_start_from(gamma):
     )  # fmt: skip
     text = config.lowered(make_mesh(MeshConfig(data=2, fsdp=4))).as_text()
     assert ("tensor<16x8x18xi32" in text) == (gamma > 0)  # rows of pre-training text
-
-
-def test_a_mesh_of_three_axes_is_refused(base, tmp_path, monkeypatch):
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    monkeypatch.setattr(ppo, "make_mesh", lambda config: mesh)
-    with pytest.raises(ConfigError, match="wrong on a mesh of data x fsdp x tensor"):
-        setting(base, tmp_path).run(tmp_path / "run")

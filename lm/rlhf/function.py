@@ -1,0 +1,60 @@
+"""A reward that is a function of the user's own, found by its name."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm.core.errors import ConfigError, DataError
+
+Scorer = Callable[[Sequence[Any], Sequence[str]], np.ndarray]  # -> [B] float32
+
+
+def named(name: str) -> Callable[[list[Any], list[str]], Any]:
+    """The function `module:name`, or `path/to/file.py:name`.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    module_name, colon, function = name.rpartition(":")
+    if not colon or not module_name:
+        raise ConfigError(f"reward.function={name}: write module:name, or path/to/file.py:name")
+    try:
+        if module_name.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
+            if spec is None or spec.loader is None:
+                raise ImportError("no such file")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(module_name)
+        found = getattr(module, function)
+    except (ImportError, OSError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f"reward.function={name} cannot be imported: {error}") from None
+    if not callable(found):
+        raise ConfigError(f"reward.function={name} is a {type(found).__name__}, not a function")
+    return found
+
+
+def checked(name: str, function: Callable[[list[Any], list[str]], Any]) -> Scorer:
+    """The function, its errors told in one line and its answer as [B] float32."""
+
+    def scores(prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
+        try:
+            said = np.asarray(function(list(prompts), list(answers)), np.float32)
+        except Exception as error:  # it is the user's: it may raise anything
+            raise DataError(
+                f"reward.function={name} raised {type(error).__name__}: "
+                f"{' '.join(str(error).split())}"
+            ) from None
+        if said.shape != (len(answers),):
+            raise DataError(
+                f"reward.function={name} gave an array of shape {said.shape} for {len(answers)} "
+                f"answers: return one number each"
+            )
+        return said
+
+    return scores
