@@ -1,0 +1,63 @@
+"""The four networks of PPO on a pod that is not here."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from experiments.instructgpt import ppo_ptx
+from lm.core import tree
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.rlhf.ppo import Ppo
+from lm.train.optimizer import AdamWConfig
+from tests.launched import ROOT, environment
+from tests.plan.compile_test import COMPILER
+from tests.rlhf.runs import MODEL
+
+
+def test_reference_and_reward_model_lie_beside_the_state_split_like_it():
+    small = replace(MODEL, layers=2)
+    config = Ppo(
+        model=small, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16,
+        prompt_length=10, answer_length=8,
+    )  # fmt: skip
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+    beside, state = config.beside(mesh), config.abstract(mesh)
+    assert list(beside) == ["reference", "reward"]
+    assert beside["reference"] == state.policy and beside["reward"] == state.value
+    assert tree.count(state.policy) == small.parameters()
+    assert config.abstract_rows().tokens.shape == (16, 18)
+
+
+@pytest.mark.slow
+def test_a_plan_of_ppo_ptx_has_every_network_and_leaves_room_for_those_beside_it():
+    if not COMPILER.is_dir() and importlib.util.find_spec("libtpu") is None:
+        pytest.skip("the TPU compiler is not installed: pip install 'lm[tpu]'")
+    config = ppo_ptx("1.3b")
+    assert config.model is not None
+    sets = {"batch": 16, "update.minibatches": 2, "update.text_rows": 1, "mesh.data": 1,
+            "mesh.fsdp": 4, "prompt_length": 128, "answer_length": 128}  # fmt: skip
+    for name in ("model", "value_model"):
+        sets |= {f"{name}.layers": 2, f"{name}.width": 512, f"{name}.heads": 4,
+                 f"{name}.head_size": 128, f"{name}.vocab": 1024}  # fmt: skip
+    words = [f"--set={name}={value}" for name, value in sets.items()]
+    settings = {"JAX_DEFAULT_MATMUL_PRECISION": "default", "PYTHONPATH": str(COMPILER)}
+    command = [sys.executable, "-m", "launch.plan", "--topology=v5e:2x2", "--json",
+               "--experiment=instructgpt:ppo_ptx(size='1.3b')", *words]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment() | settings, capture_output=True, text=True,
+        timeout=550, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    plan = json.loads(done.stdout.splitlines()[-1])
+    networks = plan["networks"]
+    assert set(networks) == {"policy", "value", "average", "policy_moments", "value_moments",
+                             "reference", "reward"}  # fmt: skip
+    assert networks["policy"] == networks["average"] == networks["reference"]
+    assert networks["policy_moments"] == pytest.approx(2 * networks["policy"], rel=1e-3)
+    assert plan["fits"] and plan["limit"] < 15.75 * 2**30 - networks["reference"]
+    own = sum(networks.values()) - networks["reference"] - networks["reward"]
+    assert plan["peak_memory"] > own
