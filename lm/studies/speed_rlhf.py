@@ -67,7 +67,7 @@ def ppo_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
     )  # fmt: skip
     with jax.set_mesh(mesh):
         abstract = config.abstract(mesh)
-        state = create(config.initial(), abstract, 0)
+        state: Any = create(config.initial(), abstract, 0)
         reference, judge = drawn(model, 1, scalar=False), drawn(model, 2, scalar=True)
         update = config.compiled(mesh, abstract)
         prompts = place(host, mesh, slice(0, config.batch), config.batch)
