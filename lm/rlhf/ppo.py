@@ -32,7 +32,7 @@ from lm.rlhf.scores import RolloutScorer
 from lm.rlhf.setting import PpoSetting
 from lm.rlhf.source import knowing, read_source, started
 from lm.rlhf.stage import tell
-from lm.rlhf.update import PpoState
+from lm.rlhf.state import PpoState
 from lm.text.interface import Form
 from lm.train.metrics import peak_flops, read_metrics
 from lm.train.process import Process
@@ -50,7 +50,8 @@ class Ppo(PpoSetting):
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.update.minibatches)
+        parts = self.update.minibatches * self.microbatches
+        check_divisible("batch", self.batch, batch_ways(mesh) * parts)
         before = started(workdir)
         # the reference, in any case
         source = knowing(read_source(self.init, mesh, self.init_step), self.data)
@@ -99,7 +100,7 @@ class Ppo(PpoSetting):
                 experience, told = assess(
                     config.policy_model, config.critic_model, config.advantages, state.policy,
                     reference, state.value, rollout, scores, state.beta,
-                    temperature=self.temperature, parts=self.update.minibatches,
+                    temperature=self.temperature, parts=parts,
                 )  # fmt: skip
                 clock.lap("score", experience)
                 figures = {name: float(value) for name, value in jax.device_get(told).items()}

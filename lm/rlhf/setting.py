@@ -23,7 +23,8 @@ from lm.rlhf.experience import AdvantageConfig, Experience
 from lm.rlhf.rollout import Prompts
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, require_shape
-from lm.rlhf.update import PpoState, UpdateConfig, Updater
+from lm.rlhf.state import PpoState
+from lm.rlhf.update import UpdateConfig, Updater
 from lm.text.interface import Form
 from lm.train.guard import GuardState
 from lm.train.optimizer import AdamWConfig
@@ -73,10 +74,13 @@ class PpoSetting(Supervised):
             self.value_from != "trunk" or not self.lora_rank,
             f"lora_rank {self.lora_rank}: adapters and value_from='trunk' do not go together",
         )
-        require(
-            self.batch % self.update.minibatches == 0,
-            f"batch {self.batch} is not divisible by update.minibatches {self.update.minibatches}",
-        )
+        for name, parts in (
+            ("update.minibatches", self.update.minibatches),
+            ("update.minibatches x microbatches", self.update.minibatches * self.microbatches),
+        ):
+            require(
+                self.batch % parts == 0, f"batch {self.batch} is not divisible by {name} {parts}"
+            )
 
     def rates(self, step: int) -> tuple[jax.Array, jax.Array]:
         """Learning rates of policy and value function: constant after a rise from one tenth."""
@@ -201,7 +205,7 @@ class PpoSetting(Supervised):
             advantages=self.advantages, kl=self.kl, guard=self.guard,
             policy_optimizer=policy_optimizer, value_optimizer=value_optimizer,
             policy_clip=self.optim.clip, value_clip=self.value_optim.clip,
-            temperature=self.temperature, mesh=mesh,
+            temperature=self.temperature, mesh=mesh, microbatches=self.microbatches,
         )  # fmt: skip
         return jax.jit(
             updater, donate_argnums=0, out_shardings=(shardings(abstract), replicated(mesh))

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -20,32 +19,16 @@ from lm.models.adapters import merged
 from lm.models.gpt import GptConfig, forward
 from lm.models.reward import critic, token_values
 from lm.rlhf.controller import KlConfig, next_beta
-from lm.rlhf.experience import AdvantageConfig, Experience, interleaved, minibatch_advantages
+from lm.rlhf.experience import (
+    AdvantageConfig,
+    Experience,
+    interleaved,
+    joined,
+    minibatch_advantages,
+)
 from lm.rlhf.rollout import answer_logp, answer_values
-from lm.train.guard import GuardConfig, GuardState, judge
-
-
-@flax.struct.dataclass
-class PpoState:
-    """Everything a checkpoint holds. The reference and the reward model belong to other runs."""
-
-    step: jax.Array  # updates done or skipped
-    policy: Any
-    value: Any
-    average: Any  # exponential moving average of the policy: what the run is for
-    policy_moments: Any
-    value_moments: Any
-    beta: jax.Array  # coefficient of the KL penalty
-    guard: GuardState
-
-    @property
-    def moments(self) -> Any:
-        return self.policy_moments, self.value_moments
-
-    @property
-    def params(self) -> Any:
-        """The model that somebody who reads the run gets."""
-        return self.average
+from lm.rlhf.state import PpoState, UpdateMetrics
+from lm.train.guard import GuardConfig, judge
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,23 +58,6 @@ class UpdateConfig:
         require(0 <= self.average < 1, f"update.average must be in [0, 1), got {self.average}")
 
 
-@flax.struct.dataclass
-class UpdateMetrics:
-    """Scalars of one update."""
-
-    policy_loss: jax.Array
-    value_loss: jax.Array
-    text_loss: jax.Array  # nats a token; 0 without pre-training text
-    grad_norm: jax.Array  # of the policy, before clipping
-    finite: jax.Array  # bool: losses and gradients of every minibatch were
-    spike: jax.Array
-    clipped: jax.Array  # share of tokens beyond the clip
-    first_ratio: jax.Array  # largest |ratio - 1| in the first minibatch: nothing has changed yet
-    step_kl: (
-        jax.Array
-    )  # nats a token, from the policy that drew to the policy of the last minibatch
-
-
 @dataclasses.dataclass(frozen=True)
 class Updater:
     """The function of an update, and what it is of."""
@@ -108,6 +74,7 @@ class Updater:
     value_clip: float | None
     temperature: float
     mesh: Mesh
+    microbatches: int = 1  # parts that a minibatch is computed in
 
     def __call__(
         self,
@@ -153,15 +120,16 @@ class Updater:
 
     def minibatches(self, whole: Any, order: jax.Array | None) -> Any:
         """[B ...] as [M B/M ...], in another order in every inner epoch but the first."""
+        if order is not None:
+            whole = jax.tree.map(lambda leaf: leaf[order], whole)
+        return self.divided(whole, self.config.minibatches)
+
+    def divided(self, whole: Any, parts: int) -> Any:
+        """[B ...] as [parts B/parts ...], rows on the devices that have them."""
         placed = batch_sharding(self.mesh, leading=1)
-
-        def divided(leaf: jax.Array) -> jax.Array:
-            leaf = leaf if order is None else leaf[order]
-            return jax.lax.with_sharding_constraint(
-                interleaved(leaf, self.config.minibatches), placed
-            )
-
-        return jax.tree.map(divided, whole)
+        return jax.tree.map(
+            lambda leaf: jax.lax.with_sharding_constraint(interleaved(leaf, parts), placed), whole
+        )
 
     def learn(
         self,
@@ -174,19 +142,8 @@ class Updater:
         advantages, returns, mask = minibatch_advantages(self.advantages, part)
         count = mask.shape[1]
 
-        def losses(policy: Any, value: Any) -> tuple[jax.Array, Any]:
-            logp = answer_logp(
-                self.policy_config, policy, part.tokens, part.start, count, self.temperature
-            )
-            values = token_values(self.value_config, critic(policy, value), part.tokens)
-            values = answer_values(values, part.start, count)
-            of_policy = policy_loss(logp, part.logp, advantages, mask, clip=self.config.clip)
-            of_values = value_loss(values, part.values, returns, mask, clip=self.config.value_clip)
-            return of_policy + self.config.value_weight * of_values, (of_policy, of_values, logp)
-
-        (_, (loss, of_values, logp)), (grads, value_grads) = jax.value_and_grad(
-            losses, argnums=(0, 1), has_aux=True
-        )(state.policy, state.value)
+        sums, logp = self.summed(state, (part, advantages, returns, mask), count)
+        loss, of_values, (grads, value_grads) = sums
         text_loss = jnp.zeros(())
         if text is not None:
             text_loss, text_grads = self.text_gradient(state.policy, text)
@@ -215,6 +172,51 @@ class Updater:
             first_ratio=jnp.max(jnp.abs(ratio - 1)),
             step_kl=masked_mean(part.logp - logp, part.mask),
         )  # fmt: skip
+
+    def summed(self, state: PpoState, whole: Any, count: int) -> tuple[Any, jax.Array]:
+        """Means of both losses over a minibatch's answers, and their gradients, a microbatch at a
+        time; and the new log-probabilities [B count].
+
+        Args:
+          whole: experience, advantages, returns and mask of the minibatch.
+        """
+        total = jnp.maximum(jnp.sum(whole[-1]), 1)
+
+        def losses(policy: Any, value: Any, some: Any) -> tuple[jax.Array, Any]:
+            part, advantages, returns, mask = some
+            logp = answer_logp(
+                self.policy_config, policy, part.tokens, part.start, count, self.temperature
+            )
+            values = token_values(self.value_config, critic(policy, value), part.tokens)
+            values = answer_values(values, part.start, count)
+            share = jnp.sum(mask) / total
+            of_policy = share * policy_loss(
+                logp, part.logp, advantages, mask, clip=self.config.clip
+            )
+            of_values = share * value_loss(
+                values, part.values, returns, mask, clip=self.config.value_clip
+            )
+            return of_policy + self.config.value_weight * of_values, (of_policy, of_values, logp)
+
+        def one(some: Any) -> tuple[Any, jax.Array]:
+            (_, (of_policy, of_values, logp)), grads = jax.value_and_grad(
+                losses, argnums=(0, 1), has_aux=True
+            )(state.policy, state.value, some)
+            return (of_policy, of_values, grads), logp
+
+        if self.microbatches == 1:
+            return one(whole)
+
+        def add(sums: Any, some: Any) -> tuple[Any, jax.Array]:
+            found, logp = one(some)
+            return jax.tree.map(jnp.add, sums, found), logp
+
+        zeros = jax.tree.map(jnp.zeros_like, (state.policy, state.value))
+        nothing = jnp.zeros(())
+        sums, logp = jax.lax.scan(
+            add, (nothing, nothing, zeros), self.divided(whole, self.microbatches)
+        )
+        return sums, joined(logp)
 
     def text_gradient(self, policy: Any, text: TokenBatch) -> tuple[jax.Array, Any]:
         """Mean loss on pre-training text [b text_rows T] and its gradient, a row of each answer at

@@ -224,6 +224,16 @@ def test_updates_on_eight_devices_equal_those_on_one(base, run, tmp_path, split)
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_an_update_in_microbatches_equals_the_whole(base, run, tmp_path):
+    setting(base, tmp_path, microbatches=4).run(tmp_path / "run")
+    for ours, theirs in zip(rows_of(tmp_path / "run"), rows_of(run), strict=True):
+        for name in ("reward", "kl", "loss", "loss/value", "loss/text", "grad_norm", "clipped"):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+    lengths = {row["length"] for row in rows_of(run)}
+    assert max(lengths) < 8  # answers end early: microbatches have unequal numbers of tokens
+
+
 @pytest.mark.parametrize("gamma", [0.0, 27.8])
 def test_the_update_is_lowered_for_a_mesh_without_a_run_to_start_from(gamma):
     config = Ppo(
