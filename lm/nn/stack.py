@@ -59,9 +59,10 @@ class Stack(nn.Module):
         else:
             params = self.get_variable("params", "blocks")
 
-        def apply(position: int, params: Any, x: jax.Array, keys: DropoutKeys | None) -> jax.Array:
-            block = cycle[position]
-            return block.apply({"params": params}, x, valid, keys, prefix=prefix)[0]
+        def apply(position: int, layers: Any, x: jax.Array, keys: DropoutKeys | None) -> jax.Array:
+            # taken apart here: what enters a checkpoint is kept, and a layer's part would be a copy
+            params = jax.tree.map(lambda leaf: leaf[position], layers)
+            return cycle[position].apply({"params": params}, x, valid, keys, prefix=prefix)[0]
 
         if isinstance(params, tuple):
             caches: list[Any] = []
@@ -85,7 +86,7 @@ class Stack(nn.Module):
             number, params = layer
             for i in range(len(cycle)):
                 layer_keys = keys.fold(number * len(cycle) + i) if keys else None
-                x = apply(i, jax.tree.map(lambda leaf, i=i: leaf[i], params), x, layer_keys)
+                x = apply(i, params, x, layer_keys)
             return x, None
 
         rounds = config.layers // len(cycle)
