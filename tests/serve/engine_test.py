@@ -61,7 +61,7 @@ def engine(model):
     engine.close(drain=False)
 
 
-@pytest.mark.parametrize("piece", [256, 16])
+@pytest.mark.parametrize("piece", [pytest.param(256, marks=pytest.mark.slow), 16])
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -228,7 +228,7 @@ def test_a_client_that_leaves_while_its_prompt_is_read_frees_its_slot(patient, m
 
 
 def test_a_fault_of_the_device_ends_what_runs_and_an_error_of_ours_the_engine(model, monkeypatch):
-    engine = Engine(*model, slots=2, queue=4).start()
+    engine = Engine(*model, slots=3, queue=4).start()
     step = engine._step
 
     def broken(error):
