@@ -231,7 +231,7 @@ def test_an_update_in_microbatches_equals_the_whole(base, run, tmp_path):
         for name in ("reward", "kl", "loss", "loss/value", "loss/text", "grad_norm", "clipped"):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
     lengths = {row["length"] for row in rows_of(run)}
-    assert max(lengths) < 8  # answers end early: microbatches have unequal numbers of tokens
+    assert min(lengths) < 8  # some end early: microbatches have unequal numbers of tokens
 
 
 @pytest.mark.parametrize("gamma", [0.0, 27.8])
