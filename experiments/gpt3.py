@@ -133,7 +133,7 @@ def pod(chips: str = "v5p:8x8x16") -> Pretrain:
     ramp = BatchRamp(start=place.fsdp, tokens=SIZES["175b"].ramp)  # a row for each part
     return replace(
         whole,
-        model=replace(whole.model, remat=place.remat, stream=place.stream),
+        model=replace(whole.model, remat=place.remat, stream=place.stream, narrow_products=True),
         mesh=MeshConfig(data=1, fsdp=place.fsdp, tensor=place.tensor),
         vocabulary_parts=place.vocabulary_parts,
         batch=place.batch,

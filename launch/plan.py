@@ -3,7 +3,7 @@
 python -m launch.plan --experiment=gpt3:175b --topology=v5p:8x8x16 --set mesh.fsdp=128 \\
     --set mesh.tensor=8
 python -m launch.plan --experiment=gpt3:6.7b --topology=v5e:16x16 --search
-python -m launch.plan --all --out=results/pods.md
+python -m launch.plan --all --experiment=gpt2:xl --out=plans.md  # or without: every size
 
 Ends with 1 where the step does not fit. It needs the TPU compiler (pip install 'lm[tpu]', x86-64
 Linux) and no TPU.

@@ -81,6 +81,7 @@ class Attention(nn.Module):
             (axes.WIDTH, axes.QKV, *split),
             kernel_init(config, "qkv"),
             use_bias=config.qkv_bias,
+            narrow=config.narrow_products,
             name="qkv",
         )(x)
         qkv = checkpoint_name(qkv, "qkv")
@@ -106,6 +107,7 @@ class Attention(nn.Module):
             (*split, axes.WIDTH),
             kernel_init(config, "context"),
             contracted=2,
+            narrow=config.narrow_products,
             name="output",
         )
         return output(context), cache

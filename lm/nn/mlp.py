@@ -28,11 +28,12 @@ class Dense(nn.Module):
     kernel_init: Init
     contracted: int = 1
     use_bias: bool = True
+    narrow: bool = False  # see `dot`
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", named(self.kernel_init, self.names), self.shape)
-        y = dot(x, kernel, self.contracted)
+        y = dot(x, kernel, self.contracted, self.narrow)
         if self.use_bias:
             shape, names = self.shape[self.contracted :], self.names[self.contracted :]
             bias = self.param("bias", named(nn.initializers.zeros, names), shape)
@@ -50,8 +51,10 @@ class Mlp(nn.Module):
         config = self.config
         width, hidden = config.width, config.hidden_width
         to_hidden = (axes.WIDTH, axes.HIDDEN)
-        h = Dense((width, hidden), to_hidden, kernel_init(config, "hidden"), name="hidden")(x)
+        narrow = config.narrow_products
+        drawn = kernel_init(config, "hidden")
+        h = Dense((width, hidden), to_hidden, drawn, narrow=narrow, name="hidden")(x)
         h = constrain(h, axes.BATCH, axes.LENGTH, axes.HIDDEN)
         h = ACTIVATIONS[config.activation](checkpoint_name(h, "hidden"))
         output = kernel_init(config, "output")
-        return Dense((hidden, width), to_hidden[::-1], output, name="output")(h)
+        return Dense((hidden, width), to_hidden[::-1], output, narrow=narrow, name="output")(h)
