@@ -273,28 +273,29 @@ def forecast() -> Forecast:
 
 def conversation() -> SmalltalkStudy:
     """ChatGPT's claims on conversations that can be checked: ends, context, mixture, rounds."""
-    steps, quiet = 400, LoopConfig(log_every=50, evaluate_every=100_000, save_every=200, keep=1)
-    rate = AdamWConfig(peak_lr=3e-3, weight_decay=0.0, b2=0.99)
+    quiet = LoopConfig(log_every=50, evaluate_every=100_000, save_every=500, keep=1)
+    rate = AdamWConfig(peak_lr=1e-3, warmup_tokens=100_000, weight_decay=0.0, b2=0.99)
     rounds = chatgpt.pipeline()
     return SmalltalkStudy(
         base=Pretrain(
-            model=GptConfig(layers=2, width=64, heads=4, vocab=269, length=96, std=0.1),
-            data=TextConfig(train="smalltalk", valid_fraction=0.05), optim=rate, steps=60,
+            model=GptConfig(layers=2, width=64, heads=4, vocab=269, length=96, std=0.1,
+                            token_std=0.1, position_std=0.1),
+            data=TextConfig(train="smalltalk", valid_fraction=0.05), optim=rate, steps=800,
             batch=16, loop=quiet,
         ),
         chat=replace(
             rounds,
-            sft=replace(rounds.sft, optim=rate, steps=steps, batch=16, length=64, show=0,
-                        loop=replace(quiet, sample_tokens=12)),
-            reward=replace(rounds.reward, optim=replace(rate, peak_lr=1e-3), epochs=2.0, batch=16,
-                           length=64, loop=quiet),
+            sft=replace(rounds.sft, optim=replace(rate, warmup_tokens=50_000), steps=2_500,
+                        batch=16, length=64, show=0, loop=replace(quiet, sample_tokens=12)),
+            reward=replace(rounds.reward, optim=replace(rate, warmup_tokens=0), epochs=2.0,
+                           batch=16, length=64, loop=quiet),
             ppo=replace(
-                rounds.ppo, optim=replace(rate, peak_lr=5e-4),
-                value_optim=replace(rate, peak_lr=1e-3), batch=32, steps=30, prompt_length=56,
-                answer_length=12, evaluate_prompts=64, best_of=4, warmup=2,
+                rounds.ppo, optim=replace(rate, peak_lr=2e-4, warmup_tokens=0),
+                value_optim=replace(rate, peak_lr=5e-4, warmup_tokens=0), batch=64, steps=30,
+                prompt_length=56, answer_length=12, evaluate_prompts=64, best_of=4, warmup=2,
                 loop=LoopConfig(log_every=5, evaluate_every=10, save_every=10, keep=1),
             ),
-            labeling=replace(rounds.labeling, prompts=512, noise=0.1, batch=64),
+            labeling=replace(rounds.labeling, prompts=1_024, noise=0.1, batch=64),
             judge=RewardConfig(function="lm.data.smalltalk:gold"),
         ),
     )  # fmt: skip
