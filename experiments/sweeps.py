@@ -290,9 +290,10 @@ def conversation() -> SmalltalkStudy:
             reward=replace(rounds.reward, optim=replace(rate, warmup_tokens=0), epochs=2.0,
                            batch=16, length=64, loop=quiet),
             ppo=replace(
-                rounds.ppo, optim=replace(rate, peak_lr=2e-4, warmup_tokens=0),
-                value_optim=replace(rate, peak_lr=5e-4, warmup_tokens=0), batch=64, steps=30,
-                prompt_length=56, answer_length=12, evaluate_prompts=64, best_of=4, warmup=2,
+                rounds.ppo, optim=replace(rate, peak_lr=1e-4, warmup_tokens=0),
+                value_optim=replace(rate, peak_lr=5e-4, warmup_tokens=0), batch=64, steps=40,
+                kl=replace(rounds.ppo.kl, beta=0.1), prompt_length=56, answer_length=12,
+                evaluate_prompts=64, best_of=4, warmup=2,
                 loop=LoopConfig(log_every=5, evaluate_every=10, save_every=10, keep=1),
             ),
             labeling=replace(rounds.labeling, prompts=1_024, noise=0.1, batch=64),
