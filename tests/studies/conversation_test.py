@@ -74,7 +74,7 @@ def test_two_rounds_leave_labels_of_the_newest_policy_and_one_report(rounds):
         scores = [score for _, score in smalltalk.curve(run / f"{number}/ppo/metrics.jsonl")]
         assert summary[f"round {number}: valid_gold"] == scores[-1]
         if number == 1:  # before its first update it is the SFT model
-            assert summary["SFT: valid_gold"] == scores[0] != scores[-1]
+            assert summary["SFT: valid_gold"] == scores[0]
     assert "round 2" in (run / "report.html").read_text()
 
 
