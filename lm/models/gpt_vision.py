@@ -164,3 +164,11 @@ def forward(
     """Logits [B T V], as `GptVision` computes them."""
     out: Any = config.module().apply({"params": params}, tokens, images, prefix)
     return out
+
+
+def widened(params: Any, vocab: int) -> Any:
+    """Parameters of a decoder with a row for each id that its vocabulary lacks: the mean of the
+    others, as a row of zeros would be likelier than any of a model whose logits are negative."""
+    table = jnp.asarray(params["tokens"]["table"])
+    more = jnp.repeat(jnp.mean(table, axis=0, keepdims=True), vocab - table.shape[0], axis=0)
+    return {**params, "tokens": {"table": jnp.concatenate([table, more])}}

@@ -15,7 +15,7 @@ from lm.core.config import require, require_positive
 from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
 from lm.nn.norms import LayerNorm
-from lm.nn.patches import PatchEmbedding, Positions, patches
+from lm.nn.patches import PatchEmbedding, Positions, patches, resized
 from lm.nn.stack import Stack
 
 
@@ -106,3 +106,12 @@ def forward(config: VisionConfig, params: Any, images: jax.Array) -> jax.Array:
     """States of images [B R R 3], as `Vision` computes them."""
     out: Any = Vision(config).apply({"params": params}, images)
     return out
+
+
+def at_grid(params: Any, old: int, new: int) -> Any:
+    """An encoder's parameters for another resolution, its learned positions interpolated."""
+    embedding = params["embedding"]
+    if old == new or "positions" not in embedding:
+        return params
+    positions = resized(jnp.asarray(embedding["positions"]), old, new)
+    return {**params, "embedding": {**embedding, "positions": positions}}

@@ -28,7 +28,6 @@ from lm.models.gpt import GptConfig
 from lm.report.page import write_report
 from lm.rlhf.source import Source, knowing, read_source, require_shape, started
 from lm.text.interface import Form
-from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
@@ -101,20 +100,10 @@ class Stage(Supervised):
         steps = self.steps or max(1, round(self.epochs * material.count / self.batch))
         config = replace(config, steps=steps)
         tokens = self.batch * material.width
-        with (
-            jax.set_mesh(mesh),
-            Session(
-                workdir, config, process, loop=self.loop, guard=self.guard, steps=steps,
-                facts={"tokenizer": tokenizer.digest, "data": material.digest},
-                flops_per_token=config.flops_per_token(),
-                peak=peak_flops(mesh.size),
-            ) as session,
-        ):  # fmt: skip
-            if session.main:
-                tokenizer.save(workdir / "tokenizer")
-            abstract = config.abstract(mesh)
-            step_fn = config.step(mesh, abstract)
-            state = session.start(abstract, lambda: config.create(abstract, source))
+        with config.begun(
+            workdir, process, mesh, steps=steps, tokenizer=tokenizer, data=material.digest,
+            create=lambda abstract: config.create(abstract, source),
+        ) as (session, state, step_fn):  # fmt: skip
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
             )

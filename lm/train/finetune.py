@@ -37,7 +37,6 @@ from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.manifest import steps_in
-from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.saved import Saved, read_config, read_run
@@ -100,22 +99,12 @@ class Finetune(Supervised):
         rows = TaskRows(train.rows, self.seed)
         steps = self.steps or max(1, round(self.epochs * rows.count / self.batch))
         config = replace(config, steps=steps)
-        facts = {"tokenizer": tokenizer.digest, "data": task.fingerprint}
         length = train.rows.tokens.shape[1] * train.rows.tokens.shape[2]
-        with (
-            jax.set_mesh(mesh),
-            Session(
-                workdir, config, process, loop=self.loop, guard=self.guard, steps=steps,
-                facts=facts, flops_per_token=config.backbone.flops_per_token(length),
-                peak=peak_flops(mesh.size),
-            ) as session,
-        ):  # fmt: skip
-            if session.main:
-                tokenizer.save(workdir / "tokenizer")
-            abstract = config.abstract(mesh)
-            step_fn = config.step(mesh, abstract)
+        with config.begun(
+            workdir, process, mesh, steps=steps, tokenizer=tokenizer, data=task.fingerprint,
+            create=lambda abstract: config.create(abstract, source),
+        ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(config, task, valid, tokenizer, mesh, session)
-            state = session.start(abstract, lambda: config.create(abstract, source))
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {task.name}: {train.counts} to train "
                 f"on, {valid.counts} held out; run in {workdir}"

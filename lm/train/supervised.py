@@ -1,7 +1,8 @@
 """What every supervised run is made of: pre-training, fine-tuning, and what is built like them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from lm.core.mesh import MeshConfig, batch_sharding, place, replicated
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
 from lm.train.guard import GuardConfig
 from lm.train.manifest import steps_in
+from lm.train.metrics import peak_flops
 from lm.train.optimizer import OptimizerConfig
-from lm.train.session import LoopConfig
+from lm.train.process import Process
+from lm.train.session import LoopConfig, Session
 from lm.train.state import TrainState, abstract_state, initialiser
 from lm.train.step import Objective, train_step
 
@@ -68,6 +71,32 @@ class Supervised:
             seed=self.seed, clip=self.optim.clip, guard=self.guard,
             layer_norms=self.loop.layer_norms,
         )  # fmt: skip
+
+    @contextmanager
+    def begun(
+        self, workdir: Path, process: Process, mesh: jax.sharding.Mesh, *,
+        steps: int, tokenizer: Tokenizer, data: str, create: Callable[[TrainState], TrainState],
+    ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
+        """The session of a run that keeps its tokenizer, its first state, and its compiled step.
+
+        Args:
+          data: a digest of what the run learns from.
+          create: the state of a run that has no checkpoint, from its shapes.
+        """
+        with (
+            jax.set_mesh(mesh),
+            Session(
+                workdir, self, process, loop=self.loop, guard=self.guard, steps=steps,
+                facts={"tokenizer": tokenizer.digest, "data": data},
+                flops_per_token=self.flops_per_token(),
+                peak=peak_flops(mesh.size),
+            ) as session,
+        ):  # fmt: skip
+            if session.main:
+                tokenizer.save(workdir / "tokenizer")
+            abstract = self.abstract(mesh)
+            step = self.step(mesh, abstract)
+            yield session, session.start(abstract, lambda: create(abstract)), step
 
     def split(self, host: Any, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:
         """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""

@@ -1,17 +1,14 @@
 """Runs that learn to see: they resume, freeze, grow in resolution and keep a decoder's text."""
 
-import gzip
 import io
 import json
-import random
 import shutil
-import zipfile
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import lm
 from launch.experiment import resolve
@@ -23,18 +20,15 @@ from lm.data.visual.rows import prompt_ids
 from lm.decode.sampling import SamplingConfig
 from lm.evals.suites import Model, Options
 from lm.evals.suites.gpt4 import evaluate
-from lm.models.gpt import GptConfig
-from lm.models.gpt_vision import GptVisionConfig
-from lm.models.vision import VisionConfig
+from lm.models.gpt_vision import widened
 from lm.text.byte import ByteTokenizer
 from lm.train import pretrain, visual
 from lm.train.optimizer import AdamWConfig
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
 from lm.train.state import create
-from lm.train.visual import Material, VisualTuning, widened
-
-COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
+from lm.train.visual_material import Material
+from tests.train.squares import COLOURS, config, write_squares
 
 
 def one_device():
@@ -52,45 +46,7 @@ def small_runs():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """easy_vqa's files, with squares of three colours."""
-    root = tmp_path_factory.mktemp("data")
-    folder, draw = root / "easy_vqa", random.Random(0)
-    folder.mkdir()
-    for part, count in (("train", 48), ("test", 12)):
-        rows = []
-        with zipfile.ZipFile(folder / f"{part}_images.zip", "w") as archive:
-            for number in range(count):
-                colour = draw.choice(list(COLOURS))
-                image = Image.new("RGB", (16, 16), "white")
-                corner = draw.randrange(4), draw.randrange(4)
-                box = (*corner, corner[0] + 10, corner[1] + 10)
-                ImageDraw.Draw(image).rectangle(box, COLOURS[colour])
-                out = io.BytesIO()
-                image.save(out, "PNG")
-                archive.writestr(f"{number}.png", out.getvalue())
-                rows.append({"image": f"{number}.png", "question": "colour?", "answer": colour})
-        with gzip.open(folder / f"{part}_questions.jsonl.gz", "wt") as file:
-            file.write("\n".join(map(json.dumps, rows)))
-    return root
-
-
-def config(data, **changes):
-    made = VisualTuning(
-        model=GptVisionConfig(
-            text=GptConfig(layers=1, width=32, heads=2, length=48, vocab=269, unroll=1),
-            vision=VisionConfig(image=16, patch=8, layers=1, width=32, heads=2),
-            image_id=268,
-            mask="prefix",
-        ),
-        optim=AdamWConfig(peak_lr=1e-2, b2=0.99, weight_decay=0.0),
-        length=32,
-        batch=16,
-        steps=50,
-        answer_tokens=6,
-        loop=LoopConfig(log_every=20, evaluate_every=50, save_every=25),
-    )
-    made = replace(made, data=replace(made.data, root=str(data)))
-    return replace(made, **changes)
+    return write_squares(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -138,6 +138,11 @@ def prompt_ids(
     return ids
 
 
+def image_id(tokenizer: Tokenizer) -> int:
+    """The id of an image's slots: the vocabulary's own, or the one after its last."""
+    return tokenizer.specials.get("image", tokenizer.vocab_size)
+
+
 class VisualRows:
     """Training rows: row `i` of an epoch is `permute(i)`, and its number is the only state."""
 

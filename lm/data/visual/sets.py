@@ -1,6 +1,7 @@
 """The sets of questions about images, by name: real ones from a folder of data, and drawn ones.
 
-Every set is split in train and valid: as published, or by image, so that no image is in both.
+Every set is split in train and valid: as published, or by image, so that no image is in both; NLVR
+by statement, each of which is about several images that no other is about.
 """
 
 import gzip
@@ -17,6 +18,8 @@ from lm.data.visual.layouts import Part
 
 Reader = Callable[[Path, Part], list[Example]]
 CAPTION = "What is in the image?"
+FORMS = ("circle", "rectangle", "triangle")  # of easy-VQA, and its colours
+COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 HELD_OUT = 8  # one image of so many, of a set that was published in one part
 
 
@@ -44,7 +47,7 @@ def field(row: dict[str, Any], name: str, path: Path) -> str:
 
 
 def held_out(name: str, part: Part) -> bool:
-    """Whether an image is of this part, by a hash of its name."""
+    """Whether an image, or a statement, is of this part, by a hash of its name."""
     return (zlib.crc32(name.encode()) % HELD_OUT == 0) == (part == "valid")
 
 
@@ -56,6 +59,37 @@ def easy_vqa(root: Path, part: Part) -> list[Example]:
     return [
         question(f"easy_vqa-{number}", row, path, images, "answer")
         for number, row in enumerate(rows(path))
+    ]
+
+
+def easy_vqa_captions(root: Path, part: Part) -> list[Example]:
+    """What the questions and answers about each image of easy-VQA tell of it: "a blue circle".
+
+    A caption says at once what takes several questions, most of which are answered yes or no. It is
+    for learning: made of answers, it is no set of its own.
+    """
+    told: dict[str, dict[str, str]] = {}
+    pictures = {}
+    for one in easy_vqa(root, part):
+        (picture,) = one.pictures
+        pictures[repr(picture)] = picture
+        known = told.setdefault(repr(picture), {})
+        words = one.question.rstrip("?").split()
+        if one.kind == "open":
+            known["form" if one.answers[0] in FORMS else "colour"] = one.answers[0]
+        elif (one.kind == "yes") != bool({"no", "not"} & set(words)):
+            named = next((word for word in words if word in FORMS + COLOURS), None)
+            if named:
+                known["form" if named in FORMS else "colour"] = named
+    return [
+        Example(
+            id=f"easy_vqa_captions-{number}",
+            parts=asked(CAPTION, pictures[image]),
+            answers=(f"a {known['colour']} {known['form']}",),
+            kind="caption",
+        )
+        for number, (image, known) in enumerate(told.items())
+        if len(known) == 2
     ]
 
 
@@ -95,7 +129,7 @@ def nlvr(root: Path, part: Part) -> list[Example]:
     return [
         question(f"nlvr-{number}", row, path, images, "label", "sentence")
         for number, row in enumerate(rows(path))
-        if held_out(field(row, "image", path), part)
+        if held_out(field(row, "sentence", path), part)
     ]
 
 
@@ -157,6 +191,7 @@ def written(path: Path) -> list[Example]:
 
 SETS: dict[str, Reader] = {
     "easy_vqa": easy_vqa,
+    "easy_vqa_captions": easy_vqa_captions,
     "flickr8k": flickr8k,
     "nlvr": nlvr,
     "receipts": receipts,

@@ -1,5 +1,6 @@
 """Rows of questions about images: order, buckets, faults, and text that spells the marker."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -14,7 +15,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.data.visual import Example, VisualConfig, VisualRows
 from lm.data.visual.example import Drawn, Given, Stored, asked
 from lm.data.visual.rows import encode, prefetched, prompt_ids
-from lm.data.visual.sets import written
+from lm.data.visual.sets import nlvr, written
 from lm.text.byte import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -154,3 +155,13 @@ def squares(step):
 def test_batches_made_ahead_come_in_order_from_any_step():
     found = [int(batch[0]) for batch, _ in prefetched(squares, 3, 8, workers=0)]
     assert found == [3, 4, 5, 6, 7]
+
+
+def test_a_statement_that_is_held_out_is_about_no_image_of_training(tmp_path):
+    (tmp_path / "nlvr1").mkdir()
+    with gzip.open(tmp_path / "nlvr1" / "dev.jsonl.gz", "wt") as file:
+        for number in range(160):
+            row = {"image": f"{number}.png", "sentence": f"box {number // 4}", "label": "true"}
+            file.write(json.dumps(row) + "\n")
+    train, valid = ({one.question for one in nlvr(tmp_path, part)} for part in ("train", "valid"))
+    assert len(train) + len(valid) == 40 and valid and not train & valid

@@ -1,0 +1,68 @@
+"""What is measured of a decoder that learns to see, on the way and at the end."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.mesh import place
+from lm.decode.images import ImageGenerator
+from lm.evals.gallery import write_gallery
+from lm.evals.perplexity import HeldOut
+from lm.evals.visual import answer
+from lm.text.tokenizer import Tokenizer
+from lm.train.pretrain import NextToken
+from lm.train.session import Session
+from lm.train.visual_material import Material
+
+TEXT_BATCHES = 20  # of an estimate of the loss on text
+SHOWN = 8  # answers that are written into the samples
+
+
+class Evaluation:
+    """The loss on held-out answers, how many are right when written, and the loss on text."""
+
+    def __init__(
+        self, config: Any, material: Material, tokenizer: Tokenizer,
+        mesh: jax.sharding.Mesh, session: Session,
+    ):  # fmt: skip
+        self.config, self.material, self.tokenizer = config, material, tokenizer
+        self.mesh, self.session = mesh, session
+        self.total = jax.jit(config.objective().total)
+        self.text_total = jax.jit(NextToken(config.model.text).total)
+
+    def __call__(self, step: int, tokens: int, params: Any) -> dict[str, float]:
+        config, material = self.config, self.material
+        figures = {"valid_loss": self.loss(params)}
+        if material.held_out_text is not None:
+            rows = config.batch // config.microbatches
+            held_out = HeldOut(material.held_out_text, material.rows.width, rows, self.mesh)
+            some = held_out.estimate(TEXT_BATCHES, config.seed)
+            figures["text_loss"] = held_out.loss(self.text_total, params["text"], some)
+        if jax.process_count() == 1:  # answers are written by one process
+            generator = ImageGenerator(config.model, params, self.tokenizer.end)
+            found = answer(generator, self.tokenizer, material.valid, config.answer_tokens)
+            figures["valid_accuracy"] = found.accuracy
+            if step == config.steps:
+                write_gallery(self.session.workdir, config.model, params, self.tokenizer, found)
+            pairs = list(zip(found.examples, found.answers, strict=True))[:SHOWN]
+            told = [f"{one.question} {said!r} ({one.answers[0]})\n" for one, said in pairs]
+            self.session.journal.sample(step, "".join(told))
+        self.session.drain()
+        told_figures = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self.session.journal.evaluation(
+            {"step": step, "tokens": tokens, **figures}, f"step {step}  {told_figures}"
+        )
+        return figures
+
+    def loss(self, params: Any) -> float:
+        """Nats a token of the held-out answers."""
+        rows, held_out = self.config.batch, self.material.held_out
+        mine, found = self.material.mine, []
+        for first in range(0, held_out.count, rows):
+            index = np.minimum(np.arange(first, first + rows), held_out.count - 1)
+            batch, _ = held_out.take(index[mine], first + mine.start, held_out.bucket(index))
+            batch.mask[np.arange(first, first + rows)[mine] >= held_out.count] = False
+            found.append(self.total(params, place(batch, self.mesh, mine, rows)))
+        sums = np.array(jax.device_get(found), np.float64)
+        return float(sums[:, 0].sum() / max(1.0, sums[:, 1].sum()))
