@@ -14,6 +14,7 @@ save     what an asynchronous save of a training state costs the steps beside it
 startup  seconds from the command to the first step of GPT-2 small, compilation cached
 serve    32 clients that stream at once from GPT-2 small's shapes, beside one alone
 stall    how long a stream stands still for a prompt of 1,900 tokens, read in pieces and at once
+images   how much faster questions about images are read than gpt4's tiny models learn them
 attention  pairs, FLOPs, memory and time of each pattern from 1k to 64k tokens, and a figure
 """
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "train", "bert", "decode", "data", "memory", "save", "startup", "attention", "serve", "stall",
-    "ppo", "reward",
+    "ppo", "reward", "images",
 )  # fmt: skip
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
@@ -42,6 +43,7 @@ FIGURE = flags.DEFINE_string(
     "figure", "attention.svg", "Where --only=attention draws; '': nowhere."
 )
 TOKENS = flags.DEFINE_integer("tokens", 48, "That each client of serve asks for.", 1, 64)
+ROOT = flags.DEFINE_string("root", "data", "Folder of the data that images reads.")
 REPEATS = flags.DEFINE_integer("repeats", 10, "Timed steps; the median is told.", lower_bound=1)
 
 CLIENTS = 32
@@ -100,6 +102,8 @@ def main() -> None:
             told.append(figure)
         if FIGURE.value:
             Path(FIGURE.value).write_text(draw_costs(told))
+    if "images" in ONLY.value:
+        images(repeats)
     if "startup" in ONLY.value:
         tell(startup())
     if "serve" in ONLY.value:
@@ -147,6 +151,19 @@ def stalling(dtype: "Dtype") -> "Iterator[dict[str, Any]]":
             yield {"name": "stall", "read": name, **stall_figure(engine, 1900)}
     for engine in engines.values():
         engine.close()
+
+
+def images(repeats: int) -> None:
+    """One figure for each of the three abilities."""
+    from dataclasses import replace
+
+    from launch.experiment import resolve
+    from lm.studies.speed_images import image_figure
+
+    for name in ("gpt4:tiny", "gpt4:strings", "gpt4:charts"):
+        made = resolve(name)
+        data = replace(made.data, root=ROOT.value)
+        tell(image_figure(name, replace(made, data=data), repeats))
 
 
 def startup() -> dict[str, Any]:

@@ -46,6 +46,13 @@ def pixels(data: bytes, side: int, where: str) -> np.ndarray:
     return fitted(upright(opened(data, where, side), where), side)
 
 
+def moved(image: np.ndarray, right: int, down: int) -> np.ndarray:
+    """An image [R R C] moved by so many pixels, the pixels of its edge continued."""
+    most = max(abs(right), abs(down))
+    wide, side = np.pad(image, ((most, most), (most, most), (0, 0)), "edge"), len(image)
+    return wide[most - down : most - down + side, most - right : most - right + side]
+
+
 def opened(data: bytes, where: str, side: int | None = None) -> Any:
     """A Pillow image of which only the header has been read; `side`: what will be made of it."""
     Image = pillow()

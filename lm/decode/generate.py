@@ -16,7 +16,15 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.decode.sampling import SamplingConfig, sample
-from lm.models.gpt import Cache, GptConfig, decoding_params, forward, forward_hidden, head
+from lm.models.gpt import (
+    Cache,
+    GptConfig,
+    Inserted,
+    decoding_params,
+    forward,
+    forward_hidden,
+    head,
+)
 
 SLOTS = 64  # prompts and caches are rounded up to a multiple of this, to compile few shapes
 
@@ -33,11 +41,12 @@ class Decoding:
 
 @functools.partial(jax.jit, static_argnames=("config", "slots"))
 def read_prompts(
-    config: GptConfig, params: Any, tokens: jax.Array, padding: jax.Array, slots: int
-) -> Decoding:
+    config: GptConfig, params: Any, tokens: jax.Array, padding: jax.Array, slots: int,
+    inserted: Inserted | None = None, prefix: jax.Array | None = None,
+) -> Decoding:  # fmt: skip
     """Reads prompts [B P] that begin with `padding` [B] empty places, into a cache of `slots`."""
     cache = Cache.empty(config, padding, slots)
-    hidden, cache = forward_hidden(config, params, tokens, cache)
+    hidden, cache = forward_hidden(config, params, tokens, cache, inserted, prefix)
     logits = head(config, params, hidden[:, -1:])[:, 0]
     finished = jnp.zeros(tokens.shape[0], bool)
     return Decoding(cache=cache, logits=logits, finished=finished, drawn=jnp.zeros((), jnp.int32))

@@ -10,9 +10,16 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.data.visual.rows import BUCKETS
-from lm.decode.generate import Decoding, Generator, check_prompts, extend, rounded
+from lm.decode.generate import (
+    Decoding,
+    Generator,
+    check_prompts,
+    extend,
+    read_prompts,
+    rounded,
+)
 from lm.decode.sampling import SamplingConfig
-from lm.models.gpt import Cache, Gpt, Inserted
+from lm.models.gpt import Inserted
 from lm.models.gpt_vision import GptVision, GptVisionConfig
 
 
@@ -23,22 +30,12 @@ def read_seen(
 ) -> Decoding:  # fmt: skip
     """Reads prompts [B P] that begin with `padding` [B] empty places, and their images
     [B I R R 3], into a cache of `slots`."""
-    cache = Cache.empty(config.text, padding, slots)
     vectors: Any = GptVision(config).apply({"params": eyes}, images, method="seen")
     inserted = None
     if vectors.shape[1]:
         inserted = Inserted(vectors=vectors, places=tokens == config.image_id)
     prefix = jnp.ones(tokens.shape, bool) if config.mask == "prefix" else None
-    model = Gpt(config.text)
-    out: Any = model.apply(
-        {"params": text}, tokens, cache=cache, inserted=inserted, prefix=prefix, method="hidden"
-    )
-    hidden, cache = out
-    logits: Any = model.apply({"params": text}, hidden[:, -1:], method="logits")
-    return Decoding(
-        cache=cache, logits=logits[:, 0], finished=jnp.zeros(tokens.shape[0], bool),
-        drawn=jnp.zeros((), jnp.int32),
-    )  # fmt: skip
+    return read_prompts(config.text, text, tokens, padding, slots, inserted, prefix)
 
 
 class ImageGenerator:

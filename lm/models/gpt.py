@@ -243,10 +243,13 @@ def forward(
 
 
 def forward_hidden(
-    config: GptConfig, params: Any, tokens: jax.Array, cache: Cache | None = None
-) -> tuple[jax.Array, Any]:
+    config: GptConfig, params: Any, tokens: jax.Array, cache: Cache | None = None,
+    inserted: Inserted | None = None, prefix: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:  # fmt: skip
     """Hidden states [B T D] after the last block and norm, and the cache."""
-    out: Any = Gpt(config).apply({"params": params}, tokens, cache=cache, method="hidden")
+    out: Any = Gpt(config).apply(
+        {"params": params}, tokens, cache=cache, inserted=inserted, prefix=prefix, method="hidden"
+    )
     return out
 
 

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from lm.core import axes
 from lm.models.adapters import ADAPTERS, merged
-from lm.models.gpt import GptConfig
+from lm.models.gpt import GptConfig, Inserted
 from lm.nn.dropout import DropoutKeys
 from lm.nn.mlp import Dense
 
@@ -32,9 +32,11 @@ class RewardModel(nn.Module):
         self,
         tokens: jax.Array,  # [B T] int
         keys: DropoutKeys | None = None,
+        inserted: Inserted | None = None,
+        prefix: jax.Array | None = None,  # [B T] bool
     ) -> jax.Array:
         """Float32 numbers [B T]. Padding stands at the right, where no token looks."""
-        hidden, _ = self.model.hidden(tokens, keys=keys)
+        hidden, _ = self.model.hidden(tokens, keys=keys, inserted=inserted, prefix=prefix)
         return self.head(hidden).astype(jnp.float32)[..., 0]
 
 
@@ -44,10 +46,12 @@ def init(config: GptConfig, key: jax.Array) -> Any:
 
 
 def token_values(
-    config: GptConfig, params: Any, tokens: jax.Array, keys: DropoutKeys | None = None
-) -> jax.Array:
+    config: GptConfig, params: Any, tokens: jax.Array, keys: DropoutKeys | None = None,
+    inserted: Inserted | None = None, prefix: jax.Array | None = None,
+) -> jax.Array:  # fmt: skip
     """The number at each token. [B T] float32"""
-    found: Any = RewardModel(config).apply({"params": merged(params)}, tokens, keys)
+    model = RewardModel(config)
+    found: Any = model.apply({"params": merged(params)}, tokens, keys, inserted, prefix)
     return found
 
 

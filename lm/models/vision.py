@@ -5,7 +5,8 @@ LLaVA-1.5's CLIP and PaliGemma's SigLIP differ from it in how they were trained.
 """
 
 import dataclasses
-from typing import Any
+import itertools
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from lm.core.config import require, require_positive
 from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
 from lm.nn.norms import LayerNorm
-from lm.nn.patches import PatchEmbedding, Positions, patches, resized
+from lm.nn.patches import Convolutions, PatchEmbedding, Positions, patches, resized, widths
 from lm.nn.stack import Stack
 
 
@@ -25,6 +26,7 @@ class VisionConfig(BlockConfig):
 
     image: int  # pixels of a side, R
     patch: int  # pixels of a patch's side
+    stem: Literal["cut", "convolutions"] = "cut"  # how a patch is read: at once, or bit by bit
     positions: Positions = "learned"
     class_token: bool = False  # before the patches, as ViT's and CLIP's; the decoder never sees it
     causal: bool = False
@@ -35,6 +37,11 @@ class VisionConfig(BlockConfig):
         require(
             self.image % self.patch == 0,
             f"image {self.image} is not a multiple of patch {self.patch}",
+        )
+        require(
+            self.stem == "cut" or (self.patch & (self.patch - 1) == 0 and self.width >= self.patch),
+            f"patch {self.patch} must be a power of two of at most width {self.width} with "
+            "stem=convolutions",
         )
         require(not self.causal, "causal=True, and patches see each other")
         require(
@@ -58,14 +65,29 @@ class VisionConfig(BlockConfig):
         attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
         block = attention + 2 * width * hidden + hidden + width + 4 * width
         places = (self.patches + self.class_token) * (self.positions == "learned")
-        embedding = (3 * self.patch**2 + 1 + places + self.class_token) * width
-        return embedding + self.layers * block + 2 * width
+        embedding = (self.read + 1 + places + self.class_token) * width
+        return embedding + self.convolved(1) + self.layers * block + 2 * width
+
+    @property
+    def read(self) -> int:
+        """Numbers that a patch's vector is made of."""
+        return 3 * self.patch**2 if self.stem == "cut" else self.width
+
+    def convolved(self, side: int) -> int:
+        """Weights of the convolutions, each times the places where it is applied to an image whose
+        patches are `side` x `side` pixels; with 1, times one."""
+        if self.stem == "cut":
+            return 0
+        made = [3, *widths(self.patch, self.width)]
+        found = [9 * into * out for into, out in itertools.pairwise(made)]
+        places = [max(1, side >> number) ** 2 for number in range(1, len(made))]
+        return sum(weights * count for weights, count in zip(found, places, strict=True))
 
     def flops_per_image(self) -> float:
         """Operations of training on an image, as `GptConfig.flops_per_token` counts them."""
         attention = self.heads * self.head_width
         block = 4 * self.width * attention + 2 * self.width * self.hidden_width
-        products = self.layers * block + 3 * self.patch**2 * self.width
+        products = self.layers * block + self.read * self.width + self.convolved(self.patch)
         return self.patches * (6.0 * products + 12.0 * self.layers * attention * self.patches)
 
 
@@ -79,6 +101,8 @@ class Vision(nn.Module):
         self.embedding = PatchEmbedding(
             config.grid, config.width, config.positions, config.class_token, config.std
         )
+        if config.stem == "convolutions":
+            self.stem = Convolutions(config.patch, config.width)
         self.stack = Stack(config)
         self.norm = LayerNorm(config.epsilon)
 
@@ -89,7 +113,9 @@ class Vision(nn.Module):
 
     def embedded(self, images: jax.Array) -> jax.Array:
         """Patches with their positions, before the first block. [B M D]"""
-        x = self.embedding(patches(images.astype(self.config.dtype), self.config.patch))
+        images = images.astype(self.config.dtype)
+        cut = self.config.stem == "cut"
+        x = self.embedding(patches(images, self.config.patch) if cut else self.stem(images))
         return residual(x, self.config)
 
     def encoded(self, x: jax.Array) -> jax.Array:

@@ -21,6 +21,40 @@ def patches(images: jax.Array, side: int) -> jax.Array:
     return grid.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, side * side * channels)
 
 
+class Convolutions(nn.Module):
+    """What stands for a patch after convolutions of 3 x 3 that halve the side again and again, the
+    last as wide as `width` (Xiao et al. 2021, "Early Convolutions Help Transformers See Better"; no
+    norms here). They overlap, so that an edge looks alike wherever it crosses a patch."""
+
+    side: int  # pixels of a patch's side, a power of two
+    width: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:  # [B R R 3] -> [B M C]
+        x = images
+        for number, wide in enumerate(widths(self.side, self.width)):
+            init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+            names = (axes.PIXELS, axes.PIXELS, axes.PIXELS, axes.PIXELS)
+            shape = (3, 3, x.shape[-1], wide)
+            kernel = self.param(f"kernel{number}", named(init, names), shape)
+            x = jax.nn.gelu(
+                jax.lax.conv_general_dilated(
+                    x,
+                    jnp.asarray(kernel).astype(x.dtype),
+                    (2, 2),
+                    "SAME",
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                )  # fmt: skip
+            )
+        return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+def widths(side: int, width: int) -> list[int]:
+    """Channels after each of the convolutions that make patches of this side."""
+    count = side.bit_length() - 1
+    return [width >> (count - 1 - number) for number in range(count)]
+
+
 def sincos(grid: int, width: int) -> np.ndarray:
     """Fixed positions of a square of patches, a quarter of the width each for sine and cosine of
     the column and of the row (Chen et al. 2021, "MoCo v3", section 4). [grid*grid width]"""

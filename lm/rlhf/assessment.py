@@ -51,7 +51,7 @@ def answer_kl(
     """An estimate of each answer's KL from the reference, in nats. [B]"""
     logp = [
         answer_logp(config, params, rollout.tokens, rollout.start, rollout.mask.shape[1],
-                    temperature)
+                    temperature, rollout.sight)
         for params in (policy, reference)
     ]  # fmt: skip
     return jnp.sum(jnp.where(rollout.mask, logp[0] - logp[1], 0.0), axis=1)

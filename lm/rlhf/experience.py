@@ -16,7 +16,7 @@ from lm.core.config import require
 from lm.losses.ppo import gae, kl_estimate, masked_mean, token_rewards, whiten
 from lm.models.gpt import GptConfig
 from lm.models.reward import critic, token_values
-from lm.rlhf.rollout import Rollout, answer_logp, answer_values
+from lm.rlhf.rollout import Rollout, Sight, answer_logp, answer_values, seen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class Experience:
     rewards: jax.Array  # [B T]
     advantages: jax.Array  # [B T]
     returns: jax.Array  # [B T]
+    sight: Sight | None = None
 
 
 @partial(
@@ -82,9 +83,11 @@ def assess(
     def read(part: Rollout) -> tuple[jax.Array, jax.Array, jax.Array]:
         of = partial(
             answer_logp, policy_config, tokens=part.tokens, start=part.start, count=count,
-            temperature=temperature,
+            temperature=temperature, sight=part.sight,
         )  # fmt: skip
-        values = token_values(value_config, critic(policy, value), part.tokens)
+        inserted, prefix = seen(part.sight, part.start, part.tokens.shape[1])
+        own = critic(policy, value)
+        values = token_values(value_config, own, part.tokens, None, inserted, prefix)
         return of(policy), of(reference), answer_values(values, part.start, count)
 
     split = jax.tree.map(lambda leaf: interleaved(leaf, parts), rollout)
@@ -98,7 +101,7 @@ def assess(
         advantages = whiten(advantages, mask, bessel=True)
     experience = Experience(
         tokens=rollout.tokens, start=rollout.start, mask=mask, logp=logp, values=values,
-        rewards=rewards, advantages=advantages, returns=returns,
+        rewards=rewards, advantages=advantages, returns=returns, sight=rollout.sight,
     )  # fmt: skip
     drift = jnp.where(mask, jnp.abs(logp - rollout.logp), 0.0)
     lengths = jnp.sum(mask, axis=1)

@@ -30,7 +30,7 @@ from lm.rlhf.material import PpoMaterial
 from lm.rlhf.rollout import Prompts, Rollout, roll_out
 from lm.rlhf.scores import RolloutScorer
 from lm.rlhf.setting import PpoSetting
-from lm.rlhf.source import knowing, read_source, started
+from lm.rlhf.source import Source, knowing, read_source, started
 from lm.rlhf.stage import tell
 from lm.rlhf.state import PpoState
 from lm.text.interface import Form
@@ -54,15 +54,11 @@ class Ppo(PpoSetting):
         check_divisible("batch", self.batch, batch_ways(mesh) * parts)
         before = started(workdir)
         # the reference, in any case
-        source = knowing(read_source(self.init, mesh, self.init_step), self.data)
-        form = self.data.form(source.tokenizer)
+        source = self.source(mesh)
+        form = self.form(source)
         score = RolloutScorer(self.reward, form, mesh)
         config = self.resolved(before[0] if before else source, score.model)
-        material = PpoMaterial(
-            config.data, form, batch=self.batch, prompt_length=self.prompt_length,
-            width=config.width, text=config.text, seed=self.seed,
-            text_rows=self.update.text_rows if self.update.gamma else 0,
-        )  # fmt: skip
+        material = config.material(form, source)
         facts = {
             "tokenizer": source.tokenizer.digest, "data": material.digest,
             "init": source.identity, "reward": score.identity,
@@ -125,6 +121,23 @@ class Ppo(PpoSetting):
             )
         if jax.process_index() == 0:
             print(f"report: {write_report(workdir)}")
+
+    def source(self, mesh: jax.sharding.Mesh) -> Source:
+        """The run to start from."""
+        return knowing(read_source(self.init, mesh, self.init_step), self.data)
+
+    def form(self, source: Source) -> Form:
+        """How prompts and answers become ids."""
+        return self.data.form(source.tokenizer)
+
+    def material(self, form: Form, source: Source) -> PpoMaterial:
+        """What is answered, and the text that is read beside it."""
+        del source
+        return PpoMaterial(
+            self.data, form, batch=self.batch, prompt_length=self.prompt_length,
+            width=self.width, text=self.text, seed=self.seed,
+            text_rows=self.update.text_rows if self.update.gamma else 0,
+        )  # fmt: skip
 
     def rolled_out(self, policy: Any, some: Prompts, step: int, form: Form) -> Rollout:
         """Answers of a policy; `step` numbers the draws."""

@@ -20,19 +20,42 @@ from lm.decode.generate import read_prompts, rounded
 from lm.decode.sampling import SamplingConfig, sample
 from lm.losses.language import token_losses
 from lm.models.adapters import merged
-from lm.models.gpt import GptConfig, decoding_params, forward, forward_hidden, head
+from lm.models.gpt import GptConfig, Inserted, decoding_params, forward, forward_hidden, head
 
 DRAWN = SamplingConfig()  # all tokens; the temperature is applied to the logits before
 
 
 @flax.struct.dataclass
+class Sight:
+    """What a decoder sees in its prompts beside tokens. It is a constant of a prompt: the eyes that
+    made it, encoder and connector, are not taught by rewards (our choice)."""
+
+    vectors: Any  # [B S D], in the order of their places
+    places: Any  # [B P] bool: where in the prompt they stand
+    example: Any  # [B] int32: the example that a prompt is of
+    whole: bool = flax.struct.field(
+        pytree_node=False, default=False
+    )  # the prompt sees all of itself
+
+    def inserted(self, width: int) -> Inserted:
+        """The vectors in rows of so many tokens."""
+        beyond = width - self.places.shape[1]
+        return Inserted(self.vectors, jnp.pad(self.places, ((0, 0), (0, beyond))))
+
+    def prefix(self, start: jax.Array, width: int) -> jax.Array | None:
+        """[B width] bool: tokens of prompts of `start` [B] tokens, where they see each other."""
+        return jnp.arange(width) < start[:, None] if self.whole else None
+
+
+@flax.struct.dataclass
 class Prompts:
-    """Texts to answer."""
+    """Texts to answer, and images in them."""
 
     tokens: Any  # [B P] int32, padding at the right
     start: Any  # [B] int32: tokens of each
     mask: Any  # [B] bool: rows that count
     rows: Any  # [B] uint32: the row's number in the run, of which its draws are a function
+    sight: Sight | None = None
 
 
 @flax.struct.dataclass
@@ -44,6 +67,7 @@ class Rollout:
     mask: jax.Array  # [B T] bool: tokens of the answer, its end token included
     logp: jax.Array  # [B T] float32: of each token as it was drawn; 0 outside the mask
     ended: jax.Array  # [B] bool: the answer has an end token
+    sight: Sight | None = None
 
     @property
     def last(self) -> jax.Array:
@@ -88,10 +112,16 @@ def roll_out(
     """An answer of at most `count` tokens to each prompt."""
     rows, width = prompts.tokens.shape
     padding = width - prompts.start
-    columns = jnp.arange(width)
-    at_right = jnp.take_along_axis(prompts.tokens, (columns - padding[:, None]) % width, axis=1)
+    columns = (jnp.arange(width) - padding[:, None]) % width
+    at_right = jnp.take_along_axis(prompts.tokens, columns, axis=1)
+    inserted = prefix = None
+    if prompts.sight is not None:
+        places = jnp.take_along_axis(prompts.sight.places, columns, axis=1)
+        inserted = Inserted(prompts.sight.vectors, places)
+        prefix = jnp.ones_like(places) if prompts.sight.whole else None
     params = decoding_params(config, merged(params))
-    decoding = read_prompts(config, params, at_right, padding, rounded(width + count))
+    slots = rounded(width + count)
+    decoding = read_prompts(config, params, at_right, padding, slots, inserted, prefix)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, prompts.rows)
 
     def unfinished(carry: Any) -> jax.Array:
@@ -121,7 +151,7 @@ def roll_out(
     written = jnp.take_along_axis(answer, jnp.clip(place, 0, count - 1), axis=1)
     block = jnp.pad(prompts.tokens, ((0, 0), (0, count)))
     tokens = jnp.where(place < 0, block, jnp.where(place < count, written, 0))
-    return Rollout(tokens, prompts.start, mask, logp, ended)
+    return Rollout(tokens, prompts.start, mask, logp, ended, prompts.sight)
 
 
 def answer_logp(
@@ -131,17 +161,28 @@ def answer_logp(
     start: jax.Array,
     count: int,
     temperature: float = 1.0,
+    sight: Sight | None = None,
 ) -> jax.Array:
     """Log-probability of each of the `count` tokens that follow `start` [B]. [B count] float32
 
     Logits are made at these places alone; what is beyond an answer's end is for a mask to hide.
     """
     params = merged(params)
-    hidden, _ = forward_hidden(config, params, tokens)
+    inserted, prefix = seen(sight, start, tokens.shape[1])
+    hidden, _ = forward_hidden(config, params, tokens, inserted=inserted, prefix=prefix)
     before = jnp.clip(start[:, None] - 1 + jnp.arange(count), 0, tokens.shape[1] - 2)
     states = jnp.take_along_axis(hidden, before[..., None], axis=1)
     logits = head(config, params, states) / temperature
     return -token_losses(logits, jnp.take_along_axis(tokens, before + 1, axis=1))
+
+
+def seen(
+    sight: Sight | None, start: jax.Array, width: int
+) -> tuple[Inserted | None, jax.Array | None]:
+    """What a model reads beside rows of so many tokens, whose prompts have `start` [B]."""
+    if sight is None:
+        return None, None
+    return sight.inserted(width), sight.prefix(start, width)
 
 
 def answer_values(values: jax.Array, start: jax.Array, count: int) -> jax.Array:

@@ -22,10 +22,10 @@ from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import local_rows, place
 from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
-from lm.models.reward import answer_scores
+from lm.models.reward import answer_scores, token_values
 from lm.rlhf.classifier import classifier_scorer
 from lm.rlhf.function import Scorer, checked, named
-from lm.rlhf.rollout import Rollout
+from lm.rlhf.rollout import Rollout, seen
 from lm.rlhf.source import Source, read_source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.interface import Form
@@ -190,7 +190,9 @@ def settled(
 @partial(jax.jit, static_argnums=0)
 def score_rollout(model: GptConfig, params: Any, rollout: Rollout) -> jax.Array:
     """The reward model's number at the last token of each answer. [B]"""
-    return answer_scores(model, params, rollout.tokens[:, None], rollout.last[:, None])[:, 0]
+    inserted, prefix = seen(rollout.sight, rollout.start, rollout.tokens.shape[1])
+    values = token_values(model, params, rollout.tokens, None, inserted, prefix)
+    return jnp.take_along_axis(values, rollout.last[:, None], axis=1)[:, 0]
 
 
 def texts(rollout: Rollout, form: Form) -> list[tuple[Any, str]]:
@@ -198,9 +200,11 @@ def texts(rollout: Rollout, form: Form) -> list[tuple[Any, str]]:
     host = jax.tree.map(gathered, rollout)
     lengths = host.mask.sum(axis=1) - host.ended
     found = []
-    for row, start, n in zip(host.tokens, host.start, lengths, strict=True):
+    for number, (row, start, n) in enumerate(zip(host.tokens, host.start, lengths, strict=True)):
         said = form.tokenizer.decode(row[start : start + n].tolist())
-        found.append((form.decode_prompt(row[:start].tolist()), said))
+        # of a prompt with images its ids tell too little
+        key = row[:start].tolist() if host.sight is None else [host.sight.example[number]]
+        found.append((form.decode_prompt(key), said))
     return found
 
 

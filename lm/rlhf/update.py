@@ -26,7 +26,7 @@ from lm.rlhf.experience import (
     joined,
     minibatch_advantages,
 )
-from lm.rlhf.rollout import answer_logp, answer_values
+from lm.rlhf.rollout import answer_logp, answer_values, seen
 from lm.rlhf.state import PpoState, UpdateMetrics
 from lm.train.guard import GuardConfig, judge
 
@@ -185,9 +185,12 @@ class Updater:
         def losses(policy: Any, value: Any, some: Any) -> tuple[jax.Array, Any]:
             part, advantages, returns, mask = some
             logp = answer_logp(
-                self.policy_config, policy, part.tokens, part.start, count, self.temperature
-            )
-            values = token_values(self.value_config, critic(policy, value), part.tokens)
+                self.policy_config, policy, part.tokens, part.start, count, self.temperature,
+                part.sight,
+            )  # fmt: skip
+            inserted, prefix = seen(part.sight, part.start, part.tokens.shape[1])
+            own = critic(policy, value)
+            values = token_values(self.value_config, own, part.tokens, None, inserted, prefix)
             values = answer_values(values, part.start, count)
             share = jnp.sum(mask) / total
             of_policy = share * policy_loss(

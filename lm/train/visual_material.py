@@ -11,7 +11,7 @@ from lm.core.mesh import local_rows
 from lm.data.batches import TokenBatch
 from lm.data.mixture import Mixture
 from lm.data.tokens import prepare
-from lm.data.visual.rows import VisionBatch, VisualRows
+from lm.data.visual.rows import VisionBatch, VisualRows, shifted
 from lm.text.tokenizer import Tokenizer
 
 
@@ -22,6 +22,7 @@ class Material:
         model = config.model
         self.batch_size, self.mine = config.batch, local_rows(mesh, config.batch)
         self.own = config.batch - config.text_rows
+        self.shift, self.seed = config.data.shift, config.seed
 
         def rows_of(examples: Any) -> VisualRows:
             return VisualRows(
@@ -61,7 +62,10 @@ class Material:
             )
         first = step * self.batch_size
         numbers = np.arange(first + mine.start, first + mine.stop).astype(np.uint32)
-        return dataclasses.replace(found, rows=numbers), wrong
+        images = found.images
+        if self.shift:
+            images = shifted(images, numbers, self.shift, self.seed)
+        return dataclasses.replace(found, rows=numbers, images=images), wrong
 
 
 def unseen(text: TokenBatch, images: tuple[int, ...]) -> VisionBatch:

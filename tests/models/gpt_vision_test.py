@@ -1,6 +1,7 @@
 """Images among tokens: what interleaving, masks and order change, and what they must not."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +57,10 @@ def test_the_parameters_are_counted(params):
         CONFIG, connector="linear",
         vision=replace(CONFIG.vision, class_token=True, positions="sincos"),
     )  # fmt: skip
-    abstract = jax.eval_shape(lambda key: nn.unbox(gpt_vision.init(other, key)), jax.random.key(0))
-    assert tree.count(abstract) == other.parameters()
+    bit_by_bit = replace(CONFIG, vision=replace(CONFIG.vision, stem="convolutions"))
+    for config in (other, bit_by_bit):
+        drawn = partial(lambda config, key: nn.unbox(gpt_vision.init(config, key)), config)
+        assert tree.count(jax.eval_shape(drawn, jax.random.key(0))) == config.parameters()
 
 
 def test_a_row_without_images_is_what_the_decoder_alone_makes_of_it(params):

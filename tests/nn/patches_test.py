@@ -1,9 +1,11 @@
 """Patches keep every pixel once, and positions are those of the papers."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from lm.nn.patches import patches, resized, sincos
+from lm.nn.patches import Convolutions, patches, resized, sincos
 
 
 def test_a_patch_holds_its_square_of_the_image_row_by_row():
@@ -30,3 +32,21 @@ def test_positions_of_another_resolution_lie_between_those_of_the_old_one():
     assert token.shape == (5, 1) and token[0] == 7
     same = np.asarray(resized(jnp.asarray(ramp), 4, 4))
     np.testing.assert_allclose(same, ramp, atol=1e-6)
+
+
+def test_convolutions_see_beyond_the_border_of_a_patch_and_follow_what_moves():
+    stem = Convolutions(4, 8)
+    image = np.zeros((1, 24, 24, 3), np.float32)
+    image[0, 9:12, 8:11] = 1
+    params = nn.unbox(stem.init(jax.random.key(0), image))
+    whole = np.asarray(stem.apply(params, image)).reshape(6, 6, 8)
+    moved = np.asarray(stem.apply(params, np.roll(image, 4, axis=2))).reshape(6, 6, 8)
+    assert whole.shape == (6, 6, 8)
+    np.testing.assert_allclose(moved[:, 2:], whole[:, 1:-1], atol=1e-6)
+    image[0, 11, 8:11] = 0  # the last row of its patch
+    changed = np.abs(np.asarray(stem.apply(params, image)).reshape(6, 6, 8) - whole).max(-1) > 1e-6
+    assert changed[2, 2] and changed.sum() > 1
+    # the control: patches that are cut know of nothing beyond them
+    cut = [np.asarray(patches(jnp.asarray(one), 4)).reshape(6, 6, 48) for one in
+           (image, np.roll(image, 1, axis=1))]  # fmt: skip
+    assert (np.abs(cut[0] - cut[1]).max(-1) > 0).sum() == 1

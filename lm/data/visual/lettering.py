@@ -1,7 +1,7 @@
 """Drawn text to be read: strings of eight characters, and screenshots with a line to sum them up.
 
-A string fits an image of 64 pixels; a screenshot needs about 192. Strings and layouts that are held
-out are never drawn for training.
+A string fits an image of 64 pixels, each letter in a cell 8 wide as on a screen in text mode; a
+screenshot needs about 192. Strings and layouts that are held out are never drawn for training.
 """
 
 import random
@@ -16,10 +16,12 @@ LENGTH = 8
 STRINGS = {"train": 20_000, "valid": 500}
 SCREENS = {"train": 6_000, "valid": 300}
 READ = "What does it say?"
+SIDE, CELL = 64, 8  # pixels of an image of a string, and of a letter's cell
+MONOSPACED = ("DejaVuSansMono", "DejaVuSansMono-Bold", "cmtt10")
 
 TEXT_LAYOUTS = {
-    "face": FACES,
-    "size": (10, 11),
+    "face": MONOSPACED,
+    "size": (9, 10),
     "ink": ("black", "navy", "darkred", "darkgreen"),
     "paper": ("white", "ivory", "lavender", "honeydew"),
     "noise": (0, 8, 20),
@@ -47,20 +49,17 @@ def string(draw: random.Random, part: Part) -> str:
 
 
 def draw_string(part: Part, number: int) -> Any:
-    """A Pillow image, 64 x 64, of `string` number `number`."""
+    """A Pillow image, 64 x 64, of `string` number `number` at some height."""
     from PIL import Image, ImageDraw
 
     draw = drawing("string", part, number)
     text, chosen = string(draw, part), layout(draw, part, TEXT_LAYOUTS)
-    image = Image.new("RGB", (64, 64), chosen["paper"])
+    image = Image.new("RGB", (SIDE, SIDE), chosen["paper"])
     ink, face = ImageDraw.Draw(image), font(chosen["face"], chosen["size"])
-    left, top, right, bottom = ink.textbbox((0, 0), text, font=face)
-    while right - left > 61:
-        face = font(chosen["face"], face.size - 1)
-        left, top, right, bottom = ink.textbbox((0, 0), text, font=face)
-    x = draw.randint(1, 62 - int(right - left))
-    y = draw.randint(1, 62 - int(bottom - top))
-    ink.text((x - left, y - top), text, fill=chosen["ink"], font=face)
+    _, top, _, bottom = ink.textbbox((0, 0), text, font=face)
+    y = draw.randint(1, SIDE - 2 - int(bottom - top)) - top
+    for place, letter in enumerate(text):
+        ink.text((CELL * (place + 0.5), y), letter, fill=chosen["ink"], font=face, anchor="ma")
     return speckled(image, draw, chosen["noise"])
 
 

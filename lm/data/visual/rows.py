@@ -17,6 +17,7 @@ import numpy as np
 
 from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
+from lm.data.images import moved
 from lm.data.permutation import permute
 from lm.data.visual.example import Example, Picture
 from lm.data.visual.layouts import Part
@@ -47,6 +48,7 @@ class VisualConfig:
     sets: tuple[str, ...] = ("easy_vqa",)  # names of `SETS`, or .jsonl files of one's own
     times: tuple[int, ...] = ()  # how often an epoch has each set; once where ()
     valid: str | None = None  # a .jsonl to measure on instead of the sets' own
+    shift: int = 0  # pixels that an image is moved at most, at random, when it is learned from
     limit: int | None = None  # examples of a set at most
     valid_limit: int | None = 500  # likewise held out: each is answered, token by token
 
@@ -56,6 +58,7 @@ class VisualConfig:
             not self.times or len(self.times) == len(self.sets),
             f"data.times {self.times} are not one a set of {self.sets}",
         )
+        require(self.shift >= 0, f"data.shift must not be negative, got {self.shift}")
         require(all(n > 0 for n in self.times), f"data.times {self.times} must be positive")
         for name in self.sets:
             require(
@@ -236,6 +239,17 @@ class VisualRows:
             rows=np.arange(first, first + len(index)).astype(np.uint32),
         )  # fmt: skip
         return batch, wrong
+
+
+def shifted(images: np.ndarray, rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Images [B I R R 3], each row's moved by up to so many pixels: a function of its number."""
+    found = np.empty_like(images)
+    for place, row in enumerate(rows):
+        draw = np.random.default_rng((seed, int(row)))
+        for number, image in enumerate(images[place]):
+            right, down = draw.integers(-most, most + 1, 2).tolist()
+            found[place, number] = moved(image, right, down)
+    return found
 
 
 Batches = Callable[[int], tuple[VisionBatch, list[str]]]

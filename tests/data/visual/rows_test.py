@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from lm.core.errors import ConfigError, DataError
+from lm.data.images import moved
 from lm.data.visual import Example, VisualConfig, VisualRows
 from lm.data.visual.example import Drawn, Given, Stored, asked
-from lm.data.visual.rows import encode, prefetched, prompt_ids
+from lm.data.visual.rows import encode, prefetched, prompt_ids, shifted
 from lm.data.visual.sets import nlvr, written
 from lm.text.byte import ByteTokenizer
 
@@ -165,3 +166,13 @@ def test_a_statement_that_is_held_out_is_about_no_image_of_training(tmp_path):
             file.write(json.dumps(row) + "\n")
     train, valid = ({one.question for one in nlvr(tmp_path, part)} for part in ("train", "valid"))
     assert len(train) + len(valid) == 40 and valid and not train & valid
+
+
+def test_an_image_is_moved_with_its_edge_by_a_draw_of_its_row():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[3, 3], image[0] = 200, 50
+    assert moved(image, 2, -1)[2, 5, 0] == 200 and moved(image, 0, 2)[:3, :, 0].min() == 50
+    images, rows = np.tile(image, (6, 1, 1, 1, 1)), np.arange(6)
+    once, again, other = (shifted(images, rows + n, 2, 0) for n in (0, 0, 6))
+    np.testing.assert_array_equal(once, again)
+    assert not np.array_equal(once, other) and len({one.tobytes() for one in once}) > 1
