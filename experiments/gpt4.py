@@ -25,22 +25,24 @@ GPT2_IMAGE = 50_257  # the id after GPT-2's last
 
 
 def tiny() -> VisualTuning:
-    """1M parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
-    data = VisualConfig(sets=("easy_vqa", "easy_vqa_captions"), times=(1, 10))
-    return small(data, vocab=400, layers=1, steps=2_000)
+    """0.9M parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
+    data = VisualConfig(sets=("easy_vqa", "easy_vqa_captions"), times=(1, 10), shift=8)
+    return small(data, vocab=400, steps=3_000)
 
 
 def strings() -> VisualTuning:
-    """The same size, to write down strings of eight letters."""
-    return small(VisualConfig(sets=("strings",)), vocab=326, layers=2, steps=4_000)
+    """The same, to write down strings of eight letters; a letter is as wide as a patch."""
+    return small(VisualConfig(sets=("strings",)), vocab=326, steps=2_500, patch=8, merge=2)
 
 
 def charts() -> VisualTuning:
-    """The same size, to answer questions over charts."""
-    return small(VisualConfig(sets=("charts",)), vocab=360, layers=2, steps=3_000)
+    """The same, to answer questions over charts."""
+    return small(VisualConfig(sets=("charts",)), vocab=360, steps=3_000)
 
 
-def small(data: VisualConfig, *, vocab: int, layers: int, steps: int) -> VisualTuning:
+def small(
+    data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, merge: int = 1
+) -> VisualTuning:
     """A model for one ability at 64 pixels; its words are those of the questions and answers.
 
     Kernels by fan-in and waves for positions: with GPT-2's 0.02, meant for widths near 768, what a
@@ -53,11 +55,12 @@ def small(data: VisualConfig, *, vocab: int, layers: int, steps: int) -> VisualT
                 layers=2, length=192, vocab=vocab, unroll=2, positions="sinusoid", **blocks
             ),
             vision=VisionConfig(
-                image=64, patch=8, layers=layers, unroll=layers, positions="sincos", **blocks
+                image=64, patch=patch, stem="convolutions", centred=True, layers=1,
+                positions="sincos", **blocks,
             ),
             image_id=SMALL_IMAGE,
             mask="prefix",
-            merge=2,
+            merge=merge,
         ),
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=vocab),
         data=data,
@@ -69,7 +72,7 @@ def small(data: VisualConfig, *, vocab: int, layers: int, steps: int) -> VisualT
         steps=steps,
         answer_tokens=12,
         loop=LoopConfig(log_every=50, evaluate_every=500, save_every=500),
-    )
+    )  # fmt: skip
 
 
 def base() -> VisualTuning:

@@ -27,6 +27,7 @@ class VisionConfig(BlockConfig):
     image: int  # pixels of a side, R
     patch: int  # pixels of a patch's side
     stem: Literal["cut", "convolutions"] = "cut"  # how a patch is read: at once, or bit by bit
+    centred: bool = False  # each image less its own mean of each colour: its ground is near zero
     positions: Positions = "learned"
     class_token: bool = False  # before the patches, as ViT's and CLIP's; the decoder never sees it
     causal: bool = False
@@ -114,6 +115,8 @@ class Vision(nn.Module):
     def embedded(self, images: jax.Array) -> jax.Array:
         """Patches with their positions, before the first block. [B M D]"""
         images = images.astype(self.config.dtype)
+        if self.config.centred:
+            images = images - jnp.mean(images, axis=(1, 2), keepdims=True)
         cut = self.config.stem == "cut"
         x = self.embedding(patches(images, self.config.patch) if cut else self.stem(images))
         return residual(x, self.config)
