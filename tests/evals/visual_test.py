@@ -3,8 +3,9 @@
 import pytest
 
 from lm.data.visual import Example
+from lm.data.visual.example import spread
 from lm.data.visual.sets import SETS
-from lm.evals.suites.gpt4 import ABILITIES, prior, spread
+from lm.evals.suites.gpt4 import ABILITIES, prior
 from lm.evals.visual import score
 from lm.metrics.relaxed import relaxed
 

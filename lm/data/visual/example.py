@@ -5,7 +5,8 @@ import functools
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -88,6 +89,14 @@ class Example:
     @property
     def question(self) -> str:
         return "".join(part for part in self.parts if isinstance(part, str)).strip()
+
+
+def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """So many of the examples, chosen by a hash of their names: evenly over every kind of question,
+    as every n-th of them would not be."""
+    if limit is None or len(examples) <= limit:
+        return list(examples)
+    return sorted(examples, key=lambda one: zlib.crc32(one.id.encode()))[:limit]
 
 
 def asked(question: str, *pictures: Picture) -> tuple[str | Picture, ...]:

@@ -19,7 +19,7 @@ from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.permutation import permute
-from lm.data.visual.example import Example, Picture
+from lm.data.visual.example import Example, Picture, spread
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS, written
 from lm.text.tokenizer import Tokenizer
@@ -87,10 +87,7 @@ class VisualConfig:
             some = SETS[name](Path(self.root), part)
         else:
             some = written(Path(name)) if part == "train" else []
-        limit = self.limit if part == "train" else self.valid_limit
-        if limit is None or len(some) <= limit:
-            return some
-        return [some[place * len(some) // limit] for place in range(limit)]
+        return spread(some, self.limit if part == "train" else self.valid_limit)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,11 +62,10 @@ def easy_vqa(root: Path, part: Part) -> list[Example]:
     ]
 
 
-def easy_vqa_captions(root: Path, part: Part) -> list[Example]:
+def easy_captions(root: Path, part: Part) -> list[Example]:
     """What the questions and answers about each image of easy-VQA tell of it: "a blue circle".
 
-    A caption says at once what takes several questions, most of which are answered yes or no. It is
-    for learning: made of answers, it is no set of its own.
+    A caption says at once what several questions do, most of which are answered yes or no.
     """
     told: dict[str, dict[str, str]] = {}
     pictures = {}
@@ -83,7 +82,7 @@ def easy_vqa_captions(root: Path, part: Part) -> list[Example]:
                 known["form" if named in FORMS else "colour"] = named
     return [
         Example(
-            id=f"easy_vqa_captions-{number}",
+            id=f"easy_captions-{number}",
             parts=asked(CAPTION, pictures[image]),
             answers=(f"a {known['colour']} {known['form']}",),
             kind="caption",
@@ -191,7 +190,7 @@ def written(path: Path) -> list[Example]:
 
 SETS: dict[str, Reader] = {
     "easy_vqa": easy_vqa,
-    "easy_vqa_captions": easy_vqa_captions,
+    "easy_captions": easy_captions,
     "flickr8k": flickr8k,
     "nlvr": nlvr,
     "receipts": receipts,

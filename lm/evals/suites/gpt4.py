@@ -7,7 +7,6 @@ figures beside are published ones of other, whole sets: a reference, no comparis
 
 import dataclasses
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.data.visual import Example
+from lm.data.visual.example import spread
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS
 from lm.decode.images import ImageGenerator
@@ -26,6 +26,7 @@ from lm.text.tokenizer import Tokenizer
 
 ABILITIES = {  # set -> what it shows, and the published set that is nearest to it
     "easy_vqa": ("what an image means", "vqav2"),
+    "easy_captions": ("what an image means", ""),
     "nlvr": ("what an image means", ""),
     "oddities": ("what an image means", ""),
     "flickr8k": ("what an image means", ""),
@@ -38,7 +39,7 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
 PARTS: tuple[Part, ...] = ("train", "valid")
 LIMIT = 200  # examples of a set, where no other number is asked for
 TOKENS = 48  # of an answer at most
-HEAD = f"{'set':10}{'items':>6}  {'right':>15}{'black':>8}{'others':>8}{'prior':>8}  published"
+HEAD = f"{'set':14}{'items':>6}  {'right':>15}{'black':>8}{'others':>8}{'prior':>8}  published"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Line:
         ]
         beside = f"{task}: {', '.join(told)}" if told else "-"
         return (
-            f"{self.name:10}{len(found):6}  {found.mean():.3f} ± {error:.3f}  {self.black:8.3f}"
+            f"{self.name:14}{len(found):6}  {found.mean():.3f} ± {error:.3f}  {self.black:8.3f}"
             f"{self.others:8.3f}{self.prior:8.3f}  {beside}"
         )
 
@@ -110,7 +111,7 @@ def see(
         except DataError as error:
             if options.tasks:
                 raise
-            say(f"{name:10}left out: {error}")
+            say(f"{name:14}left out: {error}")
             continue
         if ABILITIES[name][0] != ability:
             ability = ABILITIES[name][0]
@@ -172,11 +173,6 @@ def prior(train: Sequence[Example], valid: Sequence[Example]) -> float:
         for one in valid
     ]
     return float(np.mean([score(guess, one) for guess, one in zip(said, valid, strict=True)]))
-
-
-def spread(examples: Sequence[Example], limit: int) -> list[Example]:
-    """So many of the examples, chosen by a hash of their names."""
-    return sorted(examples, key=lambda one: zlib.crc32(one.id.encode()))[:limit]
 
 
 def write(lines: Sequence[Line], out: Path, step: int) -> None:
