@@ -15,6 +15,10 @@ from lm.data.visual import VisualConfig
 from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.vision import VisionConfig
+from lm.rlhf.controller import KlConfig
+from lm.rlhf.scores import RewardConfig
+from lm.rlhf.seeing import SeeingPpo
+from lm.rlhf.update import UpdateConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
@@ -25,7 +29,7 @@ GPT2_IMAGE = 50_257  # the id after GPT-2's last
 
 
 def tiny() -> VisualTuning:
-    """0.9M parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
+    """250 thousand parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
     data = VisualConfig(sets=("easy_vqa", "easy_captions"), times=(1, 10), shift=8)
     return small(data, vocab=400, steps=3_000)
 
@@ -40,6 +44,21 @@ def charts() -> VisualTuning:
     return small(VisualConfig(sets=("charts",)), vocab=360, steps=3_000)
 
 
+def ppo() -> SeeingPpo:
+    """PPO on easy-VQA's questions (`images.root`), from a run of `tiny` (`init`) that is not yet
+    sure: 1 for a right answer."""
+    return SeeingPpo(
+        images=VisualConfig(valid_limit=200),
+        reward=RewardConfig(function="lm.rlhf.seeing:right"),
+        optim=AdamWConfig(peak_lr=3e-4, weight_decay=0.0),
+        value_optim=AdamWConfig(peak_lr=3e-4, weight_decay=0.0),
+        batch=64, steps=100, prompt_length=32, answer_length=4, best_of=4,
+        kl=KlConfig(beta=0.02), update=UpdateConfig(minibatches=4, average=0.9),
+        evaluate_prompts=200,
+        loop=LoopConfig(log_every=5, evaluate_every=50, save_every=50),
+    )  # fmt: skip
+
+
 def small(
     data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, merge: int = 1
 ) -> VisualTuning:
@@ -48,7 +67,7 @@ def small(
     Kernels by fan-in and waves for positions: with GPT-2's 0.02, meant for widths near 768, what a
     patch shows hides where it is, and queries and keys begin too small to look anywhere.
     """
-    blocks: dict[str, Any] = {"width": 128, "heads": 2, "init": "openai"}
+    blocks: dict[str, Any] = {"width": 64, "heads": 2, "init": "openai"}
     return VisualTuning(
         model=GptVisionConfig(
             text=GptConfig(
@@ -65,7 +84,7 @@ def small(
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=vocab),
         data=data,
         optim=AdamWConfig(
-            peak_lr=1e-3, warmup_tokens=50 * 32 * 32, final_ratio=0.05, b2=0.99, weight_decay=0.05
+            peak_lr=2e-3, warmup_tokens=50 * 32 * 32, final_ratio=0.05, b2=0.99, weight_decay=0.05
         ),
         length=64,
         batch=32,

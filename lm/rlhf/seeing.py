@@ -29,7 +29,7 @@ from lm.rlhf.rollout import Prompts, Sight, encode_prompts
 from lm.rlhf.source import Source, identity
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
-from lm.train.saved import read_run
+from lm.train.saved import Saved, read_run
 
 BATCH = 64  # prompts whose images are looked at together, of what is held out
 
@@ -53,19 +53,23 @@ class SeeingPpo(Ppo):
 
     images: VisualConfig = VisualConfig()  # the questions; `data` means nothing here
 
-    def source(self, mesh: jax.sharding.Mesh) -> SeeingSource:
-        """Raises CheckpointError where `init` is no run that sees."""
+    def seer(self, mesh: jax.sharding.Mesh) -> Saved:
+        """The run whose eyes the policy has. Raises CheckpointError where it has none."""
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names a run of gpt4")
-        run = run_path(self.init)
-        saved = read_run(run, mesh, self.init_step)
-        whole = saved.config.model
-        if not isinstance(whole, GptVisionConfig) or saved.tokenizer is None:
+        saved = read_run(run_path(self.init), mesh, self.init_step)
+        if not isinstance(saved.config.model, GptVisionConfig) or saved.tokenizer is None:
             raise CheckpointError(f"{self.init} does not see: name a run of gpt4")
-        eyes = {name: saved.params[name] for name in ("vision", "connector")}
+        return saved
+
+    def source(self, mesh: jax.sharding.Mesh) -> SeeingSource:
+        saved = self.seer(mesh)
+        assert saved.tokenizer is not None
+        whole, params = saved.config.model, saved.params
         return SeeingSource(
-            whole.text, saved.tokenizer, saved.config.text, saved.params["text"],
-            identity(run, saved.step), whole, eyes,
+            whole.text, saved.tokenizer, saved.config.text, params["text"],
+            identity(run_path(str(self.init)), saved.step), whole,
+            {name: params[name] for name in ("vision", "connector")},
         )  # fmt: skip
 
     def form(self, source: Source) -> Form:

@@ -21,6 +21,7 @@ from lm.models.gpt_vision import GptVisionConfig
 from lm.models.layers import by_layer
 from lm.rlhf.dpo import Dpo
 from lm.rlhf.ppo import Ppo
+from lm.rlhf.seeing import SeeingPpo
 from lm.rlhf.sft import Sft
 from lm.text.tokenizer import Tokenizer
 from lm.train.pretrain import Pretrain
@@ -160,6 +161,10 @@ def load_run(run: Path, step: int | None = None, mesh: jax.sharding.Mesh | None 
     if not isinstance(saved.config, Pretrain | Sft | Dpo | Ppo | VisualTuning):
         raise CheckpointError(f"{run} holds a {type(saved.config).__name__}, not a language model")
     params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
+    if isinstance(saved.config, SeeingPpo):  # the policy is the decoder of a model that sees
+        seer = saved.config.seer(mesh)
+        whole = {**seer.params, "text": params}
+        return Loaded(seer.config, whole, saved.tokenizer, saved.step, mesh, saved.digest)
     return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh, saved.digest)
 
 

@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+import lm
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.visual import VisualConfig
+from lm.evals.visual import answer
 from lm.models.gpt_vision import forward
 from lm.rlhf import ppo
 from lm.rlhf.controller import KlConfig
@@ -96,6 +98,9 @@ def test_answers_get_better_and_without_images_they_cannot(data, base, tmp_path,
     found = json.loads((tmp_path / "seen" / "summary.json").read_text())
     first = json.loads((tmp_path / "seen" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["valid_reward"] < 0.8 and found["valid_reward"] > 0.9
+    loaded = lm.load(tmp_path / "seen")  # as a model that sees
+    examples = VisualConfig(root=str(data)).examples("valid")
+    assert answer(loaded.image_generator(), loaded.tokenizer, examples, 6).accuracy > 0.9
 
     def black(self, numbers):
         return np.zeros((len(numbers), 1, 16, 16, 3), np.uint8)

@@ -3,15 +3,19 @@
 A chart fits an image of 64 pixels: three to five columns A to E, with values from 1 to 9.
 """
 
-import io
+import functools
 import random
+import threading
 from typing import Any
+
+import numpy as np
 
 from lm.data.visual.example import Drawn, Example, asked
 from lm.data.visual.layouts import Part, drawing, layout
 
 CHARTS = {"train": 4_000, "valid": 150}
 LETTERS = "ABCDE"
+LOCK = threading.Lock()  # a canvas is drawn on by one thread
 LAYOUTS = {
     "shape": ("bars", "line"),
     "colour": ("tab:blue", "tab:red", "tab:green", "black"),
@@ -32,35 +36,56 @@ def values(draw: random.Random) -> list[int]:
 
 def draw_chart(part: Part, number: int) -> Any:
     """A Pillow image, 64 x 64, of chart number `number`."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from PIL import Image
 
     draw = drawing("chart", part, number)
     table, chosen = values(draw), layout(draw, part, LAYOUTS)
-    names, places = list(LETTERS[: len(table)]), range(len(table))
+    with LOCK:
+        canvas, axes, empty, columns = frame(tuple(chosen.items()), len(table))
+        canvas.restore_region(empty)
+        if chosen["shape"] == "bars":
+            for column, value in zip(columns, table, strict=True):
+                column.set_height(value)
+        else:
+            columns[0].set_ydata(table)
+        for column in columns:
+            axes.draw_artist(column)
+        return Image.fromarray(np.array(canvas.buffer_rgba()), "RGBA").convert("RGB")
+
+
+@functools.lru_cache(maxsize=512)
+def frame(chosen: tuple[tuple[str, Any], ...], count: int) -> tuple[Any, Any, Any, list[Any]]:
+    """A canvas with all of a chart but its columns, which take a hundredth of the time: the canvas,
+    its axes, how it looks, and the columns to be drawn."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    of, places = dict(chosen), range(count)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         figure = Figure(figsize=(0.64, 0.64), dpi=100)
         axes = figure.add_axes((0.16, 0.16, 0.82, 0.8))
-        if chosen["shape"] == "bars":
-            axes.bar(places, table, color=chosen["colour"], width=chosen["thick"])
-        else:
-            axes.plot(
-                places, table, color=chosen["colour"], lw=2 * chosen["thick"], marker="o", ms=3
+        nothing, colour = [1] * count, of["colour"]
+        if of["shape"] == "bars":
+            columns = list(
+                axes.bar(places, nothing, color=colour, width=of["thick"], animated=True)
             )
-        axes.set_xticks(places, names, fontsize=chosen["size"])
-        axes.set_yticks((0, 3, 6, 9), ("0", "3", "6", "9"), fontsize=chosen["size"])
-        axes.set_xlim(-0.6, len(table) - 0.4)
+        else:
+            columns = axes.plot(
+                places, nothing, color=colour, lw=2 * of["thick"], marker="o", ms=3, animated=True
+            )
+        axes.set_xticks(places, list(LETTERS[:count]), fontsize=of["size"])
+        axes.set_yticks((0, 3, 6, 9), ("0", "3", "6", "9"), fontsize=of["size"])
+        axes.set_xlim(-0.6, count - 0.4)
         axes.set_ylim(0, 9.5)
         axes.tick_params(length=1, pad=1, width=0.5)
-        axes.spines[["top", "right"]].set_visible(chosen["frame"])
-        if chosen["grid"]:
+        axes.spines[["top", "right"]].set_visible(of["frame"])
+        if of["grid"]:
             axes.grid(axis="y", lw=0.3)
-        out = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(out)
-    return Image.open(out).convert("RGB")
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return canvas, axes, canvas.copy_from_bbox(figure.bbox), columns
 
 
 def questions(table: list[int], draw: random.Random) -> dict[str, tuple[str, str]]:
