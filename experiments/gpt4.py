@@ -64,16 +64,14 @@ def small(
 ) -> VisualTuning:
     """A model for one ability at 64 pixels; its words are those of the questions and answers.
 
-    Kernels by fan-in, embeddings to match, and waves for positions: with GPT-2's 0.02, meant for
-    widths near 768, what a patch shows hides where it is, and queries and keys begin too small to
-    look anywhere. Convolutions and a ground near zero are for shapes, which are learned last.
+    Kernels by fan-in and waves for positions: with GPT-2's 0.02, meant for widths near 768, what a
+    patch shows hides where it is, and queries and keys begin too small to look anywhere.
     """
     blocks: dict[str, Any] = {"width": 64, "heads": 2, "init": "openai"}
     return VisualTuning(
         model=GptVisionConfig(
             text=GptConfig(
-                layers=2, length=192, vocab=vocab, unroll=2, positions="sinusoid", std=0.125,
-                token_std=0.1, position_std=0.1, **blocks,
+                layers=2, length=192, vocab=vocab, unroll=2, positions="sinusoid", **blocks
             ),
             vision=VisionConfig(
                 image=64, patch=patch, stem="convolutions", centred=True, layers=1,
@@ -86,7 +84,7 @@ def small(
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=vocab),
         data=data,
         optim=AdamWConfig(
-            peak_lr=1.5e-3, warmup_tokens=50 * 32 * 32, final_ratio=0.05, b2=0.99, weight_decay=0.05
+            peak_lr=2e-3, warmup_tokens=50 * 32 * 32, final_ratio=0.05, b2=0.99, weight_decay=0.05
         ),
         length=64,
         batch=32,
