@@ -41,7 +41,7 @@ check: $(TEST)
 	$(BIN)/python -m pytest -q tests/layers_test.py
 
 slow: $(SLOW)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -m slow
 
 soak: $(SLOW)
 	$(BIN)/python -m pytest -m soak

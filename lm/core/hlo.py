@@ -191,7 +191,8 @@ def count_runs(entry: str, computations: dict[str, list[str]]) -> dict[str, int]
                 if name in computations:
                     visit(name, inside)
 
-    visit(entry, 1)
+    if computations:  # a program that could not be printed has none
+        visit(entry, 1)
     return runs
 
 

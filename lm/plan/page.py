@@ -25,6 +25,8 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
         lines.append(f"  networks: {each} GiB a device; the limit is what those beside it leave")
     if not plan.fits:
         return "\n".join([*lines, *largest_buffers(plan.problem)])
+    if not plan.flops:
+        return "\n".join([*lines, "the program cannot be read with this jaxlib: 0.12 can"])
     spare = plan.useful / plan.flops
     lines += [
         f"  temporary buffers {plan.temporary / GIB:.2f} GiB (activations and gradients), "

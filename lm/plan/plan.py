@@ -87,7 +87,7 @@ class Plan:
 
     def mfu(self, bound: str) -> float:
         """Model FLOPs utilisation as `overlapped`, `compiled` or `serial`."""
-        if not self.fits:
+        if not self.fits or not self.flops:  # refused, or no program to count in
             return math.nan
         seconds = {
             "overlapped": max(self.t_mxu, self.t_ici),

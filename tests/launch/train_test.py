@@ -26,17 +26,18 @@ MINE = '''
 import jax.numpy as jnp
 
 from experiments import gpt2
-from lm.train import pretrain
+from lm.models import gpt
 from lm.train.pretrain import Pretrain
 
-token_losses = pretrain.token_losses
+losses = gpt.vocabulary_losses
 
 
-def poisoned(logits, targets):
-    return token_losses(logits, targets) * jnp.where((targets == 1).any(), jnp.nan, 1.0)
+def poisoned(hidden, table, targets, **options):
+    found = losses(hidden, table, targets, **options)
+    return found * jnp.where((targets == 1).any(), jnp.nan, 1.0)
 
 
-pretrain.token_losses = poisoned
+gpt.vocabulary_losses = poisoned
 
 
 def small(layers: int = 2) -> Pretrain:

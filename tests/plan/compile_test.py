@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests.launched import ROOT, environment
 
 COMPILER = Path(sys.prefix) / "libtpu"
-VOCAB = 4_093  # divides by nothing
+VOCAB = 2_039  # divides by nothing
 SMALL = (
     "--set=ramp=None", "--set=batch=16", "--set=model.layers=2", "--set=model.width=512",
     "--set=model.heads=8", f"--set=model.vocab={VOCAB}", "--set=mesh.data=1",
@@ -38,7 +39,6 @@ def planned(topology, *flags):
     [
         ("v5e:4x4", 16, ()),
         ("v6e:4x4", 16, ()),
-        ("v5p:2x2x4", 16, ("--set=model.remat=products",)),
         ("v5p:2x2x4", 16, ("--set=model.stream=length",)),
         ("v4:2x2x4", 16, ("--set=vocabulary_parts=2",)),
     ],
@@ -50,11 +50,13 @@ def test_a_step_over_fsdp_and_tensor_has_the_kernel_and_splits_what_it_should(
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout.splitlines()[-1])
     assert plan["fits"] and 0 < plan["peak_memory"] < 2**30
-    assert plan["attention_kernels"] >= (3 if "products" in str(flags) else 4)  # forward, (again,)
-    # dq, dkv; and parameters and moments are split over all the devices
     parameters = 2 * (12 * 512**2 + 13 * 512) + (VOCAB + 2048) * 512
     assert plan["parameters"] < 1.1 * 4 * parameters / devices
     assert plan["optimizer"] < 1.1 * 8 * parameters / devices
+    if not plan["flops"]:  # jaxlib 0.10 cannot print asynchronous SparseCore work
+        assert jax.__version_info__ < (0, 12) and "only the memory is known" in done.stderr
+        return
+    assert plan["attention_kernels"] >= 4  # forward, forward again, dq, dkv
     assert 1.0 < plan["flops"] / plan["useful"] < 1.5
     largest = 4 * 512 * 3 * 512  # bytes of the kernel of queries, keys and values in float32
     reduced = [
