@@ -122,8 +122,6 @@ def test_a_study_of_one_seed_tells_every_figure_of_every_policy(rounds, tmp_path
     for name, title in smalltalk.POLICIES.items():
         for figure in smalltalk.FIGURES:
             assert summary[f"{title}: {figure}"]["mean"] == known[name][figure]
-    mixture, second = known["chat/sft"], known["chat/2/ppo"]
-    assert mixture != second  # each policy was asked, not one of them five times
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
 
 
