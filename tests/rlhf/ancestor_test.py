@@ -185,7 +185,7 @@ def test_the_experiment_has_the_ancestors_numbers():
 def test_one_command_makes_choices_a_reward_model_and_a_policy_and_goes_on(tmp_path):
     text = tmp_path / "base" / "text.txt"
     base = pretrained(tmp_path / "base", dataclasses.replace(MODEL, length=64))
-    sentences = [f"The {a} was {b}. It had a {c}. Then it went." for a in "abcdefgh"
+    sentences = [f"The {a} was {b}. It had a {c}. Then it went." for a in "abcdefghijklmnopqrst"
                  for b in ("red", "big", "old") for c in ("hat", "fig", "eye")]  # fmt: skip
     text.write_text("\n\n".join(sentences))
     sets = {
