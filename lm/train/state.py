@@ -46,7 +46,7 @@ def initialiser(
 
 def abstract_state(initial: Callable[[jax.Array], Any], mesh: Mesh) -> Any:
     """Shapes, dtypes and shardings of what a key makes; nothing is computed or placed."""
-    boxed = jax.eval_shape(initial, jax.random.key(0))
+    boxed = jax.eval_shape(initial, jax.eval_shape(lambda: jax.random.key(0)))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         nn.unbox(boxed),
