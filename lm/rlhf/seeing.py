@@ -138,7 +138,7 @@ class SeenMaterial(PpoMaterial):
             vectors=None, places=prompts.tokens == whole.image_id,
             example=np.array(kept, np.int32), whole=whole.mask == "prefix",
         )  # fmt: skip
-        return prompts.replace(sight=sight), long  # type: ignore[attr-defined]
+        return dataclasses.replace(prompts, sight=sight), long
 
     def prompts(self, step: int, mesh: jax.sharding.Mesh) -> Prompts:
         mine = local_rows(mesh, self.batch)
@@ -152,8 +152,8 @@ class SeenMaterial(PpoMaterial):
         for first in range(0, len(prompts.start), BATCH):
             some = prompts.sight.example[first : first + BATCH]
             found.append(np.asarray(look(self.whole, self.eyes, self.images(some))))
-        sight = prompts.sight.replace(vectors=np.concatenate(found))  # type: ignore[attr-defined]
-        return prompts.replace(sight=sight)  # type: ignore[attr-defined, no-any-return]
+        sight = dataclasses.replace(prompts.sight, vectors=np.concatenate(found))
+        return dataclasses.replace(prompts, sight=sight)
 
     def images(self, numbers: np.ndarray) -> np.ndarray:
         """[B I R R 3]; raises DataError where one cannot be read."""

@@ -61,5 +61,5 @@ def truncated(rollout: Rollout, marks: tuple[int, ...], after: int) -> Read:
     found = jnp.isin(answers, jnp.asarray(marks)) & (columns >= after) & rollout.mask
     behind = jnp.cumsum(found, axis=1) - found > 0
     cut = jnp.any(behind & rollout.mask, axis=1)
-    read = rollout.replace(mask=rollout.mask & ~behind, ended=rollout.ended & ~cut)  # type: ignore[attr-defined]
+    read = dataclasses.replace(rollout, mask=rollout.mask & ~behind, ended=rollout.ended & ~cut)
     return Read(read, jnp.any(found, axis=1))

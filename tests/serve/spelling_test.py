@@ -18,7 +18,9 @@ TEXT = (
 
 @pytest.fixture(scope="module")
 def vocabularies():
-    texts = lambda: [TEXT * 3]  # noqa: E731
+    def texts():
+        return [TEXT * 3]
+
     return {
         "gpt1": gpt1.train(texts, 130),
         "wordpiece": wordpiece.train(texts, 130),
