@@ -54,9 +54,10 @@ class Checkpoints:
             self.open()
 
     def open(self) -> None:
+        self.clean()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self.keep,
-            cleanup_tmp_directories=not self.read_only,
+            cleanup_tmp_directories=False,  # it does so in a thread, and a save fails of a race
             enable_async_checkpointing=True,
             create=False,
             read_only=self.read_only,
@@ -139,10 +140,10 @@ class Checkpoints:
             self.manager.close()
         except Exception:  # the failure that is already reported
             pass
-        self.clean()
         self.open()
 
     def clean(self) -> None:
+        """Removes what a save that was cut off has left; none is under way."""
         if jax.process_index() == 0 and not self.read_only:
             for path in self.folder.glob("*orbax-checkpoint-tmp*"):
                 remove_tree(path)
@@ -182,7 +183,6 @@ class Checkpoints:
         Raises:
           CheckpointError: other shapes than asked for, or no step that can be used.
         """
-        self.clean()
         steps = self.steps()
         if step is not None:
             if step not in steps:

@@ -106,6 +106,18 @@ def test_junk_beside_the_steps_and_an_empty_step_are_no_steps(saved, tmp_path):
     assert restored_after(saved, tmp_path, junk)[0] == 1
 
 
+def test_what_a_killed_save_left_is_gone_before_the_next_save(tmp_path):
+    left = tmp_path / "checkpoints" / "1.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
+    left.mkdir(parents=True)
+    for number in range(3000):  # enough that a thread which removes them would meet the next line
+        (left / str(number)).touch()
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert list(checkpoints.folder.iterdir()) == []
+    assert checkpoints.restore(abstract()) is None
+    assert checkpoints.save(1, state_of(1), {}) and checkpoints.close()
+    assert Checkpoints(checkpoints.folder, read_only=True).restore(abstract())[1]["step"] == 1
+
+
 def test_a_bit_that_flips_changes_the_digest_wherever_it_is():
     leaf = jnp.zeros((4, 5), jnp.float32)
     numbers = {int(digest(leaf))}
