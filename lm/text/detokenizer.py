@@ -40,9 +40,13 @@ class Detokenizer:
 
     def write(self, text: str) -> str:
         """The text as people would write it."""
-        return "\n".join(map(self._write_line, text.removesuffix("\n").split("\n"))) + (
-            "\n" if text.endswith("\n") else ""
-        )
+        lines = text.removesuffix("\n").split("\n")
+        written = [self._write_line(line) for line in lines]
+        if text.endswith("\n"):
+            written.append("")
+        elif written[1:] and not written[-1]:  # it would make the last line break the text's end
+            written[-1] = f"{MARK} {lines[-1]}"
+        return "\n".join(written)
 
     def restore(self, written: str) -> str:
         """The text that was given to `write`: `restore(write(text)) == text` for every text."""

@@ -2,7 +2,7 @@ import dataclasses
 import gzip
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lm.text.detokenizer import CBT, MARK, ONE_BILLION, PTB, WIKITEXT
@@ -27,6 +27,7 @@ WORDS = (
         max_size=4,
     ).map("\n".join)
 )
+@example("\n ").via("a blank line that no line break ends")
 def test_every_text_comes_back(corpus, text):
     form = CORPORA[corpus]
     assert form.restore(form.write(text)) == text
