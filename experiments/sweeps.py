@@ -61,9 +61,12 @@ def bert() -> MaskedPretrain:
 def gpt1() -> Pretrain:
     """GPT-1 as the studies pre-train it."""
     return Pretrain(
-        model=decoder(LAYERS, WIDTH, HEADS, vocab=VOCAB, length=LENGTH, std=STD, dropout=0.0),
-        optim=Gpt1AdamConfig(peak_lr=1e-3, warmup_steps=200),
-        steps=STEPS, batch=BATCH, tokenizer=WORDS, data=CORPUS, loop=LOOP,
+        model=replace(
+            decoder(LAYERS, WIDTH, HEADS, vocab=VOCAB, length=LENGTH, std=STD, dropout=0.0),
+            token_std=STD, position_std=STD,
+        ),
+        optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=200),
+        steps=4 * STEPS, batch=BATCH // 4, tokenizer=WORDS, data=CORPUS, loop=LOOP,
     )  # fmt: skip
 
 
@@ -71,8 +74,8 @@ def lstm() -> Pretrain:
     """The LSTM control, of about as many parameters."""
     return Pretrain(
         model=LstmConfig(vocab=VOCAB, length=LENGTH, width=WIDTH, units=352, dropout=0.0, std=STD),
-        optim=Gpt1AdamConfig(peak_lr=1e-3, warmup_steps=200),
-        steps=STEPS, batch=BATCH, tokenizer=WORDS, data=CORPUS, loop=LOOP,
+        optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=200),
+        steps=4 * STEPS, batch=BATCH // 4, tokenizer=WORDS, data=CORPUS, loop=LOOP,
     )  # fmt: skip
 
 
