@@ -121,6 +121,27 @@ def test_two_tabs_keep_each_others_conversations(address):
         assert page.locator(".entry").count() == 1
 
 
+def test_what_two_tabs_write_in_one_conversation_at_once_is_kept_twice(address):
+    with browsing(address) as page:
+        other = page.context.new_page()
+        other.goto(address)
+        say(page, "first", 2)
+        other.locator(".entry .name", has_text="first").click()
+        held = []
+        page.route("**/v1/chat/completions", lambda route: held.append(route))
+        page.fill("#text", "here")
+        page.press("#text", "Enter")
+        other.wait_for_function("document.querySelectorAll('.turn').length === 3")
+        say(other, "there", 4)
+        held[0].continue_()
+        settled(page)
+        for tab in (page, other):
+            tab.locator(".entry", has_text="first").nth(1).wait_for()  # there are two
+            assert tab.locator(".turn").count() == 4
+        asked = [tab.locator(".user .said").nth(1).inner_text() for tab in (page, other)]
+        assert asked == ["here", "there"]
+
+
 def test_an_answer_is_told_once_to_those_who_listen(address):
     with browsing(address) as page:
         say(page, "x", 2)

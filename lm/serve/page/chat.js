@@ -136,6 +136,7 @@ async function answer() {
   }
   tell(turn.fault ? `${turn.content} ${turn.fault}` : turn.content, true);
   running = null;
+  if (overtaken(own.conversation)) own.conversation.id = newId(); // both tabs wrote: both are kept
   if (all.includes(own.conversation)) keep(own.conversation);
   const idle = [document.body, $("stop")].includes(document.activeElement);
   show();

@@ -33,6 +33,12 @@ function merged(own, busy) {
   return [...every.filter((one) => !one.turns.length), ...begun];
 }
 
+// Whether another tab has kept a newer form of a conversation than the one that was begun with here.
+function overtaken(one) {
+  const stored = load(KEPT, []);
+  return Array.isArray(stored) && stored.some((other) => other.id === one.id && other.changed > one.changed);
+}
+
 function write(conversations) {
   store(KEPT, conversations.filter((one) => one.turns.length));
 }
