@@ -132,10 +132,12 @@ def _scores(
 
 def _ranked(scores: np.ndarray, some: int) -> Iterator[tuple[float, tuple[int, ...]]]:
     """Score and index of what is allowed, the highest first; all are sorted only if asked for."""
-    flat, above = scores.ravel(), np.inf
+    flat = scores.ravel()
+    allowed = np.flatnonzero(flat > -np.inf)
+    values, above = flat[allowed], np.inf
     while above > -np.inf:
-        least = np.partition(flat, -some)[-some] if some < len(flat) else -np.inf
-        index = np.flatnonzero((flat >= least) & (flat < above) & (flat > -np.inf))
+        least = np.partition(values, -some)[-some] if some < len(values) else -np.inf
+        index = allowed[(values >= least) & (values < above)]
         for i in index[np.argsort(-flat[index], kind="stable")]:
             yield float(flat[i]), tuple(map(int, np.unravel_index(i, scores.shape)))
         above, some = least, 8 * some
