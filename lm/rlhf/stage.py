@@ -101,8 +101,9 @@ class Stage(Supervised):
         config = replace(config, steps=steps)
         tokens = self.batch * material.width
         with config.begun(
-            workdir, process, mesh, steps=steps, tokenizer=tokenizer, data=material.digest,
-            create=lambda abstract: config.create(abstract, source),
+            workdir, process, mesh,
+            steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
+            first=lambda abstract: config.create(abstract, source),
         ) as (session, state, step_fn):  # fmt: skip
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"

@@ -101,8 +101,9 @@ class Finetune(Supervised):
         config = replace(config, steps=steps)
         length = train.rows.tokens.shape[1] * train.rows.tokens.shape[2]
         with config.begun(
-            workdir, process, mesh, steps=steps, tokenizer=tokenizer, data=task.fingerprint,
-            create=lambda abstract: config.create(abstract, source),
+            workdir, process, mesh,
+            steps=steps, facts={"data": task.fingerprint}, tokenizer=tokenizer,
+            first=lambda abstract: config.create(abstract, source),
         ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(config, task, valid, tokenizer, mesh, session)
             session.journal.say(

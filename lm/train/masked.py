@@ -26,12 +26,10 @@ from lm.models.bert import BertConfig, init
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
-from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.pretrain import Reference
 from lm.train.process import Process
 from lm.train.session import Session
-from lm.train.state import create
 from lm.train.supervised import Supervised, run_tokenizer
 
 
@@ -82,26 +80,12 @@ class MaskedPretrain(Supervised):
         rows_of = [self.rows(text, length, tokenizer) for length, _ in self.stages]
         last_length = self.stages[-1][0]
         valid = self.rows(held_out, last_length, tokenizer)
-        facts = {
-            "tokenizer": tokenizer.digest,
-            "data": [rows.digest for rows in rows_of],
-            "data_valid": valid.digest,
-        }
+        facts = {"data": [rows.digest for rows in rows_of], "data_valid": valid.digest}
         total_tokens = self.tokens_before(self.steps)
-        with (
-            jax.set_mesh(mesh),
-            Session(
-                workdir, self, process, loop=self.loop, guard=self.guard,
-                steps=self.steps, facts=facts, flops_per_token=self.flops_per_token(),
-                peak=peak_flops(mesh.size),
-            ) as session,
-        ):  # fmt: skip
-            if session.main:
-                tokenizer.save(workdir / "tokenizer")
-            abstract = self.abstract(mesh)
-            step_fn = self.step(mesh, abstract)
+        with self.begun(
+            workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts
+        ) as (session, state, step_fn):
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
-            state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
                 f"{jax.devices()[0].device_kind}; {len(text.file.tokens):,} tokens in "

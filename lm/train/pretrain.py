@@ -28,11 +28,9 @@ from lm.models.lstm import LstmConfig
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
-from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
-from lm.train.state import create
 from lm.train.supervised import Supervised, run_tokenizer
 
 
@@ -77,26 +75,15 @@ class Pretrain(Supervised):
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
         sources, valid = prepare(self.data, tokenizer)
         text = Mixture(sources, self.model.length, self.seed)
-        facts = {"tokenizer": tokenizer.digest, "data": text.digest, "data_valid": valid.digest}
+        facts = {"data": text.digest, "data_valid": valid.digest}
         total_tokens = sizes.tokens_before(self.steps)
         mixture = text.table(sizes.rows_before(self.steps))
 
-        with (
-            jax.set_mesh(mesh),
-            Session(
-                workdir, self, process, loop=self.loop, guard=self.guard,
-                steps=self.steps, facts=facts,
-                flops_per_token=self.flops_per_token(),
-                peak=peak_flops(mesh.size),
-            ) as session,
-        ):  # fmt: skip
-            if session.main:
-                tokenizer.save(workdir / "tokenizer")
-            abstract = self.abstract(mesh)
-            step_fn = self.step(mesh, abstract)
+        with self.begun(
+            workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts
+        ) as (session, state, step_fn):
             norms_of = self.stream_norms()
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
-            state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
                 f"{jax.devices()[0].device_kind}; {text.tokens:,} tokens to train on, "

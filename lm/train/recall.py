@@ -16,12 +16,9 @@ from lm.data.recall import HELD_OUT, RecallConfig, RecallRows
 from lm.losses.language import masked_sum, token_losses
 from lm.models.gpt import GptConfig, forward
 from lm.report.page import write_report
-from lm.train.metrics import peak_flops
 from lm.train.optimizer import Progress
 from lm.train.pretrain import NextToken
 from lm.train.process import Process
-from lm.train.session import Session
-from lm.train.state import create
 from lm.train.supervised import Supervised
 
 
@@ -52,18 +49,9 @@ class Recall(Supervised):
         check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
         made = RecallRows(self.data, self.model.length, self.seed)
         per_step = self.batch * self.model.length
-        with (
-            jax.set_mesh(mesh),
-            Session(
-                workdir, self, process, loop=self.loop, guard=self.guard,
-                steps=self.steps, facts={},
-                flops_per_token=self.model.flops_per_token(self.model.length),
-                peak=peak_flops(mesh.size),
-            ) as session,
+        with self.begun(workdir, process, mesh, steps=self.steps, facts={}) as (
+            session, state, step_fn
         ):  # fmt: skip
-            abstract = self.abstract(mesh)
-            step_fn = self.step(mesh, abstract)
-            state = session.start(abstract, lambda: create(self.initial(), abstract, self.seed))
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
                 f"{jax.devices()[0].device_kind}; run in {workdir}"
@@ -114,6 +102,9 @@ class Recall(Supervised):
 
     def objective(self) -> NextToken:
         return NextToken(self.model)
+
+    def flops_per_token(self) -> float:
+        return self.model.flops_per_token(self.model.length)
 
     def abstract_rows(self) -> TokenBatch:
         return TokenBatch.abstract(self.batch, self.model.length)

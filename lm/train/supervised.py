@@ -20,7 +20,7 @@ from lm.train.metrics import peak_flops
 from lm.train.optimizer import OptimizerConfig
 from lm.train.process import Process
 from lm.train.session import LoopConfig, Session
-from lm.train.state import TrainState, abstract_state, initialiser
+from lm.train.state import TrainState, abstract_state, create, initialiser
 from lm.train.step import Objective, train_step
 
 
@@ -75,28 +75,31 @@ class Supervised:
     @contextmanager
     def begun(
         self, workdir: Path, process: Process, mesh: jax.sharding.Mesh, *,
-        steps: int, tokenizer: Tokenizer, data: str, create: Callable[[TrainState], TrainState],
+        steps: int, facts: dict[str, Any], tokenizer: Tokenizer | None = None,
+        first: Callable[[TrainState], TrainState] | None = None,
     ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
-        """The session of a run that keeps its tokenizer, its first state, and its compiled step.
+        """The session of a run, its first state, and its compiled step.
 
         Args:
-          data: a digest of what the run learns from.
-          create: the state of a run that has no checkpoint, from its shapes.
+          facts: digests of what the run learns from, by name.
+          tokenizer: kept with the run, and its digest with the facts.
+          first: the state of a run that has no checkpoint, from its shapes; random if it is None.
         """
+        if tokenizer:
+            facts = {"tokenizer": tokenizer.digest, **facts}
         with (
             jax.set_mesh(mesh),
             Session(
-                workdir, self, process, loop=self.loop, guard=self.guard, steps=steps,
-                facts={"tokenizer": tokenizer.digest, "data": data},
-                flops_per_token=self.flops_per_token(),
-                peak=peak_flops(mesh.size),
+                workdir, self, process, loop=self.loop, guard=self.guard, steps=steps, facts=facts,
+                flops_per_token=self.flops_per_token(), peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip
-            if session.main:
+            if tokenizer and session.main:
                 tokenizer.save(workdir / "tokenizer")
             abstract = self.abstract(mesh)
             step = self.step(mesh, abstract)
-            yield session, session.start(abstract, lambda: create(abstract)), step
+            make = first or (lambda shapes: create(self.initial(), shapes, self.seed))
+            yield session, session.start(abstract, lambda: make(abstract)), step
 
     def split(self, host: Any, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:
         """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""

@@ -98,8 +98,9 @@ class VisualTuning(Supervised):
         config = replace(config, steps=steps)
         tokens = self.batch * material.rows.width
         with config.begun(
-            workdir, process, mesh, steps=steps, tokenizer=tokenizer, data=material.digest,
-            create=lambda abstract: config.create(abstract, source),
+            workdir, process, mesh,
+            steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
+            first=lambda abstract: config.create(abstract, source),
         ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(config, material, tokenizer, mesh, session)
             session.journal.say(
