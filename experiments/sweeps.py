@@ -91,7 +91,7 @@ def transfer(title: str, cases: tuple, tasks: tuple, variants: tuple = ()) -> Tr
             question=24, loop=loop,
         ),
         gpt1_tuning=Finetune(
-            optim=Gpt1AdamConfig(peak_lr=2e-4, schedule="linear", warmup_fraction=0.1), batch=16,
+            optim=Gpt1AdamConfig(peak_lr=1e-3, schedule="linear", warmup_fraction=0.1), batch=16,
             epochs=3.0, length=LENGTH, lm_weight=0.5, loop=loop,
         ),
         cases=cases,
@@ -102,7 +102,7 @@ def transfer(title: str, cases: tuple, tasks: tuple, variants: tuple = ()) -> Tr
 
 TASKS = (
     ("sst2", "data.limit=4000 length=32"),
-    ("cola", "data.limit=4000 length=32"),
+    ("cola", "length=32"),
     ("mrpc", ""),
 )
 
@@ -130,7 +130,7 @@ def bert_objectives() -> Transfer:
         ("left", "bert",
          "instances.pairs=False instances.objective=next model.causal=True"),
     )  # fmt: skip
-    tasks = (("qnli", ""), ("mrpc", ""), ("squad", "epochs=6"))
+    tasks = (("qnli", ""), ("squad", "epochs=2"))
     return transfer("BERT's objectives (table 5)", cases, tasks, variants)
 
 
@@ -145,7 +145,7 @@ def gpt1_ablations() -> Transfer:
         ("LSTM", "lstm", ""),
         ("LSTM from scratch", "lstm", "scratch=True"),
     )  # fmt: skip
-    return transfer("GPT-1: auxiliary loss, layers, LSTM", cases, TASKS[:1])
+    return transfer("GPT-1: auxiliary loss, layers, LSTM", cases, TASKS[:2])
 
 
 def capacity() -> Capacity:

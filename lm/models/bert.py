@@ -99,7 +99,7 @@ class Bert(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Float32 scores of words [B P V], and of "is next" against "is random" [B 2]."""
         hidden = self.hidden(tokens, segments, valid, keys)
-        return self.words(hidden, positions), self.is_next(self.pooled(hidden))
+        return self.words(hidden, positions), self.is_next(self.pooled(hidden, valid))
 
     def hidden(
         self,
@@ -135,9 +135,18 @@ class Bert(nn.Module):
         x = dropout(x, config.embedding_dropout, keys)
         return residual(x, config)
 
-    def pooled(self, hidden: jax.Array) -> jax.Array:
-        """What stands for the whole sequence: [CLS] through a dense layer and tanh. [B D]"""
-        return jnp.tanh(self.pooler(hidden[:, 0]))
+    def pooled(self, hidden: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+        """What stands for the whole sequence, through a dense layer and tanh. [B D]
+
+        It is [CLS]; of a causal model, whose [CLS] sees nothing, the last real token.
+        """
+        state = hidden[:, 0]
+        if self.config.causal:
+            state = hidden[:, -1]
+            if valid is not None:
+                last = valid.sum(axis=1)[:, None, None] - 1
+                state = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+        return jnp.tanh(self.pooler(state))
 
     def words(self, hidden: jax.Array, positions: jax.Array | None = None) -> jax.Array:
         """Float32 scores of the words at `positions` [B P] of hidden states [B T D]. [B P V]"""

@@ -79,7 +79,7 @@ class TaskModel(nn.Module):
         if self.output == "tokens":
             states = dropout(hidden, self.head_dropout, head_keys)
         else:
-            states = self.read(hidden, batch.read, head_keys)
+            states = self.read(hidden, batch, head_keys)
         if self.output == "classes":
             states = states.sum(axis=1)
         scores = self.head(states).astype(jnp.float32)
@@ -87,13 +87,13 @@ class TaskModel(nn.Module):
             logits = logits.reshape(rows, candidates, length, -1)
         return (scores[..., 0] if self.output == "candidates" else scores), logits
 
-    def read(self, hidden: jax.Array, read: jax.Array, keys: DropoutKeys | None) -> jax.Array:
+    def read(self, hidden: jax.Array, batch: Any, keys: DropoutKeys | None) -> jax.Array:
         """What stands for each candidate [B C D]; one dropout mask for all of a row's."""
-        rows, candidates = read.shape
+        rows, candidates = batch.read.shape
         if isinstance(self.backbone, BertConfig):
-            states = self.model.pooled(hidden)
+            states = self.model.pooled(hidden, batch.valid.reshape(hidden.shape[:2]))
         else:
-            index = jnp.reshape(read, (-1, 1, 1))
+            index = jnp.reshape(batch.read, (-1, 1, 1))
             states = jnp.take_along_axis(hidden, index, axis=1)[:, 0]
         states = states.reshape(rows, candidates, -1)
         kept = dropout(jnp.ones((rows, 1, states.shape[-1])), self.head_dropout, keys)

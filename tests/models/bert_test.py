@@ -160,6 +160,19 @@ def test_the_next_sentence_is_read_off_the_first_token_through_tanh():
         assert np.allclose(pooled, np.tanh(inner), atol=1e-5) == same
 
 
+def test_a_causal_model_is_read_at_its_last_real_token_since_the_first_sees_nothing():
+    config = bert(causal=True)
+    params, ids = drawn(config), ids_of(1)
+    others = np.where(np.eye(12, dtype=bool), ids[0] + 1, ids[0]) % 50  # one token is another
+    rows = np.concatenate([ids, others])
+    _, follows = applied(config, params, rows, np.zeros_like(rows), np.ones(rows.shape, bool))
+    assert (np.abs(follows[1:] - follows[0]).max(axis=1) > 0).all()
+    valid = np.tile(np.arange(12) < 7, (13, 1))
+    _, cut = applied(config, params, rows, np.zeros_like(rows), valid)
+    assert (np.abs(cut[1:8] - cut[0]).max(axis=1) > 0).all()
+    np.testing.assert_array_equal(cut[8:], cut[:1].repeat(5, axis=0))
+
+
 def test_the_second_segment_and_the_free_bias_of_a_word_are_read():
     params, ids = drawn(bert()), ids_of()
     words, _ = outputs(params, ids)
