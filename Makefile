@@ -41,7 +41,7 @@ check: $(TEST)
 	$(BIN)/python -m pytest -q tests/layers_test.py
 
 slow: $(SLOW)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 soak: $(SLOW)
 	$(BIN)/python -m pytest -m soak
