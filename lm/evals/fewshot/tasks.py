@@ -2,7 +2,8 @@
 
 Texts, examples K and normalisations are the paper's. Where a row of our files has not what the
 paper's text needs, or the paper prints no example, the text is our choice, and said where it
-stands.
+stands. The file is long because it is a table: each task beside how its rows become text, so that
+all of them can be held against the appendix at once.
 """
 
 import json
