@@ -21,7 +21,7 @@ def bleu(
     """
     if len(predictions) != len(references) or not predictions:
         raise DataError(f"{len(predictions)} translations for {len(references)} references")
-    scorer = library().BLEU(effective_order=True)
+    scorer = scorers().BLEU(effective_order=True)
     each = [
         scorer.sentence_score(prediction, [reference])
         for prediction, reference in zip(predictions, references, strict=True)
@@ -32,7 +32,7 @@ def bleu(
     def score(sums: np.ndarray) -> float:
         matches, totals = sums[:4].tolist(), sums[4:8].tolist()
         lengths = {"sys_len": int(sums[8]), "ref_len": int(sums[9])}
-        return library().BLEU.compute_bleu(matches, totals, **lengths).score / 100
+        return scorers().BLEU.compute_bleu(matches, totals, **lengths).score / 100
 
     random = np.random.default_rng(seed)
     several = len(counts) > 1
@@ -43,7 +43,7 @@ def bleu(
     return score(counts.sum(axis=0)), float(np.std(samples, ddof=1)) if several else None
 
 
-def library():  # type: ignore[no-untyped-def]  # the module `sacrebleu.metrics`, an optional extra
+def scorers():  # type: ignore[no-untyped-def]  # the module `sacrebleu.metrics`, an optional extra
     try:
         import sacrebleu.metrics
     except ImportError:

@@ -173,7 +173,7 @@ def translation_task(
 
     files = tuple((file,) for file in (*sides, *shown))
     return ZeroShot(
-        name=name, files=files, run=run, remark=remark, needs=bleu.library,
+        name=name, files=files, run=run, remark=remark, needs=bleu.scorers,
         context=translation.TOKENS + 28,
     )  # fmt: skip
 
