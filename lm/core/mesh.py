@@ -17,7 +17,7 @@ from flax import linen as nn
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from lm.core import axes
+from lm.core import axes, torus
 from lm.core.config import require
 from lm.core.errors import ConfigError
 
@@ -114,6 +114,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             (data // slices, *others), (slices, *(1 for _ in others)), devices,
             allow_split_physical_axes=True,
         )  # fmt: skip
+        return Mesh(placed, MESH_AXES, axis_types=types)
+    data, fsdp, tensor, sequence = shape
+    if (rings := torus.rings(devices, tensor)) is not None:
+        placed = rings.reshape(data, fsdp, sequence, tensor).swapaxes(2, 3)
         return Mesh(placed, MESH_AXES, axis_types=types)
     try:
         return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)

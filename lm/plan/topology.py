@@ -84,16 +84,24 @@ class Topology:
         """Bytes/s at which a ring along a mesh axis moves data: all the directions that it has.
 
         Each dimension of the torus along which the axis runs gives two links, one where the
-        dimension does not close to a ring. Between slices it is the data centre's network.
+        dimension does not close to a ring, and a part of them where it leaps over chips, whose own
+        rings take the other parts. Between slices it is the data centre's network.
         """
         moved = np.moveaxis(devices, axis, 0).reshape(devices.shape[axis], -1)[:, 0]
         if len({slice_of(device) for device in moved}) > 1:
             return self.chip.outside
         places = np.array([tuple(device.coords)[: self.chip.dimensions] for device in moved])
-        spread = [len(set(places[:, i])) for i in range(places.shape[1])]
-        used = [i for i, n in enumerate(spread) if n > 1]
-        whole = [self.dims[i] % self.chip.wraps == 0 and spread[i] == self.dims[i] for i in used]
-        return self.chip.link * sum(2 if closed else 1 for closed in whole or [False])
+        links = [self.links_along(dim, places[:, dim]) for dim in range(self.chip.dimensions)]
+        return self.chip.link * (sum(links) or 1)
+
+    def links_along(self, dim: int, places: np.ndarray) -> float:
+        """Links that a ring with these coordinates in a dimension has there: 0 where it stays."""
+        taken = np.unique(places)
+        if len(taken) == 1:
+            return 0.0
+        step = int(np.diff(taken).min())
+        closed = self.dims[dim] % self.chip.wraps == 0 and len(taken) * step == self.dims[dim]
+        return (2 if closed else 1) / step
 
 
 def quiet() -> None:

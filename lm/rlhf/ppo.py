@@ -19,8 +19,7 @@ import jax.numpy as jnp
 
 from lm.core import tree
 from lm.core.errors import GuardStop
-from lm.core.mesh import batch_ways, make_mesh
-from lm.data.batches import check_divisible
+from lm.core.mesh import make_mesh
 from lm.report.page import write_report
 from lm.rlhf.assessment import PpoEvaluation
 from lm.rlhf.clock import Clock
@@ -50,8 +49,8 @@ class Ppo(PpoSetting):
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
+        self.check_batch(mesh)
         parts = self.update.minibatches * self.microbatches
-        check_divisible("batch", self.batch, batch_ways(mesh) * parts)
         before = started(workdir)
         # the reference, in any case
         source = self.source(mesh)

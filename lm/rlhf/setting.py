@@ -11,8 +11,8 @@ import optax
 
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
-from lm.core.mesh import batch_sharding, replicated
-from lm.data.batches import TokenBatch
+from lm.core.mesh import batch_sharding, batch_ways, replicated
+from lm.data.batches import TokenBatch, check_divisible
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
 from lm.models import gpt, reward
@@ -81,6 +81,11 @@ class PpoSetting(Supervised):
             require(
                 self.batch % parts == 0, f"batch {self.batch} is not divisible by {name} {parts}"
             )
+
+    def check_batch(self, mesh: jax.sharding.Mesh) -> None:
+        """Raises ConfigError unless the mesh splits what is computed at once of a batch."""
+        parts = self.update.minibatches * self.microbatches
+        check_divisible("batch", self.batch, batch_ways(mesh) * parts)
 
     def rates(self, step: int) -> tuple[jax.Array, jax.Array]:
         """Learning rates of policy and value function: constant after a rise from one tenth."""
@@ -219,7 +224,12 @@ class PpoSetting(Supervised):
         }
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        """The update that `run` runs, lowered for a mesh whose devices may be absent."""
+        """The update that `run` runs, lowered for a mesh whose devices may be absent.
+
+        Raises:
+          ConfigError: the mesh does not split the batch.
+        """
+        self.check_batch(mesh)
         with jax.set_mesh(mesh):
             rows, answers = batch_sharding(mesh), (self.batch, self.answer_length)
 

@@ -21,16 +21,19 @@ SMALL = (
 )  # fmt: skip
 
 
-def planned(topology, *flags):
+def compiling(*words):
     if not COMPILER.is_dir() and importlib.util.find_spec("libtpu") is None:
         pytest.skip("the TPU compiler is not installed: pip install 'lm[tpu]'")
     settings = {"JAX_DEFAULT_MATMUL_PRECISION": "default", "PYTHONPATH": str(COMPILER)}
-    words = ["--experiment=gpt3:small", f"--topology={topology}", "--json", *SMALL, *flags]
     return subprocess.run(
-        [sys.executable, "-m", "launch.plan", *words], cwd=ROOT,
-        env=environment() | settings,
+        [sys.executable, *words], cwd=ROOT, env=environment() | settings,
         capture_output=True, text=True, timeout=550,
     )  # fmt: skip
+
+
+def planned(topology, *flags):
+    words = ["--experiment=gpt3:small", f"--topology={topology}", "--json", *SMALL, *flags]
+    return compiling("-m", "launch.plan", *words)
 
 
 @pytest.mark.slow
@@ -78,3 +81,30 @@ def test_what_does_not_fit_is_an_answer():
     plan = json.loads(done.stdout.splitlines()[-1])
     assert not plan["fits"] and plan["peak_memory"] > plan["limit"]
     assert "Traceback" not in done.stderr
+
+
+HOPS = """
+import jax, jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec as P
+from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh
+from lm.plan.topology import Topology
+
+devices = Topology("v5e:16x16").devices()
+ours = make_mesh(MeshConfig(data=1, fsdp=16, tensor=16), devices)
+plain = jax.make_mesh((1, 16, 16, 1), MESH_AXES, devices=devices)
+for mesh in (ours, Mesh(plain.devices, MESH_AXES)):
+    def hop(x):
+        return jax.lax.ppermute(x, "tensor", [(n, (n + 1) % 16) for n in range(16)]), x @ x
+    split = P(("fsdp", "tensor"))
+    program = jax.jit(jax.shard_map(hop, mesh=mesh, in_specs=split, out_specs=split))
+    rows = jax.ShapeDtypeStruct(
+        (256 * 1024, 1024), jnp.bfloat16, sharding=jax.sharding.NamedSharding(mesh, split)
+    )
+    print("collective-permute-start" in program.lower(rows).compile().as_text())
+"""
+
+
+@pytest.mark.slow
+def test_a_tensor_axis_around_a_block_of_v5e_sends_beside_other_work_a_whole_row_does_not():
+    done = compiling("-c", HOPS)
+    assert done.stdout.split() == ["True", "False"], done.stderr

@@ -46,6 +46,13 @@ def test_a_ring_has_two_links_a_dimension_and_a_line_one():
     assert Topology("v5e:4x4").links(devices(4, 4), 0) == 45e9  # no wrapping below 16
 
 
+def test_a_ring_that_leaps_over_chips_shares_their_links():
+    pod = Topology("v5e:16x16")
+    blocks = devices(16, 16).reshape(4, 4, 4, 4).transpose(0, 2, 1, 3).reshape(16, 16)
+    assert pod.links(blocks, 1) == 2 * 45e9  # around a block
+    assert pod.links(blocks, 0) == 45e9  # over four chips, two closed dimensions
+
+
 def test_what_leaves_a_slice_goes_over_the_network():
     pod = Topology("v6e:4x4", slices=2)
     array = np.stack([devices(4, 4), devices(4, 4)])

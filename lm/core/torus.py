@@ -1,0 +1,58 @@
+"""A mesh axis as a ring of neighbours on a two-dimensional torus.
+
+On a TPU v5e the compiler sends beside other work only between chips that touch, and a link that
+closes a dimension is none of these: a ring along a whole dimension, as `jax.make_mesh` lays it,
+waits for every hop. A ring around a block of chips has neighbours alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+KINDS = ("TPU v5 lite", "TPU v5e")  # as jax names such chips
+
+
+def rings(devices: Sequence[Any], size: int) -> np.ndarray | None:
+    """Devices [others, size], each row a ring of neighbours around a block of `size` chips.
+
+    None where it matters not, or no block of such a size tiles the slice.
+    """
+    if size < 2 or getattr(devices[0], "device_kind", "") not in KINDS:
+        return None
+    grid = {tuple(device.coords[:2]): device for device in devices}
+    width, height = (1 + max(place[axis] for place in grid) for axis in (0, 1))
+    block = block_of(size, width, height)
+    if block is None or len(grid) != width * height or len(devices) != len(grid):
+        return None
+    a, b = block
+    return np.array([
+        [grid[x + i, y + j] for i, j in ring(a, b)]
+        for x in range(0, width, a)
+        for y in range(0, height, b)
+    ])  # fmt: skip
+
+
+def block_of(size: int, width: int, height: int) -> tuple[int, int] | None:
+    """The squarest block of `size` places, one side even, that tiles `width` x `height`."""
+    sides = [
+        (a, size // a)
+        for a in range(1, size + 1)
+        if size % a == 0 and width % a == 0 and height % (size // a) == 0
+    ]
+    whole = [(a, b) for a, b in sides if size == 2 or min(a, b) > 1 and a * b % 2 == 0]
+    # of two equal ones the taller: two columns of a host's 2 x 2 chips then follow each other
+    return min(whole, key=lambda block: (abs(block[0] - block[1]), block[1]), default=None)
+
+
+def ring(a: int, b: int) -> list[tuple[int, int]]:
+    """The places of a block, each beside the next one and the last beside the first.
+
+    Row by row, back and forth, leaving out the first column, which leads back to the first row.
+    """
+    if a == 1 or b == 1:
+        return [(i, j) for i in range(a) for j in range(b)]
+    if a % 2:
+        return [(i, j) for j, i in ring(b, a)]
+    there = [(i, j if i % 2 == 0 else b - j) for i in range(a) for j in range(1, b)]
+    return [(0, 0), *there, *((i, 0) for i in range(a - 1, 0, -1))]
