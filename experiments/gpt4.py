@@ -31,7 +31,7 @@ GPT2_IMAGE = 50_257  # the id after GPT-2's last
 def tiny() -> VisualTuning:
     """250 thousand parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
     data = VisualConfig(sets=("easy_vqa", "easy_captions"), times=(1, 10), shift=8)
-    return small(data, vocab=400, steps=3_000)
+    return small(data, vocab=400, steps=9_000)
 
 
 def strings() -> VisualTuning:
@@ -40,8 +40,9 @@ def strings() -> VisualTuning:
 
 
 def charts() -> VisualTuning:
-    """The same, to answer questions over charts."""
-    return small(VisualConfig(sets=("charts",)), vocab=360, steps=3_000)
+    """The same, to answer questions over charts, and to write down the table of each."""
+    data = VisualConfig(sets=("charts", "chart_tables"), times=(1, 4))
+    return small(data, vocab=360, steps=3_000)
 
 
 def ppo() -> SeeingPpo:

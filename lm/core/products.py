@@ -15,6 +15,7 @@ LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 GROUPS = re.compile(r"(?:feature|batch)_group_count=(\d+)")
 SPLASH = re.compile(r"splash_\w*?(fwd|dq|dkv)")
+FLOATS = ("bf16", "f32")
 SPLASH_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}  # [T S H] products of the kernels
 
 
@@ -40,10 +41,12 @@ def splash_flops(text: str, live: float) -> float:
     for one in instructions(text):
         if one.operation == "custom-call" and (kind := SPLASH.search(one.name)):
             layouts = one.line.partition("operand_layout_constraints=")[2]
-            wide = [dims for _, text_ in ARRAY.findall(layouts) if len(dims := sizes(text_)) == 4]
-            batch, heads, length, width = wide[0]
-            pairs = live * length * wide[1][2]
-            total += one.runs * SPLASH_PRODUCTS[kind[1]] * 2.0 * batch * heads * pairs * width
+            found = ((dtype, sizes(dims)) for dtype, dims in ARRAY.findall(layouts))
+            # queries, keys ...; a batch of one row has no axis
+            wide = [dims for dtype, dims in found if dtype in FLOATS and len(dims) >= 3]
+            rows, (length, width) = math.prod(wide[0][:-2]), wide[0][-2:]
+            pairs = live * length * wide[1][-2]
+            total += one.runs * SPLASH_PRODUCTS[kind[1]] * 2.0 * rows * pairs * width
     return total
 
 

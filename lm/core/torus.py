@@ -1,8 +1,9 @@
 """A mesh axis as a ring of neighbours on a two-dimensional torus.
 
-On a TPU v5e the compiler sends beside other work only between chips that touch, and a link that
-closes a dimension is none of these: a ring along a whole dimension, as `jax.make_mesh` lays it,
-waits for every hop. A ring around a block of chips has neighbours alone.
+An axis that takes a part of a dimension, as `jax.make_mesh` lays it, is a line: half of what a ring
+sends at once. Around a block of chips it is a ring. On a TPU v5e there is a second reason: the
+compiler sends beside other work only between chips that touch, and the link that closes a dimension
+does not count as touching, so that even a ring along a whole dimension waits for every hop.
 """
 
 from collections.abc import Sequence
@@ -10,18 +11,24 @@ from typing import Any
 
 import numpy as np
 
-KINDS = ("TPU v5 lite", "TPU v5e")  # as jax names such chips
+NEIGHBOURS_ALONE = ("TPU v5 lite", "TPU v5e")  # as jax names such chips
+CLOSED = 16  # chips of a dimension that closes
+KINDS = (*NEIGHBOURS_ALONE, "TPU v6 lite", "TPU v6e")
 
 
 def rings(devices: Sequence[Any], size: int) -> np.ndarray | None:
     """Devices [others, size], each row a ring of neighbours around a block of `size` chips.
 
-    None where it matters not, or no block of such a size tiles the slice.
+    None where a whole dimension is as good, where it is no such torus, and where no block of such a
+    size tiles the slice.
     """
-    if size < 2 or getattr(devices[0], "device_kind", "") not in KINDS:
+    kind = getattr(devices[0], "device_kind", "")
+    if size < 2 or kind not in KINDS:
         return None
     grid = {tuple(device.coords[:2]): device for device in devices}
     width, height = (1 + max(place[axis] for place in grid) for axis in (0, 1))
+    if kind not in NEIGHBOURS_ALONE and size == CLOSED in (width, height):
+        return None
     block = block_of(size, width, height)
     if block is None or len(grid) != width * height or len(devices) != len(grid):
         return None

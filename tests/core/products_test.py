@@ -61,14 +61,15 @@ def test_only_taps_on_real_inputs_count():
     assert pairs(8, 8, 8, plain | {"stride": 7, "lhs_dilate": 8}) == 8
 
 
-def test_the_kernels_of_splash_count_by_their_blocks():
+@pytest.mark.parametrize(("batch", "rows"), [("4,", 4), ("", 1)])
+def test_the_kernels_of_splash_count_by_their_blocks(batch, rows):
     line = (
-        "  %splash_mha_{kind}.1 = (f32[4,2,512,64]{{3,2,1,0}}) custom-call(%a, %b), "
+        "  %splash_mha_{kind}.1 = (f32[2,512,64]{{2,1,0}}) custom-call(%a, %b), "
         'custom_call_target="tpu_custom_call", operand_layout_constraints={{s8[1,1,1]{{2,1,0}}, '
-        "bf16[4,2,512,64]{{3,2,1,0}}, bf16[4,2,512,64]{{3,2,1,0}}}}"
+        f"bf16[{batch}2,512,64]{{{{2,1,0}}}}, bf16[{batch}2,512,64]{{{{2,1,0}}}}}}}}"
     )
     lines = "\n".join(line.format(kind=kind) for kind in ("fwd_residuals", "dq", "dkv"))
     text = f"ENTRY %main (x: f32[4]) -> f32[4] {{\n{lines}\n}}\n"
-    one = 2 * 4 * 2 * 512 * 512 * 64
+    one = 2 * rows * 2 * 512 * 512 * 64
     assert splash_flops(text, live=1.0) == (2 + 3 + 4) * one
     assert splash_flops(text, live=0.5) == (2 + 3 + 4) * one / 2

@@ -48,12 +48,15 @@ def test_sides_of_a_ring_are_as_equal_as_can_be_and_one_is_even():
     assert block_of(9, 9, 9) is None and block_of(3, 4, 4) is None
 
 
-def test_a_mesh_of_v5e_has_its_tensor_axis_around_blocks_and_that_of_others_has_not():
+def test_a_mesh_has_its_tensor_axis_around_blocks_where_a_whole_dimension_is_not_as_good():
     mesh = make_mesh(MeshConfig(data=1, fsdp=8, tensor=4, sequence=2), slice_of_chips(8, 8))
     for fsdp in range(8):
         for sequence in range(2):
             assert (hops(mesh.devices[0, fsdp, :, sequence]) == 1).all()
-    assert rings(slice_of_chips(8, 8, "TPU v6 lite"), 4) is None
+    wider = slice_of_chips(16, 16, "TPU v6 lite")
+    assert rings(wider, 4) is not None and rings(wider, 16) is None
+    assert rings(slice_of_chips(8, 8, "TPU v6 lite"), 8) is not None  # which does not close
+    assert rings(slice_of_chips(16, 16, "TPU v5"), 4) is None
     assert rings(slice_of_chips(8, 8), 1) is None
 
 

@@ -6,11 +6,12 @@ A chart fits an image of 64 pixels: three to five columns A to E, with values fr
 import functools
 import random
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from lm.data.visual.example import Drawn, Example, asked
+from lm.data.visual.example import Drawn, Example, Picture, asked
 from lm.data.visual.layouts import Part, drawing, layout
 
 CHARTS = {"train": 4_000, "valid": 150}
@@ -104,21 +105,39 @@ def questions(table: list[int], draw: random.Random) -> dict[str, tuple[str, str
     }
 
 
+def tables(part: Part) -> Iterator[tuple[int, list[int], Picture]]:
+    """Number, values and picture of every chart of a part."""
+    for number in range(CHARTS[part]):
+        yield number, values(drawing("chart", part, number)), Drawn(draw_chart, (part, number))
+
+
 def charts(part: Part) -> list[Example]:
     """Four questions about each chart; a number may be 5 % off, as in ChartQA."""
-    found = []
-    for number in range(CHARTS[part]):
-        draw = drawing("chart", part, number)
-        table = values(draw)
-        picture = Drawn(draw_chart, (part, number))
-        for kind, (question, answer) in questions(table, random.Random(number)).items():
-            found.append(
-                Example(
-                    id=f"chart-{part}-{number}-{kind}",
-                    parts=asked(question, picture),
-                    answers=(answer,),
-                    match="relaxed",
-                    kind=kind,
-                )  # fmt: skip
-            )
-    return found
+    return [
+        Example(
+            id=f"chart-{part}-{number}-{kind}",
+            parts=asked(question, picture),
+            answers=(answer,),
+            match="relaxed",
+            kind=kind,
+        )
+        for number, table, picture in tables(part)
+        for kind, (question, answer) in questions(table, random.Random(number)).items()
+    ]
+
+
+def chart_tables(part: Part) -> list[Example]:
+    """The table behind each chart, to be written down: "A 3, B 7, C 1".
+
+    One row teaches every value, where a question asks for one (chart derendering: MatCha, Liu et
+    al. 2023, section 3.1).
+    """
+    return [
+        Example(
+            id=f"chart_table-{part}-{number}",
+            parts=asked("What does the chart show?", picture),
+            answers=(", ".join(f"{LETTERS[at]} {value}" for at, value in enumerate(table)),),
+            kind="table",
+        )
+        for number, table, picture in tables(part)
+    ]

@@ -198,5 +198,6 @@ SETS: dict[str, Reader] = {
     "strings": lambda root, part: lettering.strings(part),
     "screens": lambda root, part: lettering.screens(part),
     "charts": lambda root, part: charts.charts(part),
+    "chart_tables": lambda root, part: charts.chart_tables(part),
     "oddities": lambda root, part: oddities.oddities(part),
 }

@@ -34,6 +34,7 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
     "screens": ("text in images", "textvqa"),
     "receipts": ("text in images", "docvqa"),
     "charts": ("questions over charts", "chartqa"),
+    "chart_tables": ("questions over charts", ""),
     "chartqa": ("questions over charts", "chartqa"),
 }
 PARTS: tuple[Part, ...] = ("train", "valid")

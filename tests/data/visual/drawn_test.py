@@ -100,6 +100,18 @@ def test_answers_about_a_chart_follow_from_its_table():
         assert asked["count"][1] == str(len(table))
 
 
+def test_the_table_of_a_chart_answers_the_questions_about_it():
+    questions = {one.id: one for one in charts.charts("valid")}
+    told = charts.chart_tables("valid")
+    assert len(questions) == 4 * len(told) and len({one.answers for one in told}) > 100
+    for number, one in enumerate(told):
+        table = dict(column.split(" ") for column in one.answers[0].split(", "))
+        asked = questions[f"chart-valid-{number}-read"]
+        assert asked.pictures == one.pictures
+        assert asked.answers == (table[asked.question[-2]],)
+        assert questions[f"chart-valid-{number}-count"].answers == (str(len(table)),)
+
+
 def test_one_shape_of_a_scene_is_of_another_colour_where_colour_is_odd():
     from PIL import ImageColor
 
