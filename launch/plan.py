@@ -42,6 +42,7 @@ PUBLISHED = (
 
 def main() -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"  # or jax looks for the TPU that is not here
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # it cannot give back what is for a TPU
     if ALL.value:
         return table()  # without bindings
     if not TOPOLOGY.value:

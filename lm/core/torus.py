@@ -1,4 +1,4 @@
-"""A mesh axis as a ring of neighbours on a two-dimensional torus.
+"""A mesh axis as a ring of neighbours on a torus.
 
 An axis that takes a part of a dimension, as `jax.make_mesh` lays it, is a line: half of what a ring
 sends at once. Around a block of chips it is a ring. On a TPU v5e there is a second reason: the
@@ -11,32 +11,35 @@ from typing import Any
 
 import numpy as np
 
-NEIGHBOURS_ALONE = ("TPU v5 lite", "TPU v5e")  # as jax names such chips
-CLOSED = 16  # chips of a dimension that closes
-KINDS = (*NEIGHBOURS_ALONE, "TPU v6 lite", "TPU v6e")
+# A dimension of so many chips, or a multiple of them, closes; by what jax calls them.
+CLOSES = {
+    "TPU v4": 4, "TPU v5": 4, "TPU v5p": 4,
+    "TPU v5 lite": 16, "TPU v5e": 16, "TPU v6 lite": 16, "TPU v6e": 16,
+}  # fmt: skip
+NEIGHBOURS_ALONE = ("TPU v5 lite", "TPU v5e")
 
 
 def rings(devices: Sequence[Any], size: int) -> np.ndarray | None:
     """Devices [others, size], each row a ring of neighbours around a block of `size` chips.
 
-    None where a whole dimension is as good, where it is no such torus, and where no block of such a
-    size tiles the slice.
+    The block lies in the first two dimensions. None where a whole dimension is as good, where it is
+    no torus of one device a chip, and where no block of such a size tiles the slice.
     """
     kind = getattr(devices[0], "device_kind", "")
-    if size < 2 or kind not in KINDS:
+    if size < 2 or kind not in CLOSES:
         return None
-    grid = {tuple(device.coords[:2]): device for device in devices}
-    width, height = (1 + max(place[axis] for place in grid) for axis in (0, 1))
-    if kind not in NEIGHBOURS_ALONE and size == CLOSED in (width, height):
-        return None
+    grid = {tuple(device.coords): device for device in devices}
+    width, height, depth = dims = tuple(np.max(list(grid), axis=0) + 1)
+    whole = size in dims and size % CLOSES[kind] == 0 and kind not in NEIGHBOURS_ALONE
     block = block_of(size, width, height)
-    if block is None or len(grid) != width * height or len(devices) != len(grid):
+    if whole or block is None or len(grid) != width * height * depth or len(devices) != len(grid):
         return None
     a, b = block
     return np.array([
-        [grid[x + i, y + j] for i, j in ring(a, b)]
+        [grid[x + i, y + j, z] for i, j in ring(a, b)]
         for x in range(0, width, a)
         for y in range(0, height, b)
+        for z in range(depth)
     ])  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def slice_of_chips(width, height, kind="TPU v5 lite"):
 
 def hops(row):
     """Between each chip of a ring and the next one, the last and the first too."""
-    places = np.array([device.coords[:2] for device in row])
+    places = np.array([device.coords for device in row])
     return np.abs(places - np.roll(places, -1, axis=0)).sum(axis=1)
 
 
@@ -56,7 +56,13 @@ def test_a_mesh_has_its_tensor_axis_around_blocks_where_a_whole_dimension_is_not
     wider = slice_of_chips(16, 16, "TPU v6 lite")
     assert rings(wider, 4) is not None and rings(wider, 16) is None
     assert rings(slice_of_chips(8, 8, "TPU v6 lite"), 8) is not None  # which does not close
-    assert rings(slice_of_chips(16, 16, "TPU v5"), 4) is None
+    deep = [
+        Chip(n, place, "TPU v5") for n, place in enumerate(np.ndindex(8, 8, 16))
+    ]  # fmt: skip
+    assert rings(deep, 8) is None and rings(deep, 16) is None
+    found = rings(deep, 4)
+    assert found.shape == (256, 4) and all((hops(row) == 1).all() for row in found)
+    assert rings(slice_of_chips(16, 16, "TPU7x"), 4) is None
     assert rings(slice_of_chips(8, 8), 1) is None
 
 
