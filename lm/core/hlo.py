@@ -31,6 +31,9 @@ CHANNEL = re.compile(r"channel_id=(\d+)")
 IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 LISTS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}")
+BETWEEN_SLICES = re.compile(
+    r'_xla_megascale_target="\{([\d,]+)\}x\{0:(\d+)\}".*_xla_megascale_transfer_type="(\w+)"'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,8 @@ def collectives(text: str) -> list[Collective]:
                 collective = replace(collective, kind="reduce-scatter", bytes=part)
             channel = CHANNEL.search(one.line)
             found.append((collective, caller, channel[1] if channel else ""))
+        elif one.operation == "send" and (between := between_slices(one)):
+            found.append((between, "", ""))
     begun = {channel for one, caller, channel in found if one.asynchronous and caller}
     # On a TPU a reduce-scatter is a fusion of an all-reduce and a slice of it, and an asynchronous
     # gather is three fusions that each hold it: its start, work, its end.
@@ -95,6 +100,21 @@ def collectives(text: str) -> list[Collective]:
         for one, caller, channel in found
         if not caller or one.asynchronous or channel not in begun
     ]
+
+
+def between_slices(one: Instruction) -> Collective | None:
+    """What a slice of TPUs sends to the others over the hosts' network, beside other work."""
+    told = BETWEEN_SLICES.search(one.line)
+    if told is None:
+        return None
+    slices, last, transfer = told.groups()
+    kind = transfer.lower().replace("_", "-")
+    members = tuple(n * (int(last) + 1) for n in range(len(slices.split(","))))
+    array = ARRAY.search(one.shape)
+    sent = size(kind, array[0], started=False) if array else 0
+    return Collective(
+        kind if kind in KINDS else "collective-permute", sent, one.runs, one.name, members, True
+    )
 
 
 def instructions(text: str) -> Iterator[Instruction]:

@@ -124,6 +124,23 @@ ENTRY %main (x: f32[32]) -> f32[8] {
     assert (one.kind, one.bytes, one.wire) == ("reduce-scatter", 32, 96)
 
 
+def test_a_reduction_between_slices_of_tpus_is_a_send_to_the_hosts():
+    transfer = (
+        '_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:15}",'
+        '_xla_megascale_transfer_type="ALL_REDUCE"'
+    )
+    text = f"""\
+ENTRY %main (x: f32[4,2]) -> f32[4,2] {{
+  %send.1 = (f32[4,2]{{1,0}}, u32[], token[]) send(%x, %t), frontend_attributes={{{transfer}}}
+  %sent = token[] send-done(%send.1), channel_id=6
+  %other = (f32[9]{{0}}, u32[], token[]) send(%y, %t), channel_id=7, is_host_transfer=true
+}}
+"""
+    (one,) = collectives(text)
+    assert (one.kind, one.bytes, one.group) == ("all-reduce", 32, (0, 16))
+    assert one.asynchronous and one.wire == 32
+
+
 def test_the_bytes_that_a_ring_sends():
     text = LOOP.replace("to_apply=%add", "to_apply=%add, replica_groups=[1,4]<=[4]")
     sent = {one.name: one.wire for one in collectives(text)}
