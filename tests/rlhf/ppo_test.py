@@ -240,5 +240,7 @@ def test_the_update_is_lowered_for_a_mesh_without_a_run_to_start_from(gamma):
         model=MODEL, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16,
         prompt_length=10, answer_length=8, update=UpdateConfig(minibatches=2, gamma=gamma),
     )  # fmt: skip
-    text = config.lowered(make_mesh(MeshConfig(data=2, fsdp=4))).as_text()
-    assert ("tensor<16x8x18xi32" in text) == (gamma > 0)  # rows of pre-training text
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    assert ("tensor<16x8x18xi32" in config.lowered(mesh).as_text()) == (gamma > 0)  # rows of text
+    with pytest.raises(ConfigError, match="batch 8 is not divisible by 16 .* nearest"):
+        replace(config, batch=8).lowered(mesh)
