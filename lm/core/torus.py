@@ -50,9 +50,9 @@ def block_of(size: int, width: int, height: int) -> tuple[int, int] | None:
         for a in range(1, size + 1)
         if size % a == 0 and width % a == 0 and height % (size // a) == 0
     ]
-    whole = [(a, b) for a, b in sides if size == 2 or min(a, b) > 1 and a * b % 2 == 0]
+    closed = [(a, b) for a, b in sides if size == 2 or min(a, b) > 1 and size % 2 == 0]
     # of two equal ones the taller: two columns of a host's 2 x 2 chips then follow each other
-    return min(whole, key=lambda block: (abs(block[0] - block[1]), block[1]), default=None)
+    return min(closed, key=lambda block: (abs(block[0] - block[1]), block[1]), default=None)
 
 
 def ring(a: int, b: int) -> list[tuple[int, int]]:
