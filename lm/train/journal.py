@@ -33,6 +33,7 @@ class Journal:
         self.before = 0.0  # seconds of earlier processes of this run
         self.started = self.told = time.perf_counter()
         self.told_tokens = 0
+        self.speed = 0.0  # tokens a second, of what was told last; 0: not known yet
 
     def open(self, resumed_step: int | None) -> None:
         """Starts, or goes on after this step: rows that come later are dropped."""
@@ -54,14 +55,20 @@ class Journal:
         if self.main:
             self.console.say(text)
 
-    def step(self, done: int, tokens: int, values: StepMetrics) -> None:
-        """A row of metrics after `done` steps and `tokens` tokens, and the line of progress."""
+    def step(self, done: int, tokens: int, values: StepMetrics, reached: int) -> None:
+        """A row of metrics after `done` steps and `tokens` tokens, and the line of progress.
+
+        Args:
+          reached: tokens of all steps that have ended by now, these among them.
+        """
         if self.file is None:
             return
         now = time.perf_counter()
-        passed = max(now - self.told, 1e-9)
-        speed = (tokens - self.told_tokens) / passed if self.told_tokens else 0.0
-        self.told, self.told_tokens = now, tokens
+        if reached > self.told_tokens:  # or else this step was told of with the one before
+            passed = max(now - self.told, 1e-9)
+            self.speed = (reached - self.told_tokens) / passed if self.told_tokens else 0.0
+            self.told, self.told_tokens = now, reached
+        speed = self.speed
         mfu = speed * self.flops_per_token / self.peak
         row = {
             "step": done,

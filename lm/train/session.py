@@ -226,8 +226,12 @@ class Session:
         self.goodput.switch("evaluate")
         return state
 
-    def read(self, entry: tuple[int, int, StepMetrics]) -> None:
-        """Waits for one step, acts on what its guard found, tells its metrics."""
+    def read(self, entry: tuple[int, int, StepMetrics], reached: int = 0) -> None:
+        """Waits for one step, acts on what its guard found, tells its metrics.
+
+        Args:
+          reached: tokens of all steps that have ended by now, where that is known.
+        """
         step, tokens, metrics = entry
         with self.watchdog:
             values = jax.device_get(metrics)
@@ -242,7 +246,7 @@ class Session:
                 )
         done = step + 1
         if done % self.loop.log_every == 0 or done == self.total or done == self.first + 1:
-            self.journal.step(done, tokens, values)
+            self.journal.step(done, tokens, values, max(tokens, reached))
 
     def bad_step(self, step: int, values: StepMetrics) -> None:
         """Acts on an update that was not made.
@@ -296,8 +300,13 @@ class Session:
             )
 
     def drain(self) -> None:
-        while self.pending:
-            self.read(self.pending.popleft())
+        """Reads all steps that were dispatched, which took their time together."""
+        if self.pending:
+            _, reached, last = self.pending[-1]
+            with self.watchdog:
+                jax.block_until_ready(last)
+            while self.pending:
+                self.read(self.pending.popleft(), reached)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Waits for the last save and writes `summary.json`.

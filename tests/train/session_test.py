@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import replace
 
 import jax
@@ -13,6 +14,7 @@ from lm.core.errors import GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig, GuardState
+from lm.train.metrics import read_metrics
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
 from lm.train.session import LoopConfig, Session
@@ -29,7 +31,9 @@ def state_at(step, value):
     return TrainState(jnp.asarray(step, jnp.int32), {"w": scalar}, {"m": scalar}, guard)
 
 
-def run(workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EXPERIMENT):
+def run(
+    workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EXPERIMENT, pause=0.0
+):
     """Steps that add one to a number; those in `bad` are not finite and change nothing."""
     visited = []
     settings = {"flops_per_token": 1.0, "peak": 1.0, "facts": {"data": "same"}}
@@ -53,6 +57,7 @@ def run(workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EX
         state = s.start(abstract, lambda: first)
         for step in s.steps():
             assert int(state.step) == step
+            time.sleep(pause)
             good = step not in bad
             visited.append(step)
             state = state_at(step + 1, float(state.params["w"]) + good)
@@ -63,6 +68,13 @@ def run(workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EX
             state = s.after(step, state, metrics, step + 1)
         s.finish({})
     return visited, float(state.params["w"])
+
+
+def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):
+    run(tmp_path, GuardConfig(), pause=0.05)
+    speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+    # the last steps are read together, in no time
+    assert len(speeds) == 8 and 0 < max(speeds) < 1.5 / 0.05
 
 
 def test_stop_ends_the_run_saves_nothing_of_the_bad_step_and_leaves_a_bundle(tmp_path):
