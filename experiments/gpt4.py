@@ -3,6 +3,14 @@
     python -m launch.train --experiment=gpt4:tiny --set data.root=DATA --workdir=runs/gpt4-tiny
     python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="is it red?"
 
+and then, which answers are right, and PPO for them:
+
+    python -m launch.train --experiment=gpt4:reward --set init=runs/gpt4-tiny \
+        --set data.images.root=DATA --workdir=runs/gpt4-reward
+    python -m launch.train --experiment=gpt4:ppo --set init=runs/gpt4-tiny \
+        --set reward.function=None --set reward.run=runs/gpt4-reward --set images.root=DATA \
+        --workdir=runs/gpt4-ppo
+
 The report gives no size, architecture or data: every number here is ours, or that of one of the two
 recipes which are documented, LLaVA-1.5 (Liu et al. 2023) and PaliGemma (Beyer et al. 2024).
 """
@@ -18,6 +26,7 @@ from lm.models.vision import VisionConfig
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.seeing import SeeingPpo
+from lm.rlhf.seeing_reward import SeeingReward, SeenComparisons
 from lm.rlhf.update import UpdateConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.optimizer import AdamWConfig
@@ -35,8 +44,14 @@ def tiny() -> VisualTuning:
 
 
 def strings() -> VisualTuning:
-    """The same, to write down strings of eight letters; a letter is as wide as a patch."""
-    return small(VisualConfig(sets=("strings",)), vocab=326, steps=2_500, patch=8, merge=2)
+    """The same, to write down strings of eight letters; a letter is as wide as a patch.
+
+    Letters are tokens, as bytes are: pieces of several letters, in strings drawn at random, are not
+    learned (results/gpt4.md).
+    """
+    data = VisualConfig(sets=("strings",))
+    config = wide(small(data, vocab=269, steps=4_000, patch=8, length=96))
+    return replace(config, tokenizer=TokenizerConfig(kind="bytes", vocab=269))
 
 
 def charts() -> VisualTuning:
@@ -45,22 +60,42 @@ def charts() -> VisualTuning:
     Without the tables it counts columns and reads none of them: results/gpt4.md.
     """
     data = VisualConfig(sets=("charts", "chart_tables"), times=(1, 4))
-    config = small(data, vocab=360, steps=12_000)
+    config = wide(small(data, vocab=360, steps=12_000))
+    return replace(config, optim=replace(config.optim, peak_lr=1.5e-3), answer_tokens=16)
+
+
+def oddities() -> VisualTuning:
+    """The same, to say what is odd in a scene of like shapes, and what the others are."""
+    return wide(small(VisualConfig(sets=("oddities",)), vocab=320, steps=6_000))
+
+
+def wide(config: VisualTuning) -> VisualTuning:
+    """The same with the connector's kernel by fan-in too, and tokens and positions as large."""
     text = replace(config.model.text, std=0.125, token_std=0.1, position_std=0.1)
-    return replace(
-        config,
-        model=replace(config.model, text=text),
-        optim=replace(config.optim, peak_lr=1.5e-3),
-        answer_tokens=16,
+    return replace(config, model=replace(config.model, text=text))
+
+
+def reward() -> SeeingReward:
+    """A reward model of answers to easy-VQA's questions (`data.images.root`): which of them is
+    right, from a run of `tiny` (`init`)."""
+    return SeeingReward(
+        data=SeenComparisons(images=VisualConfig(valid_limit=500)),
+        optim=AdamWConfig(peak_lr=5e-4, weight_decay=0.0),
+        batch=32,
+        steps=600,
+        length=64,
+        loop=LoopConfig(evaluate_every=100, save_every=100),
     )
 
 
 def ppo() -> SeeingPpo:
     """PPO on easy-VQA's questions (`images.root`), from a run of `tiny` (`init`) that is not yet
-    sure: 1 for a right answer."""
+    sure: 1 for a right answer. With `--set reward.function=None --set reward.run=RUN` a reward
+    model of `reward` says what is right."""
     return SeeingPpo(
         images=VisualConfig(valid_limit=200),
         reward=RewardConfig(function="lm.rlhf.seeing:right"),
+        gold=RewardConfig(function="lm.rlhf.seeing:right"),
         optim=AdamWConfig(peak_lr=3e-4, weight_decay=0.0),
         value_optim=AdamWConfig(peak_lr=3e-4, weight_decay=0.0),
         batch=64, steps=100, prompt_length=32, answer_length=4, best_of=4,
@@ -71,7 +106,7 @@ def ppo() -> SeeingPpo:
 
 
 def small(
-    data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, merge: int = 1
+    data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, length: int = 64
 ) -> VisualTuning:
     """A model for one ability at 64 pixels; its words are those of the questions and answers.
 
@@ -90,14 +125,13 @@ def small(
             ),
             image_id=SMALL_IMAGE,
             mask="prefix",
-            merge=merge,
         ),
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=vocab),
         data=data,
         optim=AdamWConfig(
             peak_lr=2e-3, warmup_tokens=50 * 32 * 32, final_ratio=0.05, b2=0.99, weight_decay=0.05
         ),
-        length=64,
+        length=length,
         batch=32,
         steps=steps,
         answer_tokens=12,

@@ -12,6 +12,7 @@ A row of a JSONL file is one comparison, of one of these kinds:
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
@@ -29,6 +30,8 @@ from lm.data.prompts import (
 )
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
+from lm.data.visual.example import Example
+from lm.data.visual.sets import prompted
 from lm.text.dialogue import Conversation
 
 MOST = 9  # answers of a comparison (Ouyang et al. 2022, 3.5: K from 4 to 9)
@@ -40,7 +43,7 @@ FIRST, SECOND, TIE = (0, 1), (1, 0), (0, 0)
 class Comparison:
     """Answers to a prompt, and the rank of each: 0 the best, equal ones a tie."""
 
-    prompt: str | Conversation
+    prompt: str | Conversation | Example
     answers: tuple[str, ...]
     ranks: tuple[int, ...]
     labeler: str  # "" where nobody is named
@@ -61,8 +64,8 @@ class Comparison:
         )
 
 
-def comparisons(between: str = BETWEEN) -> Reader[Comparison]:
-    """The comparisons of any of the kinds."""
+def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparison]:
+    """The comparisons of any of the kinds; with `images`, of the first, about images."""
 
     def of(row: Row) -> list[Comparison]:
         values, where = row.values, row.where
@@ -77,14 +80,17 @@ def comparisons(between: str = BETWEEN) -> Reader[Comparison]:
                 raise Malformed(f"{len(answers)} answers; a comparison has 2 to {MOST}")
             return Comparison(prompt, tuple(answers), tuple(ranks), by, where)
 
+        prompt: str | Example
+        if images:
+            path, _, line = where.rpartition(":")
+            prompt = prompted(values, Path(path), int(line))
+            return [compared(listed(values), values.get("ranks"))]
         if "chosen" in values:
             prompt, answers = chosen_and_rejected(values, between)
             return [compared(answers, FIRST)]
         if "answers" in values:
-            prompt, answers = prompt_of(values, between), values["answers"]
-            if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
-                raise Malformed('"answers" is no list of strings')
-            return [compared(answers, values.get("ranks"))]
+            prompt = prompt_of(values, between)
+            return [compared(listed(values), values.get("ranks"))]
         if "prediction 1" in values:
             prompt = "".join(map(str, itertools.chain(*values.get("passages", ()))))
             prompt += (BETWEEN if prompt else "") + prompt_of({"question": values.get("question")},
@@ -107,6 +113,13 @@ def comparisons(between: str = BETWEEN) -> Reader[Comparison]:
         raise Malformed('missing "answers" and "ranks", or "chosen" and "rejected"')
 
     return of
+
+
+def listed(values: dict[str, Any]) -> list[str]:
+    answers = values.get("answers")
+    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+        raise Malformed('"answers" is no list of strings')
+    return answers
 
 
 def spelled(values: dict[str, Any], name: str) -> str:

@@ -20,6 +20,7 @@ from lm.core.config import require
 from lm.core.errors import DataError
 from lm.data.sources import files, fingerprint
 from lm.data.tasks.rows import Problem, Row, jsonl
+from lm.data.visual.example import Example
 from lm.text.dialogue import Conversation
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
@@ -113,6 +114,8 @@ def held_out_key(row: Row, item: Any) -> str:
     user = row.values.get("user")
     if user is not None:
         return f"user {user}"
+    if isinstance(item.prompt, Example):  # all that is asked about an image
+        return repr(item.prompt.pictures)
     # every part of a conversation goes with what its user said first
     return item.prompt if isinstance(item.prompt, str) else opening(item.prompt)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import flax.struct
 import numpy as np
@@ -24,6 +25,7 @@ class RankingBatch:
     mask: np.ndarray  # [B C] bool: answers that are there
     reference: np.ndarray  # [B C] float32: log-probability under a reference; 0 where none is asked
     rows: np.ndarray  # [B] uint32: the row's number in the run
+    sight: Any = None  # what is seen in the prompts, at places [B C T]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Ranked:
     """Comparisons as arrays."""
 
     rows: RankingBatch  # all of them, in order
+    items: tuple[Comparison, ...]  # that of each row
     cut: int  # prompts of which the beginning was cut off
     long: int  # left out: an answer longer than a row
 
@@ -89,4 +92,4 @@ def encode_rankings(
         reference=np.zeros(shape, np.float32),
         rows=np.arange(len(fitting), dtype=np.uint32),
     )
-    return Ranked(rows, cut, long)
+    return Ranked(rows, tuple(item for _, _, item in fitting), cut, long)

@@ -61,6 +61,8 @@ def answer_scores(
     tokens: jax.Array,
     read: jax.Array,
     keys: DropoutKeys | None = None,
+    inserted: Inserted | None = None,  # as `token_values` takes them of rows [B C]
+    prefix: jax.Array | None = None,
 ) -> jax.Array:
     """The reward of each answer. [B C] float32 from tokens [B C T] and last places [B C].
 
@@ -68,7 +70,8 @@ def answer_scores(
     """
     rows, answers, length = tokens.shape
     spread = None if keys is None else keys.spread(answers)
-    values = token_values(config, params, tokens.reshape(-1, length), spread)
+    flat = tokens.reshape(-1, length)
+    values = token_values(config, params, flat, spread, inserted, prefix)
     return jnp.take_along_axis(values, read.reshape(-1, 1), axis=1).reshape(rows, answers)
 
 

@@ -17,6 +17,7 @@ from lm.losses.preference import choice_losses, chosen, comparison_losses, pairs
 from lm.models import reward
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
+from lm.rlhf.rollout import seen
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
 from lm.text.interface import Form
@@ -106,8 +107,17 @@ class Ranking:
         self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
     ) -> jax.Array:
         """[B C]"""
-        tokens, read = jnp.asarray(batch.tokens), jnp.asarray(batch.read)
-        return reward.answer_scores(self.model, params, tokens, read, keys)
+        return scored(self.model, params, batch, keys)
+
+
+def scored(
+    model: GptConfig, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
+) -> jax.Array:
+    """The reward of each answer. [B C]"""
+    tokens, read, start = (jnp.asarray(x) for x in (batch.tokens, batch.read, batch.start))
+    sight = None if batch.sight is None else batch.sight.of_answers()
+    inserted, prefix = seen(sight, start.reshape(-1), tokens.shape[-1])
+    return reward.answer_scores(model, params, tokens, read, keys, inserted, prefix)
 
 
 class ComparisonMaterial:
@@ -134,6 +144,10 @@ class ComparisonMaterial:
         return self.learned(step * batch, batch)
 
     def zero_rows(self) -> RankingBatch:
+        """The answers that score 0 on average in the end."""
+        return self.preferred().rows
+
+    def preferred(self) -> Ranked:
         """Demonstrations as answers of their own; where there are none, the preferred answers."""
         answers = [
             (item.prompt, item.answer)
@@ -142,7 +156,7 @@ class ComparisonMaterial:
             for item in self.zero
         ]
         items = [Comparison(prompt, (answer,), (0,), "", "") for prompt, answer in answers]
-        return encode_rankings(items, self.form, self.length, end=self.end).rows
+        return encode_rankings(items, self.form, self.length, end=self.end)
 
 
 class Accuracy:
@@ -190,7 +204,7 @@ def mean_score(
     """Mean reward of all answers that are there."""
 
     def sums(params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
-        said = reward.answer_scores(model, params, batch.tokens, batch.read)
+        said = scored(model, params, batch)
         return masked_sum(said, batch.mask), jnp.sum(batch.mask)
 
     total, count = summed(jax.jit(sums), params, whole, mesh, rows)

@@ -42,6 +42,14 @@ class Sight:
         beyond = width - self.places.shape[1]
         return Inserted(self.vectors, jnp.pad(self.places, ((0, 0), (0, beyond))))
 
+    def of_answers(self) -> "Sight":
+        """Of prompts with C answers each, whose places are [B C T], that of each answer."""
+        rows, answers, length = self.places.shape
+        return Sight(
+            jnp.repeat(self.vectors, answers, axis=0), self.places.reshape(-1, length),
+            jnp.repeat(self.example, answers), self.whole,
+        )  # fmt: skip
+
     def prefix(self, start: jax.Array, width: int) -> jax.Array | None:
         """[B width] bool: tokens of prompts of `start` [B] tokens, where they see each other."""
         return jnp.arange(width) < start[:, None] if self.whole else None

@@ -29,7 +29,6 @@ from lm.rlhf.rollout import Rollout, seen
 from lm.rlhf.source import Source, read_source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.interface import Form
-from lm.text.tokenizer import Tokenizer
 from lm.train.finetune import Finetune
 from lm.train.saved import read_config, read_run
 
@@ -76,7 +75,7 @@ def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Sc
         )
     if is_classifier(config.run):
         return classifier_scorer(read_run(run_path(config.run), mesh), mesh)
-    source = reward_source(config.run, form.tokenizer, mesh)
+    source = reward_source(config.run, form, mesh)
     model, params = source.model, source.params
     score = jax.jit(answer_scores, static_argnums=0)
 
@@ -105,19 +104,25 @@ def is_classifier(run: str) -> bool:
     return isinstance(read_config(run_path(run)), Finetune)
 
 
-def reward_source(run: str, tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Source:
+def reward_source(run: str, form: Form, mesh: jax.sharding.Mesh) -> Source:
     """A run of `instructgpt:reward`.
 
     Raises:
-      ConfigError: it is no reward model, or reads other tokens.
+      ConfigError: it is no reward model, reads other tokens, or sees by other eyes.
     """
     source = read_source(run, mesh)
     if not source.scalar:
         raise ConfigError(f"reward.run={run} is no reward model: instructgpt:reward makes one")
-    if source.tokenizer.digest != tokenizer.digest:
+    if source.tokenizer.digest != form.tokenizer.digest:
         raise ConfigError(
             f"reward.run={run} reads other tokens (digest {source.tokenizer.digest[:12]}) than the "
-            f"policy ({tokenizer.digest[:12]}): start both from one run"
+            f"policy ({form.tokenizer.digest[:12]}): start both from one run"
+        )
+    eyes = getattr(read_config(run_path(run)), "eyes", None)
+    if eyes != form.eyes:
+        raise ConfigError(
+            f"reward.run={run} has the eyes {eyes} and the policy {form.eyes}: start both from one "
+            "run that sees (gpt4:reward), or both from one that does not"
         )
     return source
 
@@ -134,7 +139,7 @@ class RolloutScorer:
         self.params: Any = None
         self.function: Scorer | None = None
         if config.run is not None and not is_classifier(config.run):
-            source = reward_source(config.run, form.tokenizer, mesh)
+            source = reward_source(config.run, form, mesh)
             self.model, self.params, self.identity = source.model, source.params, source.identity
         else:
             self.function = text_scorer(config, form, mesh)

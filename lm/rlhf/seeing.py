@@ -1,50 +1,34 @@
 """PPO on prompts with images, by the code that teaches a policy text.
 
-The policy is the decoder of a run that sees; its eyes stay as they are, so that what they make of
-an image is a constant of the prompt (`Sight`). A reward function is given examples as its prompts:
+The policy is the decoder of a run that sees. A reward function is given examples as its prompts:
 
     def right(prompts: list[Example], answers: list[str]) -> list[float]: ...
+
+and a reward model (`lm.rlhf.seeing_reward`) what the policy's own eyes see.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from lm.core.config import require
-from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import local_rows, place
-from lm.core.paths import run_path
 from lm.data.features import TaskRows
 from lm.data.visual import Example, VisualConfig
-from lm.data.visual.rows import encode
 from lm.evals.visual import score
-from lm.models.gpt_vision import GptVision, GptVisionConfig
+from lm.rlhf.eyes import SeeingSource, SeenForm, read_seeing
 from lm.rlhf.material import PpoMaterial
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import Prompts, Sight, encode_prompts
-from lm.rlhf.source import Source, identity
+from lm.rlhf.source import Source
 from lm.text.interface import Form
-from lm.text.tokenizer import Tokenizer
-from lm.train.saved import Saved, read_run
-
-BATCH = 64  # prompts whose images are looked at together, of what is held out
 
 
 def right(prompts: Sequence[Example], answers: Sequence[str]) -> list[float]:
     """A reward that needs no people: 1 for an answer that is right, by the example's own rule."""
     return [score(answer, one) for answer, one in zip(answers, prompts, strict=True)]
-
-
-@dataclasses.dataclass(frozen=True)
-class SeeingSource(Source):
-    """The decoder of a run that sees, and its eyes."""
-
-    whole: GptVisionConfig
-    eyes: Any  # parameters of encoder and connector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,28 +37,13 @@ class SeeingPpo(Ppo):
 
     images: VisualConfig = VisualConfig()  # the questions; `data` means nothing here
 
-    def seer(self, mesh: jax.sharding.Mesh) -> Saved:
-        """The run whose eyes the policy has. Raises CheckpointError where it has none."""
-        if self.init is None:
-            raise ConfigError("init is not set: --set init=RUN names a run of gpt4")
-        saved = read_run(run_path(self.init), mesh, self.init_step)
-        if not isinstance(saved.config.model, GptVisionConfig) or saved.tokenizer is None:
-            raise CheckpointError(f"{self.init} does not see: name a run of gpt4")
-        return saved
-
     def source(self, mesh: jax.sharding.Mesh) -> SeeingSource:
-        saved = self.seer(mesh)
-        assert saved.tokenizer is not None
-        whole, params = saved.config.model, saved.params
-        return SeeingSource(
-            whole.text, saved.tokenizer, saved.config.text, params["text"],
-            identity(run_path(str(self.init)), saved.step), whole,
-            {name: params[name] for name in ("vision", "connector")},
-        )  # fmt: skip
+        return read_seeing(self.init, mesh, self.init_step)
 
     def form(self, source: Source) -> Form:
+        assert isinstance(source, SeeingSource)
         examples = [one for part in ("train", "valid") for one in self.images.examples(part)]
-        return SeenForm(source.tokenizer, examples)
+        return SeenForm(source.tokenizer, source.eyes.whole, source.eyes.identity, examples)
 
     def material(self, form: Form, source: Source) -> PpoMaterial:
         assert isinstance(source, SeeingSource) and isinstance(form, SeenForm)
@@ -82,44 +51,13 @@ class SeeingPpo(Ppo):
         return SeenMaterial(self, form, source)
 
 
-@dataclasses.dataclass(frozen=True)
-class SeenForm:
-    """Prompts are examples, and a prompt's id is the example's number."""
-
-    tokenizer: Tokenizer
-    examples: Sequence[Example]
-    in_turns: bool = False
-
-    @property
-    def end(self) -> int:
-        return self.tokenizer.end
-
-    def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
-        raise ConfigError("prompts with images have no text alone: name reward.function")
-
-    def decode_prompt(self, ids: Iterable[int]) -> Example:
-        (number,) = ids
-        return self.examples[int(number)]
-
-    def cut(self, ids: Sequence[int], length: int) -> list[int]:
-        return list(ids) if len(ids) <= length else []
-
-    def spell(self, prompt: Example) -> str:
-        return prompt.question + "\n"
-
-
 class SeenMaterial(PpoMaterial):
     """Questions about images, each with what the eyes make of them."""
 
     def __init__(self, config: SeeingPpo, form: SeenForm, source: SeeingSource):
-        self.batch, self.form, self.held_out, self.text, self.note = (
-            config.batch,
-            form,
-            None,
-            None,
-            "",
-        )
-        self.whole, self.eyes, self.examples = source.whole, source.eyes, form.examples
+        self.batch, self.form = config.batch, form
+        self.held_out, self.text, self.note = None, None, ""
+        self.eyes, self.examples = source.eyes, form.examples
         self.room = max(len(one.pictures) for one in form.examples)
         count, width = len(config.images.examples("train")), config.prompt_length
         learned, self.long = self.encoded(range(count), width)
@@ -130,10 +68,10 @@ class SeenMaterial(PpoMaterial):
 
     def encoded(self, numbers: Sequence[int], width: int) -> tuple[Prompts, int]:
         """Prompts of these examples without what is seen, and how many are left out."""
-        whole, tokenizer = self.whole, self.form.tokenizer
-        some = encode([self.examples[n] for n in numbers], tokenizer, whole.image_id, whole.slots)
-        prompts, long = encode_prompts([one.prompt for one in some], width)
-        kept = [n for n, one in zip(numbers, some, strict=True) if len(one.prompt) <= width]
+        whole = self.eyes.whole
+        some = self.form.encode_prompts([self.examples[n] for n in numbers])
+        prompts, long = encode_prompts(some, width)
+        kept = [n for n, ids in zip(numbers, some, strict=True) if len(ids) <= width]
         sight = Sight(
             vectors=None, places=prompts.tokens == whole.image_id,
             example=np.array(kept, np.int32), whole=whole.mask == "prefix",
@@ -148,25 +86,6 @@ class SeenMaterial(PpoMaterial):
     def looked_at(self, prompts: Prompts) -> Prompts:
         """The prompts with the vectors of their images."""
         assert prompts.sight is not None
-        found = []
-        for first in range(0, len(prompts.start), BATCH):
-            some = prompts.sight.example[first : first + BATCH]
-            found.append(np.asarray(look(self.whole, self.eyes, self.images(some))))
-        sight = dataclasses.replace(prompts.sight, vectors=np.concatenate(found))
+        vectors = self.eyes.see([self.examples[n] for n in prompts.sight.example], self.room)
+        sight = dataclasses.replace(prompts.sight, vectors=vectors)
         return dataclasses.replace(prompts, sight=sight)
-
-    def images(self, numbers: np.ndarray) -> np.ndarray:
-        """[B I R R 3]; raises DataError where one cannot be read."""
-        side = self.whole.vision.image
-        found = np.zeros((len(numbers), self.room, side, side, 3), np.uint8)
-        for row, number in enumerate(numbers):
-            for place_, picture in enumerate(self.examples[number].pictures):
-                found[row, place_] = picture.pixels(side)
-        return found
-
-
-@partial(jax.jit, static_argnums=0)
-def look(config: GptVisionConfig, eyes: Any, images: jax.Array) -> jax.Array:
-    """What the decoder gets of images [B I R R 3]. [B I*slots D]"""
-    out: Any = GptVision(config).apply({"params": eyes}, images, method="seen")
-    return out

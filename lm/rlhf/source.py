@@ -93,9 +93,13 @@ def text_of(config: Any) -> TextConfig | None:
     return config.data if isinstance(config, Pretrain) else config.text
 
 
-def identity(run: Path, step: int) -> str:
-    """A digest of a checkpoint's arrays, from its manifest."""
-    arrays = json.dumps(read_manifest(run / "checkpoints" / str(step))["tree"], sort_keys=True)
+def identity(run: Path, step: int, parts: tuple[str, ...] | None = None) -> str:
+    """A digest of a checkpoint's arrays, or of some parts of the parameters, from its manifest."""
+    tree = read_manifest(run / "checkpoints" / str(step))["tree"]
+    if parts is not None:
+        wanted = tuple(f"params/{part}/" for part in parts)
+        tree = {name: entry for name, entry in tree.items() if name.startswith(wanted)}
+    arrays = json.dumps(tree, sort_keys=True)
     return hashlib.sha256(arrays.encode()).hexdigest()[:16]
 
 

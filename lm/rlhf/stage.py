@@ -28,6 +28,7 @@ from lm.models.gpt import GptConfig
 from lm.report.page import write_report
 from lm.rlhf.source import Source, knowing, read_source, require_shape, started
 from lm.text.interface import Form
+from lm.text.tokenizer import Tokenizer
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
@@ -88,13 +89,13 @@ class Stage(Supervised):
         before = started(workdir)
         source = None
         if self.needs_source(before):
-            source = knowing(read_source(self.init, mesh, self.init_step), self.data)
+            source = self.source(mesh)
         if before is not None:
             earlier, tokenizer = before
         else:
             assert source is not None
             earlier, tokenizer = source, source.tokenizer
-        form = self.data.form(tokenizer)
+        form = self.form(tokenizer, source)
         config = self.resolved(earlier)
         material = config.material(form, source, mesh)
         steps = self.steps or max(1, round(self.epochs * material.count / self.batch))
@@ -147,6 +148,15 @@ class Stage(Supervised):
     def needs_source(self, before: Any) -> bool:
         """Whether the run to start from is read: once it has begun, a run stands on its own."""
         return before is None
+
+    def source(self, mesh: jax.sharding.Mesh) -> Source:
+        """The run to start from."""
+        return knowing(read_source(self.init, mesh, self.init_step), self.data)
+
+    def form(self, tokenizer: Tokenizer, source: Source | None) -> Form:
+        """How prompts and answers become ids."""
+        del source
+        return self.data.form(tokenizer)
 
     def resolved(self, source: Any) -> Any:
         """With model and text of `source`: a Source, or this run's own earlier config.

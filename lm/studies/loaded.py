@@ -12,6 +12,7 @@ import numpy as np
 
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.paths import run_path
 from lm.decode.generate import Generator
 from lm.decode.images import ImageGenerator
 from lm.evals.scorer import Scorer
@@ -162,7 +163,7 @@ def load_run(run: Path, step: int | None = None, mesh: jax.sharding.Mesh | None 
         raise CheckpointError(f"{run} holds a {type(saved.config).__name__}, not a language model")
     params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
     if isinstance(saved.config, SeeingPpo):  # the policy is the decoder of a model that sees
-        seer = saved.config.seer(mesh)
+        seer = read_run(run_path(str(saved.config.init)), mesh, saved.config.init_step)
         whole = {**seer.params, "text": params}
         return Loaded(seer.config, whole, saved.tokenizer, saved.step, mesh, saved.digest)
     return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh, saved.digest)

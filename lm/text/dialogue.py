@@ -114,6 +114,7 @@ class Chat:
     """
 
     in_turns = True
+    eyes = None
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = with_specials(tokenizer, DIALOGUE_SPECIALS)

@@ -55,6 +55,10 @@ class Form(Protocol):
     def in_turns(self) -> bool:
         """Whether a prompt has places where it can be cut without harm."""
 
+    @property
+    def eyes(self) -> str | None:
+        """Identity of those that see the images of prompts; None where prompts have none."""
+
     def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
         """The ids of each prompt."""
 
@@ -114,6 +118,7 @@ class Tokenizer(abc.ABC):
         return self
 
     in_turns = False
+    eyes = None
 
     def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
         """The ids of each text."""

@@ -1,22 +1,29 @@
 """PPO on prompts with images: what is seen decides, and the code that learns from text learns."""
 
+import json
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.features import take
 from lm.data.visual import VisualConfig
 from lm.models.gpt_vision import forward
-from lm.rlhf import ppo
+from lm.rlhf import ppo, stage
 from lm.rlhf.controller import KlConfig
+from lm.rlhf.reward import scored
 from lm.rlhf.rollout import answer_logp, roll_out
-from lm.rlhf.scores import RewardConfig
+from lm.rlhf.scores import RewardConfig, RolloutScorer
 from lm.rlhf.seeing import SeeingPpo
+from lm.rlhf.seeing_reward import SeeingReward, SeenComparisons, contrasted
+from lm.rlhf.source import read_source
 from lm.rlhf.update import UpdateConfig
 from lm.train import visual
 from lm.train.guard import GuardConfig
+from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
 from tests.train.squares import config, write_squares
@@ -26,7 +33,7 @@ from tests.train.squares import config, write_squares
 def one_device():
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patch:
-        for module in (ppo, visual):
+        for module in (ppo, stage, visual):
             patch.setattr(module, "make_mesh", lambda config: mesh)
         yield mesh
 
@@ -38,10 +45,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def base(data, tmp_path_factory):
-    """A run that was ended when it had only begun to tell colours apart."""
+    """A run that was ended when it named most colours, and what it drew was right in a sixth."""
     workdir = tmp_path_factory.mktemp("base") / "seen"
     loop = LoopConfig(log_every=20, evaluate_every=50, save_every=50)
-    config(data, steps=30, loop=loop).run(workdir)
+    config(data, steps=40, loop=loop).run(workdir)
     return workdir
 
 
@@ -49,7 +56,7 @@ def setting(data, base, **changes):
     made = SeeingPpo(
         init=str(base), images=VisualConfig(root=str(data)),
         reward=RewardConfig(function="lm.rlhf.seeing:right"),
-        optim=AdamWConfig(peak_lr=2e-3, weight_decay=0.0),
+        optim=AdamWConfig(peak_lr=1e-3, weight_decay=0.0),
         value_optim=AdamWConfig(peak_lr=2e-3, weight_decay=0.0),
         batch=32, steps=60, prompt_length=16, answer_length=6, warmup=0, best_of=1,
         kl=KlConfig(beta=0.01), update=UpdateConfig(minibatches=2, average=0.5),
@@ -73,9 +80,10 @@ def test_a_rollout_is_scored_as_the_model_that_sees_scores_it(data, base, one_de
     drawn, scored = (np.where(rollout.mask, logp, 0) for logp in (rollout.logp, again))
     np.testing.assert_allclose(drawn, scored, atol=1e-5)
     # by the definition: the whole model, from the images themselves
-    images = material.images(np.asarray(prompts.sight.example))
-    params = {**source.eyes, "text": source.params}
-    logits = forward(source.whole, params, rollout.tokens, images, rollout.start)
+    examples = [material.examples[n] for n in np.asarray(prompts.sight.example)]
+    images = np.stack([one.pictures[0].pixels(16) for one in examples])[:, None]
+    params = {**source.eyes.params, "text": source.params}
+    logits = forward(source.eyes.whole, params, rollout.tokens, images, rollout.start)
     logp = np.asarray(jax.nn.log_softmax(logits))
     first = np.asarray(rollout.start)
     rows = np.arange(len(first))
@@ -87,3 +95,122 @@ def test_a_rollout_is_scored_as_the_model_that_sees_scores_it(data, base, one_de
         source.model, source.params, rollout.tokens, rollout.start, 6, sight=other
     )
     assert np.abs(np.where(rollout.mask, strange, 0) - drawn).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def judge(data, base, tmp_path_factory):
+    """A reward model that was told of 48 squares which colour's name is right."""
+    workdir = tmp_path_factory.mktemp("judge") / "reward"
+    teaching(data, base).run(workdir)
+    return workdir
+
+
+def teaching(data, base, **changes):
+    made = SeeingReward(
+        init=str(base),
+        data=SeenComparisons(images=VisualConfig(root=str(data)), contrast=3),
+        optim=AdamWConfig(peak_lr=3e-3, weight_decay=0.0), batch=16, steps=60, length=32,
+        loop=LoopConfig(log_every=20, evaluate_every=60, save_every=60),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def figures(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def test_a_right_answer_stands_before_others_that_its_question_has(data):
+    examples = VisualConfig(root=str(data)).examples("train")
+    for one in contrasted(examples, examples, 3):
+        assert one.answers[0] == one.prompt.answers[0] and one.ranks == (0, 1, 1)
+        assert set(one.answers) == {"red", "green", "blue"}
+    assert contrasted(examples, [], 3) == []  # there is nothing to prefer it to
+
+
+def test_a_reward_model_learns_from_what_is_seen_which_answer_is_right(judge):
+    assert figures(judge)["valid_accuracy"] == 1.0
+
+
+def test_without_its_images_the_reward_model_knows_no_better_than_chance(data, base, judge):
+    made = teaching(data, base)
+    mesh = stage.make_mesh(None)
+    source = made.source(mesh)
+    made = made.resolved(source)
+    material = made.material(made.form(source.tokenizer, source), source, mesh)
+    rows = material.parts["valid"].rows
+    model, params = source.model, read_source(str(judge), mesh).params
+    assert (np.argmax(scored(model, params, rows), axis=1) == 0).all()
+    blind = rows.replace(sight=rows.sight.replace(vectors=np.zeros_like(rows.sight.vectors)))
+    assert (np.argmax(scored(model, params, blind), axis=1) == 0).mean() < 0.7
+
+
+def test_a_rollout_is_rewarded_as_the_same_ranking_is(data, base, judge, one_device):
+    made = setting(data, base, reward=RewardConfig(run=str(judge)))
+    source = made.source(one_device)
+    form = made.form(source)
+    material = made.material(form, source)
+    prompts = material.prompts(0, one_device)
+    rollout = roll_out(
+        source.model, source.params, prompts, jax.random.key(0), count=6, end=source.tokenizer.end
+    )
+    scorer = RolloutScorer(made.reward, form, one_device)
+    first = material.examples[int(prompts.sight.example[0])]
+    (one,) = contrasted([first], material.examples, 3)
+    ids = source.tokenizer.encode(one.answers[0]) + [source.tokenizer.end]
+    start = int(rollout.start[0])
+    tokens = np.array(rollout.tokens)
+    tokens[0, start : start + len(ids)] = ids
+    mask = np.array(rollout.mask)
+    mask[0] = np.arange(6) < len(ids)
+    said = np.asarray(scorer(rollout.replace(tokens=tokens, mask=mask)))[0]
+    teacher = teaching(data, base).resolved(source)
+    ranked = teacher.material(teacher.form(source.tokenizer, source), source, one_device)
+    row = next(n for n, item in enumerate(ranked.parts["train"].items) if item.prompt == one.prompt)
+    rows = ranked.looked_at(take(ranked.learned.whole, np.array([row])), ranked.parts["train"])
+    wanted = scored(source.model, scorer.params, rows)[0, 0]
+    np.testing.assert_allclose(said, wanted, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_ppo_on_images_raises_the_share_of_right_answers_by_function_and_by_model(
+    data, base, judge, tmp_path
+):
+    for name, reward in (
+        ("function", RewardConfig(function="lm.rlhf.seeing:right")),
+        ("model", RewardConfig(run=str(judge))),
+    ):
+        gold = RewardConfig(function="lm.rlhf.seeing:right")
+        setting(data, base, reward=reward, gold=gold, steps=40).run(tmp_path / name)
+        rows = read_metrics(tmp_path / name / "metrics.jsonl")
+        told = [row["valid_gold"] for row in rows if "valid_gold" in row]
+        assert told[-1] > told[0] + 0.2
+
+
+def test_a_reward_model_with_other_eyes_is_refused(data, base, judge, tmp_path, one_device):
+    other = tmp_path / "other"
+    config(data, steps=1, seed=1, loop=LoopConfig(evaluate_every=1, save_every=1)).run(other)
+    made = setting(data, other, reward=RewardConfig(run=str(judge)))
+    form = made.form(made.source(one_device))
+    with pytest.raises(ConfigError, match="has the eyes .* start both from one run that sees"):
+        RolloutScorer(made.reward, form, one_device)
+    with pytest.raises(ConfigError, match="has the eyes .* and the policy None"):
+        RolloutScorer(made.reward, form.tokenizer, one_device)
+    with pytest.raises(CheckpointError, match="name the run that it began from"):
+        teaching(data, other).run(judge)
+
+
+def test_rankings_of_people_name_their_images_from_the_folder_of_their_file(tmp_path):
+    rows = [
+        {"image": f"{n}.png", "question": "what?", "answers": ["a", "b"], "ranks": [1, 0]}
+        for n in range(9)
+    ]
+    rows.append({"parts": [{"text": "see "}, {"image": "9.png"}], "answers": ["a"], "ranks": [0]})
+    path = tmp_path / "ranked.jsonl"
+    data = SeenComparisons(contrast=0, train=str(path), valid_fraction=0.5)
+    path.write_text("\n".join(map(json.dumps, rows[:9])))
+    train, valid = data.compared("train"), data.compared("valid")
+    assert len(train) + len(valid) == 9
+    assert train[0].prompt.pictures[0].where == str(tmp_path)
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"ranked.jsonl:10: 1 answers; a comparison has 2 to 9"):
+        data.compared("train")

@@ -13,7 +13,7 @@ from typing import Any
 
 from lm.core.errors import DataError
 from lm.data.visual import charts, lettering, oddities
-from lm.data.visual.example import Example, Stored, asked
+from lm.data.visual.example import Example, Picture, Stored, asked
 from lm.data.visual.layouts import Part
 
 Reader = Callable[[Path, Part], list[Example]]
@@ -175,17 +175,33 @@ def written(path: Path) -> list[Example]:
         if "parts" not in row:
             found.append(question(name, row, path, path.parent, "answer"))
             continue
-        parts: list[Any] = []
-        for part in row["parts"] if isinstance(row["parts"], list) else [None]:
-            if not isinstance(part, dict) or len(part) != 1 or set(part) - {"image", "text"}:
-                raise DataError(
-                    f'{path}:{number + 1}: a part is {{"image": FILE}} or {{"text": WORDS}}, not '
-                    f"{json.dumps(part)[:60]}"
-                )
-            for kind, value in part.items():
-                parts.append(Stored(str(path.parent), str(value)) if kind == "image" else value)
-        found.append(Example(id=name, parts=tuple(parts), answers=(field(row, "answer", path),)))
+        parts = interleaved(row["parts"], path, number + 1)
+        found.append(Example(id=name, parts=parts, answers=(field(row, "answer", path),)))
     return found
+
+
+def interleaved(given: Any, path: Path, line: int) -> tuple[str | Picture, ...]:
+    """The parts of a prompt in a file."""
+    parts: list[str | Picture] = []
+    for part in given if isinstance(given, list) else [None]:
+        if not isinstance(part, dict) or len(part) != 1 or set(part) - {"image", "text"}:
+            raise DataError(
+                f'{path}:{line}: a part is {{"image": FILE}} or {{"text": WORDS}}, not '
+                f"{json.dumps(part)[:60]}"
+            )
+        for kind, value in part.items():
+            parts.append(Stored(str(path.parent), str(value)) if kind == "image" else value)
+    return tuple(parts)
+
+
+def prompted(row: dict[str, Any], path: Path, line: int) -> Example:
+    """The prompt alone of a row as `written` reads them, with no right answer."""
+    if "parts" in row:
+        parts = interleaved(row["parts"], path, line)
+    else:
+        picture = Stored(str(path.parent), field(row, "image", path))
+        parts = asked(field(row, "question", path), picture)
+    return Example(id=f"{path.name}-{line}", parts=parts, answers=())
 
 
 SETS: dict[str, Reader] = {

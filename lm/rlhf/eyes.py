@@ -1,0 +1,114 @@
+"""What alignment on prompts with images goes on from: a run that sees.
+
+Its decoder is learned from; its eyes, encoder and connector, stay as they are, so that what they
+make of an image is a constant of the prompt (`Sight`), and policy, value function and reward model
+read the same. A prompt is an `Example`.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.errors import CheckpointError, ConfigError
+from lm.core.paths import run_path
+from lm.data.visual import Example
+from lm.data.visual.rows import prompt_ids
+from lm.models.gpt_vision import GptVision, GptVisionConfig
+from lm.rlhf.source import Source, identity
+from lm.text.tokenizer import Tokenizer
+from lm.train.saved import read_run
+
+BATCH = 64  # prompts whose images are looked at together
+EYES = ("vision", "connector")  # of the parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Eyes:
+    """An encoder and a connector."""
+
+    whole: GptVisionConfig
+    params: Any
+    identity: str  # of the parameters
+
+    def see(self, examples: Sequence[Example], room: int) -> np.ndarray:
+        """What the decoder gets of the images of each example, of which it has at most `room`.
+        [B room*slots D]; raises DataError where one cannot be read."""
+        side, found = self.whole.vision.image, []
+        for first in range(0, len(examples), BATCH):
+            some = examples[first : first + BATCH]
+            images = np.zeros((len(some), room, side, side, 3), np.uint8)
+            for row, one in enumerate(some):
+                for place, picture in enumerate(one.pictures):
+                    images[row, place] = picture.pixels(side)
+            found.append(np.asarray(look(self.whole, self.params, images)))
+        return np.concatenate(found)
+
+
+@partial(jax.jit, static_argnums=0)
+def look(config: GptVisionConfig, eyes: Any, images: jax.Array) -> jax.Array:
+    """What the decoder gets of images [B I R R 3]. [B I*slots D]"""
+    out: Any = GptVision(config).apply({"params": eyes}, images, method="seen")
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class SeeingSource(Source):
+    """The decoder of a run that sees, and its eyes."""
+
+    eyes: Eyes
+
+
+def read_seeing(init: str | None, mesh: jax.sharding.Mesh, step: int | None = None) -> SeeingSource:
+    """The run `init`, at its newest checkpoint or at that of a step.
+
+    Raises:
+      ConfigError: none is named.
+      CheckpointError: it has no eyes, or no tokenizer.
+    """
+    if init is None:
+        raise ConfigError("init is not set: --set init=RUN names a run of gpt4")
+    run = run_path(init)
+    saved = read_run(run, mesh, step)
+    whole, params = saved.config.model, saved.params
+    if not isinstance(whole, GptVisionConfig) or saved.tokenizer is None:
+        raise CheckpointError(f"{init} does not see: name a run of gpt4")
+    eyes = Eyes(whole, {name: params[name] for name in EYES}, identity(run, saved.step, EYES))
+    return SeeingSource(
+        whole.text, saved.tokenizer, saved.config.text, params["text"],
+        identity(run, saved.step), eyes,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenForm:
+    """Prompts are examples. Where a prompt is told by ids, its id is the example's number."""
+
+    tokenizer: Tokenizer
+    whole: GptVisionConfig
+    eyes: str  # identity of those that see the images
+    examples: Sequence[Example] = ()
+    in_turns: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.tokenizer.end
+
+    def encode_prompts(self, prompts: Sequence[Any]) -> list[list[int]]:
+        """The ids of each, with the slots of its images."""
+        tokenizer, image, slots = self.tokenizer, self.whole.image_id, self.whole.slots
+        room = 2**31  # whoever asks leaves out what is too long
+        return [prompt_ids(one.parts, tokenizer, image, slots, room) for one in prompts]
+
+    def decode_prompt(self, ids: Iterable[int]) -> Example:
+        (number,) = ids
+        return self.examples[int(number)]
+
+    def cut(self, ids: Sequence[int], length: int) -> list[int]:
+        return list(ids) if len(ids) <= length else []
+
+    def spell(self, prompt: Example) -> str:
+        return prompt.question + "\n"

@@ -1,0 +1,151 @@
+"""The reward model of prompts with images, by the code that learns the order of answers to texts.
+
+Comparisons are made of sets of questions, whose right answers come before wrong ones, or read from
+a file of people's, whose images are named from its folder:
+
+    {"image": "a.png", "question": "what is it?", "answers": ["a cat", "a dog"], "ranks": [1, 0]}
+    {"parts": [{"image": "a.png"}, {"text": "what is it?\\n"}], "answers": [...], "ranks": [...]}
+"""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from lm.core.config import require
+from lm.core.errors import CheckpointError
+from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
+from lm.data.features import TaskRows
+from lm.data.prompts import Part
+from lm.data.rankings import Ranked, RankingBatch
+from lm.data.visual import Example, VisualConfig
+from lm.evals.visual import score
+from lm.rlhf.eyes import SeeingSource, SeenForm, read_seeing
+from lm.rlhf.reward import ComparisonMaterial, RewardTraining
+from lm.rlhf.rollout import Sight
+from lm.rlhf.source import Source
+from lm.text.interface import Form
+from lm.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeenComparisons(ComparisonsConfig):
+    """Answers to questions about images, in an order."""
+
+    images: VisualConfig = VisualConfig()  # the questions, where `contrast` is not 0
+    contrast: int = 4  # answers to each at most, one of them right; 0: `train` names a file
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.contrast == 0 or 2 <= self.contrast <= 9,
+            f"data.contrast must be from 2 to 9, or 0, got {self.contrast}",
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        if not self.contrast:
+            return super().fingerprint
+        return f"{'-'.join(self.images.sets)}-{self.images.limit}-{self.contrast}"
+
+    def compared(self, part: Part) -> list[Comparison]:
+        if self.contrast:
+            return contrasted(
+                self.images.examples(part), self.images.examples("train"), self.contrast
+            )
+        return self.read(comparisons(self.between, images=True), part)
+
+
+def contrasted(
+    examples: Sequence[Example], among: Sequence[Example], count: int
+) -> list[Comparison]:
+    """Of each example its right answer, before others that its question has `among` others; those
+    whose question has no other answer are left out."""
+    known: dict[str, dict[str, None]] = {}
+    for one in among:
+        known.setdefault(one.question, {})[one.answers[0]] = None
+    pools = {question: list(answers) for question, answers in known.items()}
+    found = []
+    for one in examples:
+        pool, draw = pools.get(one.question, []), random.Random(one.id)
+        others = draw.sample(pool, min(len(pool), 4 * count))  # of which some may be right
+        wrong = [answer for answer in others if not score(answer, one)][: count - 1]
+        answers = (one.answers[0], *wrong)
+        ranks = (0, *[1] * len(wrong))
+        found.append(Comparison(one, answers, ranks, "", one.id))
+    return [comparison for comparison in found if not comparison.tied]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeeingReward(RewardTraining):
+    """Learns a number for each answer about an image; `init` is the run whose eyes it has."""
+
+    data: SeenComparisons = SeenComparisons()
+    eyes: str | None = None  # identity of the eyes, once the run has begun
+
+    def needs_source(self, before: Any) -> bool:
+        del before
+        return True  # its eyes are not among what is learned
+
+    def source(self, mesh: jax.sharding.Mesh) -> SeeingSource:
+        return read_seeing(self.init, mesh, self.init_step)
+
+    def form(self, tokenizer: Tokenizer, source: Source | None) -> Form:
+        assert isinstance(source, SeeingSource)
+        return SeenForm(tokenizer, source.eyes.whole, source.eyes.identity)
+
+    def resolved(self, source: Any) -> Any:
+        began = source.eyes.identity if isinstance(source, SeeingSource) else source.eyes
+        return replace(super().resolved(source), eyes=began)
+
+    def material(self, form: Form, source: Source | None, mesh: Any) -> "SeenRankings":
+        assert isinstance(form, SeenForm) and isinstance(source, SeeingSource)
+        if form.eyes != self.eyes:
+            raise CheckpointError(
+                f"init={self.init} has the eyes {form.eyes}, and this run began with {self.eyes}: "
+                "name the run that it began from"
+            )
+        return SeenRankings(self, form, source)
+
+
+class SeenRankings(ComparisonMaterial):
+    """Rankings, each with what the eyes make of its images."""
+
+    def __init__(self, config: SeeingReward, form: SeenForm, source: SeeingSource):
+        super().__init__(config.data, form, config.length, config.seed, end=config.end_token)
+        self.eyes = source.eyes
+        every = [item.prompt for ranked in self.parts.values() for item in ranked.items]
+        self.room = max(len(one.pictures) for one in every if isinstance(one, Example))
+        for name, ranked in self.parts.items():
+            rows = ranked.rows.replace(sight=self.unseen(ranked.rows))  # type: ignore[attr-defined]
+            if name != "train":  # what is held out is read again and again
+                rows = self.looked_at(rows, ranked)
+            self.parts[name] = replace(ranked, rows=rows)
+        self.learned = TaskRows(self.parts["train"].rows, config.seed)
+
+    def rows(self, step: int, batch: int) -> RankingBatch:
+        return self.looked_at(super().rows(step, batch), self.parts["train"])
+
+    def zero_rows(self) -> RankingBatch:
+        ranked = self.preferred()
+        rows = ranked.rows.replace(sight=self.unseen(ranked.rows))  # type: ignore[attr-defined]
+        return self.looked_at(rows, ranked)
+
+    def unseen(self, rows: RankingBatch) -> Sight:
+        """Where images stand in rows, and of which ranking they are."""
+        whole, count = self.eyes.whole, len(rows.mask)
+        return Sight(
+            vectors=None, places=rows.tokens == whole.image_id,
+            example=np.arange(count, dtype=np.int32), whole=whole.mask == "prefix",
+        )  # fmt: skip
+
+    def looked_at(self, rows: Any, ranked: Ranked) -> RankingBatch:
+        """Rows of these rankings with the vectors of their images."""
+        examples: Any = [ranked.items[n].prompt for n in rows.sight.example]
+        vectors = self.eyes.see(examples, self.room)
+        seen: RankingBatch = rows.replace(sight=replace(rows.sight, vectors=vectors))
+        return seen
