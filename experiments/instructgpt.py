@@ -156,6 +156,7 @@ def sentiment() -> Ancestor:
             length=64,
             loss="choice",
             end_token=False,
+            normalise=256,
             loop=LoopConfig(evaluate_every=100, save_every=100),
         ),
         ppo=Ppo(

@@ -83,7 +83,13 @@ def critic(policy: Any, value: Any) -> Any:
 
 def shifted(params: Any, by: jax.Array) -> Any:
     """The reward model that says `by` less of everything."""
+    return rescaled(params, 1.0, -by)
+
+
+def rescaled(params: Any, gain: float | jax.Array, bias: jax.Array) -> Any:
+    """The reward model that says `gain` times as much of everything, and `bias` more."""
     if ADAPTERS in params:
-        return params | {ADAPTERS: shifted(params[ADAPTERS], by)}
+        return params | {ADAPTERS: rescaled(params[ADAPTERS], gain, bias)}
     head = params["head"]
-    return params | {"head": head | {"bias": head["bias"] - by}}
+    scaled = {"kernel": gain * head["kernel"], "bias": gain * head["bias"] + bias}
+    return params | {"head": head | scaled}

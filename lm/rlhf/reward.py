@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.core.config import require
+from lm.core.errors import DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.demonstrations import Demonstration
-from lm.data.features import TaskRows
+from lm.data.features import TaskRows, take
 from lm.data.rankings import Ranked, RankingBatch, encode_rankings
 from lm.losses.language import masked_sum
 from lm.losses.preference import choice_losses, chosen, comparison_losses, pairs, right_pairs
@@ -33,6 +35,13 @@ class RewardTraining(Stage):
     loss: Literal["pairs", "choice"] = "pairs"
     end_token: bool = True  # behind an answer, read there; answers of fixed length have none
     demonstrations: str | None = None  # files whose answers score 0 on average once it has ended
+    # answers whose first scores have mean 0 and deviation 1, before anything is learned; 0: the
+    # scores of a fresh head stay as they are (lm-human-preferences: 256, of the policy's own)
+    normalise: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.normalise >= 0, f"normalise must not be negative, got {self.normalise}")
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> "ComparisonMaterial":
         material = ComparisonMaterial(self.data, form, self.length, self.seed, end=self.end_token)
@@ -52,9 +61,20 @@ class RewardTraining(Stage):
     def abstract_rows(self) -> RankingBatch:
         return abstract_rankings(self.batch, self.length)
 
+    def prepared(self, state: Any, material: Any, mesh: jax.sharding.Mesh) -> Any:
+        """The gain and bias that `normalise` asks for, from the first comparisons."""
+        if not self.normalise:
+            return state
+        rows = first_answers(material.rows(0, min(material.count, self.normalise)), self.normalise)
+        mean, deviation = moments(self.decoder, state.params, rows, mesh, self.batch)
+        if not deviation > 0:
+            raise DataError(f"normalise: {self.normalise} answers all score {mean} at first")
+        gain, bias = jnp.float32(1 / deviation), jnp.float32(-mean / deviation)
+        return state.replace(params=jax.jit(reward.rescaled)(state.params, gain, bias))
+
     def completed(self, params: Any, material: Any, mesh: jax.sharding.Mesh) -> Any:
         """The bias that gives demonstrations a mean of 0 (section 3.5)."""
-        by = mean_score(self.decoder, params, material.zero_rows(), mesh, self.batch)
+        by, _ = moments(self.decoder, params, material.zero_rows(), mesh, self.batch)
         return jax.jit(reward.shifted)(params, jnp.float32(by))
 
     def evaluation(
@@ -198,14 +218,24 @@ class Accuracy:
         return {}
 
 
-def mean_score(
+def first_answers(rows: Any, count: int) -> RankingBatch:
+    """Of rows of rankings the first, with so many answers between them."""
+    many = np.cumsum(rows.mask.reshape(-1)).reshape(rows.mask.shape) <= count
+    kept = int(np.sum(np.any(rows.mask & many, axis=1)))
+    first: RankingBatch = take(rows.replace(mask=rows.mask & many), np.arange(kept))
+    return first
+
+
+def moments(
     model: GptConfig, params: Any, whole: RankingBatch, mesh: jax.sharding.Mesh, rows: int
-) -> float:
-    """Mean reward of all answers that are there."""
+) -> tuple[float, float]:
+    """Mean and standard deviation of the rewards of all answers that are there."""
 
-    def sums(params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+    def sums(params: Any, batch: Any) -> tuple[jax.Array, ...]:
         said = scored(model, params, batch)
-        return masked_sum(said, batch.mask), jnp.sum(batch.mask)
+        squares = masked_sum(jnp.square(said), batch.mask)
+        return masked_sum(said, batch.mask), squares, jnp.sum(batch.mask)
 
-    total, count = summed(jax.jit(sums), params, whole, mesh, rows)
-    return total / count
+    total, squares, count = summed(jax.jit(sums), params, whole, mesh, rows)
+    mean = total / count
+    return mean, float(max(0.0, squares / count - mean**2) ** 0.5)

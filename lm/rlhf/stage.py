@@ -104,7 +104,7 @@ class Stage(Supervised):
         with config.begun(
             workdir, process, mesh,
             steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
-            first=lambda abstract: config.create(abstract, source),
+            first=lambda abstract: config.prepared(config.create(abstract, source), material, mesh),
         ) as (session, state, step_fn):  # fmt: skip
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
@@ -196,6 +196,11 @@ class Stage(Supervised):
     def adopted(self, fresh: Any, source: Source) -> Any:
         """Fresh parameters with those of the other run over them."""
         raise NotImplementedError
+
+    def prepared(self, state: Any, material: Any, mesh: jax.sharding.Mesh) -> Any:
+        """What is done to the first state before the first step."""
+        del material, mesh
+        return state
 
     def completed(self, params: Any, material: Any, mesh: jax.sharding.Mesh) -> Any:
         """What is done to the parameters after the last step."""

@@ -15,7 +15,7 @@ from lm.data.comparisons import ComparisonsConfig
 from lm.data.prompts import RowsConfig
 from lm.rlhf import stage
 from lm.rlhf.dpo import Dpo
-from lm.rlhf.reward import RewardTraining
+from lm.rlhf.reward import RewardTraining, first_answers, moments
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
@@ -193,6 +193,29 @@ def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_devi
     said = score(["q:", "r:"], ["xyzzy", "zzxxx"])
     assert abs(said.mean()) < 1e-4 and np.abs(said).max() > 0.01
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
+
+
+def test_before_it_learns_a_reward_model_can_say_numbers_of_mean_0_and_deviation_1(
+    base, tmp_path, one_device
+):
+    data = ComparisonsConfig(train=write_rows(tmp_path / "rankings.jsonl", ranked(40)))
+    config = RewardTraining(
+        init=str(base), data=data, optim=OPTIM, batch=8, length=16, normalise=30
+    )
+    source = config.source(one_device)
+    config = config.resolved(source)
+    material = config.material(source.tokenizer, source, one_device)
+    rows = first_answers(material.rows(0, 30), 30)
+    assert rows.mask.sum() == 30 and len(rows.mask) == 8  # of four answers each
+    with jax.set_mesh(one_device):
+        fresh = config.create(config.abstract(one_device), source)
+        state = config.prepared(fresh, material, one_device)
+        found = moments(config.decoder, state.params, rows, one_device, 8)
+        np.testing.assert_allclose(found, (0, 1), atol=1e-4)
+        _, before = moments(config.decoder, fresh.params, rows, one_device, 8)
+        assert abs(before - 1) > 0.05  # the control
+        same = replace(config, normalise=0).prepared(fresh, material, one_device)
+        assert same is fresh
 
 
 # ----------------------------------------------------------------------- dpo
