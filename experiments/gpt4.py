@@ -61,7 +61,7 @@ def charts() -> VisualTuning:
     """
     data = VisualConfig(sets=("charts", "chart_tables"), times=(1, 4))
     config = wide(small(data, vocab=360, steps=12_000))
-    return replace(config, optim=replace(config.optim, peak_lr=1.5e-3), answer_tokens=16)
+    return replace(config, optim=replace(config.optim, peak_lr=1.5e-3))
 
 
 def oddities() -> VisualTuning:
@@ -134,7 +134,6 @@ def small(
         length=length,
         batch=32,
         steps=steps,
-        answer_tokens=12,
         loop=LoopConfig(log_every=50, evaluate_every=500, save_every=500),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from lm.metrics.rouge import rouge
 from lm.text.tokenizer import Tokenizer
 
 BATCH = 64  # examples at a time
+TOKENS = 48  # of an answer at most
 Shown = Callable[[int], np.ndarray]  # number of an example -> its images [I R R 3] uint8
 
 
@@ -44,6 +45,15 @@ def score(answer: str, example: Example) -> float:
     if example.match == "relaxed":
         return float(any(relaxed(answer, truth) for truth in example.answers))
     return float(any(answer.strip().lower() == truth.strip().lower() for truth in example.answers))
+
+
+def longest(examples: Sequence[Example], tokenizer: Tokenizer) -> int:
+    """Tokens to answer in: of the longest true answer and its end, which no right answer needs more
+    of, at most 48; 48 for captions, which are right in part."""
+    if any(one.match == "caption" for one in examples):
+        return TOKENS
+    told = [truth for one in examples for truth in one.answers]
+    return min(TOKENS, 1 + max(map(len, tokenizer.encode_batch(told))))
 
 
 def answer(

@@ -64,7 +64,7 @@ class VisualTuning(Supervised):
     text: TextConfig | None = None  # text to read beside the images; that of `init` where None
     text_rows: int = 0  # rows of a step that are text
     text_weight: float = 1.0  # of their loss, beside that of the answers
-    answer_tokens: int = 16  # of an answer, where it is measured
+    answer_tokens: int | None = None  # of an answer that is measured; None: of the longest truth
     workers: int = 0  # processes that decode images; 0: threads
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from lm.core.mesh import place
 from lm.decode.images import ImageGenerator
 from lm.evals.gallery import write_gallery
 from lm.evals.perplexity import HeldOut
-from lm.evals.visual import answer
+from lm.evals.visual import answer, longest
 from lm.text.tokenizer import Tokenizer
 from lm.train.pretrain import NextToken
 from lm.train.session import Session
@@ -41,7 +41,9 @@ class Evaluation:
             figures["text_loss"] = held_out.loss(self.text_total, params["text"], some)
         if jax.process_count() == 1:  # answers are written by one process
             generator = ImageGenerator(config.model, params, self.tokenizer.end)
-            found = answer(generator, self.tokenizer, material.valid, config.answer_tokens)
+            most = min(longest(material.valid, self.tokenizer), config.model.text.length // 2)
+            tokens = config.answer_tokens or most
+            found = answer(generator, self.tokenizer, material.valid, tokens)
             figures["valid_accuracy"] = found.accuracy
             if step == config.steps:
                 write_gallery(self.session.workdir, config.model, params, self.tokenizer, found)

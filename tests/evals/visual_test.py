@@ -6,8 +6,9 @@ from lm.data.visual import Example
 from lm.data.visual.example import spread
 from lm.data.visual.sets import SETS
 from lm.evals.suites.gpt4 import ABILITIES, prior
-from lm.evals.visual import score
+from lm.evals.visual import longest, score
 from lm.metrics.relaxed import relaxed
+from lm.text.byte import ByteTokenizer
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,13 @@ def test_any_true_answer_is_right_and_a_caption_is_as_near_as_its_nearest():
     caption = example("q", "a dog runs on the grass", "caption")
     assert score("a dog runs on the grass", caption) == pytest.approx(1)
     assert 0 < score("a dog sits", caption) < 1 and score("", caption) == 0
+
+
+def test_there_is_room_for_the_longest_true_answer_and_its_end_and_for_a_caption_more():
+    asked = [example("q", "yes"), example("q", "elephants")]  # "other" is true as well
+    assert longest(asked, ByteTokenizer()) == len("elephants") + 1
+    assert longest([*asked, example("q", "a cat", "caption")], ByteTokenizer()) == 48
+    assert longest([example("q", 99 * "a")], ByteTokenizer()) == 48
 
 
 def test_the_prior_answers_each_question_as_training_mostly_did():

@@ -21,7 +21,7 @@ from lm.data.visual.sets import SETS
 from lm.decode.images import ImageGenerator
 from lm.evals.published import figures
 from lm.evals.suites import Model, Options, gpt4_text
-from lm.evals.visual import Answered, answer, score
+from lm.evals.visual import Answered, answer, longest, score
 from lm.text.tokenizer import Tokenizer
 
 ABILITIES = {  # set -> what it shows, and the published set that is nearest to it
@@ -39,7 +39,6 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
 }
 PARTS: tuple[Part, ...] = ("train", "valid")
 LIMIT = 200  # examples of a set, where no other number is asked for
-TOKENS = 48  # of an answer at most
 HEAD = f"{'set':14}{'items':>6}  {'right':>15}{'black':>8}{'others':>8}{'prior':>8}  published"
 
 
@@ -130,7 +129,7 @@ def asked(
 ) -> Line:  # fmt: skip
     """Held-out examples of a set with their controls; the training part is for the prior."""
     side, room = seer.config.vision.image, seer.config.text.length
-    tokens = min(TOKENS, room // 2)
+    tokens = min(room // 2, longest(valid, tokenizer))
 
     def black(number: int) -> np.ndarray:
         return np.zeros((len(valid[number].pictures), side, side, 3), np.uint8)
