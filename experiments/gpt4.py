@@ -76,8 +76,10 @@ def wide(config: VisualTuning) -> VisualTuning:
 
 
 def reward() -> SeeingReward:
-    """A reward model of answers to easy-VQA's questions (`data.images.root`): which of them is
-    right, from a run of `tiny` (`init`)."""
+    """A reward model: which answer to easy-VQA's questions is right.
+
+    From a run of `tiny` (`init`) on the questions in `data.images.root`.
+    """
     return SeeingReward(
         data=SeenComparisons(images=VisualConfig(valid_limit=500)),
         optim=AdamWConfig(peak_lr=5e-4, weight_decay=0.0),
@@ -89,9 +91,11 @@ def reward() -> SeeingReward:
 
 
 def ppo() -> SeeingPpo:
-    """PPO on easy-VQA's questions (`images.root`), from a run of `tiny` (`init`) that is not yet
-    sure: 1 for a right answer. With `--set reward.function=None --set reward.run=RUN` a reward
-    model of `reward` says what is right."""
+    """PPO on easy-VQA's questions: 1 for a right answer.
+
+    From a run of `tiny` (`init`) that is not yet sure, on the questions in `images.root`. With
+    `--set reward.function=None --set reward.run=RUN` a reward model of `reward` says what is right.
+    """
     return SeeingPpo(
         images=VisualConfig(valid_limit=200),
         reward=RewardConfig(function="lm.rlhf.seeing:right"),

@@ -83,7 +83,10 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
         prompt: str | Example
         if images:
             path, _, line = where.rpartition(":")
-            prompt = prompted(values, Path(path), int(line))
+            try:
+                prompt = prompted(values, Path(path), int(line))
+            except DataError as error:
+                raise Malformed(str(error).removeprefix(f"{path}: ")) from None
             return [compared(listed(values), values.get("ranks"))]
         if "chosen" in values:
             prompt, answers = chosen_and_rejected(values, between)
@@ -186,6 +189,11 @@ class ComparisonsConfig(RowsConfig):
 
     held_out: tuple[str, ...] = ()  # labelers nothing is learned from (the paper: a fifth of them)
 
+    @property
+    def told(self) -> str:
+        """What they are of, in messages."""
+        return self.train
+
     def compared(self, part: Part) -> list[Comparison]:
         """The comparisons of a part, in the order of the files."""
         return self.read(comparisons(self.between), part)
@@ -207,11 +215,11 @@ class ComparisonsConfig(RowsConfig):
         for name in self.held_out:
             if name not in known:
                 raise DataError(
-                    f"data.held_out: no labeler {name!r} in {self.train}; there are: "
+                    f"data.held_out: no labeler {name!r} in {self.told}; there are: "
                     f"{', '.join(map(repr, known))}"
                 )
         faults = [one.where for one in train + valid if one.faulty]
-        check_faults(faults, len(train + valid), self.train)
+        check_faults(faults, len(train + valid), self.told)
         found = {
             "train": [one for one in train if one.labeler not in self.held_out],
             "valid": [one for one in valid if one.labeler not in self.held_out],
@@ -224,9 +232,9 @@ class ComparisonsConfig(RowsConfig):
         }
         for why, count in left_out.items():
             if count:
-                tell(f"{self.train}: {count} comparisons {why} are left out")
+                tell(f"{self.told}: {count} comparisons {why} are left out")
         for part, some in found.items():
             found[part] = [one for one in some if not (one.tied or one.faulty)]
             if not found[part]:
-                raise DataError(f"no comparison in {self.train} for {part} has two ranks")
+                raise DataError(f"no comparison in {self.told} for {part} has two ranks")
         return found

@@ -114,8 +114,8 @@ def held_out_key(row: Row, item: Any) -> str:
     user = row.values.get("user")
     if user is not None:
         return f"user {user}"
-    if isinstance(item.prompt, Example):  # all that is asked about an image
-        return repr(item.prompt.pictures)
+    if isinstance(item.prompt, Example):  # all questions about an image go together
+        return item.prompt.about
     # every part of a conversation goes with what its user said first
     return item.prompt if isinstance(item.prompt, str) else opening(item.prompt)
 

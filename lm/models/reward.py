@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.models.adapters import ADAPTERS, merged
+from lm.models.adapters import ADAPTERS, BASE, merged
 from lm.models.gpt import GptConfig, Inserted
 from lm.nn.dropout import DropoutKeys
 from lm.nn.mlp import Dense
@@ -88,8 +88,9 @@ def shifted(params: Any, by: jax.Array) -> Any:
 
 def rescaled(params: Any, gain: float | jax.Array, bias: jax.Array) -> Any:
     """The reward model that says `gain` times as much of everything, and `bias` more."""
-    if ADAPTERS in params:
-        return params | {ADAPTERS: rescaled(params[ADAPTERS], gain, bias)}
-    head = params["head"]
-    scaled = {"kernel": gain * head["kernel"], "bias": gain * head["bias"] + bias}
-    return params | {"head": head | scaled}
+    whole = merged(params)["head"]
+    head = {"kernel": gain * whole["kernel"], "bias": gain * whole["bias"] + bias}
+    if ADAPTERS not in params:
+        return params | {"head": head}
+    more = jax.tree.map(jnp.subtract, head, params[BASE]["head"])
+    return params | {ADAPTERS: params[ADAPTERS] | {"head": more}}

@@ -6,6 +6,7 @@ read the same. A prompt is an `Example`.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from lm.core.errors import CheckpointError, ConfigError
+from lm.core.mesh import MeshConfig, make_mesh, replicated
 from lm.core.paths import run_path
 from lm.data.visual import Example
 from lm.data.visual.rows import prompt_ids
@@ -31,8 +33,8 @@ class Eyes:
     """An encoder and a connector."""
 
     whole: GptVisionConfig
-    params: Any
-    identity: str  # of the parameters
+    params: Any  # on a device of this process, whole
+    identity: str  # of the parameters and of how they are used
 
     def see(self, examples: Sequence[Example], room: int) -> np.ndarray:
         """What the decoder gets of the images of each example, of which it has at most `room`.
@@ -44,8 +46,13 @@ class Eyes:
             for row, one in enumerate(some):
                 for place, picture in enumerate(one.pictures):
                     images[row, place] = picture.pixels(side)
-            found.append(np.asarray(look(self.whole, self.params, images)))
+            with jax.set_mesh(one_device()):  # each process looks at rows of its own
+                found.append(np.asarray(look(self.whole, self.params, images)))
         return np.concatenate(found)
+
+
+def one_device() -> jax.sharding.Mesh:
+    return make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -75,12 +82,20 @@ def read_seeing(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
     saved = read_run(run, mesh, step)
     whole, params = saved.config.model, saved.params
     if not isinstance(whole, GptVisionConfig) or saved.tokenizer is None:
-        raise CheckpointError(f"{init} does not see: name a run of gpt4")
-    eyes = Eyes(whole, {name: params[name] for name in EYES}, identity(run, saved.step, EYES))
+        raise CheckpointError(f"{init} has not learned to see: name a run such as gpt4:tiny's")
+    used = (whole.vision, whole.connector, whole.merge, whole.mask, whole.image_id)
+    known = hashlib.sha256((identity(run, saved.step, EYES) + repr(used)).encode()).hexdigest()[:16]
+    eyes = Eyes(whole, here({name: params[name] for name in EYES}, mesh), known)
     return SeeingSource(
         whole.text, saved.tokenizer, saved.config.text, params["text"],
         identity(run, saved.step), eyes,
     )  # fmt: skip
+
+
+def here(params: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Parameters of a mesh, whole on the first device of this process."""
+    whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(params)
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
 
 
 @dataclasses.dataclass(frozen=True)

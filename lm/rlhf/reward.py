@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -65,10 +66,10 @@ class RewardTraining(Stage):
         """The gain and bias that `normalise` asks for, from the first comparisons."""
         if not self.normalise:
             return state
-        rows = first_answers(material.rows(0, min(material.count, self.normalise)), self.normalise)
-        mean, deviation = moments(self.decoder, state.params, rows, mesh, self.batch)
-        if not deviation > 0:
-            raise DataError(f"normalise: {self.normalise} answers all score {mean} at first")
+        some = first_answers(material.rows(0, min(material.count, self.normalise)), self.normalise)
+        mean, deviation = moments(self.decoder, state.params, some, mesh, self.batch)
+        if not deviation > 1e-6 * max(1.0, abs(mean)):
+            raise DataError(f"normalise: the first answers all score {mean}; set normalise=0")
         gain, bias = jnp.float32(1 / deviation), jnp.float32(-mean / deviation)
         return state.replace(params=jax.jit(reward.rescaled)(state.params, gain, bias))
 
@@ -231,11 +232,11 @@ def moments(
 ) -> tuple[float, float]:
     """Mean and standard deviation of the rewards of all answers that are there."""
 
-    def sums(params: Any, batch: Any) -> tuple[jax.Array, ...]:
-        said = scored(model, params, batch)
-        squares = masked_sum(jnp.square(said), batch.mask)
-        return masked_sum(said, batch.mask), squares, jnp.sum(batch.mask)
+    def sums(params: Any, batch: Any, about: float = 0.0, power: int = 1) -> Any:
+        said = (scored(model, params, batch) - about) ** power
+        return masked_sum(said, batch.mask), jnp.sum(batch.mask)
 
-    total, squares, count = summed(jax.jit(sums), params, whole, mesh, rows)
+    total, count = summed(jax.jit(sums), params, whole, mesh, rows)
     mean = total / count
-    return mean, float(max(0.0, squares / count - mean**2) ** 0.5)
+    squares, _ = summed(jax.jit(partial(sums, about=mean, power=2)), params, whole, mesh, rows)
+    return mean, float((squares / count) ** 0.5)

@@ -26,6 +26,7 @@ from lm.models.reward import answer_scores, token_values
 from lm.rlhf.classifier import classifier_scorer
 from lm.rlhf.function import Scorer, checked, named
 from lm.rlhf.rollout import Rollout, seen
+from lm.rlhf.seeing_reward import SeeingReward
 from lm.rlhf.source import Source, read_source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.interface import Form
@@ -75,6 +76,8 @@ def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Sc
         )
     if is_classifier(config.run):
         return classifier_scorer(read_run(run_path(config.run), mesh), mesh)
+    if form.eyes is not None:
+        raise ConfigError(f"reward.run={config.run}: texts alone are scored here, without images")
     source = reward_source(config.run, form, mesh)
     model, params = source.model, source.params
     score = jax.jit(answer_scores, static_argnums=0)
@@ -105,7 +108,7 @@ def is_classifier(run: str) -> bool:
 
 
 def reward_source(run: str, form: Form, mesh: jax.sharding.Mesh) -> Source:
-    """A run of `instructgpt:reward`.
+    """A reward model's run.
 
     Raises:
       ConfigError: it is no reward model, reads other tokens, or sees by other eyes.
@@ -118,7 +121,8 @@ def reward_source(run: str, form: Form, mesh: jax.sharding.Mesh) -> Source:
             f"reward.run={run} reads other tokens (digest {source.tokenizer.digest[:12]}) than the "
             f"policy ({form.tokenizer.digest[:12]}): start both from one run"
         )
-    eyes = getattr(read_config(run_path(run)), "eyes", None)
+    config = read_config(run_path(run))
+    eyes = config.eyes if isinstance(config, SeeingReward) else None
     if eyes != form.eyes:
         raise ConfigError(
             f"reward.run={run} has the eyes {eyes} and the policy {form.eyes}: start both from one "

@@ -8,6 +8,7 @@ and a reward model (`lm.rlhf.seeing_reward`) what the policy's own eyes see.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import jax
@@ -64,7 +65,8 @@ class SeenMaterial(PpoMaterial):
         valid, _ = self.encoded(range(count, len(form.examples)), width)
         self.rows = TaskRows(learned, config.seed)
         self.valid = self.looked_at(valid)
-        self.digest = "-".join(config.images.sets) + f"-{count}"
+        told = repr([(one.parts, one.answers) for one in form.examples])
+        self.digest = hashlib.sha256(told.encode()).hexdigest()
 
     def encoded(self, numbers: Sequence[int], width: int) -> tuple[Prompts, int]:
         """Prompts of these examples without what is seen, and how many are left out."""

@@ -8,6 +8,7 @@ a file of people's, whose images are named from its folder:
 """
 
 import dataclasses
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 
 from lm.core.config import require
-from lm.core.errors import CheckpointError
+from lm.core.errors import CheckpointError, ConfigError
 from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
 from lm.data.features import TaskRows
 from lm.data.prompts import Part
@@ -45,12 +46,18 @@ class SeenComparisons(ComparisonsConfig):
             self.contrast == 0 or 2 <= self.contrast <= 9,
             f"data.contrast must be from 2 to 9, or 0, got {self.contrast}",
         )
+        require(
+            not (self.contrast and self.held_out),
+            f"data.held_out {self.held_out}: comparisons made of right answers have no labelers",
+        )
+
+    @property
+    def told(self) -> str:
+        return ", ".join(self.images.sets) if self.contrast else super().told
 
     @property
     def fingerprint(self) -> str:
-        if not self.contrast:
-            return super().fingerprint
-        return f"{'-'.join(self.images.sets)}-{self.images.limit}-{self.contrast}"
+        return self.told if self.contrast else super().fingerprint
 
     def compared(self, part: Part) -> list[Comparison]:
         if self.contrast:
@@ -63,8 +70,8 @@ class SeenComparisons(ComparisonsConfig):
 def contrasted(
     examples: Sequence[Example], among: Sequence[Example], count: int
 ) -> list[Comparison]:
-    """Of each example its right answer, before others that its question has `among` others; those
-    whose question has no other answer are left out."""
+    """Of each example its right answer, before wrong ones that the same question has in `among`;
+    those whose question has none there are left out. A caption is wrong below half of its score."""
     known: dict[str, dict[str, None]] = {}
     for one in among:
         known.setdefault(one.question, {})[one.answers[0]] = None
@@ -73,7 +80,7 @@ def contrasted(
     for one in examples:
         pool, draw = pools.get(one.question, []), random.Random(one.id)
         others = draw.sample(pool, min(len(pool), 4 * count))  # of which some may be right
-        wrong = [answer for answer in others if not score(answer, one)][: count - 1]
+        wrong = [answer for answer in others if score(answer, one) < 0.5][: count - 1]
         answers = (one.answers[0], *wrong)
         ranks = (0, *[1] * len(wrong))
         found.append(Comparison(one, answers, ranks, "", one.id))
@@ -82,10 +89,21 @@ def contrasted(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeeingReward(RewardTraining):
-    """Learns a number for each answer about an image; `init` is the run whose eyes it has."""
+    """Learns a number for each answer about an image; `init` is the run whose eyes it has.
+
+    A plan of it reads the rows as text: what looking costs, once a prompt, is left out.
+    """
 
     data: SeenComparisons = SeenComparisons()
     eyes: str | None = None  # identity of the eyes, once the run has begun
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.demonstrations is None,
+            f"demonstrations {self.demonstrations}: none with images are read; the preferred "
+            "answers score 0 on average",
+        )
 
     def needs_source(self, before: Any) -> bool:
         del before
@@ -99,15 +117,20 @@ class SeeingReward(RewardTraining):
         return SeenForm(tokenizer, source.eyes.whole, source.eyes.identity)
 
     def resolved(self, source: Any) -> Any:
-        began = source.eyes.identity if isinstance(source, SeeingSource) else source.eyes
-        return replace(super().resolved(source), eyes=began)
+        if isinstance(source, SeeingSource):
+            return replace(super().resolved(source), eyes=source.eyes.identity)
+        if not isinstance(source, SeeingReward):
+            raise ConfigError(
+                f"the run's directory holds a {type(source).__name__}: choose another workdir"
+            )
+        return replace(super().resolved(source), eyes=source.eyes)
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> "SeenRankings":
         assert isinstance(form, SeenForm) and isinstance(source, SeeingSource)
         if form.eyes != self.eyes:
             raise CheckpointError(
                 f"init={self.init} has the eyes {form.eyes}, and this run began with {self.eyes}: "
-                "name the run that it began from"
+                "name the run that it began from, and its checkpoint (init_step)"
             )
         return SeenRankings(self, form, source)
 
@@ -118,8 +141,10 @@ class SeenRankings(ComparisonMaterial):
     def __init__(self, config: SeeingReward, form: SeenForm, source: SeeingSource):
         super().__init__(config.data, form, config.length, config.seed, end=config.end_token)
         self.eyes = source.eyes
-        every = [item.prompt for ranked in self.parts.values() for item in ranked.items]
-        self.room = max(len(one.pictures) for one in every if isinstance(one, Example))
+        compared: Any = [item for ranked in self.parts.values() for item in ranked.items]
+        self.room = max(len(one.prompt.pictures) for one in (*compared, *self.zero))
+        told = repr([(one.prompt, one.answers, one.ranks) for one in compared])
+        self.digest = hashlib.sha256(told.encode()).hexdigest()
         for name, ranked in self.parts.items():
             rows = ranked.rows.replace(sight=self.unseen(ranked.rows))  # type: ignore[attr-defined]
             if name != "train":  # what is held out is read again and again

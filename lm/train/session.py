@@ -302,9 +302,10 @@ class Session:
     def drain(self) -> None:
         """Reads all steps that were dispatched, which took their time together."""
         if self.pending:
-            _, reached, last = self.pending[-1]
-            with self.watchdog:
-                jax.block_until_ready(last)
+            for _, _, metrics in self.pending:
+                with self.watchdog:
+                    jax.block_until_ready(metrics)
+            reached = self.pending[-1][1]
             while self.pending:
                 self.read(self.pending.popleft(), reached)
 

@@ -195,12 +195,19 @@ def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_devi
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
 
 
+@pytest.mark.parametrize("rank", [0, 2])
 def test_before_it_learns_a_reward_model_can_say_numbers_of_mean_0_and_deviation_1(
-    base, tmp_path, one_device
+    base, tmp_path, one_device, rank
 ):
     data = ComparisonsConfig(train=write_rows(tmp_path / "rankings.jsonl", ranked(40)))
     config = RewardTraining(
-        init=str(base), data=data, optim=OPTIM, batch=8, length=16, normalise=30
+        init=str(base),
+        data=data,
+        optim=OPTIM,
+        batch=8,
+        length=16,
+        normalise=30,
+        lora_rank=rank,
     )
     source = config.source(one_device)
     config = config.resolved(source)

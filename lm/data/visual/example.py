@@ -87,6 +87,12 @@ class Example:
         return tuple(part for part in self.parts if not isinstance(part, str))
 
     @property
+    def about(self) -> str:
+        """What it is about: the name of its first image, or its text where it has none."""
+        first = next(iter(self.pictures), self.question)
+        return first.name if isinstance(first, Stored) else str(first)
+
+    @property
     def question(self) -> str:
         return "".join(part for part in self.parts if isinstance(part, str)).strip()
 

@@ -183,14 +183,16 @@ def written(path: Path) -> list[Example]:
 def interleaved(given: Any, path: Path, line: int) -> tuple[str | Picture, ...]:
     """The parts of a prompt in a file."""
     parts: list[str | Picture] = []
-    for part in given if isinstance(given, list) else [None]:
-        if not isinstance(part, dict) or len(part) != 1 or set(part) - {"image", "text"}:
+    part: Any
+    for part in given if isinstance(given, list) and given else [None]:
+        named = isinstance(part, dict) and len(part) == 1 and not set(part) - {"image", "text"}
+        if not named or not all(isinstance(value, str) for value in part.values()):
             raise DataError(
                 f'{path}:{line}: a part is {{"image": FILE}} or {{"text": WORDS}}, not '
                 f"{json.dumps(part)[:60]}"
             )
         for kind, value in part.items():
-            parts.append(Stored(str(path.parent), str(value)) if kind == "image" else value)
+            parts.append(Stored(str(path.parent), value) if kind == "image" else value)
     return tuple(parts)
 
 
