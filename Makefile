@@ -32,7 +32,7 @@ demo: $(CORE)
 	@echo "The page of this run: $(abspath $(WORKDIR))/report.html"
 
 test: $(TEST)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 check: $(TEST)
 	$(BIN)/ruff check
@@ -41,7 +41,7 @@ check: $(TEST)
 	$(BIN)/python -m pytest -q tests/layers_test.py
 
 slow: $(SLOW)
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --durations=25
 
 soak: $(SLOW)
 	$(BIN)/python -m pytest -m soak
