@@ -54,6 +54,13 @@ def strings() -> VisualTuning:
     return replace(config, tokenizer=TokenizerConfig(kind="bytes", vocab=269))
 
 
+def screens() -> VisualTuning:
+    """The same, to read and sum up screenshots of 192 pixels, and to write all of each down."""
+    data = VisualConfig(sets=("screens", "screen_texts"), times=(1, 4))
+    config = wide(small(data, vocab=269, steps=4_000, length=224, image=192))
+    return replace(config, tokenizer=TokenizerConfig(kind="bytes", vocab=269))
+
+
 def charts() -> VisualTuning:
     """The same, to answer questions over charts, and to write down the table of each.
 
@@ -110,9 +117,10 @@ def ppo() -> SeeingPpo:
 
 
 def small(
-    data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, length: int = 64
-) -> VisualTuning:
-    """A model for one ability at 64 pixels; its words are those of the questions and answers.
+    data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, length: int = 64,
+    image: int = 64,
+) -> VisualTuning:  # fmt: skip
+    """A model for one ability; its words are those of the questions and answers.
 
     Kernels by fan-in and waves for positions: with GPT-2's 0.02, meant for widths near 768, what a
     patch shows hides where it is, and queries and keys begin too small to look anywhere.
@@ -121,10 +129,11 @@ def small(
     return VisualTuning(
         model=GptVisionConfig(
             text=GptConfig(
-                layers=2, length=192, vocab=vocab, unroll=2, positions="sinusoid", **blocks
+                layers=2, length=max(192, length), vocab=vocab, unroll=2, positions="sinusoid",
+                **blocks,
             ),
             vision=VisionConfig(
-                image=64, patch=patch, stem="convolutions", centred=True, layers=1,
+                image=image, patch=patch, stem="convolutions", centred=True, layers=1,
                 positions="sincos", **blocks,
             ),
             image_id=SMALL_IMAGE,

@@ -154,13 +154,13 @@ def stalling(dtype: "Dtype") -> "Iterator[dict[str, Any]]":
 
 
 def images(repeats: int) -> None:
-    """One figure for each of the three abilities."""
+    """One figure for each of the three abilities, and for the larger images of one."""
     from dataclasses import replace
 
     from launch.experiment import resolve
     from lm.studies.speed_images import image_figure
 
-    for name in ("gpt4:tiny", "gpt4:strings", "gpt4:charts"):
+    for name in ("gpt4:tiny", "gpt4:strings", "gpt4:screens", "gpt4:charts"):
         made = resolve(name)
         data = replace(made.data, root=ROOT.value)
         tell(image_figure(name, replace(made, data=data), repeats))

@@ -48,9 +48,8 @@ def pixels(data: bytes, side: int, where: str) -> np.ndarray:
 
 def moved(image: np.ndarray, right: int, down: int) -> np.ndarray:
     """An image [R R C] moved by so many pixels, the pixels of its edge continued."""
-    most = max(abs(right), abs(down))
-    wide, side = np.pad(image, ((most, most), (most, most), (0, 0)), "edge"), len(image)
-    return wide[most - down : most - down + side, most - right : most - right + side]
+    side = np.arange(len(image))
+    return image.take(side - down, axis=0, mode="clip").take(side - right, axis=1, mode="clip")
 
 
 def opened(data: bytes, where: str, side: int | None = None) -> Any:

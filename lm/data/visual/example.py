@@ -17,6 +17,7 @@ from lm.data.images import pixels
 
 Match = Literal["exact", "relaxed", "caption"]  # how an answer is judged: lm/evals/visual.py
 DRAWN = 20_000  # drawings that are kept, each some kilobytes
+KEPT = 2**29  # bytes of pixels that a process keeps
 
 
 class Picture(Protocol):
@@ -70,6 +71,25 @@ def drawn(draw: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     out = io.BytesIO()
     draw(*arguments).save(out, "PNG")
     return out.getvalue()
+
+
+class Kept:
+    """Pictures of one side, each read once while there is room; what came first stays, as in a
+    permuted epoch no picture is likelier to come next."""
+
+    def __init__(self, side: int, room: int = KEPT):
+        self.side, self.left = side, room // (3 * side * side)
+        self.pixels: dict[Picture, np.ndarray] = {}
+
+    def __call__(self, picture: Picture) -> np.ndarray:
+        """[side side 3] uint8, not to be written to. Raises DataError where it cannot be read."""
+        known = self.pixels.get(picture)
+        if known is None:
+            known = picture.pixels(self.side)
+            if self.left > 0:
+                self.left -= 1
+                self.pixels[picture] = known
+        return known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,12 +21,18 @@ def drawing(name: str, part: Part, number: int) -> random.Random:
 
 def layout(draw: random.Random, part: Part, varied: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """One value of each, a combination that belongs to this part and never to the other."""
-    known = [
+    known = layouts(part, tuple(map(tuple, varied.values())))
+    return dict(zip(varied, draw.choice(known), strict=True))
+
+
+@functools.cache
+def layouts(part: Part, varied: tuple[tuple[Any, ...], ...]) -> list[tuple[Any, ...]]:
+    """Every combination that belongs to this part."""
+    return [
         values
-        for values in itertools.product(*varied.values())
+        for values in itertools.product(*varied)
         if (zlib.crc32(repr(values).encode()) % HELD_OUT == 0) == (part == "valid")
     ]
-    return dict(zip(varied, draw.choice(known), strict=True))
 
 
 @functools.lru_cache(maxsize=64)

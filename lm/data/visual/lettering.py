@@ -77,11 +77,11 @@ def strings(part: Part) -> list[Example]:
 
 
 def screen(draw: random.Random, part: Part) -> dict[str, str]:
-    """What stands on a screenshot."""
+    """What stands on a screenshot, from top to bottom."""
     subject = string(draw, part)
     return {
-        "kind": draw.choice(KINDS), "name": draw.choice(NAMES), "topic": draw.choice(TOPICS),
-        "day": draw.choice(DAYS), "code": subject[:4],
+        "kind": draw.choice(KINDS), "name": draw.choice(NAMES), "day": draw.choice(DAYS),
+        "topic": draw.choice(TOPICS), "code": subject[:4],
     }  # fmt: skip
 
 
@@ -107,23 +107,40 @@ def draw_screen(part: Part, number: int) -> Any:
 
 
 def screens(part: Part) -> list[Example]:
-    """Of each screenshot one field to read, or a line that sums it up."""
-    found = []
-    for number in range(SCREENS[part]):
-        told = screen(drawing("screen", part, number), part)
-        questions = {
-            "from": ("Who is it from?", told["name"]),
-            "day": ("Which day does it name?", told["day"]),
-            "code": ("What is the last line?", told["code"]),
-            "summary": (
-                "Sum it up in one line.",
-                f"{told['kind']} from {told['name']} about {told['topic']}",
-            ),
-        }
-        kind = list(questions)[number % len(questions)]
-        question, answer = questions[kind]
-        parts = asked(question, Drawn(draw_screen, (part, number)))
-        found.append(
-            Example(id=f"screen-{part}-{number}", parts=parts, answers=(answer,), kind=kind)
+    """Of each screenshot three fields to read, and a line that sums it up."""
+    return [
+        Example(
+            id=f"screen-{part}-{number}-{kind}",
+            parts=asked(question, Drawn(draw_screen, (part, number))),
+            answers=(answer,),
+            kind=kind,
         )
-    return found
+        for number in range(SCREENS[part])
+        for kind, (question, answer) in about(screen(drawing("screen", part, number), part)).items()
+    ]
+
+
+def about(told: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """One question of each kind, and its answer."""
+    return {
+        "from": ("Who is it from?", told["name"]),
+        "day": ("Which day does it name?", told["day"]),
+        "code": ("What is the last line?", told["code"]),
+        "summary": (
+            "Sum it up in one line.",
+            f"{told['kind']} from {told['name']} about {told['topic']}",
+        ),
+    }
+
+
+def screen_texts(part: Part) -> list[Example]:
+    """All that stands on each screenshot, to be written down: one row teaches every field."""
+    return [
+        Example(
+            id=f"screen_text-{part}-{number}",
+            parts=asked(READ, Drawn(draw_screen, (part, number))),
+            answers=(", ".join(screen(drawing("screen", part, number), part).values()),),
+            kind="text",
+        )
+        for number in range(SCREENS[part])
+    ]

@@ -19,7 +19,7 @@ from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.permutation import permute
-from lm.data.visual.example import Example, Picture, spread
+from lm.data.visual.example import Example, Kept, Picture, spread
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS, written
 from lm.text.tokenizer import Tokenizer
@@ -168,7 +168,7 @@ class VisualRows:
                 f"none of {len(encoded)} examples fits into {length} tokens, {slots} of them an "
                 "image: set a larger length"
             )
-        self.side, self.seed, self.count = side, seed, len(fits)
+        self.read, self.seed, self.count = Kept(side), seed, len(fits)
         self.pictures = [one.pictures for one in fits]
         self.images = np.array([len(one.pictures) for one in fits], np.int32)
         if self.images.max() > BUCKETS[-1]:
@@ -218,7 +218,7 @@ class VisualRows:
     ) -> tuple[VisionBatch, list[str]]:
         """These examples as a batch whose first row has this number in the run."""
         room = self.bucket(index) if room is None else room
-        images = np.zeros((len(index), room, self.side, self.side, 3), np.uint8)
+        images = np.zeros((len(index), room, *2 * (self.read.side,), 3), np.uint8)
         place = np.arange(self.width)
         begins, ends = self.prefix[index, None] - 1, self.ends[index, None] - 1
         mask = (place >= begins) & (place < ends)
@@ -226,7 +226,7 @@ class VisualRows:
         for row, example in enumerate(index):
             try:
                 for number, picture in enumerate(self.pictures[example]):
-                    images[row, number] = picture.pixels(self.side)
+                    images[row, number] = self.read(picture)
             except DataError as error:
                 wrong.append(str(error))
                 mask[row] = False

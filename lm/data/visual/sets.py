@@ -215,6 +215,7 @@ SETS: dict[str, Reader] = {
     "chartqa": chartqa,
     "strings": lambda root, part: lettering.strings(part),
     "screens": lambda root, part: lettering.screens(part),
+    "screen_texts": lambda root, part: lettering.screen_texts(part),
     "charts": lambda root, part: charts.charts(part),
     "chart_tables": lambda root, part: charts.chart_tables(part),
     "oddities": lambda root, part: oddities.oddities(part),

@@ -32,6 +32,7 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
     "flickr8k": ("what an image means", ""),
     "strings": ("text in images", "textvqa"),
     "screens": ("text in images", "textvqa"),
+    "screen_texts": ("text in images", ""),
     "receipts": ("text in images", "docvqa"),
     "charts": ("questions over charts", "chartqa"),
     "chart_tables": ("questions over charts", ""),

@@ -112,6 +112,19 @@ def test_the_table_of_a_chart_answers_the_questions_about_it():
         assert questions[f"chart-valid-{number}-count"].answers == (str(len(table)),)
 
 
+def test_the_text_of_a_screenshot_answers_the_questions_about_it():
+    questions = {one.id: one for one in lettering.screens("valid")}
+    told = lettering.screen_texts("valid")
+    assert len(questions) == 4 * len(told) and len({one.answers for one in told}) == len(told)
+    for number, one in enumerate(told):
+        asked = [questions[f"screen-valid-{number}-{kind}"] for kind in ("from", "day", "code")]
+        kind, name, day, topic, code = one.answers[0].split(", ")
+        assert [two.answers for two in asked] == [(name,), (day,), (code,)]
+        assert all(two.pictures == one.pictures for two in asked)
+        summary = questions[f"screen-valid-{number}-summary"].answers[0]
+        assert summary == f"{kind} from {name} about {topic}"
+
+
 def test_one_shape_of_a_scene_is_of_another_colour_where_colour_is_odd():
     from PIL import ImageColor
 

@@ -14,7 +14,7 @@ from PIL import Image
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.visual import Example, VisualConfig, VisualRows
-from lm.data.visual.example import Drawn, Given, Stored, asked
+from lm.data.visual.example import Drawn, Given, Kept, Stored, asked
 from lm.data.visual.rows import encode, prefetched, prompt_ids, shifted
 from lm.data.visual.sets import nlvr, written
 from lm.text.byte import ByteTokenizer
@@ -176,3 +176,23 @@ def test_an_image_is_moved_with_its_edge_by_a_draw_of_its_row():
     once, again, other = (shifted(images, rows + n, 2, 0) for n in (0, 0, 6))
     np.testing.assert_array_equal(once, again)
     assert not np.array_equal(once, other) and len({one.tobytes() for one in once}) > 1
+
+
+class Counted:
+    """A picture that counts how often it is read."""
+
+    def __init__(self):
+        self.times = 0
+
+    def pixels(self, side):
+        self.times += 1
+        return np.full((side, side, 3), self.times, np.uint8)
+
+
+def test_a_picture_is_read_once_while_there_is_room():
+    kept = Kept(4, room=2 * 3 * 4 * 4)
+    pictures = [Counted() for _ in range(3)]
+    for _ in range(3):
+        for picture in pictures:
+            assert kept(picture).shape == (4, 4, 3)
+    assert [picture.times for picture in pictures] == [1, 1, 3]
