@@ -82,6 +82,17 @@ def wide(config: VisualTuning) -> VisualTuning:
     return replace(config, model=replace(config.model, text=text))
 
 
+def talks() -> VisualTuning:
+    """Conversations about easy-VQA's images, from a run of `tiny` (`init`).
+
+    A follow-up is about earlier images, as in the conversations of LLaVA's second stage.
+    """
+    data = VisualConfig(sets=("easy_talks", "easy_captions"), times=(1, 1), shift=8)
+    config = small(data, vocab=400, steps=4_000, length=96)
+    model = replace(config.model, dialogue=True)
+    return replace(config, model=model, optim=replace(config.optim, peak_lr=1e-3))
+
+
 def reward() -> SeeingReward:
     """A reward model: which answer to easy-VQA's questions is right.
 

@@ -56,7 +56,7 @@ class Talk:
 
     def say(self, line: str) -> bool:
         """Takes a line; false where it ends the conversation."""
-        from lm.serve.turns import seen_turn
+        from lm.data.visual.turns import seen_turn
 
         if not line.strip():
             return True

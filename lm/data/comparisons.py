@@ -31,7 +31,7 @@ from lm.data.prompts import (
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
 from lm.data.visual.example import Example
-from lm.data.visual.sets import prompted
+from lm.data.visual.written import prompted
 from lm.text.dialogue import Conversation
 
 MOST = 9  # answers of a comparison (Ouyang et al. 2022, 3.5: K from 4 to 9)

@@ -37,6 +37,7 @@ class GptVisionConfig:
     connector: Literal["linear", "mlp"] = "mlp"
     mask: Literal["causal", "prefix"] = "causal"
     merge: int = 1  # patches of the side of the square that one slot stands for
+    dialogue: bool = False  # has learned conversations, and reads the whole of one
 
     def __post_init__(self) -> None:
         require_positive(self, "merge")

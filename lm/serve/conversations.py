@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lm.core.errors import DataError
+from lm.data.visual.turns import pictures_of, turns_of
 from lm.serve.answers import Answers, Choice, Settings, number, told
 from lm.serve.body import Fields, Refused, unpaired
 from lm.serve.completions import FAILED, NO_CACHE, event, failed
 from lm.serve.model import Served
 from lm.serve.programs import ALTERNATIVES
 from lm.serve.request import Likely, Prompt
-from lm.serve.turns import pictures_of, turns_of
+from lm.serve.turns import given
 from lm.text.dialogue import Message
 
 DEFAULT_TOKENS = 256
@@ -84,7 +85,7 @@ def read_messages(fields: Fields) -> tuple[Message, ...]:
     if not isinstance(messages, list) or not messages:
         raise Refused("messages must be a list with at least one message", param="messages")
     try:
-        turns = turns_of(messages)
+        turns = turns_of(messages, given)
     except DataError as error:
         raise Refused(str(error), param="messages") from None
     if any(unpaired(turn.content) for turn in turns):

@@ -40,7 +40,7 @@ class Served:
 
     def questions(self, sight: GptVisionConfig) -> Questions:
         """How it is asked about images, as a model that sees."""
-        return Questions(self.tokenizer, sight.image_id, sight.slots)
+        return Questions(self.tokenizer, sight.image_id, sight.slots, sight.dialogue)
 
     @property
     def talks(self) -> bool:

@@ -26,7 +26,7 @@ def image_figure(name: str, experiment: VisualTuning, repeats: int) -> dict[str,
     config = replace(experiment, model=model)
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     material = Material(config, tokenizer, mesh)
-    first, again, learned = [], [], []
+    first, again, learned = list[float](), list[float](), list[float]()
     with jax.set_mesh(mesh):
         abstract = config.abstract(mesh)
         state, step = create(config.initial(), abstract, 0), config.step(mesh, abstract)

@@ -163,7 +163,8 @@ class VisualTuning(Supervised):
         image = image_id(source.tokenizer)
         if isinstance(found, GptVisionConfig):
             vision = replace(found.vision, image=self.model.vision.image)
-            model = replace(found, vision=vision)
+            dialogue = found.dialogue or self.model.dialogue
+            model = replace(found, vision=vision, dialogue=dialogue)
         elif isinstance(found, GptConfig):
             decoder = replace(found, vocab=max(found.vocab, image + 1))
             model = replace(self.model, text=decoder, image_id=image, vision=self.eye())

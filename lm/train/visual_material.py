@@ -11,6 +11,7 @@ from lm.core.mesh import local_rows
 from lm.data.batches import TokenBatch
 from lm.data.mixture import Mixture
 from lm.data.tokens import prepare
+from lm.data.visual.example import Said, unfolded
 from lm.data.visual.rows import VisionBatch, VisualRows, shifted
 from lm.text.tokenizer import Tokenizer
 
@@ -24,13 +25,18 @@ class Material:
         self.own = config.batch - config.text_rows
         self.shift, self.seed = config.data.shift, config.seed
 
-        def rows_of(examples: Any) -> VisualRows:
+        def rows_of(examples: Any, *, every: bool = False) -> VisualRows:
             return VisualRows(
                 examples, tokenizer, image_id=model.image_id, slots=model.slots,
-                side=model.vision.image, length=config.length, seed=config.seed,
+                side=model.vision.image, length=config.length, seed=config.seed, every=every,
             )  # fmt: skip
 
-        self.rows = rows_of(config.data.examples("train"))
+        examples, every = config.data.examples("train"), model.mask == "causal"
+        if not every:  # a prompt that sees itself sees the answers in it: each has a row of its own
+            examples = [turn for one in examples for turn in unfolded(one)]
+        if not model.dialogue and any(isinstance(p, Said) for one in examples for p in one.parts):
+            raise ConfigError("conversations are learned: set model.dialogue=True")
+        self.rows = rows_of(examples, every=every)
         valid = config.data.examples("valid")
         self.held_out, self.valid = rows_of(valid), valid
         self.digest = self.rows.digest

@@ -19,8 +19,9 @@ import pytest
 from launch.served import labels_folder, run_name
 from lm.core import paths
 from lm.core.errors import ConfigError
+from lm.data.visual.turns import turns_of
 from lm.models.gpt import GptConfig
-from lm.serve.turns import turns_of
+from lm.serve.turns import given
 from tests.launched import ROOT, environment, one_line
 from tests.rlhf.runs import VOCAB, pretrained
 from tests.serve.seeing import model, picture, seeing_run
@@ -131,7 +132,7 @@ def test_an_image_is_shown_in_a_terminal(tmp_path):
     terminal.type(f"/save {tmp_path}/said.json\n")
     terminal.until("[saved in")
     turn = json.loads((tmp_path / "said.json").read_text())["messages"][0]
-    assert turns_of([turn])[0].parts[0].content == picture(1)
+    assert turns_of([turn], given)[0].parts[0].content == picture(1)
     terminal.type("/quit\n")
     assert terminal.close() == 0
 

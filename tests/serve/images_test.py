@@ -16,12 +16,13 @@ import lm
 from lm.data.images import pixels
 from lm.data.visual.example import Given, asked
 from lm.data.visual.rows import prompt_ids
+from lm.data.visual.turns import turns_of
 from lm.decode.images import ImageGenerator
 from lm.decode.sampling import SamplingConfig
 from lm.serve.conversations import chat_prompt
 from lm.serve.engine import Engine
 from lm.serve.model import Served
-from lm.serve.turns import LARGEST_IMAGE, turns_of
+from lm.serve.turns import LARGEST_IMAGE, given
 from lm.text.byte import ByteTokenizer
 from tests.launched import ROOT, environment
 from tests.serve.engine_test import GREEDY, PROMPTS
@@ -198,7 +199,7 @@ def test_an_image_of_any_form_is_seen_as_the_readers_of_training_see_it(seeing, 
 
 
 def seeing_prompt(seeing, *contents):
-    return chat_prompt(seeing, turns_of([asking("what?", *contents)]), 12)
+    return chat_prompt(seeing, turns_of([asking("what?", *contents)], given), 12)
 
 
 def test_a_model_of_text_alone_says_that_it_sees_nothing(toy):

@@ -92,12 +92,19 @@ class Kept:
         return known
 
 
+class Said(str):
+    """What was answered earlier in a conversation. As ids the end of a text follows it."""
+
+
+Parts = tuple[str | Picture, ...]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
     """A prompt in which images stand, and its right answers."""
 
     id: str
-    parts: tuple[str | Picture, ...]
+    parts: Parts  # a conversation's are its turns, of which `Said` are the assistant's
     answers: tuple[str, ...]  # any of them is right; the first is learned
     match: Match = "exact"
     kind: str = ""  # of question, for the table of results
@@ -114,7 +121,8 @@ class Example:
 
     @property
     def question(self) -> str:
-        return "".join(part for part in self.parts if isinstance(part, str)).strip()
+        texts = (part for part in self.parts if isinstance(part, str))
+        return "".join(f"{part}\n" if isinstance(part, Said) else part for part in texts).strip()
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
@@ -125,9 +133,24 @@ def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
     return sorted(examples, key=lambda one: zlib.crc32(one.id.encode()))[:limit]
 
 
-def asked(question: str, *pictures: Picture) -> tuple[str | Picture, ...]:
+def asked(question: str, *pictures: Picture) -> Parts:
     """Images, and a question after them in the form in which all are put."""
     return (*pictures, question.strip() + "\n")
+
+
+def unfolded(example: Example) -> list[Example]:
+    """Each answer of a conversation as an example of its own, with what came before."""
+    places = [place for place, part in enumerate(example.parts) if isinstance(part, Said)]
+    if not places:
+        return [example]
+    answers = [*((str(example.parts[place]),) for place in places), example.answers]
+    return [
+        dataclasses.replace(
+            example, id=f"{example.id}-{turn}", parts=example.parts[:place], answers=right,
+            kind=f"turn {turn}",
+        )
+        for turn, (place, right) in enumerate(zip([*places, None], answers, strict=True), start=1)
+    ]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,8 +1,9 @@
 """Examples as rows of ids and pictures, and the batch of a step as a pure function of its number.
 
 A row is the prompt, in which each image is a run of `slots` image ids, the answer and the end
-token; the loss counts the answer and its end. Rows with images and rows of text alone share a
-batch; how many images it has room for is one of few numbers, so that few programs are compiled.
+token, and so on in a conversation; the loss counts the answer and its end. Rows with images and
+rows of text alone share a batch; how many images it has room for is one of few numbers, so that few
+programs are compiled.
 """
 
 import dataclasses
@@ -19,9 +20,10 @@ from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.permutation import permute
-from lm.data.visual.example import Example, Kept, Picture, spread
+from lm.data.visual.example import Example, Kept, Picture, Said, spread, unfolded
 from lm.data.visual.layouts import Part
-from lm.data.visual.sets import SETS, written
+from lm.data.visual.sets import SETS
+from lm.data.visual.written import written
 from lm.text.tokenizer import Tokenizer
 
 BUCKETS = (0, 1, 2, 4, 8, 16)  # images a row of a batch has room for
@@ -67,14 +69,16 @@ class VisualConfig:
             )
 
     def examples(self, part: Part) -> list[Example]:
-        """The examples of a part, those of each set so often as an epoch has it.
+        """The examples of a part, those of each set so often as an epoch has it; of a conversation
+        that is held out each answer is one.
 
         Raises:
           DataError: a file is missing or malformed, or there is nothing to measure on.
         """
         if part == "valid" and self.valid is not None:
-            return written(Path(self.valid))[: self.valid_limit]
-        found: list[Example] = []
+            found = [turn for one in written(Path(self.valid)) for turn in unfolded(one)]
+            return found[: self.valid_limit]
+        found = []
         times = (self.times or (1,) * len(self.sets)) if part == "train" else (1,) * len(self.sets)
         for name, count in zip(self.sets, times, strict=True):
             found += self.of(name, part) * count
@@ -87,30 +91,42 @@ class VisualConfig:
             some = SETS[name](Path(self.root), part)
         else:
             some = written(Path(name)) if part == "train" else []
+        if part == "valid":
+            some = [turn for one in some for turn in unfolded(one)]
         return spread(some, self.limit if part == "train" else self.valid_limit)
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """An example as ids: the prompt with its image slots, and the answer with its end."""
+    """An example as ids, with its image slots and the end after each answer."""
 
-    prompt: list[int]
-    answer: list[int]
+    ids: list[int]
+    learned: list[bool]  # of each id, whether it is of an answer that is learned
+    prefix: int  # ids before the last answer
     pictures: tuple[Picture, ...]
 
 
 def encode(
-    examples: Sequence[Example], tokenizer: Tokenizer, image_id: int, slots: int
-) -> list[Encoded]:
-    """Examples as ids. Text is encoded as text, even where it spells the image marker."""
+    examples: Sequence[Example], tokenizer: Tokenizer, image_id: int, slots: int, *,
+    every: bool = False,
+) -> list[Encoded]:  # fmt: skip
+    """Examples as ids. Text is encoded as text, even where it spells the image marker.
+
+    Args:
+      every: every answer of a conversation is learned, not its last alone.
+    """
     texts = [part for one in examples for part in (*one.parts, one.answers[0])]
     known = iter(tokenizer.encode_batch([part for part in texts if isinstance(part, str)]))
     found = []
     for one in examples:
-        prompt: list[int] = []
-        for part in one.parts:
-            prompt += next(known) if isinstance(part, str) else [image_id] * slots
-        found.append(Encoded(prompt, [*next(known), tokenizer.end], one.pictures))
+        ids, learned, prefix = list[int](), list[bool](), 0
+        for part in (*one.parts, Said(one.answers[0])):
+            said, prefix = isinstance(part, Said), len(ids)
+            ids += next(known) if isinstance(part, str) else [image_id] * slots
+            ids += [tokenizer.end] * said
+            learned += [said and every] * (len(ids) - prefix)
+        learned[prefix:] = [True] * (len(ids) - prefix)
+        found.append(Encoded(ids, learned, prefix, one.pictures))
     return found
 
 
@@ -131,6 +147,7 @@ def prompt_ids(
     ids: list[int] = []
     for part in parts:
         ids += tokenizer.encode(part) if isinstance(part, str) else [image_id] * slots
+        ids += [tokenizer.end] * isinstance(part, Said)
     if not ids:
         raise DataError("the prompt is empty: give text or an image")
     if len(ids) > room:
@@ -148,20 +165,21 @@ class VisualRows:
 
     def __init__(
         self, examples: Sequence[Example], tokenizer: Tokenizer, *,
-        image_id: int, slots: int, side: int, length: int, seed: int,
+        image_id: int, slots: int, side: int, length: int, seed: int, every: bool = False,
     ):  # fmt: skip
         """
         Args:
           image_id, slots: the id and number of the places that an image takes.
           side: pixels of an image's side.
           length: tokens of a row at most; what is longer is left out, and counted in `long`.
+          every: every answer of a conversation counts, not its last alone.
 
         Raises:
           ConfigError: an example has more images than the largest bucket.
           DataError: none fits.
         """
-        encoded = encode(examples, tokenizer, image_id, slots)
-        fits = [one for one in encoded if len(one.prompt) + len(one.answer) <= length]
+        encoded = encode(examples, tokenizer, image_id, slots, every=every)
+        fits = [one for one in encoded if len(one.ids) <= length]
         self.long = len(encoded) - len(fits)
         if not fits:
             raise DataError(
@@ -175,14 +193,14 @@ class VisualRows:
             raise ConfigError(
                 f"an example has {self.images.max()} images, a row holds {BUCKETS[-1]} at most"
             )
-        longest = max(len(one.prompt) + len(one.answer) - 1 for one in fits)
+        longest = max(len(one.ids) - 1 for one in fits)
         self.width = min(length, -(-longest // MULTIPLE) * MULTIPLE)
-        self.prefix = np.array([len(one.prompt) for one in fits], np.int32)
+        self.prefix = np.array([one.prefix for one in fits], np.int32)
         self.ids = np.full((len(fits), self.width + 1), tokenizer.pad or 0, np.int32)
-        self.ends = np.zeros(len(fits), np.int32)
+        self.learned = np.zeros(self.ids.shape, bool)
         for row, one in enumerate(fits):
-            whole = one.prompt + one.answer
-            self.ids[row, : len(whole)], self.ends[row] = whole, len(whole)
+            self.ids[row, : len(one.ids)] = one.ids
+            self.learned[row, : len(one.ids)] = one.learned
 
     @property
     def digest(self) -> str:
@@ -219,9 +237,7 @@ class VisualRows:
         """These examples as a batch whose first row has this number in the run."""
         room = self.bucket(index) if room is None else room
         images = np.zeros((len(index), room, *2 * (self.read.side,), 3), np.uint8)
-        place = np.arange(self.width)
-        begins, ends = self.prefix[index, None] - 1, self.ends[index, None] - 1
-        mask = (place >= begins) & (place < ends)
+        mask = self.learned[index, 1:]
         wrong = []
         for row, example in enumerate(index):
             try:

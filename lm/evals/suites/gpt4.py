@@ -1,8 +1,9 @@
 """GPT-4's abilities: what an image means, text in it, questions over charts; then the text tasks.
 
 Each set is answered with its own images and under three controls that must break it: black images,
-another example's images, and no image at all but the likeliest answer of the training part. The
-figures beside are published ones of other, whole sets: a reference, no comparison.
+another example's images, and no image at all but the likeliest answer of the training part; a
+conversation also without what was said before. The figures beside are published ones of other,
+whole sets: a reference, no comparison.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.data.visual import Example
-from lm.data.visual.example import spread
+from lm.data.visual.example import Said, spread, unfolded
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS
 from lm.decode.images import ImageGenerator
@@ -27,6 +28,7 @@ from lm.text.tokenizer import Tokenizer
 ABILITIES = {  # set -> what it shows, and the published set that is nearest to it
     "easy_vqa": ("what an image means", "vqav2"),
     "easy_captions": ("what an image means", ""),
+    "easy_talks": ("what an image means", ""),
     "nlvr": ("what an image means", ""),
     "oddities": ("what an image means", ""),
     "flickr8k": ("what an image means", ""),
@@ -53,6 +55,7 @@ class Line:
     others: float
     prior: float
     kinds: dict[str, float]
+    alone: float | None  # of conversations: the newest turn without those before it
 
     def __str__(self) -> str:
         found = self.answered.scores
@@ -106,7 +109,10 @@ def see(
     say(HEAD)
     for name in names:
         try:
-            train, valid = (SETS[name](options.root, part) for part in PARTS)
+            train, valid = (
+                [turn for one in SETS[name](options.root, part) for turn in unfolded(one)]
+                for part in PARTS
+            )
             valid = spread(valid, options.limit or LIMIT)
             line = asked(name, seer, tokenizer, train, valid)
         except DataError as error:
@@ -118,6 +124,8 @@ def see(
             ability = ABILITIES[name][0]
             say(f"{ability}:")
         say(str(line))
+        if line.alone is not None:
+            say(" " * 12 + f"without the turns before {line.alone:.3f}")
         if len(line.kinds) > 1:
             say(" " * 12 + ", ".join(f"{kind} {value:.3f}" for kind, value in line.kinds.items()))
         lines.append(line)
@@ -148,6 +156,8 @@ def asked(
         return np.stack((found * len(valid[number].pictures))[: len(valid[number].pictures)])
 
     right = answer(seer, tokenizer, valid, tokens)
+    short = [newest(one) for one in valid]
+    alone = answer(seer, tokenizer, short, tokens).accuracy if short != list(valid) else None
     kinds = dict.fromkeys(example.kind for example in valid)
     by_kind = {
         kind or "all": float(right.scores[[one.kind == kind for one in valid]].mean())
@@ -159,7 +169,15 @@ def asked(
         answer(seer, tokenizer, valid, tokens, others).accuracy,
         prior(train, valid),
         by_kind,
+        alone,
     )  # fmt: skip
+
+
+def newest(example: Example) -> Example:
+    """A conversation's last question alone."""
+    said = [place for place, part in enumerate(example.parts) if isinstance(part, Said)]
+    parts = example.parts[said[-1] + 1 :] if said else example.parts
+    return dataclasses.replace(example, parts=parts)
 
 
 def prior(train: Sequence[Example], valid: Sequence[Example]) -> float:
@@ -192,6 +210,7 @@ def write(lines: Sequence[Line], out: Path, step: int) -> None:
         {
             "set": line.name, "items": len(line.answered.answers), "right": line.answered.accuracy,
             "black": line.black, "others": line.others, "prior": line.prior, "kinds": line.kinds,
+            "without_turns_before": line.alone,
         }
         for line in lines
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -14,9 +15,10 @@ from PIL import Image
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.visual import Example, VisualConfig, VisualRows
-from lm.data.visual.example import Drawn, Given, Kept, Stored, asked
+from lm.data.visual.example import Drawn, Given, Kept, Said, Stored, asked, unfolded
 from lm.data.visual.rows import encode, prefetched, prompt_ids, shifted
-from lm.data.visual.sets import nlvr, written
+from lm.data.visual.sets import nlvr
+from lm.data.visual.written import written
 from lm.text.byte import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -51,7 +53,7 @@ def test_the_loss_counts_the_answer_and_its_end_and_nothing_else():
 def test_text_that_spells_the_image_marker_is_text():
     shown = Example(id="a", parts=asked("<|image|> what is it?"), answers=("no",))
     (found,) = encode([shown], TOKENIZER, IMAGE, 4)
-    assert IMAGE not in found.prompt and found.pictures == ()
+    assert IMAGE not in found.ids and found.pictures == ()
     ids = prompt_ids(shown.parts, TOKENIZER, IMAGE, 4, 64)
     assert ids == list(b"<|image|> what is it?\n")
 
@@ -176,6 +178,87 @@ def test_an_image_is_moved_with_its_edge_by_a_draw_of_its_row():
     once, again, other = (shifted(images, rows + n, 2, 0) for n in (0, 0, 6))
     np.testing.assert_array_equal(once, again)
     assert not np.array_equal(once, other) and len({one.tobytes() for one in once}) > 1
+
+
+def talk():
+    first, second = (Drawn(plain, ((n, 9, 9), 8)) for n in range(2))
+    parts = (*asked("a?", first), Said("yes"), *asked("b?", second), Said("no"), *asked("c?"))
+    return Example(id="t", parts=parts, answers=("so",), kind="open")
+
+
+@pytest.mark.parametrize(("every", "counted"), [
+    (True, [*b"yes", TOKENIZER.end, *b"no", TOKENIZER.end, *b"so", TOKENIZER.end]),
+    (False, [*b"so", TOKENIZER.end]),
+])  # fmt: skip
+def test_of_a_conversation_every_answer_is_learned_or_the_last_alone(every, counted):
+    rows = VisualRows(
+        [talk()], TOKENIZER, image_id=IMAGE, slots=2, side=4, length=64, seed=0, every=every
+    )
+    batch, _ = rows.take(np.array([0]), 0)
+    assert batch.targets[0][batch.mask[0]].tolist() == counted
+    assert batch.images.shape[1] == 2
+    prompt = prompt_ids(talk().parts, TOKENIZER, IMAGE, 2, 64)
+    assert batch.prefix[0] == len(prompt) and batch.tokens[0, : len(prompt)].tolist() == prompt
+    assert prompt == [
+        IMAGE, IMAGE, *b"a?\n", *b"yes", TOKENIZER.end, IMAGE, IMAGE, *b"b?\n", *b"no",
+        TOKENIZER.end, *b"c?\n",
+    ]  # fmt: skip
+
+
+def test_each_answer_of_a_conversation_is_an_example_with_what_came_before():
+    found = unfolded(talk())
+    assert [one.answers for one in found] == [("yes",), ("no",), ("so",)]
+    assert [len(one.pictures) for one in found] == [1, 2, 2]
+    assert [one.kind for one in found] == ["turn 1", "turn 2", "turn 3"]
+    assert found[-1].parts == talk().parts and len({one.id for one in found}) == 3
+    assert unfolded(example(1)) == [example(1)]
+
+
+MESSAGES = [
+    {"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "one?"},
+    ]},
+    {"role": "assistant", "content": "yes"},
+    {"role": "user", "content": "sure?"},
+    {"role": "assistant", "content": "no"},
+]  # fmt: skip
+LLAVA = [
+    {"from": "human", "value": "<image>\none?"}, {"from": "gpt", "value": "yes"},
+    {"from": "human", "value": "sure?"}, {"from": "gpt", "value": "no"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [
+    {"messages": MESSAGES},
+    {"messages": [*MESSAGES, {"role": "user", "content": "and?"}]},
+    {"image": "a.png", "conversations": LLAVA},
+])  # fmt: skip
+def test_a_conversation_of_ones_own_is_read(tmp_path, row):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (found,) = written(path)
+    assert found.parts == (
+        Stored(str(tmp_path), "a.png"), "one?\n", Said("yes"), "sure?\n"
+    ) and isinstance(found.parts[2], Said)  # fmt: skip
+    assert found.answers == ("no",)
+
+
+@pytest.mark.parametrize(("row", "words"), [
+    ({"messages": MESSAGES[1:]}, "message 1 is the assistant's"),
+    ({"messages": MESSAGES[:1]}, "no answer of the assistant"),
+    ({"messages": 3}, "messages is no list"),
+    ({"messages": []}, "no user turn"),
+    ({"image": "a.png", "conversations": LLAVA[2:]}, "1 of 1 images have no <image>"),
+    ({"conversations": LLAVA}, "turn 1 has an <image> more"),
+    ({"conversations": [{"from": "bot", "value": "x"}]}, "turn 1 has no text from human or gpt"),
+    ({"image": [3], "conversations": LLAVA}, "part 1 of message 1 has no URL"),
+])  # fmt: skip
+def test_a_conversation_of_another_form_is_refused_with_its_line(tmp_path, row, words):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"messages": MESSAGES}) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=re.escape(words)) as error:
+        written(path)
+    assert str(error.value).startswith(f"{path}:2: ")
 
 
 class Counted:

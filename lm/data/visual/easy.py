@@ -1,0 +1,92 @@
+"""easy-VQA (Zhou 2019): a coloured shape on a pale ground, asked about, described, talked about."""
+
+import random
+from pathlib import Path
+
+from lm.data.visual.example import Example, Picture, Said, asked
+from lm.data.visual.files import question, rows
+from lm.data.visual.layouts import Part
+
+CAPTION = "What is in the image?"
+FORMS = ("circle", "rectangle", "triangle")
+COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+TALKS = {"train": 4, "valid": 1}  # conversations that begin with an image
+
+
+def easy_vqa(root: Path, part: Part) -> list[Example]:
+    """easy-VQA (Zhou 2019): a coloured shape on a pale ground; 13 answers, as published."""
+    name = "train" if part == "train" else "test"
+    folder = root / "easy_vqa"
+    path, images = folder / f"{name}_questions.jsonl.gz", folder / f"{name}_images.zip"
+    return [
+        question(f"easy_vqa-{number}", row, path, images, "answer")
+        for number, row in enumerate(rows(path))
+    ]
+
+
+def described(root: Path, part: Part) -> list[tuple[Picture, str, str]]:
+    """What the questions and answers about an image tell of it: the image, its form, its colour."""
+    told: dict[Picture, dict[str, str]] = {}
+    for one in easy_vqa(root, part):
+        (picture,) = one.pictures
+        known = told.setdefault(picture, {})
+        words = one.question.rstrip("?").split()
+        if one.kind == "open":
+            known["form" if one.answers[0] in FORMS else "colour"] = one.answers[0]
+        elif (one.kind == "yes") != bool({"no", "not"} & set(words)):
+            named = next((word for word in words if word in FORMS + COLOURS), None)
+            if named:
+                known["form" if named in FORMS else "colour"] = named
+    return [
+        (picture, known["form"], known["colour"])
+        for picture, known in told.items()
+        if len(known) == 2
+    ]
+
+
+def easy_captions(root: Path, part: Part) -> list[Example]:
+    """Each image described: "a blue circle".
+
+    A caption says at once what several questions do, most of which are answered yes or no.
+    """
+    return [
+        Example(
+            id=f"easy_captions-{number}",
+            parts=asked(CAPTION, picture),
+            answers=(f"a {colour} {form}",),
+            kind="caption",
+        )
+        for number, (picture, form, colour) in enumerate(described(root, part))
+    ]
+
+
+def easy_talks(root: Path, part: Part) -> list[Example]:
+    """Conversations about two images, in which the second and third answer need the first image.
+
+    One of form and colour is asked of an image; whether another image is like it in the other one;
+    and what that was in the first. The other image is alike every second time.
+    """
+    known = [(picture, {"shape": form, "color": colour}) for picture, form, colour in
+             described(root, part)]  # fmt: skip
+    alike: dict[tuple[str, str], list[Picture]] = {}
+    for picture, facts in known:
+        for fact in facts.items():
+            alike.setdefault(fact, []).append(picture)
+    found = []
+    for number in range(TALKS[part] * len(known)):
+        first, facts = known[number % len(known)]
+        draw = random.Random(f"talk-{part}-{number}")
+        one, other = draw.sample(("shape", "color"), 2)
+        same = draw.random() < 0.5
+        value = facts[other]
+        if not same:
+            value = draw.choice([name for kind, name in alike if kind == other and name != value])
+        parts = (
+            *asked(f"What {one} is it?", first),
+            Said(facts[one]),
+            *asked(f"Is it the same {other}?", draw.choice(alike[other, value])),
+            Said("yes" if same else "no"),
+            *asked(f"What {other} was the first?"),
+        )
+        found.append(Example(id=f"talk-{number}", parts=parts, answers=(facts[other],)))
+    return found

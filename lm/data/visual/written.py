@@ -1,0 +1,109 @@
+"""Examples of a .jsonl of one's own: questions, or conversations, about images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lm.core.errors import DataError
+from lm.data.visual.example import Example, Picture, Stored, asked
+from lm.data.visual.files import field, question, rows
+from lm.data.visual.turns import spoken, turns_of
+
+LLAVA = {"human": "user", "gpt": "assistant"}
+
+
+def written(path: Path) -> list[Example]:
+    """Examples of a .jsonl of one's own.
+
+    A row is {"image": "a.png", "question": "...", "answer": "..."}, or with images among the text
+    {"parts": [{"image": "a.png"}, {"text": "..."}, ...], "answer": "..."}, or a conversation: {
+    "messages": [...]} as OpenAI's interface has it, the URL of an image its file, or LLaVA's
+    {"image": "a.png", "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}.
+    Images are named from the file's folder.
+
+    Raises:
+      DataError: a row of another form.
+    """
+    found = []
+    for number, row in enumerate(rows(path)):
+        name = f"{path.name}-{number}"
+        if "messages" in row or "conversations" in row:
+            found.append(talk(name, row, path, number + 1))
+        elif "parts" in row:
+            parts = interleaved(row["parts"], path, number + 1)
+            found.append(Example(id=name, parts=parts, answers=(field(row, "answer", path),)))
+        else:
+            found.append(question(name, row, path, path.parent, "answer"))
+    return found
+
+
+def talk(name: str, row: dict[str, Any], path: Path, line: int) -> Example:
+    """A conversation up to the last answer in it."""
+    try:
+        messages = row["messages"] if "messages" in row else of_llava(row)
+        turns = turns_of(messages, lambda url, _: Stored(str(path.parent), url))
+    except DataError as error:
+        raise DataError(f"{path}:{line}: {error}") from None
+    parts = spoken(turns[:-1] if turns[-1].role == "user" else turns)
+    if not parts:
+        raise DataError(f"{path}:{line}: the conversation has no answer of the assistant")
+    return Example(id=name, parts=parts[:-1], answers=(str(parts[-1]),))
+
+
+def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """LLaVA's rows as OpenAI's messages: each `<image>` of a text is the next of `image`.
+
+    Raises:
+      DataError: not as many images as marks, or another form.
+    """
+    named = row.get("image", [])
+    images = [named] if isinstance(named, str) else named
+    said = row["conversations"]
+    if not isinstance(images, list) or not isinstance(said, list):
+        raise DataError("image or conversations is no list")
+    left, messages = list(images), []
+    for number, one in enumerate(said, start=1):
+        role = one.get("from") if isinstance(one, dict) else None
+        if role not in LLAVA or not isinstance(one.get("value"), str):
+            raise DataError(f"turn {number} has no text from human or gpt: {json.dumps(one)[:60]}")
+        if role == "gpt":
+            messages.append({"role": "assistant", "content": one["value"]})
+            continue
+        content: list[dict[str, Any]] = []
+        for place, text in enumerate(one["value"].split("<image>")):
+            if place:
+                if not left:
+                    raise DataError(f"turn {number} has an <image> more than the row has images")
+                content.append({"type": "image_url", "image_url": {"url": left.pop(0)}})
+            if text.strip():
+                content.append({"type": "text", "text": text.strip()})
+        messages.append({"role": LLAVA[role], "content": content})
+    if left:
+        raise DataError(f"{len(left)} of {len(images)} images have no <image> in the text")
+    return messages
+
+
+def interleaved(given: Any, path: Path, line: int) -> tuple[str | Picture, ...]:
+    """The parts of a prompt in a file."""
+    parts: list[str | Picture] = []
+    part: Any
+    for part in given if isinstance(given, list) and given else [None]:
+        named = isinstance(part, dict) and len(part) == 1 and not set(part) - {"image", "text"}
+        if not named or not all(isinstance(value, str) for value in part.values()):
+            raise DataError(
+                f'{path}:{line}: a part is {{"image": FILE}} or {{"text": WORDS}}, not '
+                f"{json.dumps(part)[:60]}"
+            )
+        for kind, value in part.items():
+            parts.append(Stored(str(path.parent), value) if kind == "image" else value)
+    return tuple(parts)
+
+
+def prompted(row: dict[str, Any], path: Path, line: int) -> Example:
+    """The prompt alone of a row as `written` reads them, with no right answer."""
+    if "parts" in row:
+        parts = interleaved(row["parts"], path, line)
+    else:
+        picture = Stored(str(path.parent), field(row, "image", path))
+        parts = asked(field(row, "question", path), picture)
+    return Example(id=f"{path.name}-{line}", parts=parts, answers=())
