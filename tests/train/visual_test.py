@@ -80,6 +80,24 @@ def test_the_report_shows_where_answers_looked(run):
     assert (run / "report.html").read_text().count("data:image/png;base64,") == 24
 
 
+@pytest.mark.parametrize(("mask", "rows", "answers"), [("causal", 4, 2), ("prefix", 8, 1)])
+def test_a_prompt_that_sees_itself_learns_one_answer_a_row(tmp_path, mask, rows, answers):
+    said = [{"role": role, "content": role[0]} for role in ("user", "assistant") * 2]
+    own = tmp_path / "own.jsonl"
+    own.write_text(4 * (json.dumps({"messages": said}) + "\n"))
+    made = config(tmp_path)
+    made = replace(made, data=replace(made.data, sets=(str(own),), valid=str(own)))
+    made = replace(made, model=replace(made.model, mask=mask))
+    with pytest.raises(ConfigError, match="model.dialogue=True"):
+        Material(made, ByteTokenizer(), one_device())
+    made = replace(made, model=replace(made.model, dialogue=True))
+    material = Material(made, ByteTokenizer(), one_device())
+    assert material.rows.count == rows and len(material.valid) == 8
+    batch, _ = material.batch(0)
+    ends = (batch.targets == ByteTokenizer().end) & batch.mask
+    assert (ends.sum(1) == answers).all() and (batch.mask.sum(1) == 2 * answers).all()
+
+
 @pytest.mark.slow
 def test_what_was_right_is_lost_with_black_or_strange_images(run, data, tmp_path):
     loaded = lm.load(run)

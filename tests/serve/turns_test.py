@@ -1,0 +1,80 @@
+"""What of a conversation a model that sees is asked with."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from lm.core.errors import DataError
+from lm.data.visual import VisualRows
+from lm.data.visual.turns import turns_of
+from lm.data.visual.written import written
+from lm.serve.turns import Questions, given
+from lm.text.byte import ByteTokenizer
+from tests.serve.seeing import IMAGE_ID, picture
+
+TOKENIZER = ByteTokenizer()
+SLOTS = 4
+END, IMAGE = TOKENIZER.end, [IMAGE_ID] * SLOTS
+
+
+def user(text, *numbers, url=lambda n: "data:image/png;base64," + coded(n)):
+    images = [{"type": "image_url", "image_url": {"url": url(n)}} for n in numbers]
+    return {"role": "user", "content": [*images, {"type": "text", "text": text}]}
+
+
+def coded(number):
+    return base64.b64encode(picture(number)).decode()
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+TALK = [user("one?", 1), assistant("yes"), user("two?", 2), assistant("no"), user("sure?")]
+
+
+def asked(messages, room=200, *, dialogue=True):
+    questions = Questions(TOKENIZER, IMAGE_ID, SLOTS, dialogue)
+    ids, pictures = questions.prompt(turns_of(messages, given), room)
+    return ids, [one.content for one in pictures]
+
+
+def test_a_conversation_is_read_whole():
+    ids, images = asked(TALK)
+    assert ids == [
+        *IMAGE, *b"one?\n", *b"yes", END, *IMAGE, *b"two?\n", *b"no", END, *b"sure?\n"
+    ]  # fmt: skip
+    assert images == [picture(1), picture(2)]
+    assert asked([{"role": "system", "content": "Be brief."}, *TALK]) == (ids, images)
+
+
+def test_the_oldest_turns_are_forgotten_where_it_is_too_long():
+    whole, _ = asked(TALK)
+    ids, images = asked(TALK, len(whole) - 1)
+    assert ids == [*IMAGE, *b"two?\n", *b"no", END, *b"sure?\n"] and images == [picture(2)]
+    assert asked(TALK, len(ids) - 1) == ([*b"sure?\n"], [])
+    with pytest.raises(DataError, match="shorten it"):
+        asked(TALK, 5)
+
+
+def test_a_model_that_has_learned_questions_alone_is_asked_the_newest_about_the_newest_image():
+    assert asked(TALK, dialogue=False) == ([*IMAGE, *b"sure?\n"], [picture(2)])
+
+
+def test_the_prompt_is_what_was_learned_from_the_same_conversation(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    messages = [
+        user("one?", 1, url="{}.png".format), assistant("yes"),
+        user("two?", 2, url="{}.png".format), assistant("no"), user("sure?"), assistant("so"),
+    ]  # fmt: skip
+    (tmp_path / "own.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    rows = VisualRows(
+        written(tmp_path / "own.jsonl"), TOKENIZER, image_id=IMAGE_ID, slots=SLOTS, side=16,
+        length=64, seed=0,
+    )  # fmt: skip
+    batch, wrong = rows.take(np.array([0]), 0)
+    ids, _ = asked(TALK)
+    assert not wrong and batch.tokens[0, : batch.prefix[0]].tolist() == ids
