@@ -55,9 +55,12 @@ def strings() -> VisualTuning:
 
 
 def screens() -> VisualTuning:
-    """The same, to read and sum up screenshots of 192 pixels, and to write all of each down."""
-    data = VisualConfig(sets=("screens", "screen_texts"), times=(1, 4))
-    config = wide(small(data, vocab=269, steps=4_000, length=224, image=192))
+    """The same, to read and sum up screenshots of 128 pixels, and to write all of each down.
+
+    Four patches of 8 pixels are a slot: two letters or so, each with a vector of its own before.
+    """
+    data = VisualConfig(sets=("screens", "screen_texts"), times=(1, 12))
+    config = wide(small(data, vocab=269, steps=4_000, patch=8, length=144, image=128, merge=2))
     return replace(config, tokenizer=TokenizerConfig(kind="bytes", vocab=269))
 
 
@@ -129,7 +132,7 @@ def ppo() -> SeeingPpo:
 
 def small(
     data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, length: int = 64,
-    image: int = 64,
+    image: int = 64, merge: int = 1,
 ) -> VisualTuning:  # fmt: skip
     """A model for one ability; its words are those of the questions and answers.
 
@@ -140,7 +143,7 @@ def small(
     return VisualTuning(
         model=GptVisionConfig(
             text=GptConfig(
-                layers=2, length=max(192, length), vocab=vocab, unroll=2, positions="sinusoid",
+                layers=2, length=192, vocab=vocab, unroll=2, positions="sinusoid",
                 **blocks,
             ),
             vision=VisionConfig(
@@ -149,6 +152,7 @@ def small(
             ),
             image_id=SMALL_IMAGE,
             mask="prefix",
+            merge=merge,
         ),
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=vocab),
         data=data,

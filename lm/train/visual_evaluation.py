@@ -48,7 +48,10 @@ class Evaluation:
             if step == config.steps:
                 write_gallery(self.session.workdir, config.model, params, self.tokenizer, found)
             pairs = list(zip(found.examples, found.answers, strict=True))[:SHOWN]
-            told = [f"{one.question} {said!r} ({one.answers[0]})\n" for one, said in pairs]
+            told = [
+                f"{' / '.join(one.question.splitlines())} {said!r} ({one.answers[0]})\n"
+                for one, said in pairs
+            ]
             self.session.journal.sample(step, "".join(told))
         self.session.drain()
         told_figures = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

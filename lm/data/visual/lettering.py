@@ -1,7 +1,8 @@
 """Drawn text to be read: strings of eight characters, and screenshots with a line to sum them up.
 
 A string fits an image of 64 pixels, each letter in a cell 8 wide as on a screen in text mode; a
-screenshot needs about 192. Strings and layouts that are held out are never drawn for training.
+screenshot, in proportional type too, has 128. Strings and layouts that are held out are never drawn
+for training.
 """
 
 import random
@@ -17,6 +18,7 @@ STRINGS = {"train": 20_000, "valid": 500}
 SCREENS = {"train": 6_000, "valid": 300}
 READ = "What does it say?"
 SIDE, CELL = 64, 8  # pixels of an image of a string, and of a letter's cell
+SCREEN = 128  # of a screenshot
 MONOSPACED = ("DejaVuSansMono", "DejaVuSansMono-Bold", "cmtt10")
 
 TEXT_LAYOUTS = {
@@ -28,11 +30,11 @@ TEXT_LAYOUTS = {
 }
 SCREEN_LAYOUTS = {
     "face": FACES[:4],
-    "size": (13, 14, 16),
+    "size": (9, 10, 11),
     "bar": ("steelblue", "dimgray", "seagreen", "indianred"),
     "paper": ("white", "ivory", "aliceblue"),
     "buttons": (0, 1, 2),
-    "margin": (6, 10, 16),
+    "margin": (4, 7, 10),
 }
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jonas")
 KINDS = ("Message", "Reminder", "Invoice", "Warning", "Invitation")
@@ -86,23 +88,23 @@ def screen(draw: random.Random, part: Part) -> dict[str, str]:
 
 
 def draw_screen(part: Part, number: int) -> Any:
-    """A Pillow image, 192 x 192, of a window with a title, lines of text and buttons."""
+    """A Pillow image, 128 x 128, of a window with a title, lines of text and buttons."""
     from PIL import Image, ImageDraw
 
     draw = drawing("screen", part, number)
     told, chosen = screen(draw, part), layout(draw, part, SCREEN_LAYOUTS)
     size, margin = chosen["size"], chosen["margin"]
-    image = Image.new("RGB", (192, 192), chosen["paper"])
+    image = Image.new("RGB", (SCREEN, SCREEN), chosen["paper"])
     ink, face = ImageDraw.Draw(image), font(chosen["face"], size)
-    ink.rectangle((0, 0, 192, size + 10), fill=chosen["bar"])
-    ink.text((margin, 4), told["kind"], fill="white", font=face)
+    ink.rectangle((0, 0, SCREEN, size + 7), fill=chosen["bar"])
+    ink.text((margin, 3), told["kind"], fill="white", font=face)
     lines = (f"From: {told['name']}", f"On: {told['day']}", f"Re: {told['topic']}", told["code"])
     for place, line in enumerate(lines):
-        ink.text((margin, size + 20 + place * (size + 8)), line, fill="black", font=face)
+        ink.text((margin, size + 14 + place * (size + 5)), line, fill="black", font=face)
     for place in range(chosen["buttons"]):
-        box = (margin + 80 * place, 160, margin + 80 * place + 64, 184)
+        box = (margin + 54 * place, 108, margin + 54 * place + 44, 123)
         ink.rectangle(box, outline="gray", fill="gainsboro")
-        ink.text((box[0] + 8, 164), ("OK", "Later")[place], fill="black", font=font(FACES[0], 14))
+        ink.text((box[0] + 6, 110), ("OK", "Later")[place], fill="black", font=font(FACES[0], 10))
     return image
 
 
