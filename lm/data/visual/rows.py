@@ -19,7 +19,7 @@ import numpy as np
 from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
-from lm.data.permutation import permute
+from lm.data.permutation import mix, permute
 from lm.data.visual.example import Example, Kept, Picture, Said, spread, unfolded
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS
@@ -256,12 +256,14 @@ class VisualRows:
 
 def shifted(images: np.ndarray, rows: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Images [B I R R 3], each row's moved by up to so many pixels: a function of its number."""
+    count = images.shape[1]
+    numbers = rows.astype(np.uint64)[:, None] * np.uint64(2 * BUCKETS[-1])
+    draws = mix(numbers + np.arange(2 * count, dtype=np.uint64), seed) % np.uint64(2 * most + 1)
+    moves = draws.astype(np.int64).reshape(-1, count, 2) - most
     found = np.empty_like(images)
-    for place, row in enumerate(rows):
-        draw = np.random.default_rng((seed, int(row)))
-        for number, image in enumerate(images[place]):
-            right, down = draw.integers(-most, most + 1, 2).tolist()
-            found[place, number] = moved(image, right, down)
+    for row, some in enumerate(moves.tolist()):
+        for number, (right, down) in enumerate(some):
+            found[row, number] = moved(images[row, number], right, down)
     return found
 
 
