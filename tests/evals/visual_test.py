@@ -3,9 +3,9 @@
 import pytest
 
 from lm.data.visual import Example
-from lm.data.visual.example import spread
+from lm.data.visual.example import Drawn, Said, asked, spread
 from lm.data.visual.sets import SETS
-from lm.evals.suites.gpt4 import ABILITIES, prior
+from lm.evals.suites.gpt4 import ABILITIES, newest, prior
 from lm.evals.visual import longest, score
 from lm.metrics.relaxed import relaxed
 from lm.text.byte import ByteTokenizer
@@ -46,6 +46,14 @@ def test_the_prior_answers_each_question_as_training_mostly_did():
     train = [example("colour?", "red")] * 3 + [example("form?", "square")] * 5
     valid = [example("colour?", "red"), example("colour?", "blue"), example("size?", "square")]
     assert prior(train, valid) == pytest.approx(2 / 3)
+
+
+def test_the_newest_turn_of_a_conversation_keeps_its_own_images_alone():
+    first, second = (Drawn(lambda: None, (n,)) for n in range(2))
+    before = (*asked("a?", first), Said("yes"))
+    talk = Example(id="t", parts=(*before, *asked("b?", second)), answers=("no",))
+    assert newest(talk).parts == asked("b?", second) and newest(talk).answers == ("no",)
+    assert newest(example("q", "yes")) == example("q", "yes")
 
 
 def test_every_set_shows_an_ability_and_a_sample_is_always_the_same():

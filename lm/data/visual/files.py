@@ -31,6 +31,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def field(row: dict[str, Any], name: str, path: Path) -> str:
+    """A text, or a number as text. Raises DataError where the row has none of that name."""
     value = row.get(name)
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise DataError(f'{path}: a row has no text "{name}": {json.dumps(row)[:80]}')
@@ -45,6 +46,7 @@ def held_out(name: str, part: Part) -> bool:
 def question(
     name: str, row: dict[str, Any], path: Path, images: Path, answer: str, text: str = "question"
 ) -> Example:
+    """The example of a row, whose question, answer and image are in fields of these names."""
     picture = Stored(str(images), field(row, "image", path))
     reply = field(row, answer, path)
     kind = reply if reply in ("yes", "no") else "open"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.visual.example import Example, Picture, Stored, asked
+from lm.data.visual.example import Example, Parts, Picture, Stored, asked
 from lm.data.visual.files import field, question, rows
 from lm.data.visual.turns import spoken, turns_of
 
@@ -83,7 +83,7 @@ def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
     return messages
 
 
-def interleaved(given: Any, path: Path, line: int) -> tuple[str | Picture, ...]:
+def interleaved(given: Any, path: Path, line: int) -> Parts:
     """The parts of a prompt in a file."""
     parts: list[str | Picture] = []
     part: Any
