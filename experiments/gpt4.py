@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments import gpt2, gpt3
+from lm.data.tokens import TextConfig
 from lm.data.visual import VisualConfig
 from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
@@ -217,10 +218,14 @@ def connector(size: str = "tiny") -> VisualTuning:
     )
 
 
-def tune(size: str = "tiny") -> VisualTuning:
-    """All parts on questions, beside text rows so that the decoder stays as good at text."""
+def tune(size: str = "tiny", text: str | None = None) -> VisualTuning:
+    """All parts on questions, beside text rows so that the decoder stays as good at text.
+
+    The text is that of `init`, or that of these files.
+    """
     config = by_size(size)
-    return replace(config, text_rows=config.batch // 4)
+    named = None if text is None else TextConfig(train=text)
+    return replace(config, text=named, text_rows=config.batch // 4)
 
 
 def higher(size: str = "tiny") -> VisualTuning:

@@ -113,10 +113,10 @@ class Talk:
         try:
             image = Given(Path(name).expanduser().read_bytes(), name)
             image.pixels(sight.vision.image)
-        except OSError as error:
-            print(f"[{name}: {error.strerror}]")
         except UserError as error:
             print(f"[{error}]")
+        except (OSError, RuntimeError, ValueError) as error:  # no such home, or a name with a NUL
+            print(f"[{name}: {getattr(error, 'strerror', None) or error}]")
         else:
             self.shown.append(image)
             print(f"[{name} goes with the next message]")
@@ -141,7 +141,7 @@ class Talk:
         try:
             path = Path(name).expanduser()
             path.write_text(json.dumps({"messages": objects_of(self.told())}) + "\n")
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             print(f"[not saved: {error}]")
         else:
             print(f"[saved in {name}]")

@@ -44,6 +44,7 @@ def main() -> int | None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of the run")
     from lm.train.process import Process, check_finite_flag
+    from lm.train.saved import refuse_other
     from lm.train.session import Finished
 
     check_finite_flag("step_timeout", STEP_TIMEOUT.value)
@@ -56,8 +57,10 @@ def main() -> int | None:
         profile_steps=span(PROFILE_STEPS.value),
     )
     cluster.join()
+    workdir = run_path(WORKDIR.value)
+    refuse_other(workdir, type(config))
     try:
-        config.run(run_path(WORKDIR.value), process)
+        config.run(workdir, process)
     except Finished as finished:
         return finished.code
     return None

@@ -34,6 +34,7 @@ from lm.data.visual.example import Example
 from lm.data.visual.written import prompted
 from lm.text.dialogue import Conversation
 
+LARGEST = 1_000  # rank, either side of 0
 MOST = 9  # answers of a comparison (Ouyang et al. 2022, 3.5: K from 4 to 9)
 SPEAKS = "\n\nAssistant:"
 FIRST, SECOND, TIE = (0, 1), (1, 0), (0, 0)
@@ -78,15 +79,17 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
                 raise Malformed(f"ranks {ranks!r} are no whole numbers")
             if not 2 <= len(answers) <= MOST:
                 raise Malformed(f"{len(answers)} answers; a comparison has 2 to {MOST}")
+            if any(abs(rank) > LARGEST for rank in ranks):
+                raise Malformed(f"a rank of {max(ranks, key=abs)}; at most {LARGEST} is one")
             return Comparison(prompt, tuple(answers), tuple(ranks), by, where)
 
         prompt: str | Example
         if images:
-            path, _, line = where.rpartition(":")
+            path, _, _ = where.rpartition(":")
             try:
-                prompt = prompted(values, Path(path), int(line))
+                prompt = prompted(row, Path(path).parent)
             except DataError as error:
-                raise Malformed(str(error).removeprefix(f"{path}: ")) from None
+                raise Malformed(str(error).removeprefix(f"{where}: ")) from None
             return [compared(listed(values), values.get("ranks"))]
         if "chosen" in values:
             prompt, answers = chosen_and_rejected(values, between)
@@ -95,7 +98,10 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
             prompt = prompt_of(values, between)
             return [compared(listed(values), values.get("ranks"))]
         if "prediction 1" in values:
-            prompt = "".join(map(str, itertools.chain(*values.get("passages", ()))))
+            passages = values.get("passages", [])
+            if not isinstance(passages, list) or not all(isinstance(one, list) for one in passages):
+                raise Malformed('"passages" is no list of lists')
+            prompt = "".join(map(str, itertools.chain(*passages)))
             prompt += (BETWEEN if prompt else "") + prompt_of({"question": values.get("question")},
                                                               between)  # fmt: skip
             answers = [text(values, f"prediction {number}") for number in range(1, 5)]
@@ -131,7 +137,7 @@ def spelled(values: dict[str, Any], name: str) -> str:
 
 
 def chosen(values: dict[str, Any], name: str, orders: dict[int, tuple[int, int]]) -> Any:
-    if values.get(name) not in orders:
+    if values.get(name) not in list(orders):  # it may be of any type
         raise Malformed(f'"{name}" is {values.get(name)!r}, expected one of {list(orders)}')
     return orders[values[name]]
 
@@ -142,7 +148,9 @@ def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list
     if all(isinstance(one, dict) for one in both):
         both = [text(one, "value", "content") for one in both]
         return prompt_of(values, between), [f" {one}" for one in both]
-    if all(isinstance(one, list) and one for one in both):  # whole dialogues, alike but for the end
+    if all(
+        isinstance(one, list) and one and isinstance(one[-1], dict) for one in both
+    ):  # alike but the end
         answers = [text(dict(dialogue[-1]), "value", "content") for dialogue in both]
         return transcript(both[0][:-1]), [f" {one}" for one in answers]
     answers = [text({"chosen": both[0]}, "chosen"), text({"rejected": both[1]}, "rejected")]

@@ -14,7 +14,7 @@ from lm.core.errors import DataError
 from lm.data.comparisons import MOST, Comparison, ComparisonsConfig, comparisons
 from lm.data.demonstrations import Demonstration
 from lm.data.dialogues import DialoguesConfig, asked, replies_of
-from lm.data.labels import conversation_rows
+from lm.data.labels import KINDS, conversation_rows
 from lm.data.prompts import BETWEEN, Malformed, Part, Reader, text
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Message, conversation
@@ -31,7 +31,7 @@ def dialogue_comparisons(between: str = BETWEEN) -> Reader[Comparison]:
         try:
             if values.get("kind") == "ranking":
                 return [ranking(row)]
-            if "kind" in values:
+            if values.get("kind") in list(KINDS):
                 return []
             if isinstance(values.get("prompt"), Mapping):
                 return list(in_tree(values["prompt"], row.where))

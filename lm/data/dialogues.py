@@ -151,7 +151,12 @@ def paths(node: Mapping[str, Any], before: Conversation = ()) -> Iterator[Conver
 
 def replies_of(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The replies that nobody deleted, the best-ranked first."""
-    found = [one for one in node.get("replies") or () if not one.get("deleted")]
+    found = node.get("replies") or []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise Malformed('"replies" is no list of objects')
+    found = [one for one in found if not one.get("deleted")]
+    if not all(isinstance(one.get("rank"), int | None) for one in found):
+        raise Malformed("the rank of a reply is no whole number")
     return sorted(found, key=lambda one: one["rank"] if one.get("rank") is not None else len(found))
 
 

@@ -32,8 +32,11 @@ def named(name: str) -> Callable[[list[Any], list[str]], Any]:
         else:
             module = importlib.import_module(module_name)
         found = getattr(module, function)
-    except (ImportError, OSError, AttributeError, SyntaxError) as error:
-        raise ConfigError(f"reward.function={name} cannot be imported: {error}") from None
+    except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
+        raise ConfigError(
+            f"reward.function={name} cannot be imported: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from None
     if not callable(found):
         raise ConfigError(f"reward.function={name} is a {type(found).__name__}, not a function")
     return found

@@ -95,6 +95,8 @@ def label(
         if len(answers) < 2:
             continue
         scores = judge([prompt] * len(answers), answers)
+        if not np.isfinite(scores).all():
+            raise DataError(f"the judge gave {scores.tolist()} for answers: it must give numbers")
         seen = scores + config.noise * random.gumbel(size=len(answers))
         seen = np.where([bool(answer) for answer in answers], seen, LAST)
         ranks = np.argsort(np.argsort(-seen)).tolist()
@@ -104,7 +106,7 @@ def label(
         item = f"{config.seed}-{number}"  # another round's is another item
         row = record(prompt, answers, ranks, f"judge {number % config.labelers}", item)
         rows.append(row | {"scores": [float(score) for score in scores]})
-    if not rows:
+    if not pairs:
         raise DataError("no prompt got two different answers to rank")
     if jax.process_index() == 0:
         write_rows(out, rows)

@@ -51,7 +51,7 @@ class Ppo(PpoSetting):
         mesh = make_mesh(self.mesh)
         self.check_batch(mesh)
         parts = self.update.minibatches * self.microbatches
-        before = started(workdir)
+        before = started(workdir, type(self))
         # the reference, in any case
         source = self.source(mesh)
         form = self.form(source)

@@ -70,6 +70,8 @@ class PpoSetting(Supervised):
             self, "steps", "prompt_length", "answer_length", "temperature", "drift",
             "evaluate_prompts", "best_of",
         )  # fmt: skip
+        require(self.warmup >= 0, f"warmup must not be negative, got {self.warmup}")
+        require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")
         require(
             self.value_from != "trunk" or not self.lora_rank,
             f"lora_rank {self.lora_rank}: adapters and value_from='trunk' do not go together",

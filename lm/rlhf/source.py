@@ -21,7 +21,7 @@ from lm.text.tokenizer import load as load_tokenizer
 from lm.train.finetune import Finetune
 from lm.train.manifest import read_manifest, steps_in
 from lm.train.pretrain import Pretrain
-from lm.train.saved import read_config, read_run
+from lm.train.saved import read_config, read_run, refuse_other
 from lm.train.state import shardings
 
 
@@ -103,10 +103,15 @@ def identity(run: Path, step: int, parts: tuple[str, ...] | None = None) -> str:
     return hashlib.sha256(arrays.encode()).hexdigest()[:16]
 
 
-def started(workdir: Path) -> tuple[Any, Tokenizer] | None:
-    """The config and tokenizer of a run that has a checkpoint; None for a new one."""
+def started(workdir: Path, kind: type) -> tuple[Any, Tokenizer] | None:
+    """The config and tokenizer of a run of this kind that has a checkpoint; None for a new one.
+
+    Raises:
+      ConfigError: the directory holds a run of another kind.
+    """
     if not steps_in(workdir / "checkpoints"):
         return None
+    refuse_other(workdir, kind)
     return read_config(workdir), load_tokenizer(workdir / "tokenizer")
 
 

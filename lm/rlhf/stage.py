@@ -86,7 +86,7 @@ class Stage(Supervised):
         process = process or Process()
         mesh = make_mesh(self.mesh)
         check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
-        before = started(workdir)
+        before = started(workdir, type(self))
         source = None
         if self.needs_source(before):
             source = self.source(mesh)

@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 
-from lm.core.config import dump
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.rlhf.labeling import LabelingConfig, label, to_label
@@ -28,6 +27,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
+from lm.studies.several import begin
 from lm.train.process import Process
 
 
@@ -72,8 +72,7 @@ class Alignment:
             raise ConfigError(
                 "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"
             )
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self, begun=(workdir / "sft" / "summary.json").exists())
         for name, member in self.members(workdir).items():
             if (workdir / name / "summary.json").exists():
                 continue

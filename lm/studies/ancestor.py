@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from lm.core.config import dump, require_positive
+from lm.core.config import require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.excerpts import excerpts
@@ -28,6 +28,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
+from lm.studies.several import begin
 from lm.train.metrics import read_metrics
 from lm.train.process import Process
 
@@ -74,8 +75,7 @@ class Ancestor:
                 "nobody chooses: --set judge.run=RUN, a classifier of two classes, or "
                 "--set judge.function=module:name"
             )
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self, begun=(workdir / "comparisons.jsonl").exists())
         members = self.members(workdir)
         self.choose(workdir, members["ppo"])
         for name, member in members.items():

@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lm.core.config import dump, require, require_positive
+from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.puzzle_text import PuzzleText
@@ -27,6 +27,7 @@ from lm.data.puzzles import PUZZLES
 from lm.evals.puzzles import CONDITIONS, Condition, ask, right
 from lm.models.gpt import GptConfig
 from lm.studies.capacity_report import Measured, write_report
+from lm.studies.several import begin
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -81,8 +82,7 @@ class Capacity:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and asks the members that are not done, and tells what came out."""
         process = process or Process()
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self)
         members = self.members()
         for number, ((size, seed), experiment) in enumerate(members.items(), start=1):
             folder = workdir / size / str(seed)

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from lm.core.config import dump, require_positive
+from lm.core.config import require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
@@ -32,6 +32,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
+from lm.studies.several import begin
 from lm.train.process import Process
 
 
@@ -78,8 +79,7 @@ class Conversing:
         process = process or Process()
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self, begun=any(workdir.glob("*/*/summary.json")))
         members = self.members(workdir)
         for name, member in members.items():
             if (workdir / name / "summary.json").exists():

@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from lm.core.config import dump, require, require_positive
+from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import make_mesh
 from lm.data.programs import ProgramText, problems
@@ -30,6 +30,7 @@ from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig
 from lm.studies.forecast_report import Measured, foretell, write_report
+from lm.studies.several import begin
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -92,8 +93,7 @@ class Forecast:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Small runs, forecast, large run, report: what of them is not done."""
         process = process or Process()
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self)
         *few, large = self.members()
         small = [self.measured(workdir, name, process) for name in few]
         forecast = self.register(workdir, small)

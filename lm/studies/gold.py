@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.config import dump, require, require_positive
+from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows, make_mesh, place
 from lm.data.demonstrations import demonstrations
@@ -32,6 +32,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer, texts
 from lm.rlhf.source import Source, read_source
 from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
+from lm.studies.several import begin
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
 
@@ -77,8 +78,7 @@ class GoldStudy:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self)
         for seed in self.seeds:
             folder = workdir / str(seed)
             base, pipeline = self.members(workdir, seed)

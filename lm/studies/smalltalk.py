@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.config import dump, require_positive
+from lm.core.config import require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.dialogues import DialoguesConfig
@@ -38,6 +38,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies.conversation import Conversing
+from lm.studies.several import begin
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -104,8 +105,7 @@ class SmalltalkStudy:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self)
         for seed in self.seeds:
             folder = workdir / str(seed)
             if not (folder / "data" / "text.txt").exists():

@@ -20,12 +20,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lm.core.config import dump, require
+from lm.core.config import require
 from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
 from lm.report.panels import Band, Panel, draw_panels
+from lm.studies.several import begin
 from lm.studies.sparse_measures import measured, reach, spanned
 from lm.studies.transfer import slug
 from lm.train.pretrain import Pretrain
@@ -87,8 +88,7 @@ class SparseCritique:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Runs the members that are not done, measures each, and tells what came out."""
         process = process or Process()
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self)
         members = self.members()
         for number, (key, member) in enumerate(members.items(), start=1):
             folder = place(workdir, *key)

@@ -19,10 +19,11 @@ from typing import Any
 
 import jax
 
-from lm.core.config import assignment, bind, dump, require
+from lm.core.config import assignment, bind, require
 from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
+from lm.studies.several import begin
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.pretrain import Pretrain
@@ -90,8 +91,7 @@ class Transfer:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Runs the members that are not done, and tells what came out."""
         process = process or Process()
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.gin").write_text(dump(self))
+        begin(workdir, self)
         members: dict[Path, Any] = {
             workdir / "pretrained" / name: experiment
             for name, experiment in self.pretrainings().items()

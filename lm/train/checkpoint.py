@@ -49,7 +49,10 @@ class Checkpoints:
         sys.unraisablehook = unless_loop_is_closed
         self.folder = self.folder if is_remote(self.folder) else self.folder.absolute()
         if not self.read_only:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CheckpointError(f"cannot write to {self.folder}: {error.strerror}") from None
         if self.folder.is_dir():
             self.open()
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from lm.core.config import load as load_config
-from lm.core.errors import CheckpointError
+from lm.core.errors import CheckpointError, ConfigError
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.checkpoint import Checkpoints
@@ -37,10 +37,26 @@ def read_config(run: Path) -> Any:
     path = run / "config.gin"
     if not path.is_file():
         raise CheckpointError(f"{run} is not a run directory: it has no config.gin")
-    config = load_config(path.read_text(), str(path))
+    try:
+        held = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    config = load_config(held, str(path))
     if not isinstance(config, Supervised):
         raise CheckpointError(f"{run} holds a {type(config).__name__}, which is not one model")
     return config
+
+
+def refuse_other(workdir: Path, kind: type) -> None:
+    """Raises ConfigError where a directory has checkpoints of a run of another kind."""
+    if not steps_in(workdir / "checkpoints") or not (workdir / "config.gin").exists():
+        return
+    found = read_config(workdir)
+    if not isinstance(found, kind):
+        raise ConfigError(
+            f"{workdir} holds a {type(found).__name__}, not a {kind.__name__}; choose another "
+            "--workdir"
+        )
 
 
 def read_run(run: Path, mesh: jax.sharding.Mesh, step: int | None = None) -> Saved:

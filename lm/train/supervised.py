@@ -38,7 +38,7 @@ class Supervised:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "microbatches")
-        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+        require(0 <= self.seed < 2**32, f"seed must be from 0 to 2**32 - 1, got {self.seed}")
 
     def first_params(self, key: jax.Array) -> Any:
         """Initial parameters, boxed with the names of their axes."""

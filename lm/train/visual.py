@@ -17,10 +17,11 @@ import optax
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import batch_ways, make_mesh
 from lm.core.paths import run_path
 from lm.data.batches import check_divisible
+from lm.data.prompts import FAULTY
 from lm.data.tokens import TextConfig
 from lm.data.visual.rows import VisionBatch, VisualConfig, image_id, prefetched
 from lm.models import gpt_vision
@@ -83,6 +84,12 @@ class VisualTuning(Supervised):
             self.model.slots < self.length,
             f"an image takes {self.model.slots} places of rows of {self.length}: set length",
         )
+        require(self.text_weight >= 0, f"text_weight must not be negative, got {self.text_weight}")
+        require(
+            (self.answer_tokens or 0) < self.model.text.length - self.model.slots,
+            f"answer_tokens {self.answer_tokens} leave no room for an image and a question in "
+            f"model.text.length {self.model.text.length}: set fewer",
+        )
         require(self.workers >= 0, f"workers must not be negative, got {self.workers}")
 
     # ------------------------------------------------------------------- run
@@ -108,14 +115,19 @@ class VisualTuning(Supervised):
             )
             if session.first == 0:
                 evaluate(0, 0, state.params)
-            unread = 0
+            unread = shown = 0
             batches = prefetched(material.batch, session.first, steps, self.workers)
             for step in session.steps():
                 with session.goodput.spent("data"):
                     host, wrong = next(batches)
                 for problem in wrong[: max(0, 3 - unread)]:
                     session.journal.say(f"warning: left out: {problem}")
-                unread += len(wrong)
+                unread, shown = unread + len(wrong), shown + len(host.mask)
+                if unread > max(3, FAULTY * shown):
+                    raise DataError(
+                        f"{unread} of {shown} rows have an image that cannot be read, more than "
+                        f"{FAULTY:.0%}: {wrong[-1]}; correct the files"
+                    )
                 batch = config.split(host, mesh, material.mine, self.batch)
                 done = (step + 1) * tokens
                 rate = self.optim.rate(Progress(step, steps, done, steps * tokens))

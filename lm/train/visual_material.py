@@ -11,7 +11,7 @@ from lm.core.mesh import local_rows
 from lm.data.batches import TokenBatch
 from lm.data.mixture import Mixture
 from lm.data.tokens import prepare
-from lm.data.visual.example import Said, unfolded
+from lm.data.visual.example import Said, Stored, opened, unfolded
 from lm.data.visual.rows import VisionBatch, VisualRows, shifted
 from lm.text.tokenizer import Tokenizer
 
@@ -36,6 +36,8 @@ class Material:
             examples = [turn for one in examples for turn in unfolded(one)]
         if not model.dialogue and any(isinstance(p, Said) for one in examples for p in one.parts):
             raise ConfigError("conversations are learned: set model.dialogue=True")
+        for where in {p.where for one in examples for p in one.pictures if isinstance(p, Stored)}:
+            opened(where)  # an archive that is not there, or damaged, is no row's fault
         self.rows = rows_of(examples, every=every)
         valid = config.data.examples("valid")
         self.held_out, self.valid = rows_of(valid), valid
@@ -43,7 +45,9 @@ class Material:
         self.text: Mixture | None = None
         self.held_out_text: Any = None
         if config.text_rows and config.text is None:
-            raise ConfigError("text_rows: no text is known; --set text.train=FOLDER names some")
+            raise ConfigError(
+                "text_rows: no text is known: --experiment='gpt4:tune(text=\"FOLDER\")' names some"
+            )
         if config.text is not None:
             sources, self.held_out_text = prepare(config.text, tokenizer)
             if config.text_rows:

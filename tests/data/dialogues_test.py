@@ -79,6 +79,18 @@ MALFORMED = [
     ({"conversations": [{"from": "human", "value": "a"}] * 2}, "message 2 is the user's"),
     ({"turns": [{"speaker": "USER"}]}, 'missing "utterance"'),
     ({"prompt": {"role": "prompter"}}, 'missing "text"'),
+    ({"prompt": {"role": "prompter", "text": "a", "replies": 5}}, '"replies" is no list'),
+    ({"prompt": {"role": "prompter", "text": "a", "replies": ["x"]}}, '"replies" is no list'),
+    (
+        {
+            "prompt": {
+                "role": "prompter",
+                "text": "a",
+                "replies": [{"role": "assistant", "text": "b", "rank": "1"}],
+            }
+        },
+        "rank of a reply is no whole number",
+    ),
     ({"question": 3}, 'missing "response"'),
     ({"kind": "demonstration", "item": 3}, '"item" is no string'),
 ]

@@ -1,9 +1,12 @@
 """What is put before a labeler."""
 
+import itertools
 import json
 
 import numpy as np
+import pytest
 
+from lm.core.errors import DataError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.smalltalk import gold
 from lm.rlhf import labeling
@@ -69,3 +72,18 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
     (read,) = DialogueComparisonsConfig(train=str(out), valid=str(out)).compared("train")
     assert row["answers"][1] == "" and row["ranks"][1] == 4  # no labeler prefers nothing to words
     assert read.prompt == ASKED[0] and read.answers[0] == "it is b." and read.ranks[0] == 0
+
+
+def test_a_judge_that_gives_no_number_leaves_no_rankings(monkeypatch, tmp_path):
+    number = itertools.count()
+    monkeypatch.setattr(
+        labeling, "answered", lambda asked, *_, **__: [str(next(number)) for _ in asked]
+    )
+    out = tmp_path / "labels.jsonl"
+    with pytest.raises(DataError, match="the judge gave .*nan"):
+        label(
+            LabelingConfig(prompts=2, answers=2, batch=2), ASKED[:2], Chat(ByteTokenizer()), None,
+            lambda prompts, answers: np.array([np.nan] * len(answers)), out, None, prompt_length=64,
+            answer_length=8,
+        )  # fmt: skip
+    assert not out.exists()

@@ -129,6 +129,13 @@ def test_a_stage_without_a_run_to_start_from_is_refused(base, tmp_path):
         teaching(base, tmp_path, length=100).run(tmp_path / "run")
 
 
+def test_a_stage_in_the_directory_of_another_run_is_refused(base, tmp_path):
+    before = (base / "config.gin").read_text()
+    with pytest.raises(ConfigError, match="holds a Pretrain, not a Sft; choose another"):
+        teaching(base, tmp_path).run(base)
+    assert (base / "config.gin").read_text() == before
+
+
 @pytest.mark.slow
 def test_adapters_alone_learn_the_answers_and_the_next_stage_reads_them_merged(
     base, tmp_path, one_device

@@ -70,6 +70,12 @@ def run(
     return visited, float(state.params["w"])
 
 
+def test_lines_of_the_metrics_that_are_damaged_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n5\n{"loss": 1}\n\xff\xfe\n{"step": 2}\n{"step": ')
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+
+
 def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):
     run(tmp_path, GuardConfig(), pause=0.05)
     speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.jsonl")]

@@ -13,8 +13,9 @@ from PIL import Image
 import lm
 from launch.experiment import resolve
 from lm.core.config import bind, dump, load
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.visual import VisualConfig
 from lm.data.visual.example import Given, asked
 from lm.data.visual.rows import prompt_ids
 from lm.decode.sampling import SamplingConfig
@@ -96,6 +97,28 @@ def test_a_prompt_that_sees_itself_learns_one_answer_a_row(tmp_path, mask, rows,
     batch, _ = material.batch(0)
     ends = (batch.targets == ByteTokenizer().end) & batch.mask
     assert (ends.sum(1) == answers).all() and (batch.mask.sum(1) == 2 * answers).all()
+
+
+def test_a_run_stops_where_more_than_a_few_images_cannot_be_read(data, tmp_path):
+    rows = [{"image": f"{n}.png", "question": "colour?", "answer": "red"} for n in range(48)]
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "0.png")
+    (tmp_path / "valid.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    made = config(data)
+    made = replace(
+        made, data=replace(made.data, sets=(str(own),), valid=str(tmp_path / "valid.jsonl"))
+    )
+    with pytest.raises(DataError, match=r"rows have an image that cannot be read, more than 5%"):
+        made.run(tmp_path / "run")
+
+
+def test_an_archive_that_is_damaged_stops_the_run_before_it_begins(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    archive = tmp_path / "data" / "easy_vqa" / "train_images.zip"
+    archive.write_bytes(archive.read_bytes()[:1000])
+    with pytest.raises(DataError, match="train_images.zip is no archive"):
+        Material(config(tmp_path / "data"), ByteTokenizer(), one_device())
 
 
 @pytest.mark.slow
@@ -207,6 +230,12 @@ def test_settings_that_cannot_be_are_refused(data):
         config(data, text_rows=16)
     with pytest.raises(ConfigError, match="an image takes 4 places of rows of 4"):
         config(data, length=4)
+    with pytest.raises(ConfigError, match="answer_tokens 44 leave no room"):
+        config(data, answer_tokens=44)
+    with pytest.raises(ConfigError, match="text_weight must not be negative"):
+        config(data, text_weight=-1.0)
+    with pytest.raises(ConfigError, match="valid_limit must be positive"):
+        VisualConfig(valid_limit=0)
     with pytest.raises(ConfigError, match="learned is empty"):
         config(data, learned=())
     made = config(data)

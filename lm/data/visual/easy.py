@@ -18,10 +18,7 @@ def easy_vqa(root: Path, part: Part) -> list[Example]:
     name = "train" if part == "train" else "test"
     folder = root / "easy_vqa"
     path, images = folder / f"{name}_questions.jsonl.gz", folder / f"{name}_images.zip"
-    return [
-        question(f"easy_vqa-{number}", row, path, images, "answer")
-        for number, row in enumerate(rows(path))
-    ]
+    return [question(f"easy_vqa-{number}", row, images) for number, row in enumerate(rows(path))]
 
 
 def described(root: Path, part: Part) -> list[tuple[Picture, str, str]]:

@@ -168,7 +168,7 @@ def opened(where: str) -> Callable[[str], bytes]:
         def read(name: str) -> bytes:
             try:
                 return (path / name).read_bytes()
-            except OSError:
+            except (OSError, ValueError):  # a name with a NUL
                 raise DataError(f"{where} has no image {name}") from None
 
         return read

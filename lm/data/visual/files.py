@@ -1,40 +1,34 @@
 """Questions about images in files: rows of a .jsonl, and the part that an image is of."""
 
-import gzip
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.tasks.rows import Problem, Row, jsonl
 from lm.data.visual.example import Example, Stored, asked
 from lm.data.visual.layouts import Part
 
 HELD_OUT = 8  # one image of so many, of a set that was published in one part
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
+def rows(path: Path) -> Iterator[Row]:
     """Objects of a .jsonl or .jsonl.gz. Raises DataError with file and line."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; --set data.root names the folder of data")
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}:{number}: no JSON object: {line[:60]!r}")
-            yield row
+        raise DataError(f"{path}: no such file; data.root names the folder of data")
+    for row in jsonl(path):
+        if isinstance(row, Problem):
+            raise DataError(f"{row}; correct the file")
+        yield row
 
 
-def field(row: dict[str, Any], name: str, path: Path) -> str:
+def field(row: Row, name: str) -> str:
     """A text, or a number as text. Raises DataError where the row has none of that name."""
-    value = row.get(name)
+    value = row.values.get(name)
     if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise DataError(f'{path}: a row has no text "{name}": {json.dumps(row)[:80]}')
+        shown = json.dumps(row.values)[:80]
+        raise DataError(f'{row.where}: a row has no text "{name}": {shown}')
     return str(value)
 
 
@@ -44,11 +38,11 @@ def held_out(name: str, part: Part) -> bool:
 
 
 def question(
-    name: str, row: dict[str, Any], path: Path, images: Path, answer: str, text: str = "question"
+    name: str, row: Row, images: Path, answer: str = "answer", text: str = "question"
 ) -> Example:
     """The example of a row, whose question, answer and image are in fields of these names."""
-    picture = Stored(str(images), field(row, "image", path))
-    reply = field(row, answer, path)
+    picture = Stored(str(images), field(row, "image"))
+    reply = field(row, answer)
     kind = reply if reply in ("yes", "no") else "open"
-    parts = asked(field(row, text, path), picture)
+    parts = asked(field(row, text), picture)
     return Example(id=name, parts=parts, answers=(reply,), kind=kind)

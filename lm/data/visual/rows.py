@@ -16,7 +16,7 @@ from typing import Any
 import flax.struct
 import numpy as np
 
-from lm.core.config import require
+from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.permutation import mix, permute
@@ -60,6 +60,7 @@ class VisualConfig:
             not self.times or len(self.times) == len(self.sets),
             f"data.times {self.times} are not one a set of {self.sets}",
         )
+        require_positive(self, "limit", "valid_limit")
         require(self.shift >= 0, f"data.shift must not be negative, got {self.shift}")
         require(all(n > 0 for n in self.times), f"data.times {self.times} must be positive")
         for name in self.sets:

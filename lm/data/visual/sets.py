@@ -23,10 +23,10 @@ def flickr8k(root: Path, part: Part) -> list[Example]:
     folder = root / "flickr8k_subset"
     path, found = folder / "captions.jsonl.gz", []
     for row in rows(path):
-        image = field(row, "image", path)
-        captions = row.get("captions")
+        image = field(row, "image")
+        captions = row.values.get("captions")
         if not isinstance(captions, list) or not captions:
-            raise DataError(f"{path}: {image} has no captions")
+            raise DataError(f"{row.where}: {image} has no captions")
         if held_out(image, part):
             told = tuple(str(caption).removesuffix(".").strip().lower() for caption in captions)
             picture = Stored(str(folder / "images.tar"), image)
@@ -42,9 +42,9 @@ def nlvr(root: Path, part: Part) -> list[Example]:
     folder = root / "nlvr1"
     path, images = folder / "dev.jsonl.gz", folder / "dev_images.tar"
     return [
-        question(f"nlvr-{number}", row, path, images, "label", "sentence")
+        question(f"nlvr-{number}", row, images, "label", "sentence")
         for number, row in enumerate(rows(path))
-        if held_out(field(row, "sentence", path), part)
+        if held_out(field(row, "sentence"), part)
     ]
 
 
@@ -53,12 +53,14 @@ def receipts(root: Path, part: Part) -> list[Example]:
     folder = root / "sroie_receipts"
     path, found = folder / "labels.jsonl.gz", []
     for row in rows(path):
-        image, fields = field(row, "image", path), row.get("fields", {})
+        image, fields = field(row, "image"), row.values.get("fields")
+        if not isinstance(fields, dict):
+            raise DataError(f"{row.where}: {image} has no fields")
         for kind in ("company", "date", "total"):
-            if kind in fields and held_out(image, part):
+            if isinstance(fields.get(kind), str) and held_out(image, part):
                 picture = Stored(str(folder / "images.tar"), image)
                 parts = asked(f"What is the {kind} of this receipt?", picture)
-                answer = (str(fields[kind]).lower(),)
+                answer = (fields[kind].lower(),)
                 found.append(Example(id=f"{image}-{kind}", parts=parts, answers=answer, kind=kind))
     return found
 
@@ -71,8 +73,8 @@ def chartqa(root: Path, part: Part) -> list[Example]:
     return [
         Example(
             id=f"chartqa-{number}",
-            parts=asked(field(row, "question", path), Stored(images, field(row, "image", path))),
-            answers=(field(row, "answer", path),),
+            parts=asked(field(row, "question"), Stored(images, field(row, "image"))),
+            answers=(field(row, "answer"),),
             match="relaxed",
         )
         for number, row in enumerate(rows(path))

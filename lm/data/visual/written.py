@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.tasks.rows import Row
 from lm.data.visual.example import Example, Parts, Picture, Stored, asked
 from lm.data.visual.files import field, question, rows
 from lm.data.visual.turns import spoken, turns_of
@@ -27,26 +28,27 @@ def written(path: Path) -> list[Example]:
     found = []
     for number, row in enumerate(rows(path)):
         name = f"{path.name}-{number}"
-        if "messages" in row or "conversations" in row:
-            found.append(talk(name, row, path, number + 1))
-        elif "parts" in row:
-            parts = interleaved(row["parts"], path, number + 1)
-            found.append(Example(id=name, parts=parts, answers=(field(row, "answer", path),)))
+        if "messages" in row.values or "conversations" in row.values:
+            found.append(talk(name, row, path.parent))
+        elif "parts" in row.values:
+            parts = interleaved(row, path.parent)
+            found.append(Example(id=name, parts=parts, answers=(field(row, "answer"),)))
         else:
-            found.append(question(name, row, path, path.parent, "answer"))
+            found.append(question(name, row, path.parent))
     return found
 
 
-def talk(name: str, row: dict[str, Any], path: Path, line: int) -> Example:
+def talk(name: str, row: Row, folder: Path) -> Example:
     """A conversation up to the last answer in it."""
     try:
-        messages = row["messages"] if "messages" in row else of_llava(row)
-        turns = turns_of(messages, lambda url, _: Stored(str(path.parent), url))
+        values = row.values
+        messages = values["messages"] if "messages" in values else of_llava(values)
+        turns = turns_of(messages, lambda url, _: Stored(str(folder), url))
     except DataError as error:
-        raise DataError(f"{path}:{line}: {error}") from None
+        raise DataError(f"{row.where}: {error}") from None
     parts = spoken(turns[:-1] if turns[-1].role == "user" else turns)
     if not parts:
-        raise DataError(f"{path}:{line}: the conversation has no answer of the assistant")
+        raise DataError(f"{row.where}: the conversation has no answer of the assistant")
     return Example(id=name, parts=parts[:-1], answers=(str(parts[-1]),))
 
 
@@ -83,27 +85,27 @@ def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
     return messages
 
 
-def interleaved(given: Any, path: Path, line: int) -> Parts:
+def interleaved(row: Row, folder: Path) -> Parts:
     """The parts of a prompt in a file."""
+    given = row.values["parts"]
     parts: list[str | Picture] = []
     part: Any
     for part in given if isinstance(given, list) and given else [None]:
         named = isinstance(part, dict) and len(part) == 1 and not set(part) - {"image", "text"}
         if not named or not all(isinstance(value, str) for value in part.values()):
             raise DataError(
-                f'{path}:{line}: a part is {{"image": FILE}} or {{"text": WORDS}}, not '
+                f'{row.where}: a part is {{"image": FILE}} or {{"text": WORDS}}, not '
                 f"{json.dumps(part)[:60]}"
             )
         for kind, value in part.items():
-            parts.append(Stored(str(path.parent), value) if kind == "image" else value)
+            parts.append(Stored(str(folder), value) if kind == "image" else value)
     return tuple(parts)
 
 
-def prompted(row: dict[str, Any], path: Path, line: int) -> Example:
+def prompted(row: Row, folder: Path) -> Example:
     """The prompt alone of a row as `written` reads them, with no right answer."""
-    if "parts" in row:
-        parts = interleaved(row["parts"], path, line)
+    if "parts" in row.values:
+        parts = interleaved(row, folder)
     else:
-        picture = Stored(str(path.parent), field(row, "image", path))
-        parts = asked(field(row, "question", path), picture)
-    return Example(id=f"{path.name}-{line}", parts=parts, answers=())
+        parts = asked(field(row, "question"), Stored(str(folder), field(row, "image")))
+    return Example(id=row.name, parts=parts, answers=())

@@ -50,7 +50,7 @@ class Options:
                 f"shots {shots!r} must be a number or few, as in --shots=0,1,few",
             )
         require(self.limit is None or self.limit > 0, f"limit {self.limit} must be at least 1")
-        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+        require(0 <= self.seed < 2**32, f"seed must be from 0 to 2**32 - 1, got {self.seed}")
 
     def named(self, known: Mapping[str, Kind]) -> list[Kind]:
         """The tasks that are asked for by name, each once; none where all are meant.

@@ -9,7 +9,7 @@ whole sets: a reference, no comparison.
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,14 +82,18 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
       ConfigError: an unknown task.
       DataError: nothing to ask.
     """
+    options.named(dict.fromkeys([*ABILITIES, *(task.name for task in gpt4_text.TASKS)]))
     text = [name for name in options.tasks if name not in ABILITIES]
     seen = [name for name in options.tasks or ABILITIES if name in ABILITIES]
     lines: list[Line] = []
     if model.seer is None:
         say("images: not asked, this model does not see; name a run of gpt4")
     elif seen:
-        lines = see(model.seer, model.scorer.tokenizer, seen, options, say)
-        write(lines, options.out, model.step)
+        try:
+            for line in see(model.seer, model.scorer.tokenizer, seen, options, say):
+                lines.append(line)
+        finally:
+            write(lines, options.out, model.step)
     if text or not options.tasks:
         try:
             gpt4_text.evaluate(model, dataclasses.replace(options, tasks=tuple(text)), say)
@@ -103,9 +107,9 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
 def see(
     seer: ImageGenerator, tokenizer: Tokenizer, names: Sequence[str], options: Options,
     say: Callable[[str], None],
-) -> list[Line]:  # fmt: skip
+) -> Iterator[Line]:  # fmt: skip
     """A line for each set that is there and fits the model's context."""
-    lines, ability = [], ""
+    ability = ""
     say(HEAD)
     for name in names:
         try:
@@ -128,8 +132,7 @@ def see(
             say(" " * 12 + f"without the turns before {line.alone:.3f}")
         if len(line.kinds) > 1:
             say(" " * 12 + ", ".join(f"{kind} {value:.3f}" for kind, value in line.kinds.items()))
-        lines.append(line)
-    return lines
+        yield line
 
 
 def asked(

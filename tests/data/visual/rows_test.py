@@ -140,7 +140,7 @@ def test_ones_own_file_may_hold_several_images_in_a_row(tmp_path):
     with pytest.raises(DataError, match=r"mine.jsonl:1: a part is .* not .*a\.wav"):
         written(path)
     path.write_text("[1]")
-    with pytest.raises(DataError, match=r"mine.jsonl:1: no JSON object"):
+    with pytest.raises(DataError, match=r"mine.jsonl:1: a JSON list, expected an object"):
         written(path)
 
 
@@ -178,6 +178,40 @@ def test_an_image_is_moved_with_its_edge_by_a_draw_of_its_row():
     once, again, other = (shifted(images, rows + n, 2, 0) for n in (0, 0, 6))
     np.testing.assert_array_equal(once, again)
     assert not np.array_equal(once, other) and len({one.tobytes() for one in once}) > 1
+
+
+def test_a_file_of_ones_own_may_have_blank_lines_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "own.jsonl"
+    row = json.dumps({"image": "a.png", "question": "a?", "answer": "b"})
+    path.write_bytes(b"\xef\xbb\xbf" + f"{row}\n\n{row}\n".encode())
+    assert len(written(path)) == 2
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b'{"image": "\xe9.png"}', ":1: not UTF-8"),
+    (b"[" * 100_000, ":1: not JSON"),
+    (b"[]", ":1: a JSON list"),
+    (b'\n{"question": "a?", "answer": "b"}', ':2: a row has no text "image"'),
+])  # fmt: skip
+def test_a_file_that_is_not_clean_is_one_line_with_its_place(tmp_path, content, words):
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        written(path)
+    assert str(error.value).startswith(f"{path}{words}") and "\n" not in str(error.value)
+
+
+def test_a_cut_or_false_gzip_is_one_line(tmp_path):
+    path = tmp_path / "own.jsonl.gz"
+    for content in (b"none", gzip.compress(b"x" * 99)[:20]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="damaged gzip"):
+            written(path)
+
+
+def test_a_name_that_no_file_can_have_is_an_image_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="has no image"):
+        Stored(str(tmp_path), "a\0.png").pixels(4)
 
 
 def talk():
