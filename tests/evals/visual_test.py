@@ -1,12 +1,17 @@
 """How answers about images are judged."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
+from lm.core.errors import ConfigError, DataError
 from lm.data.visual import Example
 from lm.data.visual.example import Drawn, Said, asked, spread
 from lm.data.visual.sets import SETS
-from lm.evals.suites.gpt4 import ABILITIES, newest, prior
-from lm.evals.visual import longest, score
+from lm.evals.suites import Options, gpt4
+from lm.evals.suites.gpt4 import ABILITIES, Line, newest, prior
+from lm.evals.visual import Answered, longest, score
 from lm.metrics.relaxed import relaxed
 from lm.text.byte import ByteTokenizer
 
@@ -60,3 +65,24 @@ def test_every_set_shows_an_ability_and_a_sample_is_always_the_same():
     assert set(ABILITIES) == set(SETS)
     some = [example(str(number), "x") for number in range(50)]
     assert spread(some, 7) == spread(some[::-1], 7) and len(spread(some, 7)) == 7
+
+
+def seeing(step=3):
+    return SimpleNamespace(seer=object(), scorer=SimpleNamespace(tokenizer=None), step=step)
+
+
+def test_a_set_that_nobody_knows_is_told_before_any_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpt4, "asked", lambda *_: pytest.fail("it was asked"))
+    options = Options(root=tmp_path, out=tmp_path / "out", tasks=("strings", "chartz"))
+    with pytest.raises(ConfigError, match="unknown task 'chartz'; did you mean charts"):
+        gpt4.evaluate(seeing(), options, print)
+
+
+def test_what_was_answered_is_kept_where_a_later_set_is_not_there(tmp_path, monkeypatch):
+    line = Line("strings", Answered([example("q", "yes")], ("yes",)), 0, 0, 0, {}, None)
+    monkeypatch.setattr(gpt4, "asked", lambda *_: line)
+    options = Options(root=tmp_path, out=tmp_path / "out", tasks=("strings", "chartqa"))
+    with pytest.raises(DataError, match="chartqa_sample"):
+        gpt4.evaluate(seeing(), options, print)
+    (row,) = json.loads((tmp_path / "out" / "gpt4-step3.json").read_text())
+    assert row["set"] == "strings" and row["right"] == 1

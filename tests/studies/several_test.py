@@ -26,7 +26,7 @@ def test_a_directory_of_another_run_is_left_as_it_is(tmp_path):
 def test_settings_may_change_until_steps_are_done(tmp_path):
     begin(tmp_path / "a", PLAN)
     other = replace(PLAN, labeling=replace(PLAN.labeling, noise=3.0))
-    with pytest.raises(ConfigError, match=r"labeling.noise: checkpoint 1.0, now 3.0; choose"):
+    with pytest.raises(ConfigError, match=r"labeling.noise: checkpoint 0.1, now 3.0; choose"):
         begin(tmp_path / "a", other, begun=True)
     assert load(held(tmp_path / "a"), "a") == PLAN
     begin(tmp_path / "a", other)
