@@ -59,6 +59,11 @@ class RewardConfig:
     def given(self) -> bool:
         return self.run is not None or self.function is not None
 
+    def check(self) -> None:
+        """Raises ConfigError where the function cannot be imported."""
+        if self.function is not None:
+            named(self.function)
+
 
 def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Scorer:
     """A scorer of texts.

@@ -72,6 +72,7 @@ class Alignment:
             raise ConfigError(
                 "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"
             )
+        self.judge.check()
         begin(workdir, self, begun=(workdir / "sft" / "summary.json").exists())
         for name, member in self.members(workdir).items():
             if (workdir / name / "summary.json").exists():

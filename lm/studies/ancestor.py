@@ -75,6 +75,7 @@ class Ancestor:
                 "nobody chooses: --set judge.run=RUN, a classifier of two classes, or "
                 "--set judge.function=module:name"
             )
+        self.judge.check()
         begin(workdir, self, begun=(workdir / "comparisons.jsonl").exists())
         members = self.members(workdir)
         self.choose(workdir, members["ppo"])

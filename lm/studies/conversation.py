@@ -79,6 +79,7 @@ class Conversing:
         process = process or Process()
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
+        self.judge.check()
         begin(workdir, self, begun=any(workdir.glob("*/*/summary.json")))
         members = self.members(workdir)
         for name, member in members.items():
