@@ -59,9 +59,10 @@ def screens() -> VisualTuning:
     """The same, to read and sum up screenshots of 128 pixels, and to write all of each down.
 
     Four patches of 8 pixels are a slot: two letters or so, each with a vector of its own before.
+    A third of these steps teach it what stands in the title alone (results/gpt4.md).
     """
     data = VisualConfig(sets=("screens", "screen_texts"), times=(1, 12))
-    config = wide(small(data, vocab=269, steps=4_000, patch=8, length=144, image=128, merge=2))
+    config = wide(small(data, vocab=269, steps=12_000, patch=8, length=144, image=128, merge=2))
     return replace(config, tokenizer=TokenizerConfig(kind="bytes", vocab=269))
 
 
@@ -89,9 +90,10 @@ def wide(config: VisualTuning) -> VisualTuning:
 def talks() -> VisualTuning:
     """Conversations about easy-VQA's images, from a run of `tiny` (`init`).
 
-    A follow-up is about earlier images, as in the conversations of LLaVA's second stage.
+    A follow-up is about earlier images, as in the conversations of LLaVA's second stage. Questions
+    without a conversation stay among the rows: otherwise they are forgotten (results/gpt4.md).
     """
-    data = VisualConfig(sets=("easy_talks", "easy_captions"), times=(1, 1), shift=8)
+    data = VisualConfig(sets=("easy_talks", "easy_vqa", "easy_captions"), times=(2, 1, 2), shift=8)
     config = small(data, vocab=400, steps=4_000, length=96)
     model = replace(config.model, dialogue=True)
     return replace(config, model=model, optim=replace(config.optim, peak_lr=1e-3))

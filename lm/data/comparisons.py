@@ -114,6 +114,8 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
         if "response1" in values:
             answers = [spelled(values, "response1"), spelled(values, "response2")]
             names = [name for name in values if name.startswith("annotator")]
+            if not names:
+                raise Malformed('missing "annotator1", which of the two is better')
             orders = {0: TIE, 1: FIRST, 2: SECOND}
             return [compared(answers, chosen(values, name, orders), name) for name in names]
         if "response 1" in values:

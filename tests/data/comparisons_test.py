@@ -93,6 +93,7 @@ def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
         ({"prompt": "p", "response 1": "a", "response 2": "b", "label": 7}, '"label" is 7'),
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, 10**30]}, "at most 1000"),
         ({"prompt": "p", "response 1": "a", "response 2": "b", "label": [1]}, "is \\[1\\]"),
+        ({"prompt": "p", "response1": "a", "response2": "b"}, 'missing "annotator1"'),
         ({"chosen": [1], "rejected": [2]}, '"chosen" is no string'),
         ({"prediction 1": "a", "question": "q", "passages": 5}, '"passages" is no list of lists'),
         ({"prediction 1": "a", "question": "q", "passages": [5]}, "no list of lists"),

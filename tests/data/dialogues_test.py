@@ -219,6 +219,13 @@ def test_a_malformed_label_says_what_is_wrong(change, told, tmp_path):
         compared(path)
 
 
+def test_a_column_that_is_called_kind_hides_no_comparison(tmp_path):
+    row = {"kind": "preference", "prompt": "p", "answers": ["a", "b"], "ranks": [0, 1]}
+    path = write(tmp_path / "rows.jsonl", row)
+    (found,) = DialogueComparisonsConfig(train=path, valid=path).compared("train")
+    assert found.answers == ("a", "b")
+
+
 def test_comparisons_of_other_kinds_are_of_conversations_too(tmp_path):
     pair = {"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: good",
             "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: bad"}  # fmt: skip
