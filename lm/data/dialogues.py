@@ -155,8 +155,8 @@ def replies_of(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise Malformed('"replies" is no list of objects')
     found = [one for one in found if not one.get("deleted")]
-    if not all(isinstance(one.get("rank"), int | None) for one in found):
-        raise Malformed("the rank of a reply is no whole number")
+    if not all(isinstance(one.get("rank"), int | float | None) for one in found):
+        raise Malformed("the rank of a reply is no number")
     return sorted(found, key=lambda one: one["rank"] if one.get("rank") is not None else len(found))
 
 

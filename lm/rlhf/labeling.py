@@ -75,7 +75,7 @@ def label(
       How many, and how often the judge's own order agrees with the noisy one: the Bayes limit.
 
     Raises:
-      DataError: no prompt got two different answers.
+      DataError: no prompt got two different answers, or the judge gave no number.
     """
     found: list[list[str]] = [[] for _ in asked]
     for number in range(config.answers):

@@ -27,7 +27,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
-from lm.studies.several import begin
+from lm.studies.several import begin, stages_done
 from lm.train.process import Process
 
 
@@ -73,7 +73,7 @@ class Alignment:
                 "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"
             )
         self.judge.check()
-        begin(workdir, self, begun=(workdir / "sft" / "summary.json").exists())
+        begin(workdir, self, self.done(workdir))
         for name, member in self.members(workdir).items():
             if (workdir / name / "summary.json").exists():
                 continue
@@ -83,6 +83,12 @@ class Alignment:
             member.run(workdir / name, process)
         if jax.process_index() == 0:
             print(f"report: {write_alignment(workdir)}")
+
+    def done(self, workdir: Path) -> list[str]:
+        """How the bindings begin of which there are results."""
+        ranked = (workdir / "comparisons.jsonl").exists()
+        judged = ["labeling.", "judge.", "demonstrations"] if ranked else []
+        return judged + stages_done(workdir, "sft", "reward", "ppo", "ppo_ptx")
 
     def rank(self, workdir: Path) -> None:
         """Has the judge rank answers of step 1, unless people did or it has."""

@@ -28,7 +28,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
-from lm.studies.several import begin
+from lm.studies.several import begin, stages_done
 from lm.train.metrics import read_metrics
 from lm.train.process import Process
 
@@ -76,7 +76,9 @@ class Ancestor:
                 "--set judge.function=module:name"
             )
         self.judge.check()
-        begin(workdir, self, begun=(workdir / "comparisons.jsonl").exists())
+        chosen = (workdir / "comparisons.jsonl").exists()
+        judged = ["labeling.", "judge.", "excerpts"] if chosen else []
+        begin(workdir, self, judged + stages_done(workdir, "reward", "ppo"))
         members = self.members(workdir)
         self.choose(workdir, members["ppo"])
         for name, member in members.items():

@@ -32,7 +32,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
-from lm.studies.several import begin
+from lm.studies.several import begin, stages_done
 from lm.train.process import Process
 
 
@@ -80,8 +80,9 @@ class Conversing:
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
         self.judge.check()
-        begin(workdir, self, begun=any(workdir.glob("*/*/summary.json")))
         members = self.members(workdir)
+        judged = ["labeling.", "judge."] if any(workdir.glob("*/labels.jsonl")) else []
+        begin(workdir, self, judged + stages_done(workdir, *members))
         for name, member in members.items():
             if (workdir / name / "summary.json").exists():
                 continue

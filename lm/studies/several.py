@@ -1,5 +1,6 @@
 """A study is several runs in one directory: where it begins, and goes on."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,20 @@ import jax
 
 from lm.core.config import CLASS, differences, dump, load
 from lm.core.errors import ConfigError
-from lm.train.session import told
+from lm.train.session import HOW
 
-FREE = (".loop.", ".mesh.", ".title")  # bindings of how a study is run, not of what it is
+FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
 
 
-def begin(workdir: Path, config: Any, *, begun: bool = False) -> None:
+def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
     """Writes the study's config into its directory.
 
     Args:
-      begun: steps are done that others go on from, so that nothing that they are of may change.
+      done: how the names of the bindings begin of which there are results that are gone on from,
+        such as "sft.": they may no longer change.
 
     Raises:
-      ConfigError: the directory holds something else, or steps of other settings, or cannot be
+      ConfigError: the directory holds something else, or results of other settings, or cannot be
         written.
     """
     path = workdir / "config.gin"
@@ -33,14 +35,29 @@ def begin(workdir: Path, config: Any, *, begun: bool = False) -> None:
         if CLASS in changed:
             old, new = changed[CLASS]
             raise ConfigError(f"{workdir} holds a {old}, not {new}; choose another --workdir")
-        changed = {
-            name: pair for name, pair in changed.items()
-            if not any(part in f".{name}" for part in FREE)
-        }  # fmt: skip
-        if begun and changed:
+        wrong = [
+            f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items()
+            if name.startswith(tuple(done)) and not name.endswith(HOW)
+            and not any(part in f".{name}" for part in FREE)
+        ]  # fmt: skip
+        if wrong:
             raise ConfigError(
-                f"{workdir} has steps of other settings: {told(changed)}; choose another --workdir "
-                "or set them as they were"
+                f"{workdir} has results of other settings: {', '.join(wrong)}; choose another "
+                "--workdir or set them as they were"
             )
     if jax.process_index() == 0:
-        path.write_text(dump(config))
+        fresh = path.with_suffix(".tmp")
+        try:
+            fresh.write_text(dump(config))
+            fresh.replace(path)
+        except OSError as error:
+            raise ConfigError(f"cannot use --workdir {workdir}: {error}") from None
+
+
+def stages_done(workdir: Path, *folders: str) -> list[str]:
+    """How the bindings begin of those stages of which one of the folders has ended: "sft."."""
+    return [
+        f"{name}." for name in dict.fromkeys(folder.rpartition("/")[2] for folder in folders)
+        if any((workdir / one / "summary.json").exists() for one in folders
+               if one.rpartition("/")[2] == name)
+    ]  # fmt: skip

@@ -17,7 +17,7 @@ import optax
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.errors import CheckpointError, ConfigError, DataError
+from lm.core.errors import CheckpointError, DataError
 from lm.core.mesh import batch_ways, make_mesh
 from lm.core.paths import run_path
 from lm.data.batches import check_divisible
@@ -34,7 +34,7 @@ from lm.text.tokenizer import Tokenizer, TokenizerConfig, load
 from lm.train.checkpoint import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
-from lm.train.saved import Saved, read_config, read_run
+from lm.train.saved import Saved, read_config, read_run, refuse_other
 from lm.train.state import create, shardings
 from lm.train.supervised import Supervised, run_tokenizer
 from lm.train.visual_evaluation import Evaluation
@@ -42,6 +42,8 @@ from lm.train.visual_material import Material
 from lm.train.visual_objective import SeenAnswer
 
 LEARNED, KEPT = "learned", "kept"
+
+ENOUGH = 1_000  # rows before the share of images that cannot be read says something
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,8 +124,8 @@ class VisualTuning(Supervised):
                     host, wrong = next(batches)
                 for problem in wrong[: max(0, 3 - unread)]:
                     session.journal.say(f"warning: left out: {problem}")
-                unread, shown = unread + len(wrong), shown + len(host.mask)
-                if unread > max(3, FAULTY * shown):
+                unread, shown = unread + len(wrong), shown + int((host.prefix > 0).sum())
+                if unread > FAULTY * max(shown, ENOUGH):
                     raise DataError(
                         f"{unread} of {shown} rows have an image that cannot be read, more than "
                         f"{FAULTY:.0%}: {wrong[-1]}; correct the files"
@@ -155,9 +157,8 @@ class VisualTuning(Supervised):
           CheckpointError: `init` is no run of a decoder.
         """
         if steps_in(workdir / "checkpoints"):
+            refuse_other(workdir, VisualTuning)
             earlier = read_config(workdir)
-            if not isinstance(earlier, VisualTuning):
-                raise ConfigError(f"{workdir} holds a {type(earlier).__name__}: choose another")
             model = replace(self.model, image_id=earlier.model.image_id)
             if self.init or self.encoder:
                 model = earlier.model

@@ -36,10 +36,11 @@ class Material:
             examples = [turn for one in examples for turn in unfolded(one)]
         if not model.dialogue and any(isinstance(p, Said) for one in examples for p in one.parts):
             raise ConfigError("conversations are learned: set model.dialogue=True")
-        for where in {p.where for one in examples for p in one.pictures if isinstance(p, Stored)}:
+        valid = config.data.examples("valid")
+        pictures = [picture for one in (*examples, *valid) for picture in one.pictures]
+        for where in {picture.where for picture in pictures if isinstance(picture, Stored)}:
             opened(where)  # an archive that is not there, or damaged, is no row's fault
         self.rows = rows_of(examples, every=every)
-        valid = config.data.examples("valid")
         self.held_out, self.valid = rows_of(valid), valid
         self.digest = self.rows.digest
         self.text: Mixture | None = None

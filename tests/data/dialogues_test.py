@@ -89,7 +89,7 @@ MALFORMED = [
                 "replies": [{"role": "assistant", "text": "b", "rank": "1"}],
             }
         },
-        "rank of a reply is no whole number",
+        "rank of a reply is no number",
     ),
     ({"question": 3}, 'missing "response"'),
     ({"kind": "demonstration", "item": 3}, '"item" is no string'),

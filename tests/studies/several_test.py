@@ -1,4 +1,4 @@
-"""Where a study begins: nothing of another run, and nothing of other settings, is gone on from."""
+"""Where a study begins: nothing of another run is lost, and what is done keeps its settings."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from experiments import gpt2, instructgpt
 from lm.core.config import dump, load
 from lm.core.errors import ConfigError
-from lm.studies.several import begin
+from lm.studies.several import begin, stages_done
 
 PLAN = instructgpt.pipeline()
 
@@ -23,21 +23,29 @@ def test_a_directory_of_another_run_is_left_as_it_is(tmp_path):
     assert held(tmp_path) == dump(gpt2.tiny())
 
 
-def test_settings_may_change_until_steps_are_done(tmp_path):
-    begin(tmp_path / "a", PLAN)
-    other = replace(PLAN, labeling=replace(PLAN.labeling, noise=3.0))
-    with pytest.raises(ConfigError, match=r"labeling.noise: checkpoint 0.1, now 3.0; choose"):
-        begin(tmp_path / "a", other, begun=True)
-    assert load(held(tmp_path / "a"), "a") == PLAN
-    begin(tmp_path / "a", other)
-    assert load(held(tmp_path / "a"), "a") == other
-
-
-def test_how_often_a_step_tells_may_always_change(tmp_path):
+def test_what_there_are_results_of_may_not_change(tmp_path):
     begin(tmp_path, PLAN)
-    often = replace(PLAN, sft=replace(PLAN.sft, loop=replace(PLAN.sft.loop, log_every=7)))
-    begin(tmp_path, often, begun=True)
-    assert load(held(tmp_path), "a") == often
+    other = replace(PLAN, labeling=replace(PLAN.labeling, noise=3.0))
+    with pytest.raises(ConfigError, match=r"labeling.noise was 0.1, now 3.0; choose another"):
+        begin(tmp_path, other, ["sft.", "labeling."])
+    assert load(held(tmp_path), "a") == PLAN
+    begin(tmp_path, other, ["sft."])
+    assert load(held(tmp_path), "a") == other
+
+
+def test_how_a_step_is_made_may_always_change(tmp_path):
+    begin(tmp_path, PLAN)
+    often = replace(PLAN.sft, microbatches=2, loop=replace(PLAN.sft.loop, log_every=7))
+    begin(tmp_path, replace(PLAN, sft=often), ["sft."])
+    assert load(held(tmp_path), "a").sft == often
+
+
+def test_a_stage_is_done_once_one_of_its_runs_has_ended(tmp_path):
+    (tmp_path / "1" / "ppo").mkdir(parents=True)
+    folders = ("sft", "1/ppo", "2/ppo")
+    assert stages_done(tmp_path, *folders) == []
+    (tmp_path / "1" / "ppo" / "summary.json").write_text("{}")
+    assert stages_done(tmp_path, *folders) == ["ppo."]
 
 
 @pytest.mark.parametrize("name", ["file/x", "file"])

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from lm.core.errors import GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
@@ -73,7 +74,8 @@ def run(
 def test_lines_of_the_metrics_that_are_damaged_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n5\n{"loss": 1}\n\xff\xfe\n{"step": 2}\n{"step": ')
-    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+    for where in (path, epath.Path(path)):  # as of a run in a store
+        assert [row["step"] for row in read_metrics(where)] == [1, 2]
 
 
 def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):

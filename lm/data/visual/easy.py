@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+from lm.core.errors import DataError
 from lm.data.visual.example import Example, Picture, Said, asked
 from lm.data.visual.files import question, rows
 from lm.data.visual.layouts import Part
@@ -21,8 +22,8 @@ def easy_vqa(root: Path, part: Part) -> list[Example]:
     return [question(f"easy_vqa-{number}", row, images) for number, row in enumerate(rows(path))]
 
 
-def described(root: Path, part: Part) -> list[tuple[Picture, str, str]]:
-    """What the questions and answers about an image tell of it: the image, its form, its colour."""
+def described(root: Path, part: Part) -> list[tuple[int, Picture, str, str]]:
+    """What questions and answers tell of an image: its number, itself, its form, its colour."""
     told: dict[Picture, dict[str, str]] = {}
     for one in easy_vqa(root, part):
         (picture,) = one.pictures
@@ -35,8 +36,8 @@ def described(root: Path, part: Part) -> list[tuple[Picture, str, str]]:
             if named:
                 known["form" if named in FORMS else "colour"] = named
     return [
-        (picture, known["form"], known["colour"])
-        for picture, known in told.items()
+        (number, picture, known["form"], known["colour"])
+        for number, (picture, known) in enumerate(told.items())
         if len(known) == 2
     ]
 
@@ -53,22 +54,30 @@ def easy_captions(root: Path, part: Part) -> list[Example]:
             answers=(f"a {colour} {form}",),
             kind="caption",
         )
-        for number, (picture, form, colour) in enumerate(described(root, part))
+        for number, picture, form, colour in described(root, part)
     ]
 
 
 def easy_talks(root: Path, part: Part) -> list[Example]:
-    """Conversations about two images, in which the second and third answer need the first image.
+    """Conversations about two images, in which what follows the first answer is about both.
 
     One of form and colour is asked of an image; whether another image is like it in the other one;
-    and what that was in the first. The other image is alike every second time.
+    and what that was in the first. The other image is alike every second time, and then shows it.
+
+    Raises:
+      DataError: fewer than two forms or colours.
     """
-    known = [(picture, {"shape": form, "color": colour}) for picture, form, colour in
-             described(root, part)]  # fmt: skip
+    known = [
+        (picture, {"shape": form, "color": colour})
+        for _, picture, form, colour in described(root, part)
+    ]
     alike: dict[tuple[str, str], list[Picture]] = {}
     for picture, facts in known:
         for fact in facts.items():
             alike.setdefault(fact, []).append(picture)
+    for kind in ("shape", "color"):
+        if sum(name == kind for name, _ in alike) < 2:
+            raise DataError(f"{root}/easy_vqa: all images have one {kind}: nothing to compare")
     found = []
     for number in range(TALKS[part] * len(known)):
         first, facts = known[number % len(known)]
@@ -78,10 +87,11 @@ def easy_talks(root: Path, part: Part) -> list[Example]:
         value = facts[other]
         if not same:
             value = draw.choice([name for kind, name in alike if kind == other and name != value])
+        seconds = [image for image in alike[other, value] if image != first] or [first]
         parts = (
             *asked(f"What {one} is it?", first),
             Said(facts[one]),
-            *asked(f"Is it the same {other}?", draw.choice(alike[other, value])),
+            *asked(f"Is it the same {other}?", draw.choice(seconds)),
             Said("yes" if same else "no"),
             *asked(f"What {other} was the first?"),
         )

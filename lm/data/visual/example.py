@@ -17,7 +17,7 @@ from lm.data.images import pixels
 
 Match = Literal["exact", "relaxed", "caption"]  # how an answer is judged: lm/evals/visual.py
 DRAWN = 20_000  # drawings that are kept, each some kilobytes
-KEPT = 2**29  # bytes of pixels that a process keeps
+KEPT = 2**29  # bytes of pixels that are kept of the rows of a run
 
 
 class Picture(Protocol):
@@ -48,6 +48,10 @@ class Drawn:
 
     draw: Callable[..., Any]  # a function of a module, so that another process finds it
     arguments: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        """The same in every process: what a run has learned from is known by it."""
+        return f"{self.draw.__module__}.{self.draw.__qualname__}{self.arguments}"
 
     def pixels(self, side: int) -> np.ndarray:
         return pixels(
@@ -80,6 +84,11 @@ class Kept:
     def __init__(self, side: int, room: int = KEPT):
         self.side, self.left = side, room // (3 * side * side)
         self.pixels: dict[Picture, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the pixels: a process that rows are given to reads its own."""
+        room = self.left + len(self.pixels)
+        return {"side": self.side, "left": room, "pixels": {}}
 
     def __call__(self, picture: Picture) -> np.ndarray:
         """[side side 3] uint8, not to be written to. Raises DataError where it cannot be read."""

@@ -71,7 +71,7 @@ def turns_of(messages: Any, read: Read) -> tuple[Message, ...]:
 
 
 def part_of(part: Any, where: str, read: Read) -> str | Picture:
-    """One part of a message's content."""
+    """One part of a message's content. Raises DataError where it is neither text nor image."""
     if not isinstance(part, Mapping):
         raise DataError(f"{where} is no object with a type")
     kind = part.get("type", "text" if "text" in part else None)
@@ -82,9 +82,7 @@ def part_of(part: Any, where: str, read: Read) -> str | Picture:
     url = part.get("image_url")
     url = url.get("url") if isinstance(url, Mapping) else url
     if not isinstance(url, str):
-        raise DataError(
-            f'{where} has no URL: {{"image_url": {{"url": "data:image/png;base64,..."}}}}'
-        )
+        raise DataError(f'{where} has no URL: {{"image_url": {{"url": "..."}}}}')
     return read(url, where)
 
 

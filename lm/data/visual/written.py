@@ -39,11 +39,11 @@ def written(path: Path) -> list[Example]:
 
 
 def talk(name: str, row: Row, folder: Path) -> Example:
-    """A conversation up to the last answer in it."""
+    """A conversation up to the last answer in it. Raises DataError where it is none."""
     try:
         values = row.values
         messages = values["messages"] if "messages" in values else of_llava(values)
-        turns = turns_of(messages, lambda url, _: Stored(str(folder), url))
+        turns = turns_of(messages, lambda url, where: stored(url, where, folder))
     except DataError as error:
         raise DataError(f"{row.where}: {error}") from None
     parts = spoken(turns[:-1] if turns[-1].role == "user" else turns)
@@ -52,13 +52,20 @@ def talk(name: str, row: Row, folder: Path) -> Example:
     return Example(id=name, parts=parts[:-1], answers=(str(parts[-1]),))
 
 
+def stored(url: str, where: str, folder: Path) -> Stored:
+    """The file that a conversation names. Raises DataError where it is a URL."""
+    if url.startswith("data:") or "://" in url:
+        raise DataError(f"{where} is {url[:40]!r}: name a file beside the .jsonl")
+    return Stored(str(folder), url)
+
+
 def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
     """LLaVA's rows as OpenAI's messages: each `<image>` of a text is the next of `image`.
 
     Raises:
       DataError: not as many images as marks, or another form.
     """
-    named = row.get("image", [])
+    named = row.get("image") or []
     images = [named] if isinstance(named, str) else named
     said = row["conversations"]
     if not isinstance(images, list) or not isinstance(said, list):
@@ -66,7 +73,7 @@ def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
     left, messages = list(images), []
     for number, one in enumerate(said, start=1):
         role = one.get("from") if isinstance(one, dict) else None
-        if role not in LLAVA or not isinstance(one.get("value"), str):
+        if role not in list(LLAVA) or not isinstance(one.get("value"), str):
             raise DataError(f"turn {number} has no text from human or gpt: {json.dumps(one)[:60]}")
         if role == "gpt":
             messages.append({"role": "assistant", "content": one["value"]})
@@ -78,7 +85,7 @@ def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
                     raise DataError(f"turn {number} has an <image> more than the row has images")
                 content.append({"type": "image_url", "image_url": {"url": left.pop(0)}})
             if text.strip():
-                content.append({"type": "text", "text": text.strip()})
+                content.append({"type": "text", "text": text.strip("\n")})
         messages.append({"role": LLAVA[role], "content": content})
     if left:
         raise DataError(f"{len(left)} of {len(images)} images have no <image> in the text")

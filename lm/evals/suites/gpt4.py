@@ -55,7 +55,7 @@ class Line:
     others: float
     prior: float
     kinds: dict[str, float]
-    alone: float | None  # of conversations: the newest turn without those before it
+    follow: tuple[float, float] | None  # of answers that follow others: right, and without those
 
     def __str__(self) -> str:
         found = self.answered.scores
@@ -92,8 +92,9 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         try:
             for line in see(model.seer, model.scorer.tokenizer, seen, options, say):
                 lines.append(line)
-        finally:
-            write(lines, options.out, model.step)
+        finally:  # what is answered is kept, and nothing earlier is lost for nothing
+            if lines:
+                write(lines, options.out, model.step)
     if text or not options.tasks:
         try:
             gpt4_text.evaluate(model, dataclasses.replace(options, tasks=tuple(text)), say)
@@ -108,7 +109,11 @@ def see(
     seer: ImageGenerator, tokenizer: Tokenizer, names: Sequence[str], options: Options,
     say: Callable[[str], None],
 ) -> Iterator[Line]:  # fmt: skip
-    """A line for each set that is there and fits the model's context."""
+    """A line for each set that is there and fits the model's context.
+
+    Raises:
+      DataError: a set that was asked for by name is not there, or does not fit.
+    """
     ability = ""
     say(HEAD)
     for name in names:
@@ -128,8 +133,9 @@ def see(
             ability = ABILITIES[name][0]
             say(f"{ability}:")
         say(str(line))
-        if line.alone is not None:
-            say(" " * 12 + f"without the turns before {line.alone:.3f}")
+        if line.follow is not None:
+            whole, alone = line.follow
+            say(" " * 12 + f"that follow others {whole:.3f}, without those {alone:.3f}")
         if len(line.kinds) > 1:
             say(" " * 12 + ", ".join(f"{kind} {value:.3f}" for kind, value in line.kinds.items()))
         yield line
@@ -159,8 +165,11 @@ def asked(
         return np.stack((found * len(valid[number].pictures))[: len(valid[number].pictures)])
 
     right = answer(seer, tokenizer, valid, tokens)
-    short = [newest(one) for one in valid]
-    alone = answer(seer, tokenizer, short, tokens).accuracy if short != list(valid) else None
+    places = [n for n, one in enumerate(valid) if any(isinstance(p, Said) for p in one.parts)]
+    follow = None
+    if places:
+        alone = answer(seer, tokenizer, [newest(valid[n]) for n in places], tokens)
+        follow = float(right.scores[places].mean()), alone.accuracy
     kinds = dict.fromkeys(example.kind for example in valid)
     by_kind = {
         kind or "all": float(right.scores[[one.kind == kind for one in valid]].mean())
@@ -172,7 +181,7 @@ def asked(
         answer(seer, tokenizer, valid, tokens, others).accuracy,
         prior(train, valid),
         by_kind,
-        alone,
+        follow,
     )  # fmt: skip
 
 
@@ -213,7 +222,7 @@ def write(lines: Sequence[Line], out: Path, step: int) -> None:
         {
             "set": line.name, "items": len(line.answered.answers), "right": line.answered.accuracy,
             "black": line.black, "others": line.others, "prior": line.prior, "kinds": line.kinds,
-            "without_turns_before": line.alone,
+            "follow": line.follow and dict(zip(("right", "alone"), line.follow, strict=True)),
         }
         for line in lines
     ]  # fmt: skip

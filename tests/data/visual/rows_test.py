@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import pickle
 import re
 import tarfile
 import zipfile
@@ -266,6 +267,7 @@ LLAVA = [
     {"messages": MESSAGES},
     {"messages": [*MESSAGES, {"role": "user", "content": "and?"}]},
     {"image": "a.png", "conversations": LLAVA},
+    {"image": ["a.png"], "conversations": LLAVA},
 ])  # fmt: skip
 def test_a_conversation_of_ones_own_is_read(tmp_path, row):
     path = tmp_path / "own.jsonl"
@@ -277,6 +279,14 @@ def test_a_conversation_of_ones_own_is_read(tmp_path, row):
     assert found.answers == ("no",)
 
 
+def test_an_image_within_a_sentence_leaves_its_words_apart(tmp_path):
+    said = [{"from": "human", "value": "What is <image> doing?"}, {"from": "gpt", "value": "x"}]
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"image": "a.png", "conversations": said}))
+    (found,) = written(path)
+    assert found.question.split() == ["What", "is", "doing?"]
+
+
 @pytest.mark.parametrize(("row", "words"), [
     ({"messages": MESSAGES[1:]}, "message 1 is the assistant's"),
     ({"messages": MESSAGES[:1]}, "no answer of the assistant"),
@@ -285,6 +295,8 @@ def test_a_conversation_of_ones_own_is_read(tmp_path, row):
     ({"image": "a.png", "conversations": LLAVA[2:]}, "1 of 1 images have no <image>"),
     ({"conversations": LLAVA}, "turn 1 has an <image> more"),
     ({"conversations": [{"from": "bot", "value": "x"}]}, "turn 1 has no text from human or gpt"),
+    ({"conversations": [{"from": ["human"], "value": "x"}]}, "turn 1 has no text from human"),
+    ({"image": "https://a/b.png", "conversations": LLAVA}, "name a file beside the .jsonl"),
     ({"image": [3], "conversations": LLAVA}, "part 1 of message 1 has no URL"),
 ])  # fmt: skip
 def test_a_conversation_of_another_form_is_refused_with_its_line(tmp_path, row, words):
@@ -313,3 +325,11 @@ def test_a_picture_is_read_once_while_there_is_room():
         for picture in pictures:
             assert kept(picture).shape == (4, 4, 3)
     assert [picture.times for picture in pictures] == [1, 1, 3]
+    given = pickle.loads(pickle.dumps(kept))
+    assert given.pixels == {} and given.left == 2 and kept.left == 0
+
+
+def test_what_a_run_has_learned_from_is_known_in_another_process():
+    picture = Drawn(plain, ((1, 2, 3), 8))
+    assert repr(picture) == f"{__name__}.plain((1, 2, 3), 8)"
+    assert " at 0x" not in repr(example(1))
