@@ -1,0 +1,122 @@
+"""Files of one's own: questions and conversations about images, in the forms that others write."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from lm.core.errors import DataError
+from lm.data.visual.example import Said, Stored
+from lm.data.visual.written import written
+
+
+def test_ones_own_file_may_hold_several_images_in_a_row(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    parts = [{"image": "a.png"}, {"text": "or"}, {"image": "b.png"}]
+    path.write_text(
+        json.dumps({"parts": parts, "answer": "a"})
+        + "\n"
+        + json.dumps({"image": "a.png", "question": "is it?", "answer": "yes"})
+    )
+    first, second = written(path)
+    assert [type(part).__name__ for part in first.parts] == ["Stored", "str", "Stored"]
+    assert second.question == "is it?" and second.answers == ("yes",)
+    path.write_text('{"parts": [{"sound": "a.wav"}], "answer": "a"}')
+    with pytest.raises(DataError, match=r"mine.jsonl:1: a part is .* not .*a\.wav"):
+        written(path)
+    path.write_text("[1]")
+    with pytest.raises(DataError, match=r"mine.jsonl:1: a JSON list, expected an object"):
+        written(path)
+
+
+def test_a_file_of_ones_own_may_have_blank_lines_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "own.jsonl"
+    row = json.dumps({"image": "a.png", "question": "a?", "answer": "b"})
+    path.write_bytes(b"\xef\xbb\xbf" + f"{row}\n\n{row}\n".encode())
+    assert len(written(path)) == 2
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b'{"image": "\xe9.png"}', ":1: not UTF-8"),
+    (b"[" * 100_000, ":1: not JSON"),
+    (b"[]", ":1: a JSON list"),
+    (b'\n{"question": "a?", "answer": "b"}', ':2: a row has no text "image"'),
+])  # fmt: skip
+def test_a_file_that_is_not_clean_is_one_line_with_its_place(tmp_path, content, words):
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        written(path)
+    assert str(error.value).startswith(f"{path}{words}") and "\n" not in str(error.value)
+
+
+def test_a_cut_or_false_gzip_is_one_line(tmp_path):
+    path = tmp_path / "own.jsonl.gz"
+    for content in (b"none", gzip.compress(b"x" * 99)[:20]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="damaged gzip"):
+            written(path)
+
+
+def test_a_name_that_no_file_can_have_is_an_image_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="has no image"):
+        Stored(str(tmp_path), "a\0.png").pixels(4)
+
+
+MESSAGES = [
+    {"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "one?"},
+    ]},
+    {"role": "assistant", "content": "yes"},
+    {"role": "user", "content": "sure?"},
+    {"role": "assistant", "content": "no"},
+]  # fmt: skip
+LLAVA = [
+    {"from": "human", "value": "<image>\none?"}, {"from": "gpt", "value": "yes"},
+    {"from": "human", "value": "sure?"}, {"from": "gpt", "value": "no"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [
+    {"messages": MESSAGES},
+    {"messages": [*MESSAGES, {"role": "user", "content": "and?"}]},
+    {"image": "a.png", "conversations": LLAVA},
+    {"image": ["a.png"], "conversations": LLAVA},
+])  # fmt: skip
+def test_a_conversation_of_ones_own_is_read(tmp_path, row):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (found,) = written(path)
+    assert found.parts == (
+        Stored(str(tmp_path), "a.png"), "one?\n", Said("yes"), "sure?\n"
+    ) and isinstance(found.parts[2], Said)  # fmt: skip
+    assert found.answers == ("no",)
+
+
+def test_an_image_within_a_sentence_leaves_its_words_apart(tmp_path):
+    said = [{"from": "human", "value": "What is <image> doing?"}, {"from": "gpt", "value": "x"}]
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"image": "a.png", "conversations": said}))
+    (found,) = written(path)
+    assert found.question.split() == ["What", "is", "doing?"]
+
+
+@pytest.mark.parametrize(("row", "words"), [
+    ({"messages": MESSAGES[1:]}, "message 1 is the assistant's"),
+    ({"messages": MESSAGES[:1]}, "no answer of the assistant"),
+    ({"messages": 3}, "messages is no list"),
+    ({"messages": []}, "no user turn"),
+    ({"image": "a.png", "conversations": LLAVA[2:]}, "1 of 1 images have no <image>"),
+    ({"conversations": LLAVA}, "turn 1 has an <image> more"),
+    ({"conversations": [{"from": "bot", "value": "x"}]}, "turn 1 has no text from human or gpt"),
+    ({"conversations": [{"from": ["human"], "value": "x"}]}, "turn 1 has no text from human"),
+    ({"image": "https://a/b.png", "conversations": LLAVA}, "name a file beside the .jsonl"),
+    ({"image": [3], "conversations": LLAVA}, "part 1 of message 1 has no URL"),
+])  # fmt: skip
+def test_a_conversation_of_another_form_is_refused_with_its_line(tmp_path, row, words):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"messages": MESSAGES}) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=re.escape(words)) as error:
+        written(path)
+    assert str(error.value).startswith(f"{path}:2: ")
