@@ -55,9 +55,6 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
 
 
 def stages_done(workdir: Path, *folders: str) -> list[str]:
-    """How the bindings begin of those stages of which one of the folders has ended: "sft."."""
-    return [
-        f"{name}." for name in dict.fromkeys(folder.rpartition("/")[2] for folder in folders)
-        if any((workdir / one / "summary.json").exists() for one in folders
-               if one.rpartition("/")[2] == name)
-    ]  # fmt: skip
+    """How the bindings of those stages begin of which one of the folders has ended: "sft."."""
+    ended = [folder for folder in folders if (workdir / folder / "summary.json").exists()]
+    return sorted({folder.rpartition("/")[2] + "." for folder in ended})
