@@ -18,8 +18,7 @@ recipes which are documented, LLaVA-1.5 (Liu et al. 2023) and PaliGemma (Beyer e
 from dataclasses import replace
 from typing import Any
 
-from experiments import gpt2, gpt3
-from lm.data.tokens import TextConfig
+from experiments import gpt2, gpt3, instructgpt
 from lm.data.visual import VisualConfig
 from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
@@ -146,8 +145,7 @@ def small(
     return VisualTuning(
         model=GptVisionConfig(
             text=GptConfig(
-                layers=2, length=192, vocab=vocab, unroll=2, positions="sinusoid",
-                **blocks,
+                layers=2, length=192, vocab=vocab, unroll=2, positions="sinusoid", **blocks
             ),
             vision=VisionConfig(
                 image=image, patch=patch, stem="convolutions", centred=True, layers=1,
@@ -226,8 +224,7 @@ def tune(size: str = "tiny", text: str | None = None) -> VisualTuning:
     The text is that of `init`, or that of these files.
     """
     config = by_size(size)
-    named = None if text is None else TextConfig(train=text)
-    return replace(config, text=named, text_rows=config.batch // 4)
+    return replace(config, text=instructgpt.named(text), text_rows=config.batch // 4)
 
 
 def higher(size: str = "tiny") -> VisualTuning:

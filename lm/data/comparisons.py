@@ -150,9 +150,8 @@ def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list
     if all(isinstance(one, dict) for one in both):
         both = [text(one, "value", "content") for one in both]
         return prompt_of(values, between), [f" {one}" for one in both]
-    if all(
-        isinstance(one, list) and one and isinstance(one[-1], dict) for one in both
-    ):  # alike but the end
+    # whole dialogues, alike but for the end
+    if all(isinstance(one, list) and one and isinstance(one[-1], dict) for one in both):
         answers = [text(dict(dialogue[-1]), "value", "content") for dialogue in both]
         return transcript(both[0][:-1]), [f" {one}" for one in answers]
     answers = [text({"chosen": both[0]}, "chosen"), text({"rejected": both[1]}, "rejected")]

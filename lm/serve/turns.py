@@ -7,6 +7,7 @@ that did so would be asked for what its clients may not see.
 import base64
 import binascii
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -93,13 +94,15 @@ class Questions:
         if not self.dialogue:
             seeing = next((turn for turn in reversed(turns) if pictures_of(turn)), last)
             return self.ids(put(last, *pictures_of(seeing)), room)
+        ids, pictures = self.ids(put(last), room)
         begins = [place for place, turn in enumerate(turns) if turn.role == "user"]
-        for first in begins[:-1]:
+        for first, after in reversed(list(itertools.pairwise(begins))):
             try:
-                return self.ids(spoken(turns[first:]), room)
+                older, earlier = self.ids(spoken(turns[first:after]), room - len(ids))
             except DataError:
-                continue  # one turn and its answer less
-        return self.ids(spoken([last]), room)
+                break  # there is no room for this turn, and those before it are forgotten too
+            ids, pictures = older + ids, earlier + pictures
+        return ids, pictures
 
     def ids(self, parts: Parts, room: int) -> tuple[list[int], tuple[Picture, ...]]:
         pictures = tuple(part for part in parts if not isinstance(part, str))
