@@ -255,6 +255,15 @@ def _config_class(path: str, where: str) -> type:
     raise ConfigError(f"{where}: {path!r} is not a config class of lm")
 
 
+def read(path: Any) -> Any:
+    """The config that a file holds. Raises ConfigError where it cannot be read, or holds none."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return load(text, str(path))
+
+
 def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     """The bindings in which two configs differ, as name -> (old, new); absent ones are None."""
     before, after = bindings(old), bindings(new)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from lm.core.config import CLASS, differences, dump, load
+from lm.core.config import CLASS, differences, dump, read
 from lm.core.errors import ConfigError
 from lm.train.session import HOW
 
@@ -27,11 +27,10 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
     path = workdir / "config.gin"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        held = path.read_text() if path.exists() else None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"cannot use --workdir {workdir}: {error}") from None
-    if held is not None:
-        changed = differences(load(held, str(path)), config)
+    if path.exists():
+        changed = differences(read(path), config)
         if CLASS in changed:
             old, new = changed[CLASS]
             raise ConfigError(f"{workdir} holds a {old}, not {new}; choose another --workdir")

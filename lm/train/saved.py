@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from lm.core.config import load as load_config
+from lm.core.config import read
 from lm.core.errors import CheckpointError, ConfigError
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
@@ -33,15 +33,12 @@ def read_config(run: Path) -> Any:
 
     Raises:
       CheckpointError: there is none, or it is no run of one model.
+      ConfigError: it cannot be read.
     """
     path = run / "config.gin"
     if not path.is_file():
         raise CheckpointError(f"{run} is not a run directory: it has no config.gin")
-    try:
-        held = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    config = load_config(held, str(path))
+    config = read(path)
     if not isinstance(config, Supervised):
         raise CheckpointError(f"{run} holds a {type(config).__name__}, which is not one model")
     return config

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.config import CLASS, differences, dump, load, require, require_positive
+from lm.core.config import CLASS, differences, dump, read, require, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.train.checkpoint import Checkpoints
 from lm.train.goodput import Goodput
@@ -125,11 +125,7 @@ class Session:
             return {}
         if not path.exists():
             raise ConfigError(f"{self.workdir} has checkpoints but no config.gin; choose another")
-        try:
-            held = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}); choose another workdir") from None
-        changed = differences(load(held, str(path)), self.config)
+        changed = differences(read(path), self.config)
         changed = {name: pair for name, pair in changed.items() if name not in HOW}
         if CLASS in changed:
             old, new = changed[CLASS]
