@@ -20,16 +20,11 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["LM_CACHE"], "
 def pytest_configure(config):
     """Chooses how programs are translated to machine code, the larger part of the time.
 
-    Most programs of the fast tests run once, and are as good without optimization: it is 0 of 0 to
-    3 for them. With 1 the trainings of the slow ones are as fast as with 3. What XLA makes of a
-    program before that is as ever, and so are commands that tests start (tests/launched.py).
+    Most programs of the tests run a few times, and are as good without optimization. What XLA makes
+    of a program before that is as ever. Commands that tests start do the same (tests/launched.py).
     """
-    fast = config.option.markexpr == "not slow and not soak"
-    flags = [
-        "--xla_force_host_platform_device_count=8",
-        f"--xla_backend_optimization_level={0 if fast else 1}",
-    ]
-    if fast and version("jaxlib").startswith("0.10."):
+    flags = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+    if version("jaxlib").startswith("0.10."):
         # Fused elementwise work goes straight to LLVM, not by way of MLIR, and a program is one
         # module, not up to 32: less than half the time to compile. Later ones only know MLIR, and
         # die of a flag that they do not know.

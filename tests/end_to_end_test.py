@@ -15,6 +15,7 @@ from lm.report.time_spent import processes, totals
 from tests.launched import (
     ROOT,
     await_step,
+    command,
     environment,
     final_digests,
     losses,
@@ -59,6 +60,20 @@ def test_a_run_leaves_all_that_a_run_leaves(straight):
     summary = json.loads((straight / "summary.json").read_text())
     assert summary["valid_loss"] < 3.5  # of ln 269 = 5.6 at the start
     assert list(losses(straight)) == list(range(1, 41))
+
+
+@pytest.mark.slow
+def test_machine_code_as_a_user_has_it_learns_the_same(text, straight, tmp_path):
+    """The other commands of the tests are translated without optimization."""
+    words = command(text, tmp_path / "run")
+    own = environment() | {"XLA_FLAGS": ""}
+    done = subprocess.run(words, cwd=ROOT, env=own, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        [float.fromhex(loss) for loss in losses(folder).values()]
+        for folder in (straight, tmp_path / "run")
+    )
+    assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_a_terminated_run_saves_and_goes_on_bit_for_bit(text, straight, tmp_path):

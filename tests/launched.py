@@ -37,7 +37,9 @@ def environment(devices=1):
 
     It keeps what compiles in under a second too: the next command runs the same little programs.
     """
-    chosen = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": str(devices)}
+    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    chosen = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
+    chosen |= {"JAX_NUM_CPU_DEVICES": str(devices)}
     chosen |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return os.environ | chosen
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ import pytest
 
 from lm.core.errors import ConfigError
 from tests.evals.zeroshot.writers import Writer
-from tests.launched import ROOT, one_line, run, write_text
+from tests.launched import ROOT, environment, one_line, run, write_text
 
 ITEMS = [
     {"text": f"the {one} sat on a {two} and then it ran", "ends": [" cat", " mat", " then"], "n": n}
@@ -58,7 +57,7 @@ def harness(*words, cwd=ROOT, home="."):
     quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(home)}
     return subprocess.run(
         [sys.executable, "-m", "lm.evals.harness", *map(str, words)], cwd=cwd,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | quiet,
+        env=environment() | quiet,
         capture_output=True, text=True, timeout=400,
     )  # fmt: skip
 

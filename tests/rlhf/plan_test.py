@@ -1,9 +1,6 @@
 """The four networks of PPO on a pod that is not here."""
 
-import importlib.util
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -13,8 +10,7 @@ from lm.core import tree
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.rlhf.ppo import Ppo
 from lm.train.optimizer import AdamWConfig
-from tests.launched import ROOT, environment
-from tests.plan.compile_test import COMPILER
+from tests.plan.compile_test import compiling
 from tests.rlhf.runs import MODEL
 
 
@@ -34,8 +30,6 @@ def test_reference_and_reward_model_lie_beside_the_state_split_like_it():
 
 @pytest.mark.slow
 def test_a_plan_of_ppo_ptx_has_every_network_and_leaves_room_for_those_beside_it():
-    if not COMPILER.is_dir() and importlib.util.find_spec("libtpu") is None:
-        pytest.skip("the TPU compiler is not installed: pip install 'lm[tpu]'")
     config = ppo_ptx("1.3b")
     assert config.model is not None
     sets = {"batch": 16, "update.minibatches": 2, "update.text_rows": 1, "mesh.data": 1,
@@ -44,12 +38,9 @@ def test_a_plan_of_ppo_ptx_has_every_network_and_leaves_room_for_those_beside_it
         sets |= {f"{name}.layers": 2, f"{name}.width": 512, f"{name}.heads": 4,
                  f"{name}.head_size": 128, f"{name}.vocab": 1024}  # fmt: skip
     words = [f"--set={name}={value}" for name, value in sets.items()]
-    settings = {"JAX_DEFAULT_MATMUL_PRECISION": "default", "PYTHONPATH": str(COMPILER)}
-    command = [sys.executable, "-m", "launch.plan", "--topology=v5e:2x2", "--json",
-               "--experiment=instructgpt:ppo_ptx(size='1.3b')", *words]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment() | settings, capture_output=True, text=True,
-        timeout=550, check=False,
+    done = compiling(
+        "-m", "launch.plan", "--topology=v5e:2x2", "--json",
+        "--experiment=instructgpt:ppo_ptx(size='1.3b')", *words,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     plan = json.loads(done.stdout.splitlines()[-1])
