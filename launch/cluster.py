@@ -65,6 +65,11 @@ def join() -> None:
     except ValueError as error:
         if address is not None:
             raise ConfigError(f"cannot start the processes: {error}") from None
+        if count is not None:
+            raise ConfigError(
+                f"--process_count={count}, and no cluster was found here: give "
+                "--coordinator_address=HOST:PORT of process 0 and --process_id"
+            ) from None
         # no cluster: one process, alone
     finally:
         late.cancel()

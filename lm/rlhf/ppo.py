@@ -177,6 +177,7 @@ class Ppo(PpoSetting):
         except GuardStop as stop:
             wrong = warn(session)
             if step > session.first:
+                session.drain()
                 session.save(step, state)
                 session.checkpoints.settle()
             if session.main:

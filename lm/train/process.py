@@ -22,6 +22,7 @@ from lm.core.errors import ConfigError
 from lm.core.paths import is_remote
 
 SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
+ONE_WISH = 1.0  # seconds in which two signals of different kinds are one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.since = 0.0  # when the first signal came
         self.old: dict[int, Any] = {}
         self.distributed = jax.process_count() > 1
 
@@ -57,9 +59,11 @@ class Stop:
 
     def handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
+            if number != self.signal and time.monotonic() - self.since < ONE_WISH:
+                return  # Ctrl-C reaches a command and what started it, which ends it as well
             os.write(2, b"\nstopped at once; the last checkpoint stands\n")
             os._exit(128 + number)
-        self.signal = number
+        self.signal, self.since = number, time.monotonic()
         os.write(2, b"\nfinishing the step and saving; again to stop at once\n")
         if self.distributed:
             os.kill(os.getpid(), signal.SIGTERM)

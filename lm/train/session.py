@@ -120,16 +120,26 @@ class Session:
         Raises:
           ConfigError: the directory holds another run, or one of another model or data.
         """
-        path = self.workdir / "config.gin"
-        if not self.checkpoints.steps():
-            return {}
+        path, steps = self.workdir / "config.gin", self.checkpoints.steps()
+        results = bool(steps) or (self.workdir / "summary.json").exists()
         if not path.exists():
-            raise ConfigError(f"{self.workdir} has checkpoints but no config.gin; choose another")
-        changed = differences(read(path), self.config)
+            if steps:
+                raise ConfigError(
+                    f"{self.workdir} has checkpoints but no config.gin; choose another"
+                )
+            return {}
+        try:
+            changed = differences(read(path), self.config)
+        except ConfigError:
+            if results:
+                raise
+            return {}  # cut off as it was written
         changed = {name: pair for name, pair in changed.items() if name not in HOW}
         if CLASS in changed:
             old, new = changed[CLASS]
             raise ConfigError(f"{self.workdir} holds a run of {old}, not {new}; choose another")
+        if not results:
+            return {}
         model = {n: pair for n, pair in changed.items() if n.startswith(("model.", "tokenizer."))}
         if model:
             raise ConfigError(f"{told(model)}; choose another --workdir or set them as they were")
@@ -210,16 +220,22 @@ class Session:
         self.pending.append((step, tokens, metrics))
         if len(self.pending) > BEHIND:
             self.read(self.pending.popleft())
-        if self.rollback_wanted:
-            state = self.roll_back()
         done = step + 1
         asked = self.stop.requested(done)
-        if asked or done % self.loop.save_every == 0 or done == self.total:
-            self.save(done, state)
+        due = asked or done % self.loop.save_every == 0 or done == self.total
+        if due:
+            self.drain()  # so that nothing is saved of steps that are to be rolled back
+        if self.rollback_wanted:
+            state = self.roll_back()
+        saved = due and self.save(done, state)
         if asked:
-            self.drain()
             with self.goodput.spent("save"):
-                self.checkpoints.settle()
+                saved = self.checkpoints.settle() and saved
+            if not saved:
+                raise CheckpointError(
+                    f"stopped, and step {done} could not be saved in {self.workdir}; free some "
+                    "space, and the same command goes on from an older step"
+                )
             self.goodput.last = done
             self.journal.say(
                 f"saved step {done} in {self.workdir}; the same command goes on from it"
@@ -292,15 +308,15 @@ class Session:
         step = jax.device_put(np.int32(self.next_step), self.abstract.step.sharding)
         return restored[0].replace(step=step)
 
-    def save(self, step: int, state: Any) -> None:
-        """Saves unless a step that is not finite is under way; stops after some failures."""
-        self.drain()
+    def save(self, step: int, state: Any) -> bool:
+        """Begins to save, and says whether it could; raises CheckpointError after some failures."""
         with self.goodput.spent("save"):
-            self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks})
+            begun = self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks})
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(
                 f"{self.checkpoints.failures} saves failed in a row; free some space"
             )
+        return begun
 
     def drain(self) -> None:
         """Reads all steps that were dispatched, which took their time together."""

@@ -1,15 +1,18 @@
 """Recipes of pods: what they would run, to the letter, and nothing that a shell could misread."""
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from launch.recipes import INSTALL, Job, manifest, sbatch_script, slurm, tpu_vm
 from lm.core.errors import ConfigError
-from tests.launched import ROOT
+from tests.launched import ROOT, environment
 
 TRAIN = ("--experiment=gpt2:tiny", "--workdir=gs://bucket/run")
 WORKER = (
@@ -135,3 +138,26 @@ def test_a_stop_reaches_the_command_which_is_not_started_again(tmp_path):
     done = again(script, tmp_path)
     assert done.returncode == 75 and (tmp_path / "state").read_text() == "saved\n"
     assert len((tmp_path / "started").read_text().splitlines()) == 1
+
+
+def test_ctrl_c_reaches_shell_and_command_at_once_and_the_command_still_saves(tmp_path):
+    """As a terminal sends it: to the whole group."""
+    code = (
+        "import pathlib, time\nfrom lm.train.process import Stop\n"
+        "with Stop() as stop:\n"
+        "    pathlib.Path('started').touch()\n"
+        "    while not stop.requested(1): time.sleep(0.01)\n"
+        "    time.sleep(0.5)\n"  # a save
+        "    pathlib.Path('saved').touch()\n"
+        "    raise SystemExit(stop.exit_code)\n"
+    )
+    process = subprocess.Popen(
+        ["sh", ROOT / "launch" / "again.sh", sys.executable, "-c", code], cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+    limit = time.monotonic() + 60
+    while not (tmp_path / "started").exists() and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) in (75, 130)  # the one or the other signal may come first
+    assert (tmp_path / "saved").exists()

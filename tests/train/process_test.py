@@ -56,6 +56,21 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     assert "stopped at once; the last checkpoint stands" in errors and "Traceback" not in errors
 
 
+def test_a_signal_of_another_kind_at_the_same_moment_is_the_same_wish_and_later_it_is_not():
+    """Ctrl-C in a terminal reaches this process and launch/again.sh, which sends SIGTERM on it."""
+    process = child(LOOP.format(leave="False"))
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "\n"
+    assert "again to stop at once" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert "stopped at once" in process.communicate(timeout=10)[1]
+    assert process.returncode == 143
+
+
 def test_a_step_that_hangs_ends_the_process_with_its_stacks():
     process = child("""
         import time

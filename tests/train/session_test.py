@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +13,14 @@ import numpy as np
 import pytest
 from etils import epath
 
-from lm.core.errors import GuardStop
+from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.metrics import read_metrics
 from lm.train.pretrain import Pretrain
-from lm.train.process import Process
-from lm.train.session import LoopConfig, Session
+from lm.train.process import Process, Stop
+from lm.train.session import Finished, LoopConfig, Session
 from lm.train.state import TrainState
 from lm.train.step import StepMetrics
 from tests.train.step_test import EXPERIMENT
@@ -102,15 +104,38 @@ def test_skip_goes_on_until_too_many_in_a_row(tmp_path):
         run(tmp_path / "b", GuardConfig(nonfinite="skip", limit=2), bad=(3, 4, 5))
 
 
-def test_roll_back_takes_older_parameters_and_leaves_the_bad_batches_behind(tmp_path):
+def test_roll_back_takes_older_parameters_and_leaves_the_bad_batches_behind(tmp_path, capsys):
     visited, value = run(tmp_path, GuardConfig(nonfinite="rollback"), bad=(4,))
     assert visited == [*range(8)]  # no batch is seen twice
-    # found when the save after step 5 reads it, acted on after step 6: steps 4 to 6 are lost to it
+    # found before the save after step 5, with which steps 4 and 5 are lost: 4 before, 2 after
     manifest = json.loads(
         (tmp_path / "checkpoints" / "8" / "manifest" / "manifest.json").read_text()
     )
     assert manifest["rollbacks"] == 1
-    assert value < 7
+    assert "rolled back to the parameters of step 4" in capsys.readouterr().out
+    assert value == 6
+
+
+def test_a_stop_that_cannot_be_saved_says_so_and_does_not_ask_to_be_run_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Stop, "requested", lambda stop, step: step == 3)
+    with pytest.raises(Finished):
+        run(tmp_path / "a", GuardConfig())
+    full = SimpleNamespace(free=0)
+    monkeypatch.setattr("lm.train.checkpoint.shutil.disk_usage", lambda folder: full)
+    with pytest.raises(CheckpointError, match="stopped, and step 3 could not be saved"):
+        run(tmp_path / "b", GuardConfig())
+
+
+def test_a_directory_whose_checkpoints_are_gone_is_still_another_runs(tmp_path):
+    run(tmp_path, GuardConfig())
+    shutil.rmtree(tmp_path / "checkpoints")
+    other = replace(EXPERIMENT, seed=EXPERIMENT.seed + 1)
+    with pytest.raises(ConfigError, match="seed: checkpoint 0, now 1"):
+        run(tmp_path, GuardConfig(), experiment=other)
+    (tmp_path / "summary.json").unlink()  # it had no results: what was wrong may be set right
+    assert run(tmp_path, GuardConfig(), experiment=other)[1] == 8
 
 
 def test_going_on_from_an_older_step_sets_newer_ones_aside(tmp_path):
