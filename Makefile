@@ -84,7 +84,8 @@ lock: | python
 	@build/uv/bin/python -m pip --disable-pip-version-check --quiet install $(UV)
 	$(COMPILE) --extra text --extra weights -o requirements.lock
 	$(COMPILE) --extra test -c requirements.lock -o requirements-test.lock
-	$(COMPILE) --extra text --extra weights --extra tpu -c requirements.lock -o requirements/tpu.lock
+	$(COMPILE) --extra text --extra weights --extra records --extra images --extra gcs --extra tpu \
+		-c requirements.lock -o requirements/tpu.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

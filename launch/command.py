@@ -83,12 +83,16 @@ def part(seconds: float = 10.0) -> None:
 def warn_repeated(words: Sequence[str]) -> None:
     """A flag given twice with two values: the last one wins, and the user is told."""
     seen: dict[str, str] = {}
-    for word in words:
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.lstrip("-").partition("=")
-        if not word.startswith("-") or not equals or name not in flags.FLAGS:
+        if not word.startswith("-") or name not in flags.FLAGS:
             continue
         if isinstance(flags.FLAGS[name], flags.MultiFlag):
             continue
+        if not equals:
+            if flags.FLAGS[name].boolean:
+                continue
+            value = following
         if seen.get(name, value) != value:
             print(f"warning: --{name} is given as {seen[name]!r} and {value!r}; using {value!r}",
                   file=sys.stderr)  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from absl import flags
 
-from lm.core.config import assignment, bind, load
+from lm.core.config import assignment, bind, read
 from lm.core.errors import ConfigError
 
 EXPERIMENT = flags.DEFINE_string(
@@ -49,7 +49,7 @@ def configured() -> Any:
         path = Path(GIN_FILE.value)
         if not path.is_file():
             raise ConfigError(f"--gin_file={path}: no such file")
-        return bind(load(path.read_text(), str(path)), values)
+        return bind(read(path), values)
     return bind(resolve(str(EXPERIMENT.value)), values)
 
 
@@ -115,7 +115,13 @@ def module_of(name: str) -> Any:
             raise ConfigError(f"no experiment file {name}")
         module = importlib.util.module_from_spec(spec)
         sys.modules[module.__name__] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # it is the user's: it may raise anything
+            raise ConfigError(
+                f"--experiment={name} cannot be imported: {type(error).__name__}: "
+                f"{' '.join(str(error).split())}"
+            ) from None
         return module
     known = generations()
     if name not in known:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from launch import command
-from launch.experiment import EXPERIMENT, configured, resolve
+from launch.experiment import EXPERIMENT, SET, configured, resolve
 from lm.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from lm.plan.topology import Topology
 
 TOPOLOGY = flags.DEFINE_string("topology", None, "Pod: v5p:8x8x16, v6e:16x16, tpu7x:4x4x4 ...")
-SLICES = flags.DEFINE_integer("slices", 1, "Slices of that shape; mesh.data goes across them.")
+SLICES = flags.DEFINE_integer("slices", 1, "Slices of that shape; mesh.data goes across them.", 1)
 SEARCH = flags.DEFINE_bool("search", False, "Try mesh shapes and remat policies; best first.")
 ALL = flags.DEFINE_bool(
     "all", False, "Every published size, or --experiment, on every slice sold, or --topology."
@@ -44,7 +44,9 @@ def main() -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"  # or jax looks for the TPU that is not here
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # it cannot give back what is for a TPU
     if ALL.value:
-        return table()  # without bindings
+        if SET.value or SEARCH.value or JSON.value or SLICES.value > 1:
+            raise ConfigError("--all takes neither --set nor --search, --json or --slices")
+        return table()
     if not TOPOLOGY.value:
         raise ConfigError("--topology is empty; name a pod such as v5p:8x8x16")
     from lm.plan.topology import Topology

@@ -7,6 +7,7 @@ python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what co
 """
 
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,8 @@ TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest toke
 TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the likeliest so many.")
 TOP_P = flags.DEFINE_float("top_p", None, "Draw among the likeliest that reach this probability.")
 BEAMS = flags.DEFINE_integer("beams", 0, "Beam search over so many hypotheses, instead of drawing.")
-LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.6, "Of beam search.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.6, "Of beam search.", -100.0, 100.0)
+SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", 0, 2**32 - 1)
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 
 
@@ -40,6 +41,8 @@ def main() -> None:
     from lm.decode.sampling import SamplingConfig
     from lm.serve.spelling import spelling_of
 
+    if not isfinite(LENGTH_PENALTY.value):
+        raise ConfigError(f"--length_penalty must be finite, got {LENGTH_PENALTY.value}")
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
     run = lm.load(WORKDIR.value, STEP.value)
     if run.tokenizer is None:

@@ -6,6 +6,7 @@ whatever is wrong is one `DataError` that names the image.
 
 import io
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -58,6 +59,7 @@ def opened(data: bytes, where: str, side: int | None = None) -> Any:
     if not data:
         raise DataError(f"{where} is empty: give a PNG or JPEG file")
     try:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise DataError(f"{where} says that it has over 179 million pixels: shrink it") from None

@@ -10,7 +10,9 @@
 import dataclasses
 import hashlib
 import json
+import threading
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,27 @@ class TokenFile:
             fits = False
         if not fits:
             raise self.index_damaged()
+
+
+class Verification:
+    """Reads every byte of files in a thread of its own, while they are in use."""
+
+    def __init__(self, files: Sequence[TokenFile]):
+        self.found: DataError | None = None
+        self.thread = threading.Thread(target=self.read, args=(files,), daemon=True)
+        self.thread.start()
+
+    def read(self, files: Sequence[TokenFile]) -> None:
+        try:
+            for file in files:
+                file.verify()
+        except DataError as error:
+            self.found = error
+
+    def check(self) -> None:
+        """Raises DataError where something is damaged in what has been read so far."""
+        if self.found is not None:
+            raise self.found
 
 
 def damaged(file: Path, block: int) -> DataError:

@@ -72,7 +72,7 @@ class Topology:
                 platform="tpu", topology_name=self.name, **options
             )
         except Exception as error:  # a missing library and an unknown name have many types
-            if "libtpu" in str(error) and "not" in str(error) or isinstance(error, ImportError):
+            if isinstance(error, ImportError) or re.search("not (installed|found)", str(error)):
                 raise ConfigError(
                     "the TPU compiler is missing: pip install 'lm[tpu]' (x86-64 Linux; it needs "
                     f"no TPU); {str(error).splitlines()[0]}"

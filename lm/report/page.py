@@ -286,6 +286,9 @@ def write_page(out: Path, title: str, sections: Sequence[str]) -> Path:
     )
     page = re.sub(r"[\ud800-\udfff]", "\ufffd", page)
     unfinished = out.with_name(out.name + ".tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(out)
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        unfinished.replace(out)
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror}") from None
     return out

@@ -73,6 +73,10 @@ class PpoSetting(Supervised):
         require(self.warmup >= 0, f"warmup must not be negative, got {self.warmup}")
         require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")
         require(
+            self.guard.spike != "skip",
+            "guard.spike=skip leaves out a step, and an update of PPO is several: log or off",
+        )
+        require(
             self.value_from != "trunk" or not self.lora_rank,
             f"lora_rank {self.lora_rank}: adapters and value_from='trunk' do not go together",
         )

@@ -92,7 +92,8 @@ class Checkpoints:
         The arrays are copied before this returns, so the state may be donated.
 
         Args:
-          facts: what a later run compares before it restores: tokenizer and data digests, mesh.
+          facts: what the manifest says beside the arrays. A later run compares the digests of
+            tokenizer and data before it restores; mesh, versions and commit are for people.
         """
         self.settle()
         if step in self.steps():

@@ -15,7 +15,7 @@ from lm.core.config import require, require_positive
 from lm.core.mesh import SEQUENCE, TENSOR, batch_ways, check_divides, local_rows, make_mesh
 from lm.data.batches import BatchRamp, BatchSizes, TokenBatch
 from lm.data.mixture import Mixture, told
-from lm.data.token_file import TokenFile
+from lm.data.token_file import TokenFile, Verification
 from lm.data.tokens import TextConfig, prepare
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
@@ -93,7 +93,9 @@ class Pretrain(Supervised):
                 session.journal.say(f"what the whole run reads:\n{told(mixture)}")
             if session.first == 0:
                 evaluate.at(0, 0, state.params)
+            files = Verification([*(source.file for source in sources), valid])
             for step in session.steps():
+                files.check()
                 rows = local_rows(mesh, sizes.rows(step))
                 with session.goodput.spent("data"):
                     host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)

@@ -22,6 +22,7 @@ from lm.core.errors import ConfigError
 from lm.core.paths import is_remote
 
 SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
+STALE = 600.0  # seconds after which a lock that nobody has renewed is that of a host that is lost
 ONE_WISH = 1.0  # seconds in which two signals of different kinds are one
 
 
@@ -98,7 +99,8 @@ def agreed(done: bool) -> bool:
 def locked(folder: Path, *, steal: bool) -> Iterator[None]:
     """Holds `folder/lock`, so that no second job writes there.
 
-    A lock of a process of this host that is gone is taken over.
+    A lock of a process of this host that is gone is taken over, and one of another host that has
+    not been renewed for `STALE` seconds.
 
     Raises:
       ConfigError: the folder is held by another job, or cannot be written.
@@ -122,10 +124,29 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None
+    done = threading.Event()
+    renewing = threading.Thread(target=renew, args=(path, mine, done), daemon=True)
+    renewing.start()
     try:
         yield
     finally:
+        done.set()
+        renewing.join()
         path.unlink(missing_ok=True)
+
+
+def renew(path: Path, mine: dict[str, Any], done: threading.Event) -> None:
+    """Writes the time into a lock again and again, as long as it is ours."""
+    while not done.wait(STALE / 10):
+        try:
+            held = json.loads(path.read_text())
+            if (held["host"], held["pid"]) != (mine["host"], mine["pid"]):
+                return  # somebody was told to steal it
+            fresh = path.with_name(f"lock.{mine['pid']}")
+            fresh.write_text(json.dumps(mine | {"time": time.time()}))
+            fresh.replace(path)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a disk that is full, or a store that does not answer just now
 
 
 def write_new(path: Path, text: str) -> None:
@@ -144,6 +165,7 @@ def holder(path: Path) -> str | None:
     try:
         held = json.loads(path.read_text())
         host, pid = held["host"], int(held["pid"])
+        age = time.time() - held["time"]
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["time"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -154,7 +176,9 @@ def holder(path: Path) -> str | None:
             return None
         except PermissionError:
             pass
-    return f"process {pid} on {host} since {since}"
+    elif age > STALE:
+        return None
+    return f"process {pid} on {host}, which wrote so at {since}"
 
 
 class Watchdog:

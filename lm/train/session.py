@@ -172,8 +172,11 @@ class Session:
                 self.journal.say(f"changed since: {told(self.changed)}")
         self.abstract, self.next_step = abstract, self.first
         self.goodput.first = self.goodput.last = self.first
+        comments = environment()
+        mesh = {name: int(size) for name, size in jax.sharding.get_abstract_mesh().shape.items()}
+        self.origin = {"mesh": mesh, "environment": comments.replace("# ", "").splitlines()}
         if self.main:
-            (self.workdir / "config.gin").write_text(dump(self.config) + environment())
+            (self.workdir / "config.gin").write_text(dump(self.config) + comments)
         self.journal.open(self.first if restored else None)
         return state
 
@@ -311,7 +314,8 @@ class Session:
     def save(self, step: int, state: Any) -> bool:
         """Begins to save, and says whether it could; raises CheckpointError after some failures."""
         with self.goodput.spent("save"):
-            begun = self.checkpoints.save(step, state, self.facts | {"rollbacks": self.rollbacks})
+            facts = self.facts | self.origin | {"rollbacks": self.rollbacks}
+            begun = self.checkpoints.save(step, state, facts)
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(
                 f"{self.checkpoints.failures} saves failed in a row; free some space"

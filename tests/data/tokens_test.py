@@ -6,7 +6,7 @@ import pytest
 from lm.core.errors import ConfigError, DataError
 from lm.data import token_file, token_writer, tokens
 from lm.data.sources import Document
-from lm.data.token_file import TokenFile
+from lm.data.token_file import TokenFile, Verification
 from lm.data.token_writer import write_tokens
 from lm.data.tokens import TextConfig, prepare
 from lm.text.byte import ByteTokenizer
@@ -85,6 +85,20 @@ def test_a_flipped_bit_is_found_by_verify_which_names_the_block(folder, position
     block = (position % len(data)) // 16
     with pytest.raises(DataError, match=rf"block {block} \(tokens from {8 * block}\) is damaged"):
         opened(folder).verify()
+
+
+def test_a_file_in_use_is_read_whole_beside_it(folder):
+    def check():
+        verification = Verification([opened(folder)])
+        verification.thread.join()
+        verification.check()
+
+    check()
+    data = bytearray((folder / "tokens.bin").read_bytes())
+    data[17] ^= 4
+    (folder / "tokens.bin").write_bytes(data)
+    with pytest.raises(DataError, match="block 1 .* is damaged"):
+        check()
 
 
 def test_blocks_without_a_digest_are_not_taken_for_whole(folder):

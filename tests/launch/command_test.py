@@ -41,8 +41,36 @@ def test_wrong_flags_are_one_line_and_an_exit_code(flags, code, said):
 
 
 def test_a_repeated_flag_is_told_with_both_values():
-    done = launch("--workdir=a", "--workdir=b")
-    assert "warning: --workdir is given as 'a' and 'b'; using 'b'" in done.stderr
+    for flags in (["--workdir=a", "--workdir=b"], ["--workdir", "a", "--workdir", "b"]):
+        done = launch(*flags)
+        assert "warning: --workdir is given as 'a' and 'b'; using 'b'" in done.stderr
+
+
+def test_files_of_the_users_that_cannot_be_read_are_one_line(tmp_path):
+    (tmp_path / "mine.py").write_text("def small(:\n")
+    (tmp_path / "mine.gin").write_bytes(b"\xff\xfe")
+    for flag, said in (
+        (f"--experiment={tmp_path}/mine.py:small", "cannot be imported: SyntaxError"),
+        (f"--gin_file={tmp_path}/mine.gin", "mine.gin cannot be read"),
+    ):
+        done = launch(flag)
+        assert done.returncode == 1 and said in done.stderr
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "said"),
+    [
+        ("launch.plan", ["--all", "--search"], "--all takes neither --set nor --search"),
+        ("launch.plan", ["--slices=0"], "--slices=0"),
+        ("launch.sample", ["--workdir=x", "--seed=99999999999999999999"], "--seed"),
+        ("launch.sample", ["--workdir=x", "--length_penalty=nan"], "--length_penalty must be"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(module, flags, said):
+    done = launch(*flags, module=module)
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert said in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_help_is_the_commands_own_text_and_flags():

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from lm.core.errors import DataError
-from lm.report.page import compare, write_report
+from lm.report.page import compare, write_page, write_report
 from tests.report.runs import training_row, write_run
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x00\x1b[31m"
@@ -200,3 +200,9 @@ def test_a_mistake_is_one_line_and_an_exit_code(flags, code, line):
     done = report(*flags)
     assert done.returncode == code
     assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write .*page.html: Not a directory"):
+        write_page(tmp_path / "file" / "page.html", "title", [])

@@ -1,5 +1,7 @@
 """Signals, hung steps and locks of one process."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +11,8 @@ import time
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.train.process import Watchdog, agreed, check_finite_flag
+from lm.train import process as process_module
+from lm.train.process import Watchdog, agreed, check_finite_flag, locked
 from tests.launched import ROOT, environment
 
 
@@ -101,3 +104,33 @@ def test_one_process_agrees_with_itself():
 def test_a_time_limit_is_a_number_of_seconds(value):
     with pytest.raises(ConfigError, match="--step_timeout must be finite"):
         check_finite_flag("step_timeout", value)
+
+
+def test_a_lock_of_a_host_that_is_lost_is_taken_over_and_one_that_is_renewed_is_not(
+    tmp_path, monkeypatch
+):
+    def held(age):
+        (tmp_path / "lock").write_text(
+            json.dumps({"host": "another", "pid": 1, "time": time.time() - age})
+        )
+
+    held(age=process_module.STALE + 60)
+    with locked(tmp_path, steal=False):
+        assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    held(age=process_module.STALE - 60)
+    with pytest.raises(ConfigError, match="is in use by process 1 on another"):
+        with locked(tmp_path, steal=False):
+            pass
+
+    monkeypatch.setattr(process_module, "STALE", 0.5)
+    with locked(tmp_path / "b", steal=False):
+        path = tmp_path / "b" / "lock"
+        first = json.loads(path.read_text())["time"]
+        limit = time.monotonic() + 30
+        while json.loads(path.read_text())["time"] == first and time.monotonic() < limit:
+            time.sleep(0.02)
+        assert json.loads(path.read_text())["time"] > first
+        path.write_text(json.dumps({"host": "another", "pid": 1, "time": 0}))
+        time.sleep(0.2)
+        assert json.loads(path.read_text())["host"] == "another"  # stolen: left as it is
+    assert not (tmp_path / "b" / "lock").exists()

@@ -69,7 +69,7 @@ def resolved(config: TaskConfig) -> Form:
     for binding in config.columns:
         field, _, column = binding.partition("=")
         if field not in known:
-            raise ConfigError(f"task.columns: unknown field {field!r}; known: {', '.join(known)}")
+            raise ConfigError(f"data.columns: unknown field {field!r}; known: {', '.join(known)}")
         if field in places and column.removeprefix("-").isdecimal():
             places[field] = int(column)
         else:
@@ -112,7 +112,7 @@ def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
         raise DataError(
             f"no files of {config.name} in {config.root or '.'!r}: looked for "
             f"{', '.join(dict.fromkeys(form.train + form.valid))}, also .gz, there and in "
-            f"{', '.join(form.folders) or 'no other folder'}; set task.train=FILE"
+            f"{', '.join(form.folders) or 'no other folder'}; set data.train=FILE"
         )
     return found
 
@@ -128,6 +128,6 @@ def _named(root: Path, spec: str, part: str) -> tuple[Path, ...]:
         path = root / Path(name.strip()).expanduser()
         some = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(str(path)))]
         if not some:
-            raise DataError(f"task.{part}={spec}: no file {path}")
+            raise DataError(f"data.{part}={spec}: no file {path}")
         found += some
     return tuple(found)

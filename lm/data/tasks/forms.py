@@ -219,7 +219,7 @@ def _answers(form: Form, fields: Values, passage: str, labelled: bool) -> tuple[
     if fields.get("is_impossible") and pairs:
         raise Malformed("is_impossible, and yet there are answers")
     if not pairs and not form.no_answer:
-        raise Malformed("no answer, which only SQuAD 2.0 has (task.name=squad2)")
+        raise Malformed("no answer, which only SQuAD 2.0 has (data.name=squad2)")
     if not pairs and fields.get("is_impossible") is False:
         raise Malformed("no answer, and yet is_impossible is false")
     for text, start in pairs:

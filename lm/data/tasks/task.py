@@ -103,7 +103,7 @@ class Task:
     def test(self) -> list[Record]:
         """Those of the test file, labelled or not. Raises DataError where there is none."""
         if "test" not in self.files:
-            raise DataError(f"no test file of {self.name}; set task.test=FILE")
+            raise DataError(f"no test file of {self.name}; set data.test=FILE")
         return [item.record for item in self._items("test", labelled=False)]
 
     @functools.cached_property
@@ -142,7 +142,7 @@ class Task:
         groups = sorted({item.group for item in self._whole}, key=lambda group: position(group))
         if len(groups) < 2:
             raise DataError(
-                f"one text in {self._told('train')}: none can be held out; set task.valid=FILE"
+                f"one text in {self._told('train')}: none can be held out; set data.valid=FILE"
             )
         count = round(len(groups) * self.config.valid_fraction)
         return set(groups[: min(max(count, 1), len(groups) - 1)])
@@ -203,7 +203,7 @@ class Task:
         if problems and self.config.on_bad == "stop":
             more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
             told = "; ".join(map(str, problems[:SHOWN]))
-            raise DataError(f"{told}{more}; mend them, or leave them out with task.on_bad=drop")
+            raise DataError(f"{told}{more}; mend them, or leave them out with data.on_bad=drop")
         if problems:
             print(
                 f"warning: {self.name}, {part}: {len(problems)} malformed rows of "

@@ -202,5 +202,7 @@ def opened(where: str) -> Callable[[str], bytes]:
 def found(read: Callable[[str], bytes], name: str, where: str) -> bytes:
     try:
         return read(name)
-    except (KeyError, OSError, zipfile.BadZipFile):
+    except KeyError:
         raise DataError(f"{where} has no image {name}") from None
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # or has a password
+        raise DataError(f"image {name} of {where} cannot be read: {error}") from None

@@ -15,6 +15,7 @@ from typing import Any
 
 import flax.struct
 import numpy as np
+from absl import flags
 
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
@@ -287,5 +288,7 @@ def prefetched(batches: Batches, first: int, last: int, workers: int) -> Any:
     threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     steps = grain.MapDataset.range(first, last).map(batches).to_iter_dataset(threads)
     if workers:
+        if not flags.FLAGS.is_parsed():  # in a program of the user's: grain reads absl's flags
+            flags.FLAGS.mark_as_parsed()
         steps = steps.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(steps)

@@ -64,9 +64,12 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     reader = safetensors_numpy()
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.exists() and not single.exists():
-        files = [
-            folder / f for f in sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        ]
+        try:
+            named = json.loads(index.read_text())["weight_map"].values()
+            files = [folder / name for name in sorted(set(named))]
+            files[0]  # noqa: B018
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise CheckpointError(f"{index}: not an index of weights") from None
     else:
         files = [single]
     if not files[0].exists():

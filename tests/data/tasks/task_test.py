@@ -66,7 +66,7 @@ def test_malformed_rows_are_named_by_file_and_line_the_first_five_and_the_rest_c
     path = tmp_path / "train.tsv"
     assert message.startswith(f"{path}:3: 1 columns, expected 2 (sentence, label); {path}:4: ")
     assert f"{path}:7:" in message and f"{path}:8:" not in message and "and 2 more" in message
-    assert "\n" not in message and "task.on_bad=drop" in message
+    assert "\n" not in message and "data.on_bad=drop" in message
 
 
 def test_malformed_rows_are_dropped_only_when_asked_and_are_counted(tmp_path, capsys):
@@ -111,7 +111,7 @@ def test_an_empty_set_and_absent_files_are_refused(tmp_path):
         sst2(tmp_path, "").train  # noqa: B018
     with pytest.raises(DataError, match="no files of rte in .*: looked for train.tsv.*glue_rte"):
         read(TaskConfig(name="rte", root=str(tmp_path / "none")))
-    with pytest.raises(DataError, match="task.train=mine.tsv: no file"):
+    with pytest.raises(DataError, match="data.train=mine.tsv: no file"):
         read(TaskConfig(name="rte", root=str(tmp_path), train="mine.tsv"))
 
 
@@ -257,7 +257,7 @@ def test_a_test_file_may_have_no_labels_but_must_be_there(tmp_path):
     assert task.test == [Classification(id="0", text="fine", label=None)]
     assert task.references("valid") == [1] and task.references("test") == [None]
     (tmp_path / "test.tsv").unlink()
-    with pytest.raises(DataError, match="no test file of sst2; set task.test=FILE"):
+    with pytest.raises(DataError, match="no test file of sst2; set data.test=FILE"):
         read(TaskConfig(name="sst2", root=str(tmp_path))).test  # noqa: B018
 
 

@@ -124,6 +124,15 @@ def test_images_are_read_from_folders_and_archives(tmp_path):
         Stored(str(tmp_path / "b.zip"), "a.png").pixels(4)
 
 
+def test_an_image_whose_compressed_bytes_are_damaged_is_one_line(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(1000))
+    packed = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(packed[:35] + b"\xff" * 4 + packed[39:])
+    with pytest.raises(DataError, match=r"image a\.png of .*a\.zip cannot be read"):
+        Stored(str(tmp_path / "a.zip"), "a.png").pixels(4)
+
+
 def test_a_set_that_is_not_known_is_refused():
     with pytest.raises(ConfigError, match="unknown set 'vqa'; known: easy_vqa"):
         VisualConfig(sets=("vqa",))

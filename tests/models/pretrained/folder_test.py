@@ -130,6 +130,15 @@ def test_pickles_and_cut_files_are_refused(exported):
         read(folder)
 
 
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": 5}'])
+def test_an_index_of_weights_that_is_none_is_refused(exported, index):
+    folder = exported[2]
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match=r"index\.json: not an index of weights"):
+        read(folder)
+
+
 @pytest.mark.parametrize(
     ("model", "change", "message"),
     [
