@@ -23,8 +23,15 @@ TOLD = ("reward", "kl")  # figures of a step that stand in the line of progress
 class Journal:
     """The record of one run in its directory."""
 
-    def __init__(self, workdir: Path, steps: int, flops_per_token: float, peak: float):
-        """`flops_per_token`, `peak`: of the training step and of all devices, for MFU."""
+    def __init__(
+        self, workdir: Path, steps: int, flops_per_token: float, peak: float, events: bool = False
+    ):
+        """
+        Args:
+          flops_per_token, peak: of the training step and of all devices, for MFU.
+          events: write them for TensorBoard too.
+        """
+        self.events = events
         self.workdir, self.steps = workdir, steps
         self.flops_per_token, self.peak = flops_per_token, peak
         self.main = jax.process_index() == 0
@@ -38,7 +45,8 @@ class Journal:
     def open(self, resumed_step: int | None) -> None:
         """Starts, or goes on after this step: rows that come later are dropped."""
         if self.main:
-            self.file = MetricsFile(self.workdir / "metrics.jsonl", resumed_step)
+            path = self.workdir / "metrics.jsonl"
+            self.file = MetricsFile(path, resumed_step, events=self.events)
             self.before = self.file.seconds
         self.started = self.told = time.perf_counter()
 

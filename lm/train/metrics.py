@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.chips import PEAKS
+from lm.core.errors import ConfigError
 from lm.core.paths import is_remote
 
 
@@ -53,9 +54,17 @@ class MetricsFile:
     An object store cannot append: there the file is written whole now and then, and at the end.
     """
 
-    def __init__(self, path: Path, resumed_step: int | None):
-        """Rows after `resumed_step` are dropped: those steps are done again."""
+    def __init__(self, path: Path, resumed_step: int | None, *, events: bool = False):
+        """Rows after `resumed_step` are dropped: those steps are done again.
+
+        Args:
+          events: write every number into `events.*` beside it, for TensorBoard.
+
+        Raises:
+          ConfigError: events were asked for, and tensorboardX is not installed.
+        """
         self.path = path
+        self.events = event_writer(path.parent, resumed_step) if events else None
         rows = []
         if path.exists() and resumed_step is not None:
             rows = [row for row in read_metrics(path) if row["step"] <= resumed_step]
@@ -65,6 +74,10 @@ class MetricsFile:
         self.file: TextIO | None = None if is_remote(path) else path.open("a")
 
     def write(self, row: dict[str, Any]) -> None:
+        if self.events is not None:
+            for name in row.keys() - {"step"}:
+                if isinstance(row[name], int | float):
+                    self.events.add_scalar(name, row[name], row["step"])
         line = json.dumps(row) + "\n"
         if self.file is not None:
             self.file.write(line)
@@ -86,10 +99,24 @@ class MetricsFile:
             self.rewrite()
 
     def close(self) -> None:
+        if self.events is not None:
+            self.events.close()
         if self.file is not None:
             self.file.close()
         else:
             self.rewrite()
+
+
+def event_writer(folder: Path, resumed_step: int | None) -> Any:
+    """TensorBoard's file. Its steps after `resumed_step` are hidden. It imports PyTorch where that
+    is installed, which takes seconds."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'"
+        ) from None
+    return SummaryWriter(str(folder), purge_step=None if resumed_step is None else resumed_step + 1)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

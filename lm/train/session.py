@@ -43,6 +43,7 @@ class LoopConfig:
     evaluate_every: int = 250
     save_every: int = 500
     keep: int = 3  # checkpoints
+    tensorboard: bool = False  # the figures in `events.*` too (lm[tracking])
     layer_norms: bool = False  # log each layer's gradient norms, and those of the residual stream
     sample_tokens: int = 0  # length of the samples drawn at each evaluation
     sample_prompts: tuple[str, ...] = ("\n",)
@@ -86,7 +87,7 @@ class Session:
         self.workdir, self.config, self.process = workdir, config, process
         self.loop, self.guard = loop, guard
         self.total, self.facts = steps, facts
-        self.journal = Journal(workdir, steps, flops_per_token, peak)
+        self.journal = Journal(workdir, steps, flops_per_token, peak, events=loop.tensorboard)
         self.main = jax.process_index() == 0
         self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from tensorboardX.proto import event_pb2
 
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
@@ -35,8 +36,9 @@ def state_at(step, value):
 
 
 def run(
-    workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EXPERIMENT, pause=0.0
-):
+    workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EXPERIMENT, pause=0.0,
+    loop=LOOP,
+):  # fmt: skip
     """Steps that add one to a number; those in `bad` are not finite and change nothing."""
     visited = []
     settings = {"flops_per_token": 1.0, "peak": 1.0, "facts": {"data": "same"}}
@@ -47,7 +49,7 @@ def run(
             workdir,
             experiment,
             process or Process(),
-            loop=LOOP,
+            loop=loop,
             guard=guard,
             steps=steps,
             **settings,
@@ -78,6 +80,22 @@ def test_lines_of_the_metrics_that_are_damaged_are_left_out(tmp_path):
     path.write_bytes(b'{"step": 1}\n5\n{"loss": 1}\n\xff\xfe\n{"step": 2}\n{"step": ')
     for where in (path, epath.Path(path)):  # as of a run in a store
         assert [row["step"] for row in read_metrics(where)] == [1, 2]
+
+
+def test_the_figures_are_written_for_tensorboard_too_where_that_is_asked_for(tmp_path):
+    run(tmp_path / "plain", GuardConfig())
+    assert not list((tmp_path / "plain").glob("events.*"))
+    run(tmp_path / "a", GuardConfig(), loop=replace(LOOP, tensorboard=True))
+    (path,) = (tmp_path / "a").glob("events.*")
+    data, found = path.read_bytes(), {}
+    while data:  # length, its checksum, an event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        found |= {(v.tag, event.step): v.simple_value for v in event.summary.value}
+        data = data[16 + length :]
+    rows = read_metrics(tmp_path / "a" / "metrics.jsonl")
+    losses = {("loss", row["step"]): pytest.approx(row["loss"]) for row in rows}
+    assert losses and losses.items() <= found.items()
 
 
 def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):
