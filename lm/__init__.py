@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def load(run: str | Path, step: int | None = None) -> "Loaded":
-    """The config, parameters and tokenizer of a run directory, and its model as a function."""
+    """The config, parameters and tokenizer of a language model's run, and its model as a function.
+
+    A BERT or a reward model has no next token: `lm.train.saved.read_run` reads those.
+    """
     from lm.core.paths import run_path
     from lm.studies.loaded import load_run  # jax is imported when it is needed, not before
 

@@ -126,6 +126,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         return Mesh(placed, MESH_AXES, axis_types=types)
 
 
+def one_device() -> Mesh:
+    """The mesh of this process's first device alone."""
+    return make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+
+
 def slice_of(device: Any) -> int:
     """The slice of TPUs that a device is in; 0 where it is in none, or there is only one."""
     return getattr(device, "slice_index", 0) if device.platform == "tpu" else 0

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from lm.core.errors import CheckpointError, ConfigError
-from lm.core.mesh import MeshConfig, make_mesh, replicated
+from lm.core.mesh import one_device, replicated
 from lm.core.paths import run_path
 from lm.data.visual import Example
 from lm.data.visual.rows import prompt_ids
@@ -49,10 +49,6 @@ class Eyes:
             with jax.set_mesh(one_device()):  # each process looks at rows of its own
                 found.append(np.asarray(look(self.whole, self.params, images)))
         return np.concatenate(found)
-
-
-def one_device() -> jax.sharding.Mesh:
-    return make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,7 +1,6 @@
 """One update of policy and value function from one rollout: PPO's inner epochs and minibatches."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -250,6 +249,3 @@ def descended(
 ) -> tuple[Any, Any]:
     direction, moments = optimizer.update(grads, moments, params)
     return jax.tree.map(lambda p, d: p - rate * d, params, direction), moments
-
-
-Update = Callable[..., tuple[PpoState, UpdateMetrics]]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.errors import CheckpointError, ConfigError, DataError
-from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.mesh import one_device
 from lm.core.paths import run_path
 from lm.decode.generate import Generator
 from lm.decode.images import ImageGenerator
@@ -167,7 +167,3 @@ def load_run(run: Path, step: int | None = None, mesh: jax.sharding.Mesh | None 
         whole = {**seer.params, "text": params}
         return Loaded(seer.config, whole, saved.tokenizer, saved.step, mesh, saved.digest)
     return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh, saved.digest)
-
-
-def one_device() -> jax.sharding.Mesh:
-    return make_mesh(MeshConfig(data=1), jax.local_devices()[:1])

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.mesh import one_device
 from lm.core.tree import size_bytes
 from lm.studies.speed import random_rows
 from lm.train.checkpoint import Checkpoints
@@ -26,7 +26,7 @@ def saving_figure(experiment: Pretrain, repeats: int) -> dict[str, Any]:
     The disk is that of temporary files.
     """
     model: Any = experiment.model
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     with tempfile.TemporaryDirectory() as folder, jax.set_mesh(mesh):
         abstract = experiment.abstract(mesh)
         state = create(experiment.initial(), abstract, 0)

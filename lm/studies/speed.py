@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from lm.core import tree
-from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.mesh import one_device
 from lm.data.batches import TokenBatch, Windows
 from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig, measure
@@ -87,7 +87,7 @@ def train_figure(
 ) -> dict[str, Any]:
     """Median seconds of the step that `launch.train` runs, state donated from step to step."""
     model: Any = experiment.model  # type: ignore[attr-defined]
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     with jax.set_mesh(mesh):
         began = time.perf_counter()
         abstract = experiment.abstract(mesh)
@@ -142,7 +142,7 @@ def step_memory(experiment: Pretrain) -> dict[str, int]:
     The floor is parameters, moments, gradients, each block's input, what one block's backward pass
     needs of its forward pass, and logits with their gradient.
     """
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     analysis: Any = experiment.lowered(mesh).compile().memory_analysis()
     peak = (
         analysis.argument_size_in_bytes + analysis.output_size_in_bytes
@@ -212,7 +212,7 @@ def random_params(config: GptConfig) -> Any:
 
 def data_figure(size: Size, repeats: int) -> dict[str, Any]:
     """Rows cut from a token file and placed on the device, a step's worth at a time."""
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     experiment = pretraining(size, "float32")
     with tempfile.TemporaryDirectory() as folder, jax.set_mesh(mesh):
         text = np.random.default_rng(0).integers(32, 127, 4_000_000).astype(np.uint8).tobytes()

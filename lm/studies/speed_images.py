@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.mesh import one_device
 from lm.data.visual.rows import image_id
 from lm.text.tokenizer import build
 from lm.train.state import create
@@ -24,7 +24,7 @@ def image_figure(name: str, experiment: VisualTuning, repeats: int) -> dict[str,
     tokenizer = build(experiment.tokenizer, experiment.texts)
     model = replace(experiment.model, image_id=image_id(tokenizer))
     config = replace(experiment, model=model)
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     material = Material(config, tokenizer, mesh)
     first, again, learned = list[float](), list[float](), list[float]()
     with jax.set_mesh(mesh):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lm.core.mesh import MeshConfig, make_mesh, place
+from lm.core.mesh import one_device, place
 from lm.models import gpt, reward
 from lm.models.gpt import GptConfig
 from lm.rlhf.experience import assess
@@ -59,7 +59,7 @@ def ppo_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
     """Median seconds of an update, and of its parts, each waited for; compiling is left out."""
     config = ppo_setting(dtype)
     model = config.policy_model
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     numbers = np.random.default_rng(0)
     host = Prompts(
         tokens=numbers.integers(0, model.vocab, (config.batch, config.prompt_length), np.int32),
@@ -116,7 +116,7 @@ def reward_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
     model = decoder(dtype)
     config = RewardTraining(model=model, optim=ADAM, batch=32, length=128, steps=1,
                             microbatches=2 * CPU_PARTS)  # fmt: skip
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     numbers = np.random.default_rng(0)
     shapes = abstract_rankings(config.batch, config.length, answers=2)
     host = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)

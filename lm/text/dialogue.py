@@ -101,10 +101,6 @@ class Encoded:
     learned: np.ndarray  # [T] bool: tokens that the model is to say
     dropped: int  # tokens of the oldest turns that were cut off
 
-    @property
-    def any_learned(self) -> bool:
-        return bool(self.learned.any())
-
 
 class Chat:
     """How conversations are ids.

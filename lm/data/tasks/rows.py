@@ -90,13 +90,7 @@ def tsv(path: Path, header: tuple[str, ...] = ()) -> Iterator[Row | Problem]:
             names = tuple(cells) if headed else header
             if headed:
                 continue
-        if len(cells) != len(names):
-            text = f"{len(cells)} columns, expected {len(names)} ({', '.join(names)})"
-            yield Problem(f"{path}:{number}", text)
-        else:
-            yield Row(
-                f"{path}:{number}", f"{stem(path)}:{number}", dict(zip(names, cells, strict=True))
-            )
+        yield _table_row(path, number, names, cells)
 
 
 def quoted_csv(path: Path) -> Iterator[Row | Problem]:
@@ -118,15 +112,8 @@ def quoted_csv(path: Path) -> Iterator[Row | Problem]:
                 continue
             if not names:
                 names = cells
-            elif len(cells) != len(names):
-                problem = f"{len(cells)} columns, expected {len(names)} ({', '.join(names)})"
-                yield Problem(f"{path}:{number}", problem)
             else:
-                yield Row(
-                    f"{path}:{number}",
-                    f"{stem(path)}:{number}",
-                    dict(zip(names, cells, strict=True)),
-                )
+                yield _table_row(path, number, names, cells)
     except csv.Error as error:
         yield Problem(f"{path}:{reader.line_num}", f"not CSV ({error})")
     yield from unreadable
