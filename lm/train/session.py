@@ -33,6 +33,11 @@ from lm.train.step import StepMetrics
 BEHIND = 2  # steps dispatched before a step's metrics are read
 FAILED_SAVES = 3  # in a row, after which a run stops
 HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.cache")
+ROWS = (  # how bindings begin of what the rows are, and in which order
+    "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
+    "question", "stride", "documents", "prompt_length", "answer_length", "text_rows",
+    "update.text_rows", "pretraining_share",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,11 +149,7 @@ class Session:
         model = {n: pair for n, pair in changed.items() if n.startswith(("model.", "tokenizer."))}
         if model:
             raise ConfigError(f"{told(model)}; choose another --workdir or set them as they were")
-        data = {
-            n: pair
-            for n, pair in changed.items()
-            if n.startswith(("data.", "seed", "batch", "ramp"))
-        }
+        data = {n: pair for n, pair in changed.items() if n.startswith(ROWS)}
         if data and not self.process.allow_data_change:
             raise ConfigError(f"{told(data)}: other data or order; --allow_data_change to go on so")
         return changed

@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,13 @@ import pytest
 from etils import epath
 from tensorboardX.proto import event_pb2
 
+from experiments import bert, gpt1
+from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.metrics import read_metrics
-from lm.train.pretrain import Pretrain
 from lm.train.process import Process, Stop
 from lm.train.session import Finished, LoopConfig, Session
 from lm.train.state import TrainState
@@ -36,7 +38,7 @@ def state_at(step, value):
 
 
 def run(
-    workdir, guard, bad=(), steps=8, process=None, experiment: Pretrain = EXPERIMENT, pause=0.0,
+    workdir, guard, bad=(), steps=8, process=None, experiment: Any = EXPERIMENT, pause=0.0,
     loop=LOOP,
 ):  # fmt: skip
     """Steps that add one to a number; those in `bad` are not finite and change nothing."""
@@ -168,6 +170,25 @@ def test_more_steps_are_no_other_run_and_another_seed_is(tmp_path):
     run(tmp_path, GuardConfig())
     longer = replace(EXPERIMENT, steps=12)
     assert run(tmp_path, GuardConfig(), steps=12, experiment=longer)[0] == [8, 9, 10, 11]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "name"),
+    [
+        (bert.tiny(), {"stages": "((64, 1.0),)"}, "stages"),
+        (bert.tiny(), {"instances.mask_fraction": "0.3"}, "instances.mask_fraction"),
+        (gpt1.finetune(), {"length": "32"}, "length"),
+    ],
+)
+def test_other_rows_are_not_gone_on_with_unless_that_is_said(tmp_path, first, then, name):
+    run(tmp_path, GuardConfig(), experiment=first)
+    changed = bind(first, then)
+    with pytest.raises(ConfigError, match=f"{name}: checkpoint .*: other data or order"):
+        run(tmp_path, GuardConfig(), steps=12, experiment=changed)
+    allowed = Process(allow_data_change=True)
+    assert run(tmp_path, GuardConfig(), steps=12, experiment=changed, process=allowed)[0] == [
+        *range(8, 12)
+    ]
 
 
 def test_reading_a_run_leaves_a_save_under_way_alone(tmp_path):
