@@ -42,8 +42,8 @@ class Evaluation:
         if jax.process_count() == 1:  # answers are written by one process
             generator = ImageGenerator(config.model, params, self.tokenizer.end)
             most = min(longest(material.valid, self.tokenizer), config.model.text.length // 2)
-            tokens = config.answer_tokens or most
-            found = answer(generator, self.tokenizer, material.valid, tokens)
+            budget = config.answer_tokens or most
+            found = answer(generator, self.tokenizer, material.valid, budget)
             figures["valid_accuracy"] = found.accuracy
             if step == config.steps:
                 write_gallery(self.session.workdir, config.model, params, self.tokenizer, found)

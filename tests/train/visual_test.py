@@ -81,6 +81,15 @@ def test_the_report_shows_where_answers_looked(run):
     assert (run / "report.html").read_text().count("data:image/png;base64,") == 24
 
 
+def test_an_evaluation_stands_at_the_tokens_of_the_step_it_is_of(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = {row["step"]: row["tokens"] for row in rows if "loss" in row}
+    measured = {row["step"]: row["tokens"] for row in rows if "valid_accuracy" in row}
+    assert measured[0] == 0 and len(measured) > 1
+    assert {step: trained[step] for step in measured if step} | {0: 0} == measured
+    assert measured[max(measured)] == summary(run)["tokens"]
+
+
 @pytest.mark.parametrize(("mask", "rows", "answers"), [("causal", 4, 2), ("prefix", 8, 1)])
 def test_a_prompt_that_sees_itself_learns_one_answer_a_row(tmp_path, mask, rows, answers):
     said = [{"role": role, "content": role[0]} for role in ("user", "assistant") * 2]
