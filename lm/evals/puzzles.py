@@ -2,7 +2,8 @@
 
 A context holds K examples of one task and a question of the same task. Two controls have to break
 what the examples teach: their answers shuffled among them, and examples of another task. Everything
-of an item but the number of examples is the same for every K and condition.
+of an item but the number of examples is the same for every K and condition. No example gives what
+is asked, but those of a mapping, which is to be read off them.
 """
 
 import dataclasses
@@ -46,11 +47,15 @@ def ask(
     """
     random = Random(f"{seed}/{puzzle.name}/{item}")
     rule = puzzle.rule(random, stock)
-    question = rule(random)
+    question, shown = rule(random), puzzle
     if condition == "another":
-        other = random.choice([one for one in PUZZLES if one.name != puzzle.name])
-        rule = other.rule(random, stock)
-    examples = [rule(random) for _ in range(shots)]
+        shown = random.choice([one for one in PUZZLES if one.name != puzzle.name])
+        rule = shown.rule(random, stock)
+    examples: list[Example] = []
+    while len(examples) < shots:
+        example = rule(random)
+        if shown.family == "mapping" or not gives(example, question, puzzle):
+            examples.append(example)
     left = room - len(question.text)
     while sum(len(example.text) for example in examples) > left:
         examples.pop(0)
@@ -61,6 +66,12 @@ def ask(
         examples = [Example(example.question, answer) for example, answer in pairs]
     context = "".join(example.text for example in examples) + question.question
     return Question(context, question.answer, len(examples))
+
+
+def gives(example: Example, question: Example, puzzle: Puzzle) -> bool:
+    """Whether an example is what is asked: the same question, or the same word scrambled anew."""
+    same_word = puzzle.family == "word" and example.answer == question.answer
+    return example.question == question.question or same_word
 
 
 def right(

@@ -1,6 +1,7 @@
 """Questions after examples, and what counts as a right answer."""
 
 import itertools
+from random import Random
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from flax import linen as nn
 
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.puzzles import PUZZLES, Stock
-from lm.evals.puzzles import Question, ask, right
+from lm.evals.puzzles import CONDITIONS, Question, ask, gives, right
 from lm.models.gpt import GptConfig, abstract_params, forward
 from lm.text.byte import ByteTokenizer
 
@@ -28,6 +29,28 @@ def test_an_item_asks_the_same_after_any_examples_and_another_item_does_not():
     assert [q.shots for q in asked] == [0, 1, 4] == [len(lines(q)) - 1 for q in asked]
     assert ask(KINDS["copy"], STOCK, 3, 4, "true", room=255) == asked[2]
     assert ask(KINDS["copy"], STOCK, 4, 0, "true", room=255) != asked[0]
+
+
+@pytest.mark.parametrize("name", [name for name, one in KINDS.items() if one.family != "mapping"])
+def test_no_example_is_what_is_asked(name):
+    puzzle = KINDS[name]
+    for item, condition in itertools.product(range(64), CONDITIONS):
+        context = ask(puzzle, STOCK, item, 8, condition, room=1000).context
+        asked = ask(puzzle, STOCK, item, 0, condition, room=1000)
+        before = context.removesuffix(asked.context) + "\n"
+        assert context.endswith(asked.context) and asked.context + " " not in before
+        if puzzle.family == "word":
+            assert f"={asked.answer}\n" not in before
+    # the control: drawn as they come, without another draw, some would be
+    random = Random(0)
+    rule = puzzle.rule(random, STOCK)
+    drawn = [[rule(random) for _ in range(9)] for _ in range(64)]
+    assert any(gives(one, question, puzzle) for question, *rest in drawn for one in rest)
+
+
+def test_the_examples_of_a_mapping_may_be_what_is_asked():
+    asked = [ask(KINDS["letters"], STOCK, item, 8, "true", room=1000) for item in range(20)]
+    assert any(lines(q)[-1] + q.answer in lines(q)[:-1] for q in asked)
 
 
 def test_shuffled_labels_are_the_same_labels_beside_other_questions():
