@@ -152,13 +152,14 @@ def scrambled(change: Scramble) -> Callable[[Random, Stock], Rule]:
 
 
 def sums(name: str, result: Callable[[int, int], int]) -> Callable[[Random, Stock], Rule]:
-    """Two numbers of one digit; a pair of them is in one part only, whichever comes first."""
+    """Two numbers of one digit; a pair of them is in one part only, whichever comes first, and in
+    the same one for every operation."""
 
     def rule(_: Random, stock: Stock) -> Rule:
         def draw(random: Random) -> Example:
             while True:
                 a, b = random.randrange(10), random.randrange(10)
-                if stock.has(f"{a} {name} {b}"):
+                if stock.has(f"{min(a, b)} {max(a, b)}"):
                     return Example(f"\n\nQ: What is {a} {name} {b}?\n\nA:", f" {result(a, b)}")
 
         return draw
