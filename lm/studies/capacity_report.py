@@ -1,8 +1,9 @@
 """What a ladder of models shows: the verdict first, then curves, controls and every cell.
 
-Shown means, at the largest size and over the mean of all tasks: few minus zero is more than twice
-its spread over the seeds, and shuffled labels remove at least half of it. Nothing is said of what
-was not run.
+Shown means, over the mean of all tasks: at the largest size few is above one and one above zero,
+few at the smallest size and few after another task's examples are below it, each by more than twice
+the spread over the seeds, and shuffled labels remove at least half of few minus zero. Nothing is
+said of what was not run.
 """
 
 import dataclasses
@@ -58,8 +59,11 @@ class Verdict:
     """The rule applied to one size. Accuracies a seed."""
 
     zero: Sequence[float]
+    one: Sequence[float]
     few: Sequence[float]
     shuffled: Sequence[float]  # after as many examples whose labels are shuffled
+    another: Sequence[float]  # after as many examples of another task
+    smallest: Sequence[float]  # few at the smallest size
 
     @property
     def gain(self) -> float:
@@ -77,9 +81,27 @@ class Verdict:
         return float(np.mean(self.few) - np.mean(self.shuffled)) / self.gain if self.gain else 0.0
 
     @property
+    def failed(self) -> str | None:
+        """The first condition that does not hold, in words; None where all do."""
+        for name, above, below in (
+            ("few minus zero", self.few, self.zero),
+            ("one minus zero", self.one, self.zero),
+            ("few minus one", self.few, self.one),
+            ("few minus few at the smallest size", self.few, self.smallest),
+            ("few minus few of another task", self.few, self.another),
+        ):
+            rise, spread = over_seeds(np.subtract(above, below))
+            if spread is None:
+                return "a spread needs two seeds"
+            if not rise > 2 * spread:
+                return f"{name} is {rise:.3f}, not more than twice its spread {spread:.3f}"
+        if self.removed < 0.5:
+            return f"shuffled labels remove {self.removed:.0%}, needed 50%"
+        return None
+
+    @property
     def shown(self) -> bool:
-        spread = self.spread
-        return spread is not None and self.gain > 2 * spread and self.removed >= 0.5
+        return self.failed is None
 
     def line(self, size: str) -> str:
         spread = "unknown, one seed" if self.spread is None else f"{self.spread:.3f}"
@@ -87,6 +109,7 @@ class Verdict:
             f"{'shown' if self.shown else 'not shown'}: at {size}, few minus zero is "
             f"{self.gain:.3f} (spread over {len(self.few)} seeds {spread}, needed more than twice "
             f"that), and shuffled labels remove {self.removed:.0%} of it (needed 50%)"
+            + (f"; what fails: {self.failed}" if self.failed else "")
         )
 
 
@@ -108,7 +131,7 @@ def write_report(workdir: Path, title: str, study: Study, shots: Sequence[int]) 
     (workdir / "figure.svg").write_text(draw_panels(title, panels(study, sizes, shots)))
     summary = {
         "shown": verdict.shown, "size": sizes[-1], "gain": verdict.gain, "spread": verdict.spread,
-        "removed": verdict.removed,
+        "removed": verdict.removed, "failed": verdict.failed,
         "members": {
             f"{size}/{seed}": {
                 "parameters": one.parameters, "tokens": one.tokens, "compute": one.compute,
@@ -125,13 +148,16 @@ def write_report(workdir: Path, title: str, study: Study, shots: Sequence[int]) 
 
 
 def judge(study: Study, size: str, few: int) -> Verdict:
-    """The verdict over the mean of all tasks at one size."""
-    seeds = of_size(study, size)
+    """The verdict over the mean of all tasks at one size, against the first one."""
+    smallest = next(iter(study))[0]
+
+    def of(condition: str, shots: int, size: str = size) -> list[float]:
+        return [one.accuracy(condition, shots) for one in of_size(study, size)]
+
     return Verdict(
-        zero=[one.accuracy("true", 0) for one in seeds],
-        few=[one.accuracy("true", few) for one in seeds],
-        shuffled=[one.accuracy("shuffled", few) for one in seeds],
-    )
+        zero=of("true", 0), one=of("true", 1), few=of("true", few), shuffled=of("shuffled", few),
+        another=of("another", few), smallest=of("true", few, smallest),
+    )  # fmt: skip
 
 
 def of_size(study: Study, size: str) -> list[Measured]:

@@ -30,16 +30,42 @@ def measured(*shares, parameters=1000, loss=1.0, **controls):
     return Measured(parameters=parameters, tokens=10, compute=1e6, loss=loss, answers=rows)
 
 
-def test_the_rule_wants_a_gain_above_twice_its_spread_and_labels_that_matter():
-    gains = {"zero": [0.1, 0.1, 0.1], "few": [0.5, 0.6, 0.55]}
-    assert Verdict(**gains, shuffled=[0.2, 0.2, 0.2]).shown
-    # the controls: labels that do not matter, a spread as large as the gain, no gain, one seed
-    assert not Verdict(**gains, shuffled=[0.4, 0.4, 0.4]).shown
-    assert not Verdict(zero=[0.1, 0.1, 0.1], few=[0.1, 0.9, 0.5], shuffled=[0.1] * 3).shown
-    assert not Verdict(zero=[0.5, 0.6, 0.5], few=[0.3, 0.4, 0.3], shuffled=[0.0] * 3).shown
-    assert not Verdict(zero=[0.1], few=[0.6], shuffled=[0.1]).shown
-    exactly = Verdict(zero=[0.0, 0.0], few=[0.25, 0.75], shuffled=[0.25, 0.25])
-    assert exactly.removed == 0.5 and exactly.gain == 0.5 and not exactly.shown
+GOOD = {
+    "zero": [0.1, 0.1, 0.1], "one": [0.3, 0.3, 0.35], "few": [0.5, 0.6, 0.55],
+    "shuffled": [0.2, 0.2, 0.2], "another": [0.1, 0.1, 0.15], "smallest": [0.1, 0.15, 0.1],
+}  # fmt: skip
+
+
+def test_what_rises_with_examples_and_size_and_falls_with_wrong_examples_is_shown():
+    verdict = Verdict(**GOOD)
+    assert verdict.shown and verdict.failed is None and "fails" not in verdict.line("large")
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({"few": [0.05, 0.1, 0.05]}, "few minus zero is"),
+        ({"few": [0.1, 1.0, 0.6]}, "few minus zero is"),  # its spread is as large
+        ({"one": [0.1, 0.1, 0.05]}, "one minus zero is"),
+        ({"one": [0.1, 0.5, 0.1]}, "one minus zero is"),
+        ({"one": [0.6, 0.65, 0.6]}, "few minus one is"),
+        ({"smallest": [0.5, 0.6, 0.6]}, "few minus few at the smallest size is"),
+        ({"another": [0.5, 0.55, 0.55]}, "few minus few of another task is"),
+        ({"shuffled": [0.4, 0.4, 0.4]}, "shuffled labels remove"),
+        ({name: values[:1] for name, values in GOOD.items()}, "a spread needs two seeds"),
+    ],
+)
+def test_the_verdict_names_the_first_condition_that_fails(change, failed):
+    verdict = Verdict(**GOOD | change)
+    assert not verdict.shown and verdict.failed.startswith(failed)
+    assert verdict.line("large").startswith("not shown: at large") and failed in verdict.line("")
+
+
+def test_a_gain_of_exactly_twice_its_spread_is_none():
+    level = dict.fromkeys(GOOD, [0.0, 0.0, 0.0])
+    exactly = Verdict(**level | {"few": [0.25, 0.5, 0.75]})
+    assert exactly.gain == 2 * exactly.spread == 0.5 and not exactly.shown
+    assert Verdict(**level | {"few": [0.25, 0.5, 0.625]}).failed.startswith("one minus zero")
 
 
 def test_the_report_says_first_whether_it_is_shown_and_counts_the_cells(tmp_path):
@@ -47,8 +73,8 @@ def test_the_report_says_first_whether_it_is_shown_and_counts_the_cells(tmp_path
         ("small", seed): measured(0.1, 0.1, 0.1 + 0.01 * seed, shuffled=0.1, another=0.1)
         for seed in (0, 1)
     } | {
-        ("large", seed): measured(0.1, 0.3, 0.7 + 0.02 * seed, shuffled=0.2, another=0.1,
-                                  parameters=9000, loss=0.8)
+        ("large", seed): measured(0.1, 0.3 + 0.01 * seed, 0.7 + 0.02 * seed, shuffled=0.2,
+                                  another=0.1, parameters=9000, loss=0.8)
         for seed in (0, 1)
     }  # fmt: skip
     write_report(tmp_path, "title", study, SHOTS)
