@@ -16,7 +16,7 @@ recipes which are documented, LLaVA-1.5 (Liu et al. 2023) and PaliGemma (Beyer e
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from experiments import gpt2, gpt3, instructgpt
 from lm.data.visual import VisualConfig
@@ -38,7 +38,7 @@ GPT2_IMAGE = 50_257  # the id after GPT-2's last
 
 
 def tiny() -> VisualTuning:
-    """250 thousand parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
+    """225 thousand parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
     data = VisualConfig(sets=("easy_vqa", "easy_captions"), times=(1, 10), shift=8)
     return small(data, vocab=400, steps=12_000)
 
@@ -202,19 +202,36 @@ def sized(
 
 
 def connector(size: str = "tiny") -> VisualTuning:
-    """LLaVA's first stage: the connector alone, between the decoder of `init` and an `encoder`."""
+    """LLaVA-1.5's first stage: the connector alone, between the decoder of `init` and an `encoder`.
+
+    256 rows a step (of `tiny` its own 32) for an epoch (of `tiny` its own steps).
+    """
+    return llava(size, ("connector",), peak_lr=1e-3, batch=256)
+
+
+def instruct(size: str = "tiny") -> VisualTuning:
+    """LLaVA-1.5's second stage: connector and decoder, from a run of `connector` (`init`).
+
+    128 rows a step (of `tiny` its own 32) for an epoch (of `tiny` its own steps).
+    """
+    return llava(size, ("connector", "text"), peak_lr=2e-5, batch=128)
+
+
+def llava(
+    size: str, learned: tuple[Literal["vision", "connector", "text"], ...], *, peak_lr: float,
+    batch: int,
+) -> VisualTuning:  # fmt: skip
+    """A stage of LLaVA-1.5's: two layers of a connector, a causal mask, a cosine to zero after 3 %
+    of warm-up, no decay. The second beta, unnamed there, is PyTorch's."""
     config = by_size(size)
-    batch = config.batch if size == "tiny" else 256
     return replace(
         config,
-        learned=("connector",),
+        model=replace(config.model, connector="mlp", mask="causal"),
+        learned=learned,
         optim=AdamWConfig(
-            peak_lr=1e-3,
-            weight_decay=0.0,
-            final_ratio=0.0,
-            warmup_tokens=int(0.03 * (config.steps or 0) * batch * config.length),
+            peak_lr=peak_lr, warmup_fraction=0.03, final_ratio=0.0, b2=0.999, weight_decay=0.0
         ),
-        batch=batch,
+        batch=config.batch if size == "tiny" else batch,
     )
 
 

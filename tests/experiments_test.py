@@ -19,6 +19,7 @@ from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import GptConfig
 from lm.train.checkpoint import Checkpoints
+from lm.train.optimizer import Progress
 from lm.train.state import create
 
 PUBLISHED = {  # name -> parameters; of BERT with its pooler and both heads
@@ -56,6 +57,23 @@ def test_an_experiment_says_what_it_is_and_its_bindings_can_be_bound_again(name)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_experiment_has_its_published_size(name):
     assert parameters(EXPERIMENTS[name]()) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+@pytest.mark.parametrize(
+    ("stage", "learned", "rate", "batch"),
+    [("connector", ("connector",), 1e-3, 256), ("instruct", ("connector", "text"), 2e-5, 128)],
+)
+def test_the_stages_of_llava_have_its_numbers(size, stage, learned, rate, batch):
+    config = EXPERIMENTS[f"gpt4:{stage}"](size)
+    optim, model = config.optim, config.model
+    assert (config.learned, config.batch, config.epochs, config.steps) == (learned, batch, 1, None)
+    assert (optim.schedule, optim.peak_lr, optim.weight_decay) == ("cosine", rate, 0)
+    assert (model.connector, model.mask) == ("mlp", "causal")
+    steps = 5_197  # of 665 thousand rows of 128; the tokens of a step do not matter
+    rates = [optim.rate(Progress(n, steps, 64 * (n + 1), 64 * steps)) for n in range(steps)]
+    assert np.argmax(rates) == pytest.approx(0.03 * steps, abs=1) and max(rates) <= rate
+    assert rates[0] < 0.01 * rate and rates[-1] == 0
 
 
 def test_a_fine_tuning_of_no_run_yet_has_no_size():

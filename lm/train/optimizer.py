@@ -31,6 +31,7 @@ class AdamWConfig:
 
     peak_lr: float
     warmup_tokens: int = 0
+    warmup_fraction: float = 0.0  # of the run's tokens, where warmup_tokens is 0
     decay_tokens: int | None = None  # where the rate reaches its end; the whole run where None
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     final_ratio: float = 0.1  # of peak_lr, after the decay
@@ -44,7 +45,12 @@ class AdamWConfig:
         require_positive(self, "peak_lr", "decay_tokens", "epsilon", "clip")
         require(self.warmup_tokens >= 0, f"warmup_tokens must be >= 0, got {self.warmup_tokens}")
         require(0 <= self.final_ratio <= 1, f"final_ratio must be in 0..1, got {self.final_ratio}")
-        require_fraction(self, "b1", "b2")
+        require_fraction(self, "warmup_fraction", "b1", "b2")
+        require(
+            not (self.warmup_tokens and self.warmup_fraction),
+            f"warmup_tokens {self.warmup_tokens} and warmup_fraction {self.warmup_fraction} are "
+            "two warm-ups: set one of them to 0",
+        )
         require(
             self.decay_tokens is None or self.decay_tokens > self.warmup_tokens,
             f"decay_tokens {self.decay_tokens} must be above warmup_tokens {self.warmup_tokens}",
@@ -53,16 +59,17 @@ class AdamWConfig:
     def rate(self, progress: Progress) -> float:
         """Learning rate of the step with which the run reaches `progress.tokens`.
 
-        Linear from zero over `warmup_tokens`, then down to `final_ratio` at `decay_tokens` (GPT-3,
+        Linear from zero over the warm-up, then down to `final_ratio` at `decay_tokens` (GPT-3,
         appendix B), and constant after it.
         """
         tokens = progress.tokens
-        if tokens < self.warmup_tokens:
-            return self.peak_lr * tokens / self.warmup_tokens
+        warmup = self.warmup_tokens or int(self.warmup_fraction * progress.total_tokens)
+        if tokens < warmup:
+            return self.peak_lr * tokens / warmup
         if self.schedule == "constant":
             return self.peak_lr
         end = self.decay_tokens or progress.total_tokens
-        done = min(1.0, (tokens - self.warmup_tokens) / max(1, end - self.warmup_tokens))
+        done = min(1.0, (tokens - warmup) / max(1, end - warmup))
         left = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
         return self.peak_lr * (self.final_ratio + (1 - self.final_ratio) * left)
 

@@ -2,8 +2,9 @@
 
 Each stage is a run: `learned` says which of encoder, connector and decoder it changes, `init` which
 run it goes on from (a decoder's, or another stage's, perhaps at another resolution). LLaVA-1.5 (Liu
-et al. 2023) learns the connector, then all but the encoder; PaliGemma (Beyer et al. 2024) all of
-it, then again at 448 and 896 pixels.
+et al. 2023) learns the connector, then all but the encoder: `gpt4:connector`, `gpt4:instruct`.
+PaliGemma (Beyer et al. 2024) learns all of it, then again at 448 and 896 pixels: `gpt4:base`,
+`gpt4:higher`.
 """
 
 import dataclasses

@@ -235,6 +235,18 @@ def test_gpt1s_pretraining_rate_is_the_papers():
     assert rate(50_000) == pytest.approx(1.25e-4) and rate(100_000) == pytest.approx(0, abs=1e-12)
 
 
+def test_a_warm_up_of_a_share_is_that_of_as_many_tokens():
+    share = AdamWConfig(peak_lr=1e-3, warmup_fraction=0.03, final_ratio=0.0)
+    known, none = replace(share, warmup_fraction=0.0, warmup_tokens=300), replace(
+        share, warmup_fraction=0.0
+    )  # fmt: skip
+    at = [Progress(0, 100, tokens, 10_000) for tokens in (100, 299, 300, 301, 5_000, 10_000)]
+    rates = [share.rate(progress) for progress in at]
+    assert rates == [known.rate(progress) for progress in at]
+    assert rates[0] == pytest.approx(1e-3 / 3) and rates[2] == 1e-3 and rates[-1] == 0
+    assert none.rate(at[0]) > 0.99e-3  # the control: without it the rate begins at its height
+
+
 def test_the_rate_of_gpt3_is_a_function_of_tokens():
     config = AdamWConfig(peak_lr=6e-4, warmup_tokens=375_000_000, decay_tokens=260_000_000_000)
 
@@ -262,6 +274,10 @@ def test_the_rate_of_gpt3_is_a_function_of_tokens():
         (lambda: AdamWConfig(peak_lr=0.0), "peak_lr must be positive, got 0.0"),
         (lambda: AdamWConfig(peak_lr=1e-3, clip=0.0), "clip must be positive, got 0.0"),
         (lambda: AdamWConfig(peak_lr=1e-3, b2=1.0), "b2 must be at least 0 and below 1, got 1.0"),
+        (
+            lambda: AdamWConfig(peak_lr=1e-3, warmup_tokens=9, warmup_fraction=0.1),
+            "warmup_tokens 9 and warmup_fraction 0.1 are two warm-ups",
+        ),
         (lambda: AdamWConfig(peak_lr=1e-3, warmup_tokens=-1), "warmup_tokens must be >= 0, got -1"),
         (
             lambda: AdamWConfig(peak_lr=1e-3, final_ratio=2.0),
