@@ -6,13 +6,14 @@ A chart fits an image of 64 pixels: three to five columns A to E, with values fr
 import functools
 import random
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from lm.data.visual.example import Drawn, Example, Picture, asked
-from lm.data.visual.layouts import Part, drawing, layout
+from lm.data.visual.layouts import HELD_OUT, Part, drawing, layout
 
 CHARTS = {"train": 4_000, "valid": 150}
 LETTERS = "ABCDE"
@@ -27,11 +28,13 @@ LAYOUTS = {
 }
 
 
-def values(draw: random.Random) -> list[int]:
-    """A number a column; one is the highest and one the lowest."""
+def values(draw: random.Random, part: Part) -> list[int]:
+    """A number a column; one is the highest and one the lowest. By its hash a table is in one part
+    and never in the other."""
     while True:
         found = [draw.randint(1, 9) for _ in range(draw.randint(3, len(LETTERS)))]
-        if found.count(max(found)) == found.count(min(found)) == 1:
+        mine = (zlib.crc32(bytes(found)) % HELD_OUT == 0) == (part == "valid")
+        if mine and found.count(max(found)) == found.count(min(found)) == 1:
             return found
 
 
@@ -40,7 +43,7 @@ def draw_chart(part: Part, number: int) -> Any:
     from PIL import Image
 
     draw = drawing("chart", part, number)
-    table, chosen = values(draw), layout(draw, part, LAYOUTS)
+    table, chosen = values(draw, part), layout(draw, part, LAYOUTS)
     with LOCK:
         canvas, axes, empty, columns = frame(tuple(chosen.items()), len(table))
         canvas.restore_region(empty)
@@ -108,7 +111,8 @@ def questions(table: list[int], draw: random.Random) -> dict[str, tuple[str, str
 def tables(part: Part) -> Iterator[tuple[int, list[int], Picture]]:
     """Number, values and picture of every chart of a part."""
     for number in range(CHARTS[part]):
-        yield number, values(drawing("chart", part, number)), Drawn(draw_chart, (part, number))
+        table = values(drawing("chart", part, number), part)
+        yield number, table, Drawn(draw_chart, (part, number))
 
 
 def charts(part: Part) -> list[Example]:

@@ -69,7 +69,7 @@ def test_the_highest_column_of_a_chart_is_the_one_that_the_answer_names():
     seen = 0
     for number in range(30):
         draw = drawing("chart", "train", number)
-        table = charts.values(draw)
+        table = charts.values(draw, "train")
         chosen = layout(draw, "train", charts.LAYOUTS)
         if chosen["shape"] != "bars" or chosen["colour"] == "black":
             continue
@@ -85,9 +85,21 @@ def test_the_highest_column_of_a_chart_is_the_one_that_the_answer_names():
     assert seen > 5
 
 
+def test_tables_of_charts_that_are_held_out_are_never_learned():
+    train, valid = (
+        {one.answers[0] for one in charts.chart_tables(part)} for part in ("train", "valid")
+    )
+    assert not train & valid
+    # the control: two draws of one part do meet
+    again = (charts.values(random.Random(number), "train") for number in range(400))
+    told = {", ".join(f"{a} {b}" for a, b in zip("ABCDE", table, strict=False)) for table in again}
+    assert train & told and not valid & told
+    assert {one.count(",") for one in valid} == {one.count(",") for one in train} == {2, 3, 4}
+
+
 def test_answers_about_a_chart_follow_from_its_table():
     for number in range(200):
-        table = charts.values(random.Random(number))
+        table = charts.values(random.Random(number), "train")
         asked = charts.questions(table, random.Random(number))
         question, answer = asked["read"]
         assert table[charts.LETTERS.index(question[-2])] == int(answer)
