@@ -23,6 +23,7 @@ from lm.decode.images import ImageGenerator
 from lm.evals.published import figures
 from lm.evals.suites import Model, Options, gpt4_text
 from lm.evals.visual import Answered, answer, longest, score
+from lm.metrics.spread import standard_error
 from lm.text.tokenizer import Tokenizer
 
 ABILITIES = {  # set -> what it shows, and the published set that is nearest to it
@@ -42,7 +43,11 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
 }
 PARTS: tuple[Part, ...] = ("train", "valid")
 LIMIT = 200  # examples of a set, where no other number is asked for
-HEAD = f"{'set':14}{'items':>6}  {'right':>15}{'black':>8}{'others':>8}{'prior':>8}  published"
+METRICS = {"exact": "exact", "relaxed": "relaxed", "caption": "ROUGE-L"}  # of an example's match
+HEAD = (
+    f"{'set':14}{'items':>6}  {'metric':9}{'right':>15}{'black':>8}{'others':>8}{'prior':>8}  "
+    "published"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,19 +62,25 @@ class Line:
     kinds: dict[str, float]
     follow: tuple[float, float] | None  # of answers that follow others: right, and without those
 
+    @property
+    def metric(self) -> str:
+        """What "right" is the mean of."""
+        return METRICS[self.answered.examples[0].match]
+
     def __str__(self) -> str:
         found = self.answered.scores
-        error = float(found.std() / len(found) ** 0.5)
+        right = f"{found.mean():.3f}"
+        if len(found) > 1:
+            right += f" ± {standard_error(found):.3f}"
         task = ABILITIES[self.name][1]
-        told = [
-            f"{row['system']} {row['value']:.3f}"
-            for row in figures()
-            if row["family"] == "gpt4_vision" and row["task"] == task
-        ]
-        beside = f"{task}: {', '.join(told)}" if told else "-"
+        told: dict[str, list[str]] = {}
+        for row in figures():
+            if row["family"] == "gpt4_vision" and row["task"] == task:
+                told.setdefault(row["metric"], []).append(f"{row['system']} {row['value']:.3f}")
+        beside = [f"{task}, {metric}: {', '.join(values)}" for metric, values in told.items()]
         return (
-            f"{self.name:14}{len(found):6}  {found.mean():.3f} ± {error:.3f}  {self.black:8.3f}"
-            f"{self.others:8.3f}{self.prior:8.3f}  {beside}"
+            f"{self.name:14}{len(found):6}  {self.metric:9}{right:>15}{self.black:8.3f}"
+            f"{self.others:8.3f}{self.prior:8.3f}  {'; '.join(beside) or '-'}"
         )
 
 
@@ -220,7 +231,8 @@ def write(lines: Sequence[Line], out: Path, step: int) -> None:
                 file.write(json.dumps(row) + "\n")
     table = [
         {
-            "set": line.name, "items": len(line.answered.answers), "right": line.answered.accuracy,
+            "set": line.name, "items": len(line.answered.answers), "metric": line.metric,
+            "right": line.answered.accuracy,
             "black": line.black, "others": line.others, "prior": line.prior, "kinds": line.kinds,
             "follow": line.follow and dict(zip(("right", "alone"), line.follow, strict=True)),
         }
