@@ -4,15 +4,17 @@
     index.scan(d.text for d in documents)      # of the training text: a stream of any length
     index.contaminated()                       # which questions stand in it
 
-A gram is 13 words in a row, lower case and without punctuation (Brown et al. 2020, appendix C). It
-is kept as 64 bits, so that the index takes some 20 bytes a gram; a word of text is met by chance
-with a probability of 10^-13 where the index has a million.
+A gram is 13 words in a row, or as few as `gram_words` says of a test set, lower case and without
+punctuation (Brown et al. 2020, appendix C). It is kept as 64 bits, so that the index takes some 20
+bytes a gram; a word of text is met by chance with a probability of 10^-13 where the index has a
+million.
 """
 
 import functools
 import hashlib
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,22 +33,26 @@ Span = tuple[int, int]  # the first character, and the one after the last
 class GramIndex:
     """The grams of some texts, to be looked up in others."""
 
-    def __init__(self, texts: Iterable[str], words: int = WORDS, shortest: int = SHORTEST):
+    def __init__(
+        self, texts: Iterable[str], words: int | Sequence[int] = WORDS, shortest: int = SHORTEST
+    ):
         """
         Args:
           texts: only their hashes are held.
-          words: of a gram.
+          words: of a gram; of those of each text, where there are several.
           shortest: a text of fewer words than a gram is one gram, whole; one of fewer than these
             words has none.
         """
-        require(1 <= shortest <= words, f"shortest {shortest} must be in 1..{words} (words)")
-        self.words = words
+        each = itertools.repeat(words) if isinstance(words, int) else words
+        sizes = {words} if isinstance(words, int) else {WORDS, *words}
+        least, self.words = min(sizes), max(sizes)
+        require(1 <= shortest <= least, f"shortest {shortest} must be in 1..{least} (words)")
         self.texts = self.short = 0  # how many, and how many of them have no gram
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for number, text in enumerate(texts):
+        for number, (text, most) in enumerate(zip(texts, each, strict=False)):
             self.texts += 1
             hashes = np.concatenate([np.empty(0, np.uint64), *(part for part, _ in runs(text, 1))])
-            length = min(words, len(hashes))
+            length = min(most, len(hashes))
             if length < shortest:
                 self.short += 1
                 continue

@@ -93,6 +93,14 @@ def test_a_text_shorter_than_a_gram_is_looked_up_whole_or_not_at_all():
         GramIndex([], shortest=14)
 
 
+def test_texts_may_have_grams_of_their_own_length():
+    index = GramIndex([QUESTION, QUESTION], [9, 13])
+    index.scan([f"before {' '.join(WORDS[3:13])} after"])  # ten words
+    assert index.contaminated().tolist() == [True, False]
+    index.scan([QUESTION])
+    assert index.contaminated().tolist() == [True, True]
+
+
 def test_the_words_of_a_gram_follow_the_lengths_of_a_test_set():
     assert gram_words([prose(5, 0)] * 100) == 8
     assert gram_words([prose(11, 0)] * 100) == 11

@@ -1,7 +1,8 @@
 """Which items of an evaluation stand in the text that a model was trained on.
 
-An item is overlapping where 13 words in a row of it, or all of an item of 8 to 12 words, are in the
-training text; shorter items cannot be told (Brown et al. 2020, appendix C; lm/data/overlap.py).
+An item is overlapping where N words in a row of it, or all of an item of fewer, are in the training
+text; N is the 5th percentile of the lengths of its task's items, between 8 and 13, and items of
+fewer than 8 words cannot be told (Brown et al. 2020, appendix C; lm/data/overlap.py).
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lm.data.overlap import SHORTEST, GramIndex, word_count
+from lm.data.overlap import SHORTEST, GramIndex, gram_words, word_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Overlap:
 
 def overlaps(texts: Mapping[str, Sequence[str]], documents: Iterable[str]) -> dict[str, Overlap]:
     """For each task's items, whether they are in the documents, which are read once."""
-    index = GramIndex(text for items in texts.values() for text in items)
+    words = [size for items in texts.values() for size in [gram_words(items)] * len(items)]
+    index = GramIndex((text for items in texts.values() for text in items), words)
     index.scan(documents)
     flags = index.contaminated()
     found, first = {}, 0

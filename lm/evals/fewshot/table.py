@@ -78,8 +78,11 @@ class Line:
             "published": self.published,
         }
         if self.overlap is not None:
-            clean = self.summary.mean(~self.overlap.found)
-            told |= {"overlap": self.overlap.share, "clean_score": clean[0] if clean else None}
+            told["overlap"] = self.overlap.share
+            for name, chosen in (("clean", ~self.overlap.found), ("dirty", self.overlap.found)):
+                some = self.summary.mean(chosen)
+                told[f"{name}_score"] = some[0] if some else None
+                told[f"{name}_items"] = int(chosen.sum())
         return told
 
 
@@ -130,7 +133,9 @@ def remarks(lines: list[Line]) -> list[str]:
             told.append(f"{line.label}: {found.cut} contexts cut from the left")
     dirty = [line for line in lines if line.overlap is not None and line.overlap.found.any()]
     for line in dirty:
-        assert line.overlap is not None
-        clean = line.summary.mean(~line.overlap.found)
-        told.append(f"{line.label}: {number(clean[0] if clean else None)} without the overlapping")
+        found = line.figures()
+        told.append(
+            f"{line.label}: {number(found['clean_score'])} of the {found['clean_items']} without "
+            f"the overlapping, {number(found['dirty_score'])} of those {found['dirty_items']}"
+        )
     return told

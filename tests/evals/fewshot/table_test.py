@@ -38,7 +38,8 @@ def test_a_program_gets_the_same():
     overlap = Overlap(np.array([False, True, False, False]), np.full(4, True))
     told = line(overlap=overlap, refused=2).figures()
     assert (told["score"], told["items"], told["refused"]) == (0.75, 4, 2)
-    assert (told["overlap"], told["clean_score"]) == (0.25, 1.0)
+    assert (told["overlap"], told["clean_score"], told["clean_items"]) == (0.25, 1.0, 3)
+    assert (told["dirty_score"], told["dirty_items"]) == (0.0, 1)
     assert told["published"]["value"] == 0.67
     assert "overlap" not in line().figures()
 
@@ -68,7 +69,10 @@ def test_what_is_not_as_in_the_paper_is_said_in_words():
         "few: 1 items refused, longer than the context",
     ]
     overlap = Overlap(np.array([False, True, False, False]), np.full(4, True))
-    assert remarks([line(overlap=overlap)])[-1] == "few: 1.000 without the overlapping"
+    said = "few: 1.000 of the 3 without the overlapping, 0.000 of those 1"
+    assert remarks([line(overlap=overlap)])[-1] == said
+    whole = Overlap(np.full(4, True), np.full(4, True))
+    assert remarks([line(overlap=whole)])[-1].startswith("few: - of the 0 without")
 
 
 def test_items_in_the_training_text_are_found_task_by_task():
@@ -82,3 +86,12 @@ def test_items_in_the_training_text_are_found_task_by_task():
     assert found["a"].found.tolist() == [False, True] and found["a"].share == 0.5
     assert found["b"].share is None  # too short to be told
     assert found["c"].share == 1.0
+
+
+def test_a_gram_has_as_many_words_as_the_short_items_of_its_task():
+    ten = "the quick brown fox jumps over the lazy dog again"
+    longer = f"yesterday in the morning {ten} and ran away from all of us"
+    tasks = {"short": [ten] * 10 + [longer], "long": [longer] * 11}
+    found = overlaps(tasks, [f"Once {ten} it was."])
+    assert found["short"].found.all()  # ten words in a row
+    assert not found["long"].found.any()  # the control: thirteen
