@@ -54,6 +54,26 @@ def test_a_published_size_has_its_exact_parameter_count(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [("gpt2 small", 85_056_000), ("gpt2 medium", 302_311_424), ("gpt2 large", 708_390_400),
+     ("gpt2 xl", 1_475_561_600)],
+)  # fmt: skip
+def test_a_published_size_has_its_exact_count_without_embeddings(name, expected):
+    layers, width, heads, length, _ = SIZES[name]
+    config = GptConfig(layers=layers, width=width, heads=heads, length=length, vocab=50_257)
+    params = abstract_params(config)
+    tables = {"tokens", "positions"}
+    assert tree.count({part: params[part] for part in params.keys() - tables}) == expected
+
+
+def test_a_padded_vocabulary_is_47_rows_more():
+    layers, width, heads, length, expected = SIZES["gpt2 small"]
+    config = GptConfig(layers=layers, width=width, heads=heads, length=length, vocab=50_304)
+    assert tree.count(abstract_params(config)) == 124_475_904 == config.parameters()
+    assert 124_475_904 == expected + 47 * width
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {},
