@@ -113,6 +113,29 @@ def test_patches_in_another_order_with_their_positions_give_the_same_states(para
     assert np.abs(np.asarray(other) - np.asarray(straight)[:, order]).max() > 1e-2
 
 
+def test_slots_in_another_order_with_their_positions_change_no_text_where_a_prompt_sees_itself():
+    prefix = replace(CONFIG, merge=1, mask="prefix")
+    drawn = nn.unbox(jax.jit(gpt_vision.init, static_argnums=0)(prefix, jax.random.key(3)))
+    (image,), ids = pictures(1), [1, *[IMAGE] * 16, 5, 6, 7, 8]
+    order = np.random.default_rng(1).permutation(16)
+    cut = image.reshape(4, 2, 4, 2, 3).transpose(0, 2, 1, 3, 4).reshape(16, 2, 2, 3)[order]
+    moved = cut.reshape(4, 4, 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(8, 8, 3)
+    embedding, table = drawn["vision"]["embedding"], drawn["text"]["positions"]["table"]
+    eyes = drawn["vision"] | {"embedding": embedding | {"positions": embedding["positions"][order]}}
+    shifted = table.at[1:17].set(table[1:17][order])
+    text = drawn["text"] | {"positions": {"table": shifted}}
+    same, still = drawn | {"vision": eyes, "text": text}, drawn | {"vision": eyes}
+
+    def said(params, image, mask="prefix"):
+        config = replace(prefix, mask=mask)
+        return logits(params, ids, [image], config, prefix=19, room=1)[[0, *range(17, 21)]]
+
+    np.testing.assert_allclose(said(same, moved), said(drawn, image), atol=1e-5)
+    # the controls: a causal mask, in which order counts, and positions that stay where they were
+    assert np.abs(said(same, moved, "causal") - said(drawn, image, "causal")).max() > 1e-3
+    assert np.abs(said(still, moved) - said(drawn, image)).max() > 1e-3
+
+
 def test_prefix_attention_equals_the_masked_reference():
     keys = jax.random.split(jax.random.key(1), 3)
     q, k, v = (jax.random.normal(key, (2, 2, 7, 8)) for key in keys)
