@@ -8,7 +8,9 @@ import pytest
 from lm.core.errors import ConfigError
 from lm.evals.incontext import Item, Prompt, Style
 from lm.evals.protocols import Choose, Predict, Write
+from lm.evals.requests import Request
 from lm.evals.scorer import Scorer
+from lm.text.byte import ByteTokenizer
 from tests.evals.scorer_test import Latin, logits_of, tiny
 
 ANSWERS = (" up", " far down there", " 0", " é", " somewhere else", " zz")
@@ -80,6 +82,49 @@ def test_every_normalisation_of_multiple_choice_equals_a_loop_and_no_other():
     assert found == expected
     # the control: on these items the rules do differ, so that one cannot pass for another
     assert len({tuple(chosen) for chosen in found.values()}) >= 3
+
+
+class Pairs(ByteTokenizer):
+    """Two bytes a token, so that tokens, characters and bytes of a text are three numbers."""
+
+    def encode_batch(self, texts):
+        bytes_of = super().encode_batch(texts)
+        return [[sum(ids[at : at + 2]) % 256 for at in range(0, len(ids), 2)] for ids in bytes_of]
+
+
+def test_what_is_compared_is_divided_by_tokens_or_by_bytes_without_the_blank():
+    model, context = tiny(), "Q: who?A:"
+    model.tokenizer = Pairs()
+    answers = (" é", " naïve", " žluťoučký", " 東京", " up there")
+    totals = []
+    for answer in answers:
+        ids, total = model.tokenizer.encode(context), 0.0
+        for token in model.tokenizer.encode(answer):
+            logits = logits_of(model, ids)[-1]
+            total += logits[token] - np.log(np.exp(logits).sum())
+            ids = [*ids, token]
+        totals.append(total)
+    scores = model.scores([Request(context, answer) for answer in answers])
+
+    def values(rule):
+        pairs = zip(scores, answers, strict=True)
+        return [Choose(rule=rule).value(score, answer) for score, answer in pairs]
+
+    def over(count):
+        return np.array(totals) / [count(answer) for answer in answers]
+
+    def is_close(rule, count):
+        return np.allclose(values(rule), over(count), rtol=1e-4)
+
+    tokens = lambda a: len(model.tokenizer.encode(a))  # noqa: E731
+    bare, whole = (lambda a: len(a.strip().encode())), (lambda a: len(a.encode()))
+    assert is_close("sum", lambda a: 1)
+    assert is_close("token", tokens) and is_close("byte", bare)
+    # the controls: characters, bytes with the blank, and the other rule's number
+    for wrong in (lambda a: len(a.strip()), len, whole, tokens):
+        assert not is_close("byte", wrong)
+    for wrong in (lambda a: len(a.strip()), len, whole, bare):
+        assert not is_close("token", wrong)
 
 
 def test_the_unconditional_part_is_that_of_the_answer_context():
