@@ -163,19 +163,39 @@ def test_a_query_reads_few_slots_of_a_long_cache(pattern):
     assert cost(pattern) < 0.25 * cost("dense")
 
 
-@pytest.mark.parametrize("pattern", PAPER)
-def test_the_compiled_cost_grows_more_slowly_than_the_square(pattern):
-    """By the compiler's own count; a mask over a dense product grows sixteenfold here."""
+def compiled_cost(pattern, length, stride):
+    """Operations and temporary bytes of a layer, by the compiler's own count."""
+    sizes = config(band=64, stride=stride, summary=8)
 
-    def cost(length, **sizes):
-        arrays = jax.ShapeDtypeStruct((3, 1, 1, length, 32), jnp.float32)
-        call = jax.jit(lambda x: sparse_attention(*x, config(**sizes), pattern))
-        return call.lower(arrays).compile().cost_analysis()["flops"]
+    def call(x):
+        if pattern == "masked":  # a mask over a dense product
+            return attend(*x, mask(length, "banded", sizes))
+        return sparse_attention(*x, sizes, pattern)
 
-    small = cost(1024, band=64, stride=32, summary=8)
-    large = cost(4096, band=64, stride=64, summary=8)
-    exponent = np.log(large / small) / np.log(4)
-    assert exponent < {"banded": 1.1, "powers": 1.2}.get(pattern, 1.65)
+    arrays = jax.ShapeDtypeStruct((3, 1, 1, length, 32), jnp.float32)
+    compiled = jax.jit(call).lower(arrays).compile()
+    held = compiled.memory_analysis().temp_size_in_bytes
+    return np.array([compiled.cost_analysis()["flops"], held])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flops", "held"),
+    [("banded", (0.95, 1.05), (0.9, 1.1)), ("strided", (1.4, 1.6), (1.1, 1.6)),
+     ("fixed", (1.4, 1.6), (1.4, 1.6)), ("powers", (1.0, 1.2), (1.0, 1.2))],
+)  # fmt: skip
+def test_the_compiled_cost_grows_with_the_exponent_of_the_pairs(pattern, flops, held):
+    """Of a stride that grows with the root of the length."""
+    large = compiled_cost(pattern, 4096, 64)
+    exponents = np.log(large / compiled_cost(pattern, 1024, 32)) / np.log(4)
+    assert flops[0] < exponents[0] < flops[1] and held[0] < exponents[1] < held[1]
+    assert large[1] < 4096**2 * 4 / 3  # bytes of all scores
+
+
+def test_a_mask_over_a_dense_product_costs_the_square_whatever_it_hides():
+    """The control of the patterns' exponents."""
+    small, large = compiled_cost("masked", 1024, 32), compiled_cost("masked", 4096, 64)
+    assert np.log(large[0] / small[0]) / np.log(4) == pytest.approx(2, abs=0.05)
+    assert large[1] >= 4096**2 * 4
 
 
 def test_a_sparse_pattern_that_makes_no_sense_is_refused():
