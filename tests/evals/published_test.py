@@ -40,3 +40,16 @@ def test_a_figure_is_the_papers_and_an_absent_one_is_none():
     assert nearest("gpt3", "two_digit_addition", "exact_match", "zero", 10**6)["value"] == 0.769
     assert nearest("gpt3", "wic", "accuracy", "zero", 10**9) is None
     assert nearest("gpt3", "hellaswag", "answer_f1", "few", 10**9) is None
+
+
+def test_every_figure_of_gpt4s_page_and_its_mmlu_are_there():
+    found = {
+        (row["family"], row["task"]): row["value"] for row in figures() if row["system"] == "GPT-4"
+    }
+    page = {task: value for (family, task), value in found.items() if family == "gpt4_vision"}
+    assert page == {
+        "vqav2": 0.772, "textvqa": 0.78, "chartqa": 0.785, "ai2d": 0.782, "docvqa": 0.884,
+        "infographicvqa": 0.751, "tvqa": 0.873, "lsmdc": 0.457,
+    }  # fmt: skip
+    assert found["gpt4", "mmlu"] == 0.864
+    assert nearest("gpt3", "ptb", "perplexity", "zero", 10**11)["value"] == 20.5
