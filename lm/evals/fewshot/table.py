@@ -133,9 +133,9 @@ def remarks(lines: list[Line]) -> list[str]:
             told.append(f"{line.label}: {found.cut} contexts cut from the left")
     dirty = [line for line in lines if line.overlap is not None and line.overlap.found.any()]
     for line in dirty:
-        found = line.figures()
+        own = line.figures()
         told.append(
-            f"{line.label}: {number(found['clean_score'])} of the {found['clean_items']} without "
-            f"the overlapping, {number(found['dirty_score'])} of those {found['dirty_items']}"
+            f"{line.label}: {number(own['clean_score'])} of the {own['clean_items']} without "
+            f"the overlapping, {number(own['dirty_score'])} of those {own['dirty_items']}"
         )
     return told
