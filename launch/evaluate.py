@@ -103,8 +103,16 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
     with jax.set_mesh(mesh):
         scores = jax.jit(config.objective().scores)
         return answer_task(
-            scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value
-        )
+            scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value,
+            null_threshold(run_path(str(WORKDIR.value))),
+        )  # fmt: skip
+
+
+def null_threshold(run: Path) -> float:
+    """The odds above which a run gives no answer, found on its held-out items; 0 without any."""
+    path = run / "summary.json"
+    summary = json.loads(path.read_text()) if path.exists() else {}
+    return float(summary.get("null_threshold", 0.0))
 
 
 def by_likelihood(

@@ -17,6 +17,8 @@ from lm.data.features import Encoded
 from lm.data.passages import Passage, PassageRows
 from lm.text.interface import Tokenizer
 
+NEVER = -1e9  # a threshold below all odds; JSON has no -inf
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanSearch:
@@ -176,7 +178,7 @@ def best_threshold(
     """Above which `null_odds` to give no answer, for the best mean score; that score as well.
 
     `answered` and `unanswered` are the scores of each item (EM or F1) for its text and for "".
-    Items of equal odds go together. -inf is never to answer (evaluate-v2.0.py, find_best_thresh,
+    Items of equal odds go together. NEVER is never to answer (evaluate-v2.0.py, find_best_thresh,
     which says 0 for it). To be found on a dev set, and used on another. Each array is [N].
     """
     order = np.argsort(null_odds, kind="stable")
@@ -185,7 +187,7 @@ def best_threshold(
     whole = np.append(odds[1:] != odds[:-1], True)  # the last of those that are equal
     scores = np.append(0.0, gains[whole]) + unanswered.sum()
     best = int(np.argmax(scores))
-    thresholds = np.append(-np.inf, odds[whole])
+    thresholds = np.append(NEVER, odds[whole])
     return float(thresholds[best]), float(scores[best] / len(odds))
 
 

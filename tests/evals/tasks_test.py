@@ -1,0 +1,73 @@
+"""Answers to a part of a task: above which odds none is given is learned on the held-out part."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from launch.evaluate import null_threshold
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.bert_features import BertFeatures, encode
+from lm.data.tasks import TaskConfig, read
+from lm.evals.spans import NEVER
+from lm.evals.tasks import answer_task
+from tests.data.toy import Toy
+
+SAT = {"text": "sat", "answer_start": 4}
+
+
+def answered(folder, part, odds, threshold=0.0):
+    """The answers of a model that says "sat" to every item, and no answer with these odds."""
+    task = read(TaskConfig(name="span", root=str(folder), test="test.jsonl"))
+    toy = Toy()
+    encoded = encode(task.records(part), toy, BertFeatures(length=16, question=4, stride=8))
+    said = np.zeros((*encoded.rows.tokens[:, 0].shape, 2), np.float32)
+    said[:, 5] = 1.0  # [CLS] who ? [SEP] cat sat [SEP]
+    said[:, 0] = 1 + np.array(odds)[:, None] / 2
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        return answer_task(
+            lambda params, rows: params[rows.example], said, encoded, task, part, toy, mesh, 1,
+            threshold,
+        )  # fmt: skip
+
+
+def items(folder, part, there):
+    rows = [
+        {"question": "Who?", "context": "cat sat", "answers": [SAT] * answer} for answer in there
+    ]
+    (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for part in ("train", "valid", "test"):
+        items(tmp_path, part, [True, False])
+    return tmp_path
+
+
+def test_a_test_part_is_scored_with_the_threshold_of_the_held_out_one(folder):
+    valid = answered(folder, "valid", [-1, 1])
+    assert valid.figures["null_threshold"] == -1 and valid.figures["answer_f1"] == 1
+    (folder / "summary.json").write_text(json.dumps(valid.figures))
+    test = answered(folder, "test", [0.5, 2], null_threshold(folder))
+    assert test.answers == ["", ""] and test.figures["answer_f1"] == 0.5
+    assert "null_threshold" not in test.figures
+    own = answered(folder, "valid", [0.5, 2])  # the control: what its own threshold would give it
+    assert own.figures["answer_f1"] == 1
+
+
+def test_a_run_without_a_threshold_has_that_of_even_odds(folder):
+    assert null_threshold(folder) == 0
+    (folder / "summary.json").write_text("{}")
+    assert null_threshold(folder) == 0
+    assert answered(folder, "test", [-0.1, 0.1]).answers == ["sat", ""]
+
+
+def test_never_to_answer_is_a_number_that_json_has(folder):
+    items(folder, "valid", [False, False])
+    valid = answered(folder, "valid", [-3, 1])
+    assert valid.answers == ["", ""]
+    told = json.dumps(valid.figures, allow_nan=False)
+    assert json.loads(told)["null_threshold"] == NEVER
