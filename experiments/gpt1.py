@@ -83,13 +83,15 @@ def tiny() -> Pretrain:
 
 
 def finetune(task: str = "sst2") -> Finetune:
-    """A task on top of a pre-trained GPT-1 (section 4.1), from the run in `init`."""
+    """A task on top of a pre-trained GPT-1 (section 4.1), from the run in `init`.
+
+    Rows have 512 tokens, or as many as that run's model reads.
+    """
     return Finetune(
         data=TaskConfig(name=task),
         optim=Gpt1AdamConfig(peak_lr=6.25e-5, schedule="linear"),
         batch=32,
         epochs=3.0,
-        length=512,
         lm_weight=0.5,
         loop=LoopConfig(log_every=50, evaluate_every=1_000, save_every=1_000),
     )

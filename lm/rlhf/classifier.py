@@ -11,7 +11,6 @@ import numpy as np
 
 from lm.core.errors import ConfigError
 from lm.data import bert_features, gpt1_features
-from lm.data.bert_features import BertFeatures
 from lm.data.features import Encoded
 from lm.data.gpt1_features import Gpt1Features, Specials
 from lm.data.records import Classification
@@ -55,8 +54,8 @@ def encoded(config: Finetune, tokenizer: Tokenizer, answers: Sequence[str]) -> E
     # a text of nothing has no token to read: a blank has
     items = [Classification(id=str(n), text=text or " ") for n, text in enumerate(answers)]
     if isinstance(config.backbone, BertConfig):
-        return bert_features.encode(items, tokenizer, BertFeatures(length=config.length))
+        return bert_features.encode(items, tokenizer, config.bert_features())
     specials = Specials.after(config.backbone.vocab - SPECIALS)
     return gpt1_features.encode(
-        items, tokenizer, Gpt1Features(length=config.length, both_orders=False), specials
+        items, tokenizer, Gpt1Features(length=config.row, both_orders=False), specials
     )

@@ -46,6 +46,7 @@ from lm.train.supervised import Supervised
 from lm.train.task_objective import TaskObjective
 
 SPECIALS = 3  # that GPT-1's inputs add to its vocabulary
+GPT1_LENGTH, BERT_LENGTH, SPAN_LENGTH = 512, 128, 384  # of the released codes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,9 @@ class Finetune(Supervised):
     features: int = 0  # last layers of BERT to read with a BiLSTM, and no fine-tuning; BERT: 4
     epochs: float = 3.0
     steps: int | None = None  # instead of epochs
-    length: int = 128  # tokens of a row
+    length: int | None = None  # tokens of a row; None: as published, or all that the model reads
     question: int = 64  # of a span task's question
-    stride: int = 128  # between the windows of a passage or a document
+    stride: int | None = None  # between the windows of a passage or a document; None: they overlap
     documents: bool = True  # tagged sentences of one document are each other's context
     head_dropout: float = 0.1
     lm_weight: float = 0.0  # of the language model's loss beside the task's; GPT-1: 0.5
@@ -150,11 +151,13 @@ class Finetune(Supervised):
         if not isinstance(model, BertConfig) and self.model is None:
             model = replace(model, vocab=model.vocab + SPECIALS)
         model = self.model or model
+        config = replace(self, model=model, classes=len(task.labels) or 1)
+        config = replace(config, length=config.row)
         if isinstance(model, BertConfig):
             require(self.lm_weight == 0, "lm_weight is of GPT-1: set lm_weight=0 with BERT")
         require(
-            self.length <= model.length,
-            f"length {self.length} is longer than model.length {model.length}: set length",
+            config.row <= model.length,
+            f"length {config.row} is longer than model.length {model.length}: set length",
         )
         layers = self.transfer or 0
         require(layers <= model.layers, f"transfer {layers} is more than the {model.layers} layers")
@@ -167,19 +170,37 @@ class Finetune(Supervised):
             f"features={self.features} reads BERT for tagging, and {task.name} is {task.kind}: "
             "set features=0",
         )
-        return replace(self, model=model, classes=len(task.labels) or 1)
+        return config
+
+    @property
+    def row(self) -> int:
+        """Tokens of a row at most: `length`, or the published number as far as the model reads."""
+        model = self.backbone
+        if self.length is not None:
+            return self.length
+        if not isinstance(model, BertConfig):
+            return min(GPT1_LENGTH, model.length)
+        return min(SPAN_LENGTH if self.data.form().kind == "span" else BERT_LENGTH, model.length)
+
+    def bert_features(self) -> BertFeatures:
+        """How BERT's rows are laid out.
+
+        Windows of a passage are a third of a row apart, as the released 128 is of 384; of a
+        document half, so that each word has a quarter of a row on either side (our choice).
+        """
+        parts = 3 if self.data.form().kind == "span" else 2
+        return BertFeatures(
+            length=self.row, question=self.question, stride=self.stride or self.row // parts,
+            documents=self.documents,
+        )  # fmt: skip
 
     def encode(self, task: Task, part: Part, tokenizer: Tokenizer) -> Encoded:
         """The rows of a part of the task, as this model reads them."""
         records = task.records(part)
         model = self.backbone
         if isinstance(model, BertConfig):
-            features = BertFeatures(
-                length=self.length, question=self.question, stride=self.stride,
-                documents=self.documents,
-            )  # fmt: skip
-            return bert_features.encode(records, tokenizer, features)
-        ordered = Gpt1Features(length=self.length, both_orders=task.symmetric)
+            return bert_features.encode(records, tokenizer, self.bert_features())
+        ordered = Gpt1Features(length=self.row, both_orders=task.symmetric)
         specials = Specials.after(model.vocab - SPECIALS)
         return gpt1_features.encode(records, tokenizer, ordered, specials)
 
@@ -196,10 +217,10 @@ class Finetune(Supervised):
         return optax.masked(super().direction(), {"model": False, "tagger": True, "head": True})
 
     def flops_per_token(self) -> float:
-        return self.backbone.flops_per_token(self.length)
+        return self.backbone.flops_per_token(self.row)
 
     def abstract_rows(self) -> TaskBatch:
-        shape, kind = (self.batch, 1, self.length), self.data.form().kind
+        shape, kind = (self.batch, 1, self.row), self.data.form().kind
         label = {"span": (self.batch, 2), "tagging": shape[::2]}.get(kind, shape[:1])
         exact = jnp.float32 if kind == "regression" else jnp.int32
         struct = jax.ShapeDtypeStruct

@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 
+import experiments.bert
+import experiments.gpt1
 from lm.core.config import dump
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves
-from lm.data.tasks import TaskConfig
+from lm.data.tasks import TaskConfig, read
 from lm.models.bert import HEADS
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import TokenizerConfig
@@ -291,8 +293,6 @@ def test_a_decoder_that_was_never_tuned_answers_by_likelihood(runs, tmp_path):
 
 def started(runs, tasks, system, mesh, **changes):
     """The first parameters of a fine-tuning, and those of the run it starts from."""
-    from lm.data.tasks import read
-
     config = tuning(runs, tasks, "classification", system, **changes)
     source = read_run(runs[system], mesh)
     config = config.resolved(read(config.data), source.config.model)
@@ -337,8 +337,6 @@ def test_exactly_the_first_layers_are_taken(layers):
 
 
 def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_device):
-    from lm.data.tasks import read
-
     config = tuning(runs, tasks, "classification", "bert", init=str(classifier))
     source = read_run(classifier, one_device)
     config = config.resolved(read(config.data), source.config.model)
@@ -369,6 +367,42 @@ def test_what_cannot_be_is_refused_before_the_first_step(
     with pytest.raises(ConfigError, match=said):
         tuning(runs, tasks, "classification", system, **changes).run(tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [("bert", name) for name in KINDS]
+    + [("gpt1", n) for n in KINDS if n not in ("span", "tagging")],
+)
+def test_a_published_fine_tuning_reads_rows_as_long_as_a_tiny_model_does(tasks, system, name):
+    generation = {"bert": experiments.bert, "gpt1": experiments.gpt1}[system]
+    config, tiny = generation.finetune(task=name), generation.tiny().model
+    published = {"gpt1": 512}.get(system, 384 if name == "span" else 128)
+    data = replace(config.data, root=str(tasks[name]), train="train.jsonl", valid="valid.jsonl")
+    config, task = replace(config, data=data), read(data)
+    tuned = config.resolved(task, tiny)
+    assert tuned.length == tiny.length and tuned.encode(task, "valid", ByteTokenizer()).counts.rows
+    assert config.resolved(task, generation.base().model).length == published
+    said = f"length {published + 1} is longer than model.length {tiny.length}: set length"
+    with pytest.raises(ConfigError, match=said):  # the control: a length that is asked for
+        replace(config, length=published + 1).resolved(task, tiny)
+
+
+@pytest.mark.parametrize("length, moved", [(384, 128), (128, 42)])
+def test_windows_of_a_passage_overlap_in_ones_own_task_too(tmp_path, length, moved):
+    passage = " ".join("abcdefghi" for _ in range(90))
+    row = {"question": "who", "context": passage, "answers": [{"text": "abc", "answer_start": 0}]}
+    for part in ("train", "valid"):
+        (tmp_path / f"{part}.jsonl").write_text(json.dumps(row) + "\n")
+    config = experiments.bert.finetune(task="span")
+    config = replace(config, data=replace(config.data, root=str(tmp_path)))
+    task = read(config.data)
+    config = config.resolved(task, bert(**SIZES | {"length": length}))
+    places = config.encode(task, "valid", ByteTokenizer()).passages
+    steps = np.diff(places.first)[:-1]
+    assert set(steps.tolist()) == {moved} and (steps < places.size[:-2]).all()
+    wide = replace(config, stride=length).encode(task, "valid", ByteTokenizer()).passages
+    assert (np.diff(wide.first) == wide.size[:-1]).all()  # the control: nothing is seen twice
 
 
 def test_a_folder_that_is_no_run_and_a_run_without_checkpoints_are_named(runs, tasks, tmp_path):
