@@ -54,6 +54,8 @@ def sized(
 ) -> Pretrain:
     tokens = 491_520  # a step: nanoGPT's 0.49M; the report says 512 x 1024
     return Pretrain(
+        # first values are Hugging Face's and nanoGPT's, positions at 0.02 among them; for those of
+        # OpenAI's trainer set model.init=openai and model.position_std=0.01
         model=GptConfig(
             layers=layers, width=width, heads=heads, length=1024, vocab=50_257, remat=remat
         ),

@@ -24,13 +24,17 @@ from lm.nn.stack import Stack, unstack
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GptConfig(BlockConfig):
-    """A decoder. The defaults are GPT-2's (Radford et al. 2019) without its sizes."""
+    """A decoder. The defaults are GPT-2's (Radford et al. 2019) without its sizes.
+
+    First values have three readings (lm/nn/initializers.py), and the default is "hf", that of
+    Hugging Face and nanoGPT: positions too are drawn at 0.02, where OpenAI's code has 0.01.
+    """
 
     vocab: int
     length: int  # tokens of context
     final_norm: bool = True
     token_std: float = 0.02
-    position_std: float = 0.02
+    position_std: float = 0.02  # of OpenAI's code: 0.01
     positions: Literal["drawn", "sinusoid"] = "drawn"  # first values; they are learned in any case
     embedding_dropout: float = 0.0
     dropped: Literal["sum", "table"] = "sum"  # what embedding dropout falls on; GPT-1: the table
