@@ -2,22 +2,29 @@
 
 python -m launch.convert --from_hf=DIR --workdir=runs/bert
 python -m launch.convert --to_hf=DIR --workdir=runs/bert
+
+What was written is read again, and must give the logits of the run to a row of random tokens.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from launch import command
-from lm.core.errors import ConfigError
+from lm.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from lm.models.bert import BertConfig
+    from lm.models.gpt import GptConfig
     from lm.text.tokenizer import TokenizerConfig
 
 FROM_HF = flags.DEFINE_string("from_hf", None, "Folder with config.json and model.safetensors.")
 TO_HF = flags.DEFINE_string("to_hf", None, "Folder to write them to.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory to make, or to read.")
+
+TOLERANCE = 1e-4  # of logits in float32
 
 
 def main() -> None:
@@ -32,8 +39,6 @@ def main() -> None:
 
 def read(folder: Path, run: Path) -> None:
     """Makes a run whose step 0 holds the weights; launch.train and fine-tuning go on from it."""
-    import dataclasses
-
     import jax
 
     from lm.core.config import dump
@@ -51,14 +56,14 @@ def read(folder: Path, run: Path) -> None:
         if (run / "config.gin").exists():
             raise ConfigError(f"{run} holds a run already; choose another --workdir")
         if (published := vocabulary(folder, config.tokenizer.kind)) is not None:
-            config = dataclasses.replace(config, tokenizer=published)
+            config = replace(config, tokenizer=published)
             tokenizer = build(config.tokenizer, lambda: ())
             tokenizer.save(run / "tokenizer")
             facts = {"tokenizer": tokenizer.digest}
         mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
         with jax.set_mesh(mesh):
             state = create(config.initial(), config.abstract(mesh), 0)
-            state = dataclasses.replace(state, params=jax.device_put(params))
+            state = replace(state, params=jax.device_put(params))
             checkpoints = Checkpoints(run / "checkpoints")
             saved = checkpoints.save(0, state, facts) and checkpoints.close()
         if not saved:
@@ -69,8 +74,6 @@ def read(folder: Path, run: Path) -> None:
 
 def experiment(model: Any) -> Any:
     """The pre-training that the model comes from, at the model's size."""
-    from dataclasses import replace
-
     from experiments import bert, gpt1, gpt2
     from lm.models.bert import BertConfig
 
@@ -96,17 +99,54 @@ def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
 
 
 def write(run: Path, folder: Path) -> None:
+    """Writes the newest weights of a run.
+
+    Raises:
+      ConfigError: the run is no BERT or GPT alone.
+      CheckpointError: the weights that are read again give other logits.
+    """
     import jax
 
     from lm.core.mesh import MeshConfig, make_mesh
+    from lm.models.adapters import merged
+    from lm.models.bert import BertConfig
+    from lm.models.gpt import GptConfig
     from lm.models.pretrained import write as write_weights
     from lm.train.saved import read_run
 
     saved = read_run(run, make_mesh(MeshConfig(data=1), jax.local_devices()[:1]))
-    write_weights(saved.config.model, jax.device_get(saved.params), folder)
+    model, params = saved.config.model, jax.device_get(merged(saved.params))
+    if not isinstance(model, (BertConfig, GptConfig)) or not {"tokens", "stack"} <= params.keys():
+        raise ConfigError(
+            f"{run} holds a {type(saved.config).__name__} of a {type(model).__name__}, and only a "
+            "BERT or a GPT without another head can be exported: name such a run, or that which "
+            "this one began from"
+        )
+    write_weights(model, params, folder)
+    check(model, params, folder)
     for name, data in saved.tokenizer.files().items() if saved.tokenizer else ():
         (folder / name).write_bytes(data)
     print(f"step {saved.step} of {run} in {folder}")
+
+
+def check(model: "BertConfig | GptConfig", params: Any, folder: Path) -> None:
+    """Raises CheckpointError where the weights in a folder are not these by their logits."""
+    import jax
+    import numpy as np
+
+    from lm.models.pretrained import read as read_weights
+
+    row = np.random.default_rng(0).integers(0, model.vocab, (1, min(model.length, 64)))
+    wanted, found = (
+        jax.tree.leaves(config.module().apply({"params": some}, row))
+        for config, some in ((replace(model, dtype="float32"), params), read_weights(folder))
+    )
+    off = max(float(np.abs(a - b).max()) for a, b in zip(wanted, found, strict=True))
+    if not off <= TOLERANCE:
+        raise CheckpointError(
+            f"{folder}: its logits are {off:.2g} off those of the run, more than {TOLERANCE}: do "
+            "not use it, and report this with the run's config.gin"
+        )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,23 @@
 """Weights of each architecture become a run that training and `lm.load` go on from, and go back."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+import lm.models.pretrained
+import lm.train.saved
+from experiments import bert, gpt1
 from launch import convert
-from lm.core.errors import ConfigError
+from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.models.lstm import LstmConfig
 from lm.models.pretrained import read, write
 from lm.text.wordpiece import SPECIALS
-from lm.train.saved import read_run
+from lm.train.saved import Saved, read_run
+from lm.train.session import LoopConfig
 from tests.models.pretrained.models import MODELS, drawn
 
 pytest.importorskip("safetensors")
@@ -58,3 +64,38 @@ def test_weights_become_a_run_and_go_back_with_their_vocabulary(name, tmp_path):
     assert convert.vocabulary(tmp_path / "back", tokenizer.kind) is not None
     for file, data in tokenizer.files().items():
         assert (tmp_path / "back" / file).read_bytes() == data
+
+
+def test_weights_that_come_back_as_others_are_refused_by_their_logits(tmp_path, monkeypatch):
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    config, params = published("gpt2", tmp_path / "right")
+    convert.check(config, params, tmp_path / "right")  # the control
+
+    def wrong(config, params, folder):
+        write(config, params, folder)
+        arrays = numpy_files.load_file(folder / "model.safetensors")
+        name = "transformer.h.1.attn.c_proj.weight"  # square: another layout has the same shape
+        arrays[name] = np.ascontiguousarray(arrays[name].T)
+        numpy_files.save_file(arrays, folder / "model.safetensors")
+
+    convert.read(tmp_path / "right", tmp_path / "run")
+    monkeypatch.setattr(lm.models.pretrained, "write", wrong)
+    with pytest.raises(CheckpointError, match=r"its logits are .* off those of the run"):
+        convert.write(tmp_path / "run", tmp_path / "back")
+
+
+@pytest.mark.parametrize("kind", ["Finetune of a BertConfig", "Pretrain of a LstmConfig"])
+def test_a_run_that_their_layout_has_no_place_for_is_named(tmp_path, monkeypatch, kind):
+    config, params = published("bert", tmp_path / "theirs")
+    if kind.startswith("Finetune"):
+        experiment = replace(bert.finetune(), model=config)
+        params = {"model": params, "head": {}}
+    else:
+        model = LstmConfig(vocab=50, length=16, width=8, units=8)
+        experiment = replace(gpt1.tiny(), model=model, loop=LoopConfig())
+        params = {"tokens": {}, "lstm": {}}
+    saved = Saved(experiment, params, None, 1, "")
+    monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: saved)
+    with pytest.raises(ConfigError, match=f"run holds a {kind}, and only .*: name such a run"):
+        convert.write(tmp_path / "run", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
