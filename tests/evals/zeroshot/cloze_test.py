@@ -56,12 +56,21 @@ def test_a_malformed_question_is_named_by_file_and_line(tmp_path, text, said):
 
 def test_the_candidate_and_the_rest_of_its_sentence_are_scored(tmp_path):
     scorer = tiny()
-    text = block() + block(answer="ship") + block(answer="door")
-    questions = read_cbt(write(tmp_path, text))
-    totals = [brute(scorer, one).log_likelihood for one in cbt_requests(questions[0])]
-    best = int(np.argmax(totals))
+    (question,) = read_cbt(write(tmp_path, block()))
+    requests = cbt_requests(question)
+    alone = [
+        Request(request.context, f" {candidate}")
+        for request, candidate in zip(requests, question.candidates, strict=True)
+    ]
+    best, other = (
+        question.candidates[np.argmax([brute(scorer, one).log_likelihood for one in some])]
+        for some in (requests, alone)
+    )
+    assert best != other  # the control: the candidate alone picks another
+    answers = (best, *(name for name in ("ship", "door") if name not in (best, other)))
+    questions = read_cbt(write(tmp_path, "".join(block(answer=answer) for answer in answers)))
     (figure,) = cbt_figures(scorer, questions)
-    assert figure.value == np.mean([question.right == best for question in questions])
+    assert figure.value == pytest.approx(1 / len(answers)) and len(answers) == 3
 
 
 SCHEMAS = [
