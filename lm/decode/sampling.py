@@ -1,4 +1,8 @@
-"""From logits to the next token, in the order of GPT-2's `sample.py`: temperature, top-k, top-p."""
+"""From logits to the next token, in the order of GPT-2's `sample.py`: temperature, top-k, top-p.
+
+The token with which the likeliest reach p is kept (Holtzman et al. 2020), as transformers and
+OpenAI's interface keep it; the released `sample.py` leaves it out, if it is not the only one.
+"""
 
 import dataclasses
 
