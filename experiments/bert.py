@@ -8,6 +8,8 @@ Base and Large are the paper's (section 3); the small ones are the repository's 
 2019). Optimizer, stages and data are appendix A.2 and the released code.
 """
 
+from typing import Literal
+
 from lm.data.tasks import TaskConfig
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig
@@ -18,9 +20,12 @@ from lm.train.optimizer import BertAdamConfig
 from lm.train.session import LoopConfig
 
 
-def sized(layers: int, width: int, heads: int) -> MaskedPretrain:
+def sized(
+    layers: int, width: int, heads: int, dtype: Literal["float32", "bfloat16"] = "bfloat16"
+) -> MaskedPretrain:
     return MaskedPretrain(
-        model=BertConfig(layers=layers, width=width, heads=heads, vocab=30_522),
+        # activations in bfloat16 are our choice
+        model=BertConfig(layers=layers, width=width, heads=heads, vocab=30_522, dtype=dtype),
         optim=BertAdamConfig(peak_lr=1e-4, warmup_steps=10_000),
         steps=1_000_000,
         batch=256,
@@ -51,7 +56,7 @@ def small() -> MaskedPretrain:
 
 def mini() -> MaskedPretrain:
     """4 layers of width 256 (google-research/bert README)."""
-    return sized(4, 256, 4)
+    return sized(4, 256, 4, dtype="float32")
 
 
 def tiny() -> MaskedPretrain:

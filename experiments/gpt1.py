@@ -7,6 +7,8 @@ no norm after the last block, and dropout falls on the embedding tables themselv
 softmax also ranges over the position rows of its one table; here it ranges over the tokens.
 """
 
+from dataclasses import replace
+
 from lm.data.tasks import TaskConfig
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import TokenizerConfig
@@ -61,7 +63,7 @@ def published(model: GptConfig) -> Pretrain:
     tokens = 800_000_000 * TOKENS_PER_WORD  # of an epoch, of which there are 100 (section 4.1)
     perplexity = Reference(name="valid_perplexity", value=18.4, source="section 4.1, BooksCorpus")
     return Pretrain(
-        model=model,
+        model=replace(model, dtype="bfloat16"),  # our choice
         optim=Gpt1AdamConfig(peak_lr=2.5e-4, warmup_steps=2_000),
         tokenizer=TokenizerConfig(kind="gpt1", path="vocab_gpt1"),
         steps=round(100 * tokens / (64 * 512)),

@@ -57,7 +57,13 @@ def sized(
         # first values are Hugging Face's and nanoGPT's, positions at 0.02 among them; for those of
         # OpenAI's trainer set model.init=openai and model.position_std=0.01
         model=GptConfig(
-            layers=layers, width=width, heads=heads, length=1024, vocab=50_257, remat=remat
+            layers=layers,
+            width=width,
+            heads=heads,
+            length=1024,
+            vocab=50_257,
+            dtype="bfloat16",  # our choice
+            remat=remat,
         ),
         optim=AdamWConfig(
             peak_lr=6e-4,  # nanoGPT, with the rest of this optimizer

@@ -180,7 +180,8 @@ def startup() -> dict[str, Any]:
             words = [
                 sys.executable, "-m", "launch.train", "--experiment=gpt2:small", "--set=steps=2",
                 "--set=batch=1", "--set=tokenizer.kind=bytes", "--set=tokenizer.path=None",
-                "--set=model.length=128", f"--set=data.train={text}", "--set=evaluate_batches=1",
+                "--set=model.length=128", f"--set=model.dtype={DTYPE.value}",
+                f"--set=data.train={text}", "--set=evaluate_batches=1",
                 f"--set=data.cache={folder}/cache", f"--workdir={folder}/run{attempt}",
             ]  # fmt: skip
             began = time.perf_counter()

@@ -86,6 +86,17 @@ def differing(config, told):
     return {name: found[name] for name, value in told.items() if found[name] != value}
 
 
+@pytest.mark.parametrize(
+    "config",
+    [bert.base(), bert.large(), gpt1.base(), gpt2.small(), gpt2.xl()],
+    ids=lambda config: f"{config.model.layers}x{config.model.width}",
+)
+def test_sizes_for_accelerators_compute_in_bfloat16_and_those_for_a_laptop_do_not(config):
+    assert config.model.dtype == "bfloat16"
+    for tiny in (bert.tiny(), bert.mini(), gpt1.tiny(), gpt2.tiny(), gpt2.shakespeare_char_cpu()):
+        assert tiny.model.dtype == "float32"
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_an_experiment_has_its_published_numbers(name):
     config, told = PUBLISHED[name]
