@@ -1,9 +1,11 @@
 import gzip
+from collections import Counter
 
 import pytest
 
 from lm.core.errors import DataError
 from lm.text.tokenizer import TokenizerConfig, build
+from lm.text.vocabulary import learn
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,55 @@ def test_a_gzip_file_cut_short_is_named(tmp_path):
     (tmp_path / "vocab.txt.gz").write_bytes(gzip.compress(b"[PAD]\n" * 50)[:-9])
     with pytest.raises(DataError, match=r"cannot read the vocabulary .*vocab\.txt\.gz"):
         build(TokenizerConfig(kind="wordpiece", path=str(tmp_path)), list)
+
+
+TEXT = """
+it was a dark and stormy night; the rain fell in torrents, except at occasional intervals, when it
+was checked by a violent gust of wind which swept up the streets, rattling along the housetops, and
+fiercely agitating the scanty flame of the lamps that struggled against the darkness.
+"""
+
+
+def merged_slowly(words, ids, vocab, inner="", last="", least=False):
+    """Byte-pair encoding by its definition: count all pairs, join the commonest, begin again.
+
+    Of equal counts the pair of the smallest ids goes first. `least` joins the rarest instead.
+    """
+    ids, merges = dict(ids), []
+    split = [
+        [("" if not i else inner) + c + (last if i == len(word) - 1 else "")
+         for i, c in enumerate(word)] for word in words
+    ]  # fmt: skip
+    while len(ids) < vocab:
+        counts = Counter(pair for word in split for pair in zip(word, word[1:], strict=False))
+        kept = {pair: count for pair, count in counts.items() if count > 1}
+        sign = 1 if least else -1
+        left, right = min(kept, key=lambda p: (sign * kept[p], ids[p[0]], ids[p[1]]))
+        merges.append((left, right))
+        joined = left + right.removeprefix(inner)
+        ids[joined] = len(ids)
+        for word in split:
+            at = 0
+            while at + 1 < len(word):
+                if (word[at], word[at + 1]) == (left, right):
+                    word[at : at + 2] = [joined]
+                at += 1
+    return list(ids), merges
+
+
+@pytest.mark.parametrize("inner, last", [("", "</w>"), ("##", ""), ("", "")])
+def test_learned_merges_equal_those_of_the_written_out_definition(inner, last):
+    library = pytest.importorskip("tokenizers")
+    encoder = library.Tokenizer(
+        library.models.BPE(continuing_subword_prefix=inner, end_of_word_suffix=last)
+    )
+    encoder.normalizer = library.normalizers.Lowercase()
+    encoder.pre_tokenizer = library.pre_tokenizers.WhitespaceSplit()
+    text, vocab = 3 * TEXT, 110
+    pieces, merges = learn(encoder, lambda: [text], vocab, ("<unk>",), inner=inner, last=last)
+    begin = len(pieces) - len(merges)
+    ids = {piece: number for number, piece in enumerate(pieces[:begin])}
+    assert len(merges) > 30
+    assert merged_slowly(text.split(), ids, vocab, inner, last) == (pieces, merges)
+    other = merged_slowly(text.split(), ids, vocab, inner, last, least=True)  # the control
+    assert other[1] != merges
