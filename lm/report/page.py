@@ -184,9 +184,22 @@ def _final_figures(record: Record) -> str:
     published = [str(reference.get("name")) for reference in record.references()]
     rows = []
     for name in dict.fromkeys([*final, *published]):
-        beside = [f"{number(value)} ({source})" for source, value in _beside(record, name)]
-        rows.append([label(name), _value(final, name), "; ".join(beside)])
-    return table(["figure", "this run", "to compare with"], rows)
+        compared = _beside(record, name)
+        beside = [f"{number(value)} ({source})" for source, value in compared]
+        ours = final.get(name)
+        gaps = [f"{ours - value:+.4g}" for _, value in compared] if is_number(ours) else []
+        rows.append([label(name), _value(final, name), "; ".join(beside), "; ".join(gaps)])
+    made = table(["figure", "this run", "to compare with", "gap"], rows)
+    return made + (_why_apart(final) if published else "")
+
+
+def _why_apart(final: dict[str, Any]) -> str:
+    """Why a gap to a published figure is no measure of the method."""
+    size = f"{number(final['parameters'])} parameters" if "parameters" in final else "its own size"
+    return (
+        "<p>A published figure is of the model, the training text and the split that its source "
+        f"names; this run has {escape(size)}, its own text and the rows that it held out.</p>"
+    )
 
 
 def _time(record: Record) -> str:

@@ -59,6 +59,17 @@ def test_the_page_shows_what_the_run_wrote(run):
         assert shown in page, shown
 
 
+def test_a_published_figure_has_its_gap_and_why_it_is_not_comparable(run):
+    page = page_of(run)
+    assert "<td>1.47 (table 3 of the paper)</td><td>+0.03</td>" in page
+    assert "<td>29.41 (table 4)</td><td></td>" in page  # of a figure that the run has not
+    assert "this run has 824,064 parameters, its own text and the rows that it held out" in page
+    summary = json.loads((run / "summary.json").read_text())
+    del summary["reference"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert "its own text and the rows" not in page_of(run)  # the control: nothing is compared
+
+
 def test_a_mixture_of_texts_is_a_table_and_no_figure(run):
     path = run / "summary.json"
     rows = [{"source": "<web>", "tokens": 410_000, "weight": 0.594, "epochs": 0.435}, {"junk": 1}]
