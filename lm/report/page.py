@@ -186,8 +186,8 @@ def _final_figures(record: Record) -> str:
     for name in dict.fromkeys([*final, *published]):
         compared = _beside(record, name)
         beside = [f"{number(value)} ({source})" for source, value in compared]
-        ours = final.get(name)
-        gaps = [f"{ours - value:+.4g}" for _, value in compared] if is_number(ours) else []
+        measured = is_number(final.get(name))
+        gaps = [f"{final[name] - value:+.4g}" for _, value in compared if measured]
         rows.append([label(name), _value(final, name), "; ".join(beside), "; ".join(gaps)])
     made = table(["figure", "this run", "to compare with", "gap"], rows)
     return made + (_why_apart(final) if published else "")
