@@ -34,7 +34,7 @@ def bert_tuning(**changes):
     return BERT_ADAM | BERT_DROPOUT | told | changes
 
 
-SPANS = {"length": 384, "question": 64, "optim.peak_lr": 3e-5}
+SPANS = {"length": 384, "question": 64}
 PUBLISHED = {
     "bert:base": (
         bert.base(),
@@ -45,7 +45,7 @@ PUBLISHED = {
         },
     ),
     "bert:finetune sst2": (tuned(bert, "sst2"), bert_tuning()),
-    "bert:finetune swag": (tuned(bert, "swag"), bert_tuning(batch=16)),
+    "bert:finetune swag": (tuned(bert, "swag"), bert_tuning(batch=16, **{"optim.peak_lr": 2e-5})),
     "bert:finetune squad": (tuned(bert, "squad"), bert_tuning(**SPANS)),
     "bert:finetune squad2": (
         tuned(bert, "squad2"), bert_tuning(**SPANS | {"batch": 48, "epochs": 2.0})
