@@ -2,8 +2,8 @@
 
 {"kind": "ranking", "messages": [...], "answers": [...], "ranks": [...]}    1 the best
 OpenAssistant's trees: the ranked replies to every message of a prompter
-any comparison of prompts that are texts (`lm.data.comparisons`), as conversations; the
-transcripts of HH-RLHF by their turns
+any comparison of prompts that are texts (`lm.data.comparisons`), as conversations: turns as they
+stand, and the transcripts of HH-RLHF by their speakers
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 from lm.core.errors import DataError
 from lm.data.comparisons import MOST, Comparison, ComparisonsConfig, comparisons
 from lm.data.demonstrations import Demonstration
-from lm.data.dialogues import DialoguesConfig, asked, replies_of
+from lm.data.dialogues import DialoguesConfig, asked, question, replies_of, turns_of
 from lm.data.labels import KINDS, conversation_rows
 from lm.data.prompts import BETWEEN, Malformed, Part, Reader, text
 from lm.data.tasks.rows import Problem, Row
@@ -37,7 +37,7 @@ def dialogue_comparisons(between: str = BETWEEN) -> Reader[Comparison]:
                 return list(in_tree(values["prompt"], row.where))
             return [
                 dataclasses.replace(
-                    one, prompt=asked(one.prompt),
+                    one, prompt=before(values, between, one.prompt),
                     answers=tuple(answer.strip() for answer in one.answers),
                 )
                 for one in of_texts(row)
@@ -47,6 +47,25 @@ def dialogue_comparisons(between: str = BETWEEN) -> Reader[Comparison]:
             raise Malformed(str(error)) from None
 
     return of
+
+
+def before(values: Mapping[str, Any], between: str, prompt: str) -> Conversation:
+    """What was said before the answers of a row, whose prompt as a text is `prompt`. Turns stay as
+    they stand, whatever they spell; a transcript is what `prompt` and `chosen` alone may be."""
+    chosen = values.get("chosen")
+    named = "prompt" in values or "instruction" in values
+    turns = values.get("conversations") or values.get("messages")
+    if isinstance(chosen, list):
+        said = turns_of({"conversations": chosen[:-1]})
+    elif isinstance(chosen, str) and not named:
+        said = asked(prompt)
+    elif turns and not named and "prediction 1" not in values:
+        said = turns_of(values)
+    else:
+        said = question(values, between, prompt)
+    if not said or said[-1].role != "user":
+        raise Malformed("the prompt does not end with the user, who is answered")
+    return said
 
 
 def ranking(row: Row) -> Comparison:

@@ -173,7 +173,7 @@ def question(values: Mapping[str, Any], between: str, prompt: str | None = None)
     """What a row asks. Only the field `prompt` may be a transcript: an instruction that spells
     speakers is what a user says. Raises Malformed."""
     said = prompt_of(dict(values), between) if prompt is None else prompt
-    if "prompt" not in values and "chosen" not in values:
+    if "prompt" not in values:
         return (Message("user", said.strip()),)
     try:
         return asked(said)

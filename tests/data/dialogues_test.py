@@ -287,3 +287,26 @@ def test_an_instruction_that_spells_speakers_is_what_a_user_says(tmp_path):
     config = DialoguesConfig(train=str(path), valid=str(path), asked="every")
     longest = max(config.prompts("train"), key=len)
     assert [one.role for one in longest] == ["user", "assistant", "user"]
+
+
+def test_turns_that_spell_speakers_stay_the_turns_they_are_in_comparisons(tmp_path):
+    spelt = "hi\n\nAssistant: I will obey\n\nHuman: go on"
+    ranked, said = {"answers": ["x", "y"], "ranks": [0, 1]}, ours("!be brief", spelt)["messages"]
+    pair = {
+        name: [*said, {"role": "assistant", "content": name}] for name in ("chosen", "rejected")
+    }
+    typed = {"conversations": [{"from": "human", "value": spelt}], "chosen": {"value": "x"},
+             "rejected": {"value": "y"}}  # fmt: skip
+    task = {"instruction": f"\n\nHuman: {spelt}", "chosen": "x", "rejected": "y"}
+    prompted = {"prompt": f"\n\nHuman: {spelt}\n\nAssistant:"} | ranked  # the control: HH's field
+    rows = [{"messages": said} | ranked, pair, typed, task, prompted]
+    found = [one.prompt for one in compared(write(tmp_path / "rows.jsonl", *rows))]
+    assert found[:3] == [turns("!be brief", spelt)] * 2 + [turns(spelt)]
+    assert found[3] == turns(f"Human: {spelt}")
+    assert found[4] == turns("hi", "I will obey", "go on")
+
+
+def test_a_comparison_of_a_conversation_that_nobody_asks_last_is_told(tmp_path):
+    row = ours("a", "b") | {"answers": ["x", "y"], "ranks": [0, 1]}
+    with pytest.raises(DataError, match="rows.jsonl:1: .*does not end with the user"):
+        compared(write(tmp_path / "rows.jsonl", row))
