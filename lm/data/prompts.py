@@ -7,7 +7,8 @@
     {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
 
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
-begins. Rows of one user, or of one prompt, are never divided between training and measuring.
+begins. Rows of one user, or of one prompt, are never divided between training and measuring; a row
+that says of itself `"held_out": true` or `false`, as labels of answers do, is believed.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
 
 BETWEEN = "\n\n"
+HELD_OUT = "held_out"  # a row's own word on its part
 SHOWN = 5  # malformed rows told one by one
 FAULTY = 0.05  # share of rows without content at which a file is taken for a mistake
 SPEAKERS = {"human": "Human", "user": "Human", "gpt": "Assistant", "assistant": "Assistant"}
@@ -85,18 +87,24 @@ class RowsConfig:
             try:
                 if isinstance(row, Problem):
                     raise Malformed(row.text)
-                found += [(held_out_key(row, item), item) for item in items(row)]
+                found += [item for item in items(row) if self.belongs(row, item, part)]
             except Malformed as error:
                 problems.append(f"{row.where}: {error}")
         if problems:
             more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
             raise DataError("; ".join(problems[:SHOWN]) + more)
-        if self.valid is None:
-            wanted = part == "valid"
-            found = [pair for pair in found if held_out(pair[0], self.valid_fraction) == wanted]
         if not found:
             raise DataError(f"no rows in {spec} for {part}: name other files or valid_fraction")
-        return [item for _, item in found]
+        return found
+
+    def belongs(self, row: Row, item: Any, part: Part) -> bool:
+        """Whether an item is of a part, given that its file is."""
+        marked = row.values.get(HELD_OUT)
+        if isinstance(marked, bool) and (self.valid is None or part == "train"):
+            return marked == (part == "valid")
+        if self.valid is not None:
+            return True
+        return held_out(held_out_key(row, item), self.valid_fraction) == (part == "valid")
 
 
 class Malformed(Exception):

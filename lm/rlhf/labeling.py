@@ -7,7 +7,7 @@ the sums are ranked. So how often even the truth would be right about a label is
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +19,7 @@ from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.core.mesh import local_rows, place
 from lm.data.features import in_order
-from lm.data.prompts import RowsConfig
+from lm.data.prompts import HELD_OUT, Part, RowsConfig
 from lm.rlhf.function import Scorer
 from lm.rlhf.rollout import encode_prompts, roll_out
 from lm.rlhf.scores import texts
@@ -51,9 +51,9 @@ class LabelingConfig:
         require(self.noise >= 0, f"labeling.noise must not be negative, got {self.noise}")
 
 
-def to_label(config: LabelingConfig, data: RowsConfig) -> list[Any]:
+def to_label(config: LabelingConfig, data: RowsConfig) -> dict[Part, list[Any]]:
     """Prompts of both parts, drawn by the seed from all files alike, whatever their weights. What
-    is held out here is held out of the comparisons too."""
+    is held out here is held out of the comparisons too, whose rows say so."""
     valid = max(1, round(data.valid_fraction * config.prompts))
     random = Random(config.seed)
 
@@ -61,22 +61,26 @@ def to_label(config: LabelingConfig, data: RowsConfig) -> list[Any]:
         return random.sample(prompts, min(count, len(prompts)))
 
     train, held_out = data.prompts("train"), data.prompts("valid")
-    return drawn(train, config.prompts - valid) + drawn(held_out, valid)
+    return {"train": drawn(train, config.prompts - valid), "valid": drawn(held_out, valid)}
 
 
 def label(
-    config: LabelingConfig, asked: Sequence[Any], form: Form, source: Source, judge: Scorer,
-    out: Path,
+    config: LabelingConfig, parts: Mapping[Part, Sequence[Any]], form: Form, source: Source,
+    judge: Scorer, out: Path,
     mesh: jax.sharding.Mesh, *, prompt_length: int, answer_length: int,
 ) -> dict[str, float]:  # fmt: skip
     """Writes rankings of the answers of `source` to prompts, a JSON object a line.
 
     Returns:
-      How many, and how often the judge's own order agrees with the noisy one: the Bayes limit.
+      How many, and how often the judge's own order agrees with the noisy one: the Bayes limit, as
+      the accuracy of a reward model is a mean over held-out prompts of each one's share of pairs
+      (over all prompts, where none that is held out has a pair).
 
     Raises:
       DataError: no prompt got two different answers, or the judge gave no number.
     """
+    asked = [prompt for some in parts.values() for prompt in some]
+    held_out = [part == "valid" for part, some in parts.items() for _ in some]
     found: list[list[str]] = [[] for _ in asked]
     for number in range(config.answers):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
@@ -89,7 +93,8 @@ def label(
             words = answer if answer is None or answer.strip() else ""
             if words is not None and words not in answers:
                 answers.append(words)
-    rows, agreed, pairs = [], 0.0, 0
+    rows, pairs = [], 0
+    shares: dict[bool, list[float]] = {True: [], False: []}  # of prompts held out, and the others
     random = np.random.default_rng(config.seed)
     for number, (prompt, answers) in enumerate(zip(asked, found, strict=True)):
         if len(answers) < 2:
@@ -99,18 +104,22 @@ def label(
             raise DataError(f"the judge gave {scores.tolist()} for answers: it must give numbers")
         seen = scores + config.noise * random.gumbel(size=len(answers))
         seen = np.where([bool(answer) for answer in answers], seen, LAST)
-        ranks = np.argsort(np.argsort(-seen)).tolist()
-        truth, order = np.sign(np.subtract.outer(scores, scores)), np.subtract.outer(seen, seen) > 0
-        agreed += float(np.sum(order * (truth + 1) / 2))
+        ranks = np.unique(-seen, return_inverse=True)[1]  # equal scores are a tie
+        truth, order = np.sign(np.subtract.outer(scores, scores)), np.less.outer(ranks, ranks)
+        if order.any():
+            shares[held_out[number]].append(float(np.mean((truth[order] + 1) / 2)))
         pairs += int(order.sum())
         item = f"{config.seed}-{number}"  # another round's is another item
-        row = record(prompt, answers, ranks, f"judge {number % config.labelers}", item)
-        rows.append(row | {"scores": [float(score) for score in scores]})
+        row = record(prompt, answers, ranks.tolist(), f"judge {number % config.labelers}", item)
+        rows.append(
+            row | {HELD_OUT: held_out[number], "scores": [float(score) for score in scores]}
+        )
     if not pairs:
         raise DataError("no prompt got two different answers to rank")
     if jax.process_index() == 0:
         write_rows(out, rows)
-    return {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": agreed / pairs}
+    limit = float(np.mean(shares[True] or shares[False]))
+    return {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": limit}
 
 
 def answered(

@@ -105,8 +105,8 @@ class Alignment:
                 prompt_length=self.ppo.prompt_length, answer_length=self.ppo.answer_length,
             )  # fmt: skip
         (workdir / "labeling.json").write_text(json.dumps(found, indent=1) + "\n")
-        print(f"--- {found['rankings']} rankings; the judge itself would be right about "
-              f"{found['bayes_accuracy']:.3f} of their pairs", flush=True)  # fmt: skip
+        print(f"--- {found['rankings']} rankings; of the pairs held out the judge itself would be "
+              f"right about {found['bayes_accuracy']:.3f}", flush=True)  # fmt: skip
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a pipeline is several runs: plan one of its steps")

@@ -111,15 +111,17 @@ class Conversing:
             source = read_source(ppo.init, mesh)
             form = ppo.data.form(source.tokenizer)
             lengths = {"prompt_length": ppo.prompt_length, "answer_length": ppo.answer_length}
-            asked = model_written(
-                to_label(config, ppo.data), form, source, config.seed, mesh, batch=config.batch,
-                **lengths,
-            )  # fmt: skip
+            asked = {
+                part: model_written(
+                    some, form, source, config.seed, mesh, batch=config.batch, **lengths
+                )
+                for part, some in to_label(config, ppo.data).items()
+            }
             judge = text_scorer(self.judge, form, mesh)
             found = label(config, asked, form, source, judge, out, mesh, **lengths)
         (folder / "labeling.json").write_text(json.dumps(found, indent=1) + "\n")
-        print(f"--- {number}: {found['rankings']} rankings; the judge itself would be right about "
-              f"{found['bayes_accuracy']:.3f} of their pairs", flush=True)  # fmt: skip
+        print(f"--- {number}: {found['rankings']} rankings; of the pairs held out the judge itself "
+              f"would be right about {found['bayes_accuracy']:.3f}", flush=True)  # fmt: skip
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a pipeline is several runs: plan one of its steps")

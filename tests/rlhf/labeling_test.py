@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
+from lm.data.comparisons import ComparisonsConfig
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.dialogues import DialoguesConfig
+from lm.data.prompts import HELD_OUT, RowsConfig
 from lm.data.smalltalk import gold
 from lm.rlhf import labeling
-from lm.rlhf.labeling import LabelingConfig, label, model_written
+from lm.rlhf.labeling import LabelingConfig, label, model_written, to_label
 from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import Chat
+from tests.rlhf.runs import write_rows
 from tests.text.dialogue_test import turns
 
 LENGTHS = {"batch": 4, "prompt_length": 64, "answer_length": 8}
@@ -62,7 +66,7 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
     out = tmp_path / "labels.jsonl"
     judge = lambda prompts, answers: np.array(gold(prompts, answers))  # noqa: E731
     config = LabelingConfig(answers=4, noise=0.0)
-    found = label(config, ASKED[:2], Chat(ByteTokenizer()), None, judge, out, None,
+    found = label(config, {"train": ASKED[:2]}, Chat(ByteTokenizer()), None, judge, out, None,
                   prompt_length=64, answer_length=8)  # fmt: skip
     assert found["rankings"] == 1 and found["bayes_accuracy"] == 1.0
     row = json.loads(out.read_text())
@@ -82,8 +86,84 @@ def test_a_judge_that_gives_no_number_leaves_no_rankings(monkeypatch, tmp_path):
     out = tmp_path / "labels.jsonl"
     with pytest.raises(DataError, match="the judge gave .*nan"):
         label(
-            LabelingConfig(prompts=2, answers=2, batch=2), ASKED[:2], Chat(ByteTokenizer()), None,
-            lambda prompts, answers: np.array([np.nan] * len(answers)), out, None, prompt_length=64,
-            answer_length=8,
+            LabelingConfig(prompts=2, answers=2, batch=2), {"train": ASKED[:2]},
+            Chat(ByteTokenizer()), None, lambda prompts, answers: np.array([np.nan] * len(answers)),
+            out, None, prompt_length=64, answer_length=8,
         )  # fmt: skip
     assert not out.exists()
+
+
+def labeled(config, parts, form, out, score):
+    """The figures and the rows of rankings by a function of an answer."""
+    found = label(
+        config, parts, form, None, lambda _, answers: np.array([score(a) for a in answers]), out,
+        None, prompt_length=64, answer_length=8,
+    )  # fmt: skip
+    return found, [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_answers_that_a_judge_without_noise_likes_alike_are_tied(monkeypatch, tmp_path):
+    said = iter(["aa", "bb", "c", "dd"])
+    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: [next(said)])
+    config, tokenizer = LabelingConfig(answers=4, noise=0.0), ByteTokenizer()
+    found, (row,) = labeled(config, {"train": ["p"]}, tokenizer, tmp_path / "a.jsonl", len)
+    assert row["ranks"] == [0, 0, 1, 0] and found["pairs"] == 3 and found["bayes_accuracy"] == 1.0
+    said = iter(["aa", "bb", "c", "dd"])  # the control: a noisy judge has an order
+    noisy = LabelingConfig(answers=4, noise=0.1)
+    found, (row,) = labeled(noisy, {"train": ["p"]}, tokenizer, tmp_path / "b.jsonl", len)
+    assert sorted(row["ranks"]) == [0, 1, 2, 3] and found["pairs"] == 6
+
+
+def test_the_bayes_limit_is_a_mean_over_the_prompts_that_are_held_out(monkeypatch, tmp_path):
+    said = iter([["x", "a"], ["y", "bb"], ["z", "ccc"]])
+    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: next(said))
+    parts = {"train": ["equal"], "valid": ["clear"]}  # noise decides the first, and not the second
+    config, out = LabelingConfig(answers=3, noise=1e-3), tmp_path / "rows.jsonl"
+    found, rows = labeled(config, parts, ByteTokenizer(), out, len)
+    assert [row[HELD_OUT] for row in rows] == [False, True]
+    assert (found["pairs"], found["bayes_accuracy"]) == (6, 1.0)  # over all pairs it is 3/4
+
+
+def users(tmp_path):
+    rows = [{"prompt": f"p{n}", "response": "a", "user": f"{n % 9}"} for n in range(90)]
+    return RowsConfig(train=write_rows(tmp_path / "rows.jsonl", rows), valid_fraction=0.4)
+
+
+def files(tmp_path):
+    rows = [{"prompt": f"p{n}", "response": "a"} for n in range(90)]
+    one, other = (write_rows(tmp_path / f"{n}.jsonl", rows[n::2]) for n in range(2))
+    return RowsConfig(train=one, valid=other)
+
+
+def fractions(tmp_path):
+    rows = [{"prompt": f"p{n}", "response": "a"} for n in range(90)]
+    return RowsConfig(train=write_rows(tmp_path / "rows.jsonl", rows), valid_fraction=0.5)
+
+
+def spoken(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": f"p{n}"}, {"role": "assistant",
+            "content": "a"}], "user": f"{n % 9}"} for n in range(90)]  # fmt: skip
+    return DialoguesConfig(train=write_rows(tmp_path / "rows.jsonl", rows), valid_fraction=0.4)
+
+
+@pytest.mark.parametrize("of", [users, files, fractions, spoken])
+def test_no_prompt_that_a_policy_is_measured_on_is_learned_from_in_comparisons(
+    of, monkeypatch, tmp_path
+):
+    data = of(tmp_path)
+    number = itertools.count()
+    monkeypatch.setattr(
+        labeling, "answered", lambda asked, *_, **__: [str(next(number)) for _ in asked]
+    )
+    out, form = tmp_path / "ranked.jsonl", data.form(ByteTokenizer())
+    parts = to_label(LabelingConfig(prompts=90, answers=2), data)
+    _, rows = labeled(LabelingConfig(answers=2), parts, form, out, len)
+    kind = DialogueComparisonsConfig if of is spoken else ComparisonsConfig
+    config, held_out = kind(train=str(out)), set(data.prompts("valid"))
+    learned = {one.prompt for one in config.compared("train")}
+    assert learned and not learned & held_out
+    assert {one.prompt for one in config.compared("valid")} <= held_out
+    for row in rows:  # the control: without their mark some are learned from
+        del row[HELD_OUT]
+    unmarked = kind(train=write_rows(tmp_path / "unmarked.jsonl", rows))
+    assert {one.prompt for one in unmarked.compared("train")} & held_out
