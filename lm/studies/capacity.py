@@ -27,13 +27,14 @@ from lm.data.puzzles import PUZZLES
 from lm.evals.puzzles import CONDITIONS, Condition, ask, right
 from lm.models.gpt import GptConfig
 from lm.studies.capacity_report import Measured, write_report
-from lm.studies.several import begin
+from lm.studies.several import begin, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
 from lm.train.saved import read_run
 
 ANSWERS = "answers.json"
+MADE_WITH = {"*/*/summary.json": ["base.", "sizes"], f"*/*/{ANSWERS}": ["shots", "items"]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Capacity:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and asks the members that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self)
+        begin(workdir, self, fixed(workdir, MADE_WITH))
         members = self.members()
         for number, ((size, seed), experiment) in enumerate(members.items(), start=1):
             folder = workdir / size / str(seed)

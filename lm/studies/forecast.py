@@ -30,7 +30,7 @@ from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig
 from lm.studies.forecast_report import Measured, foretell, write_report
-from lm.studies.several import begin
+from lm.studies.several import begin, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -38,6 +38,11 @@ from lm.train.saved import read_run
 
 TRIALS = "trials.json"
 FORECAST = "forecast.json"
+MADE_WITH = {
+    "*/summary.json": ["base.", "sizes"],
+    f"*/{TRIALS}": ["problems", "samples", "temperature"],
+    FORECAST: ["large", "rated", "confidence"],
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +98,7 @@ class Forecast:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Small runs, forecast, large run, report: what of them is not done."""
         process = process or Process()
-        begin(workdir, self)
+        begin(workdir, self, fixed(workdir, MADE_WITH))
         *few, large = self.members()
         small = [self.measured(workdir, name, process) for name in few]
         forecast = self.register(workdir, small)

@@ -32,11 +32,16 @@ from lm.rlhf.scores import RewardConfig, text_scorer, texts
 from lm.rlhf.source import Source, read_source
 from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
-from lm.studies.several import begin
+from lm.studies.several import begin, fixed
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
 
 MEASURED = "measured.json"
+MADE_WITH = {
+    "*/base/summary.json": ["base."],
+    "*/pipeline/summary.json": ["pipeline."],
+    f"*/{MEASURED}": ["second.", "prompts", "draws", "examples"],
+}
 DRAWS = 500  # of the answers: as many as this seed are no draws of training
 
 
@@ -78,7 +83,7 @@ class GoldStudy:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self)
+        begin(workdir, self, fixed(workdir, MADE_WITH))
         for seed in self.seeds:
             folder = workdir / str(seed)
             base, pipeline = self.members(workdir, seed)

@@ -1,6 +1,6 @@
 """A study is several runs in one directory: where it begins, and goes on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ from lm.train.session import HOW
 
 FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
 
+NAMED = ("sizes", "patterns", "cases", "variants", "tasks")  # lists of things that a name begins
+
 
 def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
     """Writes the study's config into its directory.
 
     Args:
       done: how the names of the bindings begin of which there are results that are gone on from,
-        such as "sft.": they may no longer change.
+        such as "sft.": they may no longer change, but for lists of named things, which may grow.
 
     Raises:
       ConfigError: the directory holds something else, or results of other settings, or cannot be
@@ -38,6 +40,7 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items()
             if name.startswith(tuple(done)) and not name.endswith(HOW)
             and not any(part in f".{name}" for part in FREE)
+            and not (name in NAMED and kept(old, new))
         ]  # fmt: skip
         if wrong:
             raise ConfigError(
@@ -51,6 +54,19 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             fresh.replace(path)
         except OSError as error:
             raise ConfigError(f"cannot use --workdir {workdir}: {error}") from None
+
+
+def kept(old: Iterable[Any], new: Iterable[Any]) -> bool:
+    """Whether each name in two lists of named things stands for the same in both."""
+    before = {one[0]: one for one in old}
+    return all(before.get(one[0], one) == one for one in new)
+
+
+def fixed(workdir: Path, results: Mapping[str, Iterable[str]]) -> list[str]:
+    """How the bindings begin that results were made with, which files of a pattern hold."""
+    return [
+        name for pattern, names in results.items() if any(workdir.glob(pattern)) for name in names
+    ]
 
 
 def stages_done(workdir: Path, *folders: str) -> list[str]:

@@ -38,12 +38,19 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies.conversation import Conversing
-from lm.studies.several import begin
+from lm.studies.several import begin, fixed
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
 
 MEASURED = "measured.json"
+MADE_WITH = {
+    "*/data/text.txt": ["talk."],
+    "*/base/summary.json": ["base."],
+    "*/chat/sft/summary.json": ["chat.sft.", "weights"],
+    "*/chat/summary.json": ["chat."],
+    f"*/{MEASURED}": ["prompts", "chat.ppo.prompt_length", "chat.ppo.answer_length"],
+}
 POLICIES = {
     "single": "SFT, single turns", "chat/sft": "SFT, mixture", "chat/1/ppo": "PPO, round 1",
     "again": "PPO, round 1 twice as long", "chat/2/ppo": "PPO, round 2",
@@ -105,7 +112,7 @@ class SmalltalkStudy:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self)
+        begin(workdir, self, fixed(workdir, MADE_WITH))
         for seed in self.seeds:
             folder = workdir / str(seed)
             if not (folder / "data" / "text.txt").exists():

@@ -26,7 +26,7 @@ from lm.metrics.spread import over_seeds
 from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
 from lm.report.panels import Band, Panel, draw_panels
-from lm.studies.several import begin
+from lm.studies.several import begin, fixed
 from lm.studies.sparse_measures import measured, reach, spanned
 from lm.studies.transfer import slug
 from lm.train.pretrain import Pretrain
@@ -35,6 +35,10 @@ from lm.train.recall import Recall
 
 NOVELS, RECALL, CONTROL = "novels", "recall", "control"
 MEASURED = "measured.json"
+MADE_WITH = {
+    "*/*/*/summary.json": ["novels.", "recall.", "corpus", "patterns"],
+    f"*/*/*/{MEASURED}": ["held_out"],
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,7 @@ class SparseCritique:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Runs the members that are not done, measures each, and tells what came out."""
         process = process or Process()
-        begin(workdir, self)
+        begin(workdir, self, fixed(workdir, MADE_WITH))
         members = self.members()
         for number, (key, member) in enumerate(members.items(), start=1):
             folder = place(workdir, *key)

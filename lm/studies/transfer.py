@@ -23,7 +23,7 @@ from lm.core.config import assignment, bind, require
 from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
-from lm.studies.several import begin
+from lm.studies.several import begin, fixed
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.pretrain import Pretrain
@@ -91,7 +91,7 @@ class Transfer:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Runs the members that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self)
+        begin(workdir, self, self.done(workdir))
         members: dict[Path, Any] = {
             workdir / "pretrained" / name: experiment
             for name, experiment in self.pretrainings().items()
@@ -104,6 +104,17 @@ class Transfer:
             print(f"--- {number} of {len(members)}: {folder.relative_to(workdir)}", flush=True)
             experiment.run(folder, process)
         self.tell(workdir)
+
+    def done(self, workdir: Path) -> list[str]:
+        """How the bindings begin of which there are results."""
+        kinds = {name: name for name in ("bert", "gpt1", "lstm")}
+        kinds |= {name: of for name, of, _ in self.variants}
+        made: dict[str, list[str]] = {
+            f"pretrained/{name}/summary.json": [f"{of}.", "corpus", "variants"]
+            for name, of in kinds.items()
+        }
+        tuned = ["bert_tuning.", "gpt1_tuning.", "root", "cases", "tasks"]
+        return fixed(workdir, made | {"*/*/*/summary.json": tuned})
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

@@ -1,12 +1,14 @@
 """Where a study begins: nothing of another run is lost, and what is done keeps its settings."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 
-from experiments import gpt2, instructgpt
-from lm.core.config import dump, load
+from experiments import gpt2, instructgpt, sweeps
+from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError
+from lm.studies import several
 from lm.studies.several import begin, stages_done
 
 PLAN = instructgpt.pipeline()
@@ -31,6 +33,58 @@ def test_what_there_are_results_of_may_not_change(tmp_path):
     assert load(held(tmp_path), "a") == PLAN
     begin(tmp_path, other, ["sft."])
     assert load(held(tmp_path), "a") == other
+
+
+def measured(folder, *files):
+    """A study that has left these files, and is not what they hold."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
+
+
+STUDIES = [
+    (sweeps.gold(), "0/measured.json", {"draws": "9"}, {"title": "another"}),
+    (sweeps.gold(), "0/pipeline/summary.json", {"pipeline.ppo.steps": "9"}, {"draws": "9"}),
+    (sweeps.conversation(), "0/data/text.txt", {"talk.wrong": "0.5"}, {"base.steps": "9"}),
+    (sweeps.conversation(), "1/chat/summary.json", {"chat.rounds": "3"}, {"seeds": "(0,1,2,3)"}),
+    (sweeps.capacity(), "a/0/answers.json", {"items": "9"}, {"base.steps": "9"}),
+    (sweeps.forecast(), "a/summary.json", {"base.steps": "9"}, {"samples": "9"}),
+    (sweeps.forecast(), "forecast.json", {"confidence": "0.5"}, {"samples": "9"}),
+    (sweeps.sparse_critique(), "novels/a/0/summary.json", {"novels.steps": "9"}, {"held_out": "9"}),
+    (sweeps.pretraining(), "pretrained/bert/summary.json", {"bert.steps": "9"}, {"gpt1.steps": "9"}),
+]
+
+
+@pytest.mark.parametrize(("study", "file", "refused", "taken"), STUDIES)
+def test_a_study_with_results_takes_no_settings_but_of_what_is_left(
+    study, file, refused, taken, tmp_path, monkeypatch
+):
+    class Begun(Exception):
+        pass
+
+    def begin(*given):
+        several.begin(*given)
+        raise Begun
+
+    monkeypatch.setattr(sys.modules[type(study).__module__], "begin", begin)
+    with pytest.raises(Begun):
+        study.run(tmp_path)
+    measured(tmp_path, file)
+    with pytest.raises(ConfigError, match=rf"{next(iter(refused))} was .*; choose another"):
+        bind(study, refused).run(tmp_path)
+    assert load(held(tmp_path), "a") == study
+    with pytest.raises(Begun):
+        bind(study, taken).run(tmp_path)
+
+
+def test_a_list_of_named_things_may_grow_and_none_of_them_may_change(tmp_path):
+    study = sweeps.pretraining()
+    begin(tmp_path, study)
+    longer = replace(study, tasks=(*study.tasks, ("another", "steps=3")))
+    begin(tmp_path, longer, ["tasks"])
+    name, _ = study.tasks[0]
+    with pytest.raises(ConfigError, match="tasks was"):
+        begin(tmp_path, replace(longer, tasks=((name, "steps=3"), *longer.tasks[1:])), ["tasks"])
 
 
 def test_how_a_step_is_made_may_always_change(tmp_path):
