@@ -63,6 +63,7 @@ def sft(size: str = "tiny") -> DialogueSft:
         batch=like.batch,
         epochs=like.epochs,
         length=like.length,
+        loop=like.loop,
     )
 
 

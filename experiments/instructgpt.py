@@ -61,6 +61,7 @@ def sft(size: str = "tiny", text: str | None = None) -> Sft:
             loop=LoopConfig(evaluate_every=100, save_every=100, sample_tokens=48),
         )
     rates = {"1.3b": 9.65e-6, "6b": 9.65e-6, "175b": 5.03e-6}  # appendix C.1
+    epoch = 1600 if size == "175b" else 400  # steps, of the paper's 12,725 demonstrations
     return Sft(
         text=named(text),
         model=replace(decoder(size), residual_dropout=0.2),
@@ -68,6 +69,8 @@ def sft(size: str = "tiny", text: str | None = None) -> Sft:
         batch=8 if size == "175b" else 32,
         epochs=16.0,
         length=2048,
+        # every epoch is kept, for a reward model to choose among
+        loop=LoopConfig(evaluate_every=epoch, save_every=epoch, keep=17, sample_tokens=256),
     )
 
 

@@ -60,6 +60,11 @@ class Sft(Stage):
             f"loop.evaluate_every {self.loop.evaluate_every} must be a multiple of loop.save_every "
             f"{self.loop.save_every}: the chosen step must have been saved",
         )
+        require(
+            not self.reward.given or self.loop.sample_tokens > 0,
+            f"reward scores answers, and loop.sample_tokens {self.loop.sample_tokens} leaves them "
+            "empty: set it to the tokens of an answer",
+        )
 
     def resolved(self, source: Any) -> "Sft":
         config = super().resolved(source)
@@ -216,7 +221,8 @@ class SftEvaluation:
         return "".join(f"{self.form.spell(prompt)}[{answer}]\n\n" for prompt, answer in pairs)
 
     def summary(self) -> dict[str, Any]:
-        """The step whose answers score best: by loss the model overfits after one epoch (C.1)."""
+        """The step, of those kept, whose answers score best: by loss the model overfits after one
+        epoch (C.1)."""
         if not self.rewards:
             return {}
         best = max(self.rewards, key=lambda step: self.rewards[step])
@@ -224,8 +230,8 @@ class SftEvaluation:
         if best not in kept:
             best = max(kept & set(self.rewards), key=lambda step: self.rewards[step])
         self.session.journal.say(
-            f"step {best} answers best, by reward {self.rewards[best]:.4f}: --set init_step={best} "
-            "starts from it"
+            f"step {best} answers best of those kept, by reward {self.rewards[best]:.4f}: "
+            f"--set init_step={best} starts from it"
         )
         return {"selected_step": best, "selected_reward": self.rewards[best]}
 

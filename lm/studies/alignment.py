@@ -27,7 +27,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
-from lm.studies.several import begin, stages_done
+from lm.studies.several import begin, selected, stages_done
 from lm.train.process import Process
 
 
@@ -48,17 +48,18 @@ class Alignment:
     def members(self, workdir: Path) -> dict[str, Any]:
         """The steps, bound to each other."""
         init, rows = str(workdir / "sft"), self.demonstrations
+        step = selected(workdir / "sft", self.sft.reward)
         rankings = replace(
             self.reward.data, train=self.comparisons or str(workdir / "comparisons.jsonl")
         )
         if self.comparisons is None:  # one of the judge's names is never learned from
             rankings = replace(rankings, held_out=(f"judge {self.labeling.labelers - 1}",))
         sft = replace(self.sft, init=self.init, data=replace(self.sft.data, train=rows))
-        reward = replace(self.reward, init=init, demonstrations=rows, data=rankings)
+        reward = replace(self.reward, init=init, init_step=step, demonstrations=rows, data=rankings)
         found: dict[str, Any] = {"sft": sft, "reward": reward}
         for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
             found[name] = replace(
-                ppo, init=init, data=replace(ppo.data, train=rows), gold=self.judge,
+                ppo, init=init, init_step=step, data=replace(ppo.data, train=rows), gold=self.judge,
                 reward=RewardConfig(run=str(workdir / "reward")),
             )  # fmt: skip
         return found
@@ -74,13 +75,13 @@ class Alignment:
             )
         self.judge.check()
         begin(workdir, self, self.done(workdir))
-        for name, member in self.members(workdir).items():
+        for name in self.members(workdir):
             if (workdir / name / "summary.json").exists():
                 continue
             if name == "reward":
                 self.rank(workdir)
             print(f"--- {name}", flush=True)
-            member.run(workdir / name, process)
+            self.members(workdir)[name].run(workdir / name, process)  # from what SFT has chosen
         if jax.process_index() == 0:
             print(f"report: {write_alignment(workdir)}")
 
@@ -97,7 +98,8 @@ class Alignment:
             return
         mesh = make_mesh(self.ppo.mesh)
         with jax.set_mesh(mesh):
-            source = read_source(str(workdir / "sft"), mesh)
+            step = selected(workdir / "sft", self.sft.reward)
+            source = read_source(str(workdir / "sft"), mesh, step)
             data = replace(self.ppo.data, train=self.demonstrations)
             found = label(
                 self.labeling, to_label(self.labeling, data), source.tokenizer, source,

@@ -32,7 +32,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
-from lm.studies.several import begin, stages_done
+from lm.studies.several import begin, selected, stages_done
 from lm.train.process import Process
 
 
@@ -54,6 +54,7 @@ class Conversing:
     def members(self, workdir: Path) -> dict[str, Any]:
         """The steps, bound to each other."""
         policy, data = str(workdir / "sft"), self.sft.data
+        step = selected(workdir / "sft", self.sft.reward)
         found: dict[str, Any] = {"sft": replace(self.sft, init=self.init)}
         asked = DialoguesConfig(
             train=data.train, mixture=data.mixture, valid=data.valid, asked=data.asked,
@@ -65,10 +66,11 @@ class Conversing:
                 train=",".join(labels), valid_fraction=data.valid_fraction
             )
             found[f"{number}/reward"] = replace(
-                self.reward, init=str(workdir / "sft"), data=rankings
+                self.reward, init=str(workdir / "sft"), init_step=step, data=rankings
             )
             found[f"{number}/ppo"] = replace(
-                self.ppo, init=policy, data=asked, gold=self.judge,
+                self.ppo, init=policy, init_step=step if number == 1 else None, data=asked,
+                gold=self.judge,
                 reward=RewardConfig(run=str(workdir / f"{number}/reward")),
             )  # fmt: skip
             policy = str(workdir / f"{number}/ppo")
@@ -80,17 +82,17 @@ class Conversing:
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
         self.judge.check()
-        members = self.members(workdir)
+        members = list(self.members(workdir))
         judged = ["labeling.", "judge."] if any(workdir.glob("*/labels.jsonl")) else []
         begin(workdir, self, judged + stages_done(workdir, *members))
-        for name, member in members.items():
+        for name in members:
             if (workdir / name / "summary.json").exists():
                 continue
             number, _, step = name.partition("/")
             if step == "reward":
-                self.label(workdir, int(number), members[f"{number}/ppo"])
+                self.label(workdir, int(number), self.members(workdir)[f"{number}/ppo"])
             print(f"--- {name}", flush=True)
-            member.run(workdir / name, process)
+            self.members(workdir)[name].run(workdir / name, process)  # from what SFT has chosen
         if jax.process_index() == 0:
             print(f"report: {write_conversing(workdir, self.rounds)}")
 
@@ -108,7 +110,7 @@ class Conversing:
         config = replace(self.labeling, seed=self.labeling.seed + 1000 * number)
         mesh = make_mesh(ppo.mesh)
         with jax.set_mesh(mesh):
-            source = read_source(ppo.init, mesh)
+            source = read_source(ppo.init, mesh, ppo.init_step)
             form = ppo.data.form(source.tokenizer)
             lengths = {"prompt_length": ppo.prompt_length, "answer_length": ppo.answer_length}
             asked = {

@@ -109,7 +109,8 @@ class GoldStudy:
         with jax.set_mesh(mesh):
             for policy in POLICIES:
                 run = folder / ("base" if policy == "prompted" else f"pipeline/{policy}")
-                source = read_source(str(run), mesh)
+                step = steps["ppo"].init_step if policy == "sft" else None
+                source = read_source(str(run), mesh, step)
                 shown = self.shown(source, pipeline) if policy == "prompted" else ""
                 # the longest first answers of all policies are to the same prompts
                 asked = [

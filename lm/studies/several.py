@@ -1,5 +1,6 @@
 """A study is several runs in one directory: where it begins, and goes on."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 
 from lm.core.config import CLASS, differences, dump, read
 from lm.core.errors import ConfigError
+from lm.rlhf.scores import RewardConfig
 from lm.train.session import HOW
 
 FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
@@ -67,6 +69,14 @@ def fixed(workdir: Path, results: Mapping[str, Iterable[str]]) -> list[str]:
     return [
         name for pattern, names in results.items() if any(workdir.glob(pattern)) for name in names
     ]
+
+
+def selected(run: Path, reward: RewardConfig) -> int | None:
+    """The step of a fine-tuning that its reward model chose; None, the newest, where it had none,
+    or has not ended."""
+    path = run / "summary.json"
+    chosen = reward.given and path.exists()
+    return json.loads(path.read_text())["selected_step"] if chosen else None
 
 
 def stages_done(workdir: Path, *folders: str) -> list[str]:

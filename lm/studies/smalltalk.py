@@ -101,7 +101,7 @@ class SmalltalkStudy:
         steps = rounds.members(folder / "chat")
         first: Ppo = steps["1/ppo"]
         again = replace(
-            first, init=str(folder / "chat/1/ppo"),
+            first, init=str(folder / "chat/1/ppo"), init_step=None,
             reward=RewardConfig(run=str(folder / "chat/1/reward")),
         )  # fmt: skip
         return {

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import chatgpt, instructgpt
 from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.comparisons import ComparisonsConfig
@@ -115,6 +116,19 @@ def test_the_checkpoint_with_the_best_reward_is_named(base, tmp_path):
                if "valid_reward" in row}  # fmt: skip
     assert list(rewards) == [0, 40, 80]
     assert found["selected_reward"] == max(rewards[40], rewards[80])
+
+
+def test_a_reward_of_empty_answers_or_of_steps_that_are_not_saved_is_refused(base, tmp_path):
+    reward = RewardConfig(function="tests.rlhf.stages_test:shortness")
+    with pytest.raises(ConfigError, match="loop.sample_tokens 0 leaves them empty"):
+        teaching(base, tmp_path, reward=reward, loop=replace(LOOP, sample_tokens=0))
+    with pytest.raises(ConfigError, match="evaluate_every 20 must be a multiple"):
+        teaching(base, tmp_path, reward=reward, loop=replace(LOOP, evaluate_every=20))
+    for size in ("1.3b", "6b", "175b"):  # every epoch of the paper's sizes can be chosen
+        for sft in (instructgpt.sft(size), chatgpt.sft(size)):
+            chosen = replace(sft, reward=reward)
+            steps = chosen.epochs * 12_725 / chosen.batch
+            assert steps / chosen.loop.save_every <= chosen.loop.keep
 
 
 def shortness(prompts, answers):

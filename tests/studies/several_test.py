@@ -2,12 +2,14 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from experiments import gpt2, instructgpt, sweeps
+from experiments import chatgpt, gpt2, instructgpt, sweeps
 from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError
+from lm.rlhf.scores import RewardConfig
 from lm.studies import several
 from lm.studies.several import begin, stages_done
 
@@ -51,7 +53,12 @@ STUDIES = [
     (sweeps.forecast(), "a/summary.json", {"base.steps": "9"}, {"samples": "9"}),
     (sweeps.forecast(), "forecast.json", {"confidence": "0.5"}, {"samples": "9"}),
     (sweeps.sparse_critique(), "novels/a/0/summary.json", {"novels.steps": "9"}, {"held_out": "9"}),
-    (sweeps.pretraining(), "pretrained/bert/summary.json", {"bert.steps": "9"}, {"gpt1.steps": "9"}),
+    (
+        sweeps.pretraining(),
+        "pretrained/bert/summary.json",
+        {"bert.steps": "9"},
+        {"gpt1.steps": "9"},
+    ),
 ]
 
 
@@ -108,3 +115,19 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path, name):
     with pytest.raises(ConfigError, match="cannot use --workdir") as error:
         begin(tmp_path / name, PLAN)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("made", [instructgpt.pipeline, chatgpt.pipeline])
+def test_the_steps_after_sft_start_from_the_step_that_a_reward_model_chose(made, tmp_path):
+    def starts(plan):
+        return {name: (Path(one.init or "").name, one.init_step)
+                for name, one in plan.members(tmp_path).items() if name != "sft"}  # fmt: skip
+
+    plain = made()
+    chosen = replace(plain, sft=replace(plain.sft, reward=RewardConfig(run="liked")))
+    assert starts(chosen) == starts(plain)  # SFT has not ended
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft" / "summary.json").write_text('{"selected_step": 7}')
+    for init, step in starts(chosen).values():
+        assert step == (7 if init == "sft" else None)
+    assert {step for _, step in starts(plain).values()} == {None}  # the control: nothing chose
