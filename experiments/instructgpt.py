@@ -30,7 +30,7 @@ from lm.rlhf.truncation import TruncationConfig
 from lm.rlhf.update import UpdateConfig
 from lm.studies.alignment import Alignment
 from lm.studies.ancestor import Ancestor
-from lm.train.optimizer import AdamWConfig
+from lm.train.optimizer import AdamWConfig, Gpt1AdamConfig
 from lm.train.session import LoopConfig
 
 GPT3 = {"1.3b": "xl", "6b": "6.7b", "175b": "175b"}  # the paper's names, and GPT-3's
@@ -153,8 +153,15 @@ def sentiment() -> Ancestor:
     return Ancestor(
         labeling=LabelingConfig(prompts=2048, answers=4),  # (5,000 to 60,000 labels)
         reward=RewardTraining(
-            # (5e-5)
-            optim=AdamWConfig(peak_lr=1e-3, schedule="linear", final_ratio=0.0, weight_decay=0.0),
+            # (5e-5); TensorFlow's Adam, as GPT-1's, from the whole rate down to a last small part
+            optim=Gpt1AdamConfig(
+                peak_lr=1e-3,
+                warmup_fraction=0.0,
+                schedule="linear",
+                epsilon=1e-5,
+                weight_decay=0.0,
+                clip=None,
+            ),
             batch=32,
             length=64,
             loss="choice",
@@ -173,7 +180,7 @@ def sentiment() -> Ancestor:
             temperature=0.7,
             fixed_length=True,
             reward=RewardConfig(truncation=TruncationConfig(mark=".", after=16), normalise=256),
-            kl=KlConfig(beta=0.1, target=6.0, horizon=10_000),
+            kl=KlConfig(beta=0.1, target=6.0, horizon=10_000),  # (0.15)
             advantages=AdvantageConfig(whitening="minibatch"),
             update=UpdateConfig(minibatches=1, inner_epochs=4, value_weight=0.1, average=0.0),
             warmup=0,

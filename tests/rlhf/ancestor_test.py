@@ -21,7 +21,7 @@ from lm.rlhf.source import Source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.rlhf.update import UpdateConfig
 from lm.text.byte import ByteTokenizer
-from lm.train.optimizer import AdamWConfig
+from lm.train.optimizer import AdamWConfig, Progress
 from tests.launched import ROOT, environment
 from tests.rlhf.runs import MODEL, pretrained
 
@@ -178,7 +178,12 @@ def test_the_experiment_has_the_ancestors_numbers():
     assert (ppo.kl.target, ppo.kl.horizon, ppo.advantages.decay) == (6.0, 10_000, 0.95)
     assert ppo.reward.truncation == TruncationConfig(mark=".", after=16, missing=-1.0)
     reward = sentiment().reward
-    assert reward.loss == "choice" and reward.epochs == 1.0 and reward.optim.final_ratio == 0
+    assert reward.loss == "choice" and reward.epochs == 1.0
+    adam = reward.optim
+    assert (adam.epsilon, adam.b1, adam.b2, adam.clip) == (1e-5, 0.9, 0.999, None)
+    assert (ppo.optim.b2, ppo.optim.clip, adam.weight_decay) == (0.999, None, 0.0)
+    rates = [adam.rate(Progress(step, 4, step + 1, 4)) for step in range(4)]
+    assert rates == pytest.approx([adam.peak_lr * left for left in (1, 0.75, 0.5, 0.25)])
 
 
 @pytest.mark.slow
