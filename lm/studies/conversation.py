@@ -60,13 +60,18 @@ class Conversing:
             train=data.train, mixture=data.mixture, valid=data.valid, asked=data.asked,
             valid_fraction=data.valid_fraction, between=data.between,
         )  # fmt: skip
+        shown = ",".join(spec for _, spec, _ in data.mixture) or data.train
         for number in range(1, self.rounds + 1):
             labels = [str(workdir / str(n) / "labels.jsonl") for n in range(1, number + 1)]
             rankings = DialogueComparisonsConfig(
-                train=",".join(labels), valid_fraction=data.valid_fraction
+                train=",".join(labels), valid_fraction=data.valid_fraction, between=data.between
             )
             found[f"{number}/reward"] = replace(
-                self.reward, init=str(workdir / "sft"), init_step=step, data=rankings
+                self.reward,
+                init=str(workdir / "sft"),
+                init_step=step,
+                data=rankings,
+                demonstrations=shown,
             )
             found[f"{number}/ppo"] = replace(
                 self.ppo, init=policy, init_step=step if number == 1 else None, data=asked,

@@ -133,6 +133,23 @@ def test_a_pipeline_without_a_run_or_a_labeler_is_refused(tmp_path):
         plan.label(tmp_path, 1, plan.ppo)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_demonstrations_say_scores_zero_in_every_round(mixed, tmp_path):
+    Smalltalk(conversations=60, single=60).write(tmp_path)
+    one, other = (str(tmp_path / f"{name}.jsonl") for name in ("conversations", "single"))
+    data = DialoguesConfig(train=one)
+    if mixed:
+        data = replace(data, mixture=(("talk", one, 0.9), ("single", other, 0.1)))
+    plan = small()
+    members = replace(plan, sft=replace(plan.sft, data=data)).members(tmp_path)
+    learned = [turns for some in data.dialogues("train").values() for turns in some]
+    for reward in (members["1/reward"], members["2/reward"]):
+        shown = reward.data.demonstrated(reward.demonstrations)
+        assert [(*item.prompt, item.answer) for item in shown] == [
+            (*one.turns[:-1], one.turns[-1].content) for one in learned
+        ]
+
+
 def test_the_papers_sizes_have_the_vocabulary_of_conversations():
     for size in ("1.3b", "6b", "175b"):
         assert chatgpt.sft(size).decoder.vocab == 50_257 + 5
