@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from lm.core.config import require
+from lm.data.prompts import RowsConfig, held_out
 from lm.text.dialogue import Conversation, Message, as_objects
 
 ALPHABET = "abcdefgh"
@@ -41,7 +42,8 @@ class Smalltalk:
         require(0 <= self.wrong <= 1, f"wrong must be in 0..1, got {self.wrong}")
 
     def write(self, folder: Path) -> None:
-        """`conversations.jsonl`, `single.jsonl`, and `text.txt` to pre-train on."""
+        """`conversations.jsonl`, `single.jsonl`, and `text.txt` to pre-train on, without the
+        questions that the first two hold out."""
         folder.mkdir(parents=True, exist_ok=True)
         draw = np.random.default_rng(self.seed)
         talks = [self.talk(draw, 2 + int(draw.integers(2))) for _ in range(self.conversations)]
@@ -51,6 +53,7 @@ class Smalltalk:
         rows = [{"prompt": turns[0].content, "response": turns[1].content} for turns in short]
         write(folder / "single.jsonl", rows)
         asked = [question(draw) for _ in range(4000)]
+        asked = [one for one in asked if not held_out(one, RowsConfig.valid_fraction)]
         text = "".join(f"{one} is {expected([Message('user', one)])}. " for one in asked)
         (folder / "text.txt").write_text(text)
 

@@ -1,7 +1,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from lm.data.dialogues import DialoguesConfig
 from lm.data.smalltalk import ALPHABET, Smalltalk, expected, gold, right, said
 from tests.text.dialogue_test import turns
 
@@ -40,3 +42,16 @@ def test_files_have_the_share_of_wrong_answers_and_the_same_seed_writes_the_same
     share = np.mean([right(turns(row["prompt"]), row["response"]) for row in rows])
     exact = 1 - 0.4 * (1 - 1 / len(ALPHABET))  # a letter drawn at random may be right
     assert abs(share - exact) < 0.06
+
+
+@pytest.mark.parametrize("name", ["conversations", "single"])
+def test_no_question_that_is_held_out_stands_in_the_text_of_pretraining(name, tmp_path):
+    Smalltalk().write(tmp_path)
+    text = (tmp_path / "text.txt").read_text()
+    known = {sentence.rpartition(" is ")[0] for sentence in text.split(". ")}
+    data = DialoguesConfig(train=str(tmp_path / f"{name}.jsonl"), asked="every")
+    asked, learned = (
+        {turns[0].content for turns in data.prompts(part)} for part in ("valid", "train")
+    )
+    assert len(asked) > 100 and not asked & known
+    assert len(learned & known) > 100  # the control: of the others many do
