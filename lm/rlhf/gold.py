@@ -57,8 +57,9 @@ def descriptive(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
 
 
 def tidy(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-    """Likes what `concise` likes by other signs: a capital first, a mark last, one sentence, no
-    word twice in a row. From 0 to 1; nothing is ever learned from it."""
+    """Likes what `concise` likes, mostly by other signs: a capital first, a mark last (its full
+    stop is `concise`'s own), one sentence, no word twice in a row. From 0 to 1; nothing is ever
+    learned from it."""
     del prompts
     found = []
     for answer in answers:
