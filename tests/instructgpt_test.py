@@ -1,0 +1,70 @@
+"""The numbers of Ouyang et al. (2022), at every size."""
+
+import pytest
+
+from experiments.instructgpt import pipeline, ppo, ppo_ptx, reward, sft
+from lm.train.optimizer import Progress
+
+#        rate, batch of SFT; rate before PPO; rate of the value function (appendix C)
+SIZES = {
+    "1.3b": (9.65e-6, 32, 5e-6, 9e-6),
+    "6b": (9.65e-6, 32, 1.04e-5, 9e-6),
+    "175b": (5.03e-6, 8, 2.45e-6, 5e-6),
+}
+
+
+def whole(optim):
+    """First and last rate of a run, as parts of the highest; what else its Adam is."""
+    rates = [optim.rate(Progress(step, 1000, step + 1, 1000)) for step in (0, 999)]
+    return [rate / optim.peak_lr for rate in rates], (optim.b1, optim.b2, optim.weight_decay)
+
+
+COSINE = (pytest.approx([1.0, 0.1], rel=1e-4), (0.9, 0.95, 0.0))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sft_has_the_papers_numbers(size):
+    rate, batch, _, _ = SIZES[size]
+    found = sft(size)
+    assert (found.optim.peak_lr, found.batch, found.epochs) == (rate, batch, 16.0)
+    assert found.decoder.residual_dropout == 0.2 and whole(found.optim) == COSINE
+    assert found.pretraining_share == 0.0
+
+
+def test_the_one_reward_model_has_the_papers_numbers():
+    found = reward("6b")
+    assert (found.optim.peak_lr, found.batch, found.epochs) == (9e-6, 64, 1.0)
+    assert whole(found.optim) == COSINE and (found.loss, found.end_token) == ("pairs", True)
+    for size in SIZES:
+        assert reward(size) == found
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_model_that_ppo_starts_from_has_the_papers_numbers(size):
+    start = pipeline(size).sft
+    assert (start.optim.peak_lr, start.batch) == (SIZES[size][2], SIZES[size][1])
+    assert (start.epochs, start.pretraining_share) == (2.0, 0.1) and whole(start.optim) == COSINE
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ppo_and_ppo_ptx_have_the_papers_numbers(size):
+    plain, ptx = ppo(size), ppo_ptx(size)
+    assert (plain.update.gamma, ptx.update.gamma, ptx.update.text_rows) == (0.0, 27.8, 8)
+    for found in (plain, ptx):
+        assert found.batch * found.steps == 256_000 and found.batch == 512
+        assert (found.update.minibatches, found.update.inner_epochs) == (8, 1)
+        assert (found.update.clip, found.update.average, found.kl.beta) == (0.2, 0.992, 0.02)
+        assert (found.advantages.discount, found.advantages.decay) == (1.0, 0.95)
+        assert (found.temperature, found.answer_length, found.fixed_length) == (1.0, 1024, False)
+        assert (found.value_optim.peak_lr, found.warmup) == (SIZES[size][3], 10)
+        assert found.critic_model == reward("6b").decoder
+        assert found.kl.target is None and not found.linear_decay
+        # swept, not printed
+        assert 2.55e-6 <= found.optim.peak_lr <= 2.55e-5
+        rates = [float(found.rates(step)[0]) / found.optim.peak_lr for step in (0, 5, 10, 499)]
+        assert rates == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    assert pipeline(size).ppo == plain and pipeline(size).ppo_ptx == ptx
+
+
+def test_the_tiny_sizes_have_other_numbers():
+    assert ppo_ptx().update.gamma != 27.8 and ppo().update.average != 0.992  # the control
