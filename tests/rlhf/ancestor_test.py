@@ -13,6 +13,7 @@ import pytest
 from experiments.instructgpt import sentiment
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.losses.ppo import policy_loss, value_loss
 from lm.rlhf.experience import AdvantageConfig, Experience, minibatch_advantages
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import Rollout
@@ -23,6 +24,7 @@ from lm.rlhf.update import UpdateConfig
 from lm.text.byte import ByteTokenizer
 from lm.train.optimizer import AdamWConfig, Progress
 from tests.launched import ROOT, environment
+from tests.losses.ppo_test import openai_losses
 from tests.rlhf.runs import MODEL, pretrained
 
 TOKENIZER = ByteTokenizer()
@@ -90,22 +92,25 @@ def test_normalised_rewards_have_mean_0_and_deviation_1_but_for_the_fixed_score(
 def test_the_losses_count_padding_only_where_a_minibatch_is_whitened():
     numbers = np.random.default_rng(0)
     mask = np.arange(6) < np.array([[6], [2], [4]])
-    logp, values, rewards = (numbers.standard_normal((3, 6)).astype(np.float32) for _ in range(3))
-    part = Experience(
-        tokens=np.zeros((3, 8), np.int32), start=np.ones(3, np.int32), mask=mask, logp=logp,
-        values=values, rewards=rewards, advantages=rewards, returns=rewards,
-    )  # fmt: skip
-    advantages, returns, counted = minibatch_advantages(
-        AdvantageConfig(whitening="minibatch"), part
+    logp, old_logp, values, old_values, rewards = (
+        numbers.standard_normal((3, 6)).astype(np.float32) for _ in range(5)
     )
-    assert counted.all() and abs(float(np.std(advantages)) - 1) < 1e-5
-    assert abs(float(np.mean(advantages))) < 1e-6
-    # rewards are scaled and not shifted: what returns add up to says so
-    scaled = (rewards - rewards.mean()) / rewards.std() + rewards.mean()
-    last = scaled[:, -1]  # of the last place: its reward alone
-    np.testing.assert_allclose(returns[:, -1], last, rtol=1e-5, atol=1e-6)
-    _, _, counted = minibatch_advantages(AdvantageConfig(), part)
-    assert (counted == mask).all()
+    part = Experience(
+        tokens=np.zeros((3, 8), np.int32), start=np.ones(3, np.int32), mask=mask, logp=old_logp,
+        values=old_values, rewards=rewards, advantages=rewards, returns=rewards,
+    )  # fmt: skip
+    expected = openai_losses(logp, old_logp, values, old_values, rewards)
+
+    def losses(config):
+        advantages, returns, counted = minibatch_advantages(config, part)
+        of_policy = policy_loss(logp, part.logp, advantages, counted, clip=0.2)
+        return counted, (of_policy, value_loss(values, part.values, returns, counted, clip=0.2))
+
+    counted, found = losses(AdvantageConfig(whitening="minibatch"))
+    assert counted.all()
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    counted, other = losses(AdvantageConfig())  # the control
+    assert (counted == mask).all() and np.abs(np.subtract(other, expected)).min() > 1e-3
 
 
 def test_values_begin_at_zero_over_the_policy_where_the_reward_model_is_not_asked(mesh):
