@@ -46,7 +46,8 @@ class Sft(Stage):
     epochs: float = 16.0
     whole_text: bool = False  # the loss counts the prompt's tokens as well
     residual_dropout: float = 0.2
-    # share of a step's rows that are pre-training text: 0.1 in the model that PPO starts from
+    # share of a step's rows (not of its tokens) that are pre-training text: 0.1 in the model that
+    # PPO starts from
     pretraining_share: float = 0.0
     reward: RewardConfig = RewardConfig()  # chooses the checkpoint, where it is set
     reward_prompts: int = 64  # held-out prompts that are answered for it
@@ -55,6 +56,11 @@ class Sft(Stage):
         super().__post_init__()
         share = self.pretraining_share
         require(0 <= share < 1, f"pretraining_share must be at least 0 and below 1, got {share}")
+        require(
+            share == 0 or 0 < self.mixed < self.batch,
+            f"pretraining_share {share} of batch {self.batch} is {self.mixed} rows: it must be at "
+            "least one, and leave one; set another share or batch",
+        )
         require(
             not self.reward.given or self.loop.evaluate_every % self.loop.save_every == 0,
             f"loop.evaluate_every {self.loop.evaluate_every} must be a multiple of loop.save_every "
@@ -65,6 +71,11 @@ class Sft(Stage):
             f"reward scores answers, and loop.sample_tokens {self.loop.sample_tokens} leaves them "
             "empty: set it to the tokens of an answer",
         )
+
+    @property
+    def mixed(self) -> int:
+        """Rows of a step that are pre-training text."""
+        return round(self.pretraining_share * self.batch)
 
     def resolved(self, source: Any) -> "Sft":
         config = super().resolved(source)
@@ -147,7 +158,7 @@ class SftMaterial:
     def mix(self, sources: Sequence[TextSource], held_out: TokenFile) -> None:
         """Gives a share of each step to pre-training text; an epoch is one of demonstrations."""
         batch = self.config.batch
-        self.mixed = round(self.config.pretraining_share * batch)
+        self.mixed = self.config.mixed
         self.text = Mixture(sources, self.width, self.config.seed)
         self.held_out_text = held_out
         self.count = self.count * batch // (batch - self.mixed)

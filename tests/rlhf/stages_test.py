@@ -105,6 +105,13 @@ def test_a_share_of_the_rows_is_pretraining_text(base, tmp_path, taught):
     assert "pretraining_loss" not in summary_of(taught[1])
 
 
+@pytest.mark.parametrize(("share", "batch", "rows"), [(0.1, 4, 0), (0.9, 4, 4)])
+def test_a_share_of_text_that_is_no_row_or_every_row_is_refused(base, tmp_path, share, batch, rows):
+    with pytest.raises(ConfigError, match=f"{share} of batch {batch} is {rows} rows"):
+        teaching(base, tmp_path, pretraining_share=share, batch=batch)
+    teaching(base, tmp_path, pretraining_share=share, batch=32)  # the control
+
+
 @pytest.mark.slow
 def test_the_checkpoint_with_the_best_reward_is_named(base, tmp_path):
     reward = RewardConfig(function="tests.rlhf.stages_test:shortness")
