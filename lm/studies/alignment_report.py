@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lm.evals.published import figures
 from lm.report.curves import Curve, Level, draw
 from lm.report.page import section, write_page
 from lm.report.record import Record, read_run
@@ -24,6 +25,7 @@ def write_alignment(workdir: Path) -> Path:
         section("Reward against KL", frontier(policies), wide=True),
         section("Answers to the same prompts", answers(steps)),
         section("In trouble", troubles(policies)),
+        section("What was published, of people's labels and larger models", published()),
     ]
     return write_page(workdir / "report.html", workdir.name, sections)
 
@@ -120,6 +122,19 @@ def answers(steps: dict[str, Record]) -> str:
         for title, text in found.items()
     )
     return f'<div class="pair">{articles}</div>'
+
+
+def published() -> str:
+    """The paper's figures, of which none was measured on the data or the sizes of a run here."""
+    return table(
+        ["figure", "value", "of"],
+        [
+            (f"{row['task']}: {row['metric']}", number(row["value"]),
+             f"{row['system']}, {row['source']}")
+            for row in figures()
+            if row["family"] == "instructgpt"
+        ],
+    )  # fmt: skip
 
 
 def troubles(policies: dict[str, Record]) -> str:

@@ -58,6 +58,7 @@ def test_one_command_leaves_four_runs_and_one_report(folder):
         assert (run / name / "summary.json").exists() and (run / name / "report.html").exists()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["reward model: valid_accuracy"] > 0.55
+    assert "RM 6B, held-out labelers" in (run / "report.html").read_text()
     assert 0.5 < summary["reward model: bayes_accuracy"] <= 1.0
     assert summary["PPO: valid_reward"] > summary["SFT: valid_reward"]
     page = (run / "report.html").read_text()
