@@ -2,7 +2,8 @@
 
 A row of a JSONL file is one comparison, of one of these kinds:
 
-    {"prompt": ..., "answers": [...], "ranks": [0, 1, 1], "labeler": ...}    0 the best; 1, 1 a tie
+    {"prompt": ..., "answers": [...], "ranks": [0, 1, 1], "labeler": ...}    0 the best; 1, 1 a tie;
+        perhaps with "ended": [...], false of an answer that was cut off
     {"chosen": ..., "rejected": ...}    two HH-RLHF transcripts, or with a prompt or instruction
     {"output_1", "output_2", "preference"}    AlpacaEval: 1 or 2
     {"response1", "response2", "annotator1", ...}    PandaLM: one comparison an annotator, 0 a tie
@@ -49,11 +50,16 @@ class Comparison:
     ranks: tuple[int, ...]
     labeler: str  # "" where nobody is named
     where: str  # file:line
+    ended: tuple[bool, ...] = ()  # whether each answer ends; a model's may be cut; (): all do
 
     @property
     def tied(self) -> bool:
         """Whether there is no pair to learn from."""
         return len(set(self.ranks)) < 2
+
+    def ends(self, place: int) -> bool:
+        """Whether an answer ends."""
+        return not self.ended or self.ended[place]
 
     @property
     def faulty(self) -> bool:
@@ -81,7 +87,8 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
                 raise Malformed(f"{len(answers)} answers; a comparison has 2 to {MOST}")
             if any(abs(rank) > LARGEST for rank in ranks):
                 raise Malformed(f"a rank of {max(ranks, key=abs)}; at most {LARGEST} is one")
-            return Comparison(prompt, tuple(answers), tuple(ranks), by, where)
+            ended = ended_of(values, len(answers))
+            return Comparison(prompt, tuple(answers), tuple(ranks), by, where, ended)
 
         prompt: str | Example
         if images:
@@ -131,6 +138,16 @@ def listed(values: dict[str, Any]) -> list[str]:
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
         raise Malformed('"answers" is no list of strings')
     return answers
+
+
+def ended_of(values: dict[str, Any], count: int) -> tuple[bool, ...]:
+    """Which answers of a row end, where it says so of each."""
+    ended = values.get("ended")
+    if not isinstance(ended, list):  # a column of another meaning
+        return ()
+    if len(ended) != count or not all(isinstance(one, bool) for one in ended):
+        raise Malformed(f'"ended" is {ended!r}, not true or false of each of {count} answers')
+    return tuple(ended)
 
 
 def spelled(values: dict[str, Any], name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.comparisons import MOST, Comparison, ComparisonsConfig, comparisons
+from lm.data.comparisons import MOST, Comparison, ComparisonsConfig, comparisons, ended_of
 from lm.data.demonstrations import Demonstration
 from lm.data.dialogues import DialoguesConfig, asked, question, replies_of, turns_of
 from lm.data.labels import KINDS, conversation_rows
@@ -84,7 +84,8 @@ def ranking(row: Row) -> Comparison:
     if not all(isinstance(rank, int) and not isinstance(rank, bool) for rank in ranks):
         raise Malformed(f"ranks {ranks!r} are no whole numbers")
     labeler = str(values.get("labeler", ""))
-    return Comparison(said, tuple(answers), tuple(rank - 1 for rank in ranks), labeler, row.where)
+    ranked, ended = tuple(rank - 1 for rank in ranks), ended_of(values, len(answers))
+    return Comparison(said, tuple(answers), ranked, labeler, row.where, ended)
 
 
 def in_tree(node: Mapping[str, Any], where: str, before: Conversation = ()) -> Iterator[Comparison]:

@@ -47,8 +47,8 @@ def encode_rankings(
     items: Sequence[Comparison], form: Form, length: int, *, end: bool = True
 ) -> Ranked:
     """Rows of at most `length` tokens: of a longer prompt the end stays, as wide as all answers
-    to it leave room, and as the form of prompts lets it be cut. With `end` an answer has its end
-    token, and is read there.
+    to it leave room, and as the form of prompts lets it be cut. With `end` an answer that ends has
+    its end token, and is read there.
 
     Raises:
       DataError: no comparison fits.
@@ -57,8 +57,10 @@ def encode_rankings(
     fitting: list[tuple[list[int], list[list[int]], Comparison]] = []
     cut = long = 0
     for prompt, item in zip(prompts, items, strict=True):
-        closing = [form.end] if end else []
-        answers = [ids + closing for ids in tokenizer.encode_batch(item.answers)]
+        answers = [
+            [*ids, form.end] if end and item.ends(place) else ids
+            for place, ids in enumerate(tokenizer.encode_batch(item.answers))
+        ]
         room = length - max(map(len, answers))
         kept = form.cut(prompt, room) if room > 0 else []
         if not kept:

@@ -4,7 +4,7 @@ So Ziegler et al. (2019, section 3.1) stood a sentiment classifier in for people
 `gpt1:finetune` or `bert:finetune` on SST-2 is one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from lm.data.gpt1_features import Gpt1Features, Specials
 from lm.data.records import Classification
 from lm.evals.tasks import said_of
 from lm.models.bert import BertConfig
+from lm.rlhf.function import Scorer
 from lm.text.tokenizer import Tokenizer
 from lm.train.finetune import SPECIALS, Finetune
 from lm.train.saved import Saved
@@ -23,9 +24,7 @@ from lm.train.saved import Saved
 ROWS = 32  # answers that are read at once
 
 
-def classifier_scorer(
-    saved: Saved, mesh: jax.sharding.Mesh
-) -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
+def classifier_scorer(saved: Saved, mesh: jax.sharding.Mesh) -> Scorer:
     """A scorer of texts from a fine-tuned run; it brings its own tokenizer.
 
     Raises:
@@ -40,8 +39,10 @@ def classifier_scorer(
         )
     scores = jax.jit(config.objective().scores)
 
-    def log_odds(prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        del prompts
+    def log_odds(
+        prompts: Sequence[str], answers: Sequence[str], ended: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        del prompts, ended
         rows = encoded(config, tokenizer, answers).rows
         said = np.concatenate(list(said_of(scores, saved.params, rows, mesh, ROWS)))
         return (said[:, 1] - said[:, 0])[: len(answers)].astype(np.float32)

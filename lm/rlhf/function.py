@@ -4,13 +4,20 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from lm.core.errors import ConfigError, DataError
 
-Scorer = Callable[[Sequence[Any], Sequence[str]], np.ndarray]  # -> [B] float32
+
+class Scorer(Protocol):
+    """Scores of texts."""
+
+    def __call__(
+        self, prompts: Sequence[Any], answers: Sequence[str], ended: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        """[B] float32. Only who reads tokens asks whether each answer has ended; None: all have."""
 
 
 def named(name: str) -> Callable[[list[Any], list[str]], Any]:
@@ -45,7 +52,10 @@ def named(name: str) -> Callable[[list[Any], list[str]], Any]:
 def checked(name: str, function: Callable[[list[Any], list[str]], Any]) -> Scorer:
     """The function, its errors told in one line and its answer as [B] float32."""
 
-    def scores(prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
+    def scores(
+        prompts: Sequence[Any], answers: Sequence[str], ended: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        del ended
         try:
             said = np.asarray(function(list(prompts), list(answers)), np.float32)
         except Exception as error:  # it is the user's: it may raise anything

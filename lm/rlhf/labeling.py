@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,13 +22,20 @@ from lm.data.features import in_order
 from lm.data.prompts import HELD_OUT, Part, RowsConfig
 from lm.rlhf.function import Scorer
 from lm.rlhf.rollout import encode_prompts, roll_out
-from lm.rlhf.scores import texts
+from lm.rlhf.scores import gathered, texts
 from lm.rlhf.source import Source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.dialogue import Conversation, Message, as_objects
 from lm.text.interface import Form
 
 LAST = -1e9  # what an empty answer is worth: no labeler prefers one to words
+
+
+class Answer(NamedTuple):
+    """What a model said, and whether it ended by itself."""
+
+    text: str
+    ended: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +88,7 @@ def label(
     """
     asked = [prompt for some in parts.values() for prompt in some]
     held_out = [part == "valid" for part, some in parts.items() for _ in some]
-    found: list[list[str]] = [[] for _ in asked]
+    found: list[list[Answer]] = [[] for _ in asked]
     for number in range(config.answers):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         said = answered(
@@ -89,17 +96,19 @@ def label(
             answer_length=answer_length, temperature=config.temperature,
             fixed_length=config.fixed_length, truncation=config.truncation,
         )  # fmt: skip
-        for answers, answer in zip(found, said, strict=True):
-            words = answer if answer is None or answer.strip() else ""
-            if words is not None and words not in answers:
-                answers.append(words)
+        for written, answer in zip(found, said, strict=True):
+            if answer is not None and not answer.text.strip():
+                answer = Answer("", ended=True)
+            if answer is not None and answer.text not in [one.text for one in written]:
+                written.append(answer)
     rows, pairs = [], 0
     shares: dict[bool, list[float]] = {True: [], False: []}  # of prompts held out, and the others
     random = np.random.default_rng(config.seed)
-    for number, (prompt, answers) in enumerate(zip(asked, found, strict=True)):
-        if len(answers) < 2:
+    for number, (prompt, written) in enumerate(zip(asked, found, strict=True)):
+        if len(written) < 2:
             continue
-        scores = judge([prompt] * len(answers), answers)
+        answers, ended = [one.text for one in written], [one.ended for one in written]
+        scores = judge([prompt] * len(answers), answers, ended)
         if not np.isfinite(scores).all():
             raise DataError(f"the judge gave {scores.tolist()} for answers: it must give numbers")
         seen = scores + config.noise * random.gumbel(size=len(answers))
@@ -111,9 +120,8 @@ def label(
         pairs += int(order.sum())
         item = f"{config.seed}-{number}"  # another round's is another item
         row = record(prompt, answers, ranks.tolist(), f"judge {number % config.labelers}", item)
-        rows.append(
-            row | {HELD_OUT: held_out[number], "scores": [float(score) for score in scores]}
-        )
+        more = {"ended": ended, HELD_OUT: held_out[number]}
+        rows.append(row | more | {"scores": [float(score) for score in scores]})
     if not pairs:
         raise DataError("no prompt got two different answers to rank")
     if jax.process_index() == 0:
@@ -126,7 +134,7 @@ def answered(
     asked: Sequence[Any], form: Form, source: Source, key: jax.Array, mesh: jax.sharding.Mesh,
     *, batch: int, prompt_length: int, answer_length: int, temperature: float = 1.0,
     fixed_length: bool = False, truncation: TruncationConfig | None = None,
-) -> list[str | None]:  # fmt: skip
+) -> list[Answer | None]:  # fmt: skip
     """What `source` answers to each prompt; None where one does not fit into `prompt_length`.
 
     A conversation is cut to fit, a text is not.
@@ -135,11 +143,12 @@ def answered(
     if form.in_turns:
         ids = [form.cut(row, prompt_length) for row in ids]
     fitting = [number for number, row in enumerate(ids) if 0 < len(row) <= prompt_length]
-    found: list[str | None] = [None] * len(asked)
+    found: list[Answer | None] = [None] * len(asked)
     if not fitting:
         return found
     whole, _ = encode_prompts([ids[number] for number in fitting], prompt_length)
-    mine, params, said = local_rows(mesh, batch), source.language_model(), []
+    mine, params = local_rows(mesh, batch), source.language_model()
+    said: list[Answer] = []
     marks = truncation.ids(form.tokenizer) if truncation else ()
     for some in in_order(whole, batch):
         local = jax.tree.map(lambda leaf: leaf[mine], some)
@@ -149,8 +158,9 @@ def answered(
         )  # fmt: skip
         if marks and truncation:
             rollout = truncated(rollout, marks, truncation.after).rollout
-        pairs = zip(texts(rollout, form), some.mask, strict=True)
-        said += [answer for (_, answer), counts in pairs if counts]
+        ended = gathered(rollout.ended).tolist()
+        triples = zip(texts(rollout, form), ended, some.mask, strict=True)
+        said += [Answer(text, end) for (_, text), end, counts in triples if counts]
     for number, answer in zip(fitting, said, strict=True):
         found[number] = answer
     return found
@@ -185,7 +195,7 @@ def model_written(
         for number, answer in zip(waiting, said, strict=True):
             talk = talks[number]
             assert talk is not None
-            talks[number] = None if answer is None else [*talk, Message("assistant", answer)]
+            talks[number] = None if answer is None else [*talk, Message("assistant", answer.text)]
     return [tuple(talk) for talk in talks if talk]
 
 

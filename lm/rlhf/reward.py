@@ -170,13 +170,15 @@ class ComparisonMaterial:
 
     def preferred(self) -> Ranked:
         """Demonstrations as answers of their own; where there are none, the preferred answers."""
-        answers = [
-            (item.prompt, item.answer)
-            if isinstance(item, Demonstration)
-            else (item.prompt, item.answers[item.ranks.index(min(item.ranks))])
-            for item in self.zero
-        ]
-        items = [Comparison(prompt, (answer,), (0,), "", "") for prompt, answer in answers]
+        items = []
+        for item in self.zero:
+            answer, ends = "", True
+            if isinstance(item, Demonstration):
+                answer = item.answer
+            else:
+                best = item.ranks.index(min(item.ranks))
+                answer, ends = item.answers[best], item.ends(best)
+            items.append(Comparison(item.prompt, (answer,), (0,), "", "", (ends,)))
         return encode_rankings(items, self.form, self.length, end=self.end)
 
 

@@ -87,12 +87,15 @@ def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Sc
     model, params = source.model, source.params
     score = jax.jit(answer_scores, static_argnums=0)
 
-    def scores(prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
+    def scores(
+        prompts: Sequence[Any], answers: Sequence[str], ended: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        said = form.tokenizer.encode_batch(answers)
+        ends = [True] * len(said) if ended is None else ended
+        said = [[*one, form.end] if end else one for one, end in zip(said, ends, strict=True)]
         ids = [
-            (form.cut(prompt, model.length - len(answer) - 1) or prompt) + answer + [form.end]
-            for prompt, answer in zip(
-                form.encode_prompts(prompts), form.tokenizer.encode_batch(answers), strict=True
-            )
+            (form.cut(prompt, model.length - len(one)) or prompt) + one
+            for prompt, one in zip(form.encode_prompts(prompts), said, strict=True)
         ]
         found = np.empty(len(ids), np.float32)
         for first in range(0, len(ids), ROWS):
@@ -101,8 +104,8 @@ def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Sc
             tokens, read = np.zeros((ROWS, 1, width), np.int32), np.zeros((ROWS, 1), np.int32)
             for number, row in enumerate(some):
                 tokens[number, 0, : len(row)], read[number] = row, len(row) - 1
-            said = np.asarray(score(model, params, tokens, read))
-            found[first : first + len(some)] = said[: len(some), 0]
+            worth = np.asarray(score(model, params, tokens, read))
+            found[first : first + len(some)] = worth[: len(some), 0]
         return found
 
     return scores

@@ -207,7 +207,10 @@ class SftEvaluation:
             self.session.journal.sample(step, self.answered(params))
         if self.scorer:
             prompts = self.prompts[: config.reward_prompts]
-            scores = self.scorer(prompts, self.answers(params, prompts, 1.0))
+            written = self.written(params, prompts, 1.0)
+            answers = [self.form.tokenizer.decode(row) for row in written]
+            ended = [len(row) < config.loop.sample_tokens for row in written]
+            scores = self.scorer(prompts, answers, ended)
             self.rewards[step] = figures["valid_reward"] = float(np.mean(scores))
         return figures
 

@@ -88,6 +88,7 @@ def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0]}, "not one for each of 2 answers"),
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, "x"]}, "no whole numbers"),
         ({"prompt": "p", "answers": ["a", 3], "ranks": [0, 1]}, "no list of strings"),
+        ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, 1], "ended": [True]}, '"ended" is'),
         ({"chosen": "a", "rejected": "b"}, "no transcript"),
         ({"prompt": "p", "chosen": "a"}, 'rejected'),
         ({"prompt": "p", "response 1": "a", "response 2": "b", "label": 7}, '"label" is 7'),

@@ -13,7 +13,7 @@ from lm.data.dialogues import DialoguesConfig
 from lm.data.prompts import HELD_OUT, RowsConfig
 from lm.data.smalltalk import gold
 from lm.rlhf import labeling
-from lm.rlhf.labeling import LabelingConfig, label, model_written, to_label
+from lm.rlhf.labeling import Answer, LabelingConfig, label, model_written, to_label
 from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import Chat
 from tests.rlhf.runs import write_rows
@@ -24,13 +24,19 @@ ASKED = [turns("next a"), turns("!s", "next a", "people", "again"),
          turns("next a", "people", "and b", "people", "and c")]  # fmt: skip
 
 
+def ended(answers):
+    """Answers that a model ended."""
+    return [Answer(text, ended=True) for text in answers]
+
+
 def speaking(monkeypatch, says):
     """A model that says what `says` does to each prompt; the prompts that it was given."""
     given = []
 
     def answered(asked, *rest, **lengths):
         given.extend(asked)
-        return [says(turns) for turns in asked]
+        said = [says(turns) for turns in asked]
+        return [None if text is None else Answer(text, ended=True) for text in said]
 
     monkeypatch.setattr(labeling, "answered", answered)
     return given
@@ -60,11 +66,11 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
 
     def answered(asked, *rest, **lengths):
         answer = next(said)
-        return [answer, None]
+        return [Answer(answer, ended=len(answer) > 1), None]
 
     monkeypatch.setattr(labeling, "answered", answered)
     out = tmp_path / "labels.jsonl"
-    judge = lambda prompts, answers: np.array(gold(prompts, answers))  # noqa: E731
+    judge = lambda prompts, answers, ended: np.array(gold(prompts, answers))  # noqa: E731
     config = LabelingConfig(answers=4, noise=0.0)
     found = label(config, {"train": ASKED[:2]}, Chat(ByteTokenizer()), None, judge, out, None,
                   prompt_length=64, answer_length=8)  # fmt: skip
@@ -75,19 +81,20 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
     )
     (read,) = DialogueComparisonsConfig(train=str(out), valid=str(out)).compared("train")
     assert row["answers"][1] == "" and row["ranks"][1] == 4  # no labeler prefers nothing to words
+    assert read.ended == (True, True, False, True)  # an answer of nothing is whole
     assert read.prompt == ASKED[0] and read.answers[0] == "it is b." and read.ranks[0] == 0
 
 
 def test_a_judge_that_gives_no_number_leaves_no_rankings(monkeypatch, tmp_path):
     number = itertools.count()
     monkeypatch.setattr(
-        labeling, "answered", lambda asked, *_, **__: [str(next(number)) for _ in asked]
+        labeling, "answered", lambda asked, *_, **__: ended(str(next(number)) for _ in asked)
     )
     out = tmp_path / "labels.jsonl"
     with pytest.raises(DataError, match="the judge gave .*nan"):
         label(
             LabelingConfig(prompts=2, answers=2, batch=2), {"train": ASKED[:2]},
-            Chat(ByteTokenizer()), None, lambda prompts, answers: np.array([np.nan] * len(answers)),
+            Chat(ByteTokenizer()), None, lambda prompts, answers, ended: np.array([np.nan] * 2),
             out, None, prompt_length=64, answer_length=8,
         )  # fmt: skip
     assert not out.exists()
@@ -96,15 +103,15 @@ def test_a_judge_that_gives_no_number_leaves_no_rankings(monkeypatch, tmp_path):
 def labeled(config, parts, form, out, score):
     """The figures and the rows of rankings by a function of an answer."""
     found = label(
-        config, parts, form, None, lambda _, answers: np.array([score(a) for a in answers]), out,
-        None, prompt_length=64, answer_length=8,
+        config, parts, form, None, lambda _, answers, ended: np.array([score(a) for a in answers]),
+        out, None, prompt_length=64, answer_length=8,
     )  # fmt: skip
     return found, [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def test_answers_that_a_judge_without_noise_likes_alike_are_tied(monkeypatch, tmp_path):
     said = iter(["aa", "bb", "c", "dd"])
-    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: [next(said)])
+    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: ended([next(said)]))
     config, tokenizer = LabelingConfig(answers=4, noise=0.0), ByteTokenizer()
     found, (row,) = labeled(config, {"train": ["p"]}, tokenizer, tmp_path / "a.jsonl", len)
     assert row["ranks"] == [0, 0, 1, 0] and found["pairs"] == 3 and found["bayes_accuracy"] == 1.0
@@ -116,7 +123,7 @@ def test_answers_that_a_judge_without_noise_likes_alike_are_tied(monkeypatch, tm
 
 def test_the_bayes_limit_is_a_mean_over_the_prompts_that_are_held_out(monkeypatch, tmp_path):
     said = iter([["x", "a"], ["y", "bb"], ["z", "ccc"]])
-    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: next(said))
+    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: ended(next(said)))
     parts = {"train": ["equal"], "valid": ["clear"]}  # noise decides the first, and not the second
     config, out = LabelingConfig(answers=3, noise=1e-3), tmp_path / "rows.jsonl"
     found, rows = labeled(config, parts, ByteTokenizer(), out, len)
@@ -153,7 +160,7 @@ def test_no_prompt_that_a_policy_is_measured_on_is_learned_from_in_comparisons(
     data = of(tmp_path)
     number = itertools.count()
     monkeypatch.setattr(
-        labeling, "answered", lambda asked, *_, **__: [str(next(number)) for _ in asked]
+        labeling, "answered", lambda asked, *_, **__: ended(str(next(number)) for _ in asked)
     )
     out, form = tmp_path / "ranked.jsonl", data.form(ByteTokenizer())
     parts = to_label(LabelingConfig(prompts=90, answers=2), data)

@@ -6,18 +6,21 @@ import shutil
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import chatgpt, instructgpt
 from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
-from lm.data.comparisons import ComparisonsConfig
+from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
+from lm.data.rankings import encode_rankings
 from lm.rlhf import stage
 from lm.rlhf.dpo import Dpo
-from lm.rlhf.reward import RewardTraining, first_answers, moments
-from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf.reward import RewardTraining, first_answers, moments, scored
+from lm.rlhf.rollout import Rollout
+from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
@@ -221,6 +224,31 @@ def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_devi
     said = score(["q:", "r:"], ["xyzzy", "zzxxx"])
     assert abs(said.mean()) < 1e-4 and np.abs(said).max() > 0.01
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
+
+
+def test_an_answer_is_read_alike_in_training_as_a_text_and_in_ppo_whether_or_not_it_ends(
+    judged, one_device
+):
+    tokenizer, config = ByteTokenizer(), RewardConfig(run=str(judged))
+    answers, ended = ["xyz", "xyz", "zz"], [True, False, True]
+    source = read_source(str(judged), one_device)
+    item = Comparison("q:", tuple(answers), (0, 1, 2), "", "", tuple(ended))
+    rows = encode_rankings([item], tokenizer, 16).rows
+    trained = np.asarray(scored(source.model, source.params, rows))[0]
+    tokens, mask = np.zeros((3, 8), np.int32), np.zeros((3, 6), bool)
+    for row, (answer, end) in enumerate(zip(answers, ended, strict=True)):
+        ids = tokenizer.encode(answer) + [tokenizer.end] * end
+        tokens[row, : 2 + len(ids)] = tokenizer.encode("q:") + ids
+        mask[row, : len(ids)] = True
+    rollout = Rollout(
+        tokens=jnp.asarray(tokens), start=jnp.full(3, 2), mask=jnp.asarray(mask),
+        logp=jnp.zeros(mask.shape), ended=jnp.asarray(ended),
+    )  # fmt: skip
+    rolled = np.asarray(RolloutScorer(config, tokenizer, one_device)(rollout))
+    text = text_scorer(config, tokenizer, one_device)
+    np.testing.assert_allclose(trained, rolled, atol=1e-4)
+    np.testing.assert_allclose(text(["q:"] * 3, answers, ended), rolled, atol=1e-4)
+    assert np.abs(text(["q:"] * 3, answers) - rolled)[1] > 1e-2  # the control: taken to have ended
 
 
 @pytest.mark.parametrize("rank", [0, 2])
