@@ -30,7 +30,9 @@ TOLERANCE = 1e-4  # of logits in float32
 def main() -> None:
     if not WORKDIR.value or (FROM_HF.value is None) == (TO_HF.value is None):
         raise ConfigError("give --workdir and one of --from_hf=DIR and --to_hf=DIR")
-    run = Path(WORKDIR.value)
+    from lm.core.paths import run_path
+
+    run = run_path(WORKDIR.value)
     if FROM_HF.value is not None:
         read(Path(FROM_HF.value), run)
     else:
@@ -46,6 +48,7 @@ def read(folder: Path, run: Path) -> None:
     from lm.models.pretrained import read as read_weights
     from lm.text.tokenizer import build
     from lm.train.checkpoint import Checkpoints
+    from lm.train.journal import environment
     from lm.train.process import locked
     from lm.train.state import create
 
@@ -67,8 +70,8 @@ def read(folder: Path, run: Path) -> None:
             checkpoints = Checkpoints(run / "checkpoints")
             saved = checkpoints.save(0, state, facts) and checkpoints.close()
         if not saved:
-            raise ConfigError(f"the weights could not be written to {run}")
-        (run / "config.gin").write_text(dump(config))
+            raise CheckpointError(f"the weights could not be written to {run}")
+        (run / "config.gin").write_text(dump(config) + environment())
     print(f"{model.parameters():,} parameters of {folder} in {run}")
 
 

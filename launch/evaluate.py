@@ -81,7 +81,10 @@ def asked(data: "TaskConfig", part: "Part") -> "TaskConfig":
         data = replace(data, name=TASK.value)
     if ROOT.value is not None:
         data = replace(data, root=ROOT.value)
-    return data if FILE.value is None else bind(data, {part: FILE.value})
+    if FILE.value is None:
+        return data
+    files = [str(Path(name.strip()).expanduser().absolute()) for name in FILE.value.split(",")]
+    return bind(data, {part: ",".join(files)})  # of the present folder, not of the task's own
 
 
 def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh") -> "Answers":

@@ -23,7 +23,7 @@ from lm.core.errors import DataError
 from lm.data.demonstrations import demonstrations
 from lm.data.labels import conversation_rows
 from lm.data.prompts import BETWEEN, Malformed, Part, Reader, RowsConfig, prompt_of, text
-from lm.data.sources import fingerprint
+from lm.data.sources import content_digest
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Learned, Message, Role, check_order, conversation
 from lm.text.interface import Form
@@ -242,11 +242,11 @@ class DialoguesConfig(RowsConfig):
 
     @property
     def fingerprint(self) -> str:
-        """A cheap identity of the files and weights."""
+        """Identity of what the files hold, and of the weights."""
         if not self.mixture:
             return super().fingerprint
         told = ";".join(f"{one.fingerprint}*{weight}" for one, weight in self.sources.values())
-        return told if self.valid is None else f"{told};{fingerprint(self.valid)}"
+        return told if self.valid is None else f"{told};{content_digest(self.valid)}"
 
     def form(self, tokenizer: Tokenizer) -> Form:
         """As turns."""

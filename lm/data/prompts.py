@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from lm.core.config import require
 from lm.core.errors import DataError
-from lm.data.sources import files, fingerprint
+from lm.data.sources import content_digest, files
 from lm.data.tasks.rows import Problem, Row, jsonl
 from lm.data.visual.example import Example
 from lm.text.dialogue import Conversation
@@ -54,8 +54,8 @@ class RowsConfig:
 
     @property
     def fingerprint(self) -> str:
-        """A cheap identity of the files."""
-        return fingerprint(self.train if self.valid is None else f"{self.train},{self.valid}")
+        """Identity of what the files hold."""
+        return content_digest(self.train if self.valid is None else f"{self.train},{self.valid}")
 
     def form(self, tokenizer: Tokenizer) -> Form:
         """How its prompts and answers become ids: as text."""

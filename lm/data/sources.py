@@ -227,6 +227,15 @@ def fingerprint(spec: str) -> str:
     return digest.hexdigest()
 
 
+def content_digest(spec: str) -> str:
+    """Identity of what is in the sources, wherever a copy of them lies."""
+    digest = hashlib.sha256()
+    for path in files(spec):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def split(
     spec: str, valid: str | None, fraction: float, part: Literal["train", "valid"],
     on_error: OnError = "stop",

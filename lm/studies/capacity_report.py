@@ -16,6 +16,7 @@ import numpy as np
 
 from lm.data.puzzles import PUZZLES
 from lm.metrics.spread import over_seeds
+from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.scaling import PF_DAY, Law, fit
 
@@ -167,15 +168,9 @@ def of_size(study: Study, size: str) -> list[Measured]:
 # ------------------------------------------------------------------------ tables
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def told(values: Sequence[float]) -> str:
     """A mean and its deviation over seeds."""
-    mean, deviation = over_seeds(values)
-    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+    return with_deviation(*over_seeds(values))
 
 
 def means_table(study: Study, sizes: Sequence[str], few: int) -> str:
@@ -199,7 +194,7 @@ def means_table(study: Study, sizes: Sequence[str], few: int) -> str:
     count = len(of_size(study, sizes[0]))
     return (
         f"Mean accuracy of the {len(PUZZLES)} tasks, mean ± deviation over {count} seeds:\n\n"
-        + table(header, rows)
+        + "\n".join(table(header, rows))
     )
 
 
@@ -217,7 +212,7 @@ def shots_table(study: Study, sizes: Sequence[str], shots: Sequence[int]) -> str
     return (
         "Accuracy by examples in the context. A mapping can be known from them alone, an operation "
         "and a word task be told from them; arithmetic needs none:\n\n"
-        + table(["family", "size", *map(str, shots)], rows)
+        + "\n".join(table(["family", "size", *map(str, shots)], rows))
     )
 
 
@@ -246,7 +241,7 @@ def cells_table(study: Study, sizes: Sequence[str], few: int) -> str:
     return (
         f"Cell by cell (zero, one, few; means over the seeds): strictly few > one > zero in "
         f"{strict} of {cells}, few > zero in {above}. In GPT-3's table H.1: 87 and 129 of 168.\n\n"
-        + table(["task", "family", "examples that fit", *sizes], rows)
+        + "\n".join(table(["task", "family", "examples that fit", *sizes], rows))
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lm.evals.programs.trial import Trial
+from lm.report.markdown import table
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.forecast_fit import (
     WIDEST,
@@ -207,11 +208,6 @@ def runs_table(runs: Sequence[Measured], rated: Sequence[str]) -> list[str]:
     head = ["run", "parameters", "tokens", "FLOPs", "held-out loss"]
     head += [f"pass@1, {depth} operation{'s' * (depth > 1)}" for depth in depths]
     return table([*head, "solved at least once", "in the law of the pass rate"], rows)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 # ----------------------------------------------------------------------- figure

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lm.metrics.spread import over_seeds
+from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 
 POLICIES = ("prompted", "sft", "ppo", "ppo_ptx")
@@ -64,28 +65,18 @@ def verdict(measures: Measures) -> str:
     )
 
 
-def told(found: tuple[float, float | None]) -> str:
-    mean, spread = found
-    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
 def scores(measures: Measures) -> list[str]:
-    rows = [
-        [TITLES[policy], *(told(over_seeds([one[policy][s] for one in measures])) for s in SCORERS)]
-        for policy in POLICIES
-    ]
+    rows = []
+    for policy in POLICIES:
+        found = [over_seeds([one[policy][scorer] for one in measures]) for scorer in SCORERS]
+        rows.append([TITLES[policy], *(with_deviation(*pair) for pair in found)])
     return table(["policy", "gold scorer", "second scorer"], rows)
 
 
 def gains(measures: Measures) -> list[str]:
     rows = [
         [f"{TITLES[before]} to {TITLES[after]}",
-         *(told(gain(measures, scorer, before, after)) for scorer in SCORERS)]
+         *(with_deviation(*gain(measures, scorer, before, after)) for scorer in SCORERS)]
         for before, after in (*ORDER, ("sft", "ppo_ptx"))
     ]  # fmt: skip
     return table(["step", "gain, gold", "gain, second"], rows)
@@ -94,7 +85,7 @@ def gains(measures: Measures) -> list[str]:
 def taxes(tax: Mapping[str, Sequence[float]]) -> list[str]:
     if set(tax) != {"PPO", "PPO-ptx"}:
         return ["The tax is unknown: the base's pre-training text is."]
-    rows = [[name, told(over_seeds(values))] for name, values in tax.items()]
+    rows = [[name, with_deviation(*over_seeds(values))] for name, values in tax.items()]
     repaired = np.mean(tax["PPO-ptx"]) < np.mean(tax["PPO"]) / 2
     line = (
         "PPO-ptx repairs at least half of the tax." if repaired
@@ -107,7 +98,7 @@ def accuracies(pipelines: Measures) -> list[str]:
     names = ("valid_accuracy", "bayes_accuracy", "labelers_accuracy")
     rows = [
         [name.replace("_", " "),
-         told(over_seeds([one[f"reward model: {name}"] for one in pipelines]))]
+         with_deviation(*over_seeds([one[f"reward model: {name}"] for one in pipelines]))]
         for name in names if all(f"reward model: {name}" in one for one in pipelines)
     ]  # fmt: skip
     return table(["reward model", "pairs in the right order"], rows)

@@ -32,6 +32,7 @@ from lm.data.smalltalk import Smalltalk, gold, right
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.metrics.spread import over_seeds
+from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.ppo import Ppo
@@ -161,7 +162,7 @@ class SmalltalkStudy:
         """Gathers what is measured into a table, and when all is into a figure and a summary."""
         found = [known(workdir / str(seed)) for seed in self.seeds]
         header = ("policy", *FIGURES.values(), "seeds")
-        rows: list[Sequence[str]] = [header, ("---",) * len(header)]
+        rows: list[Sequence[str]] = []
         summary: dict[str, Any] = {"seeds": list(self.seeds)}
         for name, title in POLICIES.items():
             cells = []
@@ -173,9 +174,9 @@ class SmalltalkStudy:
                 mean, deviation = over_seeds(values)
                 summary[f"{title}: {key}"] = {"mean": mean, "deviation": deviation,
                                               "values": values}  # fmt: skip
-                cells.append(f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
+                cells.append(with_deviation(mean, deviation))
             rows.append((title, *cells, str(len(there))))
-        told = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+        told = "\n".join(table(header, rows)) + "\n"
         (workdir / "report.md").write_text(told)
         if all(set(POLICIES) <= set(one) for one in found):
             (workdir / "figure.svg").write_text(self.figure(workdir))

@@ -25,6 +25,7 @@ from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
+from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.several import begin, fixed
 from lm.studies.sparse_measures import measured, reach, spanned
@@ -142,15 +143,14 @@ class SparseCritique:
                 summary[f"{task}/{label}/{name}"] = {
                     "mean": mean, "deviation": deviation, "values": values.tolist(),
                 }  # fmt: skip
-                cells.append(f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
+                cells.append(with_deviation(mean, deviation))
             rows.append((label, *cells))
         header = ("pattern", *(f"{task}: {title}" for task, _, title in columns))
-        lines = [header, ("---",) * len(header), *rows]
-        table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
-        (workdir / "table.md").write_text(table)
+        told = "\n".join(table(header, rows)) + "\n"
+        (workdir / "table.md").write_text(told)
         (workdir / "figure.svg").write_text(draw_panels(TITLE, self.panels(over)))
         (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-        print(f"{table}{workdir}/table.md, {workdir}/figure.svg")
+        print(f"{told}{workdir}/table.md, {workdir}/figure.svg")
 
     def panels(self, over: Callable[[str, str, str], np.ndarray]) -> list[Panel]:
         """Loss by position above the first pattern's, seed by seed, and recall by distance."""

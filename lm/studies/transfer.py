@@ -23,6 +23,7 @@ from lm.core.config import assignment, bind, require
 from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
+from lm.report.markdown import table, with_deviation
 from lm.studies.several import begin, fixed
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
@@ -132,16 +133,15 @@ class Transfer:
                 summary[f"{task}/{label}"] = {
                     "metric": metric, "mean": mean, "deviation": deviation, "values": values,
                 }  # fmt: skip
-                told = f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
-                rows.append((task, metric, label, told, " ".join(f"{v:.3f}" for v in values)))
+                each = " ".join(f"{v:.3f}" for v in values)
+                rows.append((task, metric, label, with_deviation(mean, deviation), each))
                 bars.append(Bar(f"{task} ({metric})", label, mean, deviation or 0.0))
         header = ("task", "metric", "case", f"mean ± deviation, {len(self.seeds)} seeds", "each")
-        lines = [header, ("---",) * len(header), *rows]
-        table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
-        (workdir / "table.md").write_text(table)
+        told = "\n".join(table(header, rows)) + "\n"
+        (workdir / "table.md").write_text(told)
         (workdir / "figure.svg").write_text(draw_bars(self.title, bars))
         (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-        print(f"{table}{workdir}/table.md, {workdir}/figure.svg")
+        print(f"{told}{workdir}/table.md, {workdir}/figure.svg")
 
 
 def bound(experiment: Any, bindings: str) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data import sources
-from lm.data.sources import documents, files, fingerprint, split
+from lm.data.sources import content_digest, documents, files, fingerprint, split
 from lm.data.tokens import TextConfig
 
 
@@ -169,3 +169,13 @@ def test_a_list_longer_than_a_file_name_is_a_list(tmp_path, monkeypatch):
     assert TextConfig(train=spec).made_by_tokenize("train") is None
     with pytest.raises(DataError, match="it is not a file"):
         texts("x" * 300)
+
+
+def test_what_files_hold_is_the_same_in_a_copy_and_another_where_a_byte_differs(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.jsonl").write_text("{}\n")
+    copies = [content_digest(str(tmp_path / folder)) for folder in ("a", "b")]
+    assert copies[0] == copies[1]
+    (tmp_path / "b" / "rows.jsonl").write_text("[]\n")
+    assert content_digest(str(tmp_path / "b")) != copies[0]
