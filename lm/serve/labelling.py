@@ -17,7 +17,7 @@ from lm.serve.labels import Labels
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 QUALITY = 7
-# The yes/no questions of InstructGPT's form (Ouyang et al. 2022, appendix B, table 3)
+# The yes/no questions of InstructGPT's form, of each answer (Ouyang et al. 2022, appendix B)
 METADATA = {
     "fails_instruction": "Fails to follow the correct instruction / task",
     "inappropriate": "Inappropriate for customer assistant",
@@ -141,20 +141,28 @@ def ranking(fields: Fields, item: Item, labeler: str) -> dict[str, Any]:
         each is None or (type(each) is int and 1 <= each <= QUALITY) for each in ratings
     ):  # fmt: skip
         raise Refused(f"ratings must be {count} numbers from 1 to {QUALITY}", param="ratings")
-    metadata = fields.take("metadata", {})
-    if not isinstance(metadata, dict) or not all(
-        name in METADATA and isinstance(value, bool) for name, value in metadata.items()
-    ):
-        raise Refused("metadata must be yes or no to questions of the form", param="metadata")
+    metadata = fields.take("metadata", [{}] * count)
+    if not isinstance(metadata, list) or len(metadata) != count or not all(map(answered, metadata)):
+        raise Refused(
+            f"metadata must be {count} objects with true or false to questions of the form; one "
+            "that nobody answered is left out", param="metadata",
+        )  # fmt: skip
     order = sorted(set(ranks))  # 1, 2, 2, 4 and 1, 2, 2, 3 are the same
     own = {place: shown for shown, place in enumerate(places)}
     return {
         "answers": item.answers,
         "ranks": [order.index(ranks[own[place]]) + 1 for place in range(count)],
         "ratings": [ratings[own[place]] for place in range(count)],
-        "metadata": metadata,
+        "metadata": [metadata[own[place]] for place in range(count)],
         "sources": item.sources,
     }
+
+
+def answered(metadata: Any) -> bool:
+    """Whether these are yes or no to questions of the form, to any number of them."""
+    return isinstance(metadata, dict) and all(
+        name in METADATA and isinstance(value, bool) for name, value in metadata.items()
+    )
 
 
 def checked_name(name: Any) -> str:

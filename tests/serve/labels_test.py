@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.labels import conversation_rows
 from lm.data.tasks.rows import Row
 from lm.serve.agreement import agreement, krippendorff
@@ -67,7 +69,8 @@ def test_a_ranking_is_kept_in_the_agreed_form_whatever_order_was_shown(page):
     best = [answer == "a answer 1" for answer in found["answers"]]
     ranks = [1 if yes else 2 for yes in best]
     ratings = [7 if yes else None for yes in best]
-    answer = say(page, "ann", found, ranks=ranks, ratings=ratings, metadata={"opinion": True})
+    metadata = [{"opinion": True, "sexual": False} if yes else {} for yes in best]
+    answer = say(page, "ann", found, ranks=ranks, ratings=ratings, metadata=metadata)
     assert answer.json() == {"done": 1, "skipped": 0, "total": 3, "making": False}
     (line,) = (page.folder / "labels.jsonl").read_text().splitlines()
     record = json.loads(line)
@@ -75,7 +78,8 @@ def test_a_ranking_is_kept_in_the_agreed_form_whatever_order_was_shown(page):
     assert record == {
         "kind": "ranking", "item": "a", "labeler": "ann", "messages": page.items[0].messages,
         "answers": page.items[0].answers, "ranks": [2, 1, 2], "ratings": [None, 7, None],
-        "metadata": {"opinion": True}, "sources": ["run 0", "run 1", "run 0"],
+        "metadata": [{}, {"opinion": True, "sexual": False}, {}],  # what nobody said is not there
+        "sources": ["run 0", "run 1", "run 0"],
     }  # fmt: skip
 
 
@@ -118,8 +122,10 @@ def test_skips_demonstrations_and_undo(page):
     "what",
     [{"ranks": [1, 2]}, {"ranks": [1, 2, 4]}, {"ranks": [0, 1, 2]}, {"ranks": [1, 2, True]},
      {"ranks": None}, {"ranks": [1, 2, 3], "ratings": [8, 1, 1]}, {"labeler": "../x"},
-     {"ranks": [1, 2, 3], "metadata": {"unknown": True}}, {"item": "nothing"}, {"kind": "undo"},
-     {"ranks": [1, 2, 3], "metadata": {"opinion": 1}}, {"labeler": ""}, {"labeler": "a" * 41},
+     {"ranks": [1, 2, 3], "metadata": [{"unknown": True}, {}, {}]}, {"item": "nothing"},
+     {"ranks": [1, 2, 3], "metadata": [{"opinion": 1}, {}, {}]}, {"labeler": ""}, {"kind": "undo"},
+     {"ranks": [1, 2, 3], "metadata": [{"opinion": None}, {}, {}]}, {"labeler": "a" * 41},
+     {"ranks": [1, 2, 3], "metadata": [{}, {}]}, {"ranks": [1, 2, 3], "metadata": {}},
      {"kind": "demonstration", "answer": " "}, {"kind": "demonstration", "answer": "\ud800"}],
 )  # fmt: skip
 def test_a_record_that_is_none_is_refused_and_not_kept(page, what):
@@ -157,6 +163,23 @@ def test_training_reads_labels_that_were_added_after_a_crash(tmp_path, cut):
     assert all(isinstance(row, Row) for row in rows)
     expected = ["a", "c"] if cut > 0 else ["a", "b", "c"]
     assert [row.values["item"] for row in rows] == expected
+
+
+def test_records_with_one_answer_to_the_questions_an_item_are_still_read(tmp_path):
+    one = item("a")
+    record = {"kind": "ranking", "item": "a", "labeler": "x", "messages": one.messages,
+              "answers": one.answers, "ranks": [1, 2, 3], "ratings": [None, 7, None],
+              "sources": one.sources}  # fmt: skip
+    forms = {"older": {"opinion": True}, "newer": [{"opinion": True}, {}, {}]}
+    found = {}
+    for name, metadata in forms.items():
+        Labels(tmp_path / name).append(record | {"metadata": metadata})
+        folder = str(tmp_path / name)
+        data = DialogueComparisonsConfig(train=folder, valid=folder)
+        found[name] = [replace(each, where="") for each in data.compared("train")]
+        again = Labels(tmp_path / name)
+        assert again.current() and agreement(again.records)["items"] == 1
+    assert found["older"] == found["newer"] and found["newer"][0].ranks == (0, 1, 2)
 
 
 @pytest.mark.parametrize("event", [Ended("error"), Ended("left")])

@@ -153,12 +153,25 @@ def test_answers_are_ranked_by_keys_and_by_dragging(labelled):
         page.keyboard.press("7")
         page.locator(".answer").nth(2).focus()
         page.keyboard.press("t")
-        page.get_by_text("Expresses opinion").click()
+        page.keyboard.press("q")  # the questions of this answer: the first is reached, and open
+        assert page.evaluate("document.activeElement.textContent") == "Yes"
+        page.keyboard.press("Space")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")  # to the second question, of which both are taken back
+        for _ in range(2):
+            page.keyboard.press("Space")
+        third = page.locator(".answer").nth(2).get_by_role("group", name="Expresses opinion")
+        third.get_by_role("button", name="No").click()
+        assert "2 of 11 answered" in page.locator(".answer").nth(2).inner_text()
+        assert "0 of 11 answered" in page.locator(".answer").nth(0).inner_text()
         page.keyboard.press("Control+Enter")
         page.wait_for_function("document.getElementById('progress').textContent.startsWith('1 of')")
         record = labels.records[-1]
         assert record["ranks"] == [1, 2, 2, 3] and record["ratings"] == [7, None, None, None]
-        assert record["metadata"]["opinion"] and not record["metadata"]["sexual"]
+        said = {"fails_instruction": True, "opinion": False}
+        assert dict(zip(record["answers"], record["metadata"], strict=True)) == {
+            text: said if text == MARKUP else {} for text in texts
+        }
 
         moved = order()[3]  # by dragging, the last to the first place
         page.locator(".answer").nth(3).drag_to(page.locator(".answer").nth(0))

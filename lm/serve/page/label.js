@@ -3,7 +3,10 @@
 const $ = (id) => document.getElementById(id);
 let labeler = localStorage.getItem("lm.labeler") ?? "";
 let item = null; // what is being labelled
-let order = []; // { number, text, tied, rating }, the best first; `number` as the server sent them
+let questions = {}; // what is asked of each answer, by name
+// { number, text, tied, rating, said, open }, the best first; `number` as the server sent them,
+// `said` yes or no by the name of the question, `open` whether the questions are shown
+let order = [];
 let writing = false;
 let busy = false;
 
@@ -53,19 +56,12 @@ function present(found) {
     if (found.making) setTimeout(() => { if (!item && $("login").hidden) attempt(next); }, 2000);
     return;
   }
-  order = found.answers.map((text, number) => ({ number, text, tied: false, rating: null }));
+  questions = found.metadata;
+  order = found.answers.map((text, number) => ({ number, text, tied: false, rating: null, said: {}, open: false }));
   $("conversation").replaceChildren(...found.messages.map(({ role, content }) => {
     const turn = make("div", "turn");
     turn.append(make("div", "who", role), make("div", "said", content));
     return turn;
-  }));
-  $("metadata").replaceChildren(...Object.entries(found.metadata).map(([name, text]) => {
-    const row = make("label");
-    const box = make("input");
-    box.type = "checkbox";
-    box.name = name;
-    row.append(box, make("span", "", text));
-    return row;
   }));
   $("demonstration").value = "";
   pane(false);
@@ -109,8 +105,8 @@ function showAnswers(focus) {
     for (let value = 1; value <= 7; value++) {
       quality.append(small(String(value), `Quality ${value}`, answer.rating === value, () => rate(place, value)));
     }
-    node.append(make("div", "rank", String(ranked[place])), make("div", "said", answer.text || "(says nothing)"), moves, quality);
-    node.addEventListener("keydown", (event) => keys(event, place));
+    node.append(make("div", "rank", String(ranked[place])), make("div", "said", answer.text || "(says nothing)"), moves, quality, asked(answer, questions));
+    node.addEventListener("keydown", (event) => { if (event.target === node) keys(event, place); });
     node.addEventListener("dragstart", (event) => {
       event.dataTransfer.setData("text/plain", String(place));
       event.dataTransfer.effectAllowed = "move";
@@ -155,6 +151,7 @@ function keys(event, place) {
   if (step && event.shiftKey) move(place, place + step);
   else if (step) $("answers").children[place + step]?.focus();
   else if (event.key.toLowerCase() === "t") tie(place);
+  else if (event.key.toLowerCase() === "q") ask($("answers").children[place]);
   else if (/^[1-7]$/.test(event.key)) rate(place, Number(event.key));
   else return;
   event.preventDefault();
@@ -173,12 +170,12 @@ function pane(write) {
 
 function ranking() {
   const ranked = ranks();
-  const sent = { kind: "ranking", ranks: [], ratings: [], metadata: {} };
+  const sent = { kind: "ranking", ranks: [], ratings: [], metadata: [] };
   order.forEach((answer, place) => {
     sent.ranks[answer.number] = ranked[place];
     sent.ratings[answer.number] = answer.rating;
+    sent.metadata[answer.number] = answer.said;
   });
-  for (const box of $("metadata").querySelectorAll("input")) sent.metadata[box.name] = box.checked;
   return sent;
 }
 
