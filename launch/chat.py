@@ -7,6 +7,7 @@ python -m launch.chat --workdir=runs/gpt4-tiny --temperature=0      # then /imag
 Ctrl-C stops an answer; at an empty prompt it asks for /quit. /help lists what else can be said.
 """
 
+import dataclasses
 import json
 import os
 import queue
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from launch import command
-from launch.served import served_run
+from launch.served import labels_folder, served_run
 from lm.core.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from lm.data.visual.example import Given
     from lm.decode.sampling import SamplingConfig
+    from lm.serve.alternatives import Alternatives
     from lm.serve.model import Served
     from lm.text.dialogue import Message
 
@@ -33,10 +35,14 @@ TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the likeliest so many.")
 TOP_P = flags.DEFINE_float("top_p", None, "Draw among the likeliest that reach this probability.")
 MAX_TOKENS = flags.DEFINE_integer("max_tokens", None, "Tokens of an answer at most.", 1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", lower_bound=0)
+LABELS = flags.DEFINE_string("labels", None, "Folder of what /rank keeps; WORKDIR/labels.")
+LABELER = flags.DEFINE_string("labeler", None, "Who ranks; $USER.")
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 
 HELP = """/image FILE        show a PNG or JPEG with the next message; may be repeated
 /regenerate        another answer to the last message
+/rank [2 1=3]      keep an order of its answers, the best first, = a tie, and go on with the best;
+                   nothing: list them
 /system [TEXT]     what the assistant is told first; nothing: as if nothing
 /temperature [X]   show or set it; 0 takes the likeliest token
 /new               forget the conversation
@@ -48,8 +54,11 @@ HELP = """/image FILE        show a PNG or JPEG with the next message; may be re
 class Talk:
     """A conversation in a terminal."""
 
-    def __init__(self, served: "Served", sampling: "SamplingConfig", system: str):
+    def __init__(
+        self, served: "Served", sampling: "SamplingConfig", system: str, drawn: "Alternatives"
+    ):
         self.served, self.sampling, self.system = served, sampling, system
+        self.alternatives = drawn  # answers to the last message
         self.turns: list[Message] = []
         self.shown: list[Given] = []  # images that go with the next message
         self.drawn = 0  # answers so far: each has draws of its own
@@ -65,7 +74,7 @@ class Talk:
         if self.turns and self.turns[-1].role == "user":
             self.turns.pop()  # its answer never came
         self.turns.append(seen_turn(line, *self.shown))
-        self.shown = []
+        self.shown, self.alternatives.answers = [], []
         self.answer()
         return True
 
@@ -77,10 +86,10 @@ class Talk:
         if name == "help":
             print(HELP)
         elif name == "new":
-            self.turns, self.shown = [], []
+            self.turns, self.shown, self.alternatives.answers = [], [], []
             print("[a new conversation]")
         elif name == "system":
-            self.system = text
+            self.system, self.alternatives.answers = text, []  # answers to another conversation
             print(f"[the assistant is told: {text}]" if text else "[the assistant is told nothing]")
         elif name == "temperature":
             self.set_temperature(text)
@@ -88,6 +97,8 @@ class Talk:
             self.save(text)
         elif name == "image":
             self.show(text)
+        elif name == "rank":
+            self.rank(text)
         elif name == "regenerate":
             if self.turns and self.turns[-1].role == "assistant":
                 self.turns.pop()
@@ -98,6 +109,26 @@ class Talk:
         else:
             print(f"[no command /{name}; /help lists them]")
         return True
+
+    def rank(self, text: str) -> None:
+        """Lists the answers to the last message, or keeps an order of them."""
+        from lm.serve.turns import objects_of
+
+        answers = self.alternatives.answers
+        if len(answers) < 2:
+            print("[there are no two answers to rank: /regenerate draws another]")
+        elif not text:
+            for number, answer in enumerate(answers, start=1):
+                write(f"{number}: {answer}\n")
+        else:
+            said = self.told()[:-1]  # up to the message that was answered
+            try:
+                best, path = self.alternatives.rank(objects_of(said), text)
+            except (UserError, OSError) as error:
+                print(f"[{error}]")
+                return
+            self.turns[-1] = dataclasses.replace(self.turns[-1], content=best)
+            print(f"[kept in {path}; it goes on with {answers.index(best) + 1}]")
 
     def show(self, name: str) -> None:
         """Keeps an image for the next message; says what is wrong with it."""
@@ -122,8 +153,6 @@ class Talk:
             print(f"[{name} goes with the next message]")
 
     def set_temperature(self, text: str) -> None:
-        import dataclasses
-
         try:
             value = float(text) if text else self.sampling.temperature
             self.sampling = dataclasses.replace(self.sampling, temperature=value)
@@ -164,6 +193,7 @@ class Talk:
         except UserError as error:
             print(f"[{error}]")
             self.turns.pop()
+            self.alternatives.answers = []
             return
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         asked = Asked(
@@ -180,6 +210,8 @@ class Talk:
                     write(writer.add(event.token))
             write(writer.finish())
             print()
+            if event.reason in ("stop", "length"):
+                self.alternatives.add(writer.text)
         except KeyboardInterrupt:
             asked.leave()
             print(" [stopped]")
@@ -197,13 +229,16 @@ def main() -> None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of a run")
     from lm.decode.sampling import SamplingConfig
+    from lm.serve.alternatives import Alternatives
 
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
     served = served_run(WORKDIR.value, STEP.value, slots=1)
     assert served.images or served.chat  # says what is missing before anything is compiled
+    labels = labels_folder(LABELS.value, WORKDIR.value, wanted=False)
+    drawn = Alternatives(labels, LABELER.value or os.environ.get("USER", "terminal"), served.name)
     served.engine.start()
     try:
-        converse(Talk(served, sampling, SYSTEM.value))
+        converse(Talk(served, sampling, SYSTEM.value, drawn))
     finally:
         served.engine.close(drain=False)
 

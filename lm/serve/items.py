@@ -174,5 +174,9 @@ class Pool:
 
 def item_name(turns: Conversation, number: int) -> str:
     """A name that the same prompt at the same place has again."""
-    told = json.dumps([number, as_objects(turns)], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return digest([number, as_objects(turns)])
+
+
+def digest(told: Any) -> str:
+    """A name for what JSON can hold."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

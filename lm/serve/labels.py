@@ -6,9 +6,11 @@ earlier one, an undo removes it. A line cut off by a crash is skipped, told, and
 
 import dataclasses
 import datetime
+import fcntl
 import json
 import os
 import threading
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,10 +46,11 @@ class Labels:
             if {**known, "time": None} != {**record, "time": None}:
                 self._append(record)
 
-    def take_back(self, labeler: str) -> dict[str, Any] | None:
-        """Removes what a labeler said last, and returns it; None where there is nothing."""
+    def take_back(self, labeler: str, items: Container[str]) -> dict[str, Any] | None:
+        """Removes what a labeler said last of these items, and returns it; None where there is
+        nothing."""
         with self._lock:
-            last = self.last_of(labeler)
+            last = self.last_of(labeler, items)
             if last is not None:
                 name = last["item"]
                 self._append({"kind": "undo", "item": name, "of": name, "labeler": labeler})
@@ -72,9 +75,10 @@ class Labels:
                 found[key] = record
         return found
 
-    def last_of(self, labeler: str) -> dict[str, Any] | None:
-        """What a labeler said last and has not taken back."""
-        own = [one for (_, name), one in self.current().items() if name == labeler]
+    def last_of(self, labeler: str, items: Container[str]) -> dict[str, Any] | None:
+        """What a labeler said last of these items and has not taken back."""
+        every = self.current().items()
+        own = [one for (item, name), one in every if name == labeler and item in items]
         return own[-1] if own else None
 
 
@@ -84,6 +88,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
     line = json.dumps(record, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n"
     new = not path.exists()
     with path.open("ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # a server and a terminal may keep the same file
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":

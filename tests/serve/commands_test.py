@@ -104,6 +104,42 @@ def test_a_conversation_in_a_terminal(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_answers_are_ranked_in_a_terminal(run, tmp_path):
+    terminal = Terminal(
+        "launch.chat", f"--workdir={run}", "--max_tokens=6", "--temperature=0",
+        f"--labels={tmp_path}", "--labeler=ann",
+    )  # fmt: skip
+
+    def say(typed):
+        terminal.type(typed + "\n")
+        terminal.until(typed + "\r\n")
+        return terminal.until("> ")
+
+    terminal.until("> ")
+    say("hello")
+    say("/regenerate")
+    assert "no two answers" in say("/rank 1")  # greedy: the same again
+    say("/temperature 1.5")
+    for _ in range(9):
+        say("/regenerate")
+        if "2: " in (listed := say("/rank")):
+            break
+    assert "each number from 1 to 2" in say("/rank 1") and not list(tmp_path.iterdir())
+    assert "goes on with 2" in say("/rank 2 1")
+    (record,) = map(json.loads, (tmp_path / "labels.jsonl").read_text().splitlines())
+    assert record["ranks"] == [2, 1] and record["labeler"] == "ann"
+    assert record["messages"] == [{"role": "user", "content": "hello"}]
+    assert listed.startswith("1: ") and record["sources"] == ["toy", "toy"]
+    say(f"/save {tmp_path}/said.json")
+    said = json.loads((tmp_path / "said.json").read_text())["messages"]
+    assert said[-1]["content"] == record["answers"][1]
+    say("/system Be brief.")
+    assert "no two answers" in say("/rank 2 1")  # those were answers to something else
+    terminal.type("/quit\n")
+    assert terminal.close() == 0
+
+
+@pytest.mark.slow
 def test_an_image_is_shown_in_a_terminal(tmp_path):
     folder = seeing_run(tmp_path / "seeing", model())
     file, text = tmp_path / "a.png", tmp_path / "a.txt"

@@ -13,8 +13,9 @@ from lm.data.labels import conversation_rows
 from lm.data.tasks.rows import Row
 from lm.serve.agreement import agreement, krippendorff
 from lm.serve.items import Item, Pool, SamplingPlan, read_prompts
-from lm.serve.labelling import METADATA, Labelling, shuffled
+from lm.serve.labelling import Labelling, shuffled
 from lm.serve.labels import Labels
+from lm.serve.rankings import METADATA
 from lm.serve.request import Drawn, Ended
 from lm.text.dialogue import Message
 from tests.serve.served import client, listening, served, wait_until

@@ -108,6 +108,52 @@ def test_an_answer_can_be_stopped(labelled, toy, monkeypatch):
         assert page.locator(".turn").count() == 2
 
 
+def test_answers_of_a_chat_are_ranked_where_they_were_drawn(labelled):
+    address, labels = labelled
+    with browsing(address) as page:
+        page.click("#gear")
+        page.fill("#max_tokens", "12")
+        page.click("#gear")
+        page.fill("#text", "Name a colour.")
+        page.keyboard.press("Enter")
+        settled(page)
+        rank = page.locator(".turn").last.get_by_text("Rank")
+
+        def answer():  # as it is, with whatever an untrained model writes
+            return page.locator(".turn .said").last.text_content()
+
+        drawn = [answer()]
+        assert rank.count() == 0  # there is but one
+        while len(drawn) < 3:
+            page.locator(".turn").last.get_by_text("Regenerate").click()
+            settled(page)
+            drawn += [answer()] if answer() not in drawn else []
+        page.reload()  # they are kept with the conversation
+        page.wait_for_selector(".turn")
+        rank.click()
+        assert page.evaluate("document.activeElement.textContent").startswith("1")
+        page.keyboard.press("Shift+ArrowDown")  # the first answer becomes the second
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("t")
+        page.keyboard.press("Control+Enter")
+        page.get_by_text("labeler must be").wait_for()
+        assert not labels.records
+        page.get_by_label("Your name").fill("ann")
+        page.keyboard.press("Enter")
+        page.get_by_text("Ranked").wait_for()
+        (record,) = labels.records
+        assert record["answers"] == drawn and record["ranks"] == [2, 1, 2]
+        assert record["messages"] == [{"role": "user", "content": "Name a colour."}]
+        assert record["labeler"] == "ann" and record["sources"] == ["toy"] * 3
+        assert answer() == drawn[1]  # it goes on with the best
+        page.click("#gear")
+        page.fill("#system", "Be kind.")
+        assert rank.count() == 0  # those were answers to something else
+        page.goto(address + "/label")
+        page.wait_for_selector(".answer")  # by the same name
+        assert page.inner_text("#who") == "ann"
+
+
 def test_a_fault_of_the_server_is_told_on_the_page(labelled):
     address, _ = labelled
     with browsing(address) as page:

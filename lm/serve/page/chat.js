@@ -1,6 +1,7 @@
 // The chat page. What a model or a person wrote enters the page as textContent and nothing else.
 "use strict";
 const KNOBS = { temperature: "1", top_p: "1", top_k: "", max_tokens: "", seed: "" };
+const MOST_RANKED = 9; // answers of a ranking
 let all = merged([]);
 if (!all.length) all = [fresh()];
 let open = all[0];
@@ -76,13 +77,18 @@ async function contentOf({ content, images = [] }) {
   return [...parts, { type: "text", text: content }];
 }
 
-async function body({ system, turns }) {
+async function messagesOf({ system, turns }) {
   const messages = [];
   for (const turn of turns) {
     if (turn.role === "assistant" && !turn.content) messages.pop(); // its answer never came
     else messages.push({ role: turn.role, content: await contentOf(turn) });
   }
   if (system.trim()) messages.unshift({ role: "system", content: system });
+  return messages;
+}
+
+async function body(one) {
+  const messages = await messagesOf(one);
   const asked = { model: $("model").value, messages, stream: true };
   for (const name of Object.keys(KNOBS)) if ($(name).value !== "") asked[name] = Number($(name).value);
   return asked;
@@ -104,11 +110,13 @@ async function* events(response) {
   }
 }
 
-async function answer() {
+// `answers`: those that were drawn to the same before.
+async function answer(answers = []) {
   if (running || open.turns.at(-1)?.role !== "user") return;
-  const turn = { role: "assistant", content: "", model: $("model").value };
+  const turn = { role: "assistant", content: "", model: $("model").value, answers };
   const own = { abort: new AbortController(), conversation: open, turn, node: null };
   const said = body({ system: open.system, turns: [...open.turns] });
+  let whole = false; // what was stopped is no answer to rank
   running = own;
   open.turns.push(turn);
   const tell = speaker();
@@ -123,6 +131,7 @@ async function answer() {
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
       turn.content += event.choices[0]?.delta.content ?? "";
+      whole ||= Boolean(event.choices[0]?.finish_reason);
       tell(turn.content, false);
       if (open === own.conversation && own.node) {
         const log = $("turns");
@@ -136,6 +145,9 @@ async function answer() {
   }
   tell(turn.fault ? `${turn.content} ${turn.fault}` : turn.content, true);
   running = null;
+  if (whole && turn.content && turn.answers && !answers.some((one) => one.content === turn.content)) {
+    turn.answers = [...answers, { content: turn.content, model: turn.model }].slice(-MOST_RANKED);
+  }
   if (overtaken(own.conversation)) own.conversation.id = newId(); // both tabs wrote: both are kept
   if (all.includes(own.conversation)) keep(own.conversation);
   const idle = [document.body, $("stop")].includes(document.activeElement);
@@ -229,7 +241,12 @@ for (const name of Object.keys(KNOBS)) {
   });
 }
 $("model").addEventListener("change", () => { store("lm.model", $("model").value); show(); });
-$("system").addEventListener("input", () => { open.system = $("system").value; keep(open); });
+$("system").addEventListener("input", () => {
+  open.system = $("system").value;
+  const gone = forgetAnswers(open.turns); // they were told something else
+  keep(open);
+  if (gone) show();
+});
 $("ask").addEventListener("submit", send);
 $("text").addEventListener("input", grow);
 $("text").addEventListener("keydown", (event) => {

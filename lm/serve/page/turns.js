@@ -1,15 +1,6 @@
 // How turns of a conversation are shown, copied and changed. What a model or a person wrote enters
 // the page as textContent and nothing else.
 "use strict";
-const $ = (id) => document.getElementById(id);
-
-function make(kind, className, text) {
-  const node = document.createElement(kind);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
 function action(text, title, run) {
   const node = make("button", "quiet", text);
   node.type = "button";
@@ -33,8 +24,12 @@ function showTurn(turn, number) {
   doing.append(action("Edit", "Change this turn and go on from here", () => edit(node, turn, number)));
   if (turn.role === "assistant") {
     doing.append(action("Regenerate", "Another answer", () => again(number)));
+    if (rankable(turn, number)) {
+      doing.append(action(`Rank ${turn.answers.length} answers`, "Put the answers to this in order", () => rankTurn(node, turn, number)));
+    }
   }
   if (running) for (const button of doing.children) button.disabled = button.textContent !== "Copy";
+  if (turn.ranked) doing.append(make("span", "soft", "Ranked"));
   node.append(doing);
   return node;
 }
@@ -96,6 +91,7 @@ function edit(node, turn, number) {
   area.setAttribute("aria-label", "Change this turn");
   const done = () => {
     turn.content = area.value;
+    forgetAnswers(open.turns.slice(number + 1));
     keep(open);
     if (turn.role === "user") { open.turns.length = number + 1; answer(); } else show();
   };
@@ -110,7 +106,8 @@ function edit(node, turn, number) {
 }
 
 function again(number) {
+  const { answers } = open.turns[number];
   open.turns.length = number;
   keep(open);
-  answer();
+  answer(answers);
 }

@@ -1,0 +1,20 @@
+// What every page does: makes nodes, and asks the server.
+"use strict";
+const $ = (id) => document.getElementById(id);
+
+function make(kind, className, text) {
+  const node = document.createElement(kind);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+async function call(path, sent) {
+  const options = sent === undefined ? {} : {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent),
+  };
+  const response = await fetch(path, options);
+  const found = await response.json();
+  if (!response.ok) throw new Error(found.error.message);
+  return found;
+}
