@@ -34,6 +34,7 @@ LABEL_PROMPTS = flags.DEFINE_string("label_prompts", None, "File of prompts to l
 LABEL_RUNS = flags.DEFINE_list("label_runs", [], "Runs whose answers are labelled; --workdir's.")
 LABELS = flags.DEFINE_string("labels", None, "Folder of the labels; WORKDIR/labels by default.")
 LABEL_ANSWERS = flags.DEFINE_integer("label_answers", 4, "Answers to rank to a prompt.", 2, 9)
+LABEL_SEED = flags.DEFINE_integer("label_seed", 0, "Draws which answer of a conversation it is.")
 LABEL_TOKENS = flags.DEFINE_integer("label_tokens", 128, "Tokens of an answer at most.", 1)
 LABEL_TEMPERATURE = flags.DEFINE_float("label_temperature", 1.0, "Of those answers.", 0, 2)
 LABELERS = flags.DEFINE_integer("labelers", 2, "Labelers who see the same item.", lower_bound=1)
@@ -100,7 +101,8 @@ def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[
     if folder is None:
         return [], lambda: None
     names = [run_name(each) for each in LABEL_RUNS.value or WORKDIR.value]
-    prompts = read_prompts(Path(LABEL_PROMPTS.value)) if LABEL_PROMPTS.value else []
+    named = LABEL_PROMPTS.value
+    prompts = read_prompts(Path(named), LABEL_SEED.value) if named else []
     plan = SamplingPlan(
         answers=LABEL_ANSWERS.value, max_tokens=LABEL_TOKENS.value,
         temperature=LABEL_TEMPERATURE.value,

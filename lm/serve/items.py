@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import queue
+import random
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,15 @@ class Item:
     messages: list[dict[str, str]]
     answers: list[str]
     sources: list[str]  # the run that wrote each
+    user: str | None = None  # whose conversation it is, where that is known
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A conversation up to an answer that is to be labelled, and whose it is."""
+
+    turns: Conversation
+    user: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,9 +54,10 @@ class SamplingPlan:
     attempts: int = 3  # at an answer that is none of those there are
 
 
-def read_prompts(path: Path) -> list[Conversation]:
-    """Conversations that end with the user, from JSONL of {messages}, {prompt} or strings, or from
-    lines of text.
+def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
+    """Conversations that end with the user, from JSONL of {messages}, {prompt}, each with or
+    without a {user}, or strings, or from lines of text. Of one that ends with the assistant `seed`
+    draws the answer that is to be labelled.
 
     Raises:
       DataError: a line that is none of these.
@@ -58,28 +69,37 @@ def read_prompts(path: Path) -> list[Conversation]:
         if not line.strip():
             continue
         value: Any = line
+        user = None
         if path.suffix == ".jsonl":
             try:
                 value = json.loads(line)
             except ValueError as error:
                 raise DataError(f"{path}:{number}: no JSON ({error})") from None
         if isinstance(value, dict):
+            user = value.get("user")
             value = value.get("messages", value.get("prompt"))
         try:
             turns = (Message("user", value),) if isinstance(value, str) else conversation(value)
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
-        if turns[-1].role != "user":
-            turns = turns[:-1]
-        found.append(turns)
+        turns = up_to_an_answer(turns, random.Random(f"{seed} {number}"))
+        found.append(Wanted(turns, None if user is None else str(user)))
     return found
+
+
+def up_to_an_answer(turns: Conversation, draw: random.Random) -> Conversation:
+    """What comes before one of the assistant's turns, any of them alike, as in the comparisons of
+    ChatGPT (OpenAI 2022); all of it where the user has not been answered."""
+    if turns[-1].role == "user":
+        return turns
+    return turns[: draw.choice([n for n, one in enumerate(turns) if one.role == "assistant"])]
 
 
 class Pool:
     """Items, and the thread that makes them."""
 
     def __init__(
-        self, folder: Path, prompts: Sequence[Conversation], models: Sequence[Served],
+        self, folder: Path, prompts: Sequence[Wanted], models: Sequence[Served],
         plan: SamplingPlan,
     ):  # fmt: skip
         self.prompts, self.models, self.plan = prompts, models, plan
@@ -88,7 +108,9 @@ class Pool:
         self._path = folder.with_name(f"{folder.name}.items.jsonl")
         self.items: dict[str, Item] = {}
         for row in read_lines(self._path)[0]:
-            item = Item(row["item"], row["messages"], row["answers"], row["sources"])
+            item = Item(
+                row["item"], row["messages"], row["answers"], row["sources"], row.get("user")
+            )
             self.items[item.name] = item
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
@@ -108,17 +130,17 @@ class Pool:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        for number, turns in enumerate(self.prompts):
-            name = item_name(turns, number)
+        for number, wanted in enumerate(self.prompts):
+            name = item_name(wanted.turns, number)
             if self._stopped.is_set():
                 return
-            if name not in self.items and (item := self._sample(name, turns, number)):
+            if name not in self.items and (item := self._sample(name, wanted, number)):
                 row = {"item": item.name, "messages": item.messages, "answers": item.answers,
-                       "sources": item.sources}  # fmt: skip
+                       "sources": item.sources, "user": item.user}  # fmt: skip
                 append_line(self._path, row)
                 self.items[name] = item
 
-    def _sample(self, name: str, turns: Conversation, number: int) -> Item | None:
+    def _sample(self, name: str, wanted: Wanted, number: int) -> Item | None:
         """An item with different answers; None where there are not two."""
         answers: list[str] = []
         sources: list[str] = []
@@ -127,7 +149,7 @@ class Pool:
                 served = self.models[(number + place) % len(self.models)]
                 seed = int(hashlib.sha256(f"{name} {place} {attempt}".encode()).hexdigest()[:8], 16)
                 try:
-                    text = self._answer(served, turns, seed)
+                    text = self._answer(served, wanted.turns, seed)
                 except DataError:  # does not fit into this model's context
                     break
                 if text is None:
@@ -138,7 +160,7 @@ class Pool:
                     break
         if len(answers) < 2:
             return None
-        return Item(name, as_objects(turns), answers, sources)
+        return Item(name, as_objects(wanted.turns), answers, sources, wanted.user)
 
     def _answer(self, served: Served, turns: Conversation, seed: int) -> str | None:
         """One answer; None where the engine failed or the server stops."""

@@ -79,8 +79,9 @@ def answered(metadata: Any) -> bool:
 
 
 def said_of(item: Item, labeler: str, kind: str) -> dict[str, Any]:
-    """What every record begins with."""
-    return {"kind": kind, "item": item.name, "labeler": labeler, "messages": item.messages}
+    """What every record begins with; of one user all are learned from, or none."""
+    told = {"kind": kind, "item": item.name, "labeler": labeler, "messages": item.messages}
+    return told if item.user is None else told | {"user": item.user}
 
 
 def ranking(item: Item, labeler: str, judgement: Judgement) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.labels import conversation_rows
 from lm.data.tasks.rows import Row
 from lm.serve.agreement import agreement, krippendorff
-from lm.serve.items import Item, Pool, SamplingPlan, read_prompts
+from lm.serve.items import Item, Pool, SamplingPlan, Wanted, read_prompts
 from lm.serve.labelling import Labelling, shuffled
-from lm.serve.labels import Labels
+from lm.serve.labels import FILE, Labels
 from lm.serve.rankings import METADATA
 from lm.serve.request import Drawn, Ended
-from lm.text.dialogue import Message
+from lm.text.dialogue import Message, as_objects
 from tests.serve.served import client, listening, served, wait_until
 
 
@@ -227,7 +227,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
 
 def test_answers_are_sampled_in_the_background_from_several_runs(tmp_path):
     toy, other = served(), served("other", seed=1)
-    prompts = [(Message("user", f"prompt {n}"),) for n in range(2)]
+    prompts = [Wanted((Message("user", f"prompt {n}"),), [None, "ada"][n]) for n in range(2)]
     plan = SamplingPlan(answers=3, max_tokens=6, temperature=1.5)
     pool = Pool(tmp_path, prompts, [toy, other], plan)
     pool.start()
@@ -236,6 +236,7 @@ def test_answers_are_sampled_in_the_background_from_several_runs(tmp_path):
     for one in pool.items.values():
         assert len(set(one.answers)) == len(one.answers) == 3
         assert set(one.sources) == {"toy", "other"}
+    assert [one.user for one in pool.items.values()] == [None, "ada"]
     again = Pool(tmp_path, prompts, [toy, other], plan)
     assert again.items == pool.items  # the same after a new start
     for each in (toy, other):
@@ -246,9 +247,56 @@ def test_prompts_are_read_from_lines_and_conversations(tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"prompt": "one"}\n{"messages": [{"role": "user", "content": "two"},'
                     ' {"role": "assistant", "content": "x"}]}\n"three"\n')  # fmt: skip
-    assert [turns[-1].content for turns in read_prompts(path)] == ["one", "two", "three"]
+    assert [one.turns[-1].content for one in read_prompts(path)] == ["one", "two", "three"]
     (tmp_path / "lines.txt").write_text("four\n\nfive\n")
     assert len(read_prompts(tmp_path / "lines.txt")) == 2
+
+
+def test_of_a_conversation_an_answer_is_drawn_and_alternatives_to_it_are_asked_for(tmp_path):
+    path = tmp_path / "said.jsonl"
+    turns = [{"role": role, "content": f"{role} {n}"} for n in range(4)
+             for role in ("user", "assistant")]  # fmt: skip
+    waiting = [*turns, {"role": "user", "content": "user 4"}]
+    rows = [{"messages": turns}] * 200 + [{"messages": waiting}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_prompts(path)
+    last = [one.turns[-1].content for one in found]
+    assert last.pop() == "user 4"  # whoever waits for an answer is answered
+    assert {last.count(f"user {n}") > 25 for n in range(4)} == {True} and len(set(last)) == 4
+    assert all(len(one.turns) == 2 * int(one.turns[-1].content[-1]) + 1 for one in found)
+    assert read_prompts(path) == found != read_prompts(path, seed=1)
+
+
+def test_whose_prompt_it_was_is_in_the_record_and_decides_what_is_held_out(toy, tmp_path):
+    users = [f"user {n}" for n in range(8)]
+    asked = [{"prompt": f"{user} asks {n}", "user": user} for user in users for n in range(3)]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    items = [
+        Item(str(n), as_objects(one.turns), ["a", "b"], ["toy"] * 2, one.user)
+        for n, one in enumerate(read_prompts(path))
+    ]
+    folder = tmp_path / "labels"
+    routes = Labelling(Labels(folder), pool_of(folder, *items), 1).routes()
+    with listening(toy, extra=routes) as address, client(address) as api:
+        for one in items:
+            record = {"labeler": "ann", "item": one.name, "kind": "ranking", "ranks": [1, 2]}
+            assert api.post("/labels/record", json=record).status_code == 200
+
+    def both(folder):
+        """The users of each part."""
+        data = DialogueComparisonsConfig(train=str(folder), valid_fraction=0.3)
+        return [
+            {one.prompt[0].content.rpartition(" asks ")[0] for one in data.compared(part)}
+            for part in ("train", "valid")
+        ]
+
+    train, valid = both(folder)
+    assert train | valid == set(users) and valid and not train & valid
+    nobodys = [line | {"user": None} for line in map(json.loads, (folder / FILE).open())]
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps(one) + "\n" for one in nobodys))
+    train, valid = both(tmp_path / "other.jsonl")
+    assert train & valid  # by what they ask alone they are divided
 
 
 # Krippendorff 2011, section "nominal data, any number of observers, missing data"
