@@ -19,6 +19,7 @@ import lm
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
+from lm.data.prompts import held_out
 from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import GptConfig
 from lm.rlhf import ppo, stage
@@ -28,7 +29,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.update import UpdateConfig
 from lm.serve.engine import Engine
-from lm.serve.items import Pool, SamplingPlan, read_prompts
+from lm.serve.items import Pool, SamplingPlan, Wanted, read_prompts
 from lm.serve.labelling import Labelling
 from lm.serve.labels import Labels
 from lm.serve.model import Served
@@ -45,6 +46,7 @@ GUARD = GuardConfig(spike="off")
 MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=96)
 LIKED, OTHER = "Gladly.", "No way."
 ASKED = [f"{word} {letter}?" for word in ("Sing", "Tea", "Stay", "Now") for letter in "abcdefgh"]
+USERS = ["ada", "bea", "cem", "dan", "eva", "fay", "gus", "hal"]  # each with a letter of his own
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,7 +111,7 @@ def say(page, *texts):
 
 def test_both_pages_are_shown_as_the_readme_shows_them(served, tmp_path):
     """`LM_SCREENSHOTS=FOLDER` keeps the pictures there: `make screenshots`."""
-    prompts = [(Message("user", one),) for one in ASKED[::8]]
+    prompts = [Wanted((Message("user", one),)) for one in ASKED[::8]]
     pool = Pool(tmp_path / "labels", prompts, [served], SamplingPlan(answers=2, attempts=24))
     pool.start()
     routes = Labelling(Labels(tmp_path / "labels"), pool, 1).routes()
@@ -132,6 +134,81 @@ def test_both_pages_are_shown_as_the_readme_shows_them(served, tmp_path):
             shutil.copy(tmp_path / name, folder)
 
 
+def told(page, number):
+    """Waits until the page tells that so many are done."""
+    page.wait_for_function(
+        f"document.getElementById('progress').textContent.startsWith('{number} of')"
+    )
+
+
+def rank(page, number):
+    """Puts the answer that is liked first, of an item that comes after `number` others."""
+    told(page, number)
+    page.wait_for_selector(".answer")
+    best = page.locator(".answer", has_text=LIKED)
+    if best.count():
+        best.first.focus()
+        page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.press("Control+Enter")
+
+
+def said_by(asked):
+    return USERS[ASKED.index(asked) % 8]
+
+
+def held_out_user(user):
+    return held_out(f"user {user}", 0.3)
+
+
+def judged(run):
+    """The share of pairs of users nothing was learned of that are in their order, and its error."""
+    told = json.loads((run / "summary.json").read_text())
+    return told["valid_accuracy"], told["valid_accuracy_error"]
+
+
+def test_what_two_people_rank_holds_for_users_of_whom_nothing_is_learned(run, served, tmp_path):
+    folder = tmp_path / "labels"
+    rows = [{"prompt": one, "user": USERS[n % 8]} for n, one in enumerate(ASKED)]
+    asked = write_rows(tmp_path / "asked.jsonl", rows)
+    plan = SamplingPlan(answers=2, max_tokens=12, attempts=12)
+    pool = Pool(folder, read_prompts(Path(asked)), [served], plan)
+    pool.start()
+    with listening(served, extra=Labelling(Labels(folder), pool, 1).routes()) as address:
+        wait_until(lambda: not pool.making, 120)
+        assert len(pool.items) >= 24
+        half = len(pool.items) // 2
+        for labeler, count in (("ann", half), ("bob", len(pool.items) - half)):
+            with browsing(address + "/label") as page:
+                page.fill("#name", labeler)
+                page.keyboard.press("Enter")
+                for number in range(count):
+                    rank(page, number)
+                told(page, count)
+    kept = (folder / "labels.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in kept]
+    assert len({one["item"] for one in records}) == len(records) == len(pool.items)
+    assert {one["labeler"] for one in records} == {"ann", "bob"}
+
+    learned = RewardTraining(
+        init=str(run), optim=OPTIM, batch=4, steps=40, length=80, loop=LOOP, guard=GUARD,
+        data=DialogueComparisonsConfig(train=str(folder), valid_fraction=0.3),
+    )  # fmt: skip
+    learned.run(tmp_path / "liked")
+    unseen = {one["user"] for one in records if held_out_user(one["user"])}
+    valid = learned.data.compared("valid")
+    assert len(valid) >= 8 and len(unseen) >= 3
+    assert {said_by(one.prompt[0].content) for one in valid} == unseen
+    accuracy, error = judged(tmp_path / "liked")
+    assert accuracy - 2 * error > 0.5, (accuracy, error)
+    # the control: of the others everything is said the other way around
+    turned = [one if one["user"] in unseen else one | {"ranks": [3 - r for r in one["ranks"]]}
+              for one in records]  # fmt: skip
+    data = replace(learned.data, train=write_rows(tmp_path / "turned.jsonl", turned))
+    replace(learned, data=data).run(tmp_path / "disliked")
+    accuracy, error = judged(tmp_path / "disliked")
+    assert accuracy + 2 * error < 0.5, (accuracy, error)
+
+
 def test_what_is_ranked_on_the_page_is_what_the_policy_learns(run, served, tmp_path):
     labels = Labels(run / "labels")
     asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in ASKED[::2]])
@@ -147,15 +224,7 @@ def test_what_is_ranked_on_the_page_is_what_the_policy_learns(run, served, tmp_p
             page.fill("#name", "ann")
             page.keyboard.press("Enter")
             for number in range(len(pool.items)):
-                page.wait_for_function(
-                    f"document.getElementById('progress').textContent.startsWith('{number} of')"
-                )
-                page.wait_for_selector(".answer")
-                best = page.locator(".answer", has_text=LIKED)
-                if best.count():
-                    best.first.focus()
-                    page.keyboard.press("Shift+ArrowUp")
-                page.keyboard.press("Control+Enter")
+                rank(page, number)
             page.wait_for_selector("#none")
     kept = (run / "labels" / "labels.jsonl").read_text().splitlines()
     assert len(kept) == len(pool.items) and json.loads(kept[0])["kind"] == "ranking"
