@@ -44,7 +44,7 @@ def read(folder: Path, run: Path) -> None:
     import jax
 
     from lm.core.config import dump
-    from lm.core.mesh import MeshConfig, make_mesh
+    from lm.core.mesh import one_device
     from lm.models.pretrained import read as read_weights
     from lm.text.tokenizer import build
     from lm.train.checkpoint import Checkpoints
@@ -63,7 +63,7 @@ def read(folder: Path, run: Path) -> None:
             tokenizer = build(config.tokenizer, lambda: ())
             tokenizer.save(run / "tokenizer")
             facts = {"tokenizer": tokenizer.digest}
-        mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+        mesh = one_device()
         with jax.set_mesh(mesh):
             state = create(config.initial(), config.abstract(mesh), 0)
             state = replace(state, params=jax.device_put(params))
@@ -110,14 +110,14 @@ def write(run: Path, folder: Path) -> None:
     """
     import jax
 
-    from lm.core.mesh import MeshConfig, make_mesh
+    from lm.core.mesh import one_device
     from lm.models.adapters import merged
     from lm.models.bert import BertConfig
     from lm.models.gpt import GptConfig
     from lm.models.pretrained import write as write_weights
     from lm.train.saved import read_run
 
-    saved = read_run(run, make_mesh(MeshConfig(data=1), jax.local_devices()[:1]))
+    saved = read_run(run, one_device())
     model, params = saved.config.model, jax.device_get(merged(saved.params))
     if not isinstance(model, (BertConfig, GptConfig)) or not {"tokens", "stack"} <= params.keys():
         raise ConfigError(

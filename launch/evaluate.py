@@ -91,7 +91,7 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
     """What a fine-tuned run says."""
     import jax
 
-    from lm.evals.tasks import answer_task
+    from lm.evals.tasks import answer_task, null_threshold
 
     config, own = saved.config, saved.config.data
     if saved.tokenizer is None:
@@ -109,13 +109,6 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
             scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value,
             null_threshold(run_path(str(WORKDIR.value))),
         )  # fmt: skip
-
-
-def null_threshold(run: Path) -> float:
-    """The odds above which a run gives no answer, found on its held-out items; 0 without any."""
-    path = run / "summary.json"
-    summary = json.loads(path.read_text()) if path.exists() else {}
-    return float(summary.get("null_threshold", 0.0))
 
 
 def by_likelihood(

@@ -114,6 +114,13 @@ def answer_task(
     return Answers(tuple(record.id for record in records), answers, figures)
 
 
+def null_threshold(run: Path) -> float:
+    """The odds above which a run gives no answer, found on its held-out items; 0 without any."""
+    path = run / "summary.json"
+    summary = json.loads(path.read_text()) if path.exists() else {}
+    return float(summary.get("null_threshold", 0.0))
+
+
 def said_of(
     scores: Scores, params: Any, whole: TaskBatch, mesh: jax.sharding.Mesh, rows: int
 ) -> Iterator[np.ndarray]:

@@ -6,12 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from launch.evaluate import null_threshold
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.bert_features import BertFeatures, encode
 from lm.data.tasks import TaskConfig, read
 from lm.evals.spans import NEVER
-from lm.evals.tasks import answer_task
+from lm.evals.tasks import answer_task, null_threshold
 from tests.data.toy import Toy
 
 SAT = {"text": "sat", "answer_start": 4}

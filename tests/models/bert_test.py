@@ -67,7 +67,8 @@ def test_a_published_size_has_its_exact_parameter_count(name):
 def test_the_experiments_are_the_published_sizes(name):
     layers, width, heads, vocab, *_ = SIZES[name]
     config = getattr(published, name)().model
-    assert config == BertConfig(layers=layers, width=width, heads=heads, vocab=vocab)
+    sized = BertConfig(layers=layers, width=width, heads=heads, vocab=vocab)
+    assert replace(config, dtype="float32") == sized
 
 
 def initial(config):
