@@ -69,8 +69,8 @@ def sft(size: str = "tiny", text: str | None = None) -> Sft:
         batch=8 if size == "175b" else 32,
         epochs=16.0,
         length=2048,
-        # every epoch is kept, for a reward model to choose among
-        loop=LoopConfig(evaluate_every=epoch, save_every=epoch, keep=17, sample_tokens=256),
+        # with a reward model, loop.keep=17 lets it choose among all epochs
+        loop=LoopConfig(evaluate_every=epoch, save_every=epoch, sample_tokens=256),
     )
 
 

@@ -47,15 +47,14 @@ def main() -> None:
     if suite.SUITE.value is not None:
         suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
         return
-    import jax
 
-    from lm.core.mesh import MeshConfig, make_mesh
+    from lm.core.mesh import one_device
     from lm.data.tasks import TaskConfig, read
     from lm.train.finetune import Finetune
     from lm.train.saved import read_run
 
     run, part = run_path(WORKDIR.value), cast("Part", PART.value)
-    mesh = make_mesh(MeshConfig(data=1), jax.local_devices()[:1])
+    mesh = one_device()
     saved = read_run(run, mesh, STEP.value)
     tuned = isinstance(saved.config, Finetune)
     if not tuned and TASK.value is None:
@@ -103,12 +102,13 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
         )
     encoded = config.encode(task, part, saved.tokenizer)
     print(f"{task.name}, {part}: {encoded.counts}", flush=True)
+    held_out = part == "valid" and FILE.value is None and TASK.value is None
+    threshold = None if held_out else null_threshold(run_path(str(WORKDIR.value)))
     with jax.set_mesh(mesh):
         scores = jax.jit(config.objective().scores)
         return answer_task(
-            scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value,
-            null_threshold(run_path(str(WORKDIR.value))),
-        )  # fmt: skip
+            scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value, threshold
+        )
 
 
 def by_likelihood(

@@ -59,7 +59,7 @@ def opened(data: bytes, where: str, side: int | None = None) -> Any:
     if not data:
         raise DataError(f"{where} is empty: give a PNG or JPEG file")
     try:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
+        silence(Image.DecompressionBombWarning)  # the limit below is lower
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise DataError(f"{where} says that it has over 179 million pixels: shrink it") from None
@@ -78,6 +78,11 @@ def opened(data: bytes, where: str, side: int | None = None) -> Any:
     if side is not None and image.format == "JPEG":
         image.draft(image.mode, (2 * side, 2 * side))  # decodes an eighth of a photograph, or so
     return image
+
+
+def silence(kind: type[Warning]) -> None:
+    if not any(category is kind for _, _, category, _, _ in warnings.filters):
+        warnings.simplefilter("ignore", kind)
 
 
 def upright(image: Any, where: str) -> Any:

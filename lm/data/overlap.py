@@ -49,7 +49,8 @@ class GramIndex:
         require(1 <= shortest <= least, f"shortest {shortest} must be in 1..{least} (words)")
         self.texts = self.short = 0  # how many, and how many of them have no gram
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for number, (text, most) in enumerate(zip(texts, each, strict=False)):
+        strict = not isinstance(words, int)
+        for number, (text, most) in enumerate(zip(texts, each, strict=strict)):
             self.texts += 1
             hashes = np.concatenate([np.empty(0, np.uint64), *(part for part, _ in runs(text, 1))])
             length = min(most, len(hashes))

@@ -119,11 +119,8 @@ class TokenFile:
             index that does not fit the tokens.
         """
         whole = hashlib.sha256()
-        for number, expected in enumerate(self.manifest["blocks"]):
-            block = self.tokens[number * BLOCK : (number + 1) * BLOCK].tobytes()
-            whole.update(block)
-            if zlib.crc32(block) != expected:
-                raise damaged(self.folder / "tokens.bin", number)
+        for number in range(len(self.manifest["blocks"])):
+            whole.update(block_of(self, number))
         if whole.hexdigest() != self.digest:
             raise DataError(f"{self.folder}/manifest.json is not of these tokens; tokenize again")
         try:
@@ -138,18 +135,38 @@ class TokenFile:
             raise self.index_damaged()
 
 
+def block_of(file: TokenFile, number: int) -> bytes:
+    """The tokens that one digest covers. Raises DataError where they have another."""
+    block = file.tokens[number * BLOCK : (number + 1) * BLOCK].tobytes()
+    if zlib.crc32(block) != file.manifest["blocks"][number]:
+        raise damaged(file.folder / "tokens.bin", number)
+    return block
+
+
 class Verification:
-    """Reads every byte of files in a thread of its own, while they are in use."""
+    """Compares blocks of files with their digests in a thread of its own, while they are in use;
+    of several processes each reads a share."""
 
-    def __init__(self, files: Sequence[TokenFile]):
+    def __init__(self, files: Sequence[TokenFile], share: tuple[int, int] = (0, 1)):
+        """`share`: this process, and how many there are."""
         self.found: DataError | None = None
-        self.thread = threading.Thread(target=self.read, args=(files,), daemon=True)
-        self.thread.start()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.read, args=(files, *share), daemon=True)
 
-    def read(self, files: Sequence[TokenFile]) -> None:
+    def __enter__(self) -> "Verification":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+
+    def read(self, files: Sequence[TokenFile], first: int, stride: int) -> None:
         try:
             for file in files:
-                file.verify()
+                for number in range(first, len(file.manifest["blocks"]), stride):
+                    if self.done.is_set():
+                        return
+                    block_of(file, number)
         except DataError as error:
             self.found = error
 

@@ -8,6 +8,7 @@ is asked, but those of a mapping, which is to be read off them.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Sequence
 from random import Random
 from typing import Any, Literal, get_args
@@ -69,9 +70,17 @@ def ask(
 
 
 def gives(example: Example, question: Example, puzzle: Puzzle) -> bool:
-    """Whether an example is what is asked: the same question, or the same word scrambled anew."""
-    same_word = puzzle.family == "word" and example.answer == question.answer
-    return example.question == question.question or same_word
+    """Whether an example is what is asked: the same question, the same word scrambled anew, or the
+    same two numbers the other way round."""
+    if puzzle.family == "word":
+        return example.answer == question.answer
+    if puzzle.family == "arithmetic":
+        return numbers(example) == numbers(question)
+    return example.question == question.question
+
+
+def numbers(example: Example) -> list[str]:
+    return sorted(re.findall(r"\d+", example.question))
 
 
 def right(

@@ -74,11 +74,12 @@ def answer_task(
     tokenizer: Tokenizer,
     mesh: jax.sharding.Mesh,
     rows: int,
-    threshold: float = 0.0,
+    threshold: float | None = None,
 ) -> Answers:
     """Answers to every item of a part of a task; `rows` at a time.
 
-    `threshold` of no answer is what the held-out part gave; that part finds its own.
+    `threshold` of no answer is what the held-out part gave. None, which is for that part: the best
+    one for these items, where they have labels.
     """
     said = np.concatenate(list(said_of(scores, params, encoded.rows, mesh, rows)))
     said = said[: len(encoded.rows.mask)].astype(np.float64)
@@ -99,7 +100,7 @@ def answer_task(
     else:
         search = SpanSearch(null=task.form.no_answer)
         found = search_spans(said[..., 0], said[..., 1], encoded, tokenizer, search)
-        if search.null and part == "valid" and None not in references:
+        if search.null and threshold is None and None not in references:
             given, none = (
                 np.array([answer_f1([t], [r]) for t, r in zip(texts, references, strict=True)])
                 for texts in ([item.text for item in found], [""] * len(found))
@@ -107,7 +108,7 @@ def answer_task(
             odds = np.array([item.null_odds for item in found])
             threshold, _ = best_threshold(odds, given, none)
             figures["null_threshold"] = threshold
-        texts = predictions(found, threshold if search.null else None)
+        texts = predictions(found, (threshold or 0.0) if search.null else None)
         answers = [texts[record.id] for record in records]
     if None not in references:
         figures = score(task.metrics, answers, references) | figures

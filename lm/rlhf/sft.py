@@ -32,6 +32,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
 from lm.text.interface import Form
+from lm.train.metrics import read_metrics
 from lm.train.pretrain import NextToken
 from lm.train.session import Session
 
@@ -193,7 +194,12 @@ class SftEvaluation:
         self.scorer: Scorer | None = None
         if config.reward.given:
             self.scorer = text_scorer(config.reward, form, mesh)
-        self.rewards: dict[int, float] = {}
+        before = session.workdir / "metrics.jsonl"  # of this run, where it was interrupted
+        self.rewards: dict[int, float] = {
+            row["step"]: row["valid_reward"]
+            for row in (read_metrics(before) if session.first and before.exists() else ())
+            if "valid_reward" in row and row["step"] <= session.first
+        }
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
         config, material = self.config, self.material

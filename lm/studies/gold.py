@@ -20,15 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
-from lm.core.mesh import local_rows, make_mesh, place
+from lm.core.mesh import make_mesh
 from lm.data.demonstrations import demonstrations
-from lm.data.features import in_order
-from lm.rlhf.rollout import encode_prompts, roll_out
-from lm.rlhf.scores import RewardConfig, text_scorer, texts
+from lm.rlhf.labeling import Answer, answered
+from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
 from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
@@ -118,11 +116,13 @@ class GoldStudy:
                     if 0 < len(source.tokenizer.encode(prompt)) <= pipeline.ppo.prompt_length
                 ][: self.prompts]  # fmt: skip
                 asked = asked * self.draws
-                answers = self.answers(source, [shown + prompt for prompt in asked], pipeline, mesh)
+                written = self.answers(source, [shown + prompt for prompt in asked], pipeline, mesh)
                 if shown:  # the next example, were it written, would begin after a blank line
-                    answers = [answer.split("\n\n")[0] for answer in answers]
+                    written = [up_to_blank_line(answer) for answer in written]
+                answers = [answer.text for answer in written]
+                ended = [answer.ended for answer in written]
                 scores = {
-                    name: np.asarray(text_scorer(config, source.tokenizer, mesh)(asked, answers))
+                    name: text_scorer(config, source.tokenizer, mesh)(asked, answers, ended)
                     for name, config in (("gold", pipeline.judge), ("second", self.second))
                 }
                 found[policy] = {name: float(values.mean()) for name, values in scores.items()} | {
@@ -147,23 +147,23 @@ class GoldStudy:
 
     def answers(
         self, source: Source, asked: list[str], pipeline: Alignment, mesh: jax.sharding.Mesh
-    ) -> list[str]:
+    ) -> list[Answer]:
         """One answer to each prompt, as PPO draws them."""
-        width, batch = source.model.length - pipeline.ppo.answer_length, pipeline.ppo.batch
-        whole, left_out = encode_prompts(source.tokenizer.encode_batch(asked), width)
+        width = source.model.length - pipeline.ppo.answer_length
+        found = answered(
+            asked, source.tokenizer, source, jax.random.key(DRAWS), mesh, batch=pipeline.ppo.batch,
+            prompt_length=width, answer_length=pipeline.ppo.answer_length,
+            temperature=pipeline.ppo.temperature,
+        )  # fmt: skip
+        answers = [answer for answer in found if answer is not None]
+        left_out = len(found) - len(answers)
         require(left_out == 0, f"{left_out} prompts are longer than {width} tokens")
-        mine, params = local_rows(mesh, batch), source.language_model()
-        found: list[str] = []
-        for some in in_order(whole, batch):
-            placed = place(jax.tree.map(lambda leaf: leaf[mine], some), mesh, mine, batch)
-            rollout = roll_out(
-                source.model, params, placed, jax.random.key(DRAWS),
-                count=pipeline.ppo.answer_length, end=source.tokenizer.end,
-                temperature=pipeline.ppo.temperature,
-            )  # fmt: skip
-            pairs = zip(texts(rollout, source.tokenizer), some.mask, strict=True)
-            found += [answer for (_, answer), counts in pairs if counts]
-        return found
+        return answers
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")
+
+
+def up_to_blank_line(answer: Answer) -> Answer:
+    text, blank, _ = answer.text.partition("\n\n")
+    return Answer(text, answer.ended or bool(blank))

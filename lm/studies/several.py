@@ -59,9 +59,9 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
 
 
 def kept(old: Iterable[Any], new: Iterable[Any]) -> bool:
-    """Whether each name in two lists of named things stands for the same in both."""
-    before = {one[0]: one for one in old}
-    return all(before.get(one[0], one) == one for one in new)
+    """Whether all named things of a list are in another, and the same there."""
+    after = {one[0]: one for one in new}
+    return all(after.get(one[0]) == one for one in old)
 
 
 def fixed(workdir: Path, results: Mapping[str, Iterable[str]]) -> list[str]:

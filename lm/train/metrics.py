@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.chips import PEAKS
-from lm.core.errors import ConfigError
 from lm.core.paths import is_remote
 
 
@@ -59,9 +58,6 @@ class MetricsFile:
 
         Args:
           events: write every number into `events.*` beside it, for TensorBoard.
-
-        Raises:
-          ConfigError: events were asked for, and tensorboardX is not installed.
         """
         self.path = path
         self.events = event_writer(path.parent, resumed_step) if events else None
@@ -110,12 +106,8 @@ class MetricsFile:
 def event_writer(folder: Path, resumed_step: int | None) -> Any:
     """TensorBoard's file. Its steps after `resumed_step` are hidden. It imports PyTorch where that
     is installed, which takes seconds."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'"
-        ) from None
+    from tensorboardX import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=None if resumed_step is None else resumed_step + 1)
 
 

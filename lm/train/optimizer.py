@@ -52,6 +52,10 @@ class AdamWConfig:
             "two warm-ups: set one of them to 0",
         )
         require(
+            not (self.decay_tokens and self.warmup_fraction),
+            "warmup_fraction is of the whole run: set warmup_tokens beside decay_tokens",
+        )
+        require(
             self.decay_tokens is None or self.decay_tokens > self.warmup_tokens,
             f"decay_tokens {self.decay_tokens} must be above warmup_tokens {self.warmup_tokens}",
         )

@@ -79,9 +79,13 @@ class Pretrain(Supervised):
         total_tokens = sizes.tokens_before(self.steps)
         mixture = text.table(sizes.rows_before(self.steps))
 
-        with self.begun(
-            workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts
-        ) as (session, state, step_fn):
+        files = [*(source.file for source in sources), valid]
+        with (
+            self.begun(
+                workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts
+            ) as (session, state, step_fn),
+            Verification(files, (jax.process_index(), jax.process_count())) as verification,
+        ):
             norms_of = self.stream_norms()
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             session.journal.say(
@@ -93,9 +97,8 @@ class Pretrain(Supervised):
                 session.journal.say(f"what the whole run reads:\n{told(mixture)}")
             if session.first == 0:
                 evaluate.at(0, 0, state.params)
-            files = Verification([*(source.file for source in sources), valid])
             for step in session.steps():
-                files.check()
+                verification.check()
                 rows = local_rows(mesh, sizes.rows(step))
                 with session.goodput.spent("data"):
                     host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)

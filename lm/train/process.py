@@ -132,21 +132,32 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
     finally:
         done.set()
         renewing.join()
-        path.unlink(missing_ok=True)
+        if ours(path, mine):
+            path.unlink(missing_ok=True)
 
 
 def renew(path: Path, mine: dict[str, Any], done: threading.Event) -> None:
-    """Writes the time into a lock again and again, as long as it is ours."""
+    """Writes the time into a lock again and again. A process whose lock another has taken, since it
+    slept for so long or was thought dead, ends at once: two would write there."""
     while not done.wait(STALE / 10):
         try:
-            held = json.loads(path.read_text())
-            if (held["host"], held["pid"]) != (mine["host"], mine["pid"]):
-                return  # somebody was told to steal it
+            if not ours(path, mine):
+                os.write(2, f"error: another process has taken {path}; stopped\n".encode())
+                os._exit(1)
             fresh = path.with_name(f"lock.{mine['pid']}")
             fresh.write_text(json.dumps(mine | {"time": time.time()}))
             fresh.replace(path)
-        except (OSError, ValueError, KeyError, TypeError):
+        except OSError:
             continue  # a disk that is full, or a store that does not answer just now
+
+
+def ours(path: Path, mine: dict[str, Any]) -> bool:
+    """Whether a lock is the one that we wrote; one that cannot be read may be."""
+    try:
+        held = json.loads(path.read_text())
+        return (held["host"], held["pid"]) == (mine["host"], mine["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def write_new(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ The next step is dispatched before the last one's metrics are read.
 
 import collections
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,12 +28,12 @@ from lm.train.checkpoint import Checkpoints
 from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
-from lm.train.process import Process, Stop, Watchdog, locked
+from lm.train.process import Process, Stop, Watchdog, agreed, locked
 from lm.train.step import StepMetrics
 
 BEHIND = 2  # steps dispatched before a step's metrics are read
 FAILED_SAVES = 3  # in a row, after which a run stops
-HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.cache")
+HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.cache", "text.cache")
 ROWS = (  # how bindings begin of what the rows are, and in which order
     "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
     "question", "stride", "documents", "prompt_length", "answer_length", "text_rows",
@@ -89,6 +90,8 @@ class Session:
           facts: digests of what the run reads, kept in every checkpoint and compared on resume.
           flops_per_token, peak: of the training step and of all devices, for MFU.
         """
+        if loop.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise ConfigError("loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'")
         self.workdir, self.config, self.process = workdir, config, process
         self.loop, self.guard = loop, guard
         self.total, self.facts = steps, facts
@@ -346,6 +349,7 @@ class Session:
         if not settled:
             raise CheckpointError(f"the last checkpoint could not be written to {self.workdir}")
         self.journal.summary(summary)
+        agreed(True)  # what is started next may read the summary on any process
 
 
 def told(changed: dict[str, tuple[Any, Any]]) -> str:

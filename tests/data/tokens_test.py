@@ -88,17 +88,20 @@ def test_a_flipped_bit_is_found_by_verify_which_names_the_block(folder, position
 
 
 def test_a_file_in_use_is_read_whole_beside_it(folder):
-    def check():
-        verification = Verification([opened(folder)])
-        verification.thread.join()
-        verification.check()
+    def check(share=(0, 1)):
+        with Verification([opened(folder)], share) as verification:
+            verification.thread.join()
+            verification.check()
 
     check()
     data = bytearray((folder / "tokens.bin").read_bytes())
-    data[17] ^= 4
+    data[16] ^= 1  # still an id, so that opening the file does not see it
     (folder / "tokens.bin").write_bytes(data)
     with pytest.raises(DataError, match="block 1 .* is damaged"):
         check()
+    with pytest.raises(DataError, match="block 1 .* is damaged"):
+        check(share=(1, 2))
+    check(share=(0, 2))  # the other process's
 
 
 def test_blocks_without_a_digest_are_not_taken_for_whole(folder):

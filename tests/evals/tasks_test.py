@@ -16,7 +16,7 @@ from tests.data.toy import Toy
 SAT = {"text": "sat", "answer_start": 4}
 
 
-def answered(folder, part, odds, threshold=0.0):
+def answered(folder, part, odds, threshold=None):
     """The answers of a model that says "sat" to every item, and no answer with these odds."""
     task = read(TaskConfig(name="span", root=str(folder), test="test.jsonl"))
     toy = Toy()
@@ -61,7 +61,7 @@ def test_a_run_without_a_threshold_has_that_of_even_odds(folder):
     assert null_threshold(folder) == 0
     (folder / "summary.json").write_text("{}")
     assert null_threshold(folder) == 0
-    assert answered(folder, "test", [-0.1, 0.1]).answers == ["sat", ""]
+    assert answered(folder, "test", [-0.1, 0.1], null_threshold(folder)).answers == ["sat", ""]
 
 
 def test_never_to_answer_is_a_number_that_json_has(folder):

@@ -134,11 +134,11 @@ def test_a_reward_of_empty_answers_or_of_steps_that_are_not_saved_is_refused(bas
         teaching(base, tmp_path, reward=reward, loop=replace(LOOP, sample_tokens=0))
     with pytest.raises(ConfigError, match="evaluate_every 20 must be a multiple"):
         teaching(base, tmp_path, reward=reward, loop=replace(LOOP, evaluate_every=20))
-    for size in ("1.3b", "6b", "175b"):  # every epoch of the paper's sizes can be chosen
+    for size in ("1.3b", "6b", "175b"):  # every epoch of the paper's sizes is saved
         for sft in (instructgpt.sft(size), chatgpt.sft(size)):
             chosen = replace(sft, reward=reward)
             steps = chosen.epochs * 12_725 / chosen.batch
-            assert steps / chosen.loop.save_every <= chosen.loop.keep
+            assert 15 < steps / chosen.loop.save_every <= 17  # loop.keep=17 has them all
 
 
 def shortness(prompts, answers):

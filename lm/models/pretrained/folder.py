@@ -67,8 +67,9 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
         try:
             named = json.loads(index.read_text())["weight_map"].values()
             files = [folder / name for name in sorted(set(named))]
-            files[0]  # noqa: B018
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            if not files:
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(f"{index}: not an index of weights") from None
     else:
         files = [single]

@@ -91,7 +91,7 @@ function edit(node, turn, number) {
   area.setAttribute("aria-label", "Change this turn");
   const done = () => {
     turn.content = area.value;
-    forgetAnswers(open.turns.slice(number + 1));
+    forgetAnswers(open.turns.slice(turn.role === "user" ? number + 1 : number));
     keep(open);
     if (turn.role === "user") { open.turns.length = number + 1; answer(); } else show();
   };
