@@ -14,8 +14,9 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lm.data.labels import KINDS
+
 FILE = "labels.jsonl"
-KINDS = ("ranking", "demonstration", "skip", "undo")
 
 
 @dataclasses.dataclass
@@ -34,13 +35,9 @@ class Labels:
             self.damaged += damaged
             self.records += [one for one in found if one.get("kind") in KINDS]
 
-    def append(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Keeps a record; it is on the disk when this returns."""
-        with self._lock:
-            return self._append(record)
-
     def keep(self, record: dict[str, Any]) -> None:
-        """Keeps a record unless it says what counts already: it may have been sent twice."""
+        """Keeps a record, which is on the disk when this returns, unless it says what counts
+        already: it may have been sent twice."""
         with self._lock:
             known = self.current().get((record["item"], record["labeler"]), {})
             if {**known, "time": None} != {**record, "time": None}:
@@ -56,12 +53,11 @@ class Labels:
                 self._append({"kind": "undo", "item": name, "of": name, "labeler": labeler})
         return last
 
-    def _append(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _append(self, record: dict[str, Any]) -> None:
         now = datetime.datetime.now(datetime.UTC)
         record = record | {"time": now.isoformat(timespec="milliseconds")}
         append_line(self.folder / FILE, record)
         self.records.append(record)
-        return record
 
     def current(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The record that counts of each (item, labeler)."""

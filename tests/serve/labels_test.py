@@ -139,12 +139,12 @@ def test_a_record_that_is_none_is_refused_and_not_kept(page, what):
 def test_a_line_cut_off_by_a_crash_is_left_out_and_the_next_record_stands_on_its_own(tmp_path):
     labels = Labels(tmp_path)
     first = {"kind": "skip", "item": "a", "labeler": "x", "messages": []}
-    labels.append(first)
+    labels.keep(first)
     with (tmp_path / "labels.jsonl").open("ab") as file:
         file.write(b'{"kind": "skip", "item": "b", "lab')
     labels = Labels(tmp_path)
     assert labels.damaged == 1 and len(labels.records) == 1
-    labels.append(first | {"item": "c"})
+    labels.keep(first | {"item": "c"})
     again = Labels(tmp_path)
     assert [record["item"] for record in again.records] == ["a", "c"] and again.damaged == 0
 
@@ -155,11 +155,11 @@ def test_training_reads_labels_that_were_added_after_a_crash(tmp_path, cut):
     record = item("a")
     ranking = {"kind": "ranking", "item": "a", "labeler": "x", "messages": record.messages,
                "answers": record.answers, "ranks": [1, 2, 3]}  # fmt: skip
-    labels.append(ranking)
+    labels.keep(ranking)
     path = tmp_path / "labels.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + whole.replace(b'"item": "a"', b'"item": "b"')[:cut])
-    Labels(tmp_path).append(ranking | {"item": "c"})
+    Labels(tmp_path).keep(ranking | {"item": "c"})
     rows = list(conversation_rows(str(path)))
     assert all(isinstance(row, Row) for row in rows)
     expected = ["a", "c"] if cut > 0 else ["a", "b", "c"]
@@ -174,7 +174,7 @@ def test_records_with_one_answer_to_the_questions_an_item_are_still_read(tmp_pat
     forms = {"older": {"opinion": True}, "newer": [{"opinion": True}, {}, {}]}
     found = {}
     for name, metadata in forms.items():
-        Labels(tmp_path / name).append(record | {"metadata": metadata})
+        Labels(tmp_path / name).keep(record | {"metadata": metadata})
         folder = str(tmp_path / name)
         data = DialogueComparisonsConfig(train=folder, valid=folder)
         found[name] = [replace(each, where="") for each in data.compared("train")]
@@ -210,7 +210,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
         "import sys; from pathlib import Path; from lm.serve.labels import Labels\n"
         "labels = Labels(Path(sys.argv[1]))\n"
         "for n in range(10**6):\n"
-        "    labels.append({'kind': 'skip', 'item': str(n), 'labeler': 'x', 'messages': []})\n"
+        "    labels.keep({'kind': 'skip', 'item': str(n), 'labeler': 'x', 'messages': []})\n"
         "    print(n, flush=True)\n"
     )
     process = subprocess.Popen(
