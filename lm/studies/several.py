@@ -10,7 +10,7 @@ import jax
 from lm.core.config import CLASS, differences, dump, read
 from lm.core.errors import ConfigError
 from lm.rlhf.scores import RewardConfig
-from lm.train.session import HOW
+from lm.train.resume import HOW
 
 FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
 

@@ -22,23 +22,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.config import CLASS, differences, dump, read, require, require_positive
+from lm.core.config import dump, require, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.train.checkpoint import Checkpoints
 from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
 from lm.train.process import Process, Stop, Watchdog, agreed, locked
+from lm.train.resume import changed_bindings, check_facts, told
 from lm.train.step import StepMetrics
 
 BEHIND = 2  # steps dispatched before a step's metrics are read
 FAILED_SAVES = 3  # in a row, after which a run stops
-HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.cache", "text.cache")
-ROWS = (  # how bindings begin of what the rows are, and in which order
-    "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
-    "question", "stride", "documents", "prompt_length", "answer_length", "text_rows",
-    "update.text_rows", "pretraining_share",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +104,10 @@ class Session:
                 stack.enter_context(locked(self.workdir, steal=self.process.steal_lock))
             self.checkpoints = Checkpoints(self.workdir / "checkpoints", keep=self.loop.keep)
             stack.callback(self.checkpoints.close)
-            self.changed = self.check_config()
+            self.changed = changed_bindings(
+                self.workdir, self.checkpoints.steps(), self.config,
+                allow_data=self.process.allow_data_change,
+            )  # fmt: skip
             self.stop = stack.enter_context(Stop())
             self.watchdog = Watchdog(self.process.step_timeout)
             stack.callback(self.watchdog.close)
@@ -123,40 +121,6 @@ class Session:
 
     # ------------------------------------------------------------------ start
 
-    def check_config(self) -> dict[str, tuple[Any, Any]]:
-        """The bindings that differ from those of the run that is resumed, if it is the same run.
-
-        Raises:
-          ConfigError: the directory holds another run, or one of another model or data.
-        """
-        path, steps = self.workdir / "config.gin", self.checkpoints.steps()
-        results = bool(steps) or (self.workdir / "summary.json").exists()
-        if not path.exists():
-            if steps:
-                raise ConfigError(
-                    f"{self.workdir} has checkpoints but no config.gin; choose another"
-                )
-            return {}
-        try:
-            changed = differences(read(path), self.config)
-        except ConfigError:
-            if results:
-                raise
-            return {}  # cut off as it was written
-        changed = {name: pair for name, pair in changed.items() if name not in HOW}
-        if CLASS in changed:
-            old, new = changed[CLASS]
-            raise ConfigError(f"{self.workdir} holds a run of {old}, not {new}; choose another")
-        if not results:
-            return {}
-        model = {n: pair for n, pair in changed.items() if n.startswith(("model.", "tokenizer."))}
-        if model:
-            raise ConfigError(f"{told(model)}; choose another --workdir or set them as they were")
-        data = {n: pair for n, pair in changed.items() if n.startswith(ROWS)}
-        if data and not self.process.allow_data_change:
-            raise ConfigError(f"{told(data)}: other data or order; --allow_data_change to go on so")
-        return changed
-
     def start(self, abstract: Any, create: Callable[[], Any]) -> Any:
         """The state to go on from: the newest usable checkpoint, or a new one. Call it once."""
         process = self.process
@@ -168,7 +132,7 @@ class Session:
             state = create()
         else:
             state, manifest = restored
-            self.check_facts(manifest)
+            check_facts(manifest, self.facts, allow_data=process.allow_data_change)
             self.first = int(manifest["step"])
             self.rollbacks = int(manifest.get("rollbacks", 0))
             self.checkpoints.abandon_after(self.first)
@@ -184,15 +148,6 @@ class Session:
             (self.workdir / "config.gin").write_text(dump(self.config) + comments)
         self.journal.open(self.first if restored else None)
         return state
-
-    def check_facts(self, manifest: dict[str, Any]) -> None:
-        """Raises CheckpointError where tokenizer or data are not those of the checkpoint."""
-        for name, now in self.facts.items():
-            then = manifest.get(name)
-            if then == now or (name.startswith("data") and self.process.allow_data_change):
-                continue
-            way_out = "; --allow_data_change to go on" if name.startswith("data") else ""
-            raise CheckpointError(f"{name}: checkpoint {then}, now {now}{way_out}")
 
     # ------------------------------------------------------------------ steps
 
@@ -350,9 +305,3 @@ class Session:
             raise CheckpointError(f"the last checkpoint could not be written to {self.workdir}")
         self.journal.summary(summary)
         agreed(True)  # what is started next may read the summary on any process
-
-
-def told(changed: dict[str, tuple[Any, Any]]) -> str:
-    return ", ".join(
-        f"{name}: checkpoint {old!r}, now {new!r}" for name, (old, new) in changed.items()
-    )

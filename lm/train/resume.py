@@ -1,0 +1,70 @@
+"""Whether a directory holds the run that is to go on there, or another."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm.core.config import CLASS, differences, read
+from lm.core.errors import CheckpointError, ConfigError
+
+HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.cache", "text.cache")
+ROWS = (  # how bindings begin of what the rows are, and in which order
+    "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
+    "question", "stride", "documents", "prompt_length", "answer_length", "text_rows",
+    "update.text_rows", "pretraining_share",
+)  # fmt: skip
+
+
+def changed_bindings(
+    workdir: Path, steps: Sequence[int], config: Any, *, allow_data: bool
+) -> dict[str, tuple[Any, Any]]:
+    """The bindings that differ from those of the run that is resumed, if it is the same run.
+
+    Args:
+      steps: of which there are checkpoints.
+      allow_data: go on with other data, or in another order.
+
+    Raises:
+      ConfigError: the directory holds another run, or one of another model or data.
+    """
+    path = workdir / "config.gin"
+    results = bool(steps) or (workdir / "summary.json").exists()
+    if not path.exists():
+        if steps:
+            raise ConfigError(f"{workdir} has checkpoints but no config.gin; choose another")
+        return {}
+    try:
+        changed = differences(read(path), config)
+    except ConfigError:
+        if results:
+            raise
+        return {}  # cut off as it was written
+    changed = {name: pair for name, pair in changed.items() if name not in HOW}
+    if CLASS in changed:
+        old, new = changed[CLASS]
+        raise ConfigError(f"{workdir} holds a run of {old}, not {new}; choose another")
+    if not results:
+        return {}
+    model = {n: pair for n, pair in changed.items() if n.startswith(("model.", "tokenizer."))}
+    if model:
+        raise ConfigError(f"{told(model)}; choose another --workdir or set them as they were")
+    data = {n: pair for n, pair in changed.items() if n.startswith(ROWS)}
+    if data and not allow_data:
+        raise ConfigError(f"{told(data)}: other data or order; --allow_data_change to go on so")
+    return changed
+
+
+def check_facts(manifest: Mapping[str, Any], facts: Mapping[str, Any], *, allow_data: bool) -> None:
+    """Raises CheckpointError where tokenizer or data are not those of the checkpoint."""
+    for name, now in facts.items():
+        then, is_data = manifest.get(name), name.startswith("data")
+        if then == now or (is_data and allow_data):
+            continue
+        way_out = "--allow_data_change to go on" if is_data else "choose another --workdir"
+        raise CheckpointError(f"{name}: checkpoint {then}, now {now}; {way_out}")
+
+
+def told(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(
+        f"{name}: checkpoint {old!r}, now {new!r}" for name, (old, new) in changed.items()
+    )
