@@ -61,14 +61,14 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
 
 def test_a_signal_of_another_kind_at_the_same_moment_is_the_same_wish_and_later_it_is_not():
     """Ctrl-C in a terminal reaches this process and launch/again.sh, which sends SIGTERM on it."""
-    longer = "import lm.train.process as process; process.ONE_WISH = 5.0"  # on a busy machine
+    longer = "import lm.train.process as process; process.ONE_WISH = 2.5"  # on a busy machine
     process = child(textwrap.dedent(LOOP.format(leave="False")).replace("\n", f"\n{longer}\n", 1))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == "\n"
     assert "again to stop at once" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
-    time.sleep(5.5)
+    time.sleep(2.8)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert "stopped at once" in process.communicate(timeout=10)[1]
