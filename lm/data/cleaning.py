@@ -65,8 +65,13 @@ class CleaningConfig:
         return (document.text for document in documents(spec, on_error=self.on_error))
 
 
+def say(line: str) -> None:
+    """At once, into a pipe too: what is killed has told how far it was."""
+    print(line, flush=True)
+
+
 def clean(
-    config: CleaningConfig, out: Path, report: Callable[[str], None] = print
+    config: CleaningConfig, out: Path, report: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
     """Writes the documents that stay into `out`, and returns what is in its `report.json`.
 
@@ -81,7 +86,7 @@ def clean(
     with alone(work):
         begun(config, work)
         try:
-            figures = cleaned(config, work, Progress(report))
+            figures = cleaned(config, work, Progress(report or say))
             if not figures["output"]["documents"]:
                 raise DataError(f"nothing of {config.input} stays: {json.dumps(figures)}")
         except (ConfigError, DataError):  # as it would be again; what else ends it may be mended
