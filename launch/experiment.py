@@ -3,7 +3,6 @@
 import ast
 import difflib
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from absl import flags
 
 from lm.core.config import assignment, bind, read
 from lm.core.errors import ConfigError
+from lm.core.modules import users_module
 
 EXPERIMENT = flags.DEFINE_string(
     "experiment",
@@ -108,21 +108,7 @@ def parsed(call: str, spec: str) -> tuple[str, dict[str, Any]]:
 
 def module_of(name: str) -> Any:
     if name.endswith(".py"):
-        path = Path(name)
-        named = f"experiment_of_{path.stem}"  # no module of a library has this name
-        spec = importlib.util.spec_from_file_location(named, path) if path.is_file() else None
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"no experiment file {name}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module.__name__] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:  # it is the user's: it may raise anything
-            raise ConfigError(
-                f"--experiment={name} cannot be imported: {type(error).__name__}: "
-                f"{' '.join(str(error).split())}"
-            ) from None
-        return module
+        return users_module(name, f"--experiment={name}")
     known = generations()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

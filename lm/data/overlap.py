@@ -12,7 +12,6 @@ million.
 
 import functools
 import hashlib
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,15 +42,14 @@ class GramIndex:
           shortest: a text of fewer words than a gram is one gram, whole; one of fewer than these
             words has none.
         """
-        each = itertools.repeat(words) if isinstance(words, int) else words
         sizes = {words} if isinstance(words, int) else {WORDS, *words}
         least, self.words = min(sizes), max(sizes)
         require(1 <= shortest <= least, f"shortest {shortest} must be in 1..{least} (words)")
         self.texts = self.short = 0  # how many, and how many of them have no gram
         found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        strict = not isinstance(words, int)
-        for number, (text, most) in enumerate(zip(texts, each, strict=strict)):
+        for number, text in enumerate(texts):
             self.texts += 1
+            most = words if isinstance(words, int) else words[number]
             hashes = np.concatenate([np.empty(0, np.uint64), *(part for part, _ in runs(text, 1))])
             length = min(most, len(hashes))
             if length < shortest:

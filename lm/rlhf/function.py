@@ -1,14 +1,12 @@
 """A reward that is a function of the user's own, found by its name."""
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from lm.core.errors import ConfigError, DataError
+from lm.core.modules import users_module
 
 
 class Scorer(Protocol):
@@ -29,21 +27,10 @@ def named(name: str) -> Callable[[list[Any], list[str]], Any]:
     module_name, colon, function = name.rpartition(":")
     if not colon or not module_name:
         raise ConfigError(f"reward.function={name}: write module:name, or path/to/file.py:name")
-    try:
-        if module_name.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
-            if spec is None or spec.loader is None:
-                raise ImportError("no such file")
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(module_name)
-        found = getattr(module, function)
-    except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
-        raise ConfigError(
-            f"reward.function={name} cannot be imported: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}"
-        ) from None
+    module = users_module(module_name, f"reward.function={name}")
+    found = getattr(module, function, None)
+    if found is None:
+        raise ConfigError(f"reward.function={name}: {module_name} has no {function}")
     if not callable(found):
         raise ConfigError(f"reward.function={name} is a {type(found).__name__}, not a function")
     return found

@@ -203,7 +203,7 @@ def test_an_experiment_of_the_users_own_file_is_found(tmp_path):
     assert isinstance(resolve(f"{path}:short"), Pretrain)
     with pytest.raises(ConfigError, match=f"did you mean {path}:short.*has: short$"):
         resolve(f"{path}:shrot")
-    with pytest.raises(ConfigError, match="no experiment file"):
+    with pytest.raises(ConfigError, match="no such file"):
         resolve(f"{tmp_path}/absent.py:short")
 
 

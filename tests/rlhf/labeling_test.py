@@ -70,7 +70,10 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
 
     monkeypatch.setattr(labeling, "answered", answered)
     out = tmp_path / "labels.jsonl"
-    judge = lambda prompts, answers, ended: np.array(gold(prompts, answers))  # noqa: E731
+
+    def judge(prompts, answers, ended):
+        return np.array(gold(prompts, answers))
+
     config = LabelingConfig(answers=4, noise=0.0)
     found = label(config, {"train": ASKED[:2]}, Chat(ByteTokenizer()), None, judge, out, None,
                   prompt_length=64, answer_length=8)  # fmt: skip

@@ -147,7 +147,7 @@ def test_a_resumed_run_on_another_reference_is_refused(base, run, tmp_path):
     [
         ("broken", DataError, f"{HERE}:broken raised RuntimeError: out of words"),
         ("short", DataError, r"shape \(1,\) for 3 answers"),
-        ("missing", ConfigError, "cannot be imported"),
+        ("missing", ConfigError, "has no missing"),
         ("HERE", ConfigError, "is a str, not a function"),
     ],
 )

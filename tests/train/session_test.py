@@ -100,6 +100,12 @@ def test_the_figures_are_written_for_tensorboard_too_where_that_is_asked_for(tmp
     assert losses and losses.items() <= found.items()
 
 
+def test_figures_for_tensorboard_need_its_package(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'lm\[tracking\]'"):
+        run(tmp_path, GuardConfig(), loop=replace(LOOP, tensorboard=True))
+
+
 def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):
     run(tmp_path, GuardConfig(), pause=0.05)
     speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.jsonl")]
