@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from importlib.metadata import version
 
+import pytest
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share what the first process makes
@@ -23,10 +25,21 @@ def pytest_configure(config):
     Most programs of the tests run a few times, and are as good without optimization. What XLA makes
     of a program before that is as ever. Commands that tests start do the same (tests/launched.py).
     """
-    flags = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    flags = ["--xla_force_host_platform_device_count=8"]
     if version("jaxlib").startswith("0.10."):
         # Fused elementwise work goes straight to LLVM, not by way of MLIR, and a program is one
         # module, not up to 32: less than half the time to compile. Later ones only know MLIR, and
         # die of a flag that they do not know.
         flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
     os.environ["XLA_FLAGS"] = " ".join(flags)
+
+
+@pytest.fixture
+def optimized():
+    """For a test that trains for longer than it compiles."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

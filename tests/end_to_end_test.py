@@ -66,7 +66,7 @@ def test_a_run_leaves_all_that_a_run_leaves(straight):
 def test_machine_code_as_a_user_has_it_learns_the_same(text, straight, tmp_path):
     """The other commands of the tests are translated without optimization."""
     words = command(text, tmp_path / "run")
-    own = environment() | {"XLA_FLAGS": ""}
+    own = environment() | {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     done = subprocess.run(words, cwd=ROOT, env=own, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     ours, theirs = (

@@ -27,8 +27,6 @@ from lm.data.features import Encoded, TaskBatch, TaskRows
 from lm.data.gpt1_features import Gpt1Features, Specials
 from lm.data.tasks import Task, TaskConfig, read
 from lm.data.tasks.task import Part
-from lm.evals.published import beside
-from lm.evals.tasks import Answers, answer_task
 from lm.models.bert import HEADS, BertConfig
 from lm.models.gpt import GptConfig
 from lm.models.heads import BackboneConfig
@@ -40,9 +38,9 @@ from lm.train.manifest import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.saved import Saved, read_config, read_run
-from lm.train.session import Session
 from lm.train.state import create, shardings
 from lm.train.supervised import Supervised
+from lm.train.task_evaluation import Evaluation
 from lm.train.task_objective import TaskObjective
 
 SPECIALS = 3  # that GPT-1's inputs add to its vocabulary
@@ -284,51 +282,3 @@ def transferred(fresh: Any, known: Any, layers: int | None) -> Any:
         return jnp.concatenate([old[:count], new[count:]]) if count < new.shape[0] else old
 
     return jax.tree_util.tree_map_with_path(over, fresh)
-
-
-class Evaluation:
-    """What a fine-tuning run answers to held-out items, on the way and at the end."""
-
-    def __init__(
-        self, config: Finetune, task: Task, valid: Encoded, tokenizer: Tokenizer,
-        mesh: jax.sharding.Mesh, session: Session,
-    ):  # fmt: skip
-        self.config, self.task, self.valid = config, task, valid
-        self.tokenizer, self.mesh, self.session = tokenizer, mesh, session
-        self.scores = jax.jit(config.objective().scores)
-
-    def at(self, step: int, tokens: int, params: Any) -> Answers:
-        """Answers the held-out items; tells the metrics and keeps the answers."""
-        rows = self.config.batch // self.config.microbatches
-        answers = answer_task(
-            self.scores, params, self.valid, self.task, "valid", self.tokenizer, self.mesh, rows
-        )
-        self.session.drain()
-        told = ", ".join(f"{name} {value:.4f}" for name, value in answers.figures.items())
-        row: dict[str, Any] = {"step": step, "tokens": tokens}
-        row |= {f"valid_{name}": value for name, value in answers.figures.items()}
-        self.session.journal.evaluation(row, f"step {step}  {self.task.name}: {told}")
-        self.session.journal.sample(step, answers.shown(self.task, "valid"))
-        return answers
-
-    def finish(self, tokens: int, params: Any) -> None:
-        """The last figures, and the summary of the run."""
-        steps = self.config.steps or 0
-        answers = self.at(steps, tokens, params)
-        if self.session.main:
-            path = self.session.workdir / "evaluations" / f"{self.task.name}-valid.jsonl"
-            answers.write(path, self.task, "valid")
-        summary: dict[str, Any] = {
-            "steps": steps,
-            "tokens": tokens,
-            "parameters": tree.count(params),
-            "task": self.task.name,
-            "metric": self.task.metrics[0],
-            "items": {"train": len(self.task.train), "valid": len(self.task.valid)},
-            "cut": self.valid.counts.truncated,
-            **answers.figures,
-        }
-        family = "bert" if isinstance(self.config.model, BertConfig) else "gpt1"
-        if published := beside(family, self.task.name):
-            summary["reference"] = published
-        self.session.finish(summary)

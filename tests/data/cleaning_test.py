@@ -9,7 +9,8 @@ import pytest
 from lm.core.errors import ConfigError, DataError
 from lm.data import shards
 from lm.data.bookmarks import alone
-from lm.data.cleaning import CleaningConfig, clean, sampled
+from lm.data.cleaning import CleaningConfig, clean
+from lm.data.cleaning_passes import sampled
 from lm.data.sources import documents
 from tests.launched import ROOT
 
@@ -129,7 +130,7 @@ def test_a_failure_leaves_nothing_and_a_folder_that_exists_is_kept(corpus):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lm.data import cleaning, shards
+from lm.data import shards
 from lm.data.cleaning import CleaningConfig, clean
 shards.SHARD, shards.LARGE = 6000, 1500
 left = int(sys.argv[2])

@@ -25,7 +25,8 @@ def compiling(*words):
     if not COMPILER.is_dir() and importlib.util.find_spec("libtpu") is None:
         pytest.skip("the TPU compiler is not installed: pip install 'lm[tpu]'")
     settings = {"JAX_DEFAULT_MATMUL_PRECISION": "default", "PYTHONPATH": str(COMPILER)}
-    settings |= {"XLA_FLAGS": ""}  # the library reads them too, and dies of those of a CPU
+    # the library reads them too, and dies of those of a CPU
+    settings |= {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     return subprocess.run(
         [sys.executable, *words], cwd=ROOT, env=environment() | settings,
         capture_output=True, text=True, timeout=550,

@@ -23,7 +23,8 @@ from lm.models.bert import BertConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.train import masked
 from lm.train.guard import GuardConfig, GuardState
-from lm.train.masked import MaskedPretrain, MaskedWords
+from lm.train.masked import MaskedPretrain
+from lm.train.masked_objective import MaskedWords
 from lm.train.optimizer import BertAdamConfig
 from lm.train.process import Process
 from lm.train.session import LoopConfig

@@ -68,7 +68,7 @@ def learned(folder, arrange):
 
 
 @pytest.fixture(autouse=True)
-def one_device(monkeypatch):
+def one_device(monkeypatch, optimized):
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     monkeypatch.setattr(masked, "make_mesh", lambda config: mesh)
 
