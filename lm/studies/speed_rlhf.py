@@ -23,7 +23,7 @@ from lm.rlhf.reward import RewardTraining, abstract_rankings
 from lm.rlhf.rollout import Prompts, roll_out
 from lm.rlhf.scores import score_rollout
 from lm.rlhf.update import UpdateConfig
-from lm.studies.speed import Dtype, spread
+from lm.studies.speed import Dtype, matmul_flops, spread
 from lm.train.optimizer import AdamWConfig
 from lm.train.state import create
 
@@ -101,12 +101,17 @@ def ppo_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
                     laps[name].append(float(seconds))
     median = {name: statistics.median(seconds) for name, seconds in laps.items()}
     answered = config.batch * config.answer_length
+    # forward and backward of policy and value in each epoch; before them a third of that, forward
+    # alone, for the rollout, for its three assessments and for the reward
+    passes = 2 * config.update.inner_epochs + 5 / 3
+    flops = passes * model.flops_per_token(config.width) * config.batch * config.width
     return {
         "name": "ppo", "model": "4x4x128", "batch": config.batch, "length": config.width,
         "dtype": dtype, "inner_epochs": config.update.inner_epochs,
         "answer_tokens_per_second": round(answered / median["whole"], 1),
         "ms": round(1e3 * median["whole"], 2), "spread_ms": spread(laps["whole"]),
         "cpu_ms": round(1e3 * statistics.median(busy_seconds), 2),
+        **floor(flops, median["whole"], dtype),
         **{f"{name}_ms": round(1e3 * median[name], 2) for name in ("rollout", "score", "update")},
     }  # fmt: skip
 
@@ -138,9 +143,21 @@ def reward_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
             seconds.append(time.perf_counter() - start)
             busy_seconds.append(time.process_time() - busy)
     median, tokens = statistics.median(seconds[1:]), host.tokens.size
+    flops = tokens * model.flops_per_token(config.length)
     return {
         "name": "reward", "model": "4x4x128", "batch": config.batch, "length": config.length,
         "dtype": dtype, "tokens_per_second": round(tokens / median, 1),
         "ms": round(1e3 * median, 2), "spread_ms": spread(seconds[1:]),
         "cpu_ms": round(1e3 * statistics.median(busy_seconds[1:]), 2),
+        **floor(flops, median, dtype),
     }  # fmt: skip
+
+
+def floor(flops: float, seconds: float, dtype: Dtype) -> dict[str, float]:
+    """The milliseconds below which no program of these products gets, and how near this one is."""
+    ceiling = matmul_flops(dtype)
+    return {
+        "floor_ms": round(1e3 * flops / ceiling, 2),
+        "share_of_matmul": round(flops / seconds / ceiling, 3),
+        "matmul_gflops": round(ceiling / 1e9, 1),
+    }
