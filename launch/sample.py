@@ -36,15 +36,16 @@ STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by defa
 def main() -> None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of a run")
-    import lm
+    from lm.core.paths import run_path
     from lm.decode.beam import beam_search
     from lm.decode.sampling import SamplingConfig
     from lm.serve.spelling import spelling_of
+    from lm.studies.loaded import load_run
 
     if not isfinite(LENGTH_PENALTY.value):
         raise ConfigError(f"--length_penalty must be finite, got {LENGTH_PENALTY.value}")
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
-    run = lm.load(WORKDIR.value, STEP.value)
+    run = load_run(run_path(WORKDIR.value), STEP.value)
     if run.tokenizer is None:
         raise DataError(f"{WORKDIR.value} has no tokenizer")
     if IMAGE.value:

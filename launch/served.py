@@ -23,13 +23,13 @@ def served_run(
         import starlette  # noqa: F401
     except ImportError:
         raise ConfigError("this needs starlette and uvicorn: pip install 'lm[serve]'") from None
-    import lm
     from lm.models.gpt import GptConfig
     from lm.models.gpt_vision import GptVisionConfig
     from lm.serve.engine import Engine
     from lm.serve.model import Served
+    from lm.studies.loaded import load_run
 
-    run = lm.load(folder, step)
+    run = load_run(run_path(folder), step)
     if run.tokenizer is None:
         raise DataError(f"{folder} has no tokenizer")
     model = run.config.model

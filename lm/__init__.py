@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lm.studies.loaded import Loaded
+    from lm.studies.readers import Encoder, Judge
 
 
-def load(run: str | Path, step: int | None = None) -> "Loaded":
-    """The config, parameters and tokenizer of a language model's run, and its model as a function.
+def load(run: str | Path, step: int | None = None) -> "Loaded | Encoder | Judge":
+    """The config, parameters and tokenizer of a run, and its model as a function.
 
-    A BERT or a reward model has no next token: `lm.train.saved.read_run` reads those.
+    A language model is a `Loaded`, a pre-trained BERT an `Encoder`, a reward model a `Judge`; what
+    else a run may hold, `lm.train.saved.read_run` reads.
     """
     from lm.core.paths import run_path
-    from lm.studies.loaded import load_run  # jax is imported when it is needed, not before
+    from lm.studies.readers import load_any  # jax is imported when it is needed, not before
 
-    return load_run(run_path(run), step)
+    return load_any(run_path(run), step)

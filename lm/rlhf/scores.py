@@ -84,7 +84,11 @@ def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Sc
     if form.eyes is not None:
         raise ConfigError(f"reward.run={config.run}: texts alone are scored here, without images")
     source = reward_source(config.run, form, mesh)
-    model, params = source.model, source.params
+    return model_scorer(source.model, source.params, form)
+
+
+def model_scorer(model: GptConfig, params: Any, form: Form) -> Scorer:
+    """A reward model as a scorer of texts; it reads an answer's end where the answer has ended."""
     score = jax.jit(answer_scores, static_argnums=0)
 
     def scores(

@@ -67,31 +67,16 @@ class Loaded:
         model = self.config.model
         if not isinstance(model, GptConfig):
             raise ConfigError(f"a {type(model).__name__} has no layers of attention")
-        tokens = self.checked(ids)
+        tokens = checked(model, ids)
         found = inside(model, self.params, jnp.atleast_2d(tokens))
         return jax.tree.map(
             lambda leaf: np.asarray(leaf if tokens.ndim == 2 else leaf[:, 0]), found
         )
 
     def on_batch(self, ids: Any, method: str) -> np.ndarray:
-        tokens = self.checked(ids)
+        tokens = checked(self.config.model, ids)
         out = applied(self.config.model, method, self.params, jnp.atleast_2d(tokens))
         return np.asarray(out if tokens.ndim == 2 else out[0])
-
-    def checked(self, ids: Any) -> np.ndarray:
-        """Ids as int32. The device would clamp what is out of range, and say nothing."""
-        tokens, model = np.asarray(ids), self.config.model
-        if tokens.ndim not in (1, 2) or tokens.size == 0 or tokens.dtype.kind not in "iu":
-            raise DataError(f"ids must be integers [T] or [B T], got {tokens.dtype}{tokens.shape}")
-        if tokens.shape[-1] > model.length:
-            raise DataError(
-                f"{tokens.shape[-1]} ids are more than the model's context of {model.length}; "
-                "cut them from the left"
-            )
-        if tokens.min() < 0 or tokens.max() >= model.vocab:
-            worst = tokens.min() if tokens.min() < 0 else tokens.max()
-            raise DataError(f"id {worst} is not in the model's vocabulary of {model.vocab}")
-        return tokens.astype(np.int32)
 
     def generator(self) -> Generator:
         end, model = self.tokenizer.end if self.tokenizer else None, self.config.model
@@ -141,6 +126,26 @@ class Loaded:
         if self.tokenizer is None:
             raise DataError("a run without a tokenizer scores no texts; convert it with one")
         return Scorer(model, params, self.tokenizer, self.mesh or one_device())
+
+
+def checked(model: Any, ids: Any) -> np.ndarray:
+    """Ids as int32. The device would clamp what is out of range, and say nothing.
+
+    Raises:
+      DataError: more ids than the model's context, or one that its vocabulary lacks.
+    """
+    tokens = np.asarray(ids)
+    if tokens.ndim not in (1, 2) or tokens.size == 0 or tokens.dtype.kind not in "iu":
+        raise DataError(f"ids must be integers [T] or [B T], got {tokens.dtype}{tokens.shape}")
+    if tokens.shape[-1] > model.length:
+        raise DataError(
+            f"{tokens.shape[-1]} ids are more than the model's context of {model.length}; "
+            "cut them from the left"
+        )
+    if tokens.min() < 0 or tokens.max() >= model.vocab:
+        worst = tokens.min() if tokens.min() < 0 else tokens.max()
+        raise DataError(f"id {worst} is not in the model's vocabulary of {model.vocab}")
+    return tokens.astype(np.int32)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,0 +1,156 @@
+"""Runs whose models read and do not write, for a program or a notebook: BERT, and a reward model.
+
+bert = lm.load("runs/bert")
+bert.guesses("the cat sat on the [MASK].")       # [[("mat", 0.4), ...]]
+reward = lm.load("runs/reward")
+reward.scores(["Name a fruit."], ["An apple."])  # [1]
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.core.errors import CheckpointError, DataError
+from lm.core.mesh import one_device
+from lm.models.adapters import ADAPTERS, merged
+from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import model_scorer
+from lm.rlhf.seeing_reward import SeeingReward
+from lm.studies.loaded import Loaded, checked, load_run
+from lm.text.tokenizer import Tokenizer
+from lm.train.masked import MaskedPretrain
+from lm.train.saved import Saved, read_config, read_run
+
+MASK = "[MASK]"  # as a person writes it, whatever the vocabulary calls it
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A run of BERT, with the heads it was pre-trained with."""
+
+    config: MaskedPretrain
+    params: Any
+    tokenizer: Tokenizer
+    step: int
+    digest: str  # of the checkpoint
+
+    def ids(self, first: str, second: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and segments of [CLS] first [SEP], or of [CLS] first [SEP] second [SEP]; `[MASK]` in
+        either is a word to guess. [T] int32 each"""
+        specials = self.tokenizer.specials
+        ids = [specials["cls"], *self.masked(first), specials["sep"]]
+        segments = [0] * len(ids)
+        if second is not None:
+            ids += [*self.masked(second), specials["sep"]]
+            segments += [1] * (len(ids) - len(segments))
+        return np.array(ids, np.int32), np.array(segments, np.int32)
+
+    def masked(self, text: str) -> list[int]:
+        first, *rest = self.tokenizer.encode_batch(text.split(MASK))
+        return first + [i for part in rest for i in (self.tokenizer.specials["mask"], *part)]
+
+    def logits(self, ids: Any, segments: Any = None) -> np.ndarray:
+        """Float32 scores of the word at each place. [T V] from [T] ids, or [B T V] from [B T]"""
+        return self.applied("logits", ids, segments)
+
+    def hidden(self, ids: Any, segments: Any = None) -> np.ndarray:
+        """Hidden states after the last block; those of a text stand for its words, and the first
+        for all of it. [T D] or [B T D]"""
+        return self.applied("hidden", ids, segments)
+
+    def follows(self, first: str, second: str) -> float:
+        """The probability that the second text comes after the first (the pre-training task; of a
+        run without pairs it is that of a head that has learned nothing)."""
+        ids, segments = self.ids(first, second)
+        return float(jax.nn.softmax(jnp.asarray(self.applied("next", ids, segments)))[0])
+
+    def guesses(
+        self, text: str, second: str | None = None, count: int = 5
+    ) -> list[list[tuple[str, float]]]:
+        """For each `[MASK]`, from left to right, its likeliest words with their probabilities.
+
+        Raises:
+          DataError: there is no `[MASK]`, or the text is longer than the model's context.
+        """
+        ids, segments = self.ids(text, second)
+        places = np.flatnonzero(ids == self.tokenizer.specials["mask"])
+        if not len(places):
+            raise DataError(f"no {MASK} in {text!r}: write it where a word is to be guessed")
+        scores = self.logits(ids, segments)[places, : self.tokenizer.vocab_size]
+        chances = np.asarray(jax.nn.softmax(jnp.asarray(scores), axis=-1))
+        return [
+            [(self.tokenizer.decode([int(i)]), float(row[i])) for i in np.argsort(-row)[:count]]
+            for row in chances
+        ]
+
+    def applied(self, what: str, ids: Any, segments: Any) -> np.ndarray:
+        tokens = checked(self.config.model, ids)
+        kinds = np.zeros_like(tokens) if segments is None else np.asarray(segments, np.int32)
+        if kinds.shape != tokens.shape or not 0 <= kinds.min() <= kinds.max() < 2:
+            raise DataError(f"segments must be 0 or 1, one for each id: {kinds.shape}")
+        out = encoded(
+            self.config.model, what, self.params, jnp.atleast_2d(tokens), jnp.atleast_2d(kinds)
+        )
+        return np.asarray(out if tokens.ndim == 2 else out[0])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def encoded(
+    model: Any, what: str, params: Any, tokens: jax.Array, segments: jax.Array
+) -> jax.Array:
+    module, variables = model.module(), {"params": params}
+    if what == "hidden":
+        out: Any = module.apply(variables, tokens, segments, method="hidden")
+        return out.astype(jnp.float32)
+    words, follows = module.apply(variables, tokens, segments)
+    return words if what == "logits" else follows
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """A run of a reward model."""
+
+    config: RewardTraining
+    params: Any  # {"model": ..., "head": ...}
+    tokenizer: Tokenizer
+    step: int
+    digest: str  # of the checkpoint
+
+    def scores(self, prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
+        """The reward of each answer, read as in training: [B] float32. Only those to one prompt are
+        to be compared. A prompt is a text, or a conversation where the run learned from dialogues.
+
+        Raises:
+          DataError: not as many prompts as answers.
+        """
+        if len(prompts) != len(answers):
+            raise DataError(f"{len(prompts)} prompts and {len(answers)} answers: give one for each")
+        form = self.config.data.form(self.tokenizer)
+        score = model_scorer(self.config.decoder, self.params, form)
+        return score(prompts, answers, [self.config.end_token] * len(answers))
+
+
+def load_any(run: Path, step: int | None = None) -> Loaded | Encoder | Judge:
+    """The newest usable checkpoint of a run, or that of a step, on one device.
+
+    Raises:
+      CheckpointError: no run, no checkpoint, none that is whole, or a model of another kind.
+    """
+    kind = type(read_config(run))
+    if issubclass(kind, SeeingReward):
+        raise CheckpointError(f"{run} judges answers about images: lm.load reads judges of text")
+    if not issubclass(kind, MaskedPretrain | RewardTraining):
+        return load_run(run, step)
+    saved: Saved = read_run(run, one_device(), step)
+    if saved.tokenizer is None:
+        raise CheckpointError(f"{run} has no tokenizer; convert it with its files")
+    params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
+    made: Any = Encoder if issubclass(kind, MaskedPretrain) else Judge
+    loaded: Encoder | Judge = made(saved.config, params, saved.tokenizer, saved.step, saved.digest)
+    return loaded
