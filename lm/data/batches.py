@@ -130,6 +130,10 @@ class Windows:
 
     def cut(self, rows: np.ndarray) -> np.ndarray:
         """The tokens of some rows (uint64), and the one after them. [B T+1] int32"""
+        return gather(self.file.tokens, self.starts(rows), self.length + 1)
+
+    def starts(self, rows: np.ndarray) -> np.ndarray:
+        """Where some rows (uint64) begin in the file. [B] int64"""
         epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
         starts = np.empty(len(rows), np.int64)
         for epoch in np.unique(epochs):
@@ -137,7 +141,7 @@ class Windows:
             windows = permute(index[here], self.count, self.seed, int(epoch))
             offset = int(mix(np.array([epoch], np.uint64), self.seed)[0] % np.uint64(self.length))
             starts[here] = windows.astype(np.int64) * self.length + offset
-        return gather(self.file.tokens, starts, self.length + 1)
+        return starts
 
 
 def batch_of(cut: np.ndarray, first: int) -> TokenBatch:

@@ -62,6 +62,7 @@ class Demonstrated:
     """Demonstrations as arrays."""
 
     rows: TokenBatch  # all of them, in order
+    names: tuple[str, ...]  # file:line of each
     long: int  # left out: more tokens than a row
     empty: int  # left out: no answer
 
@@ -89,11 +90,12 @@ def encode_demonstrations(
     check_faults(empty, len(items), "the demonstrations")
     prompts = tokenizer.encode_prompts([item.prompt for item in kept])
     answers = tokenizer.encode_batch([item.answer for item in kept])
-    texts = [
-        (prompt, answer + [tokenizer.end])
-        for prompt, answer in zip(prompts, answers, strict=True)
+    fitting = [
+        (prompt, answer + [tokenizer.end], item.where)
+        for prompt, answer, item in zip(prompts, answers, kept, strict=True)
         if prompt and len(prompt) + len(answer) + 1 <= length
     ]
+    texts = [(prompt, answer) for prompt, answer, _ in fitting]
     if not texts:
         raise DataError(
             f"none of {len(items)} demonstrations fits into {length} tokens: set a larger length"
@@ -112,4 +114,5 @@ def encode_demonstrations(
         mask=mask,
         rows=np.arange(len(texts), dtype=np.uint32),
     )
-    return Demonstrated(rows, len(kept) - len(texts), len(empty))
+    names = tuple(where for _, _, where in fitting)
+    return Demonstrated(rows, names, len(kept) - len(texts), len(empty))

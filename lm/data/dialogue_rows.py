@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -120,6 +121,19 @@ class DialogueMixture:
                 for name, leaf in found.items():
                     leaf[here] = getattr(some, name)
         return TokenBatch(**found, rows=np.arange(first, first + count, dtype=np.uint32))
+
+    def origins(self, first: int, count: int) -> list[dict[str, Any]]:
+        """Of each of these rows its source, and the number of its conversation there."""
+        source, index = places(self.shares, self.seed, first, count)
+        names = list(self.sources)
+        return [
+            {
+                "row": first + n,
+                "text": names[at],
+                "item": int(self.parts[at].index(index[n : n + 1])[0]),
+            }
+            for n, at in enumerate(source.tolist())
+        ]
 
 
 def widened(rows: TokenBatch, width: int) -> TokenBatch:

@@ -127,8 +127,9 @@ class TaskRows:
     take the end of one epoch and the start of the next.
     """
 
-    def __init__(self, whole: Any, seed: int):
-        self.whole, self.seed = whole, seed
+    def __init__(self, whole: Any, seed: int, names: Sequence[str] = ()):
+        """`names`: what people call each row of `whole`, such as its file and line."""
+        self.whole, self.seed, self.names = whole, seed, names
         self.count = len(whole.mask)  # rows an epoch
 
     def __call__(self, first: int, count: int) -> Any:
@@ -138,11 +139,23 @@ class TaskRows:
     def at(self, rows: np.ndarray) -> Any:
         """The rows of these numbers."""
         rows = rows.astype(np.uint64)
+        return take(self.whole, self.index(rows)).replace(rows=rows.astype(np.uint32))
+
+    def origins(self, first: int, count: int) -> list[dict[str, Any]]:
+        """Of each of these rows which one of the whole it is, and its name."""
+        index = self.index(np.arange(first, first + count, dtype=np.uint64)).tolist()
+        return [
+            {"row": row, "item": item} | ({"name": self.names[item]} if self.names else {})
+            for row, item in enumerate(index, first)
+        ]
+
+    def index(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows of the whole those of these numbers are. [B] uint64 from uint64"""
         epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
         for epoch in np.unique(epochs):
             here = epochs == epoch
             index[here] = permute(index[here], self.count, self.seed, int(epoch))
-        return take(self.whole, index).replace(rows=rows.astype(np.uint32))
+        return index
 
 
 def in_order(whole: Any, batch: int) -> Iterator[Any]:

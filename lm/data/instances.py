@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,25 @@ class Instances:
     def __call__(self, first: int, count: int) -> MaskedBatch:
         """Rows `first`, ..., `first + count - 1` of the run."""
         rows = np.arange(first, first + count, dtype=np.int64)
+        return self.batch(*self.drawn(rows), rows)
+
+    def origins(self, first: int, count: int) -> list[dict[str, Any]]:
+        """Of each of these rows where its one or two texts are from."""
+        rows, file = np.arange(first, first + count, dtype=np.int64), self.text.file
+        found = []
+        for row, span in zip(rows.tolist(), self.drawn(rows)[0], strict=True):
+            texts = [
+                file.span(int(span[name]), int(span[name]) + int(span[f"{name}_length"]))
+                for name in ("a", "b")
+                if span[f"{name}_length"]
+            ]
+            found.append({"row": row, "file": str(file.folder), "texts": texts})
+        return found
+
+    def drawn(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The instances of rows [B] int64 as records of `SPAN`, and what their masks are drawn
+        from. [B] each"""
+        count = len(rows)
         epochs, index = self.locate(rows)
         spans, keys = np.empty(count, SPAN), np.empty(count, np.uint64)
         for epoch in np.unique(epochs):
@@ -92,7 +112,7 @@ class Instances:
             drawn = permute(index[here], len(self.passes[turn]), self.seed, int(epoch))
             spans[here] = self.passes[turn][drawn]
             keys[here] = self.keys(drawn, turn)
-        return self.batch(spans, keys, rows)
+        return spans, keys
 
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The epoch of each row, and its number in it. [B] int64, [B] uint64"""

@@ -62,6 +62,16 @@ class Mixture:
                 cut[here] = windows.cut(index[here])
         return batch_of(cut, first)
 
+    def origins(self, first: int, count: int) -> list[dict[str, Any]]:
+        """Of each of these rows its text, and where it is cut from."""
+        found = []
+        for row, (source, index) in enumerate(zip(*self.places(first, count), strict=True), first):
+            windows = self.windows[source]
+            start = int(windows.starts(np.array([index]))[0])
+            told = {"row": row, "text": self.sources[source].name, "file": str(windows.file.folder)}
+            found.append(told | windows.file.span(start, start + self.length + 1))
+        return found
+
     def places(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each row its source, and its number among that source's rows. [count] int64, uint64"""
         return places(self.shares, self.seed, first, count)

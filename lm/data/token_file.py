@@ -108,6 +108,11 @@ class TokenFile:
             raise self.index_damaged()
         return starts
 
+    def span(self, start: int, end: int) -> dict[str, Any]:
+        """Where the tokens from `start` to before `end` are from: what a person looks for."""
+        first, last = np.searchsorted(self.documents, [start, end - 1], side="right") - 1
+        return {"tokens": [start, end], "documents": [int(first), int(last)]}
+
     def index_damaged(self) -> DataError:
         return DataError(f"{self.folder}/documents.npy is damaged; tokenize again")
 

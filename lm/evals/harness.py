@@ -46,7 +46,10 @@ def register() -> None:
         ):
             if not workdir:
                 raise ConfigError("--model_args has no workdir; give --model_args workdir=RUN")
-            own = load(workdir, step).scorer()
+            run: Any = load(workdir, step)
+            if not hasattr(run, "scorer"):
+                raise ConfigError(f"{workdir} holds no language model: it scores no texts")
+            own = run.scorer()
             super().__init__(
                 Scorer(own.config, own.params, own.tokenizer, own.mesh, batch_tokens=batch_tokens),
                 seed,

@@ -15,7 +15,7 @@ import numpy as np
 from lm.core.config import require_positive
 from lm.core.mesh import local_rows, place
 from lm.data.comparisons import ComparisonsConfig
-from lm.data.features import TaskRows, in_order
+from lm.data.features import in_order
 from lm.data.rankings import RankingBatch
 from lm.models import gpt
 from lm.models.gpt import GptConfig
@@ -54,7 +54,7 @@ class Dpo(Stage):
                 ranked,
                 rows=ranked.rows.replace(reference=known),  # type: ignore[attr-defined]
             )
-        material.learned = TaskRows(material.parts["train"].rows, self.seed)
+        material.learned = material.shuffled(self.seed)
         return material
 
     def first_params(self, key: jax.Array) -> Any:

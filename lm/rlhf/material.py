@@ -1,5 +1,7 @@
 """What PPO reads: prompts to answer, and pre-training text beside them."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -61,6 +63,14 @@ class PpoMaterial:
         mine = local_rows(mesh, self.batch)
         host = self.rows(step * self.batch + mine.start, mine.stop - mine.start)
         return place(host, mesh, mine, self.batch)
+
+    def origins(self, step: int) -> list[dict[str, Any]]:
+        """What an update reads: its prompts, by their numbers among those kept, and its text."""
+        found = self.rows.origins(step * self.batch, self.batch)
+        if self.text is None:
+            return found
+        each = self.batch * self.text_each
+        return found + self.text.origins(step * each, each)
 
     def text_rows(self, step: int, mesh: jax.sharding.Mesh) -> TokenBatch | None:
         """Pre-training rows of an update [B text_rows T], on the devices; None for plain PPO."""

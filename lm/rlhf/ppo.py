@@ -85,7 +85,7 @@ class Ppo(PpoSetting):
 
             each = self.batch * config.width
             tokens = session.first * each
-            for step in session.steps():
+            for step in session.steps(material.origins):
                 with session.goodput.spent("data"):
                     prompts, text = material.prompts(step, mesh), material.text_rows(step, mesh)
                 clock = Clock()

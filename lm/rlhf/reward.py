@@ -152,7 +152,7 @@ class ComparisonMaterial:
         self.parts: dict[str, Ranked] = {
             name: encode_rankings(some, form, length, end=end) for name, some in parts.items()
         }
-        self.learned = TaskRows(self.parts["train"].rows, seed)
+        self.learned = self.shuffled(seed)
         self.zero: list[Demonstration] | list[Comparison] = parts["train"]
         self.count = self.learned.count
         self.width = int(np.prod(self.parts["train"].rows.tokens.shape[1:]))
@@ -163,6 +163,14 @@ class ComparisonMaterial:
 
     def rows(self, step: int, batch: int) -> RankingBatch:
         return self.learned(step * batch, batch)
+
+    def shuffled(self, seed: int) -> TaskRows:
+        """What is learned, as rows of a run."""
+        train = self.parts["train"]
+        return TaskRows(train.rows, seed, [item.where for item in train.items])
+
+    def origins(self, step: int, batch: int) -> list[dict[str, Any]]:
+        return self.learned.origins(step * batch, batch)
 
     def zero_rows(self) -> RankingBatch:
         """The answers that score 0 on average in the end."""

@@ -20,7 +20,6 @@ import numpy as np
 from lm.core.config import require
 from lm.core.errors import CheckpointError, ConfigError
 from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
-from lm.data.features import TaskRows
 from lm.data.prompts import Part
 from lm.data.rankings import Ranked, RankingBatch
 from lm.data.visual import Example, VisualConfig
@@ -150,7 +149,7 @@ class SeenRankings(ComparisonMaterial):
             if name != "train":  # what is held out is read again and again
                 rows = self.looked_at(rows, ranked)
             self.parts[name] = replace(ranked, rows=rows)
-        self.learned = TaskRows(self.parts["train"].rows, config.seed)
+        self.learned = self.shuffled(config.seed)
 
     def rows(self, step: int, batch: int) -> RankingBatch:
         return self.looked_at(super().rows(step, batch), self.parts["train"])

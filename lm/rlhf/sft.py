@@ -101,7 +101,7 @@ class Sft(Stage):
         encoded = encode_demonstrations(train, form.tokenizer, self.length, whole=self.whole_text)
         held_out = encode_demonstrations(valid, form.tokenizer, self.length)
         return SftMaterial(
-            self, encoded, held_out, TaskRows(encoded.rows, self.seed),
+            self, encoded, held_out, TaskRows(encoded.rows, self.seed, encoded.names),
             [item.prompt for item in valid],
         )  # fmt: skip
 
@@ -176,6 +176,12 @@ class SftMaterial:
             text = self.text(step * self.mixed, self.mixed)
             found = jax.tree.map(lambda *parts: np.concatenate(parts), found, text)
         return found.replace(rows=np.arange(step * batch, (step + 1) * batch, dtype=np.uint32))
+
+    def origins(self, step: int, batch: int) -> list[dict[str, Any]]:
+        own = batch - self.mixed
+        text = self.text.origins(step * self.mixed, self.mixed) if self.text else []
+        found: list[dict[str, Any]] = self.demonstrated.origins(step * own, own)
+        return found + text
 
 
 class SftEvaluation:

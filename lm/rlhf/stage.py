@@ -49,6 +49,9 @@ class Material(Protocol):
     def rows(self, step: int, batch: int) -> Any:
         """The global batch of a step, on the host."""
 
+    def origins(self, step: int, batch: int) -> list[dict[str, Any]]:
+        """Where each of those rows is from."""
+
 
 class Evaluation(Protocol):
     """What is measured on the way and at the end."""
@@ -113,7 +116,7 @@ class Stage(Supervised):
             if session.first == 0:
                 tell(session, 0, 0, evaluate(0, state.params))
             mine = local_rows(mesh, self.batch)
-            for step in session.steps():
+            for step in session.steps(lambda step: material.origins(step, self.batch)):
                 with session.goodput.spent("data"):
                     host = jax.tree.map(lambda leaf: leaf[mine], material.rows(step, self.batch))
                     batch = config.split(host, mesh, mine, self.batch)

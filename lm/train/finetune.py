@@ -95,7 +95,8 @@ class Finetune(Supervised):
             task, read_config(workdir).model if started else source_model(source)
         )
         train, valid = (config.encode(task, part, tokenizer) for part in ("train", "valid"))
-        rows = TaskRows(train.rows, self.seed)
+        items = task.records("train")
+        rows = TaskRows(train.rows, self.seed, [items[n].id for n in train.rows.example])
         steps = self.steps or max(1, round(self.epochs * rows.count / self.batch))
         config = replace(config, steps=steps)
         length = train.rows.tokens.shape[1] * train.rows.tokens.shape[2]
@@ -110,7 +111,7 @@ class Finetune(Supervised):
                 f"on, {valid.counts} held out; run in {workdir}"
             )
             mine = local_rows(mesh, self.batch)
-            for step in session.steps():
+            for step in session.steps(lambda step: rows.origins(step * self.batch, self.batch)):
                 with session.goodput.spent("data"):
                     host = rows(step * self.batch + mine.start, mine.stop - mine.start)
                     batch = config.split(host, mesh, mine, self.batch)

@@ -115,13 +115,18 @@ class Journal:
         """Keeps what the model wrote at this step."""
         self.write(f"samples/{step:08}.txt", text)
 
-    def bad_step(self, step: int, values: StepMetrics) -> None:
-        """Keeps what is known of a step that was not finite."""
+    def bad_step(self, step: int, values: StepMetrics, rows: list[dict[str, Any]]) -> None:
+        """Keeps what is known of a step that was not finite, and of each row that it read."""
         figures = {
             name: repr(float(getattr(values, name)))  # NaN and Inf are no JSON
             for name in ("loss", "grad_norm", "tokens", "lr")
         }
-        self.write(f"debug/{step:08}.json", json.dumps({"step": step, **figures}) + "\n")
+        norms = {
+            name: np.asarray(norm, float).astype(str).tolist()
+            for name, norm in (values.layer_norms or {}).items()
+        }
+        told = {"step": step, **figures} | ({"norms": norms} if norms else {}) | {"rows": rows}
+        self.write(f"debug/{step:08}.json", json.dumps(told) + "\n")
 
     def flush(self) -> None:
         """Puts all rows where a reader of the run's directory finds them."""

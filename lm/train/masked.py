@@ -91,7 +91,12 @@ class MaskedPretrain(Supervised):
             if session.first == 0:
                 evaluate.at(0, 0, state.params)
             rows = local_rows(mesh, self.batch)
-            for step in session.steps():
+
+            def origins(step: int) -> list[dict[str, Any]]:
+                number, first = self.stage(step)
+                return rows_of[number].origins((step - first) * self.batch, self.batch)
+
+            for step in session.steps(origins):
                 number, first = self.stage(step)
                 before = (step - first) * self.batch
                 with session.goodput.spent("data"):

@@ -97,7 +97,11 @@ class Pretrain(Supervised):
                 session.journal.say(f"what the whole run reads:\n{told(mixture)}")
             if session.first == 0:
                 evaluate.at(0, 0, state.params)
-            for step in session.steps():
+
+            def origins(step: int) -> list[dict[str, Any]]:
+                return text.origins(sizes.rows_before(step), sizes.rows(step))
+
+            for step in session.steps(origins):
                 verification.check()
                 rows = local_rows(mesh, sizes.rows(step))
                 with session.goodput.spent("data"):

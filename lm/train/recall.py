@@ -57,7 +57,11 @@ class Recall(Supervised):
                 f"{jax.devices()[0].device_kind}; run in {workdir}"
             )
             rows = local_rows(mesh, self.batch)
-            for step in session.steps():
+
+            def origins(step: int) -> list[dict[str, Any]]:
+                return [{"row": step * self.batch + row} for row in range(self.batch)]
+
+            for step in session.steps(origins):
                 with session.goodput.spent("data"):
                     host = made(step * self.batch + rows.start, rows.stop - rows.start)
                     batch = self.split(host, mesh, rows, self.batch)

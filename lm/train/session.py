@@ -33,6 +33,7 @@ from lm.train.resume import changed_bindings, check_facts, told
 from lm.train.step import StepMetrics
 
 BEHIND = 2  # steps dispatched before a step's metrics are read
+Origins = Callable[[int], list[dict[str, Any]]]
 FAILED_SAVES = 3  # in a row, after which a run stops
 
 
@@ -96,6 +97,7 @@ class Session:
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
         self.skipped = self.rollbacks = 0
         self.rollback_wanted = False
+        self.origins: Origins | None = None
         self.first = self.next_step = 0
 
     def __enter__(self) -> "Session":
@@ -151,8 +153,13 @@ class Session:
 
     # ------------------------------------------------------------------ steps
 
-    def steps(self) -> Iterator[int]:
-        """The steps that are left. Profiles those asked for."""
+    def steps(self, origins: Origins | None = None) -> Iterator[int]:
+        """The steps that are left. Profiles those asked for.
+
+        Args:
+          origins: of a step, where each row of its global batch is from; for a bad step's bundle.
+        """
+        self.origins = origins
         profile = self.process.profile_steps
         while self.next_step < self.total:
             step = self.next_step
@@ -242,7 +249,8 @@ class Session:
         if values.finite:
             what = f"spike at {what}, robust z {float(values.spike):.1f}"
         else:
-            self.journal.bad_step(step, values)
+            rows = self.origins(step) if self.main and self.origins else []
+            self.journal.bad_step(step, values, rows)
             if guard.nonfinite == "stop":
                 raise GuardStop(
                     f"{what}; nothing of it was saved. Resume with --set guard.nonfinite=skip, "

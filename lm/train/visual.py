@@ -120,7 +120,7 @@ class VisualTuning(Supervised):
                 evaluate(0, 0, state.params)
             unread = shown = 0
             batches = prefetched(material.batch, session.first, steps, self.workers)
-            for step in session.steps():
+            for step in session.steps(material.origins):
                 with session.goodput.spent("data"):
                     host, wrong = next(batches)
                 for problem in wrong[: max(0, 3 - unread)]:

@@ -78,6 +78,13 @@ class Material:
             images = shifted(images, numbers, self.shift, self.seed)
         return dataclasses.replace(found, rows=numbers, images=images), wrong
 
+    def origins(self, step: int) -> list[dict[str, Any]]:
+        """Of each row of a step its example, by number among those kept, or its text."""
+        first, text = step * self.own, self.batch_size - self.own
+        index = self.rows.index(first, self.own).tolist()
+        found = [{"row": row, "item": item} for row, item in enumerate(index, first)]
+        return found + (self.text.origins(step * text, text) if self.text else [])
+
 
 def unseen(text: TokenBatch, images: tuple[int, ...]) -> VisionBatch:
     """Rows of text with room for images [I R R 3], all black, and no prompt."""

@@ -71,6 +71,15 @@ def test_a_row_depends_on_seed_and_number_alone():
     assert (rows(0, 50).example != TaskRows(numbered(50), 4)(0, 50).example).any()
 
 
+def test_a_row_tells_which_item_it_is_and_what_that_is_called():
+    rows = TaskRows(numbered(50), 3, [f"rows.jsonl:{n}" for n in range(50)])
+    told = rows.origins(73, 9)
+    assert [one["item"] for one in told] == rows(73, 9).example.tolist()
+    assert [one["row"] for one in told] == [*range(73, 82)]
+    assert all(one["name"] == f"rows.jsonl:{one['item']}" for one in told)
+    assert "name" not in TaskRows(numbered(50), 3).origins(0, 1)[0]
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 16])
 def test_evaluation_goes_in_order_and_the_last_batch_is_padded_by_masked_rows(count):
     batches = list(in_order(numbered(count), 8))

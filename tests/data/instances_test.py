@@ -51,6 +51,20 @@ def restored(batch):
     return tokens
 
 
+def test_a_row_tells_where_its_texts_are_from(prose):
+    data, special = instances(prose), ByteTokenizer().specials
+    origins, file = data.origins(10, 40), prose.file
+    for tokens, follows, one in zip(
+        restored(data(10, 40)), data(10, 40).next, origins, strict=True
+    ):
+        first, last = np.flatnonzero(tokens == special["sep"])
+        texts = [file.tokens[slice(*text["tokens"])].tolist() for text in one["texts"]]
+        assert texts == [tokens[1:first].tolist(), tokens[first + 1 : last].tolist()]
+        (a,), (b,) = ({*text["documents"]} for text in one["texts"])  # neither leaves its document
+        assert (a == b) == (not follows)
+    assert [one["row"] for one in origins] == [*range(10, 50)]
+
+
 def test_a_row_is_cls_a_sep_b_sep_and_padding(prose):
     data, special = instances(prose), ByteTokenizer().specials
     batch = data(0, 50)

@@ -49,6 +49,31 @@ def test_each_thousand_rows_have_the_exact_shares_in_an_order_of_their_own():
     assert 1.0 < spread.std() < 2.2
 
 
+def test_a_row_tells_from_which_documents_of_which_text_it_is_cut(tmp_path):
+    sources = []
+    for name in "ab":
+        words = (Document("", f"{name}{n} " * (1 + n % 7)) for n in range(90))
+        write_tokens(words, ByteTokenizer(), tmp_path / name, "s", print)
+        file = TokenFile.open(tmp_path / name, vocab_size=None, tokenizer_digest=None)
+        sources.append(Source(name, file, 1.0))
+    data, end = Mixture(sources, LENGTH, 0), ByteTokenizer().end
+    batch, origins = data(40, 50), data.origins(40, 50)
+    assert [one["row"] for one in origins] == [*range(40, 90)]
+    assert {one["text"] for one in origins} == {"a", "b"}
+    for tokens, targets, one in zip(batch.tokens, batch.targets, origins, strict=True):
+        file = sources["ab".index(one["text"])].file
+        assert one["file"] == str(file.folder)
+        start, stop = one["tokens"]
+        assert file.tokens[start:stop].tolist() == [*tokens, targets[-1]]
+        first, last = one["documents"]
+        assert (
+            file.documents[first] <= start < stop <= [*file.documents, len(file.tokens)][last + 1]
+        )
+        ends = int((file.tokens[start : stop - 1] == end).sum())
+        assert last - first == ends  # a document more behind each end but the last token's
+    assert origins == data.origins(0, 90)[40:]  # and depends on the row alone
+
+
 def test_a_text_is_read_without_replacement_until_all_of_it_has_come():
     data = mixture()
     rows = data(0, 5 * ROWS)

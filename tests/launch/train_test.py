@@ -5,6 +5,7 @@ import resource
 import subprocess
 import time
 
+import numpy as np
 import pytest
 
 from tests.launched import (
@@ -77,7 +78,13 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_nothing_of_it_is_saved(mi
     workdir = tmp_path / "run"
     one_line(run_mine(mine, workdir), 3, "loss nan", "guard.nonfinite=skip")
     (bundle,) = (workdir / "debug").iterdir()
-    step = json.loads(bundle.read_text())["step"]
+    told = json.loads(bundle.read_text())
+    step = told["step"]
+    read = [
+        np.fromfile(f"{row['file']}/tokens.bin", np.uint16)[slice(*row["tokens"])]
+        for row in told["rows"]
+    ]
+    assert any((tokens == 1).any() for tokens in read)  # the row that did it is among those told
     saved = [int(path.name) for path in (workdir / "checkpoints").iterdir()]
     assert all(number <= step for number in saved) and not (workdir / "lock").exists()
     # the way out that the line names

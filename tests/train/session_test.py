@@ -62,7 +62,7 @@ def run(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), first
         )
         state = s.start(abstract, lambda: first)
-        for step in s.steps():
+        for step in s.steps(lambda step: [{"row": 10 * step}]):
             assert int(state.step) == step
             time.sleep(pause)
             good = step not in bad
@@ -117,7 +117,10 @@ def test_stop_ends_the_run_saves_nothing_of_the_bad_step_and_leaves_a_bundle(tmp
     with pytest.raises(GuardStop, match="step 5: loss nan"):
         run(tmp_path, GuardConfig(nonfinite="stop"), bad=(5,))
     assert Checkpoints(tmp_path / "checkpoints", read_only=True).steps() == [2, 4]
-    assert json.loads((tmp_path / "debug" / "00000005.json").read_text())["loss"] == "nan"
+    (bundle,) = (tmp_path / "debug").iterdir()
+    told = json.loads(bundle.read_text())
+    assert bundle.name == "00000005.json" and told["loss"] == "nan"
+    assert told["rows"] == [{"row": 50}]  # what that step read, and none that came after it
     assert not (tmp_path / "lock").exists()
 
 
