@@ -13,16 +13,17 @@ from typing import Any, Literal
 import numpy as np
 
 from lm.core.config import require
-from lm.evals.incontext import Prompt
+from lm.evals.incontext import Item, Prompt
 from lm.evals.programs.sandbox import Limits, run_programs
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
 from lm.metrics.answers import answer_f1, answered, exact_match, left_out_f1
+from lm.metrics.bleu import Tokens, bleu, bleu_counts
 from lm.metrics.drop import drop_exact, drop_f1
 from lm.metrics.final_number import same_number
 
 Rule = Literal["token", "byte", "sum", "unconditional"]
-Compare = Literal["words", "squad2", "verbatim", "left_out", "drop", "number"]
+Compare = Literal["words", "squad2", "verbatim", "left_out", "drop", "number", "bleu", "bleu_intl"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Outcome:
     figures: dict[str, float]  # by metric; the first is the one to compare by
     cut: int = 0  # tokens of the context that the model could not read
     probabilities: tuple[float, ...] = ()  # of the choices, among themselves
+    counts: tuple[int, ...] = ()  # that a score of the whole set sums up (lm/metrics/pooled.py)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,10 +78,14 @@ class Choose:
         chosen = item.contexts[best] if item.partial else item.completions[best].strip()
         return Outcome(
             answer=chosen,
-            figures={"accuracy": float(best == item.gold)},
+            figures=self.figures(item, best),
             cut=max(score.truncated for score in scores[:several]),
             probabilities=shares([score.log_likelihood for score in scores[:several]]),
         )
+
+    def figures(self, item: Item, best: int) -> dict[str, float]:
+        """By metric, where the completion of this number was chosen."""
+        return {"accuracy": float(best == item.gold)}
 
     def value(self, score: Score, completion: str) -> float:
         """What completions are compared by; before the unconditional part is taken off."""
@@ -130,6 +136,8 @@ class Write:
     "left_out"  CoQA's and QuAC's F1: the mean over references left out
     "drop"      DROP's (lm/metrics/drop.py), against the item's `answers`
     "number"    GSM8K's: the number after "####" (lm/metrics/final_number.py)
+    "bleu"      a translation, scored with all others of the set (lm/metrics/bleu.py)
+    "bleu_intl" the same over international tokens
     """
 
     tokens: int  # at most
@@ -154,10 +162,15 @@ class Write:
             beams=self.beams,
             length_penalty=self.length_penalty,
         )
-        return [
-            Outcome(text.strip(), {name: self.score(name, text, prompt) for name in self.metrics})
-            for text, prompt in zip(written, prompts, strict=True)
-        ]
+        return [self.outcome(text, prompt) for text, prompt in zip(written, prompts, strict=True)]
+
+    def outcome(self, text: str, prompt: Prompt) -> Outcome:
+        figures = {name: self.score(name, text, prompt) for name in self.metrics}
+        counts: tuple[int, ...] = ()
+        if self.compare in TOKENS:
+            reference = prompt.item.completions[0].strip()
+            counts = bleu_counts(text.strip(), reference, TOKENS[self.compare])
+        return Outcome(text.strip(), figures, counts=counts)
 
     def score(self, metric: str, text: str, prompt: Prompt) -> float:
         item = prompt.item
@@ -165,6 +178,7 @@ class Write:
         return SCORES[self.compare][metric](text.strip(), right)
 
 
+TOKENS: dict[Compare, Tokens] = {"bleu": "13a", "bleu_intl": "intl"}  # of BLEU
 SCORES: dict[Compare, dict[str, Callable[[str, Any], float]]] = {
     "words": {
         "exact_match": lambda text, right: exact_match([text], [right]),
@@ -178,6 +192,8 @@ SCORES: dict[Compare, dict[str, Callable[[str, Any], float]]] = {
     "left_out": {"answer_f1": left_out_f1},
     "drop": {"exact_match": drop_exact, "answer_f1": drop_f1},
     "number": {"exact_match": lambda text, right: float(same_number(text, right[0]))},
+    "bleu": {"bleu": lambda text, right: bleu([text], right[:1])[0]},
+    "bleu_intl": {"bleu": lambda text, right: bleu([text], right[:1], tokens="intl")[0]},
 }
 
 
@@ -222,6 +238,3 @@ class Program:
             )
             for first in parts
         ]
-
-
-Protocol = Choose | Predict | Program | Write

@@ -1,6 +1,7 @@
 """How sure a mean is: over the items of a test, and over the seeds of a run."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,6 +34,19 @@ def bootstrap_interval(
     means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(samples)]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def bootstrap_error(
+    score: Callable[[np.ndarray], float], counts: np.ndarray, *, samples: int = 1000, seed: int = 0
+) -> float:
+    """Standard error of a score of the sums over items: its standard deviation over samples of
+    items drawn with replacement (Koehn 2004). [N counts]"""
+    random = np.random.default_rng(seed)
+    drawn = [
+        score(counts[random.integers(0, len(counts), len(counts))].sum(axis=0))
+        for _ in range(samples)
+    ]
+    return float(np.std(drawn, ddof=1))
 
 
 def over_seeds(values: ArrayLike) -> tuple[float, float | None]:

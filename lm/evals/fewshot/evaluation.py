@@ -9,6 +9,7 @@ from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.task import TaskItems
 from lm.evals.incontext import Prompt
 from lm.evals.scorer import Scorer
+from lm.metrics.pooled import POOLED, pooled
 from lm.metrics.spread import standard_error
 
 CHUNK = 64  # items asked between two writes to the ledger
@@ -25,19 +26,27 @@ class Summary:
     shortened: int  # prompts that lost examples
     cut: int  # prompts of which the model could not read the first tokens
     refused: int  # items longer than the context
+    counts: tuple[tuple[int, ...], ...] = ()  # one an item, of a metric of the whole set
 
     @property
     def metric(self) -> str:
         return next(iter(self.rights))
 
-    def mean(self, chosen: np.ndarray | None = None) -> tuple[float, float | None] | None:
-        """Mean of the first metric and its standard error, over the chosen items [N] bool, or all.
+    def mean(
+        self, chosen: np.ndarray | None = None, metric: str | None = None
+    ) -> tuple[float, float | None] | None:
+        """Mean of a metric, the first where None, and its standard error, over the chosen items [N]
+        bool, or all; of a metric of the whole set its value there.
 
         None where there is no item, no error where there is one."""
-        values = np.array(self.rights[self.metric], np.float64)
+        metric = metric or self.metric
+        whole = metric in POOLED
+        values = np.array(self.counts if whole else self.rights[metric], np.float64)
         values = values if chosen is None else values[chosen]
         if not len(values):
             return None
+        if whole:
+            return pooled(metric, values)
         return float(values.mean()), standard_error(values) if len(values) > 1 else None
 
 
@@ -81,7 +90,8 @@ def told(prompt: Prompt, outcomes: Any) -> dict[str, Any]:
         "answer": outcome.answer,
         "figures": outcome.figures,
     }
-    return row | ({"probabilities": outcome.probabilities} if outcome.probabilities else {})
+    more = {"probabilities": outcome.probabilities, "counts": outcome.counts}
+    return row | {name: values for name, values in more.items() if values}
 
 
 def summary(read: TaskItems, shots: int, rows: list[dict[str, Any]]) -> Summary:
@@ -97,4 +107,5 @@ def summary(read: TaskItems, shots: int, rows: list[dict[str, Any]]) -> Summary:
         shortened=sum(row["dropped"] > 0 for row in asked),
         cut=sum(row["cut"] > 0 for row in asked),
         refused=len(rows) - len(asked),
+        counts=tuple(tuple(row["counts"]) for row in asked if "counts" in row),
     )

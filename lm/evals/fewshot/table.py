@@ -37,9 +37,16 @@ class Line:
         return cls(read, label, summary, row, overlap)
 
     @property
+    def scores(self) -> dict[str, float]:
+        """Of every metric of the task, where there is an item."""
+        found = {name: self.summary.mean(metric=name) for name in self.summary.rights}
+        return {name: score[0] for name, score in found.items() if score is not None}
+
+    @property
     def chance(self) -> float | None:
         """Of guessing among the answers."""
-        if not isinstance(self.read.task.protocol, Choose) or not self.summary.numbers:
+        guessed = isinstance(self.read.task.protocol, Choose) and self.summary.metric == "accuracy"
+        if not guessed or not self.summary.numbers:
             return None
         items = [self.read.items[number] for number in self.summary.numbers]
         ways = [max(len(item.contexts), len(item.completions)) for item in items]
@@ -74,6 +81,7 @@ class Line:
             "metric": self.summary.metric,
             "score": found[0] if found else None,
             "standard_error": found[1] if found else None,
+            "scores": self.scores,
             "chance": self.chance,
             "published": self.published,
         }

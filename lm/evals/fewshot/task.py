@@ -13,9 +13,11 @@ from lm.core.errors import DataError
 from lm.data.tasks import rows as files
 from lm.data.tasks.rows import Problem, Row
 from lm.evals.incontext import Item, Prompt, Style, drawn, fit
-from lm.evals.protocols import Program, Protocol, Write
+from lm.evals.options import ChooseName, Verify
+from lm.evals.protocols import Choose, Predict, Program, Write
 from lm.text.tokenizer import Tokenizer
 
+Protocol = Choose | ChooseName | Predict | Program | Verify | Write
 Values = Mapping[str, Any]
 READERS = {"jsonl": files.jsonl, "tsv": files.tsv, "csv": files.quoted_csv}
 
@@ -36,6 +38,7 @@ class Task:
     made: Callable[[], list[Item]] | None = None  # where there is no file
     whole: int | None = None  # items of the published set that the paper measured on
     remark: str = ""  # what is not as in the paper
+    needs: Callable[[], object] | None = None  # raises ConfigError where a package is missing
 
     def read(self, root: Path) -> "TaskItems":
         """All items of the task.

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 from lm.data.arithmetic import OPERATIONS, problems
 from lm.data.tasks import choices
-from lm.evals.fewshot import reading
+from lm.evals.fewshot import options, reading, translation
 from lm.evals.fewshot.task import Task, Values
 from lm.evals.incontext import Item, Style
+from lm.evals.options import ChooseName, Verify
 from lm.evals.protocols import Choose, Predict, Write
 
 LINES = Style(between="\n")
@@ -235,6 +236,10 @@ CHOICES = (
         name="copa", shots=32, protocol=Choose(), item=choice(choices.copa), whole=100,
         files=("copa/val.jsonl", "copa/copa.jsonl"), examples=("copa/train.jsonl",),
     ),
+    Task(
+        name="sat_analogies", shots=20, protocol=Choose(), item=options.analogy, whole=374,
+        files=("sat_analogies/test.jsonl",), examples=("sat_analogies/valid.jsonl",),
+    ),
 )  # fmt: skip
 
 LABELS = (
@@ -325,6 +330,18 @@ READING = (
         files=("drop/drop_dataset_dev.json",), examples=("drop/drop_dataset_train.json",),
         remark="what is written is one span, also where the answer has several",
     ),
+    Task(
+        name="multirc", shots=32, whole=953, item=options.multirc_item, rows=options.multirc,
+        protocol=Verify(), style=Style(description="READING COMPREHENSION ANSWER KEY"),
+        files=("MultiRC/val.jsonl", "multirc/val.jsonl"),
+        examples=("MultiRC/train.jsonl", "multirc/train.jsonl"),
+        remark=SHOWN_SET + ", and shows every question the same examples",
+    ),
+    Task(
+        name="record", shots=32, whole=10_000, item=options.record_item, rows=options.record,
+        protocol=ChooseName(), files=("ReCoRD/val.jsonl", "record/val.jsonl"),
+        examples=("ReCoRD/train.jsonl", "record/train.jsonl"), remark=SHOWN_SET,
+    ),
 )  # fmt: skip
 
 ARITHMETIC = tuple(
@@ -350,4 +367,4 @@ WORDS = tuple(
     )
 )  # fmt: skip
 
-TASKS = (*CHOICES, *LABELS, *ANSWERS, *READING, *ARITHMETIC, *WORDS)
+TASKS = (*CHOICES, *LABELS, *ANSWERS, *READING, *translation.TASKS, *ARITHMETIC, *WORDS)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
-from lm.core.errors import DataError
+from lm.core.errors import ConfigError, DataError
 from lm.evals.fewshot.contamination import Overlap, overlaps
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.ledger import Ledger
@@ -51,6 +51,9 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
 def chosen(options: Options, say: Callable[[str], None], tasks: Sequence[Task]) -> list[Task]:
     """The tasks that are asked for; of all, those that have data."""
     if named := options.named({task.name: task for task in tasks}):
+        for task in named:
+            if task.needs:
+                task.needs()
         return named
     there = [task for task in tasks if task.made or first_of(options.root, task.files)]
     absent = [task.name for task in tasks if task not in there]
@@ -58,7 +61,18 @@ def chosen(options: Options, say: Callable[[str], None], tasks: Sequence[Task]) 
         raise DataError(f"no task data in {options.root}; name the folder with --root")
     if absent:
         say(f"left out, no file in {options.root}: {', '.join(absent)}")
-    return there
+    return [task for task in there if runs(task, say)]
+
+
+def runs(task: Task, say: Callable[[str], None]) -> bool:
+    """Whether the packages that a task needs are there; it is said where they are not."""
+    try:
+        if task.needs:
+            task.needs()
+    except ConfigError as error:
+        say(f"left out: {task.name}: {error}")
+        return False
+    return True
 
 
 def contamination(

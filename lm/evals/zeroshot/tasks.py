@@ -1,7 +1,6 @@
 """The zero-shot tasks of GPT-2's report over local files, each with its protocol."""
 
 import dataclasses
-import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,13 +10,13 @@ import numpy as np
 from lm.core.errors import DataError
 from lm.data.sources import opened, utf8
 from lm.data.tasks.rows import Problem, jsonl
+from lm.evals import parallel
 from lm.evals.incontext import Item
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot import cloze, dialogues, lambada, questions, summaries, translation
 from lm.evals.zeroshot.corpora import CORPORA, Corpus, corpus_figures
 from lm.evals.zeroshot.figure import Figure
 from lm.metrics import bleu
-from lm.text.detokenizer import MARK, ONE_BILLION
 
 Some = TypeVar("Some")
 Run = Callable[[Scorer, Sequence[Path], int | None, int], list[Figure]]  # limit of items, seed
@@ -148,20 +147,9 @@ def translation_task(
     """`sides` are what to translate and how it was; examples are drawn from `shown`."""
 
     def pairs(paths: Sequence[Path]) -> list[Item]:
-        texts = []
-        for path in paths:
-            with opened(path) as file:
-                lines = utf8(file.read(), path, "stop").removesuffix("\n").split("\n")
-            texts.append(lines)
-        if len(texts[0]) != len(texts[1]):
-            raise DataError(
-                f"{paths[0]} has {len(texts[0])} lines and {paths[1]} {len(texts[1])}: they are "
-                "not of one text"
-            )
         return [
             translation.pair(plain(source), plain(target))
-            for source, target in zip(*texts, strict=True)
-            if source.strip() and target.strip()
+            for _, source, target in parallel.pairs(*paths)
         ]
 
     def run(scorer: Scorer, paths: Sequence[Path], limit: int | None, seed: int) -> list[Figure]:
@@ -187,11 +175,6 @@ def multi30k(name: str, source: str, target: str) -> ZeroShot:
     sides = f"multi30k/test_2016_flickr.{source}", f"multi30k/test_2016_flickr.{target}"
     shown = f"multi30k/train.{source}", f"multi30k/train.{target}"
     return translation_task(name, sides, shown, remark="captions; the report has WMT-14")
-
-
-def unescaped(line: str) -> str:
-    """A line of words between blanks and escapes of XML as it would be written."""
-    return ONE_BILLION.write(html.unescape(line.strip())).replace(MARK, "")
 
 
 def question(row: dict[str, Any]) -> Item:
@@ -243,7 +226,7 @@ TASKS = (
         "wmt_en_de",
         ("wmt_ende_opennmt/src-val.txt", "wmt_ende_opennmt/targ-val.txt"),
         ("wmt_ende_opennmt/src-train.txt", "wmt_ende_opennmt/targ-train.txt"),
-        unescaped, "newstest2013, not in the report",
+        parallel.unescaped, "newstest2013, not in the report",
     ),
     ZeroShot(
         name="natural_questions", files=(("nq_open/NQ-open.dev.jsonl",),),

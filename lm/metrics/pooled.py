@@ -1,0 +1,30 @@
+"""Scores of a whole set that are no mean over its items: BLEU, and F1 over options of questions.
+
+Of each item there are counts; a set has their sums, and its score is a function of these.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lm.metrics.bleu import bleu_of_sums
+from lm.metrics.spread import bootstrap_error
+
+
+def f1a(sums: Sequence[int] | np.ndarray) -> float:
+    """F1 of "this option is right" over all options of all questions (MultiRC's F1a; Khashabi et
+    al. 2018, section 5). [3]: options rightly said to be right, said to be, and being right"""
+    shared, said, right = map(float, sums)
+    return 2 * shared / (said + right) if said + right else 1.0
+
+
+POOLED: dict[str, Callable[[np.ndarray], float]] = {"bleu": bleu_of_sums, "f1a": f1a}
+
+
+def pooled(metric: str, counts: ArrayLike) -> tuple[float, float | None]:
+    """The score of all items together, and its standard error by bootstrap over items; None of
+    fewer than two. [N counts]"""
+    table = np.array(counts, np.int64)
+    score = POOLED[metric]
+    return score(table.sum(axis=0)), bootstrap_error(score, table) if len(table) > 1 else None
