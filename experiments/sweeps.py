@@ -145,7 +145,12 @@ def gpt1_ablations() -> Transfer:
         ("LSTM", "lstm", ""),
         ("LSTM from scratch", "lstm", "scratch=True"),
     )  # fmt: skip
-    return transfer("GPT-1: auxiliary loss, layers, LSTM", cases, TASKS[:2])
+    tasks = (
+        *TASKS[:2],
+        ("rte", "data.valid_fraction=0.2"),  # of the training file, by texts
+        ("openbookqa", "data.limit=1000 length=48"),  # which ending: stands for Story Cloze
+    )
+    return transfer("GPT-1: auxiliary loss, layers, LSTM", cases, tasks)
 
 
 def capacity() -> Capacity:

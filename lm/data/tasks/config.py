@@ -97,14 +97,13 @@ def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
     found: dict[Part, tuple[Path, ...]] = {}
     for folder in (root, *(root / name for name in form.folders)):
         for part in ("train", "valid"):
-            path = _first(folder, names[part])
-            if path is not None:
-                found[part] = (path,)
+            if paths := _first(folder, names[part]):
+                found[part] = paths
         if found:
             break
     if found:
         test = _first(folder, names["test"])
-        found |= {"test": (test,)} if test else {}
+        found |= {"test": test} if test else {}
     for part, spec in given.items():
         if spec is not None:
             found[part] = _named(root, spec, part)
@@ -117,9 +116,18 @@ def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
     return found
 
 
-def _first(folder: Path, names: Sequence[str]) -> Path | None:
-    paths = (folder / (name + end) for name in names for end in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
+def _first(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """The file of the first name that there is, or all files of the first pattern."""
+    for name in (name + end for name in names for end in ("", ".gz")):
+        paths = folder.glob(name) if "*" in name else [folder / name]
+        if found := tuple(sorted((path for path in paths if path.is_file()), key=numbered)):
+            return found
+    return ()
+
+
+def numbered(path: Path) -> tuple[str, int, str]:
+    """The order of a folder's files: 2.txt before 10.txt."""
+    return str(path.parent), len(path.name), path.name
 
 
 def _named(root: Path, spec: str, part: str) -> tuple[Path, ...]:

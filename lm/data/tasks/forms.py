@@ -20,6 +20,7 @@ COLUMNS: dict[Kind, dict[str, tuple[str, ...]]] = {
         "question": ("question",),
         "choices": ("choices",),
         "label": ("label",),
+        "document": ("document",),
     },
     "span": {
         "question": ("question",),
@@ -40,8 +41,8 @@ class Malformed(Exception):
 class Form:
     """A task: its kind, labels and metrics, where its files are and what their columns are called.
 
-    Names of files are without `.gz`, columns are the names a field goes by: the first that is
-    there.
+    Names of files are without `.gz`, and may be patterns; columns are the names a field goes by:
+    the first that is there.
     """
 
     kind: Kind
@@ -192,7 +193,7 @@ def choice(form: Form, labels: tuple[str, ...], name: str, fields: Values, label
         question = _text(question, '"question"')
     label = label_of(fields, tuple(map(str, range(len(answers)))), labelled)
     record = Choice(id=name, context=context, question=question, choices=answers, label=label)
-    return Item(record, f"{context}\n{question}")
+    return Item(record, str(fields.get("document") or f"{context}\n{question}"))
 
 
 def span(form: Form, labels: tuple[str, ...], name: str, fields: Values, labelled: bool) -> Item:

@@ -1,4 +1,4 @@
-"""Classification and similarity as published: GLUE (Wang et al. 2018), SNLI and MultiNLI.
+"""Classification and similarity as published: GLUE (Wang et al. 2018), SNLI, MultiNLI, SciTail.
 
 Label names are in the order of the published indices. File names are those of the publication,
 and of copies that have only a part of it.
@@ -145,5 +145,21 @@ GLUE_TASKS: dict[str, Form] = {
         valid=("snli_1.0_dev.jsonl", "dev.jsonl"),
         test=("snli_1.0_test.jsonl", "test.jsonl"),
         name="SNLI",
+    ),
+    # Khot et al. 2018, its `tsv_format`: two classes and no header
+    "scitail": Form(
+        kind="classification",
+        metrics=("accuracy",),
+        labels=("entails", "neutral"),
+        folders=tuple(
+            f"{folder}{below}"
+            for folder in ("SciTailV1.1", "SciTailV1", "SciTail", "scitail")
+            for below in ("/tsv_format", "")
+        ),
+        train=("scitail_1.0_train.tsv", "train.tsv"),
+        valid=("scitail_1.0_dev.tsv", "dev.tsv"),
+        test=("scitail_1.0_test.tsv", "test.tsv"),
+        columns={"text": ("premise",), "pair": ("hypothesis",)},
+        header=("premise", "hypothesis", "label"),
     ),
 }

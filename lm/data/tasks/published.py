@@ -3,6 +3,7 @@
 from lm.data.tasks.choices import CHOICE_TASKS
 from lm.data.tasks.forms import Form, Kind
 from lm.data.tasks.glue import GLUE_TASKS
+from lm.data.tasks.race import RACE_TASKS
 
 SQUAD_METRICS = ("answer_f1", "exact_match")
 NO_ANSWER_METRICS = ("has_answer_f1", "has_answer_exact", "no_answer_exact")
@@ -61,6 +62,7 @@ def own(
 PUBLISHED: dict[str, Form] = {
     **GLUE_TASKS,
     **CHOICE_TASKS,
+    **RACE_TASKS,
     "squad": squad("1.1", no_answer=False, others=("xquad.en.json", "xquad.en.part.json")),
     "squad2": squad("2.0", no_answer=True),
     "conll2003": ner(

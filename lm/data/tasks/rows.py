@@ -4,6 +4,7 @@
 .csv      cells between commas, quoted (SWAG, Story Cloze)
 .jsonl    an object a line
 .json     SQuAD: articles of paragraphs of questions
+.txt      RACE: a passage a file with its questions (race.py)
 columns   CoNLL: a word a line with its tag, a blank line after each sentence
 
 Each may be gzipped. What cannot be read is a `Problem` among the rows, so that whoever reads may

@@ -4,18 +4,20 @@ import dataclasses
 import functools
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lm.core.errors import DataError
 from lm.data.records import Choice, Classification, Record, Regression, Span, Tagging
+from lm.data.tasks import race
 from lm.data.tasks import rows as files
 from lm.data.tasks.config import Part, TaskConfig, located, resolved
 from lm.data.tasks.forms import NO_LABEL, Form, Item, Kind, Malformed, item, label_name
 from lm.data.tasks.rows import Problem, Row
 
-SHOWN = 5  # problems told one by one
+SHOWN = 5  # problems, or files, told one by one
 
 
 def read(config: TaskConfig) -> "Task":
@@ -148,13 +150,16 @@ class Task:
         return set(groups[: min(max(count, 1), len(groups) - 1)])
 
     def _told(self, part: Part) -> str:
-        return ", ".join(map(str, self.files.get(part) or self.files["valid"]))
+        paths = self.files.get(part) or self.files["valid"]
+        more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+        return ", ".join(map(str, paths[:SHOWN])) + more
 
     def _rows(self, paths: Sequence[Path]) -> Iterator[Row | Problem]:
         """Those of the files, one after another. Rows of files of one name are told apart."""
-        names = [files.stem(path) for path in paths]
-        for number, path in enumerate(paths):
-            again = names[:number].count(names[number])
+        counts: Counter[str] = Counter()
+        for path in paths:
+            stem = files.stem(path)
+            again, counts[stem] = counts[stem], counts[stem] + 1
             for row in self._file_rows(path):
                 if again and isinstance(row, Row):
                     row = dataclasses.replace(row, name=f"{row.name}@{again}")
@@ -170,6 +175,8 @@ class Task:
             return files.quoted_csv(path)
         if self.kind == "span":
             return files.squad(path)
+        if self.kind == "choice" and suffix == "txt":
+            return race.questions(path)
         if self.kind == "tagging":
             return files.conll(path, *self.form.places)
         raise DataError(f"{path}: a {self.kind} task reads .jsonl, .tsv and .csv, also .gz")

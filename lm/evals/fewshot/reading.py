@@ -14,6 +14,8 @@ from typing import Any
 from lm.core.errors import DataError
 from lm.data.sources import opened
 from lm.data.tasks import rows as files
+from lm.data.tasks.config import numbered
+from lm.data.tasks.race import questions
 from lm.data.tasks.rows import Problem, Row
 from lm.evals.fewshot.task import Passed, Values
 from lm.evals.incontext import Item
@@ -87,22 +89,18 @@ def drop(path: Path) -> Iterator[Row | Problem]:
 
 def race(folder: Path) -> Iterator[Row | Problem]:
     """`RACE/test/high`: a file a passage, with its questions, options and letters."""
-    paths = sorted(folder.glob("*.txt"), key=lambda path: (len(path.name), path.name))
+    paths = sorted(folder.glob("*.txt"), key=numbered)
     if not paths:
         raise DataError(f"{folder} has no .txt files: it is not a folder of RACE")
     for path in paths:
-        entry = whole(path)
-        try:
-            columns = [entry[name] for name in ("questions", "options", "answers")]
-            asked = [
-                {"question": question, "options": options, "answer": answer}
-                for question, options, answer in zip(*columns, strict=True)
-            ]
-            for n, values in enumerate(asked):
-                named = {"article": entry["article"], "before": asked[:n], "group": path.name}
-                yield Row(f"{path}: questions[{n}]", f"{path.stem}:{n}", values | named)
-        except (KeyError, TypeError, ValueError) as error:
-            yield Problem(str(path), f"no passage of RACE ({error!r})")
+        before = list[Values]()
+        for row in questions(path):
+            if isinstance(row, Problem):
+                yield row
+                continue
+            more = {"before": list(before), "group": path.name}
+            yield Row(row.where, row.name, row.values | more)
+            before.append(row.values)
 
 
 def stories(path: Path) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ json_values = st.recursive(
 NAMES = (
     ("text", "pair", "label", "context", "question", "choices", "answers", "words", "tags", "id")
     + ("goal", "sol1", "sol2", "query", "gold", "endings", "ctx", "sentence1", "gold_label")
-    + ("data", "paragraphs", "qas", "answer_start", "answerKey", "Choices", "title")
+    + ("article", "questions", "options", "data", "paragraphs", "qas", "answer_start", "answerKey", "Choices", "title")
 )  # fmt: skip
 objects = st.dictionaries(st.sampled_from(NAMES), json_values | st.sampled_from(NAMES))
 json_lines = st.lists(objects.map(json.dumps), max_size=5).map(
@@ -31,7 +31,8 @@ READERS = [
     ("choice", "jsonl"), ("span", "jsonl"), ("span", "json"), ("tagging", "jsonl"),
     ("tagging", "conll"), ("cola", "tsv"), ("snli", "jsonl"), ("piqa", "jsonl"), ("copa", "jsonl"),
     ("hellaswag", "jsonl"), ("openbookqa", "jsonl"), ("openbookqa", "tsv"), ("storycloze", "csv"),
-    ("swag", "csv"), ("uner", "iob2"), ("classification", "tsv.gz"),
+    ("swag", "csv"), ("uner", "iob2"), ("classification", "tsv.gz"), ("scitail", "tsv"),
+    ("race", "txt"),
 ]  # fmt: skip
 
 

@@ -26,6 +26,8 @@ def squad_json(passage, *questions, title="Title"):
     return json.dumps({"version": "1", "data": [{"title": title, "paragraphs": [paragraph]}]})
 
 
+PASSAGE = json.dumps({"id": "high1.txt", "article": "Ann ran.", "questions": ["Who ran?"],
+                      "options": [["Bob", "Ann", "I", "we"]], "answers": ["B"]})  # fmt: skip
 # name: the training file, its content, the record of its last row. The held-out file has the same.
 LAYOUTS = {
     "sst2": ("train.tsv", table(["sentence", "label"], ["so good", "1"]),
@@ -66,6 +68,19 @@ LAYOUTS = {
             {"pairID": "1#1", "sentence1": "Two dogs.", "sentence2": "Pets.",
              "gold_label": "neutral"}),
         Classification(id="1#1", text="Two dogs.", pair="Pets.", label=1)),
+    "scitail": ("scitail_1.0_train.tsv", table(
+            ["Trees have leaves.", 'A "leaf" is green.', "neutral"]),
+        Classification(id="scitail_1.0_train:1", text="Trees have leaves.",
+                       pair='A "leaf" is green.', label=1)),
+    "race": ("train/high/1.txt", PASSAGE,
+        Choice(id="high1:0", context="Ann ran.", question="Who ran?",
+               choices=("Bob", "Ann", "I", "we"), label=1)),
+    "race_middle": ("train/middle/1.txt", PASSAGE,
+        Choice(id="middle1:0", context="Ann ran.", question="Who ran?",
+               choices=("Bob", "Ann", "I", "we"), label=1)),
+    "race_high": ("train/high/1.txt", PASSAGE,
+        Choice(id="high1:0", context="Ann ran.", question="Who ran?",
+               choices=("Bob", "Ann", "I", "we"), label=1)),
     "swag": ("train.csv", table(
             "video-id fold-ind startphrase sent1 sent2 gold-source ending0 ending1 ending2 ending3 "
             "label".split(),
@@ -145,9 +160,10 @@ def test_every_task_names_metrics_that_there_are():
 def test_a_row_in_its_published_layout_becomes_its_record(tmp_path, name):
     file, text, record = LAYOUTS[name]
     folder = tmp_path / PUBLISHED[name].folders[0]
-    folder.mkdir()
-    (folder / file).write_text(text, encoding="utf-8")
-    (folder / PUBLISHED[name].valid[0]).write_text("not read", encoding="utf-8")
+    held_out = PUBLISHED[name].valid[0].replace("*", "high")
+    for path, content in ((file, text), (held_out, "not read")):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content, encoding="utf-8")
     task = read(TaskConfig(name=name, root=str(tmp_path)))
     assert task.train == [record]
     assert task.kind == type(record).__name__.lower()
@@ -205,6 +221,9 @@ def test_a_header_that_only_some_of_the_files_have_is_seen(tmp_path):
         ("piqa", rows({"goal": "x", "sol1": "y", "sol2": "z", "label": 2}), "known: 0, 1"),
         ("piqa", rows({"goal": "x", "sol1": "y"}), r"not a row of this task \(KeyError"),
         ("squad", squad_json("Rome.", {"id": "q", "question": "?", "answers": []}), "no answer"),
+        ("scitail", "It is.\tIt was.\tentailment\n", "1: unknown label 'entailment'; known: entail"),
+        ("scitail", "a\tb\tneutral\nIt is.\tneutral\n", "2: 2 columns, expected 3"),
+        ("scitail", "a\tb\tneutral\nIt is.\t \tneutral\n", '2: "pair" is empty'),
         ("wnut17", "Paris\tB-city\n", "unknown label 'B-city'; known: O, B-corporation"),
         ("wnut17", "Paris\tO\nin\n", "train.conll:2: 1 columns, expected 2"),
     ],
