@@ -18,7 +18,8 @@ json_values = st.recursive(
 NAMES = (
     ("text", "pair", "label", "context", "question", "choices", "answers", "words", "tags", "id")
     + ("goal", "sol1", "sol2", "query", "gold", "endings", "ctx", "sentence1", "gold_label")
-    + ("article", "questions", "options", "data", "paragraphs", "qas", "answer_start", "answerKey", "Choices", "title")
+    + ("article", "questions", "options")
+    + ("data", "paragraphs", "qas", "answer_start", "answerKey", "Choices", "title")
 )  # fmt: skip
 objects = st.dictionaries(st.sampled_from(NAMES), json_values | st.sampled_from(NAMES))
 json_lines = st.lists(objects.map(json.dumps), max_size=5).map(
