@@ -5,6 +5,7 @@ python -m launch.evaluate --workdir=runs/bert-sst2 --part=test --file=mine.tsv
 python -m launch.evaluate --workdir=runs/gpt1 --task=cola --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt2 --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt3 --shots=0,1,few --root=data
+python -m launch.evaluate --workdir=runs/ppo --suite=instructgpt --shots=0 --root=data
 
 A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;

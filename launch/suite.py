@@ -10,7 +10,8 @@ from absl import flags
 from lm.core.errors import ConfigError
 from lm.core.paths import is_remote, run_path
 
-SUITES = ("gpt2", "gpt3", "gpt4", "gpt4_text", "calibration")  # modules of lm.evals.suites
+# modules of lm.evals.suites
+SUITES = ("gpt2", "gpt3", "gpt4", "gpt4_text", "instructgpt", "calibration")
 
 SUITE = flags.DEFINE_enum("suite", None, SUITES, "Suite of tasks to ask a language model.")
 SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; few: the paper's.")

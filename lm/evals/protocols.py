@@ -7,23 +7,20 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from lm.core.config import require
+from lm.evals.comparisons import SCORES, TOKENS, Compare
 from lm.evals.incontext import Item, Prompt
 from lm.evals.programs.sandbox import Limits, run_programs
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
-from lm.metrics.answers import answer_f1, answered, exact_match, left_out_f1
-from lm.metrics.bleu import Tokens, bleu, bleu_counts
-from lm.metrics.drop import drop_exact, drop_f1
-from lm.metrics.final_number import same_number
+from lm.metrics.bleu import bleu_counts
 
 Rule = Literal["token", "byte", "sum", "unconditional"]
-Compare = Literal["words", "squad2", "verbatim", "left_out", "drop", "number", "bleu", "bleu_intl"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,16 +125,7 @@ class Predict:
 class Write:
     """What the model writes up to the end of the line, compared with all answers that are right.
 
-    Beams and length penalty are GPT-3's, which are T5's. `compare` says what is right:
-
-    "words"     SQuAD's own: without case, punctuation and articles (lm/metrics/answers.py)
-    "squad2"    the same, where an answer may be that there is none: right or wrong, not in part
-    "verbatim"  only blanks around are no matter: of numbers the sign counts
-    "left_out"  CoQA's and QuAC's F1: the mean over references left out
-    "drop"      DROP's (lm/metrics/drop.py), against the item's `answers`
-    "number"    GSM8K's: the number after "####" (lm/metrics/final_number.py)
-    "bleu"      a translation, scored with all others of the set (lm/metrics/bleu.py)
-    "bleu_intl" the same over international tokens
+    Beams and length penalty are GPT-3's, which are T5's; `compare` is of lm/evals/comparisons.py.
     """
 
     tokens: int  # at most
@@ -176,25 +164,6 @@ class Write:
         item = prompt.item
         right: Any = item.answers or [answer.strip() for answer in item.completions]
         return SCORES[self.compare][metric](text.strip(), right)
-
-
-TOKENS: dict[Compare, Tokens] = {"bleu": "13a", "bleu_intl": "intl"}  # of BLEU
-SCORES: dict[Compare, dict[str, Callable[[str, Any], float]]] = {
-    "words": {
-        "exact_match": lambda text, right: exact_match([text], [right]),
-        "answer_f1": lambda text, right: answer_f1([text], [right]),
-    },
-    "squad2": {
-        "exact_match": lambda text, right: exact_match([answered(text)], [[*map(answered, right)]]),
-        "answer_f1": lambda text, right: answer_f1([answered(text)], [[*map(answered, right)]]),
-    },
-    "verbatim": {"exact_match": lambda text, right: float(text in right)},
-    "left_out": {"answer_f1": left_out_f1},
-    "drop": {"exact_match": drop_exact, "answer_f1": drop_f1},
-    "number": {"exact_match": lambda text, right: float(same_number(text, right[0]))},
-    "bleu": {"bleu": lambda text, right: bleu([text], right[:1])[0]},
-    "bleu_intl": {"bleu": lambda text, right: bleu([text], right[:1], tokens="intl")[0]},
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 References = Sequence[Sequence[str]]
 NO_ANSWER = "unanswerable"  # how a model writes that a question has no answer; our choice
+NO_ANSWERS = (NO_ANSWER, "not in background")  # and InstructGPT's (Ouyang et al. 2022, figure 20)
 
 
 def normalized(text: str) -> str:
@@ -39,7 +40,7 @@ def answer_f1(predictions: Sequence[str], references: References) -> float:
 
 def answered(text: str) -> str:
     """What a model wrote as an answer: "" where it wrote that there is none."""
-    return "" if normalized(text) == NO_ANSWER else text
+    return "" if normalized(text) in NO_ANSWERS else text
 
 
 def left_out_f1(answer: str, references: Sequence[str]) -> float:

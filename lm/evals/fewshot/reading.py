@@ -136,22 +136,28 @@ def dialogue(
     )
 
 
-def squad2(row: Values) -> Item:
+def squad2(row: Values, none: str = NO_ANSWER) -> Item:
+    """`none`: how it is written that there is no answer."""
     title, passage = words(row["title"], "title"), words(row["context"], "context")
     head = f"Title: {title.replace('_', ' ')}\n\nBackground: {passage}"
-    return dialogue(head, row, lambda turn: squad2_answers(turn)[0], squad2_answers(row))
+    return dialogue(
+        head, row, lambda turn: squad2_answers(turn, none)[0], squad2_answers(row, none)
+    )
 
 
-def squad2_answers(row: Values) -> list[str]:
+def squad2_answers(row: Values, none: str) -> list[str]:
     if row.get("is_impossible"):
-        return [NO_ANSWER]
+        return [none]
     return list(dict.fromkeys(words(answer["text"], "text") for answer in row["answers"]))
 
 
-def quac(row: Values) -> Item:
-    """The references are the official evaluation's (Choi et al. 2018): spans where most people
-    gave one, otherwise that there is no answer; questions on which people disagree are left out."""
-    references = quac_answers(row)
+def quac(row: Values, none: str = QUAC_NO_ANSWER) -> Item:
+    """`none`: how it is written that there is no answer.
+
+    The references are the official evaluation's (Choi et al. 2018): spans where most people gave
+    one, otherwise that there is no answer; questions on which people disagree are left out.
+    """
+    references = quac_answers(row, none)
     if len(references) > 1:
         each = [
             answer_f1([one], [references[:n] + references[n + 1 :]])
@@ -162,19 +168,20 @@ def quac(row: Values) -> Item:
     passage = words(row["context"], "context").removesuffix(QUAC_NO_ANSWER).strip()
     title, section = words(row["title"], "title"), words(row["section"], "section_title")
     head = f"TITLE: {title} -- {section}\nPARAGRAPH: {passage}"
-    return dialogue(head, row, lambda turn: quac_shown(turn), references)
+    return dialogue(head, row, lambda turn: quac_shown(turn, none), references)
 
 
-def quac_shown(row: Values) -> str:
+def quac_shown(row: Values, none: str) -> str:
     """The answer that the dialogue went on from."""
     original = row.get("orig_answer")
-    return words(original["text"], "text") if original else quac_answers(row)[0]
+    shown = words(original["text"], "text") if original else quac_answers(row, none)[0]
+    return none if shown == QUAC_NO_ANSWER else shown
 
 
-def quac_answers(row: Values) -> list[str]:
+def quac_answers(row: Values, none: str) -> list[str]:
     found = [words(answer["text"], "text") for answer in row["answers"]]
     spans = [text for text in found if text != QUAC_NO_ANSWER]
-    return spans if len(spans) > len(found) - len(spans) else [QUAC_NO_ANSWER]
+    return spans if len(spans) > len(found) - len(spans) else [none]
 
 
 def coqa_item(row: Values) -> Item:

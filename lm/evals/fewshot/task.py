@@ -34,6 +34,7 @@ class Task:
     rows: Callable[[Path], Iterable[Row | Problem]] | None = None  # None: as the name ends
     style: Style = Style()
     examples: tuple[str, ...] = ()  # files to draw examples from; (): the other items
+    shows: Callable[[Item], bool] | None = None  # items that may be examples; None: all
     alone: Callable[[Values], Item] | None = None  # a row where there are no examples
     made: Callable[[], list[Item]] | None = None  # where there is no file
     whole: int | None = None  # items of the published set that the paper measured on
@@ -115,10 +116,13 @@ class TaskItems:
     ) -> Prompt | None:
         """Item `number` behind examples of its own draw; None: it is longer than the context."""
         pool, protocol = self.pool or self.items, self.task.protocol
-        group = self.items[number].group
+        group, shows = self.items[number].group, self.task.shows
         if group and not self.pool:  # nothing that is said of the same passage
             pool = tuple(item for item in self.items if item.group != group)
         itself = pool is self.items
+        if shows is not None:
+            others = (item for n, item in enumerate(pool) if not itself or n != number)
+            pool, itself = tuple(item for item in others if shows(item)), False
         places = drawn(shots, len(pool), seed=seed, number=number, itself=itself)
         return fit(
             (self.items if shots else self.alone)[number],

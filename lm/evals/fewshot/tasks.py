@@ -121,8 +121,8 @@ def wic(row: Values) -> str:
     )
 
 
-def wsc(row: Values) -> str:
-    """The paper lets the model write the noun; here it is asked whether the noun is meant."""
+def marked(row: Values) -> tuple[str, str]:
+    """The passage of a row of WSC with its pronoun between stars, and the pronoun."""
     words, target = text(row, "text").split(" "), row["target"]
     pronoun, place = text(target, "span2_text"), int(target["span2_index"])
     places = [n for n, word in enumerate(words) if re.sub(r"\W|'s$", "", word) == pronoun]
@@ -130,10 +130,15 @@ def wsc(row: Values) -> str:
         raise ValueError(f'the passage has no word "{pronoun}"')
     nearest = min(places, key=lambda n: abs(n - place))  # double blanks move the numbers of words
     words[nearest] = words[nearest].replace(pronoun, f"*{pronoun}*")
-    passage = " ".join(words)
+    return " ".join(words), pronoun
+
+
+def wsc(row: Values) -> str:
+    """The paper lets the model write the noun; here it is asked whether the noun is meant."""
+    passage, pronoun = marked(row)
     return (
         f'Passage: {passage}\nQuestion: In the passage above, does the pronoun "*{pronoun}*" refer '
-        f"to {text(target, 'span1_text')}?\nAnswer:"
+        f"to {text(row['target'], 'span1_text')}?\nAnswer:"
     )
 
 
