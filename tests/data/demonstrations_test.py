@@ -51,8 +51,9 @@ def test_only_the_answer_and_its_end_are_learned_unless_the_whole_text_is():
 
 
 def test_what_does_not_fit_is_left_out_and_counted():
-    items = [Demonstration("p" * 20, "a" * size, "here:1") for size in (11, 12)]
+    items = [Demonstration("p" * 20, "a" * size, f"here:{size}") for size in (12, 11)]
     found = encode_demonstrations(items, TOKENIZER, 32)
+    assert found.names == ("here:11",)  # of the rows that are there
     assert len(found.rows.mask) == 1 and found.long == 1  # 20 + 11 + the end are 32
     assert str(found) == "1 demonstrations, 1 too long and left out"
     with pytest.raises(DataError, match="none of 2 demonstrations fits into 16 tokens"):

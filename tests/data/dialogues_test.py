@@ -157,6 +157,9 @@ def test_a_mixture_has_its_weights_exactly_and_is_a_function_of_the_row():
     apart = np.concatenate([mixed(0, 417).tokens, mixed(417, 583).tokens])
     np.testing.assert_array_equal(rows.tokens, apart)
     assert "few (25.0% of the rows, 2.75 times an epoch): 3 conversations" in str(mixed)
+    for row, one in zip(rows.tokens[400:500], mixed.origins(400, 100), strict=True):
+        source = {"few": few, "many": many}[one["text"]].rows.tokens[one["item"]]
+        assert row[: len(source)].tolist() == source.tolist()
     with pytest.raises(ConfigError, match="the weight of few is below a row"):
         DialogueMixture({"few": few, "many": many}, (1e-5, 1.0), 7)
 
