@@ -115,15 +115,18 @@ def test_a_run_killed_at_a_random_step_ends_with_the_same_parameters(
     assert final_digests(workdir) == final_digests(straight)
 
 
+REFUSED = [
+    ({"model.width": 64}, 1, ["model.width: checkpoint 32, now 64"]),
+    ({"seed": 3}, 1, ["seed: checkpoint 0, now 3", "--allow_data_change"]),
+    ({"mesh.fsdp": 3}, 1, ["fsdp 3", "but 1 were found"]),
+    ({"model.vocab": 100}, 1, ["the tokenizer has 269 tokens, the model 100"]),
+    ({"microbatches": 3}, 1, ["batch 4 is not divisible by 3", "nearest: 3 or 6"]),
+]
+
+
 @pytest.mark.parametrize(
     ("bindings", "code", "parts"),
-    [
-        ({"model.width": 64}, 1, ["model.width: checkpoint 32, now 64"]),
-        ({"seed": 3}, 1, ["seed: checkpoint 0, now 3", "--allow_data_change"]),
-        ({"mesh.fsdp": 3}, 1, ["fsdp 3", "but 1 were found"]),
-        ({"model.vocab": 100}, 1, ["the tokenizer has 269 tokens, the model 100"]),
-        ({"microbatches": 3}, 1, ["batch 4 is not divisible by 3", "nearest: 3 or 6"]),
-    ],
+    [REFUSED[0], *(pytest.param(*one, marks=pytest.mark.slow) for one in REFUSED[1:])],
 )
 def test_a_changed_run_is_refused_in_one_line_and_nothing_is_lost(
     text, straight, bindings, code, parts
@@ -191,6 +194,7 @@ def test_a_directory_in_use_is_refused_and_a_dead_owner_is_not_in_the_way(text, 
     assert run(text, workdir).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_samples(straight):
     words = [
         sys.executable,

@@ -35,7 +35,7 @@ def greedy_anew(config, params, prompt, count):
     [
         ("dense",),
         ("dense", "banded"),
-        ("strided", "powers"),
+        pytest.param(("strided", "powers"), marks=pytest.mark.slow),
         pytest.param(("banded", ("banded", "columns")), marks=pytest.mark.slow),
     ],
 )

@@ -113,6 +113,7 @@ def test_the_losses_count_padding_only_where_a_minibatch_is_whitened():
     assert (counted == mask).all() and np.abs(np.subtract(other, expected)).min() > 1e-3
 
 
+@pytest.mark.slow
 def test_values_begin_at_zero_over_the_policy_where_the_reward_model_is_not_asked(mesh):
     found = {}
     with jax.set_mesh(mesh):

@@ -67,6 +67,7 @@ def setting(data, base, **changes):
     return replace(made, **changes)
 
 
+@pytest.mark.slow
 def test_a_rollout_is_scored_as_the_model_that_sees_scores_it(data, base, one_device):
     made = setting(data, base)
     source = made.source(one_device)
@@ -128,10 +129,12 @@ def test_a_right_answer_stands_before_others_that_its_question_has(data):
     assert contrasted(examples, [], 3) == []  # there is nothing to prefer it to
 
 
+@pytest.mark.slow
 def test_a_reward_model_learns_from_what_is_seen_which_answer_is_right(judge):
     assert figures(judge)["valid_accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_reward_model_shown_another_images_colour_prefers_that_colours_name(data, base, judge):
     made = teaching(data, base)
     mesh = stage.make_mesh(None)
@@ -152,6 +155,7 @@ def test_a_reward_model_shown_another_images_colour_prefers_that_colours_name(da
     assert preferred(rows.sight.vectors[::-1]) == truths[::-1]
 
 
+@pytest.mark.slow
 def test_what_scores_zero_may_have_more_images_than_what_is_learned(data, base, tmp_path):
     """A comparison that is left out for a long answer, of two images: the other answer fits."""
     one = {"image": "0.png", "question": "colour?"}
@@ -171,6 +175,7 @@ def test_what_scores_zero_may_have_more_images_than_what_is_learned(data, base, 
     assert material.count == 3 and len(material.zero_rows().mask) == 4
 
 
+@pytest.mark.slow
 def test_a_rollout_is_rewarded_as_the_same_ranking_is(data, base, judge, one_device):
     made = setting(data, base, reward=RewardConfig(run=str(judge)))
     source = made.source(one_device)
@@ -215,6 +220,7 @@ def test_ppo_on_images_raises_what_a_rule_and_what_a_reward_model_says_of_answer
         assert np.mean(told[-10:]) > np.mean(told[:10]) + spread / 4
 
 
+@pytest.mark.slow
 def test_a_reward_model_with_other_eyes_is_refused(data, base, judge, tmp_path, one_device):
     other = tmp_path / "other"
     config(data, steps=1, seed=1, loop=LoopConfig(evaluate_every=1, save_every=1)).run(other)

@@ -251,7 +251,7 @@ def test_an_answer_is_read_alike_in_training_as_a_text_and_in_ppo_whether_or_not
     assert np.abs(text(["q:"] * 3, answers) - rolled)[1] > 1e-2  # the control: taken to have ended
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_before_it_learns_a_reward_model_can_say_numbers_of_mean_0_and_deviation_1(
     base, tmp_path, one_device, rank
 ):

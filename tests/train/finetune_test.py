@@ -196,6 +196,7 @@ def test_labels_that_are_shuffled_cannot_be_learned(runs, tasks, tmp_path):
     assert 0.25 < finetuned(config, tmp_path / "run")["accuracy"] < 0.75
 
 
+@pytest.mark.slow
 def test_gpt1_learns_similarity_in_both_orders_with_its_auxiliary_loss(runs, tasks, tmp_path):
     config = tuning(runs, tasks, "stsb", "gpt1", lm_weight=0.5)
     assert finetuned(config, tmp_path / "run")["pearson"] > 0.8

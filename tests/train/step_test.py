@@ -77,8 +77,8 @@ def gradient(result):
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"data": 8},
-        {"data": 1, "fsdp": 8},
+        pytest.param({"data": 8}, marks=pytest.mark.slow),
+        pytest.param({"data": 1, "fsdp": 8}, marks=pytest.mark.slow),
         pytest.param({"data": 2, "tensor": 4}, marks=pytest.mark.slow),
         {"data": 2, "fsdp": 2, "tensor": 2},
         pytest.param({"data": 1, "fsdp": 4, "sequence": 2}, marks=pytest.mark.slow),

@@ -108,6 +108,7 @@ def test_a_prompt_that_sees_itself_learns_one_answer_a_row(tmp_path, mask, rows,
     assert (ends.sum(1) == answers).all() and (batch.mask.sum(1) == 2 * answers).all()
 
 
+@pytest.mark.slow
 def test_a_run_stops_where_more_than_a_few_images_cannot_be_read(data, tmp_path):
     rows = [{"image": f"{n}.png", "question": "colour?", "answer": "red"} for n in range(48)]
     own = tmp_path / "own.jsonl"
@@ -216,6 +217,7 @@ def test_a_vocabulary_without_an_image_gets_one_more_row():
     assert (table[3] @ state) < (known @ state).max() < 0
 
 
+@pytest.mark.slow
 def test_a_step_on_eight_devices_is_the_step_on_one(data):
     found = []
     for mesh, devices in ((MeshConfig(data=2, fsdp=2, tensor=2), 8), (MeshConfig(data=1), 1)):
