@@ -151,7 +151,7 @@ def sentiment() -> Ancestor:
     model bears others."""
     adam = AdamWConfig(peak_lr=2e-4, epsilon=1e-5, b2=0.999, weight_decay=0.0, clip=None)  # (1e-5)
     return Ancestor(
-        labeling=LabelingConfig(prompts=2048, answers=4),  # (5,000 to 60,000 labels)
+        labeling=LabelingConfig(prompts=2048, answers=(4, 4)),  # (5,000 to 60,000 labels)
         reward=RewardTraining(
             # (5e-5); TensorFlow's Adam, as GPT-1's, from the whole rate down to a last small part
             optim=Gpt1AdamConfig(

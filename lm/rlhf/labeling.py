@@ -43,7 +43,9 @@ class LabelingConfig:
     """How a labeler is imitated."""
 
     prompts: int = 512
-    answers: int = 4  # ranked to a prompt (Ouyang et al. 2022: 4 to 9)
+    # K, the answers that are drawn to a prompt and ranked, at least and at most (Ouyang et al.
+    # 2022, section 3.5); of those that come again one is ranked
+    answers: tuple[int, int] = (4, 9)
     noise: float = 0.1  # scale of the Gumbel variables, in units of the score
     temperature: float = 1.0  # of the answers
     fixed_length: bool = False  # no token ends one (lm-human-preferences)
@@ -54,7 +56,12 @@ class LabelingConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "prompts", "labelers", "batch", "temperature")
-        require(2 <= self.answers <= 9, f"labeling.answers must be 2 to 9, got {self.answers}")
+        least, most = self.answers
+        require(
+            2 <= least <= most <= 9,
+            f"labeling.answers must rise from 2 to 9 at most, got {self.answers}: "
+            "(4, 9), or (4, 4) for 4 to every prompt",
+        )
         require(self.noise >= 0, f"labeling.noise must not be negative, got {self.noise}")
 
 
@@ -69,6 +76,14 @@ def to_label(config: LabelingConfig, data: RowsConfig) -> dict[Part, list[Any]]:
 
     train, held_out = data.prompts("train"), data.prompts("valid")
     return {"train": drawn(train, config.prompts - valid), "valid": drawn(held_out, valid)}
+
+
+def answer_counts(config: LabelingConfig, prompts: int) -> list[int]:
+    """How many answers to each prompt are drawn: any number of the range alike, by the seed."""
+    least, most = config.answers
+    random = np.random.default_rng((config.seed, 1))  # not that of the noise
+    drawn: list[int] = random.integers(least, most + 1, size=prompts).tolist()
+    return drawn
 
 
 def label(
@@ -89,18 +104,21 @@ def label(
     asked = [prompt for some in parts.values() for prompt in some]
     held_out = [part == "valid" for part, some in parts.items() for _ in some]
     found: list[list[Answer]] = [[] for _ in asked]
-    for number in range(config.answers):
+    counts = answer_counts(config, len(asked))
+    for number in range(config.answers[1]):
+        waiting = [which for which, count in enumerate(counts) if number < count]
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         said = answered(
-            asked, form, source, key, mesh, batch=config.batch, prompt_length=prompt_length,
-            answer_length=answer_length, temperature=config.temperature,
-            fixed_length=config.fixed_length, truncation=config.truncation,
+            [asked[which] for which in waiting], form, source, key, mesh, batch=config.batch,
+            prompt_length=prompt_length, answer_length=answer_length,
+            temperature=config.temperature, fixed_length=config.fixed_length,
+            truncation=config.truncation,
         )  # fmt: skip
-        for written, answer in zip(found, said, strict=True):
+        for which, answer in zip(waiting, said, strict=True):
             if answer is not None and not answer.text.strip():
                 answer = Answer("", ended=True)
-            if answer is not None and answer.text not in [one.text for one in written]:
-                written.append(answer)
+            if answer is not None and answer.text not in [one.text for one in found[which]]:
+                found[which].append(answer)
     rows, pairs = [], 0
     shares: dict[bool, list[float]] = {True: [], False: []}  # of prompts held out, and the others
     random = np.random.default_rng(config.seed)

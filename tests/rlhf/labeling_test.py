@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from lm.core.errors import DataError
+from experiments import instructgpt
+from lm.core.config import bind
+from lm.core.errors import ConfigError, DataError
 from lm.data.comparisons import ComparisonsConfig
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
@@ -74,7 +76,7 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
     def judge(prompts, answers, ended):
         return np.array(gold(prompts, answers))
 
-    config = LabelingConfig(answers=4, noise=0.0)
+    config = LabelingConfig(answers=(4, 4), noise=0.0)
     found = label(config, {"train": ASKED[:2]}, Chat(ByteTokenizer()), None, judge, out, None,
                   prompt_length=64, answer_length=8)  # fmt: skip
     assert found["rankings"] == 1 and found["bayes_accuracy"] == 1.0
@@ -96,7 +98,7 @@ def test_a_judge_that_gives_no_number_leaves_no_rankings(monkeypatch, tmp_path):
     out = tmp_path / "labels.jsonl"
     with pytest.raises(DataError, match="the judge gave .*nan"):
         label(
-            LabelingConfig(prompts=2, answers=2, batch=2), {"train": ASKED[:2]},
+            LabelingConfig(prompts=2, answers=(2, 2), batch=2), {"train": ASKED[:2]},
             Chat(ByteTokenizer()), None, lambda prompts, answers, ended: np.array([np.nan] * 2),
             out, None, prompt_length=64, answer_length=8,
         )  # fmt: skip
@@ -115,11 +117,11 @@ def labeled(config, parts, form, out, score):
 def test_answers_that_a_judge_without_noise_likes_alike_are_tied(monkeypatch, tmp_path):
     said = iter(["aa", "bb", "c", "dd"])
     monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: ended([next(said)]))
-    config, tokenizer = LabelingConfig(answers=4, noise=0.0), ByteTokenizer()
+    config, tokenizer = LabelingConfig(answers=(4, 4), noise=0.0), ByteTokenizer()
     found, (row,) = labeled(config, {"train": ["p"]}, tokenizer, tmp_path / "a.jsonl", len)
     assert row["ranks"] == [0, 0, 1, 0] and found["pairs"] == 3 and found["bayes_accuracy"] == 1.0
     said = iter(["aa", "bb", "c", "dd"])  # the control: a noisy judge has an order
-    noisy = LabelingConfig(answers=4, noise=0.1)
+    noisy = LabelingConfig(answers=(4, 4), noise=0.1)
     found, (row,) = labeled(noisy, {"train": ["p"]}, tokenizer, tmp_path / "b.jsonl", len)
     assert sorted(row["ranks"]) == [0, 1, 2, 3] and found["pairs"] == 6
 
@@ -128,10 +130,71 @@ def test_the_bayes_limit_is_a_mean_over_the_prompts_that_are_held_out(monkeypatc
     said = iter([["x", "a"], ["y", "bb"], ["z", "ccc"]])
     monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: ended(next(said)))
     parts = {"train": ["equal"], "valid": ["clear"]}  # noise decides the first, and not the second
-    config, out = LabelingConfig(answers=3, noise=1e-3), tmp_path / "rows.jsonl"
+    config, out = LabelingConfig(answers=(3, 3), noise=1e-3), tmp_path / "rows.jsonl"
     found, rows = labeled(config, parts, ByteTokenizer(), out, len)
     assert [row[HELD_OUT] for row in rows] == [False, True]
     assert (found["pairs"], found["bayes_accuracy"]) == (6, 1.0)  # over all pairs it is 3/4
+
+
+def test_every_prompt_has_its_own_number_of_answers_from_four_to_nine(monkeypatch, tmp_path):
+    number = itertools.count()
+    monkeypatch.setattr(
+        labeling, "answered", lambda asked, *_, **__: ended(str(next(number)) for _ in asked)
+    )
+    parts = {"train": [f"p{n}" for n in range(40)], "valid": [f"q{n}" for n in range(20)]}
+
+    def drawn(name, **config):
+        found, rows = labeled(
+            LabelingConfig(**config), parts, ByteTokenizer(), tmp_path / name, len
+        )
+        return found, [len(row["answers"]) for row in rows]
+
+    found, counts = drawn("a.jsonl", noise=0.01)
+    assert set(counts) == {4, 5, 6, 7, 8, 9}
+    assert found["pairs"] == sum(count * (count - 1) // 2 for count in counts)
+    assert drawn("b.jsonl", noise=0.01)[1] == counts  # the seed says how many
+    assert drawn("c.jsonl", noise=0.01, seed=1)[1] != counts
+    assert set(drawn("d.jsonl", answers=(4, 4))[1]) == {4}  # the control: one number for all
+
+
+@pytest.mark.parametrize("answers", [(9, 4), (1, 4), (4, 10)])
+def test_a_range_that_no_ranking_can_have_is_refused_in_one_line(answers):
+    with pytest.raises(
+        ConfigError, match=r"labeling.answers .* got \(\d+, \d+\): \(4, 9\)"
+    ) as told:
+        LabelingConfig(answers=answers)
+    assert "\n" not in str(told.value)
+    with pytest.raises(ConfigError, match="labeling.answers: expected .*got '4'"):
+        bind(instructgpt.pipeline(), {"labeling.answers": "4"})
+
+
+def test_the_bayes_limit_is_that_of_bradley_and_terry_whatever_the_number_of_answers(
+    monkeypatch, tmp_path
+):
+    """Two scores a noise apart: the better is preferred in 1 / (1 + 1/e) of the pairs of them."""
+    number = itertools.count()
+    monkeypatch.setattr(
+        labeling, "answered", lambda asked, *_, **__: ended(str(next(number)) for _ in asked)
+    )
+    parts = {"train": ["p"], "valid": [f"p{n}" for n in range(1500)]}
+
+    def limit(gap):
+        score = {True: gap, False: 0.0}
+        found, rows = labeled(
+            LabelingConfig(noise=0.1), parts, ByteTokenizer(), tmp_path / f"{gap}.jsonl",
+            lambda answer: score[int(answer) % 2 == 0],
+        )  # fmt: skip
+        shares = [
+            [truth for one, other in itertools.combinations(row["scores"], 2)
+             for truth in [1 / (1 + np.exp(-abs(one - other) / 0.1))]]
+            for row in rows if row[HELD_OUT]
+        ]  # fmt: skip
+        return found["bayes_accuracy"], np.mean([np.mean(some) for some in shares])
+
+    for gap in (0.1, 0.3):
+        measured, expected = limit(gap)
+        assert abs(measured - expected) < 0.01
+    assert limit(0.0)[0] == 0.5  # the control: nobody is right about what is alike
 
 
 def users(tmp_path):
@@ -166,8 +229,8 @@ def test_no_prompt_that_a_policy_is_measured_on_is_learned_from_in_comparisons(
         labeling, "answered", lambda asked, *_, **__: ended(str(next(number)) for _ in asked)
     )
     out, form = tmp_path / "ranked.jsonl", data.form(ByteTokenizer())
-    parts = to_label(LabelingConfig(prompts=90, answers=2), data)
-    _, rows = labeled(LabelingConfig(answers=2), parts, form, out, len)
+    parts = to_label(LabelingConfig(prompts=90, answers=(2, 2)), data)
+    _, rows = labeled(LabelingConfig(answers=(2, 2)), parts, form, out, len)
     kind = DialogueComparisonsConfig if of is spoken else ComparisonsConfig
     config, held_out = kind(train=str(out)), set(data.prompts("valid"))
     learned = {one.prompt for one in config.compared("train")}
