@@ -1,7 +1,7 @@
 """What a policy answers to held-out prompts, beside what the reference does."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,20 +28,21 @@ SEED = 1_000  # of draws for measuring: none of them is a draw of training
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-    """Answers to the held-out prompts."""
+    """One answer to each held-out prompt."""
 
-    reward: np.ndarray  # [P]
-    gold: np.ndarray | None  # [P]
+    scores: dict[str, np.ndarray]  # [P] by scorer: reward, and gold and second where they are given
     kl: np.ndarray  # [P] nats an answer, from the reference
     length: np.ndarray  # [P] tokens
     shown: str
 
-    def figures(self) -> dict[str, float]:
-        means = {"reward": self.reward, "kl": self.kl, "length": self.length}
-        if self.gold is not None:
-            means["gold"] = self.gold
-        found = {f"valid_{name}": float(values.mean()) for name, values in means.items()}
-        return found | {"valid_reward_error": standard_error(self.reward)}
+
+def mean_figures(drawn: Sequence[Answered]) -> dict[str, float]:
+    """Means over prompts and draws; the error of the reward is over prompts, as draws of one are
+    not independent."""
+    tables = [one.scores | {"kl": one.kl, "length": one.length} for one in drawn]
+    means = {name: np.mean([table[name] for table in tables], axis=0) for name in tables[0]}
+    found = {f"valid_{name}": float(values.mean()) for name, values in means.items()}
+    return found | {"valid_reward_error": standard_error(means["reward"])}
 
 
 @partial(jax.jit, static_argnames=("config", "temperature"))
@@ -58,7 +59,7 @@ def answer_kl(
 
 
 class PpoEvaluation:
-    """Reward, gold score, KL and tax of a policy; at the end the best of n, and who wins."""
+    """Scores, KL and tax of a policy; at the end the best of n, and who wins."""
 
     def __init__(
         self, config: Any, material: PpoMaterial, reference: Any, score: RolloutScorer,
@@ -66,20 +67,23 @@ class PpoEvaluation:
     ):  # fmt: skip
         """`config`: the `Ppo`."""
         self.config, self.material, self.reference = config, material, reference
-        self.score, self.mesh, self.session = score, mesh, session
-        gold: RewardConfig = config.gold
-        self.gold = RolloutScorer(gold, material.form, mesh) if gold.given else None
+        self.mesh, self.session = mesh, session
+        beside: dict[str, RewardConfig] = {"gold": config.gold, "second": config.second}
+        self.scorers = {"reward": score} | {
+            name: RolloutScorer(one, material.form, mesh)
+            for name, one in beside.items() if one.given
+        }  # fmt: skip
         count = min(config.evaluate_prompts, len(material.valid.mask))
         self.prompts = take(material.valid, np.arange(count))
         self.total = jax.jit(NextAnswer(config.policy_model).total)
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
         """Figures of held-out prompts; the answers to a few are kept."""
-        return self.measured(step, params, self.answered(params, SEED))
+        return self.measured(step, params, self.drawn(params))
 
-    def measured(self, step: int, params: Any, answered: Answered) -> dict[str, float]:
-        self.session.journal.sample(step, answered.shown)
-        figures = answered.figures()
+    def measured(self, step: int, params: Any, drawn: Sequence[Answered]) -> dict[str, float]:
+        self.session.journal.sample(step, drawn[0].shown)
+        figures = mean_figures(drawn)
         if self.material.held_out is not None:
             held_out = HeldOut(
                 self.material.held_out, self.config.width, self.config.batch, self.mesh
@@ -88,32 +92,34 @@ class PpoEvaluation:
             figures["pretraining_loss"] = held_out.loss(self.total, params, some)
         return figures
 
+    def drawn(self, params: Any) -> list[Answered]:
+        """A policy's own answers, as often as is asked for; the draws are those of any policy."""
+        return [self.answered(params, SEED - n) for n in range(self.config.evaluate_draws)]
+
     def answered(self, params: Any, seed: int) -> Answered:
         """Answers of a policy to every held-out prompt; `seed` numbers the draws."""
         config, form = self.config, self.material.form
-        scores, gold, kl, length = [], [], [], []
-        shown = ""
+        scores: dict[str, list[np.ndarray]] = {name: [] for name in self.scorers}
+        kl, length, shown = [], [], ""
         for some in self.batches():
             rollout = roll_out(
                 config.policy_model, params, some, jax.random.key(config.seed + seed),
                 count=config.answer_length, end=config.end(form),
                 temperature=config.temperature,
             )  # fmt: skip
-            scores.append(gathered(self.score(rollout)))
-            if self.gold is not None:
-                gold.append(gathered(self.gold(rollout)))
+            for name, score in self.scorers.items():
+                scores[name].append(gathered(score(rollout)))
             found = answer_kl(
                 config.policy_model, params, self.reference, rollout, config.temperature
             )
             kl.append(gathered(found))
             length.append(gathered(rollout.mask).sum(axis=1))
             if not shown:
-                pairs = zip(texts(rollout, form)[:SHOWN], scores[0], strict=False)
+                pairs = zip(texts(rollout, form)[:SHOWN], scores["reward"][0], strict=False)
                 shown = "".join(f"{form.spell(p)}[{a}]  {score:.3f}\n\n" for (p, a), score in pairs)
         count = len(self.prompts.mask)
         return Answered(
-            reward=np.concatenate(scores)[:count],
-            gold=np.concatenate(gold)[:count] if gold else None,
+            scores={name: np.concatenate(some)[:count] for name, some in scores.items()},
             kl=np.concatenate(kl)[:count],
             length=np.concatenate(length)[:count],
             shown=shown,
@@ -130,21 +136,23 @@ class PpoEvaluation:
         """The last figures, and the summary: the policy beside the best of n of the reference."""
         most = self.config.best_of
         baseline = [self.answered(self.reference, SEED + 1 + n) for n in range(most)]
-        ours = self.answered(params, SEED)
-        theirs = np.stack([one.reward for one in baseline])
-        gold = None
-        if self.gold is not None:
-            gold = np.stack([one.gold for one in baseline])  # type: ignore[misc]
-        points = []
-        for n in (2**k for k in range(most.bit_length()) if 2**k <= most):
-            point = {"n": n, "kl": best_of_n_kl(n), "reward": best_of_n(theirs, n).mean()}
-            if gold is not None:
-                point["gold"] = best_of_n(theirs, n, gold).mean()
-            points.append({name: float(value) for name, value in point.items()})
-        summary = {"best_of_n": points, "win_rate": told_rate(win_rates(ours.reward, theirs))}
-        if gold is not None and ours.gold is not None:
-            summary["gold_win_rate"] = told_rate(win_rates(ours.gold, gold))
-        figures = self.measured(self.config.steps, params, ours)
+        drawn = self.drawn(params)
+        theirs = {
+            name: np.stack([one.scores[name] for one in baseline]) for name in self.scorers
+        }  # [N P] each
+        points = [
+            {"n": n, "kl": best_of_n_kl(n)} | {
+                name: float(best_of_n(theirs["reward"], n, scores).mean())
+                for name, scores in theirs.items()
+            }
+            for n in (2**k for k in range(most.bit_length()))
+        ]  # fmt: skip
+        summary: dict[str, Any] = {"best_of_n": points}
+        for name, key in (("reward", "win_rate"), ("gold", "gold_win_rate")):
+            if name in theirs:
+                rates = [win_rates(one.scores[name], theirs[name]) for one in drawn]
+                summary[key] = told_rate(np.mean(rates, axis=0))
+        figures = self.measured(self.config.steps, params, drawn)
         return figures | summary | {"figures": figures}
 
 

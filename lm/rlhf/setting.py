@@ -41,6 +41,7 @@ class PpoSetting(Supervised):
     init_step: int | None = None
     reward: RewardConfig = RewardConfig()
     gold: RewardConfig = RewardConfig()  # what the reward stands for, where that is known
+    second: RewardConfig = RewardConfig()  # another, that no label was made by
     model: GptConfig | None = None  # that of `init`, once the run has begun
     value_model: GptConfig | None = None  # that of the reward model, or of the policy, likewise
     # what the value function begins as: the reward model; the policy, with a head of zeros; or for
@@ -62,13 +63,14 @@ class PpoSetting(Supervised):
     lora_rank: int = 0  # of adapters of policy and value function; 0: all of both is learned
     drift: float | None = None  # nats a token that drawn and scored log-probabilities may differ by
     evaluate_prompts: int = 64
+    evaluate_draws: int = 1  # answers to each of them: one alone is noise on a curve
     best_of: int = 16  # answers to a prompt, of which the best are the baseline
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(
             self, "steps", "prompt_length", "answer_length", "temperature", "drift",
-            "evaluate_prompts", "best_of",
+            "evaluate_prompts", "evaluate_draws", "best_of",
         )  # fmt: skip
         require(self.warmup >= 0, f"warmup must not be negative, got {self.warmup}")
         require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")

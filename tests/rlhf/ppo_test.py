@@ -36,6 +36,11 @@ def plainness(prompts, answers):
     return [sum(letter.isascii() for letter in answer) / 8 for answer in answers]
 
 
+def length(prompts, answers):
+    """Nothing learns from it."""
+    return [float(len(answer)) for answer in answers]
+
+
 def broken(prompts, answers):
     raise RuntimeError("out of\nwords")
 
@@ -67,6 +72,7 @@ def setting(base, folder, function="plainness", **changes):
         init=str(base), data=RowsConfig(train=write_rows(folder / "prompts.jsonl", rows)),
         reward=RewardConfig(function=f"{HERE}:{function}"),
         gold=RewardConfig(function=f"{HERE}:plainness"),
+        second=RewardConfig(function=f"{HERE}:length"),
         optim=AdamWConfig(peak_lr=3e-3, weight_decay=0.0),
         value_optim=AdamWConfig(peak_lr=3e-3, weight_decay=0.0),
         batch=16, steps=4, prompt_length=10, answer_length=8, warmup=0, best_of=2,
@@ -107,6 +113,11 @@ def test_a_run_leaves_its_figures_its_answers_and_the_best_of_n(run):
     assert [point["n"] for point in summary["best_of_n"]] == [1, 2]
     assert summary["best_of_n"][1]["reward"] >= summary["best_of_n"][0]["reward"]
     assert summary["best_of_n"][0]["gold"] == summary["best_of_n"][0]["reward"]
+    assert summary["best_of_n"][0]["second"] != summary["best_of_n"][0]["reward"]
+    measured = [row for row in read_metrics(run / "metrics.jsonl") if "valid_reward" in row]
+    assert [row["step"] for row in measured] == [0, 2, 4]
+    for row in measured:  # the second scorer is another, the gold one is the reward here
+        assert row["valid_gold"] == row["valid_reward"] != row["valid_second"]
     low, high = summary["win_rate"][1:]
     assert 0 <= low <= summary["win_rate"][0] <= high <= 1
     assert {"rollout_seconds", "score_seconds", "update_tokens_per_second", "loss/text"} <= set(
