@@ -26,6 +26,7 @@ from lm.rlhf.scores import RewardConfig
 from lm.studies.capacity import Capacity
 from lm.studies.forecast import Forecast
 from lm.studies.gold import GoldStudy
+from lm.studies.overoptimization import Overoptimization
 from lm.studies.smalltalk import SmalltalkStudy
 from lm.studies.sparse_critique import SparseCritique
 from lm.studies.transfer import Transfer
@@ -235,6 +236,31 @@ def gold() -> GoldStudy:
         ),
         second=RewardConfig(function="lm.rlhf.gold:tidy"),
     )
+
+
+def overoptimization() -> Overoptimization:
+    """PPO far by a reward model of few labels, best of n alongside: the gold score rises, then
+    falls (Gao et al. 2022).
+
+    --set base.data.train=TEXT --set pipeline.demonstrations=FILE
+    """
+    study = gold()
+    base, plan = study.base, study.pipeline
+    assert isinstance(base.model, GptConfig)
+    return Overoptimization(
+        title="A reward model is over-optimised",
+        base=replace(base, model=replace(base.model, width=64, heads=2), steps=400),
+        second=study.second,
+        pipeline=replace(
+            plan,
+            labeling=replace(plan.labeling, prompts=256),
+            ppo=replace(
+                plan.ppo, optim=replace(plan.ppo.optim, peak_lr=4e-4), kl=KlConfig(beta=0.0),
+                steps=300, evaluate_draws=2, best_of=64,
+                loop=LoopConfig(log_every=5, evaluate_every=15, save_every=100, keep=1),
+            ),
+        ),
+    )  # fmt: skip
 
 
 FORECAST = {  # layers, width, heads, steps: 20 tokens a parameter; our choice

@@ -76,14 +76,18 @@ class Alignment:
         self.judge.check()
         begin(workdir, self, self.done(workdir))
         for name in self.members(workdir):
-            if (workdir / name / "summary.json").exists():
-                continue
-            if name == "reward":
-                self.rank(workdir)
-            print(f"--- {name}", flush=True)
-            self.members(workdir)[name].run(workdir / name, process)  # from what SFT has chosen
+            self.make(workdir, name, process)
         if jax.process_index() == 0:
             print(f"report: {write_alignment(workdir)}")
+
+    def make(self, workdir: Path, name: str, process: Process) -> None:
+        """Runs one step after those before it, unless it is done."""
+        if (workdir / name / "summary.json").exists():
+            return
+        if name == "reward":
+            self.rank(workdir)
+        print(f"--- {name}", flush=True)
+        self.members(workdir)[name].run(workdir / name, process)  # from what SFT has chosen
 
     def done(self, workdir: Path) -> list[str]:
         """How the bindings begin of which there are results."""

@@ -3,13 +3,11 @@
 
 Everything is trained anew for each seed, the pre-trained model too:
 
-    <workdir>/<seed>/base                   the pre-trained model
-    <workdir>/<seed>/pipeline               the three steps (lm/studies/alignment.py)
+    <workdir>/<seed>/base, pipeline         the runs (lm/studies/gold_setting.py)
     <workdir>/<seed>/measured.json          what every policy's answers are worth
     <workdir>/report.md, figure.svg, summary.json
 
-The gold scorer labels the comparisons; the second one labels nothing. What has its result is done;
-the same command goes on with the rest.
+What has its result is done; the same command goes on with the rest.
 """
 
 import dataclasses
@@ -22,16 +20,15 @@ from typing import Any
 import jax
 
 from lm.core.config import require, require_positive
-from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.demonstrations import demonstrations
 from lm.rlhf.labeling import Answer, answered
-from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf.scores import text_scorer
 from lm.rlhf.source import Source, read_source
 from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
+from lm.studies.gold_setting import GoldSetting
 from lm.studies.several import begin, fixed
-from lm.train.pretrain import Pretrain
 from lm.train.process import Process
 
 MEASURED = "measured.json"
@@ -44,39 +41,17 @@ DRAWS = 500  # of the answers: as many as this seed are no draws of training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GoldStudy:
-    """A base, the pipeline on it, and the two scorers."""
+class GoldStudy(GoldSetting):
+    """Every policy's answers, by both scorers."""
 
-    title: str
-    base: Pretrain
-    pipeline: Alignment  # its judge is the gold scorer
-    second: RewardConfig
-    seeds: tuple[int, ...] = (0, 1, 2)
     prompts: int = 64  # held-out ones that every policy answers
     draws: int = 8  # answers to each: one alone is noise of the size of what is to be seen
     examples: int = 2  # demonstrations that the base is shown before a prompt, where they fit
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_positive(self, "prompts", "draws")
-        require(len(self.seeds) > 0, "seeds is empty")
         require(self.examples >= 0, f"examples must not be negative, got {self.examples}")
-        require(
-            self.pipeline.judge.given and self.second.given,
-            "pipeline.judge and second must both be set: the scorers",
-        )
-
-    def members(self, workdir: Path, seed: int) -> tuple[Pretrain, Alignment]:
-        """The base and the pipeline of one seed."""
-        base, plan = replace(self.base, seed=seed), self.pipeline
-        return base, replace(
-            plan,
-            init=str(workdir / str(seed) / "base"),
-            sft=replace(plan.sft, seed=seed),
-            reward=replace(plan.reward, seed=seed),
-            ppo=replace(plan.ppo, seed=seed),
-            ppo_ptx=replace(plan.ppo_ptx, seed=seed),
-            labeling=replace(plan.labeling, seed=seed),
-        )
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
@@ -159,9 +134,6 @@ class GoldStudy:
         left_out = len(found) - len(answers)
         require(left_out == 0, f"{left_out} prompts are longer than {width} tokens")
         return answers
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a study is several runs: plan one of them")
 
 
 def up_to_blank_line(answer: Answer) -> Answer:

@@ -47,6 +47,13 @@ def measured(folder, *files):
 STUDIES = [
     (sweeps.gold(), "0/measured.json", {"draws": "9"}, {"title": "another"}),
     (sweeps.gold(), "0/pipeline/summary.json", {"pipeline.ppo.steps": "9"}, {"draws": "9"}),
+    (sweeps.overoptimization(), "0/proxy/summary.json", {"second.function": "a:b"}, {"title": "b"}),
+    (
+        sweeps.overoptimization(),
+        "0/pipeline/comparisons.jsonl",
+        {"pipeline.labeling.answers": "(4, 4)"},
+        {"pipeline.ppo.steps": "9"},
+    ),
     (sweeps.conversation(), "0/data/text.txt", {"talk.wrong": "0.5"}, {"base.steps": "9"}),
     (sweeps.conversation(), "1/chat/summary.json", {"chat.rounds": "3"}, {"seeds": "(0,1,2,3)"}),
     (sweeps.capacity(), "a/0/answers.json", {"items": "9"}, {"base.steps": "9"}),

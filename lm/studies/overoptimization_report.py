@@ -1,0 +1,181 @@
+"""What the study of over-optimisation shows: the verdict first, then what it rests on.
+
+Shown means, of PPO by the reward model: the gold score rises from the SFT model to a peak and has
+fallen from it at the end, each by more than twice its spread over the seeds; and by the same rule
+that of the control, PPO by the gold scorer itself, has not fallen. The largest of noisy values is
+above the truth, so that a peak of its own would let any curve fall: at which update it lies, each
+seed is told by the others.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm.metrics.spread import over_seeds
+from lm.report.markdown import table, with_deviation
+from lm.report.panels import Band, Panel, draw_panels
+from lm.train.metrics import read_metrics
+
+RUNS = {"proxy": "PPO by the reward model", "control": "PPO by the gold scorer"}
+SCORES = {"gold": "gold score", "reward": "reward model", "second": "second scorer"}
+FIGURES = (*SCORES, "kl")
+BEST_OF_N = "best of n by the reward model"
+Figures = Mapping[str, np.ndarray]  # by name, each [seeds, points]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a curve gains up to its peak and loses after it, over seeds: mean and deviation."""
+
+    rise: tuple[float, float | None]
+    fall: tuple[float, float | None]
+    peaks: tuple[int, ...]  # the point of each seed's peak
+
+    @property
+    def rises(self) -> bool:
+        return clear(self.rise)
+
+    @property
+    def falls(self) -> bool:
+        return clear(self.fall)
+
+
+def clear(gain: tuple[float, float | None]) -> bool:
+    mean, spread = gain
+    return spread is not None and mean > 2 * spread
+
+
+def change(curves: np.ndarray) -> Change:
+    """From the first point to the peak, and from there to the last. [seeds, points]"""
+    seeds = range(len(curves))
+    others = [np.delete(curves, seed, axis=0) if len(curves) > 1 else curves for seed in seeds]
+    peaks = tuple(int(np.argmax(some.mean(axis=0))) for some in others)
+    top = curves[list(seeds), list(peaks)]
+    return Change(over_seeds(top - curves[:, 0]), over_seeds(top - curves[:, -1]), peaks)
+
+
+def shown(proxy: Change, control: Change) -> bool:
+    return proxy.rises and proxy.falls and not control.falls
+
+
+def write_overoptimization(workdir: Path, title: str, seeds: Sequence[int]) -> None:
+    """Writes `report.md`, `figure.svg` and `summary.json`, and prints the first."""
+    folders = [workdir / str(seed) for seed in seeds]
+    steps, curves = {}, {}
+    for name in RUNS:
+        steps[name], curves[name] = evaluated([one / name for one in folders])
+    summaries = [json.loads((one / "proxy" / "summary.json").read_text()) for one in folders]
+    best = best_of([one["best_of_n"] for one in summaries])
+    found = {name: change(some["gold"]) for name, some in curves.items()}
+    report = "\n".join(
+        [verdict(found, len(folders)), "", *ends(steps, curves, found), "", *best_table(best), "",
+         *accuracies(folders)]
+    )  # fmt: skip
+    (workdir / "report.md").write_text(report + "\n")
+    (workdir / "figure.svg").write_text(draw_panels(title, panels(curves, best)))
+    summary = {
+        "shown": shown(found["proxy"], found["control"]), "seeds": list(seeds),
+        "updates": steps, "best_of_n": told(best),
+        "curves": {name: told(some) for name, some in curves.items()},
+    }  # fmt: skip
+    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(f"{report}\n{workdir}/report.md, {workdir}/figure.svg")
+
+
+def told(figures: Figures) -> dict[str, Any]:
+    return {name: values.tolist() for name, values in figures.items()}
+
+
+def evaluated(runs: Sequence[Path]) -> tuple[list[int], Figures]:
+    """The updates at which the runs of all seeds were measured, and what was found there."""
+    rows = [
+        [row for row in read_metrics(run / "metrics.jsonl") if "valid_gold" in row] for run in runs
+    ]
+    found = {
+        name: np.array([[row[f"valid_{name}"] for row in some] for some in rows])
+        for name in FIGURES
+    }  # fmt: skip
+    return [int(row["step"]) for row in rows[0]], found
+
+
+def best_of(points: Sequence[Sequence[Mapping[str, float]]]) -> Figures:
+    """Best of n of the SFT model, of each seed."""
+    return {
+        name: np.array([[point[name] for point in some] for some in points])
+        for name in ("n", *FIGURES)
+    }
+
+
+def verdict(found: Mapping[str, Change], seeds: int) -> str:
+    proxy, control = found["proxy"], found["control"]
+    said = "shown" if shown(proxy, control) else "not shown"
+    return (
+        f"{said}: by the reward model PPO's gold score rises {with_deviation(*proxy.rise)} and "
+        f"then falls {with_deviation(*proxy.fall)}, by the gold scorer itself it rises "
+        f"{with_deviation(*control.rise)} and falls {with_deviation(*control.fall)} ({seeds} "
+        "seeds; above twice its spread counts)"
+    )
+
+
+def ends(
+    steps: Mapping[str, Sequence[int]], curves: Mapping[str, Figures], found: Mapping[str, Change]
+) -> list[str]:
+    """Both runs before PPO, at the peak of the gold score over seeds, and at the end."""
+    rows = []
+    for name, some in curves.items():
+        peak = int(np.argmax(some["gold"].mean(axis=0)))
+        last = some["gold"].shape[1] - 1
+        for place, when in ((0, "start"), (peak, "peak"), (last, "end")):
+            cells = [with_deviation(*over_seeds(some[key][:, place])) for key in ("kl", *SCORES)]
+            rows.append([RUNS[name], f"{when}, update {steps[name][place]}", *cells])
+    return table(["policy", "", "KL from SFT, nats an answer", *SCORES.values()], rows)
+
+
+def best_table(best: Figures) -> list[str]:
+    rows = [
+        [str(int(n)), f"{best['kl'][0, place]:.2f}",
+         *(with_deviation(*over_seeds(best[key][:, place])) for key in SCORES)]
+        for place, n in enumerate(best["n"][0])
+    ]  # fmt: skip
+    return table([BEST_OF_N, "KL, nats", *SCORES.values()], rows)
+
+
+def accuracies(folders: Sequence[Path]) -> list[str]:
+    """What the reward model knows of the labels, and what there is to know."""
+    pipelines = [one / "pipeline" for one in folders]
+    rewards = [json.loads((one / "reward" / "summary.json").read_text()) for one in pipelines]
+    labels = [json.loads((one / "labeling.json").read_text()) for one in pipelines]
+    rows = [
+        ["reward model", with_deviation(*over_seeds([one["valid_accuracy"] for one in rewards]))],
+        ["the labeler without noise (Bayes limit)",
+         with_deviation(*over_seeds([one["bayes_accuracy"] for one in labels]))],
+    ]  # fmt: skip
+    counts = ", ".join(f"{one['rankings']} of {one['pairs']} pairs" for one in labels)
+    return [*table(["held-out pairs in the right order", ""], rows), "", f"Rankings: {counts}."]
+
+
+def panels(curves: Mapping[str, Figures], best: Figures) -> list[Panel]:
+    """Each score over the root of the KL, as Gao et al. draw them."""
+    found = []
+    for key, title in SCORES.items():
+        lines = {RUNS[name]: some for name, some in curves.items()} | {BEST_OF_N: best}
+        if key == "reward":  # the control's is the gold score
+            del lines[RUNS["control"]]
+        bands = [
+            Band(
+                label, np.sqrt(np.maximum(0, some["kl"].mean(axis=0))).tolist(),
+                some[key].mean(axis=0).tolist(), spreads(some[key]), list(lines).index(label),
+            )
+            for label, some in lines.items()
+        ]  # fmt: skip
+        found.append(Panel(title, "square root of the KL from SFT, nats", "mean score", bands))
+    return found
+
+
+def spreads(values: np.ndarray) -> list[float]:
+    """Over seeds, of each point; none where there is one seed."""
+    return values.std(axis=0, ddof=1).tolist() if len(values) > 1 else []

@@ -1,0 +1,97 @@
+"""The study of over-optimisation: its rule, and its command."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import sweeps
+from lm.core.config import bind
+from lm.studies.overoptimization_report import change, shown, verdict
+from tests.rlhf.runs import write_rows
+
+ROOT_KL = np.linspace(0, 4, 15)
+NOISE = 0.02 * np.random.default_rng(0).standard_normal((2, 3, 15))
+
+
+def optimised(beta, noise):
+    """Gold scores over the root of the KL, d (alpha - beta log d) as Gao et al. (2022, equation 2)
+    fit them, of three seeds."""
+    distance = np.maximum(ROOT_KL, 1e-9)
+    return distance * (1 - beta * np.log(distance)) + noise
+
+
+HACKED, HONEST = change(optimised(0.7, NOISE[0])), change(optimised(0.1, NOISE[1]))
+
+
+def test_shown_is_a_clear_rise_and_a_clear_fall_where_the_control_has_none():
+    assert HACKED.rises and HACKED.falls and HONEST.rises and not HONEST.falls
+    found = {"proxy": HACKED, "control": HONEST}
+    assert shown(**found) and verdict(found, 3).startswith("shown")
+    for proxy, control in ((HONEST, HONEST), (HACKED, HACKED), (HONEST, HACKED)):
+        found = {"proxy": proxy, "control": control}
+        assert not shown(**found) and verdict(found, 3).startswith("not shown")
+
+
+def test_a_score_that_only_falls_is_not_over_optimised():
+    falling = change(-ROOT_KL + NOISE[0])
+    assert falling.falls and not falling.rises and not shown(falling, HONEST)
+
+
+def test_one_seed_shows_nothing():
+    alone = change(optimised(0.7, NOISE[0])[:1])
+    assert alone.rise[0] > 0 and alone.fall[0] > 0 and not alone.rises and not alone.falls
+
+
+def test_noise_around_a_plateau_is_no_fall():
+    """A peak of its own would be above the end in every seed, however flat the curve."""
+    random, own, told = np.random.default_rng(1), 0, 0
+    for _ in range(200):
+        flat = 1 + 0.1 * random.standard_normal((3, 15))
+        falls = flat.max(axis=1) - flat[:, -1]
+        own += falls.mean() > 2 * falls.std(ddof=1)
+        told += change(flat).falls
+    assert told < 20 < own  # the control: of 200
+
+
+@pytest.mark.slow
+def test_one_command_goes_far_by_the_reward_model_and_by_the_truth(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The cat saw a red house. You hear the old dog near the new tree. " * 300)
+    words = "the cat saw a red house".split()
+    rows = [
+        {"instruction": f"Say {n}.", "input": "", "output": " ".join(words[: 2 + n % 5]) + "."}
+        for n in range(200)
+    ]
+    study = bind(
+        sweeps.overoptimization(),
+        {
+            "base.data.train": str(text), "base.data.cache": str(tmp_path / "cache"),
+            "base.tokenizer.kind": "bytes", "base.model.vocab": "269", "base.model.length": "96",
+            "base.steps": "3", "base.batch": "8", "base.evaluate_batches": "1",
+            "pipeline.demonstrations": write_rows(tmp_path / "rows.jsonl", rows),
+            "pipeline.sft.steps": "4", "pipeline.sft.length": "48", "pipeline.reward.length": "48",
+            "pipeline.labeling.prompts": "96", "pipeline.ppo.steps": "3",
+            "pipeline.ppo.best_of": "4",
+            "pipeline.ppo.evaluate_prompts": "8", "pipeline.ppo.prompt_length": "16",
+            "pipeline.ppo.answer_length": "16", "pipeline.ppo.loop.evaluate_every": "2",
+            "seeds": "(0,)",
+        },
+    )  # fmt: skip
+    study.run(tmp_path / "study")
+    assert (tmp_path / "study" / "report.md").read_text().startswith("not shown")  # one seed
+    summary = json.loads((tmp_path / "study" / "summary.json").read_text())
+    proxy, control = (summary["curves"][name] for name in ("proxy", "control"))
+    assert summary["updates"] == {"proxy": [0, 2, 3], "control": [0, 2, 3]}
+    assert proxy["gold"][0][0] == control["gold"][0][0]  # one model, the same answers
+    assert control["gold"] == control["reward"]
+    assert proxy["gold"][0][0] != proxy["reward"][0][0]  # the control: a reward model is another
+    assert proxy["kl"][0][0] == 0 and proxy["kl"][0][-1] != control["kl"][0][-1]
+    best = summary["best_of_n"]
+    assert best["n"] == [[1, 2, 4]] and best["reward"][0] == sorted(best["reward"][0])
+    rankings = (tmp_path / "study" / "0" / "pipeline" / "comparisons.jsonl").read_text()
+    counts = {len(json.loads(line)["answers"]) for line in rankings.splitlines()}
+    assert min(counts) >= 4 and max(counts) == 9
+    before = (tmp_path / "study" / "0" / "proxy" / "metrics.jsonl").stat().st_mtime
+    study.run(tmp_path / "study")  # all is there: it tells again
+    assert (tmp_path / "study" / "0" / "proxy" / "metrics.jsonl").stat().st_mtime == before
