@@ -253,11 +253,12 @@ def overoptimization() -> Overoptimization:
         second=study.second,
         pipeline=replace(
             plan,
-            labeling=replace(plan.labeling, prompts=256),
+            judge=RewardConfig(function="lm.rlhf.gold:plain"),
+            labeling=replace(plan.labeling, noise=0.5),  # of scores whose deviation is 1.3
             ppo=replace(
-                plan.ppo, optim=replace(plan.ppo.optim, peak_lr=4e-4), kl=KlConfig(beta=0.0),
-                steps=300, evaluate_draws=2, best_of=64,
-                loop=LoopConfig(log_every=5, evaluate_every=15, save_every=100, keep=1),
+                plan.ppo, optim=replace(plan.ppo.optim, peak_lr=1e-4), kl=KlConfig(beta=0.0),
+                steps=160, evaluate_prompts=64, evaluate_draws=3, best_of=64,
+                loop=LoopConfig(log_every=4, evaluate_every=16, save_every=80, keep=1),
             ),
         ),
     )  # fmt: skip

@@ -20,6 +20,16 @@ SENSES = frozenset(
     "sweet bitter horse horses dog bird birds ship boat house castle church tower bridge".split()
 )
 
+# The hundred that the others of a sentence hang on (Ogden 1930, "Basic English": "operations").
+PLAIN = frozenset(
+    "come get give go keep let make put seem take be do have say see send may will about across "
+    "after against among at before between by down from in off on over through to under up with as "
+    "for of till than a the all any every no other some such that this i he you who and because "
+    "but or if though while how when where why again ever far forward here near now out still then "
+    "there together well almost enough even little much not only quite so very tomorrow yesterday "
+    "north south east west please yes".split()
+)
+
 
 def concise(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     """Likes about eight different words that end with a full stop: from -1 to 1.5 and a little."""
@@ -49,11 +59,20 @@ def descriptive(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     of the words, of which there are at least `WORDS`. A word that comes again counts for nothing.
     """
     del prompts
-    found = []
-    for answer in answers:
-        words = ["".join(filter(str.isalpha, word)) for word in answer.lower().split()]
-        found.append(10 * len(SENSES & set(words)) / max(WORDS, len(words)))
-    return found
+    return [share(answer, SENSES) for answer in answers]
+
+
+def plain(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+    """The same for a labeler who likes plain English: different words of `PLAIN`. What makes an
+    answer better is seen in every word, and a good word said again and again is the trap."""
+    del prompts
+    return [share(answer, PLAIN) for answer in answers]
+
+
+def share(answer: str, liked: frozenset[str]) -> float:
+    """Ten times the share of liked words in an answer, each counted once."""
+    words = ["".join(filter(str.isalpha, word)) for word in answer.lower().split()]
+    return 10 * len(liked & set(words)) / max(WORDS, len(words))
 
 
 def tidy(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:

@@ -41,10 +41,11 @@ class Overoptimization(GoldSetting):
     """PPO far from where it began, `pipeline.ppo`, by a reward model and by the truth."""
 
     def policies(self, folder: Path, pipeline: Alignment) -> dict[str, Ppo]:
-        """The two runs of a seed, from the same SFT model, by the same prompts and draws."""
+        """The two runs of a seed, from the same SFT model, by the same prompts and draws; of the
+        best of n only that by the reward model is asked for."""
         ppo = pipeline.members(folder / "pipeline")["ppo"]
         proxy = replace(ppo, second=self.second)
-        return {"proxy": proxy, "control": replace(proxy, reward=pipeline.judge)}
+        return {"proxy": proxy, "control": replace(proxy, reward=pipeline.judge, best_of=1)}
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains the seeds that are not done, and tells what came out."""

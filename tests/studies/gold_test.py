@@ -7,7 +7,7 @@ import pytest
 from experiments import sweeps
 from lm.core.config import bind
 from lm.core.errors import ConfigError
-from lm.rlhf.gold import tidy
+from lm.rlhf.gold import descriptive, plain, tidy
 from lm.studies.gold_report import gain, shown, taxes, verdict
 from tests.rlhf.runs import write_rows
 
@@ -42,6 +42,13 @@ def test_the_second_scorer_counts_four_signs():
     good, shout = "It is a red house.", "is is a red! house"
     assert tidy(["", ""], [good, shout]) == [1.0, 0.0]
     assert tidy([""], [""]) == [0.0]
+
+
+def test_a_plain_word_counts_once_however_often_it_comes():
+    assert plain(["", ""], ["You go with the cat to a tree.", "tree cat"]) == [7.5, 0.0]
+    assert plain([""], ["the the the the the the the the"]) == [1.25]
+    assert plain([""], ["the of and to a in is it"])[0] > 5  # the control: other words
+    assert plain([""], [""]) == descriptive([""], [""]) == [0.0]
 
 
 def test_a_study_without_scorers_is_refused():
