@@ -116,8 +116,8 @@ def verdict(found: Mapping[str, Change], seeds: int) -> str:
     return (
         f"{said}: by the reward model PPO's gold score rises {with_deviation(*proxy.rise)} and "
         f"then falls {with_deviation(*proxy.fall)}, by the gold scorer itself it rises "
-        f"{with_deviation(*control.rise)} and falls {with_deviation(*control.fall)} ({seeds} "
-        "seeds; above twice its spread counts)"
+        f"{with_deviation(*control.rise)} and falls {with_deviation(*control.fall)} (over "
+        f"{seeds} seeds; above twice its spread counts)"
     )
 
 
@@ -160,17 +160,16 @@ def accuracies(folders: Sequence[Path]) -> list[str]:
 
 def panels(curves: Mapping[str, Figures], best: Figures) -> list[Panel]:
     """Each score over the root of the KL, as Gao et al. draw them."""
+    lines = {RUNS[name]: some for name, some in curves.items()} | {BEST_OF_N: best}
     found = []
     for key, title in SCORES.items():
-        lines = {RUNS[name]: some for name, some in curves.items()} | {BEST_OF_N: best}
-        if key == "reward":  # the control's is the gold score
-            del lines[RUNS["control"]]
         bands = [
             Band(
                 label, np.sqrt(np.maximum(0, some["kl"].mean(axis=0))).tolist(),
-                some[key].mean(axis=0).tolist(), spreads(some[key]), list(lines).index(label),
+                some[key].mean(axis=0).tolist(), spreads(some[key]), colour,
             )
-            for label, some in lines.items()
+            for colour, (label, some) in enumerate(lines.items())
+            if key != "reward" or label != RUNS["control"]  # whose reward is the gold score
         ]  # fmt: skip
         found.append(Panel(title, "square root of the KL from SFT, nats", "mean score", bands))
     return found
