@@ -91,9 +91,8 @@ class Finetune(Supervised):
         started = bool(steps_in(workdir / "checkpoints"))
         source = None if started else self.source(mesh)
         tokenizer = load_tokenizer(workdir / "tokenizer") if started else source_tokenizer(source)
-        config = self.resolved(
-            task, read_config(workdir).model if started else source_model(source)
-        )
+        begun = replace(self, model=self.model or read_config(workdir).model) if started else self
+        config = begun.resolved(task, None if started else source_model(source))
         train, valid = (config.encode(task, part, tokenizer) for part in ("train", "valid"))
         items = task.records("train")
         rows = TaskRows(train.rows, self.seed, [items[n].id for n in train.rows.example])
@@ -141,7 +140,8 @@ class Finetune(Supervised):
         return read_run(run_path(self.init), mesh)
 
     def resolved(self, task: Task, model: Any) -> "Finetune":
-        """With the model of the other run, its vocabulary grown by GPT-1's specials.
+        """With `model`, the other run's, its vocabulary grown by GPT-1's specials; or with this
+        run's own, once it has begun.
 
         Raises:
           ConfigError: rows longer than the model's context, more layers than it has, or a model
