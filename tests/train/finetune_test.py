@@ -28,7 +28,7 @@ from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
-from lm.train.saved import read_run
+from lm.train.saved import read_config, read_run
 from lm.train.session import LoopConfig
 from lm.train.state import TrainState
 from tests.launched import ROOT, environment, final_digests, losses
@@ -253,6 +253,18 @@ def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, t
     del again[61]  # the first step of a process is always told
     assert again == losses(classifier)
     assert final_digests(workdir, 90) == final_digests(classifier, 90)
+
+
+def test_gpt1_goes_on_with_the_vocabulary_that_it_began_with(runs, tasks, tmp_path):
+    workdir = tmp_path / "run"
+    loop = LoopConfig(log_every=1, evaluate_every=60, save_every=2)
+    config = tuning(runs, tasks, "choice", "gpt1", steps=4, loop=loop)
+    config.run(workdir)
+    whole = final_digests(workdir, 4)
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    config.run(workdir)
+    assert final_digests(workdir, 4) == whole
+    assert read_config(workdir).model.vocab == VOCAB + 3
 
 
 def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path):
