@@ -10,7 +10,10 @@ import tempfile
 from importlib.metadata import version
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("lm", deadline=None)  # how long one takes is the machine's affair
+settings.load_profile("lm")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share what the first process makes

@@ -87,7 +87,7 @@ def test_a_text_is_read_without_replacement_until_all_of_it_has_come():
     assert len(np.unique(random)) < 400
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 5000), st.integers(1, 60), st.integers(1, 5), st.integers(0, 99))
 def test_rows_do_not_depend_on_how_many_processes_read_them(first, each, processes, seed):
     data = mixture(seed=seed)
@@ -118,7 +118,7 @@ def test_one_text_alone_is_read_as_without_a_mixture():
     assert alone.table(1000) == [] and alone.digest == one.file.digest
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 20_000))
 def test_the_table_counts_the_rows_that_were_drawn(rows):
     data = mixture()

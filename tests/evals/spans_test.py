@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.core.errors import DataError
@@ -123,7 +123,6 @@ def test_logits_that_are_sure_of_the_label_give_the_answer_as_it_was_written(kin
     st.integers(1, 8),
     st.integers(0, 9),
 )
-@settings(deadline=None)
 def test_the_best_are_those_of_every_allowed_span(words, length, stride, best, longest, seed):
     toy = Toy()
     records = [asked(" ".join(words)), asked(" ".join(["x", *words[::-1]]), "b")]

@@ -45,7 +45,7 @@ def test_bits_per_byte_equals_the_written_out_formula(scored):
 chunks = st.lists(st.binary(max_size=12), max_size=6)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(fitted=chunks, scored=chunks.filter(any))
 def test_any_bytes_score_as_the_written_out_formula(fitted, scored):
     got = WittenBell().fit(fitted).bits_per_byte(scored)

@@ -17,7 +17,7 @@ WORDS = (
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(

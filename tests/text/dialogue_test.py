@@ -127,7 +127,7 @@ def test_any_conversation_comes_back_from_its_ids(kind):
     chat = Chat(tokenizer(kind))
 
     @given(st.lists(TEXT, min_size=1, max_size=5), st.booleans())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def check(said, system):
         spoken = turns("!" + said[0], *said) if system else turns("", *said)
         assert chat.parse(chat.encode(spoken).tokens) == spoken

@@ -125,7 +125,7 @@ def test_what_a_learned_vocabulary_decoded_once_stays():
     subject = learned()
 
     @given(TEXT)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def check(text):
         once = subject.decode(subject.encode(text))
         assert subject.decode(subject.encode(once)) == once

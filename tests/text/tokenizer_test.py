@@ -25,7 +25,7 @@ def test_any_text_comes_back_as_it_was(kind):
     subject = tokenizer(kind)
 
     @given(TEXT)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def check(text):
         assert subject.lossless and subject.decode(subject.encode(text)) == text
 
@@ -37,7 +37,7 @@ def test_what_a_lossy_vocabulary_decoded_once_stays(kind):
     subject = tokenizer(kind)
 
     @given(TEXT)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def check(text):
         once = subject.decode(subject.encode(text))
         assert subject.decode(subject.encode(once)) == once

@@ -255,6 +255,7 @@ def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, t
     assert final_digests(workdir, 90) == final_digests(classifier, 90)
 
 
+@pytest.mark.slow
 def test_gpt1_goes_on_with_the_vocabulary_that_it_began_with(runs, tasks, tmp_path):
     workdir = tmp_path / "run"
     loop = LoopConfig(log_every=1, evaluate_every=60, save_every=2)

@@ -41,7 +41,7 @@ READERS = [
 def test_any_content_is_read_or_refused_in_one_line(tmp_path_factory, name, end):
     path = tmp_path_factory.mktemp("fuzz") / f"x.{end}"
 
-    @settings(max_examples=12, deadline=None, database=None)
+    @settings(max_examples=12, database=None)
     @given(contents, st.sampled_from(("stop", "drop")))
     def one(content, on_bad):
         path.write_bytes(content)

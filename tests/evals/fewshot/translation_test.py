@@ -63,6 +63,7 @@ class Translator:
         return self.texts[: len(prompts)]
 
 
+@pytest.mark.slow
 @needs_bleu
 def test_bleu_is_of_the_whole_set_and_goes_on_from_the_ledger(root):
     import sacrebleu
