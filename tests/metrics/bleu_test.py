@@ -9,6 +9,7 @@ GIVEN = ["Un petit chien court dans l'herbe.", "Deux hommes sont assis sur un ba
          "Elle lit dans le parc.", "Le train part de la gare à 18.30 h."]  # fmt: skip
 
 
+@pytest.mark.slow  # whose environment has sacrebleu
 def test_bleu_and_its_error_are_sacrebleu_s():
     metrics = pytest.importorskip("sacrebleu.metrics", reason="sacrebleu is not here (lm[eval])")
     value, error = bleu(GIVEN, WANTED)
