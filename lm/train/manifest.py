@@ -26,13 +26,8 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
-@jax.jit
 def digest(leaf: jax.Array) -> jax.Array:
-    """A 32-bit digest of an array: the sum of its elements' bits, each hashed with its index.
-
-    A program a shape: parameters, moments and averages share theirs, and one of the whole state
-    would take seconds to compile.
-    """
+    """A 32-bit digest of an array: the sum of its elements' bits, each hashed with its index."""
     width = leaf.dtype.itemsize
     if leaf.dtype == bool:
         bits = leaf.astype(jnp.uint32)
@@ -51,6 +46,7 @@ def digest(leaf: jax.Array) -> jax.Array:
     return jnp.sum(h ^ (h >> 16), dtype=jnp.uint32)
 
 
+@jax.jit
 def digests(tree: Any) -> dict[str, jax.Array]:
     return {name: digest(leaf) for name, leaf in named_leaves(tree).items()}
 
