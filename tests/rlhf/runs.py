@@ -39,6 +39,11 @@ def pretrained(folder: Path, model: GptConfig = MODEL, seed: int = 7) -> Path:
     guard = jax.device_get(GuardState.empty(GuardConfig()))
     moments = config.optim.direction().init(params)
     state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
+    return written(folder, config, state)
+
+
+def written(folder, config, state) -> Path:
+    """The directory of a run over bytes, with one checkpoint."""
     checkpoints = Checkpoints(folder / "checkpoints")
     assert checkpoints.save(0, state, {"tokenizer": ByteTokenizer().digest})
     assert checkpoints.close()

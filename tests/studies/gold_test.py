@@ -9,7 +9,7 @@ from lm.core.config import bind
 from lm.core.errors import ConfigError
 from lm.rlhf.gold import descriptive, plain, tidy
 from lm.studies.gold_report import gain, shown, taxes, verdict
-from tests.rlhf.runs import write_rows
+from tests.studies.demonstrated import bindings
 
 
 def seeds(*tables):
@@ -58,27 +58,10 @@ def test_a_study_without_scorers_is_refused():
 
 @pytest.mark.slow
 def test_one_command_trains_every_policy_and_tells_what_they_are_worth(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("The cat saw a red house. You hear the old dog near the new tree. " * 300)
-    words = "the cat saw a red house".split()
-    rows = [
-        {"instruction": f"Say {n}.", "input": "", "output": " ".join(words[: 2 + n % 5]) + "."}
-        for n in range(200)
-    ]
     short = {f"pipeline.{name}.{field}": value for name in ("ppo", "ppo_ptx") for field, value in
              (("steps", "2"), ("best_of", "2"), ("evaluate_prompts", "8"), ("batch", "32"),
               ("prompt_length", "16"), ("answer_length", "16"))}  # fmt: skip
-    study = bind(
-        sweeps.gold(),
-        short | {
-            "base.data.train": str(text), "base.data.cache": str(tmp_path / "cache"),
-            "base.tokenizer.kind": "bytes", "base.model.vocab": "269", "base.model.length": "96",
-            "base.steps": "3", "base.batch": "8", "base.evaluate_batches": "1",
-            "pipeline.demonstrations": write_rows(tmp_path / "rows.jsonl", rows),
-            "pipeline.sft.steps": "4", "pipeline.sft.length": "48", "pipeline.reward.length": "48",
-            "pipeline.labeling.prompts": "96", "prompts": "8", "draws": "2", "seeds": "(0,)",
-        },
-    )  # fmt: skip
+    study = bind(sweeps.gold(), bindings(tmp_path) | short | {"prompts": "8", "draws": "2"})
     study.run(tmp_path / "study")
     report = (tmp_path / "study" / "report.md").read_text()
     assert report.startswith("not shown")  # one seed shows nothing

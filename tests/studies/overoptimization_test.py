@@ -8,7 +8,7 @@ import pytest
 from experiments import sweeps
 from lm.core.config import bind
 from lm.studies.overoptimization_report import change, shown, verdict
-from tests.rlhf.runs import write_rows
+from tests.studies.demonstrated import bindings
 
 ROOT_KL = np.linspace(0, 4, 15)
 NOISE = 0.02 * np.random.default_rng(0).standard_normal((2, 3, 15))
@@ -56,26 +56,13 @@ def test_noise_around_a_plateau_is_no_fall():
 
 @pytest.mark.slow
 def test_one_command_goes_far_by_the_reward_model_and_by_the_truth(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("The cat saw a red house. You hear the old dog near the new tree. " * 300)
-    words = "the cat saw a red house".split()
-    rows = [
-        {"instruction": f"Say {n}.", "input": "", "output": " ".join(words[: 2 + n % 5]) + "."}
-        for n in range(200)
-    ]
     study = bind(
         sweeps.overoptimization(),
-        {
-            "base.data.train": str(text), "base.data.cache": str(tmp_path / "cache"),
-            "base.tokenizer.kind": "bytes", "base.model.vocab": "269", "base.model.length": "96",
-            "base.steps": "3", "base.batch": "8", "base.evaluate_batches": "1",
-            "pipeline.demonstrations": write_rows(tmp_path / "rows.jsonl", rows),
-            "pipeline.sft.steps": "4", "pipeline.sft.length": "48", "pipeline.reward.length": "48",
-            "pipeline.labeling.prompts": "96", "pipeline.ppo.steps": "3",
+        bindings(tmp_path) | {
+            "pipeline.ppo.steps": "3",
             "pipeline.ppo.best_of": "4",
             "pipeline.ppo.evaluate_prompts": "8", "pipeline.ppo.prompt_length": "16",
             "pipeline.ppo.answer_length": "16", "pipeline.ppo.loop.evaluate_every": "2",
-            "seeds": "(0,)",
         },
     )  # fmt: skip
     study.run(tmp_path / "study")

@@ -18,25 +18,13 @@ from lm.rlhf.seeing_reward import SeeingReward
 from lm.studies.loaded import load_run
 from lm.studies.readers import Encoder, Judge
 from lm.text.byte import ByteTokenizer
-from lm.train.checkpoint import Checkpoints
-from tests.rlhf.runs import MODEL, OPTIM
+from tests.rlhf.runs import MODEL, OPTIM, written
 from tests.train.masked_test import EXPERIMENT, first_state
-
-
-def written(folder, config, state):
-    """A run directory with one checkpoint."""
-    folder.mkdir()
-    checkpoints = Checkpoints(folder / "checkpoints")
-    assert checkpoints.save(0, state, {"tokenizer": ByteTokenizer().digest})
-    assert checkpoints.close()
-    ByteTokenizer().save(folder / "tokenizer")
-    (folder / "config.gin").write_text(dump(config))
-    return folder
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    run = written(tmp_path_factory.mktemp("bert") / "run", EXPERIMENT, first_state())
+    run = written(tmp_path_factory.mktemp("bert"), EXPERIMENT, first_state())
     loaded = lm.load(run)
     assert isinstance(loaded, Encoder)
     return loaded, run
@@ -52,7 +40,7 @@ def judge(tmp_path_factory):
         lambda leaf: (0.1 * draw.normal(size=leaf.shape)).astype(leaf.dtype),
         JUDGE.abstract(one_device()),
     )
-    run = written(tmp_path_factory.mktemp("judge") / "run", JUDGE, jax.device_put(state))
+    run = written(tmp_path_factory.mktemp("judge"), JUDGE, jax.device_put(state))
     loaded = lm.load(run)
     assert isinstance(loaded, Judge)
     return loaded, run

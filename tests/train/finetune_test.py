@@ -13,7 +13,6 @@ import pytest
 
 import experiments.bert
 import experiments.gpt1
-from lm.core.config import dump
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves
@@ -22,7 +21,6 @@ from lm.models.bert import HEADS
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import TokenizerConfig
 from lm.train import finetune
-from lm.train.checkpoint import Checkpoints
 from lm.train.finetune import Finetune, transferred
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
@@ -33,6 +31,7 @@ from lm.train.session import LoopConfig
 from lm.train.state import TrainState
 from tests.launched import ROOT, environment, final_digests, losses
 from tests.models.pretrained.models import bert, drawn, gpt1
+from tests.rlhf.runs import written
 
 VOCAB = ByteTokenizer().vocab_size
 SIZES = {"layers": 1, "width": 32, "heads": 2, "hidden": 64, "vocab": VOCAB, "length": 40}
@@ -60,12 +59,7 @@ def pretrained(folder, model, seed=0):
     guard = jax.device_get(GuardState.empty(GuardConfig()))
     moments = config.optim.direction().init(params)
     state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
-    checkpoints = Checkpoints(folder / "checkpoints")
-    assert checkpoints.save(0, state, {"tokenizer": ByteTokenizer().digest})
-    assert checkpoints.close()
-    ByteTokenizer().save(folder / "tokenizer")
-    (folder / "config.gin").write_text(dump(config))
-    return folder
+    return written(folder, config, state)
 
 
 @pytest.fixture(scope="module")

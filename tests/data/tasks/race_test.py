@@ -86,7 +86,7 @@ def test_questions_on_one_passage_are_held_out_together(tmp_path):
 def test_a_passage_that_is_none_is_named_with_its_file_or_question(tmp_path, passage, problem):
     put(tmp_path, train_high_1=PASSAGE, train_high_2=passage, dev_high_1=PASSAGE)
     with pytest.raises(DataError, match=problem):
-        race(tmp_path).train  # noqa: B018
+        _ = race(tmp_path).train
     dropped = race(tmp_path, on_bad="drop").train
     assert [record.id for record in dropped][:2] == ["high1:0", "high1:1"]
 
@@ -100,4 +100,4 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path):
 def test_of_many_files_an_error_names_a_few(tmp_path):
     put(tmp_path, **{f"train_high_{n}": PASSAGE | {"article": "One."} for n in range(9)})
     with pytest.raises(DataError, match=r"one text in (\S+\.txt, ){4}\S+4\.txt and 4 more"):
-        race(tmp_path).valid  # noqa: B018
+        _ = race(tmp_path).valid

@@ -1,6 +1,5 @@
 """Translation in the context: what is asked, and that its BLEU is that of the whole set."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,6 @@ from lm.text.byte import ByteTokenizer
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 NAMED = {task.name: task for task in TASKS}
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data are not there")
-needs_bleu = pytest.mark.skipif(
-    importlib.util.find_spec("sacrebleu") is None, reason="sacrebleu is not here (lm[eval])"
-)
 ENGLISH = ["A dog runs over the grass.", "Two men sit on a bench.", "She reads a book in the park."]
 GERMAN = ["Ein Hund rennt über das Gras.", "Zwei Männer sitzen auf einer Bank.",
           "Sie liest ein Buch im Park."]  # fmt: skip
@@ -63,8 +59,7 @@ class Translator:
         return self.texts[: len(prompts)]
 
 
-@pytest.mark.slow
-@needs_bleu
+@pytest.mark.slow  # whose environment has sacrebleu
 def test_bleu_is_of_the_whole_set_and_goes_on_from_the_ledger(root):
     import sacrebleu
 

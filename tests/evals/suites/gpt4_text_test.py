@@ -9,12 +9,10 @@ from lm.core.errors import ConfigError
 from lm.evals.fewshot.gpt4 import TASKS
 from lm.evals.incontext import Prompt
 from lm.evals.protocols import Program
-from lm.evals.requests import Score
-from lm.evals.scorer import Scorer
 from lm.evals.suites import Model, Options
 from lm.evals.suites.gpt4_text import evaluate
-from lm.models.gpt import GptConfig
 from lm.text.byte import ByteTokenizer
+from tests.evals.told import Told
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 NAMED = {task.name: task for task in TASKS}
@@ -24,21 +22,6 @@ PROBLEM = {
     "test": "def check(candidate):\n    assert candidate(3) == 6\n    assert candidate(0) == 0\n",
 }  # fmt: skip
 SUM = {"question": "What is 3 and 4?", "answer": "It is 3+4 = <<3+4=7>>7.\n#### 7"}
-
-
-class Told(Scorer):
-    """Writes what it was told, in turn."""
-
-    def __init__(self, *texts):
-        self.config = GptConfig(layers=1, width=8, heads=1, length=2000, vocab=269)
-        self.tokenizer, self.texts, self.asked = ByteTokenizer(), texts, []
-
-    def generate(self, prompts, tokens, **options):
-        self.asked += [(prompt, options) for prompt in prompts]
-        return [self.texts[n % len(self.texts)] for n, _ in enumerate(prompts)]
-
-    def scores(self, requests):
-        return [Score(-float(len(r.continuation)), len(r.continuation), False, 0) for r in requests]
 
 
 def put(root, name, *rows):

@@ -10,27 +10,18 @@ from lm.evals.fewshot.instructgpt import TASKS
 from lm.evals.incontext import Prompt
 from lm.evals.published import figures
 from lm.evals.requests import Score
-from lm.evals.scorer import Scorer
 from lm.evals.suites import Model, Options
 from lm.evals.suites.instructgpt import evaluate, nearest_size
-from lm.models.gpt import GptConfig
 from lm.text.byte import ByteTokenizer
+from tests.evals.told import Told
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 NAMED = {task.name: task for task in TASKS}
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data are not there")
 
 
-class Told(Scorer):
-    """Writes what it was told, in turn; likes long continuations, but not by the token."""
-
-    def __init__(self, *texts):
-        self.config = GptConfig(layers=1, width=8, heads=1, length=2000, vocab=269)
-        self.tokenizer, self.texts, self.asked = ByteTokenizer(), texts, []
-
-    def generate(self, prompts, tokens, **options):
-        self.asked += [(prompt, options) for prompt in prompts]
-        return [self.texts[n % len(self.texts)] for n, _ in enumerate(prompts)]
+class Lengthy(Told):
+    """Likes long continuations, but not by the token."""
 
     def scores(self, requests):
         return [Score(-1.0, len(r.continuation), False, 0) for r in requests]
@@ -49,7 +40,7 @@ def prompt_of(name, root, shots=0, number=0):
 def judged(name, item, *texts):
     """The first figure of each text."""
     protocol = NAMED[name].protocol
-    outcomes = protocol.ask(Told(*texts), [Prompt(item, "", 0)] * len(texts))
+    outcomes = protocol.ask(Lengthy(*texts), [Prompt(item, "", 0)] * len(texts))
     return [outcome.figures[protocol.metrics[0]] for outcome in outcomes]
 
 
@@ -146,7 +137,7 @@ def root(tmp_path):
 
 def told(root, **options):
     said: list[str] = []
-    model = Model(name="r", scorer=Told(" x"), step=5, digest="d", tokens=10, training=list)
+    model = Model(name="r", scorer=Lengthy(" x"), step=5, digest="d", tokens=10, training=list)
     lines = evaluate(model, Options(root=root, out=root / "out", **options), said.append)
     return lines, said
 
