@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lm.core import tree
+from lm.core import heap, tree
 from lm.core.mesh import one_device
 from lm.data.batches import TokenBatch, Windows
 from lm.data.masking import MaskedBatch
@@ -105,6 +105,7 @@ def train_figure(
             state, metrics = step(state, batch, rate)
             jax.block_until_ready(metrics)
             seconds.append(time.perf_counter() - start)
+            heap.map_where_memory_is_short()
     tokens = int(np.prod(host.tokens.shape))
     median = statistics.median(seconds)
     ceiling = matmul_flops(model.dtype)

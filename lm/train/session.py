@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lm.core import heap
 from lm.core.config import dump, require, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.train.checkpoint import Checkpoints
@@ -187,6 +188,7 @@ class Session:
         Raises:
           GuardStop: the policy says to stop. Finished: a signal came, the state is saved.
         """
+        heap.map_where_memory_is_short()
         self.pending.append((step, tokens, metrics))
         if len(self.pending) > BEHIND:
             self.read(self.pending.popleft())
