@@ -3,8 +3,9 @@
 A program asks for its temporary buffers anew whenever it runs. Mapped and unmapped each time, every
 page of them is cleared by the kernel again: a quarter of a small model's step. A heap keeps them,
 but that of a thread ends at 64 MiB, so that all threads have to share the first. The next run asks
-before the last one has given back, and a hole in the heap fits nothing larger: it comes to hold
-three or four times the largest buffer. Where that is too much, buffers are mapped again.
+before the last one has given back, and an aligned buffer does not fit the hole that one like it
+left: the heap comes to hold three or four times the largest. Where that is too much, buffers are
+mapped again.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1  # malloc.h
-SHARE = 1 / 3  # of the memory that there is, up to which what was freed is kept
+SHARE = 1 / 4  # of all memory: a process that holds more keeps nothing
 glibc: Any = None  # while freed memory is kept
 
 

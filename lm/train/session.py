@@ -188,6 +188,9 @@ class Session:
         Raises:
           GuardStop: the policy says to stop. Finished: a signal came, the state is saved.
         """
+        if step == self.first:
+            with self.watchdog:
+                jax.block_until_ready(metrics)  # what a step holds is seen before the next begins
         heap.map_where_memory_is_short()
         self.pending.append((step, tokens, metrics))
         if len(self.pending) > BEHIND:

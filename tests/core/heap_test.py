@@ -60,10 +60,10 @@ def test_what_is_kept_is_given_back_above_a_share_of_the_memory(monkeypatch):
     monkeypatch.setattr(heap, "map_large_buffers", lambda: calls.append(1))
     monkeypatch.setattr(heap, "glibc", object())
     monkeypatch.setattr(heap, "resident", lambda: 4 * 2**30)
-    monkeypatch.setattr(heap, "available", lambda: 16 * 2**30)
+    monkeypatch.setattr(heap, "available", lambda: 17 * 2**30)
     heap.map_where_memory_is_short()
     assert not calls
-    monkeypatch.setattr(heap, "available", lambda: 8 * 2**30)
+    monkeypatch.setattr(heap, "available", lambda: 15 * 2**30)
     heap.map_where_memory_is_short()
     assert calls == [1]
     monkeypatch.setattr(heap, "glibc", None)  # nothing is kept
