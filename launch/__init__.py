@@ -2,9 +2,9 @@
 
 import os
 
-from lm.core.heap import keep_freed_memory
+from lm.core import heap
 
-keep_freed_memory()
+heap.keep_freed_memory()
 cache = os.environ.get("LM_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "lm")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "compiled"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 from absl import flags
 
 from launch import command
+from lm.core import heap
 from lm.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ CLIENTS = 32
 
 
 def main() -> None:
+    heap.share_one_heap()
     unknown = [kind for kind in ONLY.value if kind not in KINDS]
     if unknown:
         raise ConfigError(f"--only={unknown[0]}: choose among {', '.join(KINDS)}")

@@ -9,6 +9,7 @@ python -m launch.train --list
 from absl import flags
 
 from launch import cluster, command, experiment
+from lm.core import heap
 from lm.core.errors import ConfigError
 from lm.core.paths import run_path
 
@@ -32,6 +33,7 @@ PROFILE_STEPS = flags.DEFINE_string("profile_steps", None, "Write a trace of ste
 
 
 def main() -> int | None:
+    heap.share_one_heap()
     if LIST.value:
         print(experiment.listing())
         return None

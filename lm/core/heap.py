@@ -1,51 +1,59 @@
 """What becomes of memory that XLA frees on a CPU, with glibc's allocator (malloc/malloc.c).
 
 A program asks for its temporary buffers anew whenever it runs. Mapped and unmapped each time, every
-page of them is cleared by the kernel again: a quarter of a small model's step. A heap keeps them,
-but that of a thread ends at 64 MiB, so that all threads have to share the first. The next run asks
-before the last one has given back, and an aligned buffer does not fit the hole that one like it
-left: the heap comes to hold three or four times the largest. Where that is too much, buffers are
-mapped again.
+page of them is cleared by the kernel again. A heap keeps them, but that of a thread ends at 64 MiB:
+where a step needs more, all threads have to share the first, for a quarter of a small model's step.
+The next step asks before the last one has given back, and an aligned buffer does not fit the hole
+that one like it left: that heap comes to hold three or four times the largest. Where this is too
+much, training goes back to mapping.
 """
 
 import ctypes
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1  # malloc.h
 SHARE = 1 / 4  # of all memory: a process that holds more keeps nothing
-glibc: Any = None  # while freed memory is kept
+sharing = False
+
+
+def set_option(option: int, value: int) -> bool:
+    """Whether the C library has such options and took this one."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return bool(ctypes.CDLL(None).mallopt(option, value))
+    except (OSError, AttributeError):  # another C library
+        return False
 
 
 def keep_freed_memory() -> None:
-    """Has all threads share one heap, which never shrinks. Call it before they are started."""
-    global glibc
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        glibc = ctypes.CDLL(None)
-        glibc.mallopt(ARENA_MAX, 1)
-        glibc.mallopt(MMAP_MAX, 0)
-        glibc.mallopt(TRIM_THRESHOLD, -1)
-    except (OSError, AttributeError):  # another C library
-        glibc = None
+    """Has every thread's heap keep what it can, for any command."""
+    set_option(MMAP_MAX, 0)
+    set_option(TRIM_THRESHOLD, 2**31 - 1)
+
+
+def share_one_heap() -> None:
+    """Has all threads share a heap that never shrinks. Call it before XLA has started its own."""
+    global sharing
+    sharing = set_option(ARENA_MAX, 1) and set_option(TRIM_THRESHOLD, -1)
 
 
 def map_large_buffers() -> None:
     """Gives the freed memory back; from now on buffers of 32 MiB and more are mapped."""
-    global glibc
-    if glibc is not None:
-        glibc.mallopt(MMAP_MAX, 65536)
-        glibc.mallopt(MMAP_THRESHOLD, 2**25)
-        glibc.malloc_trim(0)
-        glibc = None
+    global sharing
+    if sharing:
+        sharing = False
+        set_option(MMAP_MAX, 65536)
+        set_option(MMAP_THRESHOLD, 2**25)
+        set_option(TRIM_THRESHOLD, 2**25)  # for what is still in use
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def map_where_memory_is_short() -> None:
-    """Ends the keeping when this process holds more than its `SHARE` of the memory."""
-    if glibc is not None and resident() > SHARE * available():
+    """Ends the sharing when this process holds more than its `SHARE` of the memory."""
+    if sharing and resident() > SHARE * available():
         map_large_buffers()
 
 

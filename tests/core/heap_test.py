@@ -47,18 +47,18 @@ def told(before: str) -> list[int]:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
 def test_a_command_clears_no_page_twice_until_large_buffers_are_mapped_again():
     pages = 6000 * 6000 * 4 // 4096
-    kept, given, mapped = told("import launch")
+    kept, given, mapped = told("import launch\nlaunch.heap.share_one_heap()")
     assert kept < pages / 50
     assert given > 6000 * 6000 * 4
     assert mapped > pages / 2
-    alone, _, _ = told("")  # the control: without the setting it is as it was
-    assert alone > pages / 2
+    apart, _, _ = told("import launch")  # the control: every thread with a heap of its own
+    assert apart > pages / 2
 
 
 def test_what_is_kept_is_given_back_above_a_share_of_the_memory(monkeypatch):
     calls = []
     monkeypatch.setattr(heap, "map_large_buffers", lambda: calls.append(1))
-    monkeypatch.setattr(heap, "glibc", object())
+    monkeypatch.setattr(heap, "sharing", True)
     monkeypatch.setattr(heap, "resident", lambda: 4 * 2**30)
     monkeypatch.setattr(heap, "available", lambda: 17 * 2**30)
     heap.map_where_memory_is_short()
@@ -66,6 +66,6 @@ def test_what_is_kept_is_given_back_above_a_share_of_the_memory(monkeypatch):
     monkeypatch.setattr(heap, "available", lambda: 15 * 2**30)
     heap.map_where_memory_is_short()
     assert calls == [1]
-    monkeypatch.setattr(heap, "glibc", None)  # nothing is kept
+    monkeypatch.setattr(heap, "sharing", False)  # nothing is kept
     heap.map_where_memory_is_short()
     assert calls == [1]
