@@ -9,6 +9,7 @@ much, training goes back to mapping.
 """
 
 import ctypes
+import functools
 import os
 import sys
 from pathlib import Path
@@ -62,6 +63,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@functools.cache
 def available() -> int:
     """Bytes of physical memory of this machine, or of the container that it is."""
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
