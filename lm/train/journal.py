@@ -105,11 +105,12 @@ class Journal:
         )
 
     def evaluation(self, row: dict[str, Any], text: str) -> None:
-        """A row of figures, and `text`; the time it took is left out of the next speed."""
+        """A row of figures after all steps that were begun, and `text`; the time that they took to
+        find is left out of the next speed."""
         if self.file is not None:
             self.file.write(row)
             self.say(text)
-        self.told, self.told_tokens = time.perf_counter(), 0
+        self.told, self.told_tokens = time.perf_counter(), int(row["tokens"])
 
     def sample(self, step: int, text: str) -> None:
         """Keeps what the model wrote at this step."""

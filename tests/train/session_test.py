@@ -39,7 +39,7 @@ def state_at(step, value):
 
 def run(
     workdir, guard, bad=(), steps=8, process=None, experiment: Any = EXPERIMENT, pause=0.0,
-    loop=LOOP,
+    loop=LOOP, evaluated=lambda session, done: None,
 ):  # fmt: skip
     """Steps that add one to a number; those in `bad` are not finite and change nothing."""
     visited = []
@@ -73,6 +73,7 @@ def run(
             flag = jnp.asarray(good)
             metrics = StepMetrics(loss, one, one, flag, flag, jnp.zeros(()), one)
             state = s.after(step, state, metrics, step + 1)
+            evaluated(s, step + 1)
         s.finish({})
     return visited, float(state.params["w"])
 
@@ -111,6 +112,22 @@ def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):
     speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.jsonl")]
     # the last steps are read together, in no time
     assert len(speeds) == 8 and 0 < max(speeds) < 1.5 / 0.05
+
+
+def test_the_time_of_an_evaluation_is_left_out_and_the_next_step_has_a_speed(tmp_path):
+    def evaluated(session, done):
+        if done == 4:
+            time.sleep(1)
+            session.drain()
+            session.journal.evaluation({"step": done, "tokens": done}, "")
+
+    run(tmp_path, GuardConfig(), pause=0.05, evaluated=evaluated)
+    speeds = {
+        row["step"]: row["tokens_per_second"]
+        for row in read_metrics(tmp_path / "metrics.jsonl")
+        if "loss" in row
+    }
+    assert 1 < speeds[5] < 1.5 / 0.05  # a step with the evaluation in it has less than one a second
 
 
 def test_stop_ends_the_run_saves_nothing_of_the_bad_step_and_leaves_a_bundle(tmp_path):
