@@ -140,15 +140,12 @@ class Finetune(Supervised):
         return read_run(run_path(self.init), mesh)
 
     def resolved(self, task: Task, model: Any) -> "Finetune":
-        """With `model`, the other run's, its vocabulary grown by GPT-1's specials; or with this
-        run's own, once it has begun.
+        """With `model`, that of `source_model`; or with this run's own, once it has begun.
 
         Raises:
           ConfigError: rows longer than the model's context, more layers than it has, or a model
             that this kind of task cannot use.
         """
-        if not isinstance(model, BertConfig) and self.model is None:
-            model = replace(model, vocab=model.vocab + SPECIALS)
         model = self.model or model
         config = replace(self, model=model, classes=len(task.labels) or 1)
         config = replace(config, length=config.row)
@@ -255,8 +252,12 @@ class Finetune(Supervised):
 
 
 def source_model(source: Saved | None) -> Any:
+    """The other run's model, its vocabulary grown by GPT-1's specials where it has none yet."""
     assert source is not None
-    return source.config.model
+    model = source.config.model
+    if isinstance(model, BertConfig) or isinstance(source.config, Finetune):
+        return model
+    return replace(model, vocab=model.vocab + SPECIALS)
 
 
 def source_tokenizer(source: Saved | None) -> Tokenizer:

@@ -21,7 +21,7 @@ from lm.models.bert import HEADS
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import TokenizerConfig
 from lm.train import finetune
-from lm.train.finetune import Finetune, transferred
+from lm.train.finetune import Finetune, source_model, transferred
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import AdamWConfig
@@ -303,7 +303,7 @@ def started(runs, tasks, system, mesh, **changes):
     """The first parameters of a fine-tuning, and those of the run it starts from."""
     config = tuning(runs, tasks, "classification", system, **changes)
     source = read_run(runs[system], mesh)
-    config = config.resolved(read(config.data), source.config.model)
+    config = config.resolved(read(config.data), source_model(source))
     with jax.set_mesh(mesh):
         state = config.create(config.abstract(mesh), source)
     return (named_leaves(jax.device_get(tree)) for tree in (state.params["model"], source.params))
@@ -329,6 +329,20 @@ def test_the_grown_table_keeps_its_old_rows_and_draws_three(runs, tasks, one_dev
     assert 0.01 < table[VOCAB:].std() < 0.03  # and not those of the run, of deviation 0.1
 
 
+def test_a_fine_tuned_gpt1_has_its_three_specials_already(runs, tasks, one_device):
+    config = tuning(runs, tasks, "classification", "gpt1")
+    first = read_run(runs["gpt1"], one_device)
+    tuned = config.resolved(read(config.data), source_model(first))
+    with jax.set_mesh(one_device):
+        params = tuned.create(tuned.abstract(one_device), first).params
+        source = replace(first, config=tuned, params=params)
+        again = config.resolved(read(config.data), source_model(source))
+        taken = again.create(again.abstract(one_device), source).params
+    tables = [jax.device_get(one["model"]["tokens"]["table"]) for one in (params, taken)]
+    assert tables[1].shape == (VOCAB + 3, 32)
+    np.testing.assert_array_equal(*tables)
+
+
 @pytest.mark.parametrize("layers", [0, 2, 3, None])
 def test_exactly_the_first_layers_are_taken(layers):
     shape = (3, 4, 5)
@@ -347,7 +361,7 @@ def test_exactly_the_first_layers_are_taken(layers):
 def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_device):
     config = tuning(runs, tasks, "classification", "bert", init=str(classifier))
     source = read_run(classifier, one_device)
-    config = config.resolved(read(config.data), source.config.model)
+    config = config.resolved(read(config.data), source_model(source))
     with jax.set_mesh(one_device):
         state = jax.device_get(config.create(config.abstract(one_device), source))
     found, known = named_leaves(state.params["model"]), named_leaves(source.params["model"])
