@@ -113,8 +113,9 @@ class Journal:
         self.told, self.told_tokens = time.perf_counter(), int(row["tokens"])
 
     def sample(self, step: int, text: str) -> None:
-        """Keeps what the model wrote at this step."""
+        """Keeps what the model wrote at this step; the time that it took is left out as well."""
         self.write(f"samples/{step:08}.txt", text)
+        self.told = time.perf_counter()
 
     def bad_step(self, step: int, values: StepMetrics, rows: list[dict[str, Any]]) -> None:
         """Keeps what is known of a step that was not finite, and of each row that it read."""

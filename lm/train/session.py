@@ -198,8 +198,10 @@ class Session:
         done = step + 1
         asked = self.stop.requested(done)
         due = asked or done % self.loop.save_every == 0 or done == self.total
-        if due:
-            self.drain()  # so that nothing is saved of steps that are to be rolled back
+        if due or done % self.loop.evaluate_every == 0:
+            # nothing is saved or measured of steps that are to be rolled back, and no step is told
+            # of with the time of the evaluation after it
+            self.drain()
         if self.rollback_wanted:
             state = self.roll_back()
         saved = due and self.save(done, state)

@@ -130,6 +130,25 @@ def test_the_time_of_an_evaluation_is_left_out_and_the_next_step_has_a_speed(tmp
     assert 1 < speeds[5] < 1.5 / 0.05  # a step with the evaluation in it has less than one a second
 
 
+def test_a_step_is_not_told_to_be_as_slow_as_the_evaluation_after_it_or_the_samples(tmp_path):
+    def evaluated(session, done):
+        if done == 4:
+            time.sleep(1)
+            session.drain()
+            session.journal.evaluation({"step": done, "tokens": done}, "")
+            time.sleep(1)
+            session.journal.sample(done, "written")
+
+    loop = replace(LOOP, evaluate_every=4, save_every=100)
+    run(tmp_path, GuardConfig(), pause=0.05, evaluated=evaluated, loop=loop)
+    speeds = {
+        row["step"]: row["tokens_per_second"]
+        for row in read_metrics(tmp_path / "metrics.jsonl")
+        if "loss" in row
+    }
+    assert all(speeds[step] > 1 for step in (2, 3, 4, 5))  # with a second in it, one is below
+
+
 def test_stop_ends_the_run_saves_nothing_of_the_bad_step_and_leaves_a_bundle(tmp_path):
     with pytest.raises(GuardStop, match="step 5: loss nan"):
         run(tmp_path, GuardConfig(nonfinite="stop"), bad=(5,))
