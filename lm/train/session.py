@@ -137,6 +137,11 @@ class Session:
             state, manifest = restored
             check_facts(manifest, self.facts, allow_data=process.allow_data_change)
             self.first = int(manifest["step"])
+            if self.first > self.total:
+                raise ConfigError(
+                    f"{self.workdir} is at step {self.first}, and steps is {self.total}: set steps "
+                    "to what it has, or more, or go back by --restore_step"
+                )
             self.rollbacks = int(manifest.get("rollbacks", 0))
             self.checkpoints.abandon_after(self.first)
             self.journal.say(f"resumed from step {self.first} of {self.workdir}")

@@ -217,6 +217,17 @@ def test_more_steps_are_no_other_run_and_another_seed_is(tmp_path):
     assert run(tmp_path, GuardConfig(), steps=12, experiment=longer)[0] == [8, 9, 10, 11]
 
 
+def test_fewer_steps_than_were_made_are_refused_and_the_summary_stays(tmp_path):
+    run(tmp_path, GuardConfig())
+    before = (tmp_path / "summary.json").read_text()
+    shorter = replace(EXPERIMENT, steps=4)
+    with pytest.raises(ConfigError, match="is at step 8, and steps is 4"):
+        run(tmp_path, GuardConfig(), steps=4, experiment=shorter)
+    assert (tmp_path / "summary.json").read_text() == before
+    back = Process(restore_step=4)
+    assert run(tmp_path, GuardConfig(), steps=4, experiment=shorter, process=back) == ([], 4)
+
+
 @pytest.mark.parametrize(
     ("first", "then", "name"),
     [
