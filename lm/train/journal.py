@@ -42,9 +42,17 @@ class Journal:
         self.told_tokens = 0
         self.speed = 0.0  # tokens a second, of what was told last; 0: not known yet
 
-    def open(self, resumed_step: int | None) -> None:
-        """Starts, or goes on after this step: rows that come later are dropped."""
+    def reopen(self) -> None:
+        """Takes back that the run has ended: it has steps to make, and others go by its summary."""
         if self.main:
+            (self.workdir / "summary.json").unlink(missing_ok=True)
+
+    def open(self, resumed_step: int | None) -> None:
+        """Starts, or goes on after this step: rows and samples that come later are dropped."""
+        if self.main:
+            for path in (self.workdir / "samples").glob("*.txt"):
+                if path.stem.isdecimal() and int(path.stem) > (resumed_step or 0):
+                    path.unlink()
             path = self.workdir / "metrics.jsonl"
             self.file = MetricsFile(path, resumed_step, events=self.events)
             self.before = self.file.seconds

@@ -154,6 +154,8 @@ class Session:
         self.origin = {"mesh": mesh, "environment": comments.replace("# ", "").splitlines()}
         if self.main:
             (self.workdir / "config.gin").write_text(dump(self.config) + comments)
+        if self.first < self.total:
+            self.journal.reopen()
         self.journal.open(self.first if restored else None)
         return state
 

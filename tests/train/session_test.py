@@ -228,6 +228,18 @@ def test_fewer_steps_than_were_made_are_refused_and_the_summary_stays(tmp_path):
     assert run(tmp_path, GuardConfig(), steps=4, experiment=shorter, process=back) == ([], 4)
 
 
+def test_a_run_that_goes_on_has_not_ended_and_shows_nothing_of_steps_to_come(tmp_path):
+    def evaluated(session, done):
+        session.journal.sample(done, "written")
+
+    run(tmp_path, GuardConfig(), evaluated=evaluated)
+    assert (tmp_path / "summary.json").exists()
+    with pytest.raises(GuardStop):
+        run(tmp_path, GuardConfig(), bad=(5,), process=Process(restore_step=4))
+    assert not (tmp_path / "summary.json").exists()
+    assert len(list((tmp_path / "samples").iterdir())) == 4
+
+
 @pytest.mark.parametrize(
     ("first", "then", "name"),
     [
