@@ -80,11 +80,12 @@ class Ppo(PpoSetting):
                 config.normalise(score, reference, material, mesh, session)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
             session.journal.say(f"{tree.count(state.policy):,} parameters; {material}; {workdir}")
-            if session.first == 0:
-                tell(session, 0, 0, evaluate(0, state.params))
-
             each = self.batch * config.width
             tokens = session.first * each
+            if session.unevaluated:
+                first = session.first
+                tell(session, first, tokens, evaluate(first, state.params))
+
             for step in session.steps(material.origins):
                 with session.goodput.spent("data"):
                     prompts, text = material.prompts(step, mesh), material.text_rows(step, mesh)

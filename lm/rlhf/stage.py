@@ -113,8 +113,9 @@ class Stage(Supervised):
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
             )
             evaluate = config.evaluation(material, form, mesh, session)
-            if session.first == 0:
-                tell(session, 0, 0, evaluate(0, state.params))
+            if session.unevaluated:
+                first = session.first
+                tell(session, first, first * tokens, evaluate(first, state.params))
             mine = local_rows(mesh, self.batch)
             for step in session.steps(lambda step: material.origins(step, self.batch)):
                 with session.goodput.spent("data"):

@@ -109,6 +109,8 @@ class Finetune(Supervised):
                 f"{tree.count(state.params):,} parameters; {task.name}: {train.counts} to train "
                 f"on, {valid.counts} held out; run in {workdir}"
             )
+            if session.first and session.unevaluated:
+                evaluate.at(session.first, session.first * self.batch * length, state.params)
             mine = local_rows(mesh, self.batch)
             for step in session.steps(lambda step: rows.origins(step * self.batch, self.batch)):
                 with session.goodput.spent("data"):

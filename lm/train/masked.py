@@ -88,8 +88,8 @@ class MaskedPretrain(Supervised):
                 f"{text.sentences:,} sentences to train on, {len(held_out.file.tokens):,} held "
                 f"out; run in {workdir}"
             )
-            if session.first == 0:
-                evaluate.at(0, 0, state.params)
+            if session.unevaluated:
+                evaluate.at(session.first, self.tokens_before(session.first), state.params)
             rows = local_rows(mesh, self.batch)
 
             def origins(step: int) -> list[dict[str, Any]]:

@@ -95,8 +95,8 @@ class Pretrain(Supervised):
             )
             if mixture:
                 session.journal.say(f"what the whole run reads:\n{told(mixture)}")
-            if session.first == 0:
-                evaluate.at(0, 0, state.params)
+            if session.unevaluated:
+                evaluate.at(session.first, sizes.tokens_before(session.first), state.params)
 
             def origins(step: int) -> list[dict[str, Any]]:
                 return text.origins(sizes.rows_before(step), sizes.rows(step))

@@ -29,6 +29,7 @@ from lm.train.checkpoint import Checkpoints
 from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
+from lm.train.metrics import read_metrics
 from lm.train.process import Process, Stop, Watchdog, agreed, locked
 from lm.train.resume import changed_bindings, check_facts, told
 from lm.train.step import StepMetrics
@@ -100,6 +101,7 @@ class Session:
         self.rollback_wanted = False
         self.origins: Origins | None = None
         self.first = self.next_step = 0
+        self.unevaluated = True  # the parameters to go on from are still to be measured
 
     def __enter__(self) -> "Session":
         with ExitStack() as stack:
@@ -157,7 +159,19 @@ class Session:
         if self.first < self.total:
             self.journal.reopen()
         self.journal.open(self.first if restored else None)
+        self.unevaluated = not agreed(not self.main or self.is_evaluated())
         return state
+
+    def is_evaluated(self) -> bool:
+        """Whether nothing is to be measured before the next step: it was, or it is not the time.
+
+        A process that is stopped or killed between a save and the evaluation at the same step
+        leaves that to the next one.
+        """
+        if self.first == 0 or self.first == self.total or self.first % self.loop.evaluate_every:
+            return self.first > 0
+        rows = read_metrics(self.workdir / "metrics.jsonl")
+        return any(row["step"] == self.first and "lr" not in row for row in rows)
 
     # ------------------------------------------------------------------ steps
 
@@ -174,6 +188,8 @@ class Session:
             if profile and step == profile[0]:
                 jax.profiler.start_trace(str(self.workdir / "profile"))
             self.next_step = step + 1
+            if step == self.first:
+                self.journal.told_tokens = 0  # compiling is no speed
             self.goodput.switch("compile" if step == self.first else "step")
             yield step
             self.goodput.switch("evaluate")

@@ -116,8 +116,8 @@ class VisualTuning(Supervised):
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
             )
-            if session.first == 0:
-                evaluate(0, 0, state.params)
+            if session.unevaluated:
+                evaluate(session.first, session.first * tokens, state.params)
             unread = shown = 0
             batches = prefetched(material.batch, session.first, steps, self.workers)
             for step in session.steps(material.origins):

@@ -62,6 +62,8 @@ def run(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), first
         )
         state = s.start(abstract, lambda: first)
+        if s.unevaluated:
+            evaluated(s, s.first)
         for step in s.steps(lambda step: [{"row": 10 * step}]):
             assert int(state.step) == step
             time.sleep(pause)
@@ -228,6 +230,25 @@ def test_fewer_steps_than_were_made_are_refused_and_the_summary_stays(tmp_path):
     assert run(tmp_path, GuardConfig(), steps=4, experiment=shorter, process=back) == ([], 4)
 
 
+@pytest.mark.parametrize("last", [4, 5])
+def test_an_evaluation_that_a_stop_came_before_is_made_by_the_next_process(
+    tmp_path, monkeypatch, last
+):
+    def evaluated(session, done):
+        if done % 4 == 0:
+            session.journal.evaluation({"step": done, "tokens": done, "valid_loss": 1.0}, "")
+
+    monkeypatch.setattr(Stop, "requested", lambda stop, step: step == last)
+    loop = replace(LOOP, evaluate_every=4)
+    with pytest.raises(Finished):
+        run(tmp_path, GuardConfig(), evaluated=evaluated, loop=loop)
+    run(tmp_path, GuardConfig(), evaluated=evaluated, loop=loop)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows if "valid_loss" in row] == [0, 4, 8]
+    assert [row["step"] for row in rows if "loss" in row] == [*range(1, 9)]
+    assert {row["step"]: row for row in rows if "loss" in row}[last + 1]["mfu"] == 0  # it compiles
+
+
 def test_a_run_that_goes_on_has_not_ended_and_shows_nothing_of_steps_to_come(tmp_path):
     def evaluated(session, done):
         session.journal.sample(done, "written")
@@ -237,7 +258,7 @@ def test_a_run_that_goes_on_has_not_ended_and_shows_nothing_of_steps_to_come(tmp
     with pytest.raises(GuardStop):
         run(tmp_path, GuardConfig(), bad=(5,), process=Process(restore_step=4))
     assert not (tmp_path / "summary.json").exists()
-    assert len(list((tmp_path / "samples").iterdir())) == 4
+    assert max(int(path.stem) for path in (tmp_path / "samples").iterdir()) == 4
 
 
 @pytest.mark.parametrize(
