@@ -101,6 +101,7 @@ class Session:
         self.rollback_wanted = False
         self.origins: Origins | None = None
         self.first = self.next_step = 0
+        self.traced: int | None = None  # the first step of the trace that is being made
         self.unevaluated = True  # the parameters to go on from are still to be measured
 
     def __enter__(self) -> "Session":
@@ -118,6 +119,7 @@ class Session:
             stack.callback(self.watchdog.close)
             stack.callback(self.goodput.write)
             stack.callback(self.journal.close)
+            stack.callback(self.end_trace)
             self.resources = stack.pop_all()
         return self
 
@@ -182,22 +184,34 @@ class Session:
           origins: of a step, where each row of its global batch is from; for a bad step's bundle.
         """
         self.origins = origins
-        profile = self.process.profile_steps
+        profile = range(*self.process.profile_steps or (0, 0))
+        if profile and not range(max(profile.start, self.first), min(profile.stop, self.total)):
+            self.journal.say(
+                f"warning: no trace: of steps {profile.start}:{profile.stop} none is left of "
+                f"{self.first}:{self.total}"
+            )
         while self.next_step < self.total:
             step = self.next_step
-            if profile and step == profile[0]:
+            if step in profile and self.traced is None:
                 jax.profiler.start_trace(str(self.workdir / "profile"))
+                self.traced = step
             self.next_step = step + 1
             if step == self.first:
                 self.journal.told_tokens = 0  # compiling is no speed
             self.goodput.switch("compile" if step == self.first else "step")
             yield step
             self.goodput.switch("evaluate")
-            if profile and step + 1 == profile[1]:
-                jax.profiler.stop_trace()
-                self.journal.say(
-                    f"trace of steps {profile[0]}:{profile[1]} in {self.workdir}/profile"
-                )
+            if step + 1 in (profile.stop, self.total):
+                self.end_trace()
+
+    def end_trace(self) -> None:
+        """Writes the trace of the steps since one began, if one did."""
+        if self.traced is not None:
+            jax.profiler.stop_trace()
+            self.journal.say(
+                f"trace of steps {self.traced}:{self.next_step} in {self.workdir}/profile"
+            )
+            self.traced = None
 
     def after(self, step: int, state: Any, metrics: StepMetrics, tokens: int) -> Any:
         """Reads older metrics, saves when it is time, leaves when a signal asks for it.

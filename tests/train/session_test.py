@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -217,6 +218,28 @@ def test_more_steps_are_no_other_run_and_another_seed_is(tmp_path):
     run(tmp_path, GuardConfig())
     longer = replace(EXPERIMENT, steps=12)
     assert run(tmp_path, GuardConfig(), steps=12, experiment=longer)[0] == [8, 9, 10, 11]
+
+
+@pytest.mark.parametrize(
+    ("asked", "stop_at", "told"),
+    [
+        ((2, 4), None, "trace of steps 2:4 in"),
+        ((6, 12), None, "trace of steps 6:8 in"),
+        ((2, 6), 4, "trace of steps 2:4 in"),
+        ((9, 12), None, "warning: no trace: of steps 9:12 none is left of 0:8"),
+    ],
+)
+def test_a_trace_is_written_of_the_steps_that_are_made_and_else_it_is_said_that_none_is(
+    tmp_path, monkeypatch, capsys, asked, stop_at, told
+):
+    calls = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: calls.append("start"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    monkeypatch.setattr(Stop, "requested", lambda stop, step: step == stop_at)
+    with pytest.raises(Finished) if stop_at else nullcontext():
+        run(tmp_path, GuardConfig(), process=Process(profile_steps=asked))
+    assert calls == ([] if "warning" in told else ["start", "stop"])
+    assert told in capsys.readouterr().out
 
 
 def test_fewer_steps_than_were_made_are_refused_and_the_summary_stays(tmp_path):
