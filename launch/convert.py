@@ -34,9 +34,9 @@ def main() -> None:
 
     run = run_path(WORKDIR.value)
     if FROM_HF.value is not None:
-        read(Path(FROM_HF.value), run)
+        read(run_path(FROM_HF.value), run)
     else:
-        write(run, Path(str(TO_HF.value)))
+        write(run, run_path(str(TO_HF.value)))
 
 
 def read(folder: Path, run: Path) -> None:

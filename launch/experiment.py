@@ -14,6 +14,7 @@ from absl import flags
 from lm.core.config import assignment, bind, read
 from lm.core.errors import ConfigError
 from lm.core.modules import users_module
+from lm.core.paths import run_path
 
 EXPERIMENT = flags.DEFINE_string(
     "experiment",
@@ -46,7 +47,7 @@ def configured() -> Any:
             )
         values[name] = value
     if GIN_FILE.value is not None:
-        path = Path(GIN_FILE.value)
+        path = run_path(GIN_FILE.value)
         if not path.is_file():
             raise ConfigError(f"--gin_file={path}: no such file")
         return bind(read(path), values)

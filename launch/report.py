@@ -6,7 +6,7 @@ python -m launch.report --runs='runs/sst2/*/*' --out=seeds.html
 """
 
 import glob
-from pathlib import Path
+import os
 
 from absl import flags
 
@@ -33,13 +33,13 @@ def main() -> None:
 
     from lm.report.page import compare, write_report
 
-    page = write_report(runs[0]) if len(runs) == 1 else compare(runs, Path(OUT.value or ""))
+    page = write_report(runs[0]) if len(runs) == 1 else compare(runs, run_path(OUT.value or ""))
     print(page)
 
 
 def matching(name: str) -> list[str]:
     """The folders that a glob finds; any other name as it is."""
-    return (sorted(glob.glob(name)) or [name]) if "*" in name else [name]
+    return (sorted(glob.glob(os.path.expanduser(name))) or [name]) if "*" in name else [name]
 
 
 if __name__ == "__main__":

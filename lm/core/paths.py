@@ -5,6 +5,7 @@ has no append, no exclusive creation and no free space: who needs one asks `is_r
 """
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,8 @@ CLIENTS = {"gs": ("gcsfs", "pip install 'lm[gcs]'"), "s3": ("s3fs", "pip install
 
 def run_path(name: str | Path) -> Path:
     """The path of a run directory by its name; a path is given back as it is.
+
+    A shell leaves the `~` of `--workdir=~/run` as it is: here it is the user's home.
 
     Raises:
       ConfigError: an object store of which nothing here knows how to reach it.
@@ -31,7 +34,7 @@ def run_path(name: str | Path) -> Path:
         from etils import epath
 
         return cast(Path, epath.Path(name))
-    return Path(name) if isinstance(name, str) else name
+    return Path(os.path.expanduser(name)) if isinstance(name, str) else name
 
 
 def is_remote(path: Path) -> bool:

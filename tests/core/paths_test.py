@@ -71,6 +71,12 @@ def test_a_name_is_a_local_path_or_one_of_a_store(store):
     assert run_path(run) is run
 
 
+def test_a_home_is_found_where_a_shell_has_left_it_as_it_was(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert run_path("~/runs/demo") == Path("/home/me/runs/demo")
+    assert run_path("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
+
+
 def test_stores_that_cannot_be_reached_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match="ftp://x: no such store"):
         run_path("ftp://x")
