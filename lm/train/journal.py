@@ -24,14 +24,16 @@ class Journal:
     """The record of one run in its directory."""
 
     def __init__(
-        self, workdir: Path, steps: int, flops_per_token: float, peak: float, events: bool = False
-    ):
+        self, workdir: Path, steps: int, flops_per_token: float, peak: float, events: bool = False,
+        total_tokens: int | None = None,
+    ):  # fmt: skip
         """
         Args:
           flops_per_token, peak: of the training step and of all devices, for MFU.
           events: write them for TensorBoard too.
+          total_tokens: of the whole run, where its steps have not all as many.
         """
-        self.events = events
+        self.events, self.total_tokens = events, total_tokens
         self.workdir, self.steps = workdir, steps
         self.flops_per_token, self.peak = flops_per_token, peak
         self.main = jax.process_index() == 0
@@ -103,12 +105,12 @@ class Journal:
         for name, norms in (values.layer_norms or {}).items():
             row[f"norm/{name}"] = np.asarray(norms, float).tolist()
         self.file.write(row)
-        left = (self.steps - done) * tokens / done / speed if speed else 0.0
+        left = (self.total_tokens or self.steps * tokens / done) - tokens
         told = "".join(f"{name} {figures[name]:.3f}  " for name in TOLD if name in figures)
         self.console.progress(
             f"step {done:>{len(str(self.steps))}}/{self.steps}  loss {row['loss']:.4f}  {told}"
             f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  "
-            f"ETA {duration(left) if speed else '-'}",
+            f"ETA {duration(left / speed) if speed else '-'}",
             force=done == self.steps,
         )
 

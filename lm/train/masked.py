@@ -79,8 +79,9 @@ class MaskedPretrain(Supervised):
         facts = {"data": [rows.digest for rows in rows_of], "data_valid": valid.digest}
         total_tokens = self.tokens_before(self.steps)
         with self.begun(
-            workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts
-        ) as (session, state, step_fn):
+            workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,
+            total_tokens=total_tokens,
+        ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "

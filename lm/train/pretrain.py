@@ -82,7 +82,13 @@ class Pretrain(Supervised):
         files = [*(source.file for source in sources), valid]
         with (
             self.begun(
-                workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts
+                workdir,
+                process,
+                mesh,
+                steps=self.steps,
+                tokenizer=tokenizer,
+                facts=facts,
+                total_tokens=total_tokens,
             ) as (session, state, step_fn),
             Verification(files, (jax.process_index(), jax.process_count())) as verification,
         ):

@@ -81,19 +81,23 @@ class Session:
         facts: dict[str, Any],
         flops_per_token: float,
         peak: float,
+        total_tokens: int | None = None,
     ):
         """
         Args:
           config: the experiment; `config.gin` is made of it.
           facts: digests of what the run reads, kept in every checkpoint and compared on resume.
           flops_per_token, peak: of the training step and of all devices, for MFU.
+          total_tokens: of the whole run, where its steps have not all as many.
         """
         if loop.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise ConfigError("loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'")
         self.workdir, self.config, self.process = workdir, config, process
         self.loop, self.guard = loop, guard
         self.total, self.facts = steps, facts
-        self.journal = Journal(workdir, steps, flops_per_token, peak, events=loop.tensorboard)
+        self.journal = Journal(
+            workdir, steps, flops_per_token, peak, loop.tensorboard, total_tokens
+        )
         self.main = jax.process_index() == 0
         self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()

@@ -76,7 +76,7 @@ class Supervised:
     def begun(
         self, workdir: Path, process: Process, mesh: jax.sharding.Mesh, *,
         steps: int, facts: dict[str, Any], tokenizer: Tokenizer | None = None,
-        first: Callable[[TrainState], TrainState] | None = None,
+        first: Callable[[TrainState], TrainState] | None = None, total_tokens: int | None = None,
     ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
         """The session of a run, its first state, and its compiled step.
 
@@ -84,6 +84,7 @@ class Supervised:
           facts: digests of what the run learns from, by name.
           tokenizer: kept with the run, and its digest with the facts.
           first: the state of a run that has no checkpoint, from its shapes; random if it is None.
+          total_tokens: of the whole run, where its steps have not all as many.
         """
         if tokenizer:
             facts = {"tokenizer": tokenizer.digest, **facts}
@@ -92,6 +93,7 @@ class Supervised:
             Session(
                 workdir, self, process, loop=self.loop, guard=self.guard, steps=steps, facts=facts,
                 flops_per_token=self.flops_per_token(), peak=peak_flops(mesh.size),
+                total_tokens=total_tokens,
             ) as session,
         ):  # fmt: skip
             if tokenizer and session.main:

@@ -22,6 +22,7 @@ from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig, GuardState
+from lm.train.journal import Journal
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, Stop
 from lm.train.session import Finished, LoopConfig, Session
@@ -115,6 +116,20 @@ def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):
     speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.jsonl")]
     # the last steps are read together, in no time
     assert len(speeds) == 8 and 0 < max(speeds) < 1.5 / 0.05
+
+
+def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
+    # steps of 10 tokens so far, and 980 tokens to come
+    journal = Journal(tmp_path, 10, 1.0, 1.0, total_tokens=1000)
+    journal.console.every = 0.0
+    journal.open(None)
+    values = StepMetrics(*[jnp.ones(())] * 7)
+    journal.step(1, 10, values, 10)
+    journal.told -= 1.0
+    journal.step(2, 20, values, 20)
+    journal.close()
+    minutes, seconds = capsys.readouterr().out.split()[-1].split(":")
+    assert 90 <= 60 * int(minutes) + int(seconds) <= 120  # 10 tokens a second, or a little fewer
 
 
 def test_the_time_of_an_evaluation_is_left_out_and_the_next_step_has_a_speed(tmp_path):
