@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.tasks.rows import Problem, lines
 from lm.decode.sampling import SamplingConfig
 from lm.serve.conversations import chat_prompt
 from lm.serve.labels import append_line, read_lines
@@ -56,8 +57,8 @@ class SamplingPlan:
 
 def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
     """Conversations that end with the user, from JSONL of {messages}, {prompt}, each with or
-    without a {user}, or strings, or from lines of text. Of one that ends with the assistant `seed`
-    draws the answer that is to be labelled.
+    without a {user}, or strings, or from lines of text, both perhaps gzipped. Of one that ends with
+    the assistant `seed` draws the answer that is to be labelled.
 
     Raises:
       DataError: a line that is none of these.
@@ -65,15 +66,17 @@ def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
     if not path.is_file():
         raise DataError(f"--label_prompts={path}: no such file")
     found = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in lines(path):
+        if isinstance(line, Problem):
+            raise DataError(str(line))
         if not line.strip():
             continue
         value: Any = line
         user = None
-        if path.suffix == ".jsonl":
+        if path.name.removesuffix(".gz").endswith(".jsonl"):
             try:
                 value = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: no JSON ({error})") from None
         if isinstance(value, dict):
             user = value.get("user")

@@ -1,5 +1,6 @@
 """Labels: kept through a crash, never twice, and how far labelers agree."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lm.core.errors import DataError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.labels import conversation_rows
 from lm.data.tasks.rows import Row
@@ -250,6 +252,17 @@ def test_prompts_are_read_from_lines_and_conversations(tmp_path):
     assert [one.turns[-1].content for one in read_prompts(path)] == ["one", "two", "three"]
     (tmp_path / "lines.txt").write_text("four\n\nfive\n")
     assert len(read_prompts(tmp_path / "lines.txt")) == 2
+
+
+def test_prompts_are_divided_by_line_feeds_alone_and_what_is_no_text_is_told_in_a_line(tmp_path):
+    path = tmp_path / "asked.jsonl.gz"
+    row = json.dumps({"prompt": "one\u2028and\x85two"}, ensure_ascii=False)
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + row.encode() + b"\r\n"))
+    assert [one.turns[-1].content for one in read_prompts(path)] == ["one\u2028and\x85two"]
+    path = tmp_path / "asked.txt"
+    path.write_bytes("one\ncaf\xe9\n".encode("latin-1"))
+    with pytest.raises(DataError, match="asked.txt:2: not UTF-8 at byte 3"):
+        read_prompts(path)
 
 
 def test_of_a_conversation_an_answer_is_drawn_and_alternatives_to_it_are_asked_for(tmp_path):
