@@ -41,10 +41,14 @@ FILE = flags.DEFINE_string("file", None, "File with the items, instead of the ta
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 
+OF_TASK = ("task", "part", "file", "batch")
+OF_SUITE = ("shots", "tasks", "limit", "seed", "against", "overlap")
+
 
 def main() -> None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of a run")
+    check_flags()
     if suite.SUITE.value is not None:
         suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
         return
@@ -70,6 +74,18 @@ def main() -> None:
     for name, value in answers.figures.items():
         print(f"{name} {value:.4f}")
     print(f"step {saved.step}; answers in {out}")
+
+
+def check_flags() -> None:
+    """Raises ConfigError for a flag that would say nothing: a suite has flags of its own."""
+    chosen = suite.SUITE.value
+    others = OF_SUITE if chosen is None else OF_TASK
+    given = [name for name in others if flags.FLAGS[name].present]
+    if given and chosen is None:
+        raise ConfigError(f"--{given[0]} is for a suite: add --suite=..., or leave it out")
+    if given:
+        hint = "its tasks are named by --tasks" if given[0] == "task" else "leave it out"
+        raise ConfigError(f"--{given[0]} is not for --suite={chosen}: {hint}")
 
 
 def asked(data: "TaskConfig", part: "Part") -> "TaskConfig":

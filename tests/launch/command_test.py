@@ -40,6 +40,19 @@ def test_wrong_flags_are_one_line_and_an_exit_code(flags, code, said):
     assert said in done.stderr and done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--suite=gpt3", "--task=copa"], "--task is not for --suite=gpt3: its tasks are named"),
+        (["--suite=gpt2", "--part=test"], "--part is not for --suite=gpt2: leave it out"),
+        (["--task=cola", "--limit=5"], "--limit is for a suite: add --suite=..., or leave it out"),
+    ],
+)
+def test_flags_of_a_suite_and_of_a_task_are_not_mixed(flags, said):
+    done = launch("--workdir=x", *flags, module="launch.evaluate")
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {said}")
+
+
 def test_a_repeated_flag_is_told_with_both_values():
     for flags in (["--workdir=a", "--workdir=b"], ["--workdir", "a", "--workdir", "b"]):
         done = launch(*flags)
