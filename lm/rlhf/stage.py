@@ -125,7 +125,9 @@ class Stage(Supervised):
                 rate = self.optim.rate(Progress(step, steps, done, steps * tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
                 if step + 1 == steps:
-                    state = state.replace(params=config.completed(state.params, material, mesh))
+                    with session.apart(metrics):
+                        params = config.completed(state.params, material, mesh)
+                    state = state.replace(params=params)
                 state = session.after(step, state, metrics, done)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
                     tell(session, step + 1, done, evaluate(step + 1, state.params))

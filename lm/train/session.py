@@ -14,8 +14,9 @@ The next step is dispatched before the last one's metrics are read.
 import collections
 import dataclasses
 import importlib.util
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,16 @@ class Session:
         self.goodput.reached(done)
         self.goodput.switch("evaluate")
         return state
+
+    @contextmanager
+    def apart(self, metrics: StepMetrics) -> Iterator[None]:
+        """What is done between a step, of these metrics, and its save: its time is of no step."""
+        with self.watchdog:
+            jax.block_until_ready(metrics)
+        begun = time.perf_counter()
+        with self.goodput.spent("evaluate"):
+            yield
+        self.journal.told += time.perf_counter() - begun
 
     def read(self, entry: tuple[int, int, StepMetrics], reached: int = 0) -> None:
         """Waits for one step, acts on what its guard found, tells its metrics.

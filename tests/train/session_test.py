@@ -41,7 +41,7 @@ def state_at(step, value):
 
 def run(
     workdir, guard, bad=(), steps=8, process=None, experiment: Any = EXPERIMENT, pause=0.0,
-    loop=LOOP, evaluated=lambda session, done: None,
+    loop=LOOP, evaluated=lambda session, done: None, completed=lambda session, metrics: None,
 ):  # fmt: skip
     """Steps that add one to a number; those in `bad` are not finite and change nothing."""
     visited = []
@@ -76,6 +76,8 @@ def run(
             loss = one if good else one * jnp.nan
             flag = jnp.asarray(good)
             metrics = StepMetrics(loss, one, one, flag, flag, jnp.zeros(()), one)
+            if step + 1 == steps:
+                completed(s, metrics)
             state = s.after(step, state, metrics, step + 1)
             evaluated(s, step + 1)
         s.finish({})
@@ -165,6 +167,17 @@ def test_a_step_is_not_told_to_be_as_slow_as_the_evaluation_after_it_or_the_samp
         if "loss" in row
     }
     assert all(speeds[step] > 1 for step in (2, 3, 4, 5))  # with a second in it, one is below
+
+
+def test_what_is_done_apart_from_a_step_is_not_of_its_speed(tmp_path):
+    def completed(session, metrics):
+        with session.apart(metrics):
+            time.sleep(1)
+
+    run(tmp_path, GuardConfig(), pause=0.05, completed=completed)
+    assert 1 < read_metrics(tmp_path / "metrics.jsonl")[-1]["tokens_per_second"] < 1.5 / 0.05
+    (process,) = json.loads((tmp_path / "goodput.json").read_text())["processes"]
+    assert process["seconds"]["step"] < 1 <= process["seconds"]["evaluate"]
 
 
 def test_stop_ends_the_run_saves_nothing_of_the_bad_step_and_leaves_a_bundle(tmp_path):
