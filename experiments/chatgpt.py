@@ -78,7 +78,7 @@ def ppo(size: str = "tiny") -> Ppo:
     """PPO: answers to conversations that end at a random turn of the assistant."""
     like = instructgpt.ppo(size)
     if size == "tiny":
-        return replace(like, data=DialoguesConfig(), prompt_length=128)
+        return replace(like, data=DialoguesConfig())
     return replace(like, data=DialoguesConfig(), model=decoder(size), value_model=decoder("6b"))
 
 

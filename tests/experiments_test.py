@@ -54,6 +54,14 @@ def test_an_experiment_says_what_it_is_and_its_bindings_can_be_bound_again(name)
     assert callable(config.run) and callable(config.lowered)
 
 
+def test_the_tiny_stages_of_alignment_fit_into_the_context_of_gpt2_tiny():
+    context = EXPERIMENTS["gpt2:tiny"]().model.length
+    for name in ("instructgpt:pipeline", "chatgpt:pipeline"):
+        stages = EXPERIMENTS[name]()
+        assert max(stages.sft.length, stages.reward.length, stages.ppo.width) <= context
+    assert EXPERIMENTS["chatgpt:ppo"]().width <= context
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_experiment_has_its_published_size(name):
     assert parameters(EXPERIMENTS[name]()) == PUBLISHED[name]
