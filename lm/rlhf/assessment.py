@@ -38,11 +38,12 @@ class Answered:
 
 def mean_figures(drawn: Sequence[Answered]) -> dict[str, float]:
     """Means over prompts and draws; the error of the reward is over prompts, as draws of one are
-    not independent."""
+    not independent, and is left out of a single prompt."""
     tables = [one.scores | {"kl": one.kl, "length": one.length} for one in drawn]
     means = {name: np.mean([table[name] for table in tables], axis=0) for name in tables[0]}
     found = {f"valid_{name}": float(values.mean()) for name, values in means.items()}
-    return found | {"valid_reward_error": standard_error(means["reward"])}
+    several = len(means["reward"]) > 1
+    return found | ({"valid_reward_error": standard_error(means["reward"])} if several else {})
 
 
 @partial(jax.jit, static_argnames=("config", "temperature"))
@@ -157,5 +158,6 @@ class PpoEvaluation:
 
 
 def told_rate(rates: np.ndarray) -> list[float]:
-    """Mean over prompts and its 95% interval."""
-    return [float(rates.mean()), *bootstrap_interval(rates)]
+    """Mean over prompts and its 95% interval, which of a single prompt is all that there is."""
+    interval = bootstrap_interval(rates) if len(rates) > 1 else (0.0, 1.0)
+    return [float(rates.mean()), *interval]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lm.metrics.spread import standard_error
-from lm.rlhf.assessment import Answered, mean_figures
+from lm.rlhf.assessment import Answered, mean_figures, told_rate
 
 
 def one(seed):
@@ -25,3 +25,13 @@ def test_figures_are_means_over_prompts_and_draws_and_the_error_is_over_prompts(
     # the control: the same draw twice says no more than once, however many answers there are
     assert mean_figures([first, first]) == pytest.approx(mean_figures([first]))
     assert "valid_second" not in found
+
+
+def test_of_a_single_held_out_prompt_there_are_figures_without_an_error():
+    drawn = [
+        Answered(scores={"reward": np.array([score])}, kl=np.ones(1), length=np.ones(1), shown="")
+        for score in (1.0, 2.0)
+    ]
+    assert mean_figures(drawn) == {"valid_reward": 1.5, "valid_kl": 1.0, "valid_length": 1.0}
+    assert told_rate(np.array([0.75])) == [0.75, 0.0, 1.0]
+    assert 0 < told_rate(np.array([0.0, 1.0, 1.0, 1.0]))[1] < 1  # the control: several prompts
