@@ -32,11 +32,12 @@ from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, Stop, Watchdog, agreed, locked
+from lm.train.reaction import Origins, Reaction
 from lm.train.resume import changed_bindings, check_facts, told
 from lm.train.step import StepMetrics
+from lm.train.trace import Trace
 
 BEHIND = 2  # steps dispatched before a step's metrics are read
-Origins = Callable[[int], list[dict[str, Any]]]
 FAILED_SAVES = 3  # in a row, after which a run stops
 
 
@@ -94,7 +95,7 @@ class Session:
         if loop.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise ConfigError("loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'")
         self.workdir, self.config, self.process = workdir, config, process
-        self.loop, self.guard = loop, guard
+        self.loop = loop
         self.total, self.facts = steps, facts
         self.journal = Journal(
             workdir, steps, flops_per_token, peak, loop.tensorboard, total_tokens
@@ -102,11 +103,9 @@ class Session:
         self.main = jax.process_index() == 0
         self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
-        self.skipped = self.rollbacks = 0
-        self.rollback_wanted = False
-        self.origins: Origins | None = None
+        self.reaction = Reaction(guard, self.journal)
+        self.trace = Trace(process.profile_steps, workdir / "profile", self.journal.say)
         self.first = self.next_step = 0
-        self.traced: int | None = None  # the first step of the trace that is being made
         self.unevaluated = True  # the parameters to go on from are still to be measured
 
     def __enter__(self) -> "Session":
@@ -124,7 +123,7 @@ class Session:
             stack.callback(self.watchdog.close)
             stack.callback(self.goodput.write)
             stack.callback(self.journal.close)
-            stack.callback(self.end_trace)
+            stack.callback(self.trace.end)
             self.resources = stack.pop_all()
         return self
 
@@ -151,7 +150,7 @@ class Session:
                     f"{self.workdir} is at step {self.first}, and steps is {self.total}: set steps "
                     "to what it has, or more, or go back by --restore_step"
                 )
-            self.rollbacks = int(manifest.get("rollbacks", 0))
+            self.reaction.rollbacks = int(manifest.get("rollbacks", 0))
             self.checkpoints.abandon_after(self.first)
             self.journal.say(f"resumed from step {self.first} of {self.workdir}")
             if self.changed:
@@ -183,40 +182,20 @@ class Session:
     # ------------------------------------------------------------------ steps
 
     def steps(self, origins: Origins | None = None) -> Iterator[int]:
-        """The steps that are left. Profiles those asked for.
-
-        Args:
-          origins: of a step, where each row of its global batch is from; for a bad step's bundle.
-        """
-        self.origins = origins
-        profile = range(*self.process.profile_steps or (0, 0))
-        if profile and not range(max(profile.start, self.first), min(profile.stop, self.total)):
-            self.journal.say(
-                f"warning: no trace: of steps {profile.start}:{profile.stop} none is left of "
-                f"{self.first}:{self.total}"
-            )
+        """The steps that are left. Traces those asked for."""
+        self.reaction.origins = origins
+        self.trace.expect(self.first, self.total)
         while self.next_step < self.total:
             step = self.next_step
-            if step in profile and self.traced is None:
-                jax.profiler.start_trace(str(self.workdir / "profile"))
-                self.traced = step
+            self.trace.before(step)
             self.next_step = step + 1
             if step == self.first:
                 self.journal.told_tokens = 0  # compiling is no speed
             self.goodput.switch("compile" if step == self.first else "step")
             yield step
             self.goodput.switch("evaluate")
-            if step + 1 in (profile.stop, self.total):
-                self.end_trace()
-
-    def end_trace(self) -> None:
-        """Writes the trace of the steps since one began, if one did."""
-        if self.traced is not None:
-            jax.profiler.stop_trace()
-            self.journal.say(
-                f"trace of steps {self.traced}:{self.next_step} in {self.workdir}/profile"
-            )
-            self.traced = None
+            self.trace.after(step)
+        self.trace.end()
 
     def after(self, step: int, state: Any, metrics: StepMetrics, tokens: int) -> Any:
         """Reads older metrics, saves when it is time, leaves when a signal asks for it.
@@ -244,7 +223,7 @@ class Session:
             # nothing is saved or measured of steps that are to be rolled back, and no step is told
             # of with the time of the evaluation after it
             self.drain()
-        if self.rollback_wanted:
+        if self.reaction.rollback_wanted:
             state = self.roll_back()
         saved = due and self.save(done, state)
         if asked:
@@ -283,49 +262,14 @@ class Session:
         step, tokens, metrics = entry
         with self.watchdog:
             values = jax.device_get(metrics)
-        if not values.finite or not values.applied:
-            self.bad_step(step, values)
-        else:
-            self.skipped = 0
-            if values.spike > self.guard.threshold:
-                self.journal.say(
-                    f"warning: spike at step {step}: loss {float(values.loss)}, gradient norm "
-                    f"{float(values.grad_norm)}, robust z {float(values.spike):.1f}; applied"
-                )
+        self.reaction.to(step, values)
         done = step + 1
         if done % self.loop.log_every == 0 or done == self.total or done == self.first + 1:
             self.journal.step(done, tokens, values, max(tokens, reached))
 
-    def bad_step(self, step: int, values: StepMetrics) -> None:
-        """Acts on an update that was not made.
-
-        Raises:
-          GuardStop: the policy says so, or too many were not made in a row.
-        """
-        guard = self.guard
-        what = f"step {step}: loss {float(values.loss)}, gradient norm {float(values.grad_norm)}"
-        self.skipped += 1
-        if values.finite:
-            what = f"spike at {what}, robust z {float(values.spike):.1f}"
-        else:
-            rows = self.origins(step) if self.main and self.origins else []
-            self.journal.bad_step(step, values, rows)
-            if guard.nonfinite == "stop":
-                raise GuardStop(
-                    f"{what}; nothing of it was saved. Resume with --set guard.nonfinite=skip, "
-                    "or a lower optim.peak_lr"
-                )
-            self.rollback_wanted = guard.nonfinite == "rollback"
-        if self.skipped > guard.limit:
-            raise GuardStop(f"{what}; {self.skipped} steps in a row were skipped (guard.limit)")
-        self.journal.say(f"warning: {what}; skipped")
-
     def roll_back(self) -> Any:
         """The newest checkpoint's parameters at the present step: the bad batches are left out."""
-        self.rollback_wanted = False
-        self.rollbacks += 1
-        if self.rollbacks > self.guard.limit:
-            raise GuardStop(f"rolled back {self.rollbacks} times (guard.limit)")
+        self.reaction.roll_back()
         self.pending.clear()
         self.checkpoints.settle()
         restored = self.checkpoints.restore(self.abstract)
@@ -341,7 +285,7 @@ class Session:
     def save(self, step: int, state: Any) -> bool:
         """Begins to save, and says whether it could; raises CheckpointError after some failures."""
         with self.goodput.spent("save"):
-            facts = self.facts | self.origin | {"rollbacks": self.rollbacks}
+            facts = self.facts | self.origin | {"rollbacks": self.reaction.rollbacks}
             begun = self.checkpoints.save(step, state, facts)
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(

@@ -134,22 +134,6 @@ def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
     assert 90 <= 60 * int(minutes) + int(seconds) <= 120  # 10 tokens a second, or a little fewer
 
 
-def test_the_time_of_an_evaluation_is_left_out_and_the_next_step_has_a_speed(tmp_path):
-    def evaluated(session, done):
-        if done == 4:
-            time.sleep(1)
-            session.drain()
-            session.journal.evaluation({"step": done, "tokens": done}, "")
-
-    run(tmp_path, GuardConfig(), pause=0.05, evaluated=evaluated)
-    speeds = {
-        row["step"]: row["tokens_per_second"]
-        for row in read_metrics(tmp_path / "metrics.jsonl")
-        if "loss" in row
-    }
-    assert 1 < speeds[5] < 1.5 / 0.05  # a step with the evaluation in it has less than one a second
-
-
 def test_a_step_is_not_told_to_be_as_slow_as_the_evaluation_after_it_or_the_samples(tmp_path):
     def evaluated(session, done):
         if done == 4:
