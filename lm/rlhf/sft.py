@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lm.core.config import require
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.data.batches import TokenBatch
 from lm.data.demonstrations import (
     Demonstrated,
@@ -197,6 +197,11 @@ class SftEvaluation:
         self.total = jax.jit(config.objective().total)
         self.room = config.decoder.length - config.loop.sample_tokens
         self.prompts = list(dict.fromkeys(p for p in material.prompts if self.ids([p])[0]))
+        if config.loop.sample_tokens and not self.prompts:
+            raise DataError(
+                f"loop.sample_tokens {config.loop.sample_tokens} leave no room for any held-out "
+                f"prompt in model.length {config.decoder.length}: set it lower; 0 answers none"
+            )
         self.scorer: Scorer | None = None
         if config.reward.given:
             self.scorer = text_scorer(config.reward, form, mesh)

@@ -129,7 +129,7 @@ class Tokenizer(abc.ABC):
 
     def cut(self, ids: Sequence[int], length: int) -> list[int]:
         """The last `length` ids."""
-        return list(ids[-length:])
+        return list(ids[-length:]) if length > 0 else []
 
     def spell(self, prompt: Any) -> str:
         return str(prompt)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import chatgpt, instructgpt
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
@@ -139,6 +139,13 @@ def test_a_reward_of_empty_answers_or_of_steps_that_are_not_saved_is_refused(bas
             chosen = replace(sft, reward=reward)
             steps = chosen.epochs * 12_725 / chosen.batch
             assert 15 < steps / chosen.loop.save_every <= 17  # loop.keep=17 has them all
+
+
+@pytest.mark.slow
+def test_answers_as_long_as_the_context_are_refused_before_the_first_step(base, tmp_path):
+    config = teaching(base, tmp_path, loop=replace(LOOP, sample_tokens=48))
+    with pytest.raises(DataError, match="sample_tokens 48 leave no room .* in model.length 48"):
+        config.run(tmp_path / "run")
 
 
 def shortness(prompts, answers):

@@ -140,6 +140,12 @@ def test_the_ids_of_bytes_are_the_bytes():
     assert subject.decode([0xC3]) == "\ufffd" and subject.decode_bytes([0xC3]) == b"\xc3"
 
 
+def test_of_a_prompt_the_newest_ids_stay_and_none_where_there_is_no_room():
+    tokenizer = ByteTokenizer()
+    cuts = {room: tokenizer.cut([1, 2, 3], room) for room in (4, 3, 2, 0, -2)}
+    assert cuts == {4: [1, 2, 3], 3: [1, 2, 3], 2: [2, 3], 0: [], -2: []}
+
+
 def test_byte_level_bpe_needs_a_path():
     with pytest.raises(ConfigError, match="kind='gpt2' with tokenizer.path=None"):
         TokenizerConfig(kind="gpt2")
