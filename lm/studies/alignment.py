@@ -27,7 +27,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
-from lm.studies.several import begin, selected, stages_done
+from lm.studies.several import begin, begun, check_begun, selected, stages_done
 from lm.train.process import Process
 
 
@@ -55,7 +55,8 @@ class Alignment:
         if self.comparisons is None:  # one of the judge's names is never learned from
             rankings = replace(rankings, held_out=(f"judge {self.labeling.labelers - 1}",))
         sft = replace(self.sft, init=self.init, data=replace(self.sft.data, train=rows))
-        reward = replace(self.reward, init=init, init_step=step, demonstrations=rows, data=rankings)
+        reward = begun(self.reward, self.sft, workdir / "sft")
+        reward = replace(reward, demonstrations=rows, data=rankings)
         found: dict[str, Any] = {"sft": sft, "reward": reward}
         for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
             found[name] = replace(
@@ -74,6 +75,7 @@ class Alignment:
                 "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"
             )
         self.judge.check()
+        check_begun(self.reward, self.sft)
         begin(workdir, self, self.done(workdir))
         for name in self.members(workdir):
             self.make(workdir, name, process)

@@ -32,7 +32,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
-from lm.studies.several import begin, selected, stages_done
+from lm.studies.several import begin, begun, check_begun, selected, stages_done
 from lm.train.process import Process
 
 
@@ -67,11 +67,7 @@ class Conversing:
                 train=",".join(labels), valid_fraction=data.valid_fraction, between=data.between
             )
             found[f"{number}/reward"] = replace(
-                self.reward,
-                init=str(workdir / "sft"),
-                init_step=step,
-                data=rankings,
-                demonstrations=shown,
+                begun(self.reward, self.sft, workdir / "sft"), data=rankings, demonstrations=shown
             )
             found[f"{number}/ppo"] = replace(
                 self.ppo, init=policy, init_step=step if number == 1 else None, data=asked,
@@ -87,6 +83,7 @@ class Conversing:
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
         self.judge.check()
+        check_begun(self.reward, self.sft)
         members = list(self.members(workdir))
         judged = ["labeling.", "judge."] if any(workdir.glob("*/labels.jsonl")) else []
         begin(workdir, self, judged + stages_done(workdir, *members))

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from lm.core.config import CLASS, differences, dump, read
+from lm.core.config import CLASS, differences, dump, read, require
 from lm.core.errors import ConfigError
+from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
+from lm.rlhf.sft import Sft
 from lm.train.resume import HOW
 
 FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
@@ -77,6 +80,27 @@ def selected(run: Path, reward: RewardConfig) -> int | None:
     path = run / "summary.json"
     chosen = reward.given and path.exists()
     return json.loads(path.read_text())["selected_step"] if chosen else None
+
+
+def begun(reward: RewardTraining, sft: Sft, run: Path) -> RewardTraining:
+    """The reward model's stage, which begins with the run of the fine-tuning, or with one of its
+    own where that is set: the paper's is of 6B for a policy of any size."""
+    if reward.init is not None:
+        return reward
+    return replace(reward, init=str(run), init_step=selected(run, sft.reward))
+
+
+def check_begun(reward: RewardTraining, sft: Sft) -> None:
+    """Raises ConfigError, before anything is trained, for a reward model that cannot begin with the
+    run of the fine-tuning."""
+    ours, theirs = reward.model, sft.model
+    if reward.init is None and ours is not None and theirs is not None:
+        require(
+            ours.parameters() == theirs.parameters(),
+            f"reward.model has {ours.parameters():,} parameters and sft.model "
+            f"{theirs.parameters():,}: --set reward.init=RUN names a run of the reward model's "
+            "size to begin with",
+        )
 
 
 def stages_done(workdir: Path, *folders: str) -> list[str]:

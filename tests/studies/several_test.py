@@ -11,7 +11,7 @@ from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError
 from lm.rlhf.scores import RewardConfig
 from lm.studies import several
-from lm.studies.several import begin, stages_done
+from lm.studies.several import begin, check_begun, stages_done
 
 PLAN = instructgpt.pipeline()
 
@@ -138,3 +138,19 @@ def test_the_steps_after_sft_start_from_the_step_that_a_reward_model_chose(made,
     for init, step in starts(chosen).values():
         assert step == (7 if init == "sft" else None)
     assert {step for _, step in starts(plain).values()} == {None}  # the control: nothing chose
+
+
+@pytest.mark.parametrize("made", [instructgpt.pipeline, chatgpt.pipeline])
+def test_a_reward_model_of_another_size_than_the_policy_begins_with_a_run_of_its_own(
+    made, tmp_path
+):
+    plan = replace(made("1.3b"), init="pretrained")
+    with pytest.raises(ConfigError, match=r"6,658,\d+,\d+ parameters .* --set reward.init=RUN"):
+        plan.run(tmp_path)
+    assert not list(tmp_path.iterdir())  # it is told before anything is trained
+    own = replace(plan, reward=replace(plan.reward, init="runs/6b", init_step=7))
+    for plan, init, step in ((own, "runs/6b", 7), (made("6b"), str(tmp_path / "sft"), None)):
+        check_begun(plan.reward, plan.sft)
+        members = plan.members(tmp_path)
+        stage = members.get("reward") or members["1/reward"]
+        assert (stage.init, stage.init_step) == (init, step)
