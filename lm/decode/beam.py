@@ -133,7 +133,7 @@ def beam_search(
     config, end = generator.config, generator.end
     if end is None:
         raise ConfigError("beam search needs an end token")
-    check_prompts(prompts, config.length - max_tokens)
+    check_prompts(prompts, config.length, max_tokens)
     decoding = generator.read(prompts, max_tokens)
     final = np.zeros(config.vocab, bool)
     final[[end, *ends]] = True

@@ -180,12 +180,14 @@ def rounded(size: int) -> int:
     return -(-size // SLOTS) * SLOTS
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], length: int) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], length: int, more: int = 0) -> None:
+    """Raises DataError unless each prompt, with so many tokens more, fits a context of `length`."""
     for number, prompt in enumerate(prompts):
         if not len(prompt):
             raise DataError(f"prompt {number} is empty: give at least one token")
-        if len(prompt) > length:
+        if len(prompt) + more > length:
+            written = f" and {more} to write" if more else ""
             raise DataError(
-                f"prompt {number} has {len(prompt)} tokens, the model's context is {length}; "
-                "shorten it"
+                f"prompt {number} has {len(prompt)} tokens{written}, the model's context is "
+                f"{length}; shorten it{', or write fewer' if more else ''}"
             )

@@ -64,7 +64,7 @@ class ImageGenerator:
             whose slots are not those of its images.
         """
         config = self.config
-        check_prompts(prompts, config.text.length - max_tokens)
+        check_prompts(prompts, config.text.length, max_tokens)
         for number, (prompt, shown) in enumerate(zip(prompts, images, strict=True)):
             slots = list(prompt).count(config.image_id)
             if slots != len(shown) * config.slots:

@@ -103,7 +103,7 @@ def next_words(
       DataError: a prompt that with `longest` tokens does not fit the context.
     """
     require(width >= 1 and longest >= 1, f"width {width} and longest {longest} must be at least 1")
-    check_prompts(prompts, generator.config.length - longest)
+    check_prompts(prompts, generator.config.length, longest)
     decoding = generator.read(prompts, longest)
     words, scores, lengths = jax.device_get(
         search(

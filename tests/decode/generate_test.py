@@ -112,6 +112,13 @@ def test_one_beam_is_greedy_and_more_beams_find_no_worse_a_text():
     assert all(four >= single - 1e-5 for four, single in zip(score4, score1, strict=True))
 
 
+def test_a_beam_search_beyond_the_context_is_told_with_the_context_as_it_is():
+    config = small(length=64)
+    generator = Generator(config, made(config), end=49)
+    with pytest.raises(DataError, match="has 3 tokens and 62 to write, the model's context is 64"):
+        beam_search(generator, [[1, 2, 3]], 62)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 8])
 def test_no_cache_is_copied_in_the_loop_over_tokens(rows):
     config = small(length=64)
