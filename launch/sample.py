@@ -55,6 +55,8 @@ def main() -> None:
     prompts = [run.tokenizer.encode(text) for text in texts]
     generator, count = run.generator(), MAX_TOKENS.value
     if BEAMS.value:
+        # hypotheses are compared whole: none goes on beyond the context, as what is drawn does
+        count = max(1, min(count, generator.config.length - max(map(len, prompts))))
         rows, scores = beam_search(
             generator, prompts, count, width=BEAMS.value, alpha=LENGTH_PENALTY.value
         )

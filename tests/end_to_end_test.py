@@ -207,3 +207,12 @@ def test_a_finished_run_samples(straight):
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the ") and len(done.stdout) > 10
+
+
+@pytest.mark.slow
+def test_a_beam_search_writes_as_much_as_the_context_holds(straight):
+    words = [sys.executable, "-m", "launch.sample", f"--workdir={straight}", "--prompt=the ",
+             "--beams=2"]  # fmt: skip
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr  # of 200 tokens, in a context of 32
+    assert done.stdout.startswith("the ") and "[score " in done.stdout
