@@ -13,6 +13,7 @@ from lm.evals.fewshot.table import CLOSE, size
 from lm.evals.published import nearest
 from lm.evals.suites import Model, Options
 from lm.evals.zeroshot.figure import Figure
+from lm.evals.zeroshot.prompts import NothingFits
 from lm.evals.zeroshot.tasks import TASKS, ZeroShot
 
 HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8}  of"
@@ -52,18 +53,28 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
 
     Raises:
       ConfigError: an unknown task, or one that needs a package that is missing.
-      DataError: no data of a task that was named, or malformed rows.
+      DataError: no data of a task that was named, none of its items fits, or malformed rows.
     """
     tasks = chosen(model, options, say)
     ledger = Ledger(options.out / f"gpt2-step{model.step}.jsonl")
     say(HEAD)
     lines = []
     for task in tasks:
-        for figure in figures(task, model, options, ledger):
+        try:
+            found = figures(task, model, options, ledger)
+        except NothingFits as error:
+            if options.tasks:
+                raise
+            say(f"left out: {task.name}: {error}")
+            continue
+        for figure in found:
             row = nearest("gpt2", task.name, figure.metric, "zero", model.parameters)
             lines.append(Line(task.name, figure, row))
             say(str(lines[-1]))
-    for line in worth(model, options, tasks, lines):
+    if not lines:
+        raise DataError(f"no item of any task fits the model's context of {model.scorer.length}")
+    there = {line.task for line in lines}
+    for line in worth(model, options, [task for task in tasks if task.name in there], lines):
         say(line)
     table = options.out / f"gpt2-step{model.step}.json"
     table.write_text(json.dumps([line.figures() for line in lines], indent=1) + "\n")

@@ -7,17 +7,21 @@ from lm.evals.incontext import Prompt
 from lm.evals.scorer import Scorer
 
 
+class NothingFits(DataError):
+    """No item of a task leaves room for an answer in the model's context."""
+
+
 def written(
     scorer: Scorer, fitted: Iterable[Prompt | None], tokens: int
 ) -> list[tuple[Prompt, str]]:
     """The line that the model writes, greedily, after each prompt; None is an item left out.
 
     Raises:
-      DataError: all are.
+      NothingFits: all are.
     """
     prompts = [prompt for prompt in fitted if prompt is not None]
     if not prompts:
-        raise DataError(
+        raise NothingFits(
             f"no item fits the model's context of {scorer.length} with {tokens} tokens to write"
         )
     texts = scorer.generate([prompt.contexts[0] for prompt in prompts], tokens)

@@ -93,6 +93,21 @@ def test_what_is_asked_for_by_name_must_be_there(root):
         gpt2.evaluate(model(length=100), asked(root, tasks=("cnn_dailymail",)))
 
 
+def test_a_task_of_which_no_item_fits_is_left_out_and_the_others_have_their_table(root):
+    rows = [{"question": f"who is {'very ' * 30}{n}", "answer": ["Bo"]} for n in range(8)]
+    write(root, "nq_open/NQ-open.dev.jsonl", rows)
+    said = []
+    lines = gpt2.evaluate(model(length=130), asked(root), said.append)
+    assert {line.task for line in lines} == {"cnn_dailymail"}
+    assert any(line.startswith("left out: natural_questions: no item fits") for line in said)
+    assert len(json.loads((root / "out" / "gpt2-step3.json").read_text())) == len(lines)
+    with pytest.raises(DataError, match="no item fits the model's context of 130"):
+        gpt2.evaluate(model(length=130), asked(root, tasks=("natural_questions",)))
+    (root / "cnndm_sample" / "val.jsonl.gz").unlink()
+    with pytest.raises(DataError, match="no item of any task fits"):
+        gpt2.evaluate(model(length=130), asked(root), said.append)
+
+
 def test_a_malformed_row_is_named_by_file_and_line(root):
     rows = [{"question": "who", "answer": ["Bo"]}, {"question": "who", "answer": []}]
     write(root, "nq_open/NQ-open.dev.jsonl", rows)
