@@ -93,7 +93,14 @@ def test_a_stage_that_was_cut_off_ends_with_the_same_parameters(taught, tmp_path
     shutil.copytree(run, again)
     shutil.rmtree(again / "checkpoints" / "80")
     (again / "summary.json").unlink()
+    rows = read_metrics(again / "metrics.jsonl")
+    measured = [row for row in rows if "valid_loss" in row]
+    assert [row["step"] for row in measured] == [0, 40, 80]
+    rows.remove(measured[1])  # as where it was cut off before the step that was saved was measured
+    write_rows(again / "metrics.jsonl", rows)
     replace(config, init=str(tmp_path / "gone")).run(again)  # what it began from is not needed
+    found = [row for row in read_metrics(again / "metrics.jsonl") if "valid_loss" in row]
+    assert found == measured
     assert final_digests(again, 80) == final_digests(run, 80)
     assert summary_of(again)["valid_loss"] == summary_of(run)["valid_loss"]
 
