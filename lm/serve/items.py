@@ -61,7 +61,7 @@ def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
     the assistant `seed` draws the answer that is to be labelled.
 
     Raises:
-      DataError: a line that is none of these.
+      DataError: a line that is none of these, or no prompt at all.
     """
     if not path.is_file():
         raise DataError(f"--label_prompts={path}: no such file")
@@ -87,6 +87,8 @@ def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
             raise DataError(f"{path}:{number}: {error}") from None
         turns = up_to_an_answer(turns, random.Random(f"{seed} {number}"))
         found.append(Wanted(turns, None if user is None else str(user)))
+    if not found:
+        raise DataError(f"no prompts in {path}: give one a line")
     return found
 
 

@@ -265,6 +265,12 @@ def test_prompts_are_divided_by_line_feeds_alone_and_what_is_no_text_is_told_in_
         read_prompts(path)
 
 
+def test_a_file_without_a_prompt_is_refused(tmp_path):
+    (tmp_path / "asked.jsonl").write_text("\n\n")
+    with pytest.raises(DataError, match="no prompts in .*asked.jsonl"):
+        read_prompts(tmp_path / "asked.jsonl")
+
+
 def test_of_a_conversation_an_answer_is_drawn_and_alternatives_to_it_are_asked_for(tmp_path):
     path = tmp_path / "said.jsonl"
     turns = [{"role": role, "content": f"{role} {n}"} for n in range(4)
