@@ -110,7 +110,10 @@ def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[
     pool = Pool(folder, prompts, [models[name] for name in names], plan)
     if prompts:
         pool.start()
-    return Labelling(Labels(folder), pool, LABELERS.value).routes(), pool.stop
+    labels = Labels(folder)
+    if labels.damaged:
+        print(f"{folder}: {labels.damaged} lines that are no label are left out", flush=True)
+    return Labelling(labels, pool, LABELERS.value).routes(), pool.stop
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ class Labels:
         self.records: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("*.jsonl")):
             found, damaged = read_lines(path)
-            self.damaged += damaged
-            self.records += [one for one in found if one.get("kind") in KINDS]
+            found = [one for one in found if one.get("kind") in KINDS]
+            self.records += [one for one in found if whole(one)]
+            self.damaged += damaged + sum(not whole(one) for one in found)
 
     def keep(self, record: dict[str, Any]) -> None:
         """Keeps a record, which is on the disk when this returns, unless it says what counts
@@ -76,6 +77,17 @@ class Labels:
         every = self.current().items()
         own = [one for (item, name), one in every if name == labeler and item in items]
         return own[-1] if own else None
+
+
+def whole(record: dict[str, Any]) -> bool:
+    """Whether a record says of what it is, by whom, and which answers have which rank."""
+    names = ("of" if record["kind"] == "undo" else "item", "labeler")
+    if not all(isinstance(record.get(name), str) for name in names):
+        return False
+    if record["kind"] != "ranking":
+        return True
+    answers, ranks = record.get("answers"), record.get("ranks")
+    return isinstance(answers, list) and isinstance(ranks, list) and len(answers) == len(ranks)
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

@@ -185,6 +185,28 @@ def test_records_with_one_answer_to_the_questions_an_item_are_still_read(tmp_pat
     assert found["older"] == found["newer"] and found["newer"][0].ranks == (0, 1, 2)
 
 
+def test_records_that_lack_what_all_have_are_counted_and_left_out(tmp_path):
+    good = {
+        "kind": "ranking",
+        "item": "a",
+        "labeler": "ann",
+        "answers": ["x", "y"],
+        "ranks": [1, 2],
+    }
+    bad = [
+        {**good, "labeler": None},
+        {**good, "ranks": [1]},
+        {**good, "answers": "xy"},
+        {"kind": "skip", "labeler": "ann"},
+        {"kind": "undo", "item": "a", "labeler": "ann"},
+    ]
+    rows = [good, *bad, {"prompt": "of another kind"}]
+    (tmp_path / FILE).write_text("".join(json.dumps(row) + "\n" for row in rows) + "{cut")
+    labels = Labels(tmp_path)
+    assert labels.current() == {("a", "ann"): good} and labels.damaged == len(bad) + 1
+    assert agreement(labels.current().values())["labelers"] == ["ann"]
+
+
 @pytest.mark.parametrize("event", [Ended("error"), Ended("left")])
 def test_what_was_cut_short_is_no_answer_to_label(tmp_path, event):
     def submit(asked):
