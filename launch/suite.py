@@ -34,10 +34,11 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
         raise ConfigError(f"--against={AGAINST.value} is for --suite=calibration")
     if AGAINST.value:
         other = run_path(AGAINST.value)
-        results = {
-            str(other): ask(suite, other, root, None),
-            str(path): ask(suite, path, root, step),
-        }
+        both = [ask(suite, other, root, None), ask(suite, path, root, step)]
+        names = [str(other), str(path)]
+        if other == path:  # two checkpoints of one run
+            names = [f"{one['model']}, step {one['step']}" for one in both]
+        results = dict(zip(names, both, strict=True))
         figure = suite.draw(results, path / "evaluations" / "calibration.svg")
         print(f"both in {figure}")
         return

@@ -6,9 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from launch import suite
+from lm.evals.suites import calibration
 from tests.launched import ROOT, environment, one_line, run, write_text
 
 pytestmark = pytest.mark.slow
@@ -106,3 +109,19 @@ def test_calibration_puts_two_runs_into_one_figure(trained):
     assert f"{trained}/before: ECE" in figure and f"{trained}/run: ECE" in figure
     assert (trained / "before" / "evaluations" / "calibration-step2.json").exists()
     one_line(launch(trained, "--against=x"), 1, "--against=x is for --suite=calibration")
+
+
+def test_two_checkpoints_of_one_run_are_two_curves(monkeypatch, tmp_path):
+    asked, drawn = [], {}
+
+    def ask(_, path, root, step):
+        asked.append(step)
+        return {"model": str(path), "step": step or 9}
+
+    monkeypatch.setattr(suite, "SUITE", SimpleNamespace(value="calibration"))
+    monkeypatch.setattr(suite, "AGAINST", SimpleNamespace(value=str(tmp_path)))
+    monkeypatch.setattr(suite, "ask", ask)
+    monkeypatch.setattr(calibration, "draw", lambda results, out: drawn.update(results))
+    suite.evaluate(tmp_path, tmp_path, 4)
+    assert asked == [None, 4]
+    assert list(drawn) == [f"{tmp_path}, step 9", f"{tmp_path}, step 4"]
