@@ -27,7 +27,7 @@ class Beams:
     number: jax.Array  # tokens so far
 
 
-@functools.partial(jax.jit, static_argnames=("config", "width", "count", "end", "alpha"))
+@functools.partial(jax.jit, static_argnames=("config", "width", "count", "end", "alpha", "known"))
 def search(
     config: GptConfig,
     params: Any,
@@ -37,11 +37,12 @@ def search(
     end: int,
     ends: jax.Array,
     alpha: float,
+    known: int,
 ) -> tuple[jax.Array, jax.Array]:
     """The best continuation of each prompt [B count], padded with `end`, and its score [B].
 
     A hypothesis ends with a token of `ends` [V] bool. A score is a log-probability over
-    ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14).
+    ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14). The first `known` ids are tokens.
     """
     prompts, vocab = decoding.logits.shape
     rows = prompts * width
@@ -71,7 +72,8 @@ def search(
         return (beams.number < count) & jnp.any(attainable > beams.best_score)
 
     def grow(beams: Beams) -> Beams:
-        logp = jax.nn.log_softmax(beams.decoding.logits).reshape(prompts, width, vocab)
+        logits = jnp.where(jnp.arange(vocab) < known, beams.decoding.logits, -jnp.inf)
+        logp = jax.nn.log_softmax(logits).reshape(prompts, width, vocab)
         totals = (beams.scores[:, :, None] + logp).reshape(prompts, width * vocab)
         totals, flat = jax.lax.top_k(totals, 2 * width)
         source, token = flat // vocab, (flat % vocab).astype(jnp.int32)
@@ -138,7 +140,7 @@ def beam_search(
     final = np.zeros(config.vocab, bool)
     final[[end, *ends]] = True
     tokens, scores = search(
-        config, generator.params, decoding, width, max_tokens, end, final, alpha
+        config, generator.params, decoding, width, max_tokens, end, final, alpha, generator.vocab
     )
     rows = np.asarray(tokens).tolist()
     texts = [row[: row.index(end)] if end in row else row for row in rows]

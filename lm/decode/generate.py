@@ -53,17 +53,19 @@ def read_prompts(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("config", "sampling", "count", "end"), donate_argnames="decoding"
-)
+    jax.jit, static_argnames=("config", "sampling", "count", "end", "vocab"),
+    donate_argnames="decoding",
+)  # fmt: skip
 def extend(
     config: GptConfig, params: Any, decoding: Decoding, keys: jax.Array, sampling: SamplingConfig,
-    count: int, end: int | None,
+    count: int, end: int | None, vocab: int | None = None,
 ) -> tuple[Decoding, jax.Array]:  # fmt: skip
     """Adds up to `count` tokens to each row; stops when all rows have ended.
 
     Args:
       keys: [B] one key a row.
       end: token after which a row only repeats it; None: rows never end.
+      vocab: of the tokenizer: the model's rows after these are no tokens, and never drawn.
 
     Returns:
       The decoding after it, and the tokens [B count].
@@ -79,7 +81,7 @@ def extend(
         number, decoding, tokens = carry
         cache = decoding.cache
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, decoding.drawn)
-        drawn = sample(draw_keys, decoding.logits, sampling)
+        drawn = sample(draw_keys, decoding.logits[:, :vocab], sampling)
         finished = decoding.finished
         if end is not None:
             drawn = jnp.where(finished, end, drawn)
@@ -96,9 +98,10 @@ def extend(
 class Generator:
     """Continues prompts with one model."""
 
-    def __init__(self, config: GptConfig, params: Any, end: int | None):
-        """`params` as trained; `end`: the token that ends a text."""
-        self.config, self.end = config, end
+    def __init__(self, config: GptConfig, params: Any, end: int | None, vocab: int | None = None):
+        """`params` as trained; `end`: the token that ends a text; `vocab`: ids that are tokens, of
+        a model that may have more rows."""
+        self.config, self.end, self.vocab = config, end, vocab or config.vocab
         self.params = jax.jit(functools.partial(decoding_params, config))(params)
 
     def stream(
@@ -143,7 +146,7 @@ class Generator:
             while room > 0 and not finished.all():
                 count = min(chunk, room)
                 decoding, new = extend(
-                    self.config, self.params, decoding, keys, sampling, count, self.end
+                    self.config, self.params, decoding, keys, sampling, count, self.end, self.vocab
                 )
                 tokens = np.asarray(new)
                 for text, row in zip(texts, tokens, strict=True):

@@ -49,7 +49,8 @@ class Scorer:
     def generator(self) -> Generator:
         """The same model for decoding: it holds its parameters a second time, by layer."""
         with jax.set_mesh(self.mesh):
-            return Generator(self.config, self.params, self.tokenizer.end)
+            size = self.tokenizer.vocab_size
+            return Generator(self.config, self.params, self.tokenizer.end, size)
 
     @functools.cached_property
     def writer(self) -> Writer:

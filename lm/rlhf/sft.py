@@ -241,7 +241,8 @@ class SftEvaluation:
 
     def written(self, params: Any, prompts: Sequence[Any], temperature: float) -> list[list[int]]:
         """The ids of an answer to each prompt, without the end."""
-        generator = Generator(self.config.decoder, merged(params), self.form.end)
+        size = self.form.tokenizer.vocab_size
+        generator = Generator(self.config.decoder, merged(params), self.form.end, size)
         sampling = SamplingConfig(temperature=temperature)
         count = self.config.loop.sample_tokens
         return generator(self.ids(prompts), count, sampling, seed=self.config.seed)

@@ -79,10 +79,12 @@ class Loaded:
         return np.asarray(out if tokens.ndim == 2 else out[0])
 
     def generator(self) -> Generator:
-        end, model = self.tokenizer.end if self.tokenizer else None, self.config.model
+        model, tokenizer = self.config.model, self.tokenizer
         if not isinstance(model, GptConfig):
             raise ConfigError(f"a {type(model).__name__} has no cache to write text with")
-        return Generator(model, self.params, end)
+        if tokenizer is None:
+            return Generator(model, self.params, None)
+        return Generator(model, self.params, tokenizer.end, tokenizer.vocab_size)
 
     @property
     def sees(self) -> bool:

@@ -227,7 +227,7 @@ class Evaluation:
         prompts = [self.tokenizer.encode(prompt) for prompt in loop.sample_prompts]
         model = self.config.model
         assert isinstance(model, GptConfig)  # Pretrain asks for no samples of others
-        generator = Generator(model, params, self.tokenizer.end)
+        generator = Generator(model, params, self.tokenizer.end, self.tokenizer.vocab_size)
         sampling = SamplingConfig(temperature=0.8, top_k=min(200, model.vocab))
         rows = generator(prompts, loop.sample_tokens, sampling, seed=self.config.seed)
         texts = zip(loop.sample_prompts, rows, strict=True)

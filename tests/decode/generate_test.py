@@ -94,6 +94,14 @@ def test_writing_goes_on_past_the_context_without_repeating_its_draws():
     assert len({tuple(half) for half in halves}) == len(halves)
 
 
+def test_rows_of_the_model_that_are_no_token_are_never_drawn():
+    config = small(length=64)
+    generator = Generator(config, made(config), end=7, vocab=8)  # of 50
+    row = generator([[1, 2, 3]], 40, SamplingConfig(temperature=5.0))[0]
+    (found,), _ = beam_search(generator, [[1, 2, 3]], 12, alpha=0.0)
+    assert row and max(row) < 8 and max(found, default=0) < 8
+
+
 def test_a_row_stops_at_its_end_token():
     config = small(length=64)
     params = made(config)
