@@ -214,8 +214,6 @@ class Session:
                 jax.block_until_ready(metrics)  # what a step holds is seen before the next begins
         heap.map_where_memory_is_short()
         self.pending.append((step, tokens, metrics))
-        if len(self.pending) > BEHIND:
-            self.read(self.pending.popleft())
         done = step + 1
         asked = self.stop.requested(done)
         due = asked or done % self.loop.save_every == 0 or done == self.total
@@ -223,6 +221,8 @@ class Session:
             # nothing is saved or measured of steps that are to be rolled back, and no step is told
             # of with the time of the evaluation after it
             self.drain()
+        elif len(self.pending) > BEHIND:
+            self.read(self.pending.popleft())
         if self.reaction.rollback_wanted:
             state = self.roll_back()
         saved = due and self.save(done, state)

@@ -113,8 +113,9 @@ def test_figures_for_tensorboard_need_its_package(tmp_path, monkeypatch):
         run(tmp_path, GuardConfig(), loop=replace(LOOP, tensorboard=True))
 
 
-def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path):
-    run(tmp_path, GuardConfig(), pause=0.05)
+@pytest.mark.parametrize("save_every", [2, 3])  # steps in flight: fewer than those read late, more
+def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path, save_every):
+    run(tmp_path, GuardConfig(), pause=0.05, loop=replace(LOOP, save_every=save_every))
     speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.jsonl")]
     # the last steps are read together, in no time
     assert len(speeds) == 8 and 0 < max(speeds) < 1.5 / 0.05
