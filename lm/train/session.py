@@ -166,6 +166,7 @@ class Session:
             self.journal.reopen()
         self.journal.open(self.first if restored else None)
         self.unevaluated = not agreed(not self.main or self.is_evaluated())
+        self.goodput.switch("evaluate")
         return state
 
     def is_evaluated(self) -> bool:

@@ -135,6 +135,15 @@ def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
     assert 90 <= 60 * int(minutes) + int(seconds) <= 120  # 10 tokens a second, or a little fewer
 
 
+def test_an_evaluation_before_the_first_step_is_none_of_the_time_to_start(tmp_path):
+    def evaluated(session, done):
+        time.sleep(0.5 * (done == 0))
+
+    run(tmp_path, GuardConfig(), evaluated=evaluated)
+    (spent,) = json.loads((tmp_path / "goodput.json").read_text())["processes"]
+    assert spent["seconds"]["evaluate"] > 0.5
+
+
 def test_a_step_is_not_told_to_be_as_slow_as_the_evaluation_after_it_or_the_samples(tmp_path):
     def evaluated(session, done):
         if done == 4:
