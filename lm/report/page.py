@@ -29,6 +29,14 @@ FIGURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Throughput", "tokens a second", ("tokens_per_second",)),
     ("Model FLOPs utilisation", "share of peak", ("mfu",)),
 )
+# BERT's own: its training loss is the sum of two means, of which a held-out word has one.
+MASKED = (
+    ("Loss", "nats a word + nats a pair", ("loss",)),
+    ("Masked words", "nats a word", ("loss/words", "valid_loss")),
+    ("Next sentence", "nats a pair", ("loss/next", "next_loss")),
+)
+# Experiments whose loss is the mean of a token's.
+OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
 AGAINST_TOKENS = ("Loss", "Validation bits per byte")  # a second scale on top
 BASELINES = {"valid_bits_per_byte": {"trigram_bits_per_byte": "byte trigram"}}
 TILES = (
@@ -136,8 +144,13 @@ def _compared_figures(names: Sequence[str], records: Sequence[Record]) -> str:
 def _figures(records: Sequence[Record]) -> list[tuple[str, str, tuple[str, ...]]]:
     """The figures for which any of the records has points."""
     measured = dict.fromkeys(name for record in records for name in record.metrics())
+    figures = FIGURES
+    if all("loss/words" in record.metrics() for record in records):
+        figures = (*MASKED, *FIGURES[1:])
+    elif not all(record.kind in OF_TOKENS for record in records):
+        figures = (("Loss", "", FIGURES[0][2]), *FIGURES[1:])
     known = [
-        (title, unit, tuple(n for n in names if n in measured)) for title, unit, names in FIGURES
+        (title, unit, tuple(n for n in names if n in measured)) for title, unit, names in figures
     ]
     named = {name for _, _, names in known for name in names}
     others = [(label(name).capitalize(), "", (name,)) for name in measured if name not in named]

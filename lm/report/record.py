@@ -30,6 +30,11 @@ class Record:
     processes: list[dict[str, Any]] = field(default_factory=list)  # of goodput.json
     unreadable: int = 0  # lines of metrics.jsonl, the last one not counted
 
+    @property
+    def kind(self) -> str:
+        """The name of the experiment's class, such as `Pretrain`."""
+        return self.bindings.get("class", "").strip("'\"").rpartition(".")[2]
+
     def metrics(self) -> list[str]:
         """Every name that was measured, in the order it first appears."""
         names = dict.fromkeys(name for row in self.rows for name in row if name not in TIMES)

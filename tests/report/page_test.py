@@ -9,7 +9,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.report.page import compare, write_page, write_report
-from tests.report.runs import training_row, write_run
+from tests.report.runs import training_row, valid_row, write_run
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x00\x1b[31m"
 
@@ -130,6 +130,18 @@ def test_a_run_with_other_metrics_has_a_figure_for_each(run):
     page = page_of(run)
     assert "<figcaption>Reward</figcaption>" in page
     assert "<figcaption>Kl to reference</figcaption>" in page
+
+
+def test_a_loss_is_drawn_beside_what_it_can_be_compared_with_and_in_its_own_unit(run):
+    config = (run / "config.gin").read_text()
+    (run / "config.gin").write_text(config.replace("pretrain.Pretrain", "finetune.Finetune"))
+    assert "nats a token" not in page_of(run)  # of a class, or the square of a distance
+
+    rows = [training_row(1, **{"loss/words": 5.0, "loss/next": 0.7}), valid_row(1)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loss, words = re.findall(r"<figure>.*?</figure>", page_of(run), re.DOTALL)[:2]
+    assert "validation loss" not in loss  # it has no next sentence in it, the training loss has
+    assert "Masked words" in words and "loss/words" in words and "validation loss" in words
 
 
 def test_a_loss_that_is_not_a_number_is_drawn_as_a_gap(run):
