@@ -67,8 +67,10 @@ def search(
     )
 
     def hopeful(beams: Beams) -> jax.Array:
-        # log-probabilities only fall: the longest length is the kindest to a live hypothesis
-        attainable = jnp.max(beams.scores, axis=1) / penalty(jnp.asarray(float(count)))
+        # log-probabilities only fall: to a live hypothesis the longest length is the kindest, or
+        # the next one where alpha is negative
+        kindest = float(count) if alpha >= 0 else beams.number + 1.0
+        attainable = jnp.max(beams.scores, axis=1) / penalty(jnp.asarray(kindest))
         return (beams.number < count) & jnp.any(attainable > beams.best_score)
 
     def grow(beams: Beams) -> Beams:
@@ -109,7 +111,7 @@ def search(
     first = jnp.argmax(final, axis=1)
     score = jnp.take_along_axis(final, first[:, None], axis=1)[:, 0]
     cut = jnp.take_along_axis(beams.tokens, first[:, None, None], axis=1)[:, 0]
-    better = score > beams.best_score
+    better = (score > beams.best_score) & (beams.number == count)
     tokens = jnp.where(better[:, None], cut, beams.best)
     return tokens, jnp.where(better, score, beams.best_score)
 

@@ -1,5 +1,6 @@
 """Decoding with a cache equals computing everything anew."""
 
+import itertools
 import re
 
 import jax
@@ -12,7 +13,7 @@ from lm.core.tree import size_bytes
 from lm.decode.beam import beam_search
 from lm.decode.generate import Generator, extend
 from lm.decode.sampling import SamplingConfig, keep_top_k, keep_top_p, sample
-from lm.models.gpt import Cache, forward
+from lm.models.gpt import Cache, GptConfig, forward
 from lm.nn.attention import write
 from tests.models.gpt_test import made, small
 
@@ -125,6 +126,26 @@ def test_a_beam_search_beyond_the_context_is_told_with_the_context_as_it_is():
     generator = Generator(config, made(config), end=49)
     with pytest.raises(DataError, match="has 3 tokens and 62 to write, the model's context is 64"):
         beam_search(generator, [[1, 2, 3]], 62)
+
+
+@pytest.mark.parametrize("alpha", [-3.0, 0.6])
+def test_the_best_of_all_texts_is_found_whatever_the_penalty(alpha):
+    config = GptConfig(layers=1, width=16, heads=2, length=16, vocab=4)
+    params = made(config)
+    end, count, prompt = 3, 4, [0, 1]
+    texts = np.array(list(itertools.product(range(4), repeat=count)))
+    tokens = jnp.array([[*prompt, *text] for text in texts.tolist()])
+    logp = np.asarray(jax.nn.log_softmax(forward(config, params, tokens)[0][:, 1:-1]))
+    each = np.cumsum(np.take_along_axis(logp, texts[..., None], 2)[..., 0], axis=1)
+    ended = texts == end
+    length = np.where(ended.any(1), ended.argmax(1) + 1, count)
+    scores = each[np.arange(len(texts)), length - 1] / ((5 + length) / 6) ** alpha
+    best = texts[scores.argmax(), : length[scores.argmax()]].tolist()
+
+    generator = Generator(config, params, end)
+    (found,), (score,) = beam_search(generator, [prompt], count, width=32, alpha=alpha)
+    assert found == [token for token in best if token != end]
+    assert score == pytest.approx(scores.max(), abs=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 8])
