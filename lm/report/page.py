@@ -12,6 +12,7 @@ from typing import Any
 
 from lm.core.errors import DataError
 from lm.report.curves import Curve, Level, draw
+from lm.report.figures import measured
 from lm.report.gallery import gallery
 from lm.report.groups import seeds_table
 from lm.report.record import Record, is_number, read_run
@@ -19,24 +20,6 @@ from lm.report.style import CSS
 from lm.report.text import escape, label, number, shown, table
 from lm.report.time_spent import totals
 
-# Title, axis and metrics of the figures, in the order of the page. A metric that is not named
-# here gets a figure of its own after these.
-FIGURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Loss", "nats a token", ("loss", "valid_loss")),
-    ("Validation bits per byte", "bits a byte", ("valid_bits_per_byte",)),
-    ("Learning rate", "", ("lr",)),
-    ("Gradient norm", "", ("grad_norm",)),
-    ("Throughput", "tokens a second", ("tokens_per_second",)),
-    ("Model FLOPs utilisation", "share of peak", ("mfu",)),
-)
-# BERT's own: its training loss is the sum of two means, of which a held-out word has one.
-MASKED = (
-    ("Loss", "nats a word + nats a pair", ("loss",)),
-    ("Masked words", "nats a word", ("loss/words", "valid_loss")),
-    ("Next sentence", "nats a pair", ("loss/next", "next_loss")),
-)
-# Experiments whose loss is the mean of a token's.
-OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
 AGAINST_TOKENS = ("Loss", "Validation bits per byte")  # a second scale on top
 BASELINES = {"valid_bits_per_byte": {"trigram_bits_per_byte": "byte trigram"}}
 TILES = (
@@ -96,7 +79,7 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
 def _run_figures(record: Record) -> str:
     tokens = Curve("tokens", *_unequal(*record.curve("tokens")))
     figures = []
-    for title, unit, names in _figures([record]):
+    for title, unit, names in measured([record]):
         curves = [Curve(label(name), *record.curve(name)) for name in names]
         levels = [
             Level(f"{source}: {number(value)}", value)
@@ -129,7 +112,7 @@ def _unequal(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
 def _compared_figures(names: Sequence[str], records: Sequence[Record]) -> str:
     over = "tokens" if all(record.curve("tokens", "tokens")[0] for record in records) else "step"
     figures = []
-    for title, unit, metrics in _figures(records):
+    for title, unit, metrics in measured(records):
         for metric in metrics:
             curves = [
                 Curve(name, *record.curve(metric, over))
@@ -139,22 +122,6 @@ def _compared_figures(names: Sequence[str], records: Sequence[Record]) -> str:
             heading = label(metric).capitalize() if len(metrics) > 1 else title
             figures.append(_figure(heading, curves, unit, over.removesuffix("s") + "s"))
     return "".join(figures) or "<p>Nothing has been logged yet.</p>"
-
-
-def _figures(records: Sequence[Record]) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The figures for which any of the records has points."""
-    measured = dict.fromkeys(name for record in records for name in record.metrics())
-    figures = FIGURES
-    if all("loss/words" in record.metrics() for record in records):
-        figures = (*MASKED, *FIGURES[1:])
-    elif not all(record.kind in OF_TOKENS for record in records):
-        figures = (("Loss", "", FIGURES[0][2]), *FIGURES[1:])
-    known = [
-        (title, unit, tuple(n for n in names if n in measured)) for title, unit, names in figures
-    ]
-    named = {name for _, _, names in known for name in names}
-    others = [(label(name).capitalize(), "", (name,)) for name in measured if name not in named]
-    return [figure for figure in known + others if figure[2]]
 
 
 def _figure(

@@ -106,8 +106,8 @@ class Finetune(Supervised):
         ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(config, task, valid, tokenizer, mesh, session)
             session.journal.say(
-                f"{tree.count(state.params):,} parameters; {task.name}: {train.counts} to train "
-                f"on, {valid.counts} held out; run in {workdir}"
+                f"{tree.count(state.params):,} parameters; {task.name}, to train on: "
+                f"{train.counts}; held out: {valid.counts}; run in {workdir}"
             )
             if session.first and session.unevaluated:
                 evaluate.at(session.first, session.first * self.batch * length, state.params)

@@ -86,18 +86,20 @@ class Journal:
             passed = max(now - self.told, 1e-9)
             self.speed = (reached - self.told_tokens) / passed if self.told_tokens else 0.0
             self.told, self.told_tokens = now, reached
-        speed = self.speed
-        mfu = speed * self.flops_per_token / self.peak
-        row = {
+        row: dict[str, Any] = {
             "step": done,
             "tokens": tokens,
             "seconds": self.seconds,
             "loss": float(values.loss),
             "grad_norm": float(values.grad_norm),
             "lr": float(values.lr),
-            "tokens_per_second": speed,
-            "mfu": mfu,
         }
+        left = (self.total_tokens or self.steps * tokens / done) - tokens
+        pace = "-  MFU -  ETA -"
+        if speed := self.speed:
+            mfu = speed * self.flops_per_token / self.peak
+            row |= {"tokens_per_second": speed, "mfu": mfu}
+            pace = f"{rate(speed)}  MFU {mfu:.0%}  ETA {duration(left / speed)}"
         for name, part in (values.parts or {}).items():
             row[f"loss/{name}"] = float(part)
         figures = {name: float(value) for name, value in (values.figures or {}).items()}
@@ -105,12 +107,10 @@ class Journal:
         for name, norms in (values.layer_norms or {}).items():
             row[f"norm/{name}"] = np.asarray(norms, float).tolist()
         self.file.write(row)
-        left = (self.total_tokens or self.steps * tokens / done) - tokens
         told = "".join(f"{name} {figures[name]:.3f}  " for name in TOLD if name in figures)
         self.console.progress(
-            f"step {done:>{len(str(self.steps))}}/{self.steps}  loss {row['loss']:.4f}  {told}"
-            f"{rate(speed) if speed else '-'}  MFU {mfu:.0%}  "
-            f"ETA {duration(left / speed) if speed else '-'}",
+            f"step {done:>{len(str(self.steps))}}/{self.steps}  loss {row['loss']:.4f}  "
+            f"{told}{pace}",
             force=done == self.steps,
         )
 

@@ -65,16 +65,21 @@ class MetricsFile:
         if path.exists() and resumed_step is not None:
             rows = [row for row in read_metrics(path) if row["step"] <= resumed_step]
         self.lines = [json.dumps(row) + "\n" for row in rows]
+        last = (row["step"] == resumed_step for row in rows)
+        self.told = {line for line, told in zip(self.lines, last, strict=True) if told}
         self.rewrite()
         self.seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
         self.file: TextIO | None = None if is_remote(path) else path.open("a")
 
     def write(self, row: dict[str, Any]) -> None:
+        """Adds a row, but for one that an earlier process has told of the step it ended with."""
+        line = json.dumps(row) + "\n"
+        if line in self.told:
+            return
         if self.events is not None:
             for name in row.keys() - {"step"}:
                 if isinstance(row[name], int | float):
                     self.events.add_scalar(name, row[name], row["step"])
-        line = json.dumps(row) + "\n"
         if self.file is not None:
             self.file.write(line)
             self.file.flush()

@@ -23,7 +23,7 @@ from lm.core.mesh import MeshConfig, make_mesh
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.journal import Journal
-from lm.train.metrics import read_metrics
+from lm.train.metrics import MetricsFile, read_metrics
 from lm.train.process import Process, Stop
 from lm.train.session import Finished, LoopConfig, Session
 from lm.train.state import TrainState
@@ -91,6 +91,15 @@ def test_lines_of_the_metrics_that_are_damaged_are_left_out(tmp_path):
         assert [row["step"] for row in read_metrics(where)] == [1, 2]
 
 
+def test_what_was_measured_of_the_last_step_is_told_once_however_often_the_command_is_run(tmp_path):
+    path, found = tmp_path / "metrics.jsonl", {"step": 4, "valid_loss": 0.1}
+    for resumed, row in ((None, found), (4, found), (4, found | {"valid_loss": 0.2})):
+        file = MetricsFile(path, resumed)
+        file.write(row)
+        file.close()
+    assert [row["valid_loss"] for row in read_metrics(path)] == [0.1, 0.2]  # the second is another
+
+
 def test_the_figures_are_written_for_tensorboard_too_where_that_is_asked_for(tmp_path):
     run(tmp_path / "plain", GuardConfig())
     assert not list((tmp_path / "plain").glob("events.*"))
@@ -116,9 +125,11 @@ def test_figures_for_tensorboard_need_its_package(tmp_path, monkeypatch):
 @pytest.mark.parametrize("save_every", [2, 3])  # steps in flight: fewer than those read late, more
 def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path, save_every):
     run(tmp_path, GuardConfig(), pause=0.05, loop=replace(LOOP, save_every=save_every))
-    speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    speeds = [row["tokens_per_second"] for row in rows if "tokens_per_second" in row]
+    assert "tokens_per_second" not in rows[0]  # compiling is no speed
     # the last steps are read together, in no time
-    assert len(speeds) == 8 and 0 < max(speeds) < 1.5 / 0.05
+    assert len(speeds) >= 5 and 0 < min(speeds) and max(speeds) < 1.5 / 0.05
 
 
 def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
@@ -156,7 +167,7 @@ def test_a_step_is_not_told_to_be_as_slow_as_the_evaluation_after_it_or_the_samp
     loop = replace(LOOP, evaluate_every=4, save_every=100)
     run(tmp_path, GuardConfig(), pause=0.05, evaluated=evaluated, loop=loop)
     speeds = {
-        row["step"]: row["tokens_per_second"]
+        row["step"]: row.get("tokens_per_second", 0.0)
         for row in read_metrics(tmp_path / "metrics.jsonl")
         if "loss" in row
     }
@@ -291,7 +302,8 @@ def test_an_evaluation_that_a_stop_came_before_is_made_by_the_next_process(
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows if "valid_loss" in row] == [0, 4, 8]
     assert [row["step"] for row in rows if "loss" in row] == [*range(1, 9)]
-    assert {row["step"]: row for row in rows if "loss" in row}[last + 1]["mfu"] == 0  # it compiles
+    found = {row["step"]: row for row in rows if "loss" in row}
+    assert "mfu" in found[last + 3] and "mfu" not in found[last + 1]  # it compiles
 
 
 def test_a_run_that_goes_on_has_not_ended_and_shows_nothing_of_steps_to_come(tmp_path):

@@ -1,0 +1,40 @@
+"""Which figures a page draws of what runs have measured."""
+
+from collections.abc import Sequence
+
+from lm.report.record import Record
+from lm.report.text import label
+
+Figure = tuple[str, str, tuple[str, ...]]  # title, axis and metrics
+
+# In the order of the page. A metric that is not named here gets a figure of its own after these.
+FIGURES: tuple[Figure, ...] = (
+    ("Loss", "nats a token", ("loss", "valid_loss")),
+    ("Validation bits per byte", "bits a byte", ("valid_bits_per_byte",)),
+    ("Learning rate", "", ("lr",)),
+    ("Gradient norm", "", ("grad_norm",)),
+    ("Throughput", "tokens a second", ("tokens_per_second",)),
+    ("Model FLOPs utilisation", "share of peak", ("mfu",)),
+)
+# BERT's own: its training loss is the sum of two means, of which a held-out word has one.
+MASKED = (
+    ("Loss", "nats a word + nats a pair", ("loss",)),
+    ("Masked words", "nats a word", ("loss/words", "valid_loss")),
+    ("Next sentence", "nats a pair", ("loss/next", "next_loss")),
+)
+# Experiments whose loss is the mean of a token's.
+OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
+
+
+def measured(records: Sequence[Record]) -> list[Figure]:
+    """The figures for which any of the records has points."""
+    there = dict.fromkeys(name for record in records for name in record.metrics())
+    figures = FIGURES
+    if all("loss/words" in record.metrics() for record in records):
+        figures = (*MASKED, *FIGURES[1:])
+    elif not all(record.kind in OF_TOKENS for record in records):
+        figures = (("Loss", "", FIGURES[0][2]), *FIGURES[1:])
+    known = [(title, unit, tuple(n for n in names if n in there)) for title, unit, names in figures]
+    named = {name for _, _, names in known for name in names}
+    others = [(label(name).capitalize(), "", (name,)) for name in there if name not in named]
+    return [figure for figure in known + others if figure[2]]
