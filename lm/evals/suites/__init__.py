@@ -44,6 +44,7 @@ class Options:
     overlap: bool = True  # look for the items in the training text
 
     def __post_init__(self) -> None:
+        require(len(self.shots) > 0, "--shots is empty: name numbers, as in --shots=0,1,few")
         for shots in self.shots:
             require(
                 shots == "few" or shots.isdecimal(),

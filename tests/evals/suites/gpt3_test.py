@@ -130,5 +130,7 @@ def test_an_unknown_task_no_data_and_a_wrong_number_are_refused(root, tmp_path_f
         told(tmp_path_factory.mktemp("empty"), tasks=())
     with pytest.raises(ConfigError, match="shots 'many' must be a number or few"):
         told(root, shots=("many",))
+    with pytest.raises(ConfigError, match="--shots is empty: name numbers"):
+        told(root, shots=())
     with pytest.raises(ConfigError, match="limit 0 must be at least 1"):
         told(root, limit=0)
