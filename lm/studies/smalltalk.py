@@ -209,7 +209,7 @@ class Speaker:
     def __init__(self, source: Source, length: int, most: int):
         """`length` of prompts, whose oldest exchanges are cut off for it, `most` of answers."""
         self.chat, self.length, self.most = Chat(source.tokenizer), length, most
-        params, size = source.language_model(), source.tokenizer.vocab_size
+        params, size = source.language_model(), self.chat.tokenizer.vocab_size
         self.generate = Generator(source.model, params, self.chat.end, size)
 
     def __call__(self, asked: Sequence[Conversation], temperature: float) -> list[tuple[str, bool]]:
