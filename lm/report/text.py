@@ -45,7 +45,11 @@ def shown(name: str, value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """Four digits that count, thousands apart; what is not a number as it is."""
+    """Four digits that count, thousands apart, of several numbers each; anything else as it is."""
+    if isinstance(value, dict):
+        return ", ".join(f"{label(name)} {number(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(number, value))
     if not is_number(value):
         return str(value)
     if isinstance(value, int):

@@ -70,6 +70,14 @@ def test_a_published_figure_has_its_gap_and_why_it_is_not_comparable(run):
     assert "its own text and the rows" not in page_of(run)  # the control: nothing is compared
 
 
+def test_a_figure_of_several_numbers_is_read_as_one_would_write_it(run):
+    path = run / "summary.json"
+    more = {"items": {"rows": 4096, "cut": 32}, "best_of": [1.5, 2.25]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    page = page_of(run)
+    assert "rows 4,096, cut 32" in page and "1.5, 2.25" in page
+
+
 def test_a_mixture_of_texts_is_a_table_and_no_figure(run):
     path = run / "summary.json"
     rows = [{"source": "<web>", "tokens": 410_000, "weight": 0.594, "epochs": 0.435}, {"junk": 1}]
