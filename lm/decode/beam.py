@@ -27,7 +27,7 @@ class Beams:
     number: jax.Array  # tokens so far
 
 
-@functools.partial(jax.jit, static_argnames=("config", "width", "count", "end", "alpha", "known"))
+@functools.partial(jax.jit, static_argnames=("config", "width", "count", "end", "alpha", "vocab"))
 def search(
     config: GptConfig,
     params: Any,
@@ -37,14 +37,14 @@ def search(
     end: int,
     ends: jax.Array,
     alpha: float,
-    known: int,
+    vocab: int,
 ) -> tuple[jax.Array, jax.Array]:
     """The best continuation of each prompt [B count], padded with `end`, and its score [B].
 
     A hypothesis ends with a token of `ends` [V] bool. A score is a log-probability over
-    ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14). The first `known` ids are tokens.
+    ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14). Rows after `vocab` are no tokens.
     """
-    prompts, vocab = decoding.logits.shape
+    prompts = decoding.logits.shape[0]
     rows = prompts * width
 
     def penalty(length: jax.Array) -> jax.Array:
@@ -74,8 +74,7 @@ def search(
         return (beams.number < count) & jnp.any(attainable > beams.best_score)
 
     def grow(beams: Beams) -> Beams:
-        logits = jnp.where(jnp.arange(vocab) < known, beams.decoding.logits, -jnp.inf)
-        logp = jax.nn.log_softmax(logits).reshape(prompts, width, vocab)
+        logp = jax.nn.log_softmax(beams.decoding.logits[:, :vocab]).reshape(prompts, width, vocab)
         totals = (beams.scores[:, :, None] + logp).reshape(prompts, width * vocab)
         totals, flat = jax.lax.top_k(totals, 2 * width)
         source, token = flat // vocab, (flat % vocab).astype(jnp.int32)

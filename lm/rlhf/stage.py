@@ -221,7 +221,6 @@ class Stage(Supervised):
 
 def tell(session: Session, step: int, tokens: int, figures: dict[str, float]) -> None:
     """Writes and says what was measured."""
-    session.drain()
     told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
     session.journal.evaluation({"step": step, "tokens": tokens, **figures}, f"step {step}  {told}")
 

@@ -90,7 +90,6 @@ class Evaluation:
                 f"; next sentence {figures['next_accuracy']:.1%} right "
                 f"({figures['next_random']:.1%} are random)"
             )
-        self.session.drain()
         self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
         self.session.journal.sample(step, self.guesses(params))
 

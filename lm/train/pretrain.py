@@ -213,7 +213,6 @@ class Evaluation:
         bits = self.held_out.bits_per_byte(loss)
         figures = {"valid_loss": loss, "valid_bits_per_byte": bits}
         text = f"step {step}  held out: {loss:.4f} nats a token, {bits:.4f} bits a byte"
-        self.session.drain()
         self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
         if self.config.loop.sample_tokens:
             written = self.samples(params)

@@ -71,7 +71,6 @@ class Recall(Supervised):
                 state = session.after(step, state, metrics, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 or step + 1 == self.steps:
                     figures = self.held_out(state.params, mesh)
-                    session.drain()
                     session.journal.evaluation(
                         {"step": step + 1, "tokens": tokens, **figures},
                         f"step {step + 1}  held out: {figures['valid_loss']:.4f} nats a question, "

@@ -34,7 +34,6 @@ class Evaluation:
         answers = answer_task(
             self.scores, params, self.valid, self.task, "valid", self.tokenizer, self.mesh, rows
         )
-        self.session.drain()
         told = ", ".join(f"{name} {value:.4f}" for name, value in answers.figures.items())
         row: dict[str, Any] = {"step": step, "tokens": tokens}
         row |= {f"valid_{name}": value for name, value in answers.figures.items()}

@@ -53,7 +53,6 @@ class Evaluation:
                 for one, said in pairs
             ]
             self.session.journal.sample(step, "".join(told))
-        self.session.drain()
         told_figures = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self.session.journal.evaluation(
             {"step": step, "tokens": tokens, **figures}, f"step {step}  {told_figures}"
