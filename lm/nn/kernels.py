@@ -132,6 +132,8 @@ def choose(config: BlockConfig, pattern: str, length: int, masked: bool, dropped
 
     The kernels of accelerators know neither padding nor dropout: with these, XLA computes it.
     """
+    if length == 1:  # the token that parameters are made with
+        return "plain"
     how: str = config.attention
     if how == "splash" and length % 128:
         raise ConfigError(
@@ -141,8 +143,7 @@ def choose(config: BlockConfig, pattern: str, length: int, masked: bool, dropped
     if how == "auto":
         how = {"tpu": "splash", "gpu": "cudnn"}.get(platform(), "blocks")
         if how == "splash" and length % 128:
-            if length > 1:  # one token makes the parameters
-                warnings.warn(f"length {length} is not a multiple of 128: no splash", stacklevel=2)
+            warnings.warn(f"length {length} is not a multiple of 128: no splash", stacklevel=2)
             how = "blocks"
         if how == "cudnn" and config.dtype != "bfloat16":
             how = "blocks"

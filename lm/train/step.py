@@ -100,7 +100,6 @@ def reduced_once(gradients_of: Callable[..., Any], mesh: Mesh) -> Callable[..., 
         mesh=mesh,
         in_specs=(P(), P(None, DATA), P(), P()),
         out_specs=P(),
-        axis_names={DATA},
         check_vma=False,
     )
 

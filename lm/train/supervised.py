@@ -12,7 +12,8 @@ import optax
 
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
-from lm.core.mesh import MeshConfig, batch_sharding, place, replicated
+from lm.core.mesh import MeshConfig, batch_sharding, batch_ways, place, replicated
+from lm.data.batches import check_divisible
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
 from lm.train.guard import GuardConfig
 from lm.train.manifest import steps_in
@@ -119,18 +120,27 @@ class Supervised:
         return {}
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        """The step that `run` runs, lowered for a mesh whose devices may be absent."""
+        """The step that `run` runs, lowered for a mesh whose devices may be absent.
+
+        Raises:
+          ConfigError: the mesh does not divide the batch.
+        """
+        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # its devices run nothing
-            abstract, parts = self.abstract(mesh), self.microbatches
-            placed = batch_sharding(mesh, leading=1)
+            return self.traced(mesh).lower()
 
-            def divided(leaf: Any) -> jax.ShapeDtypeStruct:
-                shape = (parts, leaf.shape[0] // parts, *leaf.shape[1:])
-                return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=placed)
+    def traced(self, mesh: jax.sharding.Mesh) -> jax.stages.Traced:
+        """That step before it is made for any platform, under the mesh's abstract one."""
+        abstract, parts = self.abstract(mesh), self.microbatches
+        placed = batch_sharding(mesh, leading=1)
 
-            batch = jax.tree.map(divided, self.abstract_rows())
-            rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
-            return self.step(mesh, abstract).lower(abstract, batch, rate)
+        def divided(leaf: Any) -> jax.ShapeDtypeStruct:
+            shape = (parts, leaf.shape[0] // parts, *leaf.shape[1:])
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=placed)
+
+        batch = jax.tree.map(divided, self.abstract_rows())
+        rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
+        return self.step(mesh, abstract).trace(abstract, batch, rate)
 
 
 def run_tokenizer(

@@ -3,9 +3,11 @@
 import math
 from dataclasses import replace
 
+import jax
 import pytest
 
 from lm.core import axes, mesh
+from lm.core.errors import ConfigError
 from lm.core.hlo import collectives
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves, size_bytes
@@ -95,6 +97,23 @@ def test_a_data_mesh_reduces_the_gradient_once_a_step_whatever_the_microbatches(
     ((size, times),) = reductions(program)
     assert times == 1 and 0 <= size - parameter_bytes() <= 64  # with the loss and the tokens
     assert largest(program) >= parameter_bytes()  # what the test of fsdp above would refuse
+
+
+@pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_the_kernel_of_a_tpu_is_lowered_on_every_mesh(sizes):
+    """A kernel of Pallas is refused where the partitioner has any axis left to split, of 1 too."""
+    model = replace(EXPERIMENT.model, layers=1, length=128, attention="splash")
+    experiment = replace(EXPERIMENT, model=model)
+    placed = make_mesh(MeshConfig(**sizes))
+    with jax.sharding.use_abstract_mesh(placed.abstract_mesh):
+        program = experiment.traced(placed).lower(lowering_platforms=("tpu",))
+    assert "tpu_custom_call" in program.as_text()
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused_with_the_nearest_that_it_does():
+    odd = replace(EXPERIMENT, batch=12)
+    with pytest.raises(ConfigError, match="batch 12 is not divisible by 8 .*nearest: 8 or 16"):
+        odd.lowered(make_mesh(MeshConfig(data=8)))
 
 
 @pytest.mark.slow
