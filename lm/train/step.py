@@ -69,7 +69,7 @@ def gradients(
         return sum(weighted, start=jnp.zeros(())), means
 
     def microbatch(part: Any) -> tuple[Any, dict[str, jax.Array]]:
-        keys = DropoutKeys.of(key, part.rows)
+        keys = DropoutKeys(key, part.rows)
         grads, means = jax.grad(loss, has_aux=True)(params, part, keys)
         return grads, means
 

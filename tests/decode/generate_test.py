@@ -12,7 +12,7 @@ from lm.core.errors import DataError
 from lm.core.tree import size_bytes
 from lm.decode.beam import beam_search
 from lm.decode.generate import Generator, extend
-from lm.decode.sampling import SamplingConfig, keep_top_k, keep_top_p, sample
+from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import Cache, GptConfig, forward
 from lm.nn.attention import write
 from tests.models.gpt_test import made, small
@@ -168,23 +168,3 @@ def test_prompts_that_cannot_be_continued_are_refused():
         generator([[]], 5, GREEDY)
     with pytest.raises(DataError, match="prompt 1 has 17 tokens, the model's context is 16"):
         generator([[1], [1] * 17], 5, GREEDY)
-
-
-def test_top_k_and_top_p_keep_what_they_say_and_ties():
-    logits = jnp.log(jnp.array([[0.4, 0.2, 0.2, 0.1, 0.1]]))
-
-    def kept(out):
-        return np.isfinite(np.asarray(out)[0]).tolist()
-
-    assert kept(keep_top_k(logits, 1)) == [True, False, False, False, False]
-    assert kept(keep_top_k(logits, 2)) == [True, True, True, False, False]
-    assert kept(keep_top_p(logits, 0.3)) == [True, False, False, False, False]
-    assert kept(keep_top_p(logits, 0.5)) == [True, True, True, False, False]
-    assert kept(keep_top_p(logits, 1.0)) == [True] * 5
-
-
-def test_draws_follow_the_probabilities():
-    keys = jax.random.split(jax.random.key(0), 20_000)
-    logits = jnp.tile(jnp.log(jnp.array([[0.7, 0.2, 0.1]])), (20_000, 1))
-    drawn = np.bincount(np.asarray(sample(keys, logits, SamplingConfig())), minlength=3) / 20_000
-    np.testing.assert_allclose(drawn, [0.7, 0.2, 0.1], atol=0.015)

@@ -79,7 +79,7 @@ def test_each_sum_is_normalised_and_nothing_after_the_last_block():
 
 
 def keys_of(rows, seed=7):
-    return DropoutKeys.of(jax.random.key(seed), jnp.asarray(rows))
+    return DropoutKeys(jax.random.key(seed), jnp.asarray(rows))
 
 
 def test_input_and_output_read_the_same_dropped_table():

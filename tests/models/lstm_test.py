@@ -87,7 +87,7 @@ def test_dropout_follows_the_keys_of_each_row_and_not_its_place():
     params = drawn(config)
     twice = np.concatenate([IDS[:1], IDS[:1]])
     one, other = (
-        logits(config, params, twice, DropoutKeys.of(jax.random.key(3), jnp.array(rows)))
+        logits(config, params, twice, DropoutKeys(jax.random.key(3), jnp.array(rows)))
         for rows in ([5, 6], [6, 5])
     )
     assert np.abs(one[0] - one[1]).max() > 1e-3
