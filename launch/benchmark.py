@@ -8,6 +8,7 @@ bert     the pre-training step of BERT Base
 ppo      an update of PPO, from prompts to new parameters: 32 answers of 64 tokens, four epochs
 reward   the step of a reward model on 32 pairs of 128 tokens
 decode   GPT-2 small, prompts of 128 and 128 new tokens, greedy, 1 and 8 rows
+draws    a mask of dropout, and a token for each of 8 rows of 50,257: greedy, drawn, top-k, top-p
 data     rows of a step from a token file onto the device; BERT's pairs from sentences
 memory   what a training step holds at its peak under full remat, beside what it must
 save     what an asynchronous save of a training state costs the steps beside it
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "train", "bert", "decode", "data", "memory", "save", "startup", "attention", "serve", "stall",
-    "ppo", "reward", "images",
+    "ppo", "reward", "images", "draws",
 )  # fmt: skip
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
 SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
@@ -80,6 +81,11 @@ def main() -> None:
     if "decode" in ONLY.value:
         for batch in (1, 8):
             tell(speed.decode_figure(batch, dtype, max(1, repeats // 3)))
+    if "draws" in ONLY.value:
+        from lm.studies.speed_draws import draw_figures
+
+        for figure in draw_figures(repeats):
+            tell(figure)
     if "data" in ONLY.value:
         for size in sizes.values():
             tell(speed.data_figure(size, repeats))
