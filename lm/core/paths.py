@@ -34,7 +34,12 @@ def run_path(name: str | Path) -> Path:
         from etils import epath
 
         return cast(Path, epath.Path(name))
-    return Path(os.path.expanduser(name)) if isinstance(name, str) else name
+    return at_home(name) if isinstance(name, str) else name
+
+
+def at_home(name: str) -> Path:
+    """A path in which `~` is the user's home; that of a user who is not here stays as it is."""
+    return Path(os.path.expanduser(name))
 
 
 def is_remote(path: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.core.paths import at_home
 from lm.data.overlap import Span, merged
 from lm.data.sources import files, lines, opened, parts
 
@@ -65,7 +66,7 @@ def held_out_texts(spec: str) -> Iterator[str]:
 
 def held_out_files(spec: str) -> Iterator[Path]:
     for part in parts(spec):
-        folder = Path(part).expanduser()
+        folder = at_home(part)
         if not os.path.isdir(folder):
             yield from files(part)
             continue

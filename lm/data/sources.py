@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from lm.core.errors import DataError
+from lm.core.paths import at_home
 
 STDLIB = "stdlib:"
 HUB = "hf:"
@@ -59,7 +60,7 @@ def files(spec: str) -> list[Path]:
     for part in parts(spec):
         if part.startswith(HUB):
             continue
-        path = Path(part).expanduser()
+        path = at_home(part)
         if part.startswith(STDLIB):
             root = Path(sysconfig.get_paths()["stdlib"])
             some = list(root.glob(part.removeprefix(STDLIB) or "**/*.py"))

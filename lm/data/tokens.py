@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from lm.core.config import require
 from lm.core.errors import DataError
+from lm.core.paths import at_home
 from lm.data.sources import STDLIB, Document, OnError, fingerprint, split
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows, write_tokens
@@ -83,7 +84,7 @@ class TextConfig:
           DataError: the file is for training and nothing is named to measure on.
         """
         spec = self.train if part == "train" or self.valid is None else self.valid
-        folder = Path(spec).expanduser()
+        folder = at_home(spec)
         if os.path.isfile(folder / part / "manifest.json"):
             return folder / part
         if not os.path.isfile(folder / "manifest.json"):
@@ -171,4 +172,4 @@ def decoded(folder: Path) -> Iterator[Document]:
 
 def cache_folder(config: TextConfig) -> Path:
     chosen = config.cache or os.environ.get("LM_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "lm"
+    return at_home(chosen) if chosen else Path.home() / ".cache" / "lm"

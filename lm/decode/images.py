@@ -41,10 +41,13 @@ def read_seen(
 class ImageGenerator:
     """Continues prompts with images, with one model."""
 
-    def __init__(self, config: GptVisionConfig, params: Any, end: int | None):
-        """`params` as trained; `end`: the token that ends a text."""
+    def __init__(
+        self, config: GptVisionConfig, params: Any, end: int | None, vocab: int | None = None
+    ):
+        """`params` as trained; `end`: the token that ends a text; `vocab`: ids that are tokens, of
+        the model's rows all by default: an image's place may be the row after them."""
         self.config, self.end = config, end
-        self.text = Generator(config.text, params["text"], end)
+        self.text = Generator(config.text, params["text"], end, vocab)
         self.eyes = {name: params[name] for name in ("vision", "connector")}
 
     def stream(
@@ -80,8 +83,9 @@ class ImageGenerator:
         while left > 0 and not np.asarray(decoding.finished).all():
             count = min(chunk, left)
             decoding, new = extend(
-                config.text, self.text.params, decoding, keys, sampling, count, self.end
-            )
+                config.text, self.text.params, decoding, keys, sampling, count, self.end,
+                self.text.vocab,
+            )  # fmt: skip
             left -= count
             yield np.asarray(new)
 

@@ -93,10 +93,12 @@ class Loaded:
 
     def image_generator(self) -> ImageGenerator:
         """What continues prompts with images. Raises ConfigError for a model that sees none."""
-        end, model = self.tokenizer.end if self.tokenizer else None, self.config.model
+        model = self.config.model
         if not isinstance(model, GptVisionConfig):
             raise ConfigError(f"a {type(model).__name__} sees no images: name a run of gpt4")
-        return ImageGenerator(model, self.params, end)
+        if self.tokenizer is None:
+            return ImageGenerator(model, self.params, None)
+        return ImageGenerator(model, self.params, self.tokenizer.end, self.tokenizer.vocab_size)
 
     @property
     def tokens(self) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lm.core.errors import ConfigError, DataError
-from lm.core.paths import run_path
+from lm.core.paths import at_home, run_path
 from lm.text import gpt1, gpt2, sentencepiece, wordpiece
 from lm.text.added import with_specials
 from lm.text.byte import ByteTokenizer
@@ -74,7 +74,7 @@ def build(config: TokenizerConfig, texts: Callable[[], Iterable[str]]) -> Tokeni
         return gpt1.train(texts, config.vocab)
     if not config.path:
         return ByteTokenizer()
-    path = Path(config.path).expanduser()
+    path = at_home(config.path)
     if not path.exists():
         raise DataError(f"tokenizer.path={config.path}: no such file or folder")
     saved = (path / MANIFEST).is_file()

@@ -40,7 +40,8 @@ class Evaluation:
             some = held_out.estimate(TEXT_BATCHES, config.seed)
             figures["text_loss"] = held_out.loss(self.text_total, params["text"], some)
         if jax.process_count() == 1:  # answers are written by one process
-            generator = ImageGenerator(config.model, params, self.tokenizer.end)
+            tokenizer = self.tokenizer
+            generator = ImageGenerator(config.model, params, tokenizer.end, tokenizer.vocab_size)
             most = min(longest(material.valid, self.tokenizer), config.model.text.length // 2)
             budget = config.answer_tokens or most
             found = answer(generator, self.tokenizer, material.valid, budget)

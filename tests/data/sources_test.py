@@ -53,7 +53,10 @@ def test_the_standard_library_is_read_without_its_tests():
     assert not any("/test/" in name or "site-packages" in name for name in names)
 
 
-@pytest.mark.parametrize("spec", ["absent", "{}/empty", "{}/*.none", "{}/a.txt,", " ", ",{}/a.txt"])
+@pytest.mark.parametrize(
+    "spec",
+    ["absent", "{}/empty", "{}/*.none", "{}/a.txt,", " ", ",{}/a.txt", "~nobody-of-this-name/a"],
+)
 def test_nothing_found_is_an_error(tmp_path, monkeypatch, spec):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("a")

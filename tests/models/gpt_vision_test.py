@@ -179,6 +179,18 @@ def test_writing_with_a_cache_equals_reading_the_whole_row_again(params, mask):
         assert new == ids[len(prompt) :]
 
 
+def test_no_row_beyond_the_tokens_is_drawn(params):
+    tokens = set(range(6))  # the image's place is a row after them
+    generator = ImageGenerator(CONFIG, params, end=None, vocab=len(tokens))
+    assert CONFIG.image_id not in tokens
+    (new,) = generator([[1, *SLOTS, 2]], [pictures(1)], 9, SamplingConfig(temperature=9.0))
+    assert set(new) <= tokens
+    (any_row,) = ImageGenerator(CONFIG, params, end=None)(
+        [[1, *SLOTS, 2]], [pictures(1)], 9, SamplingConfig(temperature=9.0)
+    )
+    assert not set(any_row) <= tokens
+
+
 def test_an_impossible_config_is_refused_and_names_the_values():
     with pytest.raises(ConfigError, match="image_id 99 is not in the vocabulary of 32"):
         replace(CONFIG, image_id=99)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lm.core.errors import ConfigError, DataError
+from lm.core.paths import at_home
 from lm.data.tasks.forms import COLUMNS, Form
 from lm.data.tasks.published import PUBLISHED
 from lm.metrics.score import metric
@@ -87,7 +88,7 @@ def resolved(config: TaskConfig) -> Form:
 
 def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
     """The files of each part that is there."""
-    root = Path(config.root).expanduser()
+    root = at_home(config.root)
     names: dict[Part, tuple[str, ...]] = {
         "train": form.train, "valid": form.valid, "test": form.test,
     }  # fmt: skip
@@ -133,7 +134,7 @@ def numbered(path: Path) -> tuple[str, int, str]:
 def _named(root: Path, spec: str, part: str) -> tuple[Path, ...]:
     found: list[Path] = []
     for name in [spec] if (root / spec).is_file() else spec.split(","):
-        path = root / Path(name.strip()).expanduser()
+        path = root / at_home(name.strip())
         some = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(str(path)))]
         if not some:
             raise DataError(f"data.{part}={spec}: no file {path}")
