@@ -20,6 +20,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share what the first 
     os.environ["LM_CACHE"] = tempfile.mkdtemp(prefix="lm-tests-")
     atexit.register(shutil.rmtree, os.environ["LM_CACHE"], ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["LM_CACHE"], "compiled")
+# what compiles in under a second is kept too: many tests, and commands, make the same programs
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def pytest_configure(config):

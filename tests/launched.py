@@ -33,14 +33,10 @@ def command(text, workdir, *flags, experiment="gpt2:shakespeare_char_cpu", **bin
 
 
 def environment(devices=1):
-    """Of a process that has this many CPU devices, and not those of the suite.
-
-    It keeps what compiles in under a second too: the next command runs the same little programs.
-    """
+    """Of a process that has this many CPU devices, and not those of the suite."""
     flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
     chosen = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
     chosen |= {"JAX_NUM_CPU_DEVICES": str(devices)}
-    chosen |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return os.environ | chosen
 
 
