@@ -7,6 +7,8 @@ speed only where the result is float32; accelerators accumulate in float32 in an
 import jax
 import jax.numpy as jnp
 
+from lm.core.mesh import platform
+
 
 def dot(x: jax.Array, kernel: jax.Array, contracted: int = 1, narrow: bool = False) -> jax.Array:
     """Contracts the last `contracted` axes of `x` with the first of `kernel`.
@@ -26,3 +28,12 @@ def dot(x: jax.Array, kernel: jax.Array, contracted: int = 1, narrow: bool = Fal
     wide = x.dtype if narrow else jnp.float32
     y = jax.lax.dot_general(x, kernel.astype(x.dtype), axes, preferred_element_type=wide)
     return y.astype(x.dtype)
+
+
+def exact(dtype: str) -> bool:
+    """Whether products of this dtype are what it can hold: float32's, where they are float32's.
+
+    Left to themselves, TPUs round float32 operands to bfloat16, and GPUs to 10 bits (TF32).
+    """
+    asked: str | None = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return dtype == "float32" and (platform() == "cpu" or asked in ("highest", "float32"))

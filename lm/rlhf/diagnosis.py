@@ -15,7 +15,7 @@ def check_rollout(
 
     Args:
       tolerance: between log-probabilities as drawn and as scored anew, in nats a token.
-      exact: the largest difference counts (float32), not the mean one (bfloat16).
+      exact: the largest difference counts, and not the mean one: products are not rounded.
       kl_stop: nats an answer.
 
     Raises:

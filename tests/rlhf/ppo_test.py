@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from lm.core.errors import CheckpointError, ConfigError, DataError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.prompts import RowsConfig
+from lm.nn import dot
 from lm.report.time_spent import processes
 from lm.rlhf import ppo
 from lm.rlhf.controller import KlConfig
@@ -177,6 +180,23 @@ def test_a_reward_that_is_no_number_stops_the_run_before_it_learns(base, run):
     config = setting(base, folder, "undefined", gold=RewardConfig(), steps=1)
     with pytest.raises(GuardStop, match="update 0: reward nan is not a number"):
         config.run(folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("platform", "precision", "stops"),
+    [("cpu", "default", True), ("tpu", "highest", True), ("tpu", "default", False)],
+)
+def test_float32_products_that_an_accelerator_rounds_may_differ_as_those_of_bfloat16(
+    monkeypatch, platform, precision, stops
+):
+    monkeypatch.setattr(dot, "platform", lambda: platform)
+    monkeypatch.setattr(ppo, "warn", lambda session: [])
+    config = Ppo(model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16)
+    session = SimpleNamespace(first=0, main=False)
+    figures = {"reward": 0.5, "kl": 0.0, "drift": 1.2e-2, "drift_mean": 1.4e-3}  # seen of float32
+    refused = pytest.raises(GuardStop, match="more than drift 1e-04") if stops else nullcontext()
+    with jax.default_matmul_precision(precision), refused:
+        config.check(figures, 0, None, session)
 
 
 @pytest.mark.slow
