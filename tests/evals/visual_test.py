@@ -3,9 +3,12 @@
 import json
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from lm.core.errors import ConfigError, DataError
+from lm.core.mesh import MeshConfig, make_mesh, one_device, replicated
 from lm.data.visual import Example
 from lm.data.visual.example import Drawn, Said, asked, spread
 from lm.data.visual.sets import SETS
@@ -13,6 +16,7 @@ from lm.evals.suites import Options, gpt4
 from lm.evals.suites.gpt4 import ABILITIES, Line, newest, prior
 from lm.evals.visual import Answered, longest, score
 from lm.metrics.relaxed import relaxed
+from lm.nn.kernels import splash
 from lm.text.byte import ByteTokenizer
 
 
@@ -67,8 +71,9 @@ def test_every_set_shows_an_ability_and_a_sample_is_always_the_same():
     assert spread(some, 7) == spread(some[::-1], 7) and len(spread(some, 7)) == 7
 
 
-def seeing(step=3):
-    return SimpleNamespace(seer=object(), scorer=SimpleNamespace(tokenizer=None), step=step)
+def seeing(mesh=None, step=3):
+    scorer = SimpleNamespace(tokenizer=None, mesh=mesh or one_device())
+    return SimpleNamespace(seer=object(), scorer=scorer, step=step)
 
 
 def test_a_set_that_nobody_knows_is_told_before_any_is_asked(tmp_path, monkeypatch):
@@ -76,6 +81,24 @@ def test_a_set_that_nobody_knows_is_told_before_any_is_asked(tmp_path, monkeypat
     options = Options(root=tmp_path, out=tmp_path / "out", tasks=("strings", "chartz"))
     with pytest.raises(ConfigError, match="unknown task 'chartz'; did you mean charts"):
         gpt4.evaluate(seeing(), options, print)
+
+
+def test_images_are_read_by_the_kernel_of_a_tpu_on_all_devices_of_a_machine(tmp_path, monkeypatch):
+    """Outside the mesh of the parameters, no kernel of Pallas is lowered for several devices."""
+    mesh = make_mesh(MeshConfig())
+    patches = jax.ShapeDtypeStruct((8, 2, 128, 8), jnp.float32, sharding=replicated(mesh))
+    found = []
+
+    def read(name, *_):
+        encode = jax.jit(lambda x: splash(x, x, x, False, "dense", 1))
+        program = encode.trace(patches).lower(lowering_platforms=("tpu",))
+        found.append("tpu_custom_call" in program.as_text())
+        return Line(name, Answered([example("q", "yes")], ("yes",)), 0, 0, 0, {}, None)
+
+    monkeypatch.setattr(gpt4, "asked", read)
+    options = Options(root=tmp_path, out=tmp_path / "out", tasks=("strings",))
+    gpt4.evaluate(seeing(mesh), options, print)
+    assert found == [True]
 
 
 def test_what_was_answered_is_kept_where_a_later_set_is_not_there(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from lm.core.errors import DataError
@@ -101,8 +102,9 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         say("images: not asked, this model does not see; name a run of gpt4")
     elif seen:
         try:
-            for line in see(model.seer, model.scorer.tokenizer, seen, options, say):
-                lines.append(line)
+            with jax.set_mesh(model.scorer.mesh):  # the seer's parameters are on it too
+                for line in see(model.seer, model.scorer.tokenizer, seen, options, say):
+                    lines.append(line)
         finally:  # what is answered is kept, and nothing earlier is lost for nothing
             if lines:
                 write(lines, options.out, model.step)
