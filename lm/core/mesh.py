@@ -301,6 +301,15 @@ def place(batch: Any, mesh: Mesh, rows: slice, total: int, leading: int = 0) -> 
     return jax.tree.map(global_array, batch)
 
 
+def fetch(x: jax.Array) -> np.ndarray:
+    """The whole of an array, on every process; all of them ask for it."""
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
 def local_rows(mesh: Mesh, total: int) -> slice:
     """The rows of a global batch of `total` that this process's devices hold, as one block."""
     placement: Any = batch_sharding(mesh).addressable_devices_indices_map((total,))

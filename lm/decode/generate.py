@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.core.mesh import fetch
 from lm.decode.sampling import SamplingConfig, sample
 from lm.models.gpt import (
     Cache,
@@ -148,10 +149,10 @@ class Generator:
                 decoding, new = extend(
                     self.config, self.params, decoding, keys, sampling, count, self.end, self.vocab
                 )
-                tokens = np.asarray(new)
+                tokens = fetch(new)
                 for text, row in zip(texts, tokens, strict=True):
                     text.extend(row.tolist())
-                finished = np.asarray(decoding.finished)
+                finished = fetch(decoding.finished)
                 room, left = room - count, left - count
                 yield tokens
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.mesh import local_rows, place
+from lm.core.mesh import fetch, local_rows, place
 from lm.data.features import Encoded, TaskBatch, in_order
 from lm.data.records import Choice, Record, Span, Tagging
 from lm.data.tasks import Task
@@ -129,4 +129,4 @@ def said_of(
     mine = local_rows(mesh, rows)
     for batch in in_order(whole, rows):
         local = jax.tree.map(lambda leaf: leaf[mine], batch)
-        yield np.asarray(jax.device_get(scores(params, place(local, mesh, mine, rows))))
+        yield fetch(scores(params, place(local, mesh, mine, rows)))

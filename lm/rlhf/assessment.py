@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.mesh import local_rows, place
+from lm.core.mesh import fetch, local_rows, place
 from lm.data.features import in_order, take
 from lm.evals.perplexity import HeldOut
 from lm.metrics.spread import bootstrap_interval, standard_error
@@ -17,7 +17,7 @@ from lm.models.gpt import GptConfig
 from lm.rlhf.best_of import best_of_n, best_of_n_kl, win_rates
 from lm.rlhf.material import PpoMaterial
 from lm.rlhf.rollout import Rollout, answer_logp, roll_out
-from lm.rlhf.scores import RewardConfig, RolloutScorer, gathered, texts
+from lm.rlhf.scores import RewardConfig, RolloutScorer, texts
 from lm.rlhf.sft import NextAnswer
 from lm.train.session import Session
 
@@ -109,12 +109,12 @@ class PpoEvaluation:
                 temperature=config.temperature,
             )  # fmt: skip
             for name, score in self.scorers.items():
-                scores[name].append(gathered(score(rollout)))
+                scores[name].append(fetch(score(rollout)))
             found = answer_kl(
                 config.policy_model, params, self.reference, rollout, config.temperature
             )
-            kl.append(gathered(found))
-            length.append(gathered(rollout.mask).sum(axis=1))
+            kl.append(fetch(found))
+            length.append(fetch(rollout.mask).sum(axis=1))
             if not shown:
                 pairs = zip(texts(rollout, form)[:SHOWN], scores["reward"][0], strict=False)
                 shown = "".join(f"{form.spell(p)}[{a}]  {score:.3f}\n\n" for (p, a), score in pairs)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require_positive
-from lm.core.mesh import local_rows, place
+from lm.core.mesh import fetch, local_rows, place
 from lm.data.comparisons import ComparisonsConfig
 from lm.data.features import in_order
 from lm.data.rankings import RankingBatch
@@ -22,7 +22,6 @@ from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
 from lm.rlhf.reward import Accuracy, ComparisonMaterial, Ranking, abstract_rankings
 from lm.rlhf.rollout import answer_logp
-from lm.rlhf.scores import gathered
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage
 from lm.text.interface import Form
@@ -110,5 +109,5 @@ def reference_logp(
     with jax.set_mesh(mesh):
         for batch in in_order(whole, rows):
             local = jax.tree.map(lambda leaf: leaf[mine], batch)
-            found.append(gathered(of(params, place(local, mesh, mine, rows))))
+            found.append(fetch(of(params, place(local, mesh, mine, rows))))
     return np.where(whole.mask, np.concatenate(found)[: len(whole.mask)], 0.0).astype(np.float32)

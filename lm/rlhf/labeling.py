@@ -17,12 +17,12 @@ import numpy as np
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.core.mesh import local_rows, place
+from lm.core.mesh import fetch, local_rows, place
 from lm.data.features import in_order
 from lm.data.prompts import HELD_OUT, Part, RowsConfig
 from lm.rlhf.function import Scorer
 from lm.rlhf.rollout import encode_prompts, roll_out
-from lm.rlhf.scores import gathered, texts
+from lm.rlhf.scores import texts
 from lm.rlhf.source import Source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.dialogue import Conversation, Message, as_objects
@@ -176,7 +176,7 @@ def answered(
         )  # fmt: skip
         if marks and truncation:
             rollout = truncated(rollout, marks, truncation.after).rollout
-        ended = gathered(rollout.ended).tolist()
+        ended = fetch(rollout.ended).tolist()
         triples = zip(texts(rollout, form), ended, some.mask, strict=True)
         said += [Answer(text, end) for (_, text), end, counts in triples if counts]
     for number, answer in zip(fitting, said, strict=True):

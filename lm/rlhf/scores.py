@@ -19,7 +19,7 @@ import numpy as np
 
 from lm.core.config import require
 from lm.core.errors import ConfigError, DataError
-from lm.core.mesh import local_rows, place
+from lm.core.mesh import fetch, local_rows, place
 from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores, token_values
@@ -108,7 +108,7 @@ def model_scorer(model: GptConfig, params: Any, form: Form) -> Scorer:
             tokens, read = np.zeros((ROWS, 1, width), np.int32), np.zeros((ROWS, 1), np.int32)
             for number, row in enumerate(some):
                 tokens[number, 0, : len(row)], read[number] = row, len(row) - 1
-            worth = np.asarray(score(model, params, tokens, read))
+            worth = fetch(score(model, params, tokens, read))
             found[first : first + len(some)] = worth[: len(some), 0]
         return found
 
@@ -186,7 +186,7 @@ class RolloutScorer:
           DataError: they all have one score.
         """
         scores = np.concatenate([
-            gathered(self.raw(truncated(one, self.marks, self.config.truncation.after).rollout
+            fetch(self.raw(truncated(one, self.marks, self.config.truncation.after).rollout
                               if self.marks else one))
             for one in rollouts
         ])  # fmt: skip
@@ -218,7 +218,7 @@ def score_rollout(model: GptConfig, params: Any, rollout: Rollout) -> jax.Array:
 
 def texts(rollout: Rollout, form: Form) -> list[tuple[Any, str]]:
     """Prompts and answers of a rollout, without the end token."""
-    host = jax.tree.map(gathered, rollout)
+    host = jax.tree.map(fetch, rollout)
     lengths = host.mask.sum(axis=1) - host.ended
     found = []
     for number, (row, start, n) in enumerate(zip(host.tokens, host.start, lengths, strict=True)):
@@ -227,12 +227,3 @@ def texts(rollout: Rollout, form: Form) -> list[tuple[Any, str]]:
         key = row[:start].tolist() if host.sight is None else [host.sight.example[number]]
         found.append((form.decode_prompt(key), said))
     return found
-
-
-def gathered(x: jax.Array) -> np.ndarray:
-    """The whole of an array, on every process."""
-    if jax.process_count() == 1:
-        return np.asarray(x)
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(x, tiled=True))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core import tree
-from lm.core.mesh import local_rows, place
+from lm.core.mesh import fetch, local_rows, place
 from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.losses.language import masked_sum, mean, token_losses
@@ -96,7 +96,7 @@ class Evaluation:
     def guesses(self, params: Any, rows: int = 4) -> str:
         """Some held-out rows, their masked words as [guess|truth]."""
         batch = self.valid(0, self.rows)
-        guessed = np.asarray(self.guess(params, batch))
+        guessed = fetch(self.guess(params, batch))
         texts = []
         for row in range(min(rows, self.rows)):
             tokens = batch.tokens[row].tolist()

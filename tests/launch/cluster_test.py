@@ -95,6 +95,36 @@ def test_two_processes_train_together_what_one_does_and_save_it(text, straight, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "bindings"),
+    [
+        ("gpt2:tiny", {"tokenizer.kind": "bytes", "loop.sample_tokens": 4, "trigram": False,
+                       "mesh.data": 2, "mesh.tensor": 4}),  # two prompts
+        ("bert:tiny", {"tokenizer.vocab": 30, "instances.pairs": False, "model.hidden": 64}),
+    ],
+)  # fmt: skip
+def test_two_processes_show_what_a_model_writes_in_rows_that_lie_on_both(
+    text, tmp_path, experiment, bindings
+):
+    workdir, shared = tmp_path / "run", f"--coordinator_address=localhost:{free_port()}"
+    sets = {"data.train": text, "data.cache": tmp_path / "cache", "model.width": 32,
+            "model.heads": 4, "model.layers": 1, "batch": 8, "steps": 1,
+            "evaluate_batches": 1}  # fmt: skip
+    words = [f"--set={name}={value}" for name, value in (sets | bindings).items()]
+    command = [sys.executable, "-m", "launch.train", f"--experiment={experiment}", shared,
+               f"--workdir={workdir}", "--process_count=2", *words]  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [*command, f"--process_id={i}"], cwd=ROOT, env=environment(4),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    assert ended(processes, 200) == [0, 0]
+    assert (workdir / "summary.json").exists() and list((workdir / "samples").iterdir())
+
+
+@pytest.mark.slow
 def test_both_stop_at_one_step_on_a_signal_to_one_and_one_process_of_eight_goes_on(
     text, straight, tmp_path
 ):
