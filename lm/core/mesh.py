@@ -301,9 +301,9 @@ def place(batch: Any, mesh: Mesh, rows: slice, total: int, leading: int = 0) -> 
     return jax.tree.map(global_array, batch)
 
 
-def fetch(x: jax.Array) -> np.ndarray:
+def fetch(x: jax.Array | np.ndarray) -> np.ndarray:
     """The whole of an array, on every process; all of them ask for it."""
-    if x.is_fully_addressable or x.is_fully_replicated:
+    if isinstance(x, np.ndarray) or x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     from jax.experimental import multihost_utils
 

@@ -174,9 +174,11 @@ class RolloutScorer:
             return score_rollout(self.model, self.params, rollout)
         rows = len(rollout.start)
         mine = local_rows(self.mesh, rows)
-        pairs = texts(rollout, self.form)[mine]
+        pairs = texts(rollout, self.form)
+        if self.config.function:  # the user's; a classifier reads all on the devices of all
+            pairs = pairs[mine]
         said = self.function([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
-        return place(said, self.mesh, mine, rows)
+        return place(said if self.config.function else said[mine], self.mesh, mine, rows)
 
     def normalise(self, rollouts: Iterable[Rollout]) -> tuple[float, float]:
         """Gain and bias by which the answers of these rollouts have mean 0 and deviation 1 from now

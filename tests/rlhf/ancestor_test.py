@@ -14,6 +14,7 @@ from experiments.instructgpt import sentiment
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.losses.ppo import policy_loss, value_loss
+from lm.rlhf import scores
 from lm.rlhf.experience import AdvantageConfig, Experience, minibatch_advantages
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import Rollout
@@ -72,6 +73,27 @@ def test_an_answer_without_a_mark_has_a_fixed_score_and_the_others_that_of_what_
     assert RolloutScorer(whole, TOKENIZER, mesh)(rollout()).tolist() == [8, 8, 8, 8]
     with pytest.raises(ConfigError, match="'no such' is no token"):
         TruncationConfig(mark="no such").ids(TOKENIZER)
+
+
+@pytest.mark.parametrize("by_model", [True, False])
+def test_one_of_two_processes_asks_a_model_about_all_answers_and_a_function_about_its_own(
+    monkeypatch, mesh, by_model
+):
+    """What reads on the devices of all must be given the same by all."""
+    asked = []
+
+    def scored(prompts, answers, ended=None):
+        asked.extend(answers)
+        return np.array([float(ANSWERS.index(answer)) for answer in answers], np.float32)
+
+    monkeypatch.setattr(scores, "text_scorer", lambda *_: scored)
+    monkeypatch.setattr(scores, "is_classifier", lambda run: True)
+    monkeypatch.setattr(scores, "local_rows", lambda mesh, rows: slice(2, 4))
+    monkeypatch.setattr(scores, "place", lambda mine, *_: mine)
+    given = {"run": "classifier"} if by_model else {"function": f"{__name__}:vowels"}
+    mine = RolloutScorer(RewardConfig(**given), TOKENIZER, mesh).raw(rollout())
+    assert asked == (ANSWERS if by_model else ANSWERS[2:])
+    assert mine.tolist() == [2, 3]
 
 
 def test_normalised_rewards_have_mean_0_and_deviation_1_but_for_the_fixed_score(mesh):
