@@ -92,7 +92,7 @@ def row(name: str, plan: Plan) -> str:
     if plan.fits:
         cells += [
             f"{plan.peak_memory / GIB:.1f} of {plan.limit / GIB:.1f}",
-            f"{plan.t_mxu:.2f}", f"{plan.t_ici:.2f}",
+            f"{plan.t_mxu:.3g}", f"{plan.t_ici:.3g}",
             f"{plan.mfu('overlapped'):.2f} / {plan.mfu('compiled'):.2f} / {plan.mfu('serial'):.2f}",
         ]  # fmt: skip
     else:

@@ -51,6 +51,11 @@ def test_a_step_that_does_not_fit_is_an_answer_with_what_to_change():
     assert "refused" in row("x", plan)
 
 
+def test_a_row_tells_a_step_of_milliseconds_from_none():
+    cells = row("x", replace(PLAN, t_mxu=0.00123, t_ici=7.156)).split("|")
+    assert [cell.strip() for cell in cells[6:8]] == ["0.00123", "7.16"]
+
+
 def test_a_group_crosses_the_axes_along_which_its_members_differ():
     shape = [1, 4, 2, 1]
     assert axes_of((0, 1), shape) == [2]
