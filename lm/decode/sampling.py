@@ -5,7 +5,6 @@ OpenAI's interface keep it; the released `sample.py` leaves it out, if it is not
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -67,28 +66,6 @@ def keep_largest(logits: jax.Array, weights: jax.Array, enough: int | jax.Array)
     return jnp.where(order < least[:, None], -jnp.inf, logits)
 
 
-def draw(keys: jax.Array, logits: jax.Array) -> jax.Array:
-    """A token of each row by its probability. [B] int32 from [B] keys and [B V], the largest 0.
-
-    A block of the vocabulary, then a token of it: Gumbel noise for every token, as
-    `jax.random.categorical` has it, takes CPUs some thirty times as long.
-    """
-    batch, vocab = logits.shape
-    width = math.isqrt(vocab - 1) + 1
-    blocks = jnp.pad(jnp.exp(logits), ((0, 0), (0, -vocab % width))).reshape(batch, -1, width)
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
-    block = pick(uniform[:, 0], blocks.sum(axis=-1))
-    inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-    return (block * width + pick(uniform[:, 1], inside)).astype(jnp.int32)
-
-
-def pick(uniform: jax.Array, chances: jax.Array) -> jax.Array:
-    """Where a number of [0, 1) [B] falls in each row [B N] of chances: never on one that is 0,
-    however the sums are rounded. [B]"""
-    reached = jnp.where(chances > 0, jnp.cumsum(chances, axis=-1), 0)
-    return jnp.argmax(reached > (uniform * reached.max(axis=-1))[:, None], axis=-1)
-
-
 def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Array:
     """The next token of each row. [B] int32 from [B] keys and [B V] logits."""
     if config.temperature == 0:
@@ -98,7 +75,7 @@ def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Ar
         logits = keep_top_k(logits, config.top_k)
     if config.top_p is not None:
         logits = keep_top_p(logits, config.top_p)
-    return draw(keys, logits)
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
 
 
 def sample_each(
@@ -123,7 +100,8 @@ def sample_each(
     def warm(logits: jax.Array) -> jax.Array:
         logits = warmed(logits, temperature[:, None])
         narrow = (temperature > 0) & ((top_k < vocab) | (top_p < 1))
-        return draw(keys, jax.lax.cond(jnp.any(narrow), cut, lambda same: same, logits))
+        logits = jax.lax.cond(jnp.any(narrow), cut, lambda same: same, logits)
+        return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
 
     greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     drawn = jax.lax.cond(jnp.any(temperature > 0), warm, lambda _: greedy, logits)

@@ -49,7 +49,7 @@ def draws(keys: DropoutKeys, shape: tuple[int, ...]) -> jax.Array:
     """Uniform numbers of 16 bits, [B ... D], four from each block of the generator.
 
     Block b of row r is threefry(key, (r, b)). `jax.random.bernoulli` takes a block an element, and
-    its loop over the rounds is run by CPUs as one: some ten times as long.
+    its loop over the rounds is run by CPUs as one: some five times as long.
     Its four are neighbours along the axis before the last, so that no mesh has to send any.
     """
     batch, *middle, length, width = shape if len(shape) > 2 else (shape[0], 1, shape[-1])
