@@ -66,6 +66,11 @@ def keep_largest(logits: jax.Array, weights: jax.Array, enough: int | jax.Array)
     return jnp.where(order < least[:, None], -jnp.inf, logits)
 
 
+def draw(keys: jax.Array, logits: jax.Array) -> jax.Array:
+    """A token of each row by its probability. [B] int32 from [B] keys and [B V] logits."""
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
 def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Array:
     """The next token of each row. [B] int32 from [B] keys and [B V] logits."""
     if config.temperature == 0:
@@ -75,7 +80,7 @@ def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Ar
         logits = keep_top_k(logits, config.top_k)
     if config.top_p is not None:
         logits = keep_top_p(logits, config.top_p)
-    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+    return draw(keys, logits)
 
 
 def sample_each(
@@ -100,8 +105,7 @@ def sample_each(
     def warm(logits: jax.Array) -> jax.Array:
         logits = warmed(logits, temperature[:, None])
         narrow = (temperature > 0) & ((top_k < vocab) | (top_p < 1))
-        logits = jax.lax.cond(jnp.any(narrow), cut, lambda same: same, logits)
-        return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+        return draw(keys, jax.lax.cond(jnp.any(narrow), cut, lambda same: same, logits))
 
     greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     drawn = jax.lax.cond(jnp.any(temperature > 0), warm, lambda _: greedy, logits)

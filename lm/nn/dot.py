@@ -35,5 +35,6 @@ def exact(dtype: str) -> bool:
 
     Left to themselves, TPUs round float32 operands to bfloat16, and GPUs to 10 bits (TF32).
     """
+    # mypy knows no setting of jax's by name
     asked: str | None = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return dtype == "float32" and (platform() == "cpu" or asked in ("highest", "float32"))
