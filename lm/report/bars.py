@@ -1,13 +1,15 @@
 """Means with their deviations, in groups: one figure for a study, as a file of its own."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+
+from lm.report.canvas import svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,8 @@ def draw_bars(title: str, bars: Sequence[Bar]) -> str:
     """An SVG document of the bars, groups side by side. The same bars give the same bytes."""
     groups = list(dict.fromkeys(bar.group for bar in bars))
     series = list(dict.fromkeys(bar.series for bar in bars))
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9})
-        figure = Figure(figsize=(2.2 + 1.9 * len(groups), 3.6), layout="constrained")
+
+    def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
         width = 0.8 / len(series)
         for number, name in enumerate(series):
@@ -41,6 +41,5 @@ def draw_bars(title: str, bars: Sequence[Bar]) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title)
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-        out = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
-    return out.getvalue()
+
+    return svg(title, (2.2 + 1.9 * len(groups), 3.6), paint)

@@ -5,18 +5,18 @@ light and a dark page. The same points give the same bytes.
 """
 
 import html
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from lm.report.canvas import svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BINS = 400  # a longer curve is drawn as the mean of each bin inside its range
 SERIES = 8  # colours; a further series takes them again with another dash
@@ -31,9 +31,7 @@ VARIABLES = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(COLOURS)},
 }
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "text.color": INK,
@@ -82,11 +80,8 @@ def draw(
     tokens: Curve | None = None,
 ) -> str:
     """An `<svg>` element of the curves. `tokens` (tokens against x) adds a second scale on top."""
-    style: Any = STYLE | {"svg.hashsalt": title}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style)
-        figure = Figure(figsize=(5.6, 3.1))
+
+    def paint(figure: "Figure") -> None:
         figure.subplots_adjust(left=0.14, right=0.97, bottom=0.15, top=0.84 if tokens else 0.96)
         axes = figure.add_subplot()
         for number, curve in enumerate(curves):
@@ -97,12 +92,11 @@ def draw(
         _scales(axes, curves, xlabel, ylabel, tokens)
         if len(curves) + len(levels) > 1:
             axes.legend(fontsize=8)
-        out = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
-    return _inline(out.getvalue(), title)
+
+    return _inline(svg(title, (5.6, 3.1), paint, layout=None, style=STYLE), title)
 
 
-def _line(axes: Axes, curve: Curve, colour: str, dash: str) -> None:
+def _line(axes: "Axes", curve: Curve, colour: str, dash: str) -> None:
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
     y = np.where(np.isfinite(y), y, np.nan)
     if len(x) > 2 * BINS:
@@ -123,8 +117,10 @@ def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _scales(
-    axes: Axes, curves: Sequence[Curve], xlabel: str, ylabel: str, tokens: Curve | None
+    axes: "Axes", curves: Sequence[Curve], xlabel: str, ylabel: str, tokens: Curve | None
 ) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.tick_params(length=0)
@@ -161,17 +157,17 @@ def _plain(label: str) -> str:
     return "\u200b" * label.startswith("_") + label.replace("$", r"\$")
 
 
-def _inline(svg: str, title: str) -> str:
+def _inline(document: str, title: str) -> str:
     """The element alone: no prolog, no metadata, no name that another drawing may have as well."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", svg)
+    text = document[document.index("<svg") :]
+    text = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", text, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", text)
     for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, variable)
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    size = re.search(r'viewBox="[^"]*"', svg)
+        text = text.replace(colour, variable)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    size = re.search(r'viewBox="[^"]*"', text)
     assert size is not None, "matplotlib wrote an SVG without a viewBox"
-    head, body = svg.split(">", 1)
+    head, body = text.split(">", 1)
     name = html.escape(title)
     return f'<svg {size[0]} role="img" aria-label="{name}" class="figure">{body}'.rstrip()

@@ -1,14 +1,16 @@
 """Means over seeds with bands of one deviation, in panels side by side: a figure for a study."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+
+from lm.report.canvas import svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,16 @@ class Panel:
 
 def draw_panels(title: str, panels: Sequence[Panel]) -> str:
     """An SVG document. The same panels give the same bytes."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9})
-        figure = Figure(figsize=(4.6 * len(panels), 4.0), layout="constrained")
+
+    def paint(figure: "Figure") -> None:
         for number, panel in enumerate(panels, start=1):
             _draw(figure.add_subplot(1, len(panels), number), panel)
         figure.suptitle(title)
-        out = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
-    return out.getvalue()
+
+    return svg(title, (4.6 * len(panels), 4.0), paint)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw(axes: "Axes", panel: Panel) -> None:
     if panel.behind:
         above = axes.twiny()
         above.set_xscale("log" if panel.log[0] else "linear")
@@ -72,7 +71,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.legend(fontsize=7, frameon=False)
 
 
-def _lines(axes: Axes, bands: Sequence[Band], alpha: float) -> None:
+def _lines(axes: "Axes", bands: Sequence[Band], alpha: float) -> None:
     for band in bands:
         x, mean, colour = np.asarray(band.x), np.asarray(band.mean), f"C{band.colour}"
         axes.plot(

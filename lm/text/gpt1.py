@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lm.core.errors import ConfigError
-from lm.text.english import split
 from lm.text.interface import Tokenizer, require_utf8
 from lm.text.vocabulary import (
     Merges,
@@ -174,4 +173,6 @@ def _spelling(*words: str) -> str | None:
 
 
 def _lowered(chunk: str) -> tuple[str, ...]:
+    from lm.text.english import split  # whose patterns take a quarter of a second to compile
+
     return tuple(word.lower() for word in split(chunk))
