@@ -41,10 +41,11 @@ def pytest_configure(config):
 
 
 @pytest.fixture
-def optimized():
+def optimized(monkeypatch):
     """For a test that trains for longer than it compiles."""
     import jax
 
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

@@ -1,5 +1,6 @@
 """All that a training run is, on the device: made sharded, never whole in one place."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,14 @@ def shardings(state: Any) -> Any:
 
 
 def create(initial: Initialiser, abstract: TrainState, seed: int) -> TrainState:
-    """The first state, every array made where it lives."""
-    make = jax.jit(lambda key: nn.unbox(initial(key)), out_shardings=shardings(abstract))
+    """The first state, every array made where it lives.
+
+    Random numbers are long straight code, which LLVM would polish for longer than the first steps
+    take, and to no gain: the values and the speed are the same at its first level.
+    """
+    less = jax.default_backend() == "cpu" and not os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    make = jax.jit(
+        lambda key: nn.unbox(initial(key)), out_shardings=shardings(abstract),
+        compiler_options={"xla_backend_optimization_level": 1} if less else None,
+    )  # fmt: skip
     return make(jax.random.key(seed))
