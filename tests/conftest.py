@@ -49,3 +49,19 @@ def optimized(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """The mesh of the first device, for a module of whole runs, which then have no other.
+
+    Eight simulated ones take half as long again; that they do what one does has tests of its own.
+    """
+    import jax
+
+    from lm.core.mesh import MeshConfig, make_mesh
+
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: first)
+        yield make_mesh(MeshConfig(data=1))

@@ -3,15 +3,12 @@
 import json
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
-from lm.rlhf import ppo, stage
 from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.experience import AdvantageConfig
 from lm.rlhf.ppo import Ppo
@@ -29,6 +26,8 @@ from tests.rlhf.runs import MODEL, OPTIM, pretrained, write_rows
 from tests.text.dialogue_test import turns
 from tests.text.tokenizers import tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 LOOP = LoopConfig(log_every=10, evaluate_every=100, save_every=100, sample_tokens=8)
 GUARD = GuardConfig(spike="off")
 SEEN = []  # what the gold function was asked
@@ -37,15 +36,6 @@ SEEN = []  # what the gold function was asked
 def brevity(prompts, answers):
     SEEN.extend(prompts)
     return [-float(len(answer)) for answer in answers]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (stage, ppo):
-            patch.setattr(module, "make_mesh", lambda config: mesh)
-        yield mesh
 
 
 def conversations(count):

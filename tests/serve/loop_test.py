@@ -10,19 +10,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import lm
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
 from lm.data.prompts import held_out
 from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import GptConfig
-from lm.rlhf import ppo, stage
 from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
@@ -40,22 +37,13 @@ from tests.rlhf.runs import OPTIM, VOCAB, pretrained, write_rows
 from tests.serve.browser import browsing, settled
 from tests.serve.served import listening, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_device")]
 LOOP = LoopConfig(log_every=10, evaluate_every=100, save_every=100, sample_tokens=8)
 GUARD = GuardConfig(spike="off")
 MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=96)
 LIKED, OTHER = "Gladly.", "No way."
 ASKED = [f"{word} {letter}?" for word in ("Sing", "Tea", "Stay", "Now") for letter in "abcdefgh"]
 USERS = ["ada", "bea", "cem", "dan", "eva", "fay", "gus", "hal"]  # each with a letter of his own
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (stage, ppo):
-            patch.setattr(module, "make_mesh", lambda config: mesh)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from lm.core.errors import ConfigError
 from lm.data.puzzles import PUZZLES
 from lm.studies.capacity_report import Measured, Verdict, judge, write_report
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SHOTS = (0, 1, 4)
 
 

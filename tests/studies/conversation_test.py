@@ -4,32 +4,22 @@ import json
 import shutil
 from dataclasses import replace
 
-import jax
 import pytest
 
 from experiments import chatgpt, sweeps
 from lm.core.errors import ConfigError
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.dialogues import DialoguesConfig
 from lm.data.labels import conversation_rows
 from lm.data.smalltalk import Smalltalk
-from lm.rlhf import ppo, stage
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.update import UpdateConfig
-from lm.studies import conversation, smalltalk
+from lm.studies import smalltalk
 from lm.text.dialogue import conversation as turns_of
 from tests.rlhf.runs import MODEL, OPTIM, pretrained
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 GOLD = RewardConfig(function="lm.data.smalltalk:gold")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (stage, ppo, conversation, smalltalk):
-            patch.setattr(module, "make_mesh", lambda config: mesh)
-        yield mesh
 
 
 def small():

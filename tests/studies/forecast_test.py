@@ -20,6 +20,8 @@ from lm.studies.forecast_fit import (
 )
 from lm.studies.forecast_report import Measured, foretell, outcomes, verdict, write_report
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 COMPUTE = np.geomspace(1e-4, 5e-2, 8)
 
 

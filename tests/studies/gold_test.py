@@ -11,6 +11,8 @@ from lm.rlhf.gold import descriptive, plain, tidy
 from lm.studies.gold_report import gain, shown, taxes, verdict
 from tests.studies.demonstrated import bindings
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def seeds(*tables):
     """Measures, from (prompted, sft, ppo) of each seed; both scorers agree."""

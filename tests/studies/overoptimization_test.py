@@ -10,6 +10,8 @@ from lm.core.config import bind
 from lm.studies.overoptimization_report import change, shown, verdict
 from tests.studies.demonstrated import bindings
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 ROOT_KL = np.linspace(0, 4, 15)
 NOISE = 0.02 * np.random.default_rng(0).standard_normal((2, 3, 15))
 

@@ -15,6 +15,8 @@ from lm.models.gpt import forward
 from lm.studies.sparse_critique import binned, place
 from lm.studies.sparse_measures import measured, reach, spanned
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 TEXT = "The band sees sixteen bytes, and four layers of it see sixty. " * 200
 
 
