@@ -2,24 +2,19 @@
 
 import random
 
-import jax
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.tasks import TaskConfig
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.text.byte import ByteTokenizer
-from lm.train import finetune
 from lm.train.finetune import Finetune
 from lm.train.guard import GuardConfig
 from tests.rlhf.runs import OPTIM, pretrained, write_rows
 
 
 @pytest.mark.slow
-def test_a_classifier_prefers_answers_of_its_second_class(tmp_path, monkeypatch):
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    monkeypatch.setattr(finetune, "make_mesh", lambda config: mesh)
+def test_a_classifier_prefers_answers_of_its_second_class(tmp_path, one_device):
     letters, rows = random.Random(0), []
     for number in range(240):
         mark = "zy"[number % 2]
@@ -33,8 +28,8 @@ def test_a_classifier_prefers_answers_of_its_second_class(tmp_path, monkeypatch)
         init=str(pretrained(tmp_path / "base")), optim=OPTIM, batch=16, steps=60, length=24,
         head_dropout=0.0, guard=GuardConfig(spike="off"),
     ).run(tmp_path / "run")  # fmt: skip
-    score = text_scorer(RewardConfig(run=str(tmp_path / "run")), ByteTokenizer(), mesh)
+    score = text_scorer(RewardConfig(run=str(tmp_path / "run")), ByteTokenizer(), one_device)
     liked, disliked, nothing = score(["p"] * 3, ["abcdaby", "abcdabz", ""])
     assert liked > 1 and disliked < -1 and abs(nothing) < 100
     with pytest.raises(ConfigError, match="is no reward model"):
-        text_scorer(RewardConfig(run=str(tmp_path / "base")), ByteTokenizer(), mesh)
+        text_scorer(RewardConfig(run=str(tmp_path / "base")), ByteTokenizer(), one_device)

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from lm.core.errors import CheckpointError, ConfigError, DataError
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.features import take
 from lm.data.visual import VisualConfig
 from lm.models.gpt_vision import forward
-from lm.rlhf import ppo, stage
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.reward import scored
 from lm.rlhf.rollout import answer_logp, roll_out
@@ -22,21 +20,13 @@ from lm.rlhf.seeing import SeeingPpo
 from lm.rlhf.seeing_reward import SeeingReward, SeenComparisons, contrasted
 from lm.rlhf.source import read_source
 from lm.rlhf.update import UpdateConfig
-from lm.train import visual
 from lm.train.guard import GuardConfig
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
 from tests.train.squares import config, write_squares
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (ppo, stage, visual):
-            patch.setattr(module, "make_mesh", lambda config: mesh)
-        yield mesh
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +125,15 @@ def test_a_reward_model_learns_from_what_is_seen_which_answer_is_right(judge):
 
 
 @pytest.mark.slow
-def test_a_reward_model_shown_another_images_colour_prefers_that_colours_name(data, base, judge):
+def test_a_reward_model_shown_another_images_colour_prefers_that_colours_name(
+    data, base, judge, one_device
+):
     made = teaching(data, base)
-    mesh = stage.make_mesh(None)
-    source = made.source(mesh)
+    source = made.source(one_device)
     made = made.resolved(source)
-    material = made.material(made.form(source.tokenizer, source), source, mesh)
+    material = made.material(made.form(source.tokenizer, source), source, one_device)
     rows, items = material.parts["valid"].rows, material.parts["valid"].items
-    model, params = source.model, read_source(str(judge), mesh).params
+    model, params = source.model, read_source(str(judge), one_device).params
 
     def preferred(vectors):
         sight = rows.sight.replace(vectors=vectors)
@@ -156,7 +147,9 @@ def test_a_reward_model_shown_another_images_colour_prefers_that_colours_name(da
 
 
 @pytest.mark.slow
-def test_what_scores_zero_may_have_more_images_than_what_is_learned(data, base, tmp_path):
+def test_what_scores_zero_may_have_more_images_than_what_is_learned(
+    data, base, tmp_path, one_device
+):
     """A comparison that is left out for a long answer, of two images: the other answer fits."""
     one = {"image": "0.png", "question": "colour?"}
     two = {"parts": [{"image": "0.png"}, {"image": "1.png"}, {"text": "?"}]}
@@ -168,10 +161,9 @@ def test_what_scores_zero_may_have_more_images_than_what_is_learned(data, base, 
         archive.extractall(tmp_path)
     compared = SeenComparisons(contrast=0, train=str(path), valid=str(path))
     made = replace(teaching(data, base), data=compared)
-    mesh = stage.make_mesh(None)
-    source = made.source(mesh)
+    source = made.source(one_device)
     made = made.resolved(source)
-    material = made.material(made.form(source.tokenizer, source), source, mesh)
+    material = made.material(made.form(source.tokenizer, source), source, one_device)
     assert material.count == 3 and len(material.zero_rows().mask) == 4
 
 

@@ -12,11 +12,9 @@ import pytest
 
 from experiments import chatgpt, instructgpt
 from lm.core.errors import ConfigError, DataError
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
 from lm.data.rankings import encode_rankings
-from lm.rlhf import stage
 from lm.rlhf.dpo import Dpo
 from lm.rlhf.reward import RewardTraining, first_answers, moments, scored
 from lm.rlhf.rollout import Rollout
@@ -30,17 +28,10 @@ from lm.train.session import LoopConfig
 from tests.launched import final_digests
 from tests.rlhf.runs import OPTIM, pretrained, write_rows
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 LOOP = LoopConfig(log_every=10, evaluate_every=40, save_every=40, sample_tokens=8)
 GUARD = GuardConfig(spike="off")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """Runs of this file have the first device, for which programs compile faster."""
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "make_mesh", lambda config: mesh)
-        yield mesh
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,11 @@ import pytest
 import experiments.bert
 import experiments.gpt1
 from lm.core.errors import CheckpointError, ConfigError
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves
 from lm.data.tasks import TaskConfig, read
 from lm.models.bert import HEADS
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import TokenizerConfig
-from lm.train import finetune
 from lm.train.finetune import Finetune, source_model, transferred
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
@@ -33,20 +31,13 @@ from tests.launched import ROOT, environment, final_digests, losses
 from tests.models.pretrained.models import bert, drawn, gpt1
 from tests.rlhf.runs import written
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 VOCAB = ByteTokenizer().vocab_size
 SIZES = {"layers": 1, "width": 32, "heads": 2, "hidden": 64, "vocab": VOCAB, "length": 40}
 ZERO = {"attention_dropout": 0.0, "residual_dropout": 0.0, "embedding_dropout": 0.0}
 OPTIM = AdamWConfig(peak_lr=5e-3, b2=0.99, weight_decay=0.0)
 MODELS = {"bert": bert(**SIZES | ZERO), "gpt1": gpt1(**SIZES | ZERO)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """Runs of this file have the first device, for which programs compile faster."""
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "make_mesh", lambda config: mesh)
-        yield mesh
 
 
 def pretrained(folder, model, seed=0):

@@ -9,19 +9,18 @@ import json
 import math
 import random
 
-import jax
 import pytest
 
-from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.sentences import SentencesConfig
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.text.wordpiece import SPECIALS
-from lm.train import masked
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import BertAdamConfig
 from lm.train.session import LoopConfig
+
+pytestmark = pytest.mark.usefixtures("one_device", "optimized")
 
 TOPICS = ("abcdef", "ghijkl", "mnopqr", "stuvwx")
 
@@ -65,12 +64,6 @@ def learned(folder, arrange):
         loop=LoopConfig(log_every=100, evaluate_every=10_000, save_every=10_000),
     ).run(folder / "run")  # fmt: skip
     return json.loads((folder / "run" / "summary.json").read_text())
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch, optimized):
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    monkeypatch.setattr(masked, "make_mesh", lambda config: mesh)
 
 
 @pytest.mark.slow
