@@ -174,7 +174,7 @@ def utf8(text: str) -> bytes:
         code = ord(text[error.start])
         raise DataError(
             f"text has the lone surrogate U+{code:04X} at character {error.start}, which UTF-8 "
-            "cannot hold: remove it, or read the text with --errors=replace"
+            "cannot hold: remove or replace it (in files, with --errors=replace)"
         ) from None
 
 

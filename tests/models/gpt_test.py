@@ -177,14 +177,15 @@ def test_a_length_that_splash_cannot_cut_is_refused_by_name_and_passed_over_by_i
 
 
 def test_sinusoidal_first_positions_tell_how_far_apart_two_rows_are():
-    config = small(positions="sinusoid", position_std=0.3)
-    table = config.module().init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    waves = np.asarray(nn.meta.unbox(table)["positions"]["table"])
+    def positions(config):
+        init = jax.jit(config.module().init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+        return np.asarray(nn.unbox(init["params"])["positions"]["table"])
+
+    waves = positions(small(positions="sinusoid", position_std=0.3))
     assert waves.std() == pytest.approx(0.3, rel=1e-5)
     products = waves @ waves.T
     for distance in range(8):
         same = np.diagonal(products, distance)
         np.testing.assert_allclose(same, same[0], rtol=1e-4)
-    drawn = small(position_std=0.3).module().init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    other = np.asarray(nn.meta.unbox(drawn["params"])["positions"]["table"])
+    other = positions(small(position_std=0.3))
     assert np.diagonal(other @ other.T, 1).std() > 0.1  # the control: draws tell nothing of it
