@@ -33,12 +33,13 @@ def test_the_weights_are_those_that_attention_mixes_values_with(looked_into):
     config, params, layers = looked_into
     for layer, block in enumerate(unstack(params["stack"]["blocks"])):
         pattern = config.pattern[layer % len(config.pattern)]
-        x = LayerNorm(config.epsilon).apply({"params": block["norm1"]}, layers.hidden[layer])
+        norm = jax.jit(LayerNorm(config.epsilon).apply)
+        x = norm({"params": block["norm1"]}, layers.hidden[layer])
         qkv, out = block["attention"]["qkv"], block["attention"]["output"]
         v = jnp.einsum("BTD,DNH->BNTH", x, qkv["kernel"][:, 2]) + qkv["bias"][2][:, None]
         mixed = jnp.einsum("BNTS,BNSH->BTNH", layers.attention[layer], v)
         expected = jnp.einsum("BTNH,NHD->BTD", mixed, out["kernel"]) + out["bias"]
-        found, _ = Attention(config, pattern).apply({"params": block["attention"]}, x)
+        found, _ = jax.jit(Attention(config, pattern).apply)({"params": block["attention"]}, x)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
