@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.losses.preference import choice_losses, chosen, comparison_losses, pairs, right_pairs
+from lm.losses import preference
+from lm.losses.preference import chosen, pairs, right_pairs
 
+# one program each: without jit every operation is compiled by itself
+choice_losses = jax.jit(preference.choice_losses)
+comparison_losses = jax.jit(preference.comparison_losses)
 close = np.testing.assert_allclose
 
 

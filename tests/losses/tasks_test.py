@@ -4,15 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.losses.tasks import (
-    auxiliary_losses,
-    choice_losses,
-    class_losses,
-    span_losses,
-    square_losses,
-    tag_losses,
-)
+from lm.losses import tasks
 
+# one program each: without jit every operation is compiled by itself
+auxiliary_losses, choice_losses = jax.jit(tasks.auxiliary_losses), jax.jit(tasks.choice_losses)
+class_losses, span_losses = jax.jit(tasks.class_losses), jax.jit(tasks.span_losses)
+square_losses, tag_losses = jax.jit(tasks.square_losses), jax.jit(tasks.tag_losses)
 NUMBERS = np.random.default_rng(0)
 close = np.testing.assert_allclose
 
