@@ -37,7 +37,7 @@ def pretrained(folder: Path, model: GptConfig = MODEL, seed: int = 7) -> Path:
         gpt.init(model, jax.random.key(seed)), is_leaf=lambda leaf: hasattr(leaf, "value"),
     )  # fmt: skip
     guard = jax.device_get(GuardState.empty(GuardConfig()))
-    moments = config.optim.direction().init(params)
+    moments = jax.jit(config.optim.direction().init)(params)
     state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
     return written(folder, config, state)
 

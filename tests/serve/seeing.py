@@ -52,7 +52,7 @@ def seeing_run(folder, config):
     )
     params = drawn(config)
     guard = jax.device_get(GuardState.empty(GuardConfig()))
-    moments = experiment.direction().init(params)
+    moments = jax.jit(experiment.direction().init)(params)
     state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
     checkpoints = Checkpoints(folder / "checkpoints")
     assert checkpoints.save(0, state, {"tokenizer": ByteTokenizer().digest})

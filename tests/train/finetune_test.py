@@ -48,7 +48,7 @@ def pretrained(folder, model, seed=0):
     config = MaskedPretrain(**settings, stages=((40, 1.0),)) if is_bert else Pretrain(**settings)
     params = drawn(model, seed)
     guard = jax.device_get(GuardState.empty(GuardConfig()))
-    moments = config.optim.direction().init(params)
+    moments = jax.jit(config.optim.direction().init)(params)
     state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
     return written(folder, config, state)
 
