@@ -24,7 +24,7 @@ CORE := $(VENV)/core-$(call digest,requirements.lock setup.py)
 TEST := $(VENV)/test-$(call digest,requirements-test.lock)
 SLOW := $(VENV)/slow-$(call digest,Makefile)
 
-# Some machines forbid it, and then every command compiles all of lm again: half of its start-up.
+# Some machines forbid it, and then every command compiles all of lm again: a third of its start-up.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check slow soak screenshots lock clean python

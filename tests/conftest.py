@@ -55,7 +55,7 @@ def optimized(monkeypatch):
 def one_device():
     """The mesh of the first device, for a module of whole runs, which then have no other.
 
-    Eight simulated ones take half as long again; that they do what one does has tests of its own.
+    Eight simulated ones take up to four times as long, and have tests of their own.
     """
     import jax
 
