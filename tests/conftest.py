@@ -59,9 +59,9 @@ def one_device():
     """
     import jax
 
-    from lm.core.mesh import MeshConfig, make_mesh
+    from lm.core import mesh
 
     first = jax.devices()[:1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda: first)
-        yield make_mesh(MeshConfig(data=1))
+        yield mesh.one_device()

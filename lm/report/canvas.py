@@ -1,6 +1,6 @@
 """A figure of matplotlib as the text of an SVG document.
 
-matplotlib takes as long to import as jax, and most of what a command does draws nothing, or draws
+matplotlib takes half as long to import as jax, and most of what a command does draws nothing, or draws
 at its end: who draws imports it then.
 """
 

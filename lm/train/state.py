@@ -63,7 +63,8 @@ def create(initial: Initialiser, abstract: TrainState, seed: int) -> TrainState:
     """The first state, every array made where it lives.
 
     Random numbers are long straight code, which LLVM would polish for longer than the first steps
-    take, and to no gain: the values and the speed are the same at its first level.
+    take, and to no gain: the values and the speed are the same at its first level. That is not
+    asked for where the environment wants no optimization at all.
     """
     less = jax.default_backend() == "cpu" and not os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS")
     make = jax.jit(
