@@ -1,7 +1,7 @@
 """A figure of matplotlib as the text of an SVG document.
 
-matplotlib takes half as long to import as jax, and most of what a command does draws nothing, or draws
-at its end: who draws imports it then.
+matplotlib takes half as long to import as jax, and a command draws nothing, or at its end: who
+draws imports it then.
 """
 
 import io
