@@ -76,6 +76,7 @@ def test_machine_code_as_a_user_has_it_learns_the_same(text, straight, tmp_path)
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_terminated_run_saves_and_goes_on_bit_for_bit(text, straight, tmp_path):
     process = started(text, tmp_path / "run", until_step=15)
     process.send_signal(signal.SIGTERM)
@@ -161,14 +162,8 @@ def empty(folder):
     folder.mkdir()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        flip_a_bit,
-        pytest.param(cut_the_manifest, marks=pytest.mark.slow),
-        pytest.param(empty, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_the_manifest, empty])
 def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_used(text, straight, tmp_path, damage):
     workdir = damaged(straight, tmp_path, damage)
     done = run(text, workdir)

@@ -13,21 +13,22 @@ from lm.core.tree import size_bytes
 from lm.decode.beam import beam_search
 from lm.decode.generate import Generator, extend
 from lm.decode.sampling import SamplingConfig
-from lm.models.gpt import Cache, GptConfig, forward
+from lm.models import gpt
+from lm.models.gpt import Cache, GptConfig
 from lm.nn.attention import write
 from tests.models.gpt_test import made, small
 
 GREEDY = SamplingConfig(temperature=0)
+forward = jax.jit(gpt.forward, static_argnums=0)
 
 
 def greedy_anew(config, params, prompt, count):
     ids = list(prompt)
-    logits_of = jax.jit(lambda tokens: forward(config, params, tokens)[0])
     for _ in range(count):
-        padded = jnp.array(
-            [ids + [0] * (config.length - len(ids))]
-        )  # causal: what follows is unseen
-        ids.append(int(jnp.argmax(logits_of(padded)[0, len(ids) - 1])))
+        # causal: what follows is unseen
+        padded = np.array([ids + [0] * (config.length - len(ids))])
+        logits, _ = forward(config, params, padded)
+        ids.append(int(np.argmax(np.asarray(logits)[0, len(ids) - 1])))
     return ids[len(prompt) :]
 
 
@@ -134,8 +135,9 @@ def test_the_best_of_all_texts_is_found_whatever_the_penalty(alpha):
     params = made(config)
     end, count, prompt = 3, 4, [0, 1]
     texts = np.array(list(itertools.product(range(4), repeat=count)))
-    tokens = jnp.array([[*prompt, *text] for text in texts.tolist()])
-    logp = np.asarray(jax.nn.log_softmax(forward(config, params, tokens)[0][:, 1:-1]))
+    tokens = np.array([[*prompt, *text] for text in texts.tolist()])
+    logits = np.asarray(forward(config, params, tokens)[0])[:, 1:-1]
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     each = np.cumsum(np.take_along_axis(logp, texts[..., None], 2)[..., 0], axis=1)
     ended = texts == end
     length = np.where(ended.any(1), ended.argmax(1) + 1, count)

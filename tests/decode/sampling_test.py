@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.decode.sampling import SamplingConfig, keep_top_k, keep_top_p, sample
+from lm.decode import sampling
+from lm.decode.sampling import SamplingConfig
+
+keep_top_k, keep_top_p = jax.jit(sampling.keep_top_k), jax.jit(sampling.keep_top_p)
+sample = jax.jit(sampling.sample, static_argnums=2)
 
 
 def test_top_k_and_top_p_keep_what_they_say_and_ties():

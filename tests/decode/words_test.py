@@ -8,9 +8,10 @@ import numpy as np
 
 from lm.decode.generate import Generator
 from lm.decode.words import Parts, next_words
-from lm.models.gpt import forward
+from lm.models import gpt
 from tests.models.gpt_test import made, small
 
+forward = jax.jit(gpt.forward, static_argnums=0)
 FIRST, WITHIN, AFTER = (1, 2, 3), (4, 5, 6), (0, 7, 8)
 PROMPTS = [[9, 1, 5, 3], [2]]
 
@@ -28,7 +29,7 @@ def every_word(config, params, prompt, longest):
     ]
     rows = [[*prompt, *word, *[0] * (longest - len(word))] for word in words]
     logits = forward(config, params, jnp.array(rows))[0]  # causal: what follows is unseen
-    logp = np.asarray(jax.nn.log_softmax(logits), np.float64)
+    logp = np.asarray(jax.jit(jax.nn.log_softmax)(logits), np.float64)
     found = {}
     for word, row in zip(words, logp, strict=True):
         start = len(prompt) - 1

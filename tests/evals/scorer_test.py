@@ -34,7 +34,7 @@ def whole(config: GptConfig, params, tokens: jax.Array) -> jax.Array:
 def logits_of(scorer: Scorer, ids: list[int]) -> np.ndarray:
     """One row, all logits, no cache. What stands behind the row changes nothing before it."""
     row = np.array([[*ids, *[0] * (scorer.length - len(ids))]])
-    return np.asarray(whole(scorer.config, scorer.params, row)[0, : len(ids)], np.float64)
+    return np.asarray(whole(scorer.config, scorer.params, row), np.float64)[0, : len(ids)]
 
 
 def brute(scorer: Scorer, request: Request) -> Score:

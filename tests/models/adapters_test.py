@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from lm.core import tree
 from lm.models import gpt, reward
@@ -15,14 +16,9 @@ CONFIG = GptConfig(layers=2, width=16, heads=2, vocab=20, length=8)
 TOKENS = np.arange(8)[None] % 20
 
 
-def unboxed(params):
-    return jax.tree.map(lambda leaf: getattr(leaf, "value", leaf), params,
-                        is_leaf=lambda leaf: hasattr(leaf, "value"))  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(lambda key: unboxed(adapted(gpt.init(CONFIG, key), 2, key)))(jax.random.key(0))
+    return jax.jit(lambda key: nn.unbox(adapted(gpt.init(CONFIG, key), 2, key)))(jax.random.key(0))
 
 
 def loss(params):
@@ -64,7 +60,7 @@ def test_the_sum_is_that_of_the_written_out_product(params):
 
 
 def test_a_scalar_head_is_learned_whole_and_shifted():
-    make = jax.jit(lambda key: unboxed(adapted(reward.init(CONFIG, key), 1, key)))
+    make = jax.jit(lambda key: nn.unbox(adapted(reward.init(CONFIG, key), 1, key)))
     made = make(jax.random.key(0))
     values = jax.jit(lambda params: reward.token_values(CONFIG, params, TOKENS))
     before, after = values(made), values(reward.shifted(made, jnp.float32(0.5)))

@@ -201,19 +201,16 @@ def test_sizes_that_cannot_be_are_refused_by_value(changes, said):
 def test_features_are_what_the_last_blocks_put_out_and_nothing_trains_them():
     params, ids = drawn(bert(), 0), ids_of()
     segments, valid = ids % 2, np.arange(12) < np.array([[12], [7]])
+    module = bert().module()
     hidden = applied(bert(), params, ids, segments, valid, method="hidden")
 
     @jax.jit
-    def features(params, count=2):
-        return (
-            bert()
-            .module()
-            .apply({"params": params}, ids, segments, valid, count, method="features")
-        )
+    def features(params):
+        return module.apply({"params": params}, ids, segments, valid, 2, method="features")
 
     found = np.asarray(features(params))
     assert found.shape == (2, 12, 64)
     np.testing.assert_allclose(found[..., 32:], hidden, atol=1e-6)
     assert np.abs(found[..., :32] - hidden).min(axis=-1).max() > 0.01  # another block's
-    grads = jax.grad(lambda p: features(p).sum())(params)
+    grads = jax.jit(jax.grad(lambda p: features(p).sum()))(params)
     assert all(not leaf.any() for leaf in jax.tree.leaves(grads))

@@ -11,9 +11,13 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lm.core.mesh import MeshConfig, make_mesh
-from lm.nn.dropout import DropoutKeys, draws, dropout, table_dropout, threefry
+from lm.nn import dropout as dropouts
+from lm.nn.dropout import DropoutKeys, threefry
 
 KEYS = DropoutKeys(jax.random.key(7), jnp.arange(8))
+dropout = jax.jit(dropouts.dropout, static_argnums=1)
+draws = jax.jit(dropouts.draws, static_argnums=1)
+table_dropout = jax.jit(dropouts.table_dropout, static_argnums=1)
 
 
 def test_the_generator_is_that_of_jax():

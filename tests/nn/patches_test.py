@@ -38,13 +38,16 @@ def test_convolutions_see_beyond_the_border_of_a_patch_and_follow_what_moves():
     stem = Convolutions(4, 8)
     image = np.zeros((1, 24, 24, 3), np.float32)
     image[0, 9:12, 8:11] = 1
-    params = nn.unbox(stem.init(jax.random.key(0), image))
-    whole = np.asarray(stem.apply(params, image)).reshape(6, 6, 8)
-    moved = np.asarray(stem.apply(params, np.roll(image, 4, axis=2))).reshape(6, 6, 8)
+    params = nn.unbox(jax.jit(stem.init)(jax.random.key(0), image))
+
+    def seen(image):
+        return np.asarray(jax.jit(stem.apply)(params, image)).reshape(6, 6, 8)
+
+    whole, moved = seen(image), seen(np.roll(image, 4, axis=2))
     assert whole.shape == (6, 6, 8)
     np.testing.assert_allclose(moved[:, 2:], whole[:, 1:-1], atol=1e-6)
     image[0, 11, 8:11] = 0  # the last row of its patch
-    changed = np.abs(np.asarray(stem.apply(params, image)).reshape(6, 6, 8) - whole).max(-1) > 1e-6
+    changed = np.abs(seen(image) - whole).max(-1) > 1e-6
     assert changed[2, 2] and changed.sum() > 1
     # the control: patches that are cut know of nothing beyond them
     cut = [np.asarray(patches(jnp.asarray(one), 4)).reshape(6, 6, 48) for one in

@@ -23,9 +23,16 @@ def config(**changed) -> BlockConfig:
     return dataclasses.replace(base, **changed)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def mask(length, pattern, config):
     slots = jnp.arange(length)
     return visible(slots, slots, pattern, config)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def masks_by_head(length, pattern, sizes):
+    slots = jnp.arange(length)
+    return layer_mask(slots, slots, pattern, sizes, sizes.heads)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -80,9 +87,8 @@ def test_sparse_attention_and_its_gradient_equal_the_masked_definition(
 ):
     sizes = config(**changed)
     arrays = qkv(length, heads=sizes.heads)
-    valid = jnp.arange(length) >= jnp.array([[0], [length // 3]]) if padded else None
-    slots = jnp.arange(length)
-    seen = layer_mask(slots, slots, pattern, sizes, sizes.heads)[None]
+    valid = np.arange(length) >= np.array([[0], [length // 3]]) if padded else None
+    seen = np.asarray(masks_by_head(length, pattern, sizes))[None]
     if valid is not None:
         seen = seen & valid[:, None, None, :]
     some = seen.any(-1)[..., None]  # a padded query may have no key, and then no meaning
@@ -104,14 +110,14 @@ def test_sparse_attention_and_its_gradient_equal_the_masked_definition(
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(gradient, gradient_of_masked, atol=1e-5)
     if length > 12 and pattern != "dense":  # the control: another pattern is beyond the tolerance
-        other = attend(*arrays, mask(length, "dense", sizes)[None, None])
-        assert np.abs(found - jnp.where(some, other, 0)).max() > 1e-2
+        other = jax.jit(attend)(*arrays, mask(length, "dense", sizes)[None, None])
+        assert np.abs(found - np.where(some, other, 0)).max() > 1e-2
 
 
 @pytest.mark.parametrize("pattern, changed", EVERY)
 def test_the_count_of_each_head_is_the_number_of_trues_in_its_own_mask(pattern, changed):
-    sizes, slots = config(**changed), jnp.arange(61)
-    each = np.asarray(layer_mask(slots, slots, pattern, sizes, sizes.heads))
+    sizes = config(**changed)
+    each = np.asarray(masks_by_head(61, pattern, sizes))
     each = np.broadcast_to(each, (sizes.heads, 61, 61))
     for length in (1, 7, 8, 9, 40, 61):
         counts = each[:, :length, :length].sum((1, 2)).tolist()
@@ -126,8 +132,8 @@ def test_a_part_by_head_and_the_other_part_make_the_merged_pattern():
 
 
 def test_heads_with_summaries_of_their_own_share_out_the_columns_of_a_block():
-    sizes, slots = config(heads=4, summary=2, summary_by_head=True), jnp.arange(24)
-    each = layer_mask(slots, slots, "summaries", sizes, 4)[:, 23, :8]  # of the first block
+    sizes = config(heads=4, summary=2, summary_by_head=True)
+    each = np.asarray(masks_by_head(24, "summaries", sizes))[:, 23, :8]  # of the first block
     np.testing.assert_array_equal(each.sum(0), np.ones(8))
     assert each[0].nonzero()[0].tolist() == [6, 7] and each[3].nonzero()[0].tolist() == [0, 1]
 
@@ -135,11 +141,12 @@ def test_heads_with_summaries_of_their_own_share_out_the_columns_of_a_block():
 def test_a_head_of_summaries_alone_sees_itself_before_the_first_summary_column():
     sizes, (q, k, v) = config(), qkv(20)
     found = jax.jit(sparse_attention, static_argnums=(3, 4))(q, k, v, sizes, "summaries")
+    found, v = np.asarray(found), np.asarray(v)
     np.testing.assert_allclose(found[:, :, :5], v[:, :, :5], atol=1e-6)  # columns begin at 5
-    bare = (jnp.arange(20) % 8 >= 5) & (jnp.arange(20) <= jnp.arange(20)[:, None])
+    bare = (np.arange(20) % 8 >= 5) & (np.arange(20) <= np.arange(20)[:, None])
     assert not bare[:5].any()  # the control: by the paper's formula these queries see nothing
-    scores = jnp.where(bare, jnp.einsum("BNTH,BNSH->BNTS", q, k), -jnp.inf)
-    assert jnp.isnan(jax.nn.softmax(scores, axis=-1)[:, :, :5]).all()
+    scores = np.where(bare, np.einsum("BNTH,BNSH->BNTS", q, k), -np.inf)
+    assert np.isnan(np.asarray(jax.jit(jax.nn.softmax)(scores))[:, :, :5]).all()
 
 
 @pytest.mark.parametrize("pattern, changed", EVERY)

@@ -139,6 +139,7 @@ def test_what_is_read_from_a_run_is_the_moving_average(run, one_device):
     assert saved.config.policy_model.width == 32
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_parameters(base, run, tmp_path):
     again = tmp_path / "run"
     shutil.copytree(run, again)

@@ -4,21 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from lm.core.errors import DataError
 from lm.models import gpt
 from lm.models.gpt import GptConfig, forward
-from lm.rlhf.rollout import answer_logp, encode_prompts, roll_out
+from lm.rlhf import rollout as rollouts
+from lm.rlhf.rollout import encode_prompts, roll_out
 
 CONFIG = GptConfig(layers=2, width=32, heads=2, vocab=40, length=32)
 END, COUNT, WIDTH = 3, 12, 8
+answer_logp = jax.jit(rollouts.answer_logp, static_argnums=(0, 4))
 TEXTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16], [17, 18]]
 
 
 @pytest.fixture(scope="module")
 def params():
-    made = gpt.init(CONFIG, jax.random.key(0))
-    made = jax.tree.map(lambda leaf: leaf.value, made, is_leaf=lambda leaf: hasattr(leaf, "value"))
+    made = nn.unbox(jax.jit(gpt.init, static_argnums=0)(CONFIG, jax.random.key(0)))
     return jax.tree.map(lambda leaf: 3 * leaf, made)  # far from uniform
 
 

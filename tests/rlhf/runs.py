@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from lm.core.config import dump
 from lm.data.tokens import TextConfig
@@ -32,10 +33,7 @@ def pretrained(folder: Path, model: GptConfig = MODEL, seed: int = 7) -> Path:
         model=model, optim=OPTIM, steps=1, batch=4, data=TextConfig(train=str(text)),
         tokenizer=TokenizerConfig(kind="bytes"),
     )  # fmt: skip
-    params = jax.tree.map(
-        lambda leaf: leaf.value if hasattr(leaf, "value") else leaf,
-        gpt.init(model, jax.random.key(seed)), is_leaf=lambda leaf: hasattr(leaf, "value"),
-    )  # fmt: skip
+    params = nn.unbox(jax.jit(gpt.init, static_argnums=0)(model, jax.random.key(seed)))
     guard = jax.device_get(GuardState.empty(GuardConfig()))
     moments = jax.jit(config.optim.direction().init)(params)
     state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))

@@ -67,6 +67,7 @@ def summary_of(run):
     return json.loads((run / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_demonstrations_teach_the_answer_and_where_it_ends(taught):
     _, run = taught
     assert summary_of(run)["valid_loss"] < 0.1  # of 5.6 at the start
@@ -215,6 +216,7 @@ def judged(base, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_reward_model_orders_answers_of_prompts_and_labelers_it_never_saw(judged):
     found = summary_of(judged)
     for part in ("valid", "labelers"):
@@ -224,6 +226,7 @@ def test_a_reward_model_orders_answers_of_prompts_and_labelers_it_never_saw(judg
     assert 0.01 < start["valid_accuracy_error"] < 0.1  # of 70 prompts
 
 
+@pytest.mark.slow
 def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_device):
     score = text_scorer(RewardConfig(run=str(judged)), ByteTokenizer(), one_device)
     said = score(["q:", "r:"], ["xyzzy", "zzxxx"])
@@ -231,6 +234,7 @@ def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_devi
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
 
 
+@pytest.mark.slow
 def test_an_answer_is_read_alike_in_training_as_a_text_and_in_ppo_whether_or_not_it_ends(
     judged, one_device
 ):

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -52,8 +53,9 @@ def test_choices_of_a_batch_are_numbered_and_differ_by_their_draws(api):
 def test_echo_with_logprobs_scores_the_prompt_as_one_forward_pass(toy, api):
     ids = toy.tokenizer.encode("hello")
     found = complete(api, prompt=[ids, ids[:3]], max_tokens=1, logprobs=1, echo=True, **GREEDY)
-    logits, _ = forward(toy.engine.config, toy.engine._params, np.array([ids]), cache=None)
-    logp = np.asarray(logits[0] - np.logaddexp.reduce(np.asarray(logits[0]), -1)[:, None])
+    whole = jax.jit(forward, static_argnums=0)
+    logits = np.asarray(whole(toy.engine.config, toy.engine._params, np.array([ids]))[0])[0]
+    logp = logits - np.logaddexp.reduce(logits, -1)[:, None]
     likelihoods = found["choices"][0]["logprobs"]
     assert likelihoods["token_logprobs"][0] is None
     expected = [logp[at - 1, token] for at, token in enumerate(ids) if at]

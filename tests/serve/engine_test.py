@@ -101,12 +101,13 @@ def test_rows_with_settings_of_their_own_are_drawn_as_each_alone():
     settings = [(0, None, None), (1.0, None, None), (0.7, 5, None), (1.3, None, 0.5),
                 (1.0, 9, 0.9), (2.0, 1, None)]  # fmt: skip
     temperature, top_k, top_p = zip(*((t, k or 50, p or 1.0) for t, k, p in settings), strict=True)
-    found = sample_each(
+    found = np.asarray(jax.jit(sample_each)(
         keys, logits, np.float32(temperature), np.int32(top_k), np.float32(top_p)
-    )  # fmt: skip
+    ))  # fmt: skip
+    alone = jax.jit(sample, static_argnums=2)
     for n, (t, k, p) in enumerate(settings):
         config = SamplingConfig(temperature=t, top_k=k, top_p=p)
-        assert found[n] == sample(keys[n : n + 1], logits[n : n + 1], config)[0]
+        assert found[n] == int(alone(keys, logits, config)[n])
 
 
 def test_nothing_compiles_while_requests_are_served(engine):
@@ -282,7 +283,8 @@ def test_likelihoods_are_those_of_the_whole_sequence_at_once(model, engine):
     one = asked(PROMPTS[0], 6, alternatives=True, scored=True)
     engine.submit(one)
     ids = [*PROMPTS[0], *one.tell.tokens()]
-    whole = jax.nn.log_softmax(forward(config, params, np.array([ids]))[0][0])
+    logits, _ = jax.jit(forward, static_argnums=0)(config, params, np.array([ids]))
+    whole = np.asarray(jax.jit(jax.nn.log_softmax)(logits))[0]
     expected = [float(whole[at - 1, token]) for at, token in enumerate(ids) if at]
     (prompted,) = (event for event in one.tell.events if isinstance(event, Prompted))
     drawn = [event.likely for event in one.tell.events if isinstance(event, Drawn)]

@@ -5,6 +5,7 @@ import io
 
 import jax
 import numpy as np
+from flax import linen as nn
 from PIL import Image
 
 from lm.core.config import dump
@@ -36,11 +37,7 @@ def model(mask="prefix", length=64):
 
 def drawn(config, seed=3):
     """Parameters large enough that what is seen is heard of in every answer."""
-    boxed = gpt_vision.init(config, jax.random.key(seed))
-    unboxed = jax.tree.map(
-        lambda leaf: leaf.value if hasattr(leaf, "value") else leaf, boxed,
-        is_leaf=lambda leaf: hasattr(leaf, "value"),
-    )  # fmt: skip
+    unboxed = nn.unbox(jax.jit(gpt_vision.init, static_argnums=0)(config, jax.random.key(seed)))
     return jax.tree.map(lambda leaf: leaf * 8 if leaf.ndim > 1 else leaf, unboxed)
 
 

@@ -53,7 +53,7 @@ def test_a_masked_word_is_guessed_as_the_network_scores_it_from_both_sides(bert)
     special = ByteTokenizer().specials
     assert ids.tolist() == [special["cls"], 97, 98, special["mask"], 99, 100, special["sep"]]
     model = EXPERIMENT.model.module()
-    scores = np.asarray(model.apply({"params": first_state().params}, ids[None])[0])[0, 3]
+    scores = np.asarray(jax.jit(model.apply)({"params": first_state().params}, ids[None])[0])[0, 3]
     chances = np.exp(scores[: ByteTokenizer().vocab_size].astype(np.float64))
     chances /= chances.sum()
     assert [p for _, p in found] == pytest.approx(sorted(chances)[:-4:-1], rel=1e-4)
@@ -91,7 +91,8 @@ def test_answers_are_judged_as_they_were_read_in_training(judge, end):
     item = Comparison("q:", answers, (0, 1, 2), "", "", (end,) * 3)
     rows = encode_rankings([item], ByteTokenizer(), 16).rows
     params = jax.device_get(loaded.params)
-    np.testing.assert_allclose(found, np.asarray(scored(MODEL, params, rows))[0], atol=1e-5)
+    expected = np.asarray(jax.jit(scored, static_argnums=0)(MODEL, params, rows))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     assert not np.allclose(found, loaded.scores(["r:"] * 3, answers))
     moved = replace(loaded, params=reward.shifted(loaded.params, 1.0))
     np.testing.assert_allclose(moved.scores(["q:"] * 3, answers), found - 1, atol=1e-5)

@@ -151,6 +151,7 @@ def classifier(runs, tasks, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_bert_learns_to_classify(classifier):
     summary = summary_of(classifier)
     assert summary["accuracy"] > 0.9  # of two classes
@@ -229,6 +230,7 @@ def test_features_are_read_and_left_as_they_are(runs, tasks, one_device, tmp_pat
     assert done.returncode == 0 and "entity_f1" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(classifier, workdir)
@@ -253,6 +255,7 @@ def test_gpt1_goes_on_with_the_vocabulary_that_it_began_with(runs, tasks, tmp_pa
     assert read_config(workdir).model.vocab == VOCAB + 3
 
 
+@pytest.mark.slow
 def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(classifier, workdir)

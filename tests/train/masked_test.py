@@ -71,7 +71,7 @@ def batch_of(seed=0):
 def first_state():
     """A state on the host, with every parameter away from what it starts as."""
     params = drawn(EXPERIMENT.model)
-    moments = jax.device_get(EXPERIMENT.optim.direction().init(params))
+    moments = jax.device_get(jax.jit(EXPERIMENT.optim.direction().init)(params))
     guard = GuardState.empty(EXPERIMENT.guard)
     return TrainState(np.zeros((), np.int32), params, moments, jax.device_get(guard))
 
@@ -242,6 +242,7 @@ def straight(running, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_writes_all_that_a_run_writes(straight):
     assert {path.name for path in straight.iterdir()} == {
         "config.gin", "tokenizer", "metrics.jsonl", "checkpoints", "samples", "report.html",
@@ -281,6 +282,7 @@ def test_going_on_from_before_the_second_stage_repeats_every_bit(running, straig
     assert one["valid_loss"] == other["valid_loss"]
 
 
+@pytest.mark.slow
 def test_another_order_of_the_data_is_refused_on_resume(running, straight):
     with pytest.raises(ConfigError, match="seed: checkpoint 0, now 1: other data or order"):
         replace(running, seed=1, steps=13).run(straight)

@@ -61,6 +61,7 @@ def summary(workdir):
     return json.loads((workdir / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_to_name_a_colour_and_answers_about_a_file(run):
     assert summary(run)["valid_accuracy"] == 1.0
     loaded = lm.load(run)
@@ -73,6 +74,7 @@ def test_a_small_model_learns_to_name_a_colour_and_answers_about_a_file(run):
     assert loaded.tokenizer.decode(row) == "blue"
 
 
+@pytest.mark.slow
 def test_the_report_shows_where_answers_looked(run):
     rows = [json.loads(line) for line in (run / "gallery.jsonl").read_text().splitlines()]
     assert len(rows) == 12 and {row["answer"] for row in rows} <= set(COLOURS)
@@ -81,6 +83,7 @@ def test_the_report_shows_where_answers_looked(run):
     assert (run / "report.html").read_text().count("data:image/png;base64,") == 24
 
 
+@pytest.mark.slow
 def test_an_evaluation_stands_at_the_tokens_of_the_step_it_is_of(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = {row["step"]: row["tokens"] for row in rows if "loss" in row}
