@@ -1,6 +1,7 @@
 """Where the time of a run went: what `goodput.json` says (lm/train/goodput.py writes it)."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ def totals(entries: list[dict[str, Any]]) -> dict[str, float]:
     """Seconds by kind over all processes, `lost` among them, and `goodput`: the share of the time
     that went into steps whose work was kept."""
     seconds = dict.fromkeys((*KINDS, "lost"), 0.0)
-    for number, entry in enumerate(entries):
+    kept = math.inf  # the last step that no later process made again
+    for entry in reversed(entries):
         for kind in KINDS:
             seconds[kind] += entry["seconds"].get(kind, 0.0)
         made = entry["last"] - entry["first"]
-        if number + 1 < len(entries) and made > 0:
-            again = min(made, max(0, entry["last"] - entries[number + 1]["first"]))
+        if made > 0:
+            again = min(made, max(0, entry["last"] - kept))
             lost = entry["seconds"].get("step", 0.0) * again / made
             seconds["step"] -= lost
             seconds["lost"] += lost
+        kept = min(kept, entry["first"])
     whole = sum(seconds.values())
     return seconds | {"goodput": seconds["step"] / whole if whole else 0.0}

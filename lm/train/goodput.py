@@ -25,12 +25,15 @@ BEGAN = time.time()  # of this process, as near as what is imported early can te
 class Goodput:
     """Counts seconds by what they are for. Time is always spent on exactly one thing."""
 
+    told = BEGAN  # until when this process's time stands in an account: of several runs, one each
+
     def __init__(self, path: Path | None):
         """`path`: of the file; none is kept where None, as on processes other than the first."""
         self.path = path
         self.now, self.since = "init", time.perf_counter()
         self.seconds = dict.fromkeys(KINDS, 0.0)
-        self.seconds["init"] = max(0.0, time.time() - BEGAN)
+        self.began = Goodput.told
+        self.seconds["init"] = max(0.0, time.time() - self.began)
         self.first = self.last = 0
         self.before = processes(path) if path is not None else []
         self.written = 0.0
@@ -61,8 +64,8 @@ class Goodput:
         if self.path is None:
             return
         self.switch(self.now)
-        self.written = time.perf_counter()
-        began = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(BEGAN))
+        Goodput.told, self.written = time.time(), time.perf_counter()
+        began = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.began))
         seconds = {kind: round(spent, 3) for kind, spent in self.seconds.items()}
         mine = {"began": began, "first": self.first, "last": self.last, "seconds": seconds}
         whole = self.path.with_name(self.path.name + ".part")

@@ -49,6 +49,22 @@ def test_steps_that_are_made_again_are_lost():
     assert totals([])["goodput"] == 0.0
 
 
+def test_a_process_that_goes_back_further_loses_the_steps_of_all_before_it():
+    some = [entry(0, 10, step=10.0), entry(8, 9, step=1.0), entry(5, 12, step=7.0)]
+    found = totals(some)
+    assert found["lost"] == 5.0 + 1.0 and found["step"] == 12.0  # as many seconds as steps
+    assert totals(some[:2])["lost"] == 2.0  # the control: before the third there was less to lose
+
+
+def test_the_second_run_of_a_process_begins_where_the_first_ended(tmp_path):
+    first = Goodput(tmp_path / "first.json")
+    time.sleep(0.2)
+    first.write()
+    second = Goodput(tmp_path / "second.json")
+    assert first.seconds["init"] >= 0.2 > second.seconds["init"]  # 0.2 s of it are the first's
+    assert second.began > first.began
+
+
 def test_a_full_disk_does_not_end_a_run(tmp_path):
     goodput = Goodput(tmp_path / "no" / "folder" / "goodput.json")
     goodput.reached(3)
