@@ -101,6 +101,7 @@ def rows_of(run):
     return [row for row in read_metrics(run / "metrics.jsonl") if "reward" in row]
 
 
+@pytest.mark.slow
 def test_before_the_first_step_the_ratio_is_one_and_the_kl_is_zero(run):
     first, *later = rows_of(run)
     assert first["first_ratio"] < 1e-5 and abs(first["kl"]) < 1e-5
@@ -110,6 +111,7 @@ def test_before_the_first_step_the_ratio_is_one_and_the_kl_is_zero(run):
     assert all(row["drift"] < 1e-4 for row in [first, *later])
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_figures_its_answers_and_the_best_of_n(run):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["episodes"] == 64
@@ -133,6 +135,7 @@ def test_a_run_leaves_its_figures_its_answers_and_the_best_of_n(run):
     assert "pretraining_loss" in summary and (run / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_what_is_read_from_a_run_is_the_moving_average(run, one_device):
     saved = read_run(run, one_device)
     assert set(saved.params) == {"tokens", "positions", "stack", "norm"}
@@ -151,6 +154,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_parameters(base, run, tmp_pat
     assert figures[0] == figures[1] and len(figures[0]) == 4
 
 
+@pytest.mark.slow
 def test_a_resumed_run_on_another_reference_is_refused(base, run, tmp_path):
     other = pretrained(tmp_path / "other", seed=8)
     with pytest.raises(CheckpointError, match="init: checkpoint"):

@@ -352,6 +352,7 @@ def test_exactly_the_first_layers_are_taken(layers):
     assert np.asarray(merged["tokens"]["table"]).min() == 1  # embeddings always come along
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_device):
     config = tuning(runs, tasks, "classification", "bert", init=str(classifier))
     source = read_run(classifier, one_device)
