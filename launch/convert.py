@@ -49,7 +49,7 @@ def read(folder: Path, run: Path) -> None:
     from lm.text.tokenizer import build
     from lm.train.checkpoint import Checkpoints
     from lm.train.journal import environment
-    from lm.train.process import locked
+    from lm.train.lock import locked
     from lm.train.state import create
 
     model, params = read_weights(folder)

@@ -81,7 +81,9 @@ def test_a_terminated_run_saves_and_goes_on_bit_for_bit(text, straight, tmp_path
     process = started(text, tmp_path / "run", until_step=15)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75, process.stderr.read()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "tokenizer").iterdir()}
     again = run(text, tmp_path / "run")
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}  # a kill cannot cut it short
     assert again.returncode == 0, again.stderr
     assert "resumed from step" in again.stdout
     assert losses(tmp_path / "run") == losses(straight)

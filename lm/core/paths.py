@@ -42,6 +42,13 @@ def at_home(name: str) -> Path:
     return Path(os.path.expanduser(name))
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that others read: it is whole at any moment, the old one or the new."""
+    fresh = path.with_name(path.name + ".part")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def is_remote(path: Path) -> bool:
     """Whether the path is in an object store."""
     return not isinstance(path, Path)

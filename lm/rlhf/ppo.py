@@ -72,7 +72,7 @@ class Ppo(PpoSetting):
                 peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip
-            if session.main:
+            if session.main and not session.checkpoints.steps():
                 source.tokenizer.save(workdir / "tokenizer")
             abstract = config.abstract(mesh)
             state = session.start(abstract, lambda: config.create(abstract, source, score.params))

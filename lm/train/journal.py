@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import orbax.checkpoint
 
+from lm.core.errors import CheckpointError
+from lm.core.paths import write_whole
 from lm.train.metrics import Console, MetricsFile, duration, rate
 from lm.train.step import StepMetrics
 
@@ -146,14 +148,26 @@ class Journal:
             self.file.flush()
 
     def summary(self, figures: dict[str, Any]) -> None:
+        """Says that the run has ended, and with what. Raises CheckpointError where it cannot."""
         text = json.dumps({"seconds": self.seconds, **figures}, indent=1)
-        self.write("summary.json", text + "\n")
+        if self.main:
+            try:
+                write_whole(self.workdir / "summary.json", text + "\n")
+            except OSError as error:
+                raise CheckpointError(
+                    f"cannot write {self.workdir / 'summary.json'}: {error.strerror or error}; "
+                    "free some space, and the same command ends the run"
+                ) from None
 
     def write(self, name: str, text: str) -> None:
+        """Keeps what a run can do without: a disk that is full is told, and the run goes on."""
         if self.main:
             path = self.workdir / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            except OSError as error:
+                self.say(f"warning: {path} was not written: {error.strerror or error}")
 
 
 def environment() -> str:

@@ -9,8 +9,9 @@
 import json
 import sys
 import time
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ class MetricsFile:
         Args:
           events: write every number into `events.*` beside it, for TensorBoard.
         """
-        self.path = path
+        self.path, self.warned = path, False
         self.events = event_writer(path.parent, resumed_step) if events else None
         rows = []
         if path.exists() and resumed_step is not None:
@@ -69,7 +70,8 @@ class MetricsFile:
         self.told = {line for line, told in zip(self.lines, last, strict=True) if told}
         self.rewrite()
         self.seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
-        self.file: TextIO | None = None if is_remote(path) else path.open("a")
+        self.file: FileIO | None = None if is_remote(path) else FileIO(path, "a")
+        self.late = b""  # rows, or the rest of one, that the disk had no room for as yet
 
     def write(self, row: dict[str, Any]) -> None:
         """Adds a row, but for one that an earlier process has told of the step it ended with."""
@@ -81,12 +83,24 @@ class MetricsFile:
                 if isinstance(row[name], int | float):
                     self.events.add_scalar(name, row[name], row["step"])
         if self.file is not None:
-            self.file.write(line)
-            self.file.flush()
+            self.late += line.encode()
+            self.append()
             return
         self.lines.append(line)
         if time.monotonic() - self.written > REWRITE:
             self.rewrite()
+
+    def append(self) -> None:
+        """Writes what is late; a full disk ends a run by its checkpoints, and not by this."""
+        assert self.file is not None
+        try:
+            while self.late:
+                self.late = self.late[self.file.write(self.late) :]
+        except OSError as error:
+            if not self.warned:
+                print(f"warning: {self.path}: {error.strerror or error}; its rows are written once "
+                      "they can be", file=sys.stderr)  # fmt: skip
+            self.warned = True
 
     def rewrite(self) -> None:
         """Writes all the lines, whole."""
@@ -103,6 +117,7 @@ class MetricsFile:
         if self.events is not None:
             self.events.close()
         if self.file is not None:
+            self.append()
             self.file.close()
         else:
             self.rewrite()

@@ -1,17 +1,12 @@
-"""One run, one process: the lock on its directory, signals, and the watchdog of a hung step."""
+"""One run, one process: signals, and the watchdog of a hung step."""
 
 import dataclasses
 import faulthandler
-import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,10 +14,8 @@ import jax
 import numpy as np
 
 from lm.core.errors import ConfigError
-from lm.core.paths import is_remote
 
 SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
-STALE = 600.0  # seconds after which a lock that nobody has renewed is that of a host that is lost
 ONE_WISH = 1.0  # seconds in which two signals of different kinds are one
 
 
@@ -93,103 +86,6 @@ def agreed(done: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(np.all(multihost_utils.process_allgather(np.asarray(done))))
-
-
-@contextmanager
-def locked(folder: Path, *, steal: bool) -> Iterator[None]:
-    """Holds `folder/lock`, so that no second job writes there.
-
-    A lock of a process of this host that is gone is taken over, and one of another host that has
-    not been renewed for `STALE` seconds.
-
-    Raises:
-      ConfigError: the folder is held by another job, or cannot be written.
-    """
-    path = folder / "lock"
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if steal:
-            path.unlink(missing_ok=True)
-        for _ in range(2):
-            try:
-                write_new(path, json.dumps(mine))
-                break
-            except FileExistsError:
-                held = holder(path)
-                if held is not None:
-                    raise ConfigError(
-                        f"{folder} is in use by {held}; --steal_lock if it is not"
-                    ) from None
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None
-    done = threading.Event()
-    renewing = threading.Thread(target=renew, args=(path, mine, done), daemon=True)
-    renewing.start()
-    try:
-        yield
-    finally:
-        done.set()
-        renewing.join()
-        if ours(path, mine):
-            path.unlink(missing_ok=True)
-
-
-def renew(path: Path, mine: dict[str, Any], done: threading.Event) -> None:
-    """Writes the time into a lock again and again. A process whose lock another has taken, since it
-    slept for so long or was thought dead, ends at once: two would write there."""
-    while not done.wait(STALE / 10):
-        try:
-            if not ours(path, mine):
-                os.write(2, f"error: another process has taken {path}; stopped\n".encode())
-                os._exit(1)
-            fresh = path.with_name(f"lock.{mine['pid']}")
-            fresh.write_text(json.dumps(mine | {"time": time.time()}))
-            fresh.replace(path)
-        except OSError:
-            continue  # a disk that is full, or a store that does not answer just now
-
-
-def ours(path: Path, mine: dict[str, Any]) -> bool:
-    """Whether a lock is the one that we wrote; one that cannot be read may be."""
-    try:
-        held = json.loads(path.read_text())
-        return (held["host"], held["pid"]) == (mine["host"], mine["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
-
-
-def write_new(path: Path, text: str) -> None:
-    """Writes a file that was not there. Raises FileExistsError if it is."""
-    if is_remote(path):  # a store cannot say so itself: two that start together may both go on
-        if path.exists():
-            raise FileExistsError
-        path.write_text(text)
-        return
-    with path.open("x") as file:
-        file.write(text)
-
-
-def holder(path: Path) -> str | None:
-    """Who holds a lock, in words; None if nobody can."""
-    try:
-        held = json.loads(path.read_text())
-        host, pid = held["host"], int(held["pid"])
-        age = time.time() - held["time"]
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["time"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if host == socket.gethostname():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-    elif age > STALE:
-        return None
-    return f"process {pid} on {host}, which wrote so at {since}"
 
 
 class Watchdog:

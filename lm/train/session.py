@@ -26,12 +26,14 @@ import numpy as np
 from lm.core import heap
 from lm.core.config import dump, require, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
+from lm.core.paths import write_whole
 from lm.train.checkpoint import Checkpoints
 from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
+from lm.train.lock import locked
 from lm.train.metrics import read_metrics
-from lm.train.process import Process, Stop, Watchdog, agreed, locked
+from lm.train.process import Process, Stop, Watchdog, agreed
 from lm.train.reaction import Origins, Reaction
 from lm.train.resume import changed_bindings, check_facts, told
 from lm.train.step import StepMetrics
@@ -161,7 +163,12 @@ class Session:
         mesh = {name: int(size) for name, size in jax.sharding.get_abstract_mesh().shape.items()}
         self.origin = {"mesh": mesh, "environment": comments.replace("# ", "").splitlines()}
         if self.main:
-            (self.workdir / "config.gin").write_text(dump(self.config) + comments)
+            try:
+                write_whole(self.workdir / "config.gin", dump(self.config) + comments)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot write to --workdir {self.workdir}: {error.strerror or error}"
+                ) from None
         if self.first < self.total:
             self.journal.reopen()
         self.journal.open(self.first if restored else None)

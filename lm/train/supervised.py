@@ -97,8 +97,8 @@ class Supervised:
                 total_tokens=total_tokens,
             ) as session,
         ):  # fmt: skip
-            if tokenizer and session.main:
-                tokenizer.save(workdir / "tokenizer")
+            if tokenizer and session.main and not session.checkpoints.steps():
+                tokenizer.save(workdir / "tokenizer")  # a run that goes on reads it from there
             abstract = self.abstract(mesh)
             step = self.step(mesh, abstract)
             make = first or (lambda shapes: create(self.initial(), shapes, self.seed))

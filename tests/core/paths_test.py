@@ -9,14 +9,14 @@ from etils.epath import backend, gpath
 
 from lm.core import paths
 from lm.core.errors import ConfigError
-from lm.core.paths import is_remote, remove_tree, run_path
+from lm.core.paths import is_remote, remove_tree, run_path, write_whole
 from lm.report.page import write_report
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import load
 from lm.train.journal import Journal
+from lm.train.lock import locked
 from lm.train.manifest import steps_in
 from lm.train.metrics import MetricsFile, read_metrics
-from lm.train.process import locked
 
 
 class Store(type(backend.os_backend)):
@@ -139,3 +139,15 @@ def test_steps_are_listed_set_aside_and_removed_in_a_store(store):
     remove_tree(run / "checkpoints" / "absent")
     assert steps_in(run / "checkpoints") == []
     assert os.path.isdir(store.place(run / "checkpoints" / "10.corrupt" / "state"))
+
+
+def test_a_file_is_the_old_one_where_the_new_one_could_not_be_written(tmp_path):
+    path = tmp_path / "config.gin"
+    write_whole(path, "old")
+    (tmp_path / "config.gin.part").mkdir()  # nothing can be written there
+    with pytest.raises(OSError, match="directory"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    (tmp_path / "config.gin.part").rmdir()
+    write_whole(path, "new")
+    assert path.read_text() == "new" and [each.name for each in tmp_path.iterdir()] == [path.name]

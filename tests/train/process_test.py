@@ -1,7 +1,5 @@
-"""Signals, hung steps and locks of one process."""
+"""Signals and hung steps of one process."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +9,7 @@ import time
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.train import process as process_module
-from lm.train.process import Watchdog, agreed, check_finite_flag, locked
+from lm.train.process import Watchdog, agreed, check_finite_flag
 from tests.launched import ROOT, environment
 
 
@@ -105,48 +102,3 @@ def test_one_process_agrees_with_itself():
 def test_a_time_limit_is_a_number_of_seconds(value):
     with pytest.raises(ConfigError, match="--step_timeout must be finite"):
         check_finite_flag("step_timeout", value)
-
-
-def test_a_lock_of_a_host_that_is_lost_is_taken_over_and_a_fresh_one_is_not(tmp_path):
-    def held(age):
-        (tmp_path / "lock").write_text(
-            json.dumps({"host": "another", "pid": 1, "time": time.time() - age})
-        )
-
-    held(age=process_module.STALE + 60)
-    with locked(tmp_path, steal=False):
-        assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
-    held(age=process_module.STALE - 60)
-    with pytest.raises(ConfigError, match="is in use by process 1 on another"):
-        with locked(tmp_path, steal=False):
-            pass
-
-    with locked(tmp_path / "b", steal=False):
-        held = {"host": "another", "pid": 1, "time": 0}
-        (tmp_path / "b" / "lock").write_text(json.dumps(held))
-    assert (tmp_path / "b" / "lock").exists()  # it is not ours to remove
-
-
-LOCKED = """
-    import json, pathlib, sys, time
-    from lm.train import process
-    process.STALE = 0.5
-    path = pathlib.Path(sys.argv[1]) / "lock"
-    with process.locked(path.parent, steal=False):
-        first = json.loads(path.read_text())["time"]
-        while json.loads(path.read_text())["time"] == first:
-            time.sleep(0.01)
-        print("renewed", flush=True)
-        time.sleep(60)
-"""
-
-
-def test_a_lock_is_renewed_and_a_process_whose_lock_was_taken_ends(tmp_path):
-    process = child(LOCKED, str(tmp_path))
-    assert process.stdout.readline() == "renewed\n"
-    process.send_signal(signal.SIGSTOP)  # asleep, so that the lock is not being renewed just now
-    (tmp_path / "lock").write_text(json.dumps({"host": "another", "pid": 1, "time": 0}))
-    process.send_signal(signal.SIGCONT)
-    assert "another process has taken" in process.communicate(timeout=30)[1]
-    assert process.returncode == 1
-    assert json.loads((tmp_path / "lock").read_text())["host"] == "another"

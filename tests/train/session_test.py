@@ -91,6 +91,31 @@ def test_lines_of_the_metrics_that_are_damaged_are_left_out(tmp_path):
         assert [row["step"] for row in read_metrics(where)] == [1, 2]
 
 
+def test_rows_that_a_full_disk_has_no_room_for_are_written_once_it_has(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path, None)
+    with open("/dev/full", "wb", buffering=0) as full:
+        usual, file.file = file.file, full
+        for step in (1, 2):
+            file.write({"step": step})
+    file.file = usual
+    assert capsys.readouterr().err.count("No space left on device; its rows are written once") == 1
+    assert read_metrics(path) == []  # the control: it did not have them
+    file.write({"step": 3})
+    file.close()
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+
+
+def test_what_a_run_can_do_without_does_not_stop_it_and_its_summary_does(tmp_path, capsys):
+    journal = Journal(tmp_path, 10, 1.0, 1.0)
+    (tmp_path / "samples").write_text("")  # a file in the place of a folder
+    journal.sample(1, "text")
+    assert "00000001.txt was not written: " in capsys.readouterr().out
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot write .*summary.json: .* ends the run"):
+        journal.summary({})
+
+
 def test_what_was_measured_of_the_last_step_is_told_once_however_often_the_command_is_run(tmp_path):
     path, found = tmp_path / "metrics.jsonl", {"step": 4, "valid_loss": 0.1}
     for resumed, row in ((None, found), (4, found), (4, found | {"valid_loss": 0.2})):

@@ -1,0 +1,149 @@
+"""The lock on the directory of a run: no second job writes there."""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lm.core.errors import ConfigError
+from lm.core.paths import is_remote
+
+STALE = 600.0  # seconds after which a lock that nobody has renewed is that of a host that is lost
+CLOCKS = 0.1  # seconds by which two clocks of a host may differ
+
+
+@contextmanager
+def locked(folder: Path, *, steal: bool) -> Iterator[None]:
+    """Holds `folder/lock`, so that no second job writes there.
+
+    A lock of a process of this host that is gone is taken over, and one that nobody renews: of
+    another host after a while of waiting for it, since that host may be lost.
+
+    Raises:
+      ConfigError: the folder is held by another job, or cannot be written.
+    """
+    path = folder / "lock"
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if steal:
+            path.unlink(missing_ok=True)
+        for _ in range(2):
+            try:
+                write_new(path, json.dumps(mine))
+                break
+            except FileExistsError:
+                held = holder(path)
+                if held is not None and in_use(path):
+                    raise ConfigError(
+                        f"{folder} is in use by {held}; --steal_lock if it is not"
+                    ) from None
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None
+    done = threading.Event()
+    renewing = threading.Thread(target=renew, args=(path, mine, done), daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        done.set()
+        renewing.join()
+        if ours(path, mine):
+            path.unlink(missing_ok=True)
+
+
+def renew(path: Path, mine: dict[str, Any], done: threading.Event) -> None:
+    """Writes the time into a lock again and again. A process whose lock another has taken, since it
+    slept for so long or was thought dead, ends at once: two would write there."""
+    while not done.wait(STALE / 10):
+        try:
+            if not ours(path, mine):
+                os.write(2, f"error: another process has taken {path}; stopped\n".encode())
+                os._exit(1)
+            fresh = path.with_name(f"lock.{mine['pid']}")
+            fresh.write_text(json.dumps(mine | {"time": time.time()}))
+            fresh.replace(path)
+        except OSError:
+            continue  # a disk that is full, or a store that does not answer just now
+
+
+def ours(path: Path, mine: dict[str, Any]) -> bool:
+    """Whether a lock is the one that we wrote; one that cannot be read may be."""
+    try:
+        held = json.loads(path.read_text())
+        return (held["host"], held["pid"]) == (mine["host"], mine["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes a file that was not there. Raises FileExistsError if it is."""
+    if is_remote(path):  # a store cannot say so itself: two that start together may both go on
+        if path.exists():
+            raise FileExistsError
+        path.write_text(text)
+        return
+    with path.open("x") as file:
+        file.write(text)
+
+
+def in_use(path: Path) -> bool:
+    """Whether a lock that somebody may hold is held: one of another host is renewed, or is left."""
+    try:
+        before = json.loads(path.read_text())
+        if before["host"] == socket.gethostname():
+            return True
+        print(f"waiting up to {STALE / 5:.0f} s to see whether {before['host']}, which holds "
+              f"{path}, is still there", file=sys.stderr)  # fmt: skip
+        limit = time.monotonic() + STALE / 5  # two renewals
+        while time.monotonic() < limit:
+            time.sleep(STALE / 600)
+            if json.loads(path.read_text())["time"] != before["time"]:
+                return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return path.exists()  # it has gone, or is just being written
+    return False
+
+
+def began(pid: int) -> float | None:
+    """When a process of this host began, in seconds since 1970, where Linux says so."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return boot + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
+
+
+def holder(path: Path) -> str | None:
+    """Who holds a lock, in words; None if nobody can.
+
+    In a container that was started again, host and number may be those of before, of another
+    process or of this one: one that began after the lock was written is not its holder.
+    """
+    try:
+        held = json.loads(path.read_text())
+        host, pid = held["host"], int(held["pid"])
+        age = time.time() - held["time"]
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["time"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if age > STALE:
+        return None
+    if host == socket.gethostname():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        if (begun := began(pid)) is not None and begun > held["time"] + CLOCKS:
+            return None
+    return f"process {pid} on {host}, which wrote so at {since}"

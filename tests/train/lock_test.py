@@ -1,0 +1,98 @@
+"""Whose a run's directory is: of a living process alone, also after a kill."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lm.core.errors import ConfigError
+from lm.train import lock
+from lm.train.lock import locked
+from tests.train.process_test import child
+
+
+def write_lock(folder, host="another", pid=1, age=0.0):
+    folder.mkdir(exist_ok=True)
+    text = json.dumps({"host": host, "pid": pid, "time": time.time() - age})
+    (folder / "lock").write_text(text)
+
+
+def is_taken(folder):
+    """Whether a process of now can have the directory."""
+    with locked(folder, steal=False):
+        held = json.loads((folder / "lock").read_text())
+    return (held["host"], held["pid"]) == (socket.gethostname(), os.getpid())
+
+
+def test_a_lock_that_nobody_has_renewed_for_long_is_taken_over(tmp_path):
+    for host in ("another", socket.gethostname()):
+        write_lock(tmp_path, host, os.getppid(), age=lock.STALE + 60)
+        assert is_taken(tmp_path)
+
+
+def test_a_fresh_lock_of_another_host_is_taken_over_if_it_is_not_renewed(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "STALE", 2.0)  # waits 0.4 s
+    write_lock(tmp_path)
+    assert is_taken(tmp_path)
+
+    write_lock(tmp_path)
+    renewed = threading.Timer(0.1, write_lock, [tmp_path])
+    renewed.start()
+    with pytest.raises(ConfigError, match="is in use by process 1 on another"):
+        is_taken(tmp_path)
+    renewed.join()
+
+
+def test_a_lock_of_this_host_is_of_a_process_that_was_there_when_it_was_written(tmp_path):
+    here = socket.gethostname()
+    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        time.sleep(0.5)
+        for pid in (sleeping.pid, os.getpid()):  # a container that was started again counts anew
+            write_lock(tmp_path, here, pid, age=time.time() - lock.began(pid) + 5)
+            assert is_taken(tmp_path)
+            write_lock(tmp_path, here, pid)  # the control: it may have written this one
+            with pytest.raises(ConfigError, match=f"is in use by process {pid} on {here}"):
+                is_taken(tmp_path)
+    finally:
+        sleeping.kill()
+        sleeping.wait()
+    write_lock(tmp_path, here, sleeping.pid)
+    assert is_taken(tmp_path)  # it has gone
+
+
+def test_a_lock_that_another_has_taken_is_not_removed(tmp_path):
+    with locked(tmp_path, steal=False):
+        write_lock(tmp_path, age=1e6)
+    assert (tmp_path / "lock").exists()
+
+
+LOCKED = """
+    import json, pathlib, sys, time
+    from lm.train import lock
+    lock.STALE = 0.5
+    path = pathlib.Path(sys.argv[1]) / "lock"
+    with lock.locked(path.parent, steal=False):
+        first = json.loads(path.read_text())["time"]
+        while json.loads(path.read_text())["time"] == first:
+            time.sleep(0.01)
+        print("renewed", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_lock_is_renewed_and_a_process_whose_lock_was_taken_ends(tmp_path):
+    process = child(LOCKED, str(tmp_path))
+    assert process.stdout.readline() == "renewed\n"
+    process.send_signal(signal.SIGSTOP)  # asleep, so that the lock is not being renewed just now
+    (tmp_path / "lock").write_text(json.dumps({"host": "another", "pid": 1, "time": 0}))
+    process.send_signal(signal.SIGCONT)
+    assert "another process has taken" in process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+    assert json.loads((tmp_path / "lock").read_text())["host"] == "another"
