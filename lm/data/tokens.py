@@ -117,10 +117,10 @@ def prepare_part(
 ) -> TokenFile:
     ready = config.made_by_tokenize(part)
     if ready is None:
-        key: list[object] = [fingerprint(config.train)]
-        key += [
-            config.valid and fingerprint(config.valid),
-            config.valid_fraction,
+        source = config.valid if part == "valid" and config.valid else config.train
+        key = [
+            fingerprint(source),
+            None if config.valid else config.valid_fraction,
             config.on_error,
             tokenizer.digest,
             FORMAT,
@@ -128,7 +128,6 @@ def prepare_part(
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
         ready = cache_folder(config) / "tokens" / name / part
         if not (ready / "manifest.json").exists():
-            source = config.valid if part == "valid" and config.valid else config.train
             write_tokens(config.documents(part), tokenizer, ready, source, report)
     return TokenFile.open(ready, vocab_size=tokenizer.vocab_size, tokenizer_digest=tokenizer.digest)
 

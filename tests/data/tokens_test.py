@@ -184,6 +184,17 @@ def test_a_folder_of_tokenize_is_read_as_it_is_and_a_part_is_never_both(tmp_path
         prepare(TextConfig(train=str(tmp_path / "train")), ByteTokenizer())
 
 
+@pytest.mark.parametrize("made", ["train", "valid"])
+def test_tokens_of_one_part_stand_beside_text_of_the_other(tmp_path, made):
+    write_tokens([Document("a", "tokens")], ByteTokenizer(), tmp_path / "made")
+    (tmp_path / "a.txt").write_text("some text")
+    names = {"train": str(tmp_path / "a.txt"), "valid": str(tmp_path / "a.txt")}
+    config = TextConfig(**names | {made: str(tmp_path / "made")}, cache=str(tmp_path / "cache"))
+    ((_, train, _),), valid = prepare(config, ByteTokenizer())
+    sizes = {"train": train.bytes, "valid": valid.bytes}
+    assert sizes == {"train": 9, "valid": 9} | {made: 6}
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
 def test_the_held_out_share_lies_between_none_and_all(fraction):
     with pytest.raises(ConfigError, match="valid_fraction must be between 0 and 1"):
