@@ -62,11 +62,11 @@ def main() -> int:
 
 def one(experiment: Any, topology: "Topology") -> int:
     from lm.plan.page import page
-    from lm.plan.plan import plan
+    from lm.plan.plan import plan, total_tokens
 
-    made = plan(experiment, topology, topology.devices())
-    steps = getattr(experiment, "steps", None)
-    print(made.json() if JSON.value else page(made, steps and steps * made.tokens))
+    devices = topology.devices()
+    made = plan(experiment, topology, devices)
+    print(made.json() if JSON.value else page(made, total_tokens(experiment, made, devices)))
     return 0 if made.fits else 1
 
 

@@ -105,6 +105,15 @@ class Plan:
         return json.dumps(dataclasses.asdict(self) | bounds)
 
 
+def total_tokens(experiment: Any, plan: Plan, devices: list[Any]) -> int | None:
+    """Of the whole run, where that is known before it begins. Its steps need not all have as many
+    as the one that was compiled, the largest."""
+    if hasattr(experiment, "total_tokens"):
+        return int(experiment.total_tokens(make_mesh(experiment.mesh, devices)))
+    steps = getattr(experiment, "steps", None)
+    return steps and steps * plan.tokens
+
+
 def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
     """Compiles the experiment's own step for a pod and reads the executable.
 

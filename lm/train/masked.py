@@ -77,7 +77,7 @@ class MaskedPretrain(Supervised):
         last_length = self.stages[-1][0]
         valid = self.rows(held_out, last_length, tokenizer)
         facts = {"data": [rows.digest for rows in rows_of], "data_valid": valid.digest}
-        total_tokens = self.tokens_before(self.steps)
+        total_tokens = self.total_tokens(mesh)
         with self.begun(
             workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,
             total_tokens=total_tokens,
@@ -125,6 +125,11 @@ class MaskedPretrain(Supervised):
         bounds = self.bounds()
         number = int(np.searchsorted(bounds, step, side="right")) - 1
         return number, bounds[number]
+
+    def total_tokens(self, mesh: jax.sharding.Mesh) -> int:
+        """Of all steps, which stages of several lengths make unequal."""
+        del mesh
+        return self.tokens_before(self.steps)
 
     def tokens_before(self, step: int) -> int:
         """Tokens, padding included, of all the steps before this one."""

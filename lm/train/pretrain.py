@@ -76,7 +76,7 @@ class Pretrain(Supervised):
         sources, valid = prepare(self.data, tokenizer)
         text = Mixture(sources, self.model.length, self.seed)
         facts = {"data": text.digest, "data_valid": valid.digest}
-        total_tokens = sizes.tokens_before(self.steps)
+        total_tokens = self.total_tokens(mesh)
         mixture = text.table(sizes.rows_before(self.steps))
 
         files = [*(source.file for source in sources), valid]
@@ -127,6 +127,10 @@ class Pretrain(Supervised):
             print(f"report: {write_report(workdir)}")
 
     # ----------------------------------------------------------------- parts
+
+    def total_tokens(self, mesh: jax.sharding.Mesh) -> int:
+        """Of all steps, which a ramp of the batch makes unequal."""
+        return self.sizes(mesh).tokens_before(self.steps)
 
     def sizes(self, mesh: jax.sharding.Mesh) -> BatchSizes:
         multiple = batch_ways(mesh) * self.microbatches

@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 
+import jax
 import pytest
 
+from launch.experiment import resolve
 from lm.plan.page import page, row
-from lm.plan.plan import Plan, Traffic, axes_of, refused
+from lm.plan.plan import Plan, Traffic, axes_of, refused, total_tokens
 
 GATHER = Traffic("fsdp", "all-gather", 10, 9e9, 6e9, 0.3, 0.2, 10**9)
 PLAN = Plan(
@@ -30,6 +32,23 @@ def test_a_page_says_the_margin_the_traffic_and_the_days():
     text = page(PLAN, total_tokens=10**9)
     assert "fits: 60.00 of 90.00 GiB, 30.00 free" in text
     assert "fsdp" in text and "67%" in text and "days for 1e+09 tokens" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "largest"),
+    [("gpt3:175b", 300e9, 480e9), ("bert:base", 42.6e9, 131e9), ("gpt2:small", None, None)],
+)
+def test_the_tokens_of_a_run_are_of_all_its_steps_and_not_of_its_largest(name, right, largest):
+    experiment = resolve(name)
+    mesh = replace(experiment.mesh, data=1, fsdp=8, tensor=1)
+    experiment = replace(experiment, mesh=mesh, batch=experiment.batch // 8 * 8)
+    plan = replace(PLAN, tokens=math.prod(experiment.abstract_rows().tokens.shape))
+    found, alike = total_tokens(experiment, plan, jax.devices()), experiment.steps * plan.tokens
+    if right is None:
+        assert found == alike
+    else:
+        assert found == pytest.approx(right, rel=0.01)
+        assert alike == pytest.approx(largest, rel=0.01)  # the control: the largest at every step
 
 
 def test_a_step_that_does_not_fit_is_an_answer_with_what_to_change():
