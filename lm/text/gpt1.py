@@ -15,6 +15,7 @@ from lm.text.interface import Tokenizer, require_utf8
 from lm.text.vocabulary import (
     Merges,
     bpe_files,
+    check_merges,
     find,
     learn,
     library,
@@ -54,9 +55,11 @@ class Gpt1Tokenizer(Tokenizer):
         self.end = vocab[END] if END in vocab else need(vocab, FREED, self.kind)
         self._newline = need(vocab, NEWLINE, self.kind)
         self.specials = {"end": self.end, "unk": need(vocab, UNKNOWN, self.kind)}
+        known = [pair for pair in merges if "".join(pair) != FREED or END in vocab]
+        check_merges(vocab, known)
         self._bpe = library().models.BPE(
             vocab=vocab,
-            merges=[pair for pair in merges if "".join(pair) != FREED or END in vocab],
+            merges=known,
             end_of_word_suffix="</w>",
             unk_token=UNKNOWN,
         )

@@ -8,6 +8,7 @@ from lm.text.interface import BytePieces, Tokenizer
 from lm.text.vocabulary import (
     Merges,
     bpe_files,
+    check_merges,
     encode,
     find,
     library,
@@ -29,6 +30,7 @@ class Gpt2Tokenizer(Tokenizer):
         self.vocab_size = len(vocab)
         self.end = need(vocab, "<|endoftext|>", self.kind)
         self.specials = {"end": self.end}
+        check_merges(vocab, merges)
         self._encoder = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
         self._encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         characters = _byte_characters()

@@ -137,7 +137,8 @@ def find(folder: Path, *names: str) -> Path:
 def read_text(file: Path) -> str:
     try:
         data = file.read_bytes()
-        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
+        text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
+        return text.removeprefix("\ufeff").replace("\r\n", "\n")  # as a Windows editor leaves it
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the vocabulary {file}: {error}; copy it again") from None
 
@@ -164,6 +165,17 @@ def read_merges(file: Path) -> Merges:
             raise DataError(f"{file}:{number}: {line!r} is not a merge of two pieces")
         merges.append((left, right))
     return merges
+
+
+def check_merges(vocab: dict[str, int], merges: Merges) -> None:
+    """Raises DataError where a merge is of pieces that the vocabulary has not, or makes one."""
+    for left, right in merges:
+        for piece in (left, right, left + right):
+            if piece not in vocab:
+                raise DataError(
+                    f"the merge {left!r} {right!r} is not of this vocabulary, which has no "
+                    f"{piece!r}: copy both files from one place"
+                )
 
 
 def bpe_files(vocab: dict[str, int], merges: Merges) -> dict[str, bytes]:

@@ -81,7 +81,7 @@ def read(path: Path, *, cased: bool = False) -> WordPieceTokenizer:
     `cased` counts where no file beside it, as Hugging Face writes one, says the case.
     """
     file = path if path.is_file() else find(path, "vocab.txt")
-    words = read_text(file).removesuffix("\n").replace("\r\n", "\n").split("\n")
+    words = read_text(file).removesuffix("\n").split("\n")
     said = _case_beside(file)
     return WordPieceTokenizer(words, cased=cased if said is None else said)
 

@@ -1,4 +1,5 @@
 import gzip
+import json
 from collections import Counter
 
 import pytest
@@ -15,6 +16,11 @@ from lm.text.vocabulary import learn
         ("vocab.json", b'{"a": 0, "b": 2}', "does not give its pieces the ids 0, 1, 2"),
         ("vocab.json", b'{"a": 0}', "no gpt2 vocabulary: '<|endoftext|>' is not among its 1"),
         ("merges.txt", b"#version: 0.2\na b c\n", r"merges\.txt:2: 'a b c' is not a merge"),
+        (
+            "merges.txt",
+            b"#version: 0.2\na b\n",
+            "the merge 'a' 'b' is not of this vocabulary, which has no 'b'",
+        ),
         ("merges.txt", None, r"no vocab\.bpe or merges\.txt \(or \.gz\) in"),
     ],
 )
@@ -30,6 +36,31 @@ def test_damaged_vocabulary_files_are_named(tmp_path, name, content, message):
         build(TokenizerConfig(kind="gpt2", path=str(tmp_path)), list)
 
 
+def test_lines_that_end_as_windows_ends_them_and_a_mark_before_them_change_nothing(tmp_path):
+    pytest.importorskip("tokenizers")
+
+    def made(kind, name, text):
+        (tmp_path / name).write_bytes(text.encode())
+        return build(TokenizerConfig(kind=kind, path=str(tmp_path)), list)
+
+    merges = "#version: 0.2\na b\nab c\n"
+    words = "".join(
+        f"{word}\n" for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "y", "z")
+    )
+    (tmp_path / "vocab.json").write_text(
+        json.dumps({piece: i for i, piece in enumerate(["a", "b", "c", "ab", "abc", END])})
+    )
+    for kind, name, text, said, ids in (
+        ("gpt2", "merges.txt", merges, "abcab", [4, 3]),
+        ("wordpiece", "vocab.txt", words, "y z", [5, 6]),
+    ):
+        plain = made(kind, name, text)
+        assert plain.encode(said) == ids
+        for changed in (text.replace("\n", "\r\n"), "\ufeff" + text):
+            other = made(kind, name, changed)
+            assert other.encode(said) == ids and other.digest == plain.digest
+
+
 def test_a_gzip_file_cut_short_is_named(tmp_path):
     pytest.importorskip("tokenizers")
     (tmp_path / "vocab.txt.gz").write_bytes(gzip.compress(b"[PAD]\n" * 50)[:-9])
@@ -37,6 +68,7 @@ def test_a_gzip_file_cut_short_is_named(tmp_path):
         build(TokenizerConfig(kind="wordpiece", path=str(tmp_path)), list)
 
 
+END = "<|endoftext|>"
 TEXT = """
 it was a dark and stormy night; the rain fell in torrents, except at occasional intervals, when it
 was checked by a violent gust of wind which swept up the streets, rattling along the housetops, and
