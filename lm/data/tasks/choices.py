@@ -55,14 +55,14 @@ def piqa(row: Values) -> Values:
 
 
 def copa(row: Values) -> Values:
-    """SuperGLUE's rows, or ones whose context already ends with the connective."""
+    """SuperGLUE's rows, as one sentence (GPT-3, figure G.5), or ones that are so already."""
     if "query" in row:
         return {"context": row["query"], "choices": row["choices"], "label": row.get("gold")}
     connective = {"cause": "because", "effect": "therefore"}[row["question"]]
     return {
         "id": row.get("idx"),
-        "context": f"{row['premise'].rstrip('.')}, {connective}",
-        "choices": [row["choice1"], row["choice2"]],
+        "context": f"{row['premise'].strip().removesuffix('.')} {connective}",
+        "choices": [text[:1].lower() + text[1:] for text in (row["choice1"], row["choice2"])],
         "label": row.get("label"),
     }
 

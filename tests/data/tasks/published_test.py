@@ -98,7 +98,7 @@ LAYOUTS = {
     "copa": ("train.jsonl", rows(
             {"idx": 2, "premise": "It rained.", "question": "effect", "choice1": "I left.",
              "choice2": "I got wet.", "label": 1}),
-        Choice(id="2", context="It rained, therefore", choices=("I left.", "I got wet."), label=1)),
+        Choice(id="2", context="It rained therefore", choices=("i left.", "i got wet."), label=1)),
     "winograd": ("train.jsonl", rows(
             {"context_options": ["It fell on Ann because Ann", "It fell on Ann because Eve"],
              "continuation": "slept.", "gold": 1}),
