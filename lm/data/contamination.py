@@ -8,6 +8,7 @@ books among them: here a document has any length.
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def held_out_texts(spec: str) -> Iterator[str]:
                         yield from line.decode(errors="replace").rstrip("\r\n").split("\t")
         except (ValueError, RecursionError):
             raise DataError(f"{path}: not JSON; name the test sets' own files") from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"cannot read {path}: {error}") from None
 
 

@@ -117,8 +117,7 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
                 else:
                     # the library's own files are taken as they are: nobody here can convert them
                     anyway = "replace" if part.startswith(STDLIB) else on_error
-                    with opened(path) as file:
-                        yield Document(str(path), utf8(file.read(), path, anyway))
+                    yield Document(str(path), utf8(content(path), path, anyway))
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
             except OSError as error:
@@ -127,6 +126,21 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
 
 def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def content(path: Path) -> bytes:
+    """All of a file, unpacked where it is a `.gz`.
+
+    Raises:
+      DataError: it cannot be read, or is damaged.
+    """
+    try:
+        with opened(path) as file:
+            return file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def utf8(data: bytes, path: Path, on_error: OnError) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lm.core.errors import DataError
-from lm.data.sources import opened, utf8
+from lm.data.sources import content, utf8
 from lm.data.tasks.rows import Row
 from lm.text.detokenizer import MARK, ONE_BILLION
 
@@ -16,12 +16,11 @@ def pairs(source: Path, target: Path) -> list[tuple[int, str, str]]:
     """Number of the line, and both sides; lines that are empty on one are left out.
 
     Raises:
-      DataError: one file has more lines than the other.
+      DataError: one file has more lines than the other, or cannot be read.
     """
     texts = []
     for path in (source, target):
-        with opened(path) as file:
-            texts.append(utf8(file.read(), path, "stop").removesuffix("\n").split("\n"))
+        texts.append(utf8(content(path), path, "stop").removesuffix("\n").split("\n"))
     if len(texts[0]) != len(texts[1]):
         raise DataError(
             f"{source} has {len(texts[0])} lines and {target} {len(texts[1])}: they are not of one "

@@ -5,8 +5,11 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data import sources
-from lm.data.sources import content_digest, documents, files, fingerprint, split
+from lm.data.sources import content, content_digest, documents, files, fingerprint, split
 from lm.data.tokens import TextConfig
+from lm.evals.fewshot.reading import whole
+from lm.evals.parallel import pairs
+from lm.evals.zeroshot.dialogues import read_coqa
 
 
 def texts(spec, **options):
@@ -182,3 +185,20 @@ def test_what_files_hold_is_the_same_in_a_copy_and_another_where_a_byte_differs(
     assert copies[0] == copies[1]
     (tmp_path / "b" / "rows.jsonl").write_text("[]\n")
     assert content_digest(str(tmp_path / "b")) != copies[0]
+
+
+READERS = [content, whole, read_coqa, lambda path: pairs(path, path)]
+
+
+@pytest.mark.parametrize("read", READERS, ids=["content", "whole", "read_coqa", "pairs"])
+def test_a_damaged_gzip_file_is_named_whoever_reads_it(tmp_path, read):
+    packed = gzip.compress(b'{"data": [1]}\n' * 99)
+    path = tmp_path / "a.json.gz"
+    changed = bytearray(packed)
+    changed[len(packed) // 2] ^= 0xFF
+    for damaged in (packed[:-9], bytes(changed), b"no gzip at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a.json.gz: damaged gzip .*; copy it again"):
+            read(path)
+    with pytest.raises(DataError, match="cannot read .*gone.gz: No such file"):
+        read(tmp_path / "gone.gz")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.sources import opened
+from lm.data.sources import content
 from lm.data.tasks import rows as files
 from lm.data.tasks.config import numbered
 from lm.data.tasks.race import questions
@@ -112,9 +112,8 @@ def stories(path: Path) -> Iterator[tuple[str, Any]]:
 
 def whole(path: Path) -> Any:
     try:
-        with opened(path) as file:
-            return json.loads(file.read())
-    except (ValueError, RecursionError, EOFError, OSError) as error:
+        return json.loads(content(path))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); copy it again") from None
 
 

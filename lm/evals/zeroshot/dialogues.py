@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.core.errors import DataError
-from lm.data.sources import opened
+from lm.data.sources import content
 from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot.figure import Figure, ratio_of
@@ -38,9 +38,8 @@ def read_coqa(path: Path) -> list[Dialogue]:
       DataError: not of that form, and where.
     """
     try:
-        with opened(path) as file:
-            stories = json.load(file)["data"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        stories = json.loads(content(path))["data"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: not CoQA's JSON ({error!r}): expected data[]") from None
     found = []
     for number, story in enumerate(stories):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lm.core.errors import DataError
-from lm.data.sources import opened, utf8
+from lm.data.sources import content, utf8
 from lm.data.tasks.rows import Problem, jsonl
 from lm.evals import parallel
 from lm.evals.incontext import Item
@@ -92,8 +92,7 @@ def text_of(values: dict[str, Any], name: str) -> str:
 
 def corpus_task(name: str, corpus: Corpus) -> ZeroShot:
     def run(scorer: Scorer, paths: Sequence[Path], limit: int | None, seed: int) -> list[Figure]:
-        with opened(paths[0]) as file:
-            data = file.read()
+        data = content(paths[0])
         if corpus.tail is not None:
             data = data[-corpus.tail :]
             while data and data[0] & 0xC0 == 0x80:  # the rest of a character that was cut
