@@ -46,14 +46,15 @@ def mean_figures(drawn: Sequence[Answered]) -> dict[str, float]:
     return found | ({"valid_reward_error": standard_error(means["reward"])} if several else {})
 
 
-@partial(jax.jit, static_argnames=("config", "temperature"))
+@partial(jax.jit, static_argnames=("config", "temperature", "vocab"))
 def answer_kl(
-    config: GptConfig, policy: Any, reference: Any, rollout: Rollout, temperature: float
-) -> jax.Array:
+    config: GptConfig, policy: Any, reference: Any, rollout: Rollout, temperature: float,
+    vocab: int | None = None,
+) -> jax.Array:  # fmt: skip
     """An estimate of each answer's KL from the reference, in nats. [B]"""
     logp = [
         answer_logp(config, params, rollout.tokens, rollout.start, rollout.mask.shape[1],
-                    temperature, rollout.sight)
+                    temperature, rollout.sight, vocab)
         for params in (policy, reference)
     ]  # fmt: skip
     return jnp.sum(jnp.where(rollout.mask, logp[0] - logp[1], 0.0), axis=1)
@@ -100,18 +101,19 @@ class PpoEvaluation:
     def answered(self, params: Any, seed: int) -> Answered:
         """Answers of a policy to every held-out prompt; `seed` numbers the draws."""
         config, form = self.config, self.material.form
+        vocab = form.tokenizer.vocab_size
         scores: dict[str, list[np.ndarray]] = {name: [] for name in self.scorers}
         kl, length, shown = [], [], ""
         for some in self.batches():
             rollout = roll_out(
                 config.policy_model, params, some, jax.random.key(config.seed + seed),
                 count=config.answer_length, end=config.end(form),
-                temperature=config.temperature,
+                temperature=config.temperature, vocab=vocab,
             )  # fmt: skip
             for name, score in self.scorers.items():
                 scores[name].append(fetch(score(rollout)))
             found = answer_kl(
-                config.policy_model, params, self.reference, rollout, config.temperature
+                config.policy_model, params, self.reference, rollout, config.temperature, vocab
             )
             kl.append(fetch(found))
             length.append(fetch(rollout.mask).sum(axis=1))

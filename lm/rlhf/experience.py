@@ -53,7 +53,8 @@ class Experience:
 
 
 @partial(
-    jax.jit, static_argnames=("policy_config", "value_config", "config", "temperature", "parts")
+    jax.jit,
+    static_argnames=("policy_config", "value_config", "config", "temperature", "parts", "vocab"),
 )
 def assess(
     policy_config: GptConfig,
@@ -68,12 +69,14 @@ def assess(
     *,
     temperature: float,
     parts: int,
+    vocab: int | None = None,
 ) -> tuple[Experience, dict[str, jax.Array]]:
     """What PPO learns from a rollout whose answers have these scores [B].
 
     Args:
       beta: coefficient of the KL penalty.
       parts: the models read the rows in as many parts, one after the other.
+      vocab: ids that are tokens, as the rollout was drawn.
 
     Returns:
       The experience, and figures: means over answers, of the KL in nats an answer.
@@ -83,7 +86,7 @@ def assess(
     def read(part: Rollout) -> tuple[jax.Array, jax.Array, jax.Array]:
         of = partial(
             answer_logp, policy_config, tokens=part.tokens, start=part.start, count=count,
-            temperature=temperature, sight=part.sight,
+            temperature=temperature, sight=part.sight, vocab=vocab,
         )  # fmt: skip
         inserted, prefix = seen(part.sight, part.start, part.tokens.shape[1])
         own = critic(policy, value)

@@ -173,6 +173,7 @@ def answered(
         rollout = roll_out(
             source.model, params, place(local, mesh, mine, batch), key, count=answer_length,
             end=-1 if fixed_length else form.end, temperature=temperature,
+            vocab=form.tokenizer.vocab_size,
         )  # fmt: skip
         if marks and truncation:
             rollout = truncated(rollout, marks, truncation.after).rollout

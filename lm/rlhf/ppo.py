@@ -77,7 +77,8 @@ class Ppo(PpoSetting):
             abstract = config.abstract(mesh)
             state = session.start(abstract, lambda: config.create(abstract, source, score.params))
             reference = source.language_model()
-            update = config.compiled(mesh, abstract)
+            vocab = form.tokenizer.vocab_size
+            update = config.compiled(mesh, abstract, vocab)
             if self.reward.normalise:
                 config.normalise(score, reference, material, mesh, session)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
@@ -98,7 +99,7 @@ class Ppo(PpoSetting):
                 experience, told = assess(
                     config.policy_model, config.critic_model, config.advantages, state.policy,
                     reference, state.value, rollout, scores, state.beta,
-                    temperature=self.temperature, parts=parts,
+                    temperature=self.temperature, parts=parts, vocab=vocab,
                 )  # fmt: skip
                 clock.lap("score", experience)
                 figures = {name: float(value) for name, value in jax.device_get(told).items()}
@@ -147,6 +148,7 @@ class Ppo(PpoSetting):
             self.policy_model, policy, some,
             jax.random.fold_in(jax.random.key(self.seed + 1), step),
             count=self.answer_length, end=self.end(form), temperature=self.temperature,
+            vocab=form.tokenizer.vocab_size,
         )  # fmt: skip
 
     def normalise(

@@ -3,7 +3,8 @@
 One compiled program reads a block of prompts of unequal length, draws up to `count` tokens a row
 and leaves when every row has ended. Rows come out with prompt, answer and padding from the left,
 where a causal model needs no mask; `answer_logp` scores them anew, by another program than the one
-that drew them, and the two must agree.
+that drew them, and the two must agree. Both are over the tokenizer's ids alone: a model may have
+more rows, which are no tokens and are never said.
 """
 
 from collections.abc import Sequence
@@ -106,7 +107,7 @@ def encode_prompts(texts: Sequence[Sequence[int]], width: int) -> tuple[Prompts,
     return prompts, len(texts) - len(kept)
 
 
-@partial(jax.jit, static_argnames=("config", "count", "end", "temperature"))
+@partial(jax.jit, static_argnames=("config", "count", "end", "temperature", "vocab"))
 def roll_out(
     config: GptConfig,
     params: Any,
@@ -116,8 +117,13 @@ def roll_out(
     count: int,
     end: int,
     temperature: float = 1.0,
+    vocab: int | None = None,
 ) -> Rollout:
-    """An answer of at most `count` tokens to each prompt."""
+    """An answer of at most `count` tokens to each prompt.
+
+    Args:
+      vocab: ids that are tokens; every row of the model where it is None.
+    """
     rows, width = prompts.tokens.shape
     padding = width - prompts.start
     columns = (jnp.arange(width) - padding[:, None]) % width
@@ -138,7 +144,7 @@ def roll_out(
 
     def draw(carry: Any) -> Any:
         number, cache, logits, ended, answer, mask, logp = carry
-        logits = logits / temperature
+        logits = logits[:, :vocab] / temperature
         token = sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), logits, DRAWN)
         token = jnp.where(ended, end, token)
         said = -token_losses(logits, token)
@@ -170,17 +176,19 @@ def answer_logp(
     count: int,
     temperature: float = 1.0,
     sight: Sight | None = None,
+    vocab: int | None = None,
 ) -> jax.Array:
     """Log-probability of each of the `count` tokens that follow `start` [B]. [B count] float32
 
     Logits are made at these places alone; what is beyond an answer's end is for a mask to hide.
+    `vocab` is that of `roll_out`.
     """
     params = merged(params)
     inserted, prefix = seen(sight, start, tokens.shape[1])
     hidden, _ = forward_hidden(config, params, tokens, inserted=inserted, prefix=prefix)
     before = jnp.clip(start[:, None] - 1 + jnp.arange(count), 0, tokens.shape[1] - 2)
     states = jnp.take_along_axis(hidden, before[..., None], axis=1)
-    logits = head(config, params, states) / temperature
+    logits = head(config, params, states)[..., :vocab] / temperature
     return -token_losses(logits, jnp.take_along_axis(tokens, before + 1, axis=1))
 
 

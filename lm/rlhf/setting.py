@@ -209,9 +209,9 @@ class PpoSetting(Supervised):
                   for name, params in copied.items()}  # fmt: skip
         return state.replace(**placed)
 
-    def compiled(self, mesh: jax.sharding.Mesh, abstract: Any) -> Any:
-        """The program of an update; the state is donated. It comes out as it went in, so that what
-        reads it is compiled once."""
+    def compiled(self, mesh: jax.sharding.Mesh, abstract: Any, vocab: int | None = None) -> Any:
+        """The program of an update of answers in `vocab` ids; the state is donated. It comes out as
+        it went in, so that what reads it is compiled once."""
         policy_optimizer, value_optimizer = self.optimizers()
         updater = Updater(
             policy_config=self.policy_model, value_config=self.critic_model, config=self.update,
@@ -219,6 +219,7 @@ class PpoSetting(Supervised):
             policy_optimizer=policy_optimizer, value_optimizer=value_optimizer,
             policy_clip=self.optim.clip, value_clip=self.value_optim.clip,
             temperature=self.temperature, mesh=mesh, microbatches=self.microbatches,
+            vocab=vocab,
         )  # fmt: skip
         return jax.jit(
             updater, donate_argnums=0, out_shardings=(shardings(abstract), replicated(mesh))

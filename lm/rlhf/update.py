@@ -74,6 +74,7 @@ class Updater:
     temperature: float
     mesh: Mesh
     microbatches: int = 1  # parts that a minibatch is computed in
+    vocab: int | None = None  # ids that are tokens, as the rollout was drawn
 
     def __call__(
         self,
@@ -185,7 +186,7 @@ class Updater:
             part, advantages, returns, mask = some
             logp = answer_logp(
                 self.policy_config, policy, part.tokens, part.start, count, self.temperature,
-                part.sight,
+                part.sight, self.vocab,
             )  # fmt: skip
             inserted, prefix = seen(part.sight, part.start, part.tokens.shape[1])
             own = critic(policy, value)

@@ -2,9 +2,12 @@
 
 import itertools
 import json
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from experiments import instructgpt
 from lm.core.config import bind
@@ -14,11 +17,14 @@ from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
 from lm.data.prompts import HELD_OUT, RowsConfig
 from lm.data.smalltalk import gold
+from lm.models import gpt
 from lm.rlhf import labeling
-from lm.rlhf.labeling import Answer, LabelingConfig, label, model_written, to_label
+from lm.rlhf.labeling import Answer, LabelingConfig, answered, label, model_written, to_label
+from lm.rlhf.rollout import roll_out
+from lm.rlhf.source import Source
 from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import Chat
-from tests.rlhf.runs import write_rows
+from tests.rlhf.runs import MODEL, write_rows
 from tests.text.dialogue_test import turns
 
 LENGTHS = {"batch": 4, "prompt_length": 64, "answer_length": 8}
@@ -42,6 +48,29 @@ def speaking(monkeypatch, says):
 
     monkeypatch.setattr(labeling, "answered", answered)
     return given
+
+
+def random_source(**changes):
+    """A model that nobody has taught."""
+    model = replace(MODEL, **changes)
+    params = nn.unbox(jax.jit(gpt.init, static_argnums=0)(model, jax.random.key(0)))
+    return Source(model, ByteTokenizer(), None, params, "")
+
+
+def asked_of(source, mesh, prompt_length=8):
+    return answered(
+        ["a", "bc"], source.tokenizer, source, jax.random.key(0), mesh, batch=2,
+        prompt_length=prompt_length, answer_length=16,
+    )  # fmt: skip
+
+
+def test_a_model_of_more_rows_than_tokens_answers_in_tokens(monkeypatch, one_device):
+    source = random_source(vocab=2 * MODEL.vocab)
+    assert all(asked_of(source, one_device))
+    # the control: with every row drawn an answer has no text
+    monkeypatch.setattr(labeling, "roll_out", lambda *some, vocab, **more: roll_out(*some, **more))
+    with pytest.raises(DataError, match="is not in the byte"):
+        asked_of(source, one_device)
 
 
 def test_every_answer_before_the_ranked_one_is_written_anew_turn_after_turn(monkeypatch):

@@ -136,6 +136,23 @@ def test_a_run_leaves_its_figures_its_answers_and_the_best_of_n(run):
 
 
 @pytest.mark.slow
+def test_a_policy_of_more_rows_than_tokens_learns_from_answers_of_tokens_alone(
+    monkeypatch, tmp_path
+):
+    padded = replace(MODEL, vocab=MODEL.vocab + 64)
+    config = setting(pretrained(tmp_path / "base", padded), tmp_path, steps=2)
+    config.run(tmp_path / "run")
+    first, second = rows_of(tmp_path / "run")
+    assert abs(first["kl"]) < 1e-5
+    for row in (first, second):  # drawn, scored anew and updated over the same ids
+        assert row["drift"] < 1e-4 and row["first_ratio"] < 1e-5
+    # the control: with those rows drawn an answer has no text
+    monkeypatch.setattr(ppo, "roll_out", lambda *some, vocab, **more: roll_out(*some, **more))
+    with pytest.raises(DataError, match="is not in the bytes vocabulary"):
+        config.run(tmp_path / "uncut")
+
+
+@pytest.mark.slow
 def test_what_is_read_from_a_run_is_the_moving_average(run, one_device):
     saved = read_run(run, one_device)
     assert set(saved.params) == {"tokens", "positions", "stack", "norm"}

@@ -1,5 +1,8 @@
 """Rollouts: what is drawn is what a plain loop would draw, and scores the same when read anew."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +17,8 @@ from lm.rlhf.rollout import encode_prompts, roll_out
 
 CONFIG = GptConfig(layers=2, width=32, heads=2, vocab=40, length=32)
 END, COUNT, WIDTH = 3, 12, 8
-answer_logp = jax.jit(rollouts.answer_logp, static_argnums=(0, 4))
+PADDED = replace(CONFIG, vocab=64)  # rows that no tokenizer of 40 ids has
+answer_logp = jax.jit(rollouts.answer_logp, static_argnums=(0, 4), static_argnames="vocab")
 TEXTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16], [17, 18]]
 
 
@@ -29,10 +33,10 @@ def prompts():
     return encode_prompts(TEXTS, WIDTH)[0]
 
 
-def rolled(params, prompts, seed=0, temperature=0.7):
+def rolled(params, prompts, seed=0, temperature=0.7, config=CONFIG, vocab=None):
     return roll_out(
-        CONFIG, params, prompts, jax.random.key(seed), count=COUNT, end=END,
-        temperature=temperature,
+        config, params, prompts, jax.random.key(seed), count=COUNT, end=END,
+        temperature=temperature, vocab=vocab,
     )  # fmt: skip
 
 
@@ -77,6 +81,28 @@ def test_an_answer_stops_at_its_end_token_and_what_follows_is_padding(params, pr
             assert rollout.last[row] == len(text) + length - 1
             ended += rollout.ended[row]
     assert 0 < ended < 24
+
+
+def test_rows_of_a_model_that_are_no_tokens_are_never_said_and_have_no_probability(params, prompts):
+    more = 0.3 * jax.random.normal(jax.random.key(1), (24, 32))
+    table = jnp.concatenate([params["tokens"]["table"], more])
+    padded = params | {"tokens": params["tokens"] | {"table": table}}
+    assert rolled(padded, prompts, config=PADDED).tokens.max() >= 40  # the control: they would be
+    cut = rolled(padded, prompts, config=PADDED, vocab=40)
+    without = rolled(params, prompts)  # a model that has no such rows
+    np.testing.assert_array_equal(cut.tokens, without.tokens)
+    np.testing.assert_allclose(cut.logp, without.logp, atol=1e-4)
+    read = partial(answer_logp, PADDED, padded, cut.tokens, cut.start, COUNT, 0.7)
+    again, uncut = (np.where(cut.mask, read(vocab=vocab) - cut.logp, 0) for vocab in (40, None))
+    assert np.abs(again).max() < 1e-4
+    assert np.abs(uncut).max() > 0.01  # the control: those rows would have a share
+
+
+def test_where_every_row_is_a_token_the_cut_changes_nothing(params, prompts):
+    whole, cut = (rolled(params, prompts, vocab=vocab) for vocab in (None, CONFIG.vocab))
+    jax.tree.map(np.testing.assert_array_equal, whole, cut)
+    read = partial(answer_logp, CONFIG, params, whole.tokens, whole.start, COUNT)
+    np.testing.assert_array_equal(read(), read(vocab=CONFIG.vocab))
 
 
 def test_an_answer_depends_on_its_row_number_and_not_on_its_neighbours(params, prompts):
