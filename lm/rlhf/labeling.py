@@ -156,7 +156,16 @@ def answered(
     """What `source` answers to each prompt; None where one does not fit into `prompt_length`.
 
     A conversation is cut to fit, a text is not.
+
+    Raises:
+      ConfigError: prompt and answer are longer than the model's context.
     """
+    width, length = prompt_length + answer_length, source.model.length
+    require(
+        width <= length,
+        f"prompt_length {prompt_length} + answer_length {answer_length} is more than the "
+        f"model.length {length} of the run that answers: set one of them lower",
+    )
     ids = form.encode_prompts(asked)
     if form.in_turns:
         ids = [form.cut(row, prompt_length) for row in ids]

@@ -57,7 +57,7 @@ class Ppo(PpoSetting):
         # the reference, in any case
         source = self.source(mesh)
         form = self.form(source)
-        score = RolloutScorer(self.reward, form, mesh)
+        score = RolloutScorer(self.reward, form, mesh, self.width)
         config = self.resolved(before[0] if before else source, score.model)
         material = config.material(form, source)
         facts = {

@@ -146,8 +146,16 @@ def reward_source(run: str, form: Form, mesh: jax.sharding.Mesh) -> Source:
 class RolloutScorer:
     """Scores of rollouts, on the devices: a reward model reads tokens, a function reads text."""
 
-    def __init__(self, config: RewardConfig, form: Form, mesh: jax.sharding.Mesh):
-        """Raises as `text_scorer`."""
+    def __init__(
+        self, config: RewardConfig, form: Form, mesh: jax.sharding.Mesh, width: int = 0
+    ):  # fmt: skip
+        """
+        Args:
+          width: tokens of a prompt and its answer at most.
+
+        Raises:
+          ConfigError: as `text_scorer`; or a reward model's context is shorter than `width`.
+        """
         self.form, self.mesh, self.config = form, mesh, config
         self.marks = config.truncation.ids(form.tokenizer)
         self.gain, self.bias = 1.0, 0.0
@@ -157,6 +165,11 @@ class RolloutScorer:
         if config.run is not None and not is_classifier(config.run):
             source = reward_source(config.run, form, mesh)
             self.model, self.params, self.identity = source.model, source.params, source.identity
+            require(
+                width <= self.model.length,
+                f"prompt_length + answer_length is {width}, more than the model.length "
+                f"{self.model.length} of reward.run={config.run}: set one of them lower",
+            )
         else:
             self.function = text_scorer(config, form, mesh)
             self.identity = str(config.function or config.run)

@@ -75,6 +75,16 @@ def test_an_answer_without_a_mark_has_a_fixed_score_and_the_others_that_of_what_
         TruncationConfig(mark="no such").ids(TOKENIZER)
 
 
+def test_a_reward_model_of_a_context_shorter_than_prompt_and_answer_is_refused(monkeypatch, mesh):
+    source = Source(MODEL, TOKENIZER, None, None, "")
+    monkeypatch.setattr(scores, "reward_source", lambda *_: source)
+    monkeypatch.setattr(scores, "is_classifier", lambda run: False)
+    config = RewardConfig(run="short")
+    with pytest.raises(ConfigError, match="is 49, more than the model.length 48 of reward.run=sh"):
+        RolloutScorer(config, TOKENIZER, mesh, 49)
+    assert RolloutScorer(config, TOKENIZER, mesh, 48).model is MODEL  # the control
+
+
 @pytest.mark.parametrize("by_model", [True, False])
 def test_one_of_two_processes_asks_a_model_about_all_answers_and_a_function_about_its_own(
     monkeypatch, mesh, by_model

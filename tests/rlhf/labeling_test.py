@@ -73,6 +73,13 @@ def test_a_model_of_more_rows_than_tokens_answers_in_tokens(monkeypatch, one_dev
         asked_of(source, one_device)
 
 
+def test_prompt_and_answer_that_are_longer_than_the_context_are_refused(one_device):
+    source = random_source()
+    with pytest.raises(ConfigError, match=r"prompt_length 33 \+ answer_length 16 .*length 48 of"):
+        asked_of(source, one_device, prompt_length=33)
+    assert all(asked_of(source, one_device, prompt_length=32))  # the control
+
+
 def test_every_answer_before_the_ranked_one_is_written_anew_turn_after_turn(monkeypatch):
     given = speaking(monkeypatch, lambda talk: f"model {len(talk)}")
     found = model_written(ASKED, Chat(ByteTokenizer()), None, 0, None, **LENGTHS)
