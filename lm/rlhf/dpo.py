@@ -43,6 +43,10 @@ class Dpo(Stage):
         del before
         return True  # the run to start from is the reference
 
+    def facts(self, source: Source | None) -> dict[str, Any]:
+        assert source is not None
+        return {"init": source.identity}
+
     def material(self, form: Form, source: Source | None, mesh: Any) -> ComparisonMaterial:
         assert source is not None
         material = ComparisonMaterial(self.data, form, self.length, self.seed)

@@ -106,7 +106,8 @@ class Stage(Supervised):
         tokens = self.batch * material.width
         with config.begun(
             workdir, process, mesh,
-            steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
+            steps=steps, facts={"data": material.digest} | config.facts(source),
+            tokenizer=tokenizer,
             first=lambda abstract: config.prepared(config.create(abstract, source), material, mesh),
         ) as (session, state, step_fn):  # fmt: skip
             session.journal.say(
@@ -154,6 +155,11 @@ class Stage(Supervised):
     def needs_source(self, before: Any) -> bool:
         """Whether the run to start from is read: once it has begun, a run stands on its own."""
         return before is None
+
+    def facts(self, source: Source | None) -> dict[str, Any]:
+        """Digests of what else is read at every start, and must be the same at each."""
+        del source
+        return {}
 
     def source(self, mesh: jax.sharding.Mesh) -> Source:
         """The run to start from."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import chatgpt, instructgpt
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
 from lm.data.rankings import encode_rankings
@@ -305,3 +305,21 @@ def test_dpo_prefers_what_was_preferred_and_begins_at_log_2(base, judged, tmp_pa
     np.testing.assert_allclose(start["valid_loss"], np.log(2), rtol=1e-5)
     assert start["valid_accuracy"] == 0.5
     assert summary_of(tmp_path / "run")["valid_accuracy"] > 0.9
+
+
+@pytest.mark.slow
+def test_dpo_goes_on_with_the_reference_that_it_began_with_and_no_other(base, tmp_path):
+    data = ComparisonsConfig(
+        train=write_rows(tmp_path / "rankings.jsonl", ranked(40)), valid_fraction=0.2
+    )
+    config = Dpo(
+        init=str(base), data=data, optim=OPTIM, batch=8, steps=1, length=16, loop=LOOP, guard=GUARD
+    )
+    config.run(tmp_path / "run")
+    other = pretrained(tmp_path / "other", seed=8)
+    more = replace(config, steps=2)
+    with pytest.raises(CheckpointError, match="init: checkpoint .* choose another --workdir"):
+        replace(more, init=str(other)).run(tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints" / "2").exists()
+    more.run(tmp_path / "run")  # the control
+    assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
