@@ -255,12 +255,13 @@ class SftEvaluation:
     def summary(self) -> dict[str, Any]:
         """The step, of those kept, whose answers score best: by loss the model overfits after one
         epoch (C.1)."""
-        if not self.rewards:
-            return {}
-        best = max(self.rewards, key=lambda step: self.rewards[step])
         kept = {int(path.name) for path in checkpoints_of(self.session.workdir)}
-        if best not in kept:
-            best = max(kept & set(self.rewards), key=lambda step: self.rewards[step])
+        known = kept & set(self.rewards)
+        if not known:
+            if self.rewards:
+                self.session.journal.say("no checkpoint that is kept has a reward: none is chosen")
+            return {}
+        best = max(sorted(known), key=lambda step: self.rewards[step])
         self.session.journal.say(
             f"step {best} answers best of those kept, by reward {self.rewards[best]:.4f}: "
             f"--set init_step={best} starts from it"

@@ -134,6 +134,7 @@ class Stage(Supervised):
                     tell(session, step + 1, done, evaluate(step + 1, state.params))
             figures = evaluate(steps, state.params)
             tell(session, steps, steps * tokens, figures)
+            session.settle()  # the summary may choose among the checkpoints
             session.finish(
                 {"steps": steps, "tokens": steps * tokens, "rows": str(material)}
                 | {"parameters": tree.count(state.params), **figures, **evaluate.summary()}

@@ -79,7 +79,7 @@ def selected(run: Path, reward: RewardConfig) -> int | None:
     or has not ended."""
     path = run / "summary.json"
     chosen = reward.given and path.exists()
-    return json.loads(path.read_text())["selected_step"] if chosen else None
+    return json.loads(path.read_text()).get("selected_step") if chosen else None
 
 
 def begun(reward: RewardTraining, sft: Sft, run: Path) -> RewardTraining:

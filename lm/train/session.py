@@ -311,16 +311,20 @@ class Session:
             while self.pending:
                 self.read(self.pending.popleft(), reached)
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Waits for the last save and writes `summary.json`.
+    def settle(self) -> None:
+        """Waits on every process for the last save: then the checkpoints that are there are all.
 
         Raises:
-          CheckpointError: the last save failed.
+          CheckpointError: it failed.
         """
         self.drain()
         with self.goodput.spent("save"):
             settled = self.checkpoints.settle()
         if not settled:
             raise CheckpointError(f"the last checkpoint could not be written to {self.workdir}")
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Waits for the last save, as `settle` does, and writes `summary.json`."""
+        self.settle()
         self.journal.summary(summary)
         agreed(True)  # what is started next may read the summary on any process

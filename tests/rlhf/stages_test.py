@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from lm.rlhf.dpo import Dpo
 from lm.rlhf.reward import RewardTraining, first_answers, moments, scored
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
-from lm.rlhf.sft import Sft
+from lm.rlhf.sft import Sft, SftEvaluation
 from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
@@ -125,6 +126,36 @@ def test_the_checkpoint_with_the_best_reward_is_named(base, tmp_path):
                if "valid_reward" in row}  # fmt: skip
     assert list(rewards) == [0, 40, 80]
     assert found["selected_reward"] == max(rewards[40], rewards[80])
+
+
+@pytest.mark.slow
+def test_the_last_checkpoint_is_written_before_one_is_chosen(base, tmp_path, monkeypatch):
+    under_way = []
+
+    def watched(method):
+        def watching(self, *some):
+            under_way.append(self.session.checkpoints.under_way)
+            return method(self, *some)
+
+        return watching
+
+    for name in ("__call__", "summary"):
+        monkeypatch.setattr(SftEvaluation, name, watched(getattr(SftEvaluation, name)))
+    reward = RewardConfig(function="tests.rlhf.stages_test:shortness")
+    loop = replace(LOOP, evaluate_every=2, save_every=2, keep=1)
+    teaching(base, tmp_path, reward=reward, steps=2, loop=loop).run(tmp_path / "run")
+    # the control: the last evaluation begins while it is still being written
+    assert under_way == [False, True, False]
+    assert summary_of(tmp_path / "run")["selected_step"] == 2
+
+
+def test_where_no_checkpoint_with_a_reward_is_kept_none_is_chosen(tmp_path):
+    said = []
+    session = SimpleNamespace(workdir=tmp_path, journal=SimpleNamespace(say=said.append))
+    run = SimpleNamespace(rewards={2: 0.5, 4: 0.1}, session=session)
+    assert SftEvaluation.summary(run) == {} and "none is chosen" in said[0]
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)  # the control
+    assert SftEvaluation.summary(run) == {"selected_step": 4, "selected_reward": 0.1}
 
 
 def test_a_reward_of_empty_answers_or_of_steps_that_are_not_saved_is_refused(base, tmp_path):
