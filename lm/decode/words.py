@@ -21,7 +21,8 @@ from lm.models.gpt import GptConfig, forward
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Which tokens are what of a word. Each [V] bool."""
+    """Which tokens are what of a word. Each [V] bool, of a tokenizer's ids: what rows a model has
+    beyond them are no tokens, and have no probability."""
 
     first: np.ndarray  # may begin one
     within: np.ndarray  # may go on with one
@@ -39,11 +40,11 @@ def search(
       Their tokens [B W T] padded with -1, log-probabilities [B W] from the highest (-inf where
       there is none), and lengths [B W].
     """
-    prompts, vocab = decoding.logits.shape
+    prompts, vocab = decoding.logits.shape[0], first.shape[0]
     rows = prompts * width
     none = jnp.full((prompts, width), -jnp.inf)
     blank = jnp.full((prompts, width, count), -1, jnp.int32)
-    logp = jnp.where(first, jax.nn.log_softmax(decoding.logits), -jnp.inf)
+    logp = jnp.where(first, jax.nn.log_softmax(decoding.logits[:, :vocab]), -jnp.inf)
     if width > vocab:
         logp = jnp.pad(logp, ((0, 0), (0, width - vocab)), constant_values=-jnp.inf)
     scores, token = jax.lax.top_k(logp, width)
@@ -61,7 +62,7 @@ def search(
         number, (scores, tokens), (best, words, lengths), cache = carry
         token = jax.lax.dynamic_index_in_dim(tokens, number - 1, axis=2, keepdims=False)
         logits, cache = forward(config, params, token.reshape(rows, 1), cache=cache)
-        logp = jax.nn.log_softmax(logits[:, 0]).reshape(prompts, width, vocab)
+        logp = jax.nn.log_softmax(logits[:, 0, :vocab]).reshape(prompts, width, vocab)
         stop = jax.nn.logsumexp(jnp.where(after, logp, -jnp.inf), axis=-1)
         best, chosen = jax.lax.top_k(jnp.concatenate([best, scores + stop], axis=1), width)
         words = jnp.take_along_axis(

@@ -1,6 +1,7 @@
 """The likeliest words are those that a loop over every word finds."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,25 @@ def test_a_wide_search_finds_every_word_with_its_probability():
         right = every_word(config, params, prompt, 3)
         assert [word for word, _ in words] == [word for word, _ in right]
         np.testing.assert_allclose([s for _, s in words], [s for _, s in right], atol=2e-5)
+
+
+def test_rows_of_a_model_that_are_no_tokens_take_no_probability():
+    config = small(length=32)
+    params = made(config)
+    table = params["tokens"]["table"]
+    more = jnp.concatenate([table, 0.5 * table[:7]])
+    padded = params | {"tokens": params["tokens"] | {"table": more}}
+    wide = replace(config, vocab=config.vocab + 7)
+    found, right, shared = (
+        next_words(Generator(model, some, end=0), PROMPTS, parts(size), width=48, longest=3)
+        for model, some, size in (
+            (wide, padded, config.vocab), (config, params, config.vocab), (wide, padded, wide.vocab)
+        )
+    )  # fmt: skip
+    for ours, theirs, less in zip(found, right, shared, strict=True):
+        assert [word for word, _ in ours] == [word for word, _ in theirs]
+        np.testing.assert_allclose([s for _, s in ours], [s for _, s in theirs], atol=2e-5)
+        assert less[0][1] < ours[0][1] - 1e-3  # the control: where they are taken for tokens
 
 
 def test_a_narrow_search_finds_the_likeliest_word():
