@@ -27,6 +27,7 @@ from lm.rlhf.source import Source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.dialogue import Conversation, Message, as_objects
 from lm.text.interface import Form
+from lm.train.process import agreed
 
 LAST = -1e9  # what an empty answer is worth: no labeler prefers one to words
 
@@ -144,6 +145,7 @@ def label(
         raise DataError("no prompt got two different answers to rank")
     if jax.process_index() == 0:
         write_rows(out, rows)
+    agreed(True)  # the rankings may be read on any process from here on
     limit = float(np.mean(shares[True] or shares[False]))
     return {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": limit}
 

@@ -30,7 +30,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
 from lm.studies.several import begin, stages_done
 from lm.train.metrics import read_metrics
-from lm.train.process import Process
+from lm.train.process import Process, agreed
 
 CHOSEN = 0  # the rank of the best answer; the others share the next one
 FIGURES = ("valid_reward", "valid_gold", "valid_kl", "pretraining_loss")
@@ -89,15 +89,17 @@ class Ancestor:
             (workdir / "summary.json").write_text(json.dumps(self.told(workdir), indent=1) + "\n")
 
     def choose(self, workdir: Path, ppo: Ppo) -> None:
-        """Writes excerpts, and the best of the policy's continuations of each, unless they are."""
+        """Writes excerpts, and the best of the policy's continuations of each, unless they are. The
+        first process writes, and no other goes on to read before it has."""
         asked, out = workdir / "prompts.jsonl", workdir / "comparisons.jsonl"
         if out.exists():
             return
         mesh = make_mesh(self.ppo.mesh)
         with jax.set_mesh(mesh):
             source = read_source(self.init, mesh)
-            if not asked.exists():
+            if jax.process_index() == 0 and not asked.exists():
                 write_rows(asked, [{"prompt": one} for one in self.cut(source)])
+            agreed(True)
             labeling = replace(
                 self.labeling, temperature=ppo.temperature, fixed_length=ppo.fixed_length,
                 truncation=ppo.reward.truncation,
@@ -108,10 +110,12 @@ class Ancestor:
                 text_scorer(self.judge, source.tokenizer, mesh), ranked, mesh,
                 prompt_length=ppo.prompt_length, answer_length=ppo.answer_length,
             )  # fmt: skip
-        rows = [json.loads(line) for line in ranked.read_text().splitlines()]
-        for row in rows:
-            row["ranks"] = [CHOSEN if rank == 0 else CHOSEN + 1 for rank in row["ranks"]]
-        write_rows(out, rows)
+        if jax.process_index() == 0:
+            rows = [json.loads(line) for line in ranked.read_text().splitlines()]
+            for row in rows:
+                row["ranks"] = [CHOSEN if rank == 0 else CHOSEN + 1 for rank in row["ranks"]]
+            write_rows(out, rows)
+        agreed(True)
 
     def cut(self, source: Source) -> list[str]:
         """Excerpts of what the policy was pre-trained on.

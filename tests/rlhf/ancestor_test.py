@@ -22,11 +22,13 @@ from lm.rlhf.scores import RewardConfig, RolloutScorer
 from lm.rlhf.source import Source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.rlhf.update import UpdateConfig
+from lm.studies import ancestor
+from lm.studies.ancestor import Ancestor
 from lm.text.byte import ByteTokenizer
 from lm.train.optimizer import AdamWConfig, Progress
 from tests.launched import ROOT, environment
 from tests.losses.ppo_test import openai_losses
-from tests.rlhf.runs import MODEL, pretrained
+from tests.rlhf.runs import MODEL, pretrained, write_rows
 
 TOKENIZER = ByteTokenizer()
 PROMPTS = ["a", "bcd", "ef", "."]
@@ -203,6 +205,40 @@ def test_values_on_the_policys_trunk_teach_it_by_the_weight_of_their_loss(mesh):
     tenth, whole = grad_norm("trunk", 0.1), grad_norm("trunk", 1.0)
     assert whole > 1e-3 and tenth == pytest.approx(whole / 10, rel=1e-3)
     assert grad_norm("policy", 1.0) == 0  # the control: without advantages nothing else teaches
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_the_first_process_writes_the_choices_and_the_others_wait_for_it(
+    monkeypatch, tmp_path, process
+):
+    row, seen = {"prompt": "p", "answers": ["a", "b", "c"], "ranks": [1, 0, 2]}, []
+
+    def labeled(*some, **more):
+        seen.append("labels")
+        if process == 0:
+            write_rows(tmp_path / "ranked.jsonl", [row])
+
+    def waited(done):
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+        return done
+
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    monkeypatch.setattr(
+        ancestor, "read_source", lambda *_: Source(MODEL, TOKENIZER, None, None, "")
+    )
+    monkeypatch.setattr(ancestor, "text_scorer", lambda *_: None)
+    monkeypatch.setattr(ancestor, "to_label", lambda *_: {})
+    monkeypatch.setattr(ancestor, "label", labeled)
+    monkeypatch.setattr(ancestor, "agreed", waited)
+    monkeypatch.setattr(Ancestor, "cut", lambda *_: ["p"])
+    sentiment().choose(tmp_path, sentiment().ppo)
+    if process == 0:
+        asked, chosen, ranked = "prompts.jsonl", "comparisons.jsonl", "ranked.jsonl"
+        assert seen == [[asked], "labels", [chosen, asked, ranked]]
+        (found,) = map(json.loads, (tmp_path / chosen).open())
+        assert found == row | {"ranks": [1, 0, 1]}
+    else:  # the files are another's, which may not have been written yet
+        assert seen == [[], "labels", []]
 
 
 def test_the_experiment_has_the_ancestors_numbers():
