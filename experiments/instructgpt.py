@@ -149,11 +149,12 @@ def sentiment() -> Ancestor:
     the mechanics of lm-human-preferences: a classifier chooses, `--set judge.run=RUN` of a
     fine-tuning on SST-2 (theirs: of product reviews). In brackets their own numbers, where a tiny
     model bears others."""
-    adam = AdamWConfig(peak_lr=2e-4, epsilon=1e-5, b2=0.999, weight_decay=0.0, clip=None)  # (1e-5)
+    # (1e-5); TensorFlow's Adam, as GPT-1's
+    adam = Gpt1AdamConfig(peak_lr=2e-4, epsilon=1e-5, weight_decay=0.0, clip=None)
     return Ancestor(
         labeling=LabelingConfig(prompts=2048, answers=(4, 4)),  # (5,000 to 60,000 labels)
         reward=RewardTraining(
-            # (5e-5); TensorFlow's Adam, as GPT-1's, from the whole rate down to a last small part
+            # (5e-5); the same Adam, from the whole rate down to a last small part
             optim=Gpt1AdamConfig(
                 peak_lr=1e-3,
                 warmup_fraction=0.0,

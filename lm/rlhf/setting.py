@@ -27,7 +27,7 @@ from lm.rlhf.state import PpoState
 from lm.rlhf.update import UpdateConfig, Updater
 from lm.text.interface import Form
 from lm.train.guard import GuardState
-from lm.train.optimizer import AdamWConfig
+from lm.train.optimizer import AdamWConfig, OptimizerConfig
 from lm.train.state import abstract_state, create, shardings
 from lm.train.supervised import Supervised
 
@@ -57,7 +57,7 @@ class PpoSetting(Supervised):
     kl: KlConfig = KlConfig()
     advantages: AdvantageConfig = AdvantageConfig()
     update: UpdateConfig = UpdateConfig()
-    value_optim: AdamWConfig = AdamWConfig(peak_lr=9e-6, weight_decay=0.0)
+    value_optim: OptimizerConfig = AdamWConfig(peak_lr=9e-6, weight_decay=0.0)
     warmup: int = 10  # updates over which rates rise from a tenth (appendix C.4)
     linear_decay: bool = False  # of the rates to 0 (lm-human-preferences)
     lora_rank: int = 0  # of adapters of policy and value function; 0: all of both is learned

@@ -25,7 +25,7 @@ from lm.rlhf.update import UpdateConfig
 from lm.studies import ancestor
 from lm.studies.ancestor import Ancestor
 from lm.text.byte import ByteTokenizer
-from lm.train.optimizer import AdamWConfig, Progress
+from lm.train.optimizer import AdamWConfig, Gpt1AdamConfig, Progress
 from tests.launched import ROOT, environment
 from tests.losses.ppo_test import openai_losses
 from tests.rlhf.runs import MODEL, pretrained, write_rows
@@ -256,8 +256,26 @@ def test_the_experiment_has_the_ancestors_numbers():
     adam = reward.optim
     assert (adam.epsilon, adam.b1, adam.b2, adam.clip) == (1e-5, 0.9, 0.999, None)
     assert (ppo.optim.b2, ppo.optim.clip, adam.weight_decay) == (0.999, None, 0.0)
+    for each in (ppo.optim, ppo.value_optim, adam):
+        assert isinstance(each, Gpt1AdamConfig)
     rates = [adam.rate(Progress(step, 4, step + 1, 4)) for step in range(4)]
     assert rates == pytest.approx([adam.peak_lr * left for left in (1, 0.75, 0.5, 0.25)])
+
+
+def test_the_ancestors_adam_adds_epsilon_outside_the_bias_correction():
+    ppo, gradient = sentiment().ppo, {"kernel": jnp.full((1, 1), 1e-4)}
+    plain = AdamWConfig(peak_lr=2e-4, b2=0.999, epsilon=1e-5, weight_decay=0.0)
+
+    def first(optim):
+        direction = optim.direction()
+        return direction.update(gradient, direction.init(gradient), gradient)[0]["kernel"].item()
+
+    # training_ops.cc of TensorFlow: lr sqrt(1 - b2) / (1 - b1) x m / (sqrt(v) + epsilon)
+    m, v = 0.1 * 1e-4, 0.001 * 1e-8
+    expected = np.sqrt(0.001) / 0.1 * m / (np.sqrt(v) + 1e-5)
+    for optim in (ppo.optim, ppo.value_optim):
+        assert first(optim) == pytest.approx(expected, rel=1e-4)
+    assert first(plain) > 3 * expected  # the control
 
 
 @pytest.mark.slow
