@@ -30,7 +30,7 @@ PAUSE = 0.5  # seconds until a busy engine is asked again
 class Item:
     """A conversation and its answers, in the order in which they were drawn."""
 
-    name: str
+    name: str  # of the prompt and its answers: other answers to the same prompt are another item
     messages: list[dict[str, str]]
     answers: list[str]
     sources: list[str]  # the run that wrote each
@@ -112,11 +112,13 @@ class Pool:
         # beside the folder: whoever trains on it reads every file in it
         self._path = folder.with_name(f"{folder.name}.items.jsonl")
         self.items: dict[str, Item] = {}
+        self._answered: set[str] = set()  # prompts of which there are items
         for row in read_lines(self._path)[0]:
             item = Item(
                 row["item"], row["messages"], row["answers"], row["sources"], row.get("user")
             )
             self.items[item.name] = item
+            self._answered.add(row.get("prompt", item.name))  # items were named by it alone once
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
 
@@ -136,23 +138,26 @@ class Pool:
 
     def _run(self) -> None:
         for number, wanted in enumerate(self.prompts):
-            name = item_name(wanted.turns, number)
+            prompt = prompt_name(wanted.turns, number)
             if self._stopped.is_set():
                 return
-            if name not in self.items and (item := self._sample(name, wanted, number)):
-                row = {"item": item.name, "messages": item.messages, "answers": item.answers,
-                       "sources": item.sources, "user": item.user}  # fmt: skip
+            if prompt not in self._answered and (item := self._sample(prompt, wanted, number)):
+                row = {"item": item.name, "prompt": prompt, "messages": item.messages,
+                       "answers": item.answers, "sources": item.sources,
+                       "user": item.user}  # fmt: skip
                 append_line(self._path, row)
-                self.items[name] = item
+                self._answered.add(prompt)
+                self.items[item.name] = item
 
-    def _sample(self, name: str, wanted: Wanted, number: int) -> Item | None:
+    def _sample(self, prompt: str, wanted: Wanted, number: int) -> Item | None:
         """An item with different answers; None where there are not two."""
         answers: list[str] = []
         sources: list[str] = []
         for place in range(self.plan.answers):
             for attempt in range(self.plan.attempts):
                 served = self.models[(number + place) % len(self.models)]
-                seed = int(hashlib.sha256(f"{name} {place} {attempt}".encode()).hexdigest()[:8], 16)
+                drawn = hashlib.sha256(f"{prompt} {place} {attempt}".encode()).hexdigest()
+                seed = int(drawn[:8], 16)
                 try:
                     text = self._answer(served, wanted.turns, seed)
                 except DataError:  # does not fit into this model's context
@@ -165,6 +170,7 @@ class Pool:
                     break
         if len(answers) < 2:
             return None
+        name = digest([prompt, answers, sources])
         return Item(name, as_objects(wanted.turns), answers, sources, wanted.user)
 
     def _answer(self, served: Served, turns: Conversation, seed: int) -> str | None:
@@ -199,7 +205,7 @@ class Pool:
         return None
 
 
-def item_name(turns: Conversation, number: int) -> str:
+def prompt_name(turns: Conversation, number: int) -> str:
     """A name that the same prompt at the same place has again."""
     return digest([number, as_objects(turns)])
 

@@ -17,7 +17,7 @@ from lm.serve.agreement import agreement, krippendorff
 from lm.serve.items import Item, Pool, SamplingPlan, Wanted, read_prompts
 from lm.serve.labelling import Labelling, shuffled
 from lm.serve.labels import FILE, Labels
-from lm.serve.rankings import METADATA
+from lm.serve.rankings import METADATA, Judgement, ranking
 from lm.serve.request import Drawn, Ended
 from lm.text.dialogue import Message, as_objects
 from tests.serve.served import client, listening, served, wait_until
@@ -155,13 +155,13 @@ def test_a_line_cut_off_by_a_crash_is_left_out_and_the_next_record_stands_on_its
 def test_training_reads_labels_that_were_added_after_a_crash(tmp_path, cut):
     labels = Labels(tmp_path)
     record = item("a")
-    ranking = {"kind": "ranking", "item": "a", "labeler": "x", "messages": record.messages,
-               "answers": record.answers, "ranks": [1, 2, 3]}  # fmt: skip
-    labels.keep(ranking)
+    said = {"kind": "ranking", "item": "a", "labeler": "x", "messages": record.messages,
+            "answers": record.answers, "ranks": [1, 2, 3]}  # fmt: skip
+    labels.keep(said)
     path = tmp_path / "labels.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + whole.replace(b'"item": "a"', b'"item": "b"')[:cut])
-    Labels(tmp_path).keep(ranking | {"item": "c"})
+    Labels(tmp_path).keep(said | {"item": "c"})
     rows = list(conversation_rows(str(path)))
     assert all(isinstance(row, Row) for row in rows)
     expected = ["a", "c"] if cut > 0 else ["a", "b", "c"]
@@ -207,23 +207,79 @@ def test_records_that_lack_what_all_have_are_counted_and_left_out(tmp_path):
     assert agreement(labels.current().values())["labelers"] == ["ann"]
 
 
+def answering(toy, name, submit):
+    """A run whose engine takes what is asked as `submit` says."""
+    engine = SimpleNamespace(length=64, submit=submit)
+    return SimpleNamespace(
+        name=name, engine=engine, text=toy.text, chat=toy.chat, chat_ends=toy.chat_ends, sight=None
+    )
+
+
+def saying(toy, name, *answers):
+    """A run that says each of these once, in this order."""
+    left = iter(answers)
+
+    def submit(asked):
+        for token in toy.tokenizer.encode(next(left)):
+            asked.tell(Drawn(token, None))
+        asked.tell(Ended("stop"))
+
+    return answering(toy, name, submit)
+
+
+def sampled(folder, run):
+    """The item of two answers that a run gives to the one prompt there is, or that was kept."""
+    prompts = [Wanted((Message("user", "Sing?"),))]
+    pool = Pool(folder, prompts, [run], SamplingPlan(answers=2))
+    pool._run()
+    (item,) = pool.items.values()
+    return item
+
+
+def test_rankings_of_another_runs_answers_to_the_same_prompts_are_learned_from_too(toy, tmp_path):
+    folders = [tmp_path / name / "labels" for name in "ab"]
+    runs = [saying(toy, "a", "Yes.", "No."), saying(toy, "b", "Now.", "Never.")]
+    items = [sampled(*each) for each in zip(folders, runs, strict=True)]
+    judgement = Judgement([1, 2], [None] * 2, [{}] * 2)
+    spec = ",".join(map(str, folders))
+
+    def learned():
+        found = DialogueComparisonsConfig(train=spec, valid=spec).compared("train")
+        return [one.answers for one in found]
+
+    for folder, one in zip(folders, items, strict=True):
+        Labels(folder).keep(ranking(one, "ann", judgement))
+    assert learned() == [("Yes.", "No."), ("Now.", "Never.")]
+    for folder, one in zip(
+        folders, items, strict=True
+    ):  # the control: of one name, the last counts
+        Labels(folder).keep(ranking(replace(one, name="same"), "bob", judgement))
+    assert learned()[2:] == [("Now.", "Never.")]
+
+
+def test_answers_are_found_again_by_their_prompt_and_are_not_sampled_anew(toy, tmp_path):
+    first = sampled(tmp_path / "labels", saying(toy, "a", "Yes.", "No."))
+    assert sampled(tmp_path / "labels", saying(toy, "b", "Now.", "Never.")) == first
+    # a file of items that were named by their prompts
+    path = tmp_path / "labels.items.jsonl"
+    row = json.loads(path.read_text())
+    row["item"] = row.pop("prompt")
+    path.write_text(json.dumps(row) + "\n")
+    again = sampled(tmp_path / "labels", saying(toy, "b", "Now.", "Never."))
+    assert again == replace(first, name=row["item"])
+    # the control: in another place there are none
+    other = sampled(tmp_path / "other", saying(toy, "b", "Now.", "Never."))
+    assert other.answers == ["Now.", "Never."]
+
+
 @pytest.mark.parametrize("event", [Ended("error"), Ended("left")])
-def test_what_was_cut_short_is_no_answer_to_label(tmp_path, event):
+def test_what_was_cut_short_is_no_answer_to_label(toy, tmp_path, event):
     def submit(asked):
         asked.tell(Drawn(65, None))
         asked.tell(event)
 
-    engine = SimpleNamespace(length=64, submit=submit)
-    one = served(start=False)
     pool = Pool(tmp_path, [], [], SamplingPlan())
-    short = SimpleNamespace(
-        name="toy",
-        engine=engine,
-        text=one.text,
-        chat=one.chat,
-        chat_ends=one.chat_ends,
-        sight=None,
-    )
+    short = answering(toy, "toy", submit)
     assert pool._answer(short, (Message("user", "x"),), 0) is None
     event = Ended("length")
     assert pool._answer(short, (Message("user", "x"),), 0) is not None
