@@ -74,7 +74,7 @@ class Talk:
         if self.turns and self.turns[-1].role == "user":
             self.turns.pop()  # its answer never came
         self.turns.append(seen_turn(line, *self.shown))
-        self.shown, self.alternatives.answers = [], []
+        self.shown, self.alternatives.answers = [], {}
         self.answer()
         return True
 
@@ -86,10 +86,10 @@ class Talk:
         if name == "help":
             print(HELP)
         elif name == "new":
-            self.turns, self.shown, self.alternatives.answers = [], [], []
+            self.turns, self.shown, self.alternatives.answers = [], [], {}
             print("[a new conversation]")
         elif name == "system":
-            self.system, self.alternatives.answers = text, []  # answers to another conversation
+            self.system, self.alternatives.answers = text, {}  # answers to another conversation
             print(f"[the assistant is told: {text}]" if text else "[the assistant is told nothing]")
         elif name == "temperature":
             self.set_temperature(text)
@@ -114,7 +114,7 @@ class Talk:
         """Lists the answers to the last message, or keeps an order of them."""
         from lm.serve.turns import objects_of
 
-        answers = self.alternatives.answers
+        answers = list(self.alternatives.answers)
         if len(answers) < 2:
             print("[there are no two answers to rank: /regenerate draws another]")
         elif not text:
@@ -193,7 +193,7 @@ class Talk:
         except UserError as error:
             print(f"[{error}]")
             self.turns.pop()
-            self.alternatives.answers = []
+            self.alternatives.answers = {}
             return
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         asked = Asked(
@@ -211,7 +211,7 @@ class Talk:
             write(writer.finish())
             print()
             if event.reason in ("stop", "length"):
-                self.alternatives.add(writer.text)
+                self.alternatives.add(writer.text, ended=event.reason == "stop")
         except KeyboardInterrupt:
             asked.leave()
             print(" [stopped]")

@@ -8,7 +8,8 @@ The labelling page appends to `labels/*.jsonl`, an object a line, one of these k
     {"kind": "undo", "of": item, "labeler"}
 
 A ranking has the prompt's "user" too, where it is known, and may have of each answer "ratings",
-1 to 7, and "metadata", the answers to the yes/no questions that were given.
+1 to 7, "metadata", the answers to the yes/no questions that were given, and "ended", false of an
+answer that was cut off.
 A later record of an item by the same labeler stands for the earlier one, an undo takes it back. A
 line that was being written when the machine went down is passed over, and told.
 """

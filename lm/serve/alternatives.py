@@ -19,12 +19,12 @@ class Alternatives:
     folder: Path | None  # of the labels
     labeler: str
     source: str  # the run that answers
-    answers: list[str] = dataclasses.field(default_factory=list)
+    answers: dict[str, bool] = dataclasses.field(default_factory=dict)  # whether each ended
 
-    def add(self, answer: str) -> None:
+    def add(self, answer: str, ended: bool) -> None:
         """Of more than a ranking holds the oldest are forgotten."""
         if answer and answer not in self.answers:
-            self.answers = [*self.answers, answer][-MOST:]
+            self.answers = dict([*self.answers.items(), (answer, ended)][-MOST:])
 
     def rank(self, messages: list[dict[str, Any]], text: str) -> tuple[str, Path]:
         """Keeps an order of the answers to a conversation; returns the best, and where it is kept.
@@ -32,17 +32,18 @@ class Alternatives:
         Raises:
           UserError: no such order, or nothing that can be ranked, or no folder to keep it in.
         """
-        ranks = read_order(text, len(self.answers))
+        answers, ended = list(self.answers), list(self.answers.values())
+        ranks = read_order(text, len(answers))
         if self.folder is None:
             raise UserError("the labels of this run cannot be appended to: give --labels=FOLDER")
         try:
             judgement = Judgement.read(Fields({"ranks": ranks}), len(ranks))
-            item = talked(messages, self.answers, [self.source] * len(ranks))
+            item = talked(messages, answers, [self.source] * len(ranks), ended)
             record = ranking(item, checked_name(self.labeler), judgement)
         except Refused as error:
             raise UserError(str(error)) from None
         Labels(self.folder).keep(record)
-        return self.answers[ranks.index(1)], self.folder / FILE
+        return answers[ranks.index(1)], self.folder / FILE
 
 
 def read_order(text: str, count: int) -> list[int]:

@@ -35,6 +35,7 @@ class Item:
     answers: list[str]
     sources: list[str]  # the run that wrote each
     user: str | None = None  # whose conversation it is, where that is known
+    ended: list[bool] = dataclasses.field(default_factory=list)  # or cut off; []: nobody knows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +116,9 @@ class Pool:
         self._answered: set[str] = set()  # prompts of which there are items
         for row in read_lines(self._path)[0]:
             item = Item(
-                row["item"], row["messages"], row["answers"], row["sources"], row.get("user")
-            )
+                row["item"], row["messages"], row["answers"], row["sources"], row.get("user"),
+                row.get("ended", []),
+            )  # fmt: skip
             self.items[item.name] = item
             self._answered.add(row.get("prompt", item.name))  # items were named by it alone once
         self._stopped = threading.Event()
@@ -143,8 +145,8 @@ class Pool:
                 return
             if prompt not in self._answered and (item := self._sample(prompt, wanted, number)):
                 row = {"item": item.name, "prompt": prompt, "messages": item.messages,
-                       "answers": item.answers, "sources": item.sources,
-                       "user": item.user}  # fmt: skip
+                       "answers": item.answers, "sources": item.sources, "user": item.user,
+                       "ended": item.ended}  # fmt: skip
                 append_line(self._path, row)
                 self._answered.add(prompt)
                 self.items[item.name] = item
@@ -153,28 +155,32 @@ class Pool:
         """An item with different answers; None where there are not two."""
         answers: list[str] = []
         sources: list[str] = []
+        ended: list[bool] = []
         for place in range(self.plan.answers):
             for attempt in range(self.plan.attempts):
                 served = self.models[(number + place) % len(self.models)]
                 drawn = hashlib.sha256(f"{prompt} {place} {attempt}".encode()).hexdigest()
                 seed = int(drawn[:8], 16)
                 try:
-                    text = self._answer(served, wanted.turns, seed)
+                    answer = self._answer(served, wanted.turns, seed)
                 except DataError:  # does not fit into this model's context
                     break
-                if text is None:
+                if answer is None:
                     return None
+                text, end = answer
                 if text not in answers:
                     answers.append(text)
                     sources.append(served.name)
+                    ended.append(end)
                     break
         if len(answers) < 2:
             return None
         name = digest([prompt, answers, sources])
-        return Item(name, as_objects(wanted.turns), answers, sources, wanted.user)
+        return Item(name, as_objects(wanted.turns), answers, sources, wanted.user, ended)
 
-    def _answer(self, served: Served, turns: Conversation, seed: int) -> str | None:
-        """One answer; None where the engine failed or the server stops."""
+    def _answer(self, served: Served, turns: Conversation, seed: int) -> tuple[str, bool] | None:
+        """One answer, and whether it ended or was cut off; None where the engine failed or the
+        server stops."""
         limit = min(self.plan.max_tokens, served.engine.length // 2)
         prompt = chat_prompt(served, turns, limit)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -200,7 +206,7 @@ class Pool:
             elif isinstance(event, Ended):
                 if event.reason not in ("stop", "length"):
                     return None
-                return served.text(tokens)
+                return served.text(tokens), event.reason == "stop"
         asked.leave()
         return None
 

@@ -91,7 +91,8 @@ class Labelling:
         """Keeps a ranking of the answers that a labeler drew in a conversation of his own."""
         fields = Fields(await read_json(request))
         labeler = checked_name(fields.text("labeler"))
-        item = talked(fields.take("messages"), fields.take("answers"), fields.take("sources"))
+        said = (fields.take(name) for name in ("messages", "answers", "sources", "ended"))
+        item = talked(*said)
         record = ranking(item, labeler, Judgement.read(fields, len(item.answers)))
         await asyncio.to_thread(self.labels.keep, record)
         return JSONResponse({"item": item.name})

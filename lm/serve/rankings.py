@@ -87,16 +87,17 @@ def said_of(item: Item, labeler: str, kind: str) -> dict[str, Any]:
 def ranking(item: Item, labeler: str, judgement: Judgement) -> dict[str, Any]:
     """The record of what a labeler said of an item's answers, in their own order."""
     order = sorted(set(judgement.ranks))  # 1, 2, 2, 4 and 1, 2, 2, 3 are the same
-    return said_of(item, labeler, "ranking") | {
+    record = said_of(item, labeler, "ranking") | {
         "answers": item.answers,
         "ranks": [order.index(rank) + 1 for rank in judgement.ranks],
         "ratings": judgement.ratings,
         "metadata": judgement.metadata,
         "sources": item.sources,
     }
+    return record | {"ended": item.ended} if item.ended else record
 
 
-def talked(messages: Any, answers: Any, sources: Any) -> Item:
+def talked(messages: Any, answers: Any, sources: Any, ended: Any = None) -> Item:
     """The answers that somebody drew to the end of a conversation, as an item.
 
     Its name is that of the conversation and of the first answer: a ranking of these and one more
@@ -121,8 +122,15 @@ def talked(messages: Any, answers: Any, sources: Any) -> Item:
         isinstance(one, str) and len(one) <= 500 and not unpaired(one) for one in sources
     ):  # fmt: skip
         raise Refused("sources must be the name of a run for each answer", param="sources")
+    if ended is not None and not (
+        isinstance(ended, list) and len(ended) == len(answers)
+        and all(isinstance(one, bool) for one in ended)
+    ):  # fmt: skip
+        raise Refused("ended must be true, or false where it was cut off, for each answer",
+                      param="ended")  # fmt: skip
     told = as_objects(turns)
-    return Item(digest(["chat", told, answers[0]]), told, answers, sources)
+    name = digest(["chat", told, answers[0]])
+    return Item(name, told, answers, sources, ended=ended or [])
 
 
 def checked_name(name: Any) -> str:

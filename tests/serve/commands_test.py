@@ -130,6 +130,7 @@ def test_answers_are_ranked_in_a_terminal(run, tmp_path):
     assert record["ranks"] == [2, 1] and record["labeler"] == "ann"
     assert record["messages"] == [{"role": "user", "content": "hello"}]
     assert listed.startswith("1: ") and record["sources"] == ["toy", "toy"]
+    assert [type(ended) for ended in record["ended"]] == [bool, bool]
     say(f"/save {tmp_path}/said.json")
     said = json.loads((tmp_path / "said.json").read_text())["messages"]
     assert said[-1]["content"] == record["answers"][1]

@@ -215,14 +215,15 @@ def answering(toy, name, submit):
     )
 
 
-def saying(toy, name, *answers):
-    """A run that says each of these once, in this order."""
+def saying(toy, name, *answers, cut=()):
+    """A run that says each of these once, in this order; of some it is cut off."""
     left = iter(answers)
 
     def submit(asked):
-        for token in toy.tokenizer.encode(next(left)):
+        answer = next(left)
+        for token in toy.tokenizer.encode(answer):
             asked.tell(Drawn(token, None))
-        asked.tell(Ended("stop"))
+        asked.tell(Ended("length" if answer in cut else "stop"))
 
     return answering(toy, name, submit)
 
@@ -270,6 +271,25 @@ def test_answers_are_found_again_by_their_prompt_and_are_not_sampled_anew(toy, t
     # the control: in another place there are none
     other = sampled(tmp_path / "other", saying(toy, "b", "Now.", "Never."))
     assert other.answers == ["Now.", "Never."]
+
+
+def test_of_an_answer_that_was_cut_off_the_end_is_not_learned(toy, tmp_path):
+    folder = tmp_path / "labels"
+    first = sampled(folder, saying(toy, "a", "Yes.", "It is", cut=["It is"]))
+    assert first.ended == [True, False]
+    assert sampled(folder, saying(toy, "a")) == first  # as it was kept
+    path = tmp_path / "labels.items.jsonl"
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps({n: told for n, told in row.items() if n != "ended"}) + "\n")
+    older = sampled(folder, saying(toy, "a"))
+    assert older == replace(first, ended=[])
+    for labeler, one in (("ann", first), ("bob", older)):
+        record = ranking(one, labeler, Judgement([2, 1], [None] * 2, [{}] * 2))
+        assert ("ended" in record) == bool(one.ended)
+        Labels(folder).keep(record)
+    data = DialogueComparisonsConfig(train=str(folder), valid=str(folder))
+    ends = {one.labeler: [one.ends(0), one.ends(1)] for one in data.compared("train")}
+    assert ends == {"ann": [True, False], "bob": [True, True]}  # the control: nobody says so
 
 
 @pytest.mark.parametrize("event", [Ended("error"), Ended("left")])

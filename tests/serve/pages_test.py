@@ -110,7 +110,9 @@ def test_an_answer_can_be_stopped(labelled, toy, monkeypatch):
 
 def test_answers_of_a_chat_are_ranked_where_they_were_drawn(labelled):
     address, labels = labelled
+    answered = []
     with browsing(address) as page:
+        page.on("requestfinished", lambda one: answered.append(one) if "/v1/chat" in one.url else 0)
         page.click("#gear")
         page.fill("#max_tokens", "12")
         page.click("#gear")
@@ -122,12 +124,17 @@ def test_answers_of_a_chat_are_ranked_where_they_were_drawn(labelled):
         def answer():  # as it is, with whatever an untrained model writes
             return page.locator(".turn .said").last.text_content()
 
-        drawn = [answer()]
+        def stopped():  # rather than cut off at the limit
+            return '"finish_reason": "stop"' in answered[-1].response().text()
+
+        drawn, ended = [answer()], [stopped()]
         assert rank.count() == 0  # there is but one
         while len(drawn) < 3:
             page.locator(".turn").last.get_by_text("Regenerate").click()
             settled(page)
-            drawn += [answer()] if answer() not in drawn else []
+            if answer() not in drawn:
+                drawn.append(answer())
+                ended.append(stopped())
         page.reload()  # they are kept with the conversation
         page.wait_for_selector(".turn")
         rank.click()
@@ -143,6 +150,7 @@ def test_answers_of_a_chat_are_ranked_where_they_were_drawn(labelled):
         page.get_by_text("Ranked").wait_for()
         (record,) = labels.records
         assert record["answers"] == drawn and record["ranks"] == [2, 1, 2]
+        assert record["ended"] == ended
         assert record["messages"] == [{"role": "user", "content": "Name a colour."}]
         assert record["labeler"] == "ann" and record["sources"] == ["toy"] * 3
         assert answer() == drawn[1]  # it goes on with the best

@@ -23,6 +23,7 @@ MESSAGES = [
 ANSWERS = ["Red.", "No.", "Green."]
 TALKED = {"labeler": "bob", "messages": MESSAGES, "answers": ANSWERS, "ranks": [1, 2, 1],
           "sources": ["toy"] * 3}  # fmt: skip
+ENDED = [True, False, True]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def folder(tmp_path):
 @pytest.fixture
 def api(toy, folder):
     pool = Pool(folder, [], [], SamplingPlan())
-    pool.items = {"a": Item("a", MESSAGES, ANSWERS, ["toy"] * 3)}
+    pool.items = {"a": Item("a", MESSAGES, ANSWERS, ["toy"] * 3, ended=ENDED)}
     with (
         listening(toy, extra=Labelling(Labels(folder), pool, 2).routes()) as address,
         client(address) as found,
@@ -57,10 +58,10 @@ def test_a_record_from_each_of_the_pages_and_the_terminal_is_the_same_and_is_rea
     for place, own in enumerate(places):
         shown["ranks"][place] = TALKED["ranks"][own]
     assert api.post("/labels/record", json=shown).status_code == 200
-    assert api.post("/labels/chat", json=TALKED).status_code == 200
+    assert api.post("/labels/chat", json=TALKED | {"ended": ENDED}).status_code == 200
     drawn = Alternatives(folder, "cid", "toy")
-    for answer in ANSWERS:
-        drawn.add(answer)
+    for answer, ended in zip(ANSWERS, ENDED, strict=True):
+        drawn.add(answer, ended)
     best, path = drawn.rank(MESSAGES, "1=3 2")
     assert best == "Red." and path == folder / "labels.jsonl"
 
@@ -73,6 +74,12 @@ def test_a_record_from_each_of_the_pages_and_the_terminal_is_the_same_and_is_rea
     compared = data.compared("train")
     assert [one.ranks for one in compared] == [(0, 1, 0)] * 3
     assert {one.answers for one in compared} == {tuple(ANSWERS)}
+    assert {one.ended for one in compared} == {tuple(ENDED)}
+
+
+def test_a_ranking_that_does_not_say_which_answers_ended_is_kept_without(api, folder):
+    assert api.post("/labels/chat", json=TALKED).status_code == 200
+    assert "ended" not in lines(folder)[0]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_a_record_from_each_of_the_pages_and_the_terminal_is_the_same_and_is_rea
      {"answers": ["Red.", "Red.", "Green."]}, {"answers": ["Red."], "ranks": [1]},
      {"answers": [str(n) for n in range(10)]}, {"answers": [1, 2, 3]}, {"ranks": [1, 2]},
      {"ranks": [1, 2, 4]}, {"ranks": [0, 1, 2]}, {"sources": ["toy"]}, {"sources": None},
-     {"ratings": [8, 1, 1]}],
+     {"ratings": [8, 1, 1]}, {"ended": [True]}, {"ended": [1, 0, 1]}, {"ended": "yes"}],
 )  # fmt: skip
 def test_a_ranking_in_a_chat_that_is_none_is_refused_and_not_kept(api, folder, what):
     answer = api.post("/labels/chat", content=json.dumps(TALKED | what))
@@ -133,12 +140,13 @@ def test_what_is_no_order_of_all_answers_is_refused(text):
 
 
 def test_a_terminal_without_a_folder_or_with_no_name_keeps_nothing(folder):
-    for drawn, told in (
-        (Alternatives(None, "ann", "toy", ANSWERS), "--labels=FOLDER"),
-        (Alternatives(folder, "Ann Smith", "toy", ANSWERS), "labeler must be"),
+    drawn = dict(zip(ANSWERS, ENDED, strict=True))
+    for kept, told in (
+        (Alternatives(None, "ann", "toy", drawn), "--labels=FOLDER"),
+        (Alternatives(folder, "Ann Smith", "toy", drawn), "labeler must be"),
     ):
         with pytest.raises(UserError, match=told):
-            drawn.rank(MESSAGES, "1 2 3")
+            kept.rank(MESSAGES, "1 2 3")
     assert not folder.exists()
 
 

@@ -116,7 +116,7 @@ async function answer(answers = []) {
   const turn = { role: "assistant", content: "", model: $("model").value, answers };
   const own = { abort: new AbortController(), conversation: open, turn, node: null };
   const said = body({ system: open.system, turns: [...open.turns] });
-  let whole = false; // what was stopped is no answer to rank
+  let reason = null; // why it ended; what was stopped is no answer to rank
   running = own;
   open.turns.push(turn);
   const tell = speaker();
@@ -131,7 +131,7 @@ async function answer(answers = []) {
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
       turn.content += event.choices[0]?.delta.content ?? "";
-      whole ||= Boolean(event.choices[0]?.finish_reason);
+      reason ??= event.choices[0]?.finish_reason ?? null;
       tell(turn.content, false);
       if (open === own.conversation && own.node) {
         const log = $("turns");
@@ -145,8 +145,9 @@ async function answer(answers = []) {
   }
   tell(turn.fault ? `${turn.content} ${turn.fault}` : turn.content, true);
   running = null;
-  if (whole && turn.content && turn.answers && !answers.some((one) => one.content === turn.content)) {
-    turn.answers = [...answers, { content: turn.content, model: turn.model }].slice(-MOST_RANKED);
+  if (reason && turn.content && turn.answers && !answers.some((one) => one.content === turn.content)) {
+    const one = { content: turn.content, model: turn.model, ended: reason === "stop" }; // or cut off
+    turn.answers = [...answers, one].slice(-MOST_RANKED);
   }
   if (overtaken(own.conversation)) own.conversation.id = newId(); // both tabs wrote: both are kept
   if (all.includes(own.conversation)) keep(own.conversation);

@@ -35,9 +35,13 @@ function rankTurn(node, turn, number) {
   fault.setAttribute("role", "alert");
   const keepRanking = async () => {
     const labeler = name.value.trim();
-    const sent = { labeler, answers: [], sources: [], ranks: [] };
+    const sent = { labeler, answers: [], sources: [], ended: [], ranks: [] };
     ranks(order).forEach((rank, place) => { sent.ranks[order[place].number] = rank; });
-    for (const { content, model } of answers) { sent.answers.push(content); sent.sources.push(model); }
+    for (const { content, model, ended = true } of answers) { // of older ones it was not kept
+      sent.answers.push(content);
+      sent.sources.push(model);
+      sent.ended.push(ended);
+    }
     try {
       sent.messages = await messagesOf({ system: one.system, turns: one.turns.slice(0, number) });
       await call("/labels/chat", sent);
@@ -49,7 +53,7 @@ function rankTurn(node, turn, number) {
     turn.ranked = true;
     const best = answers[order[0].number];
     const liked = answers.some(({ content }, n) => content === turn.content && sent.ranks[n] === 1);
-    if (one.turns.at(-1) === turn && !liked) Object.assign(turn, best, { fault: undefined });
+    if (one.turns.at(-1) === turn && !liked) Object.assign(turn, { content: best.content, model: best.model, fault: undefined });
     keep(one);
     show();
   };
