@@ -93,6 +93,7 @@ def serve_runs(folders: list[str]) -> "dict[str, Served]":
 
 def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[], None]]":
     """The routes of the labelling page, and what ends its sampling."""
+    from lm.decode.sampling import SamplingConfig
     from lm.serve.items import Pool, SamplingPlan, read_prompts
     from lm.serve.labelling import Labelling
     from lm.serve.labels import Labels
@@ -105,7 +106,7 @@ def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[
     prompts = read_prompts(Path(named), LABEL_SEED.value) if named else []
     plan = SamplingPlan(
         answers=LABEL_ANSWERS.value, max_tokens=LABEL_TOKENS.value,
-        temperature=LABEL_TEMPERATURE.value,
+        sampling=SamplingConfig(temperature=LABEL_TEMPERATURE.value),
     )  # fmt: skip
     pool = Pool(folder, prompts, [models[name] for name in names], plan)
     if prompts:

@@ -52,7 +52,7 @@ class SamplingPlan:
 
     answers: int = 4
     max_tokens: int = 128
-    temperature: float = 1.0
+    sampling: SamplingConfig = SamplingConfig()
     attempts: int = 3  # at an answer that is none of those there are
 
 
@@ -125,6 +125,13 @@ class Pool:
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
 
     def start(self) -> None:
+        """Begins to sample.
+
+        Raises:
+          ConfigError: a run knows no conversations.
+        """
+        for served in self.models:
+            assert served.images or served.chat
         self._thread.start()
 
     def stop(self) -> None:
@@ -187,7 +194,7 @@ class Pool:
         asked = Asked(
             prompt=prompt.ids, max_tokens=prompt.max_tokens, tell=events.put, seed=seed,
             prefix=prompt.prefix, ends=served.chat_ends,
-            sampling=SamplingConfig(temperature=self.plan.temperature),
+            sampling=self.plan.sampling,
         )  # fmt: skip
         while not self._stopped.is_set():
             try:

@@ -254,6 +254,45 @@ def test_a_second_signal_ends_at_once(run):
     process.communicate()
 
 
+# What launch.serve makes of the flags of labels, for a run that was never trained.
+LABELLING = """
+from launch import command, serve
+from tests.serve.served import served
+
+def main():
+    routes, stop = serve.labelling({"toy": served(start=False)})
+    stop()
+    print("labels:", bool(routes))
+
+command.run(main)
+"""
+
+
+def labelling(*flags):
+    return subprocess.run(
+        [sys.executable, "-c", LABELLING, *flags], cwd=ROOT, env=environment(),
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "temperature, parts", [("nan", ("temperature must be finite", "nan")), ("0.5", ())]
+)
+def test_a_temperature_of_labels_that_is_none_is_told_before_they_are_sampled(
+    tmp_path, temperature, parts
+):
+    asked = tmp_path / "asked.txt"
+    asked.write_text("Sing?")
+    done = labelling(
+        f"--workdir={tmp_path}/toy", f"--label_prompts={asked}",
+        f"--label_temperature={temperature}",
+    )  # fmt: skip
+    if parts:
+        one_line(done, 1, *parts)
+    else:  # the control
+        assert done.returncode == 0 and "labels: True" in done.stdout, done.stderr
+
+
 def test_a_port_that_is_taken_is_told_before_the_run_is_looked_at():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

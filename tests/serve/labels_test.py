@@ -9,14 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from lm.core.errors import DataError
+from lm.core.errors import ConfigError, DataError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.labels import conversation_rows
 from lm.data.tasks.rows import Row
+from lm.decode.sampling import SamplingConfig
 from lm.serve.agreement import agreement, krippendorff
 from lm.serve.items import Item, Pool, SamplingPlan, Wanted, read_prompts
 from lm.serve.labelling import Labelling, shuffled
 from lm.serve.labels import FILE, Labels
+from lm.serve.model import Served
 from lm.serve.rankings import METADATA, Judgement, ranking
 from lm.serve.request import Drawn, Ended
 from lm.text.dialogue import Message, as_objects
@@ -292,6 +294,18 @@ def test_of_an_answer_that_was_cut_off_the_end_is_not_learned(toy, tmp_path):
     assert ends == {"ann": [True, False], "bob": [True, True]}  # the control: nobody says so
 
 
+def test_a_run_that_knows_no_conversations_is_told_before_anything_is_sampled(toy, tmp_path):
+    mute = Served("mute", toy.engine, SimpleNamespace(specials={}))
+    prompts = [Wanted((Message("user", "Sing?"),))]
+    pool = Pool(tmp_path / "labels", prompts, [toy, mute], SamplingPlan())
+    with pytest.raises(ConfigError, match="mute knows no conversations"):
+        pool.start()
+    assert not pool.making
+    pool = Pool(tmp_path / "labels", [], [toy], SamplingPlan())  # the control: both know them
+    pool.start()
+    pool.stop()
+
+
 @pytest.mark.parametrize("event", [Ended("error"), Ended("left")])
 def test_what_was_cut_short_is_no_answer_to_label(toy, tmp_path, event):
     def submit(asked):
@@ -328,7 +342,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
 def test_answers_are_sampled_in_the_background_from_several_runs(tmp_path):
     toy, other = served(), served("other", seed=1)
     prompts = [Wanted((Message("user", f"prompt {n}"),), [None, "ada"][n]) for n in range(2)]
-    plan = SamplingPlan(answers=3, max_tokens=6, temperature=1.5)
+    plan = SamplingPlan(answers=3, max_tokens=6, sampling=SamplingConfig(temperature=1.5))
     pool = Pool(tmp_path, prompts, [toy, other], plan)
     pool.start()
     wait_until(lambda: not pool.making, 60)
