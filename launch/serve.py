@@ -92,7 +92,8 @@ def serve_runs(folders: list[str]) -> "dict[str, Served]":
 
 
 def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[], None]]":
-    """The routes of the labelling page, and what ends its sampling."""
+    """The routes of the labelling page, and what ends its sampling; none where no labels can be
+    kept and nobody asked for them."""
     from lm.decode.sampling import SamplingConfig
     from lm.serve.items import Pool, SamplingPlan, read_prompts
     from lm.serve.labelling import Labelling
@@ -108,10 +109,18 @@ def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[
         answers=LABEL_ANSWERS.value, max_tokens=LABEL_TOKENS.value,
         sampling=SamplingConfig(temperature=LABEL_TEMPERATURE.value),
     )  # fmt: skip
-    pool = Pool(folder, prompts, [models[name] for name in names], plan)
-    if prompts:
-        pool.start()
-    labels = Labels(folder)
+    try:
+        labels = Labels(folder)
+        pool = Pool(folder, prompts, [models[name] for name in names], plan)
+        if prompts:
+            pool.start()
+    except OSError as error:
+        if LABELS.value is None and not named:
+            print(f"{folder}: {error.strerror}; it is served without labels", flush=True)
+            return [], lambda: None
+        raise ConfigError(
+            f"--labels={folder}: {error.strerror}; name a folder that can be written to"
+        ) from None
     if labels.damaged:
         print(f"{folder}: {labels.damaged} lines that are no label are left out", flush=True)
     return Labelling(labels, pool, LABELERS.value).routes(), pool.stop

@@ -49,8 +49,11 @@ def labels_folder(named: str | None, run: str, *, wanted: bool) -> Path | None:
     """Where labels are kept: the folder that is named, or the run's; None where there is none.
 
     Raises:
-      ConfigError: labels are wanted, and the run is in a store, to which nothing is appended.
+      ConfigError: no name is given, or labels are wanted, and the run is in a store, to which
+        nothing is appended.
     """
+    if named == "":
+        raise ConfigError("--labels is empty; name a folder, or leave it out for WORKDIR/labels")
     if named is not None:
         return Path(named)
     folder = run_path(run) / "labels"

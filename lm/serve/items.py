@@ -7,6 +7,7 @@ same answers.
 import dataclasses
 import hashlib
 import json
+import os
 import queue
 import random
 import threading
@@ -111,7 +112,8 @@ class Pool:
         self.prompts, self.models, self.plan = prompts, models, plan
         folder.mkdir(parents=True, exist_ok=True)
         # beside the folder: whoever trains on it reads every file in it
-        self._path = folder.with_name(f"{folder.name}.items.jsonl")
+        whole = Path(os.path.abspath(folder))  # "." has no name
+        self._path = whole.parent / f"{whole.name}.items.jsonl"
         self.items: dict[str, Item] = {}
         self._answered: set[str] = set()  # prompts of which there are items
         for row in read_lines(self._path)[0]:
@@ -129,9 +131,11 @@ class Pool:
 
         Raises:
           ConfigError: a run knows no conversations.
+          OSError: what is sampled cannot be kept.
         """
         for served in self.models:
             assert served.images or served.chat
+        self._path.touch()
         self._thread.start()
 
     def stop(self) -> None:

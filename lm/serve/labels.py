@@ -6,6 +6,7 @@ earlier one, an undo removes it. A line cut off by a crash is skipped, told, and
 
 import dataclasses
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -21,12 +22,18 @@ FILE = "labels.jsonl"
 
 @dataclasses.dataclass
 class Labels:
-    """The records of a folder."""
+    """The records of a folder, which is made where it is not there.
+
+    Raises:
+      OSError: nothing can be kept in it.
+    """
 
     folder: Path
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.folder))
         self._lock = threading.Lock()
         self.damaged = 0  # lines that are no record
         self.records: list[dict[str, Any]] = []

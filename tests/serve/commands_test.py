@@ -268,10 +268,10 @@ command.run(main)
 """
 
 
-def labelling(*flags):
+def labelling(*flags, folder=ROOT):
     return subprocess.run(
-        [sys.executable, "-c", LABELLING, *flags], cwd=ROOT, env=environment(),
-        capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", LABELLING, *flags], cwd=folder,
+        env=environment() | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -293,6 +293,31 @@ def test_a_temperature_of_labels_that_is_none_is_told_before_they_are_sampled(
         assert done.returncode == 0 and "labels: True" in done.stdout, done.stderr
 
 
+def test_labels_that_cannot_be_kept_are_one_line_where_they_were_asked_for(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("a file")
+    asked = tmp_path / "asked.txt"
+    asked.write_text("Sing?")
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "labels").write_text("a file, too")
+    run = f"--workdir={tmp_path}/toy"
+    one_line(labelling(run, f"--labels={file}"), 1, f"--labels={file}: ", "written to")
+    one_line(labelling(run, f"--label_prompts={asked}"), 1, f"--labels={tmp_path}/toy/labels")
+    done = labelling(run)  # to talk alone nothing need be kept
+    assert done.returncode == 0 and "labels: False" in done.stdout, done.stderr
+    assert f"{tmp_path}/toy/labels: " in done.stdout and "without labels" in done.stdout
+
+
+def test_the_folder_that_one_is_in_keeps_labels(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    asked = tmp_path / "asked.txt"
+    asked.write_text("Sing?")
+    done = labelling("--workdir=toy", "--labels=.", f"--label_prompts={asked}", folder=folder)
+    assert done.returncode == 0 and "labels: True" in done.stdout, done.stderr
+    assert (tmp_path / "here.items.jsonl").exists() and not list(folder.iterdir())
+
+
 def test_a_port_that_is_taken_is_told_before_the_run_is_looked_at():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -311,6 +336,8 @@ def test_labels_of_a_run_in_a_store_want_a_folder_of_this_machine(monkeypatch):
     assert labels_folder(None, run, wanted=False) is None
     assert labels_folder("here", run, wanted=True) == Path("here")
     assert labels_folder(None, "runs/chat", wanted=True) == Path("runs/chat/labels")
+    with pytest.raises(ConfigError, match="--labels is empty; name a folder"):
+        labels_folder("", "runs/chat", wanted=False)
 
 
 @pytest.mark.parametrize(
