@@ -70,7 +70,14 @@ class Reader:
         self.room = -(-length // self.piece) * self.piece
         self.blocks = doubling(SHORTEST, self.piece)
         self.reaches = doubling(2 * self.piece, self.room) if length > self.piece else []
-        self.images = 0 if sight is None else (length - 1) // sight.slots
+        self.images = 0
+        if sight is not None:
+            self.images = (length - 1) // sight.slots
+            require(
+                self.images >= 1,
+                f"length must be at least {sight.slots + 1}, got {length}: an image takes "
+                f"{sight.slots} tokens",
+            )
         self.reset()
 
     def reset(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import lm
+from lm.core.errors import ConfigError
 from lm.data.images import pixels
 from lm.data.visual.example import Given, asked
 from lm.data.visual.rows import prompt_ids
@@ -211,6 +212,14 @@ def test_a_model_of_text_alone_says_that_it_sees_nothing(toy):
         # nor does it read bodies that are larger than text is
         large = answer(api, part("data:image/png;base64," + "A" * (1 << 20)))
         assert large.status_code == 413
+
+
+def test_a_length_without_room_for_an_image_is_one_line():
+    config = model()
+    params = drawn(config)
+    with pytest.raises(ConfigError, match=f"at least {SLOTS + 1}, got {SLOTS}: an image takes"):
+        Engine(config, params, length=SLOTS)
+    Engine(config, params, length=SLOTS + 1).warm()  # the control
 
 
 def test_nothing_compiles_for_another_number_of_images(seeing, api):
