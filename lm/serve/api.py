@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -47,7 +47,8 @@ def application(
     app = Starlette(
         routes=[*api.routes(), *extra, *pages()],
         exception_handlers={
-            Refused: refused, Busy: busy, UserError: mistaken, HTTPException: unknown
+            Refused: refused, Busy: busy, UserError: mistaken, HTTPException: unknown,
+            ClientDisconnect: gone,
         },
         lifespan=lifespan,
     )  # fmt: skip
@@ -66,6 +67,11 @@ async def busy(_: Request, error: Exception) -> Response:
 
 async def mistaken(_: Request, error: Exception) -> Response:
     return refusal(400, str(error))
+
+
+async def gone(_: Request, __: Exception) -> Response:
+    """What nobody reads: the client left while it sent its body."""
+    return Response(status_code=499)
 
 
 async def unknown(_: Request, error: Exception) -> Response:

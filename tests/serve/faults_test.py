@@ -1,11 +1,13 @@
 """What a client may send that it should not: one error object, and never an internal one."""
 
+import asyncio
 import json
 import random
 import time
 
 import pytest
 
+from lm.serve.api import application
 from lm.serve.body import LARGEST
 from tests.serve.served import client, listening
 
@@ -53,6 +55,28 @@ def test_a_body_that_is_no_object_of_json_is_refused(api, content):
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(api):
     refused(api.post(URL, content=b" " * (LARGEST + 1)), 413, "larger than")
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_servers(toy):
+    head = {"type": "http", "method": "POST", "path": "/tokenize", "query_string": b"",
+            "headers": [(b"host", b"localhost")]}  # fmt: skip
+    begun = {"type": "http.request", "body": b'{"prompt": ', "more_body": True}
+
+    def answered(*messages):
+        """The status that a client gets who sends these; an error that is logged is raised."""
+        left, sent = iter(messages), []
+
+        async def receive():
+            return next(left)
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(application({"toy": toy})(dict(head), receive, send))
+        return sent[0]["status"]
+
+    assert answered(begun, {"type": "http.disconnect"}) == 499
+    assert answered(begun, {"type": "http.request", "body": b'"x"}'}) == 200  # the control
 
 
 @pytest.mark.parametrize(
