@@ -86,6 +86,28 @@ def test_images_are_chosen_pasted_dropped_and_kept_in_the_conversation(address, 
         page.wait_for_function("(async () => !(await images('readonly', (all) => all.count())))()")
 
 
+def test_an_image_that_is_still_being_read_goes_with_the_message(address, asked):
+    with browsing(address) as page:
+        page.wait_for_selector("#attach:visible")
+        page.evaluate("""() => {
+          const read = createImageBitmap;
+          const held = new Promise((resolve) => { window.release = resolve; });
+          createImageBitmap = async (file) => { await held; return read(file); };
+        }""")
+        transfer(page, "drop", "body", "image/gif", picture(2, kind="GIF"))
+        transfer(page, "paste", "#text", "image/png", black())
+        page.fill("#text", "what?")
+        page.press("#text", "Enter")
+        page.press("#text", "Enter")
+        assert not page.locator(".turn").count() and page.input_value("#text") == "what?"
+        page.evaluate("release()")
+        page.wait_for_function("document.querySelectorAll('.turn').length === 2")
+        settled(page)
+        assert len(asked) == 1 and len(asked[0].images) == 2
+        assert not page.locator("#pending img").count() and not page.input_value("#text")
+        say(page, "and now?", 4)  # the control: without an image nothing waits
+
+
 def test_what_is_no_image_and_too_many_are_told(address):
     with browsing(address) as page:
         page.wait_for_selector("#attach:visible")

@@ -3,6 +3,7 @@
 const LARGEST_FILE = 4 << 20; // bytes that are sent as they are
 const LONGEST_SIDE = 2048; // pixels to which others are shrunk
 let pending = []; // { name, url }
+let attaching = Promise.resolve(); // until what was chosen so far has been read
 
 const asUrl = (blob) => new Promise((resolve, reject) => {
   const reader = new FileReader();
@@ -22,7 +23,13 @@ async function redrawn(file) {
   return url.length < LARGEST_FILE ? url : canvas.toDataURL("image/jpeg", 0.92);
 }
 
-async function attach(files, most) {
+// One choice after the other; what is sent meanwhile waits for them.
+function attach(files, most) {
+  attaching = attaching.then(() => readImages(files, most));
+  return attaching;
+}
+
+async function readImages(files, most) {
   note("");
   for (const file of files) {
     if (!file.type.startsWith("image/")) { note(`${file.name} is no image`); continue; }
@@ -32,7 +39,8 @@ async function attach(files, most) {
     }
     try {
       const plain = ["image/png", "image/jpeg"].includes(file.type) && file.size <= LARGEST_FILE;
-      pending.push({ name: file.name || "image", url: await (plain ? asUrl(file) : redrawn(file)) });
+      const url = await (plain ? asUrl(file) : redrawn(file));
+      pending.push({ name: file.name || "image", url });
     } catch { note(`${file.name} cannot be read as an image`); }
   }
   showPending();

@@ -174,6 +174,7 @@ function speaker() {
 
 async function send(event) {
   event?.preventDefault();
+  await attaching;
   const [text, images] = [$("text").value, pending];
   if (!(text.trim() || images.length) || running) return;
   $("text").value = "";
