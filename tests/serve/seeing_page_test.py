@@ -164,6 +164,27 @@ def test_what_two_tabs_write_in_one_conversation_at_once_is_kept_twice(address):
         assert asked == ["here", "there"]
 
 
+def test_a_message_that_was_changed_is_kept_without_what_followed_it(address):
+    with browsing(address) as page:
+        say(page, "first", 2)
+        say(page, "second", 4)
+
+        def kept():
+            (one,) = page.evaluate("JSON.parse(localStorage.getItem('lm.conversations'))")
+            return [turn["content"] for turn in one["turns"]]
+
+        before = kept()
+        page.route("**/v1/chat/completions", lambda route: None)  # never answered
+        page.locator(".turn").nth(2).get_by_text("Edit").click()
+        page.get_by_label("Change this turn").fill("changed")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".growing")
+        assert kept() == [*before[:2], "changed"]
+        page.reload()  # before the answer comes
+        page.wait_for_selector(".turn")
+        assert page.locator(".turn").count() == 3 and len(before) == 4
+
+
 def test_an_answer_is_told_once_to_those_who_listen(address):
     with browsing(address) as page:
         say(page, "x", 2)

@@ -91,9 +91,10 @@ function edit(node, turn, number) {
   area.setAttribute("aria-label", "Change this turn");
   const done = () => {
     turn.content = area.value;
-    forgetAnswers(open.turns.slice(turn.role === "user" ? number + 1 : number));
+    if (turn.role === "user") open.turns.length = number + 1; // what followed answers something else
+    else forgetAnswers(open.turns.slice(number));
     keep(open);
-    if (turn.role === "user") { open.turns.length = number + 1; answer(); } else show();
+    if (turn.role === "user") answer(); else show();
   };
   const doing = make("div", "doing");
   doing.append(action(turn.role === "user" ? "Send" : "Keep", "Ctrl+Enter", done), action("Cancel", "Escape", show));
