@@ -60,11 +60,11 @@ def main() -> None:
         rows, scores = beam_search(
             generator, prompts, count, width=BEAMS.value, alpha=LENGTH_PENALTY.value
         )
-        for text, row, score in zip(texts, rows, scores, strict=True):
-            print(f"{text}{run.tokenizer.decode(row)}\n[score {score:.3f}]")
+        for prompt, row, score in zip(prompts, rows, scores, strict=True):
+            print(f"{run.tokenizer.decode([*prompt, *row])}\n[score {score:.3f}]")
     elif len(prompts) == 1:
         spelling = spelling_of(run.tokenizer)
-        print(texts[0], end="", flush=True)
+        print("".join(map(spelling.add, prompts[0])), end="", flush=True)
         for chunk in generator.stream(prompts, count, sampling, seed=SEED.value, chunk=4):
             row = chunk[0].tolist()
             ended = run.tokenizer.end in row
@@ -73,10 +73,9 @@ def main() -> None:
             sys.stdout.flush()
         print(spelling.finish())
     else:
-        for text, row in zip(
-            texts, generator(prompts, count, sampling, seed=SEED.value), strict=True
-        ):
-            print(f"--- {text!r}\n{text}{run.tokenizer.decode(row)}")
+        rows = generator(prompts, count, sampling, seed=SEED.value)
+        for text, prompt, row in zip(texts, prompts, rows, strict=True):
+            print(f"--- {text!r}\n{run.tokenizer.decode([*prompt, *row])}")
 
 
 def look(run: "Loaded", sampling: "SamplingConfig") -> None:

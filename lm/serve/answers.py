@@ -91,7 +91,7 @@ class Answers:
 
     def __init__(
         self, served: Served, prompts: Sequence[Prompt], settings: Settings,
-        ends: frozenset[int], *, alternatives: bool, scored: bool,
+        ends: frozenset[int], *, alternatives: bool, scored: bool, echo: bool = False,
     ):  # fmt: skip
         loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
         self._served = served
@@ -113,7 +113,8 @@ class Answers:
                     seed=settings.seed, number=number, ends=ends, alternatives=alternatives,
                     scored=scored,
                 )  # fmt: skip
-                writer = Writer(served.spelling(), settings.stops)
+                echoed = prompt.ids if echo else ()
+                writer = Writer(served.spelling(), settings.stops, echoed)
                 self.choices.append(Choice(index, asked, writer))
         served.engine.submit(*(choice.asked for choice in self.choices))
 

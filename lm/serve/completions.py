@@ -34,7 +34,7 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     counts = [min(DEFAULT_TOKENS, max(each, 0)) if wanted is None else wanted for each in room]
     answers = Answers(
         served, list(map(Prompt, prompts, counts)), settings, served.ends,
-        alternatives=logprobs is not None, scored=echo and logprobs is not None,
+        alternatives=logprobs is not None, scored=echo and logprobs is not None, echo=echo,
     )  # fmt: skip
     form = Form(served, "cmpl-" + uuid.uuid4().hex, logprobs, echo)
     if settings.stream:
@@ -119,8 +119,6 @@ class Form:
         """A choice that has ended."""
         text, logprobs = choice.writer.text, None
         prompt = list(choice.asked.prompt)
-        if self.echo:
-            text = self.served.text(prompt) + text
         if self.logprobs is not None:
             rows: list[tuple[int, Likely | None, int]] = []
             if self.echo:
@@ -174,7 +172,7 @@ class Form:
             if not self.echo:
                 return []
             prompt = list(choice.asked.prompt)
-            text = self.served.text(prompt)
+            text = choice.writer.text  # what is certain of the prompt
             if self.logprobs is not None:
                 rows = [(token, choice.prompt, n - 1) for n, token in enumerate(prompt)]
                 logprobs = self.likelihoods(rows, spelling, begins=True)

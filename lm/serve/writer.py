@@ -6,14 +6,19 @@ from lm.serve.spelling import Spelling
 
 
 class Writer:
-    """The text of one answer, which ends before the first of `stops`."""
+    """The text of one answer, which ends before the first of `stops`.
 
-    def __init__(self, spelling: Spelling, stops: Sequence[str] = ()):
+    It begins with `echoed`, which no stop string ends: the answer goes on with its spelling, since
+    how the two meet, a blank or half a character, neither tells alone.
+    """
+
+    def __init__(self, spelling: Spelling, stops: Sequence[str] = (), echoed: Sequence[int] = ()):
         self._spelling = spelling
         self._stops = [stop for stop in stops if stop]
         self._held = ""  # may be the beginning of a stop string
         self.stopped = False
-        self.text = ""  # given out so far
+        self.text = "".join(map(spelling.add, echoed))  # given out so far
+        self._echoing = spelling.size - len(self.text)  # characters of `echoed` that are to come
 
     def add(self, token: int) -> str:
         """What can be shown now that this token has come."""
@@ -26,6 +31,8 @@ class Writer:
     def _show(self, new: str, *, last: bool) -> str:
         if self.stopped:
             return ""
+        echo, new = new[: self._echoing], new[self._echoing :]
+        self._echoing -= len(echo)
         text = self._held + new
         places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
         if places:
@@ -39,5 +46,5 @@ class Writer:
             )  # fmt: skip
             self._held = text[len(text) - held :]
             shown = text[: len(text) - held]
-        self.text += shown
-        return shown
+        self.text += echo + shown
+        return echo + shown

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 
 from lm.models.gpt import forward
 from lm.serve.model import Served
+from lm.serve.request import Drawn, Ended, Prompted
 from lm.serve.spelling import Bytes
 from lm.serve.writer import Writer
+from lm.text import gpt1
+from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import Message
 from tests.serve.served import client, listening, wait_until
+from tests.serve.spelling_test import TEXT
 
 GREEDY = {"temperature": 0}
 
@@ -81,6 +86,49 @@ def test_where_tokens_begin_is_told_in_characters(api):
 
 def stream(api, body):
     return events(api.post("/v1/completions", json=body | {"stream": True}))
+
+
+def saying(tokenizer, *ids):
+    """A run that answers every prompt with these."""
+
+    def submit(*asked):
+        for one in asked:
+            one.tell(Prompted(None))
+            for token in ids[: one.max_tokens]:
+                one.tell(Drawn(token, None))
+            one.tell(Ended("length"))
+
+    config = SimpleNamespace(vocab=tokenizer.vocab_size)
+    return Served("it", SimpleNamespace(length=64, config=config, submit=submit), tokenizer)
+
+
+GPT1 = gpt1.train(lambda: [TEXT * 3], 130)
+
+
+@pytest.mark.parametrize(
+    "tokenizer, prompt, drawn, text",
+    [(ByteTokenizer(), [0xC3], [0xA9], "é"),
+     (GPT1, GPT1.encode("the cat"), GPT1.encode("sat on the mat"), "the cat sat on the mat")],
+)  # fmt: skip
+def test_an_echoed_prompt_and_its_answer_are_spelled_as_one_text(tokenizer, prompt, drawn, text):
+    body = {"prompt": prompt, "max_tokens": len(drawn), "echo": True}
+    with listening(saying(tokenizer, *drawn)) as address, client(address) as api:
+        assert complete(api, **body)["choices"][0]["text"] == text
+        assert "".join(one["choices"][0]["text"] for one in stream(api, body)) == text
+        alone = [complete(api, **body | {"max_tokens": 0})["choices"][0]["text"],
+                 complete(api, **body | {"echo": False})["choices"][0]["text"]]  # fmt: skip
+    assert alone == [tokenizer.decode(prompt), tokenizer.decode(drawn)]
+    assert "".join(alone) != text  # the control: how they meet, neither tells
+
+
+def test_a_stop_string_of_an_echoed_prompt_ends_nothing():
+    ids = GPT1.encode("the cat"), GPT1.encode("sat on the mat")
+    with listening(saying(GPT1, *ids[1])) as address, client(address) as api:
+        body = {"prompt": ids[0], "max_tokens": len(ids[1]), "echo": True}
+        for stop, text in (("cat", "the cat sat on the mat"), ("on", "the cat sat ")):
+            (choice,) = complete(api, **body | {"stop": stop})["choices"]
+            parts = stream(api, body | {"stop": stop})
+            assert choice["text"] == text == "".join(one["choices"][0]["text"] for one in parts)
 
 
 class Ending(Served):
