@@ -22,8 +22,8 @@ CLOCKS = 0.1  # seconds by which two clocks of a host may differ
 def locked(folder: Path, *, steal: bool) -> Iterator[None]:
     """Holds `folder/lock`, so that no second job writes there.
 
-    A lock of a process of this host that is gone is taken over, and one that nobody renews: of
-    another host after a while of waiting for it, since that host may be lost.
+    A lock of a process of this host that is gone is taken over, and one of another host that
+    nobody renews, after a while of waiting for it: that host may be lost.
 
     Raises:
       ConfigError: the folder is held by another job, or cannot be written.
@@ -135,8 +135,7 @@ def holder(path: Path) -> str | None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["time"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if age > STALE:
-        return None
+    gone = age > STALE
     if host == socket.gethostname():
         try:
             os.kill(pid, 0)
@@ -144,6 +143,6 @@ def holder(path: Path) -> str | None:
             return None
         except PermissionError:
             pass
-        if (begun := began(pid)) is not None and begun > held["time"] + CLOCKS:
-            return None
-    return f"process {pid} on {host}, which wrote so at {since}"
+        if (begun := began(pid)) is not None:  # or else who does not renew it is taken for lost
+            gone = begun > held["time"] + CLOCKS
+    return None if gone else f"process {pid} on {host}, which wrote so at {since}"
