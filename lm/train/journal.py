@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint
 
-from lm.core.errors import CheckpointError
+from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import write_whole
 from lm.train.metrics import Console, MetricsFile, duration, rate
 from lm.train.step import StepMetrics
@@ -52,13 +52,17 @@ class Journal:
             (self.workdir / "summary.json").unlink(missing_ok=True)
 
     def open(self, resumed_step: int | None) -> None:
-        """Starts, or goes on after this step: rows and samples that come later are dropped."""
+        """Starts, or goes on after this step: rows and samples that come later are dropped. Raises
+        ConfigError where nothing can be written."""
         if self.main:
             for path in (self.workdir / "samples").glob("*.txt"):
                 if path.stem.isdecimal() and int(path.stem) > (resumed_step or 0):
                     path.unlink()
             path = self.workdir / "metrics.jsonl"
-            self.file = MetricsFile(path, resumed_step, events=self.events)
+            try:
+                self.file = MetricsFile(path, resumed_step, events=self.events)
+            except OSError as error:
+                raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
             self.before = self.file.seconds
         self.started = self.told = time.perf_counter()
 

@@ -116,6 +116,9 @@ def test_what_a_run_can_do_without_does_not_stop_it_and_its_summary_does(tmp_pat
     (tmp_path / "summary.json").mkdir()
     with pytest.raises(CheckpointError, match=r"cannot write .*summary.json: .* ends the run"):
         journal.summary({})
+    (tmp_path / "metrics.tmp").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot write .*metrics.jsonl: Is a directory"):
+        journal.open(None)
 
 
 def test_what_was_measured_of_the_last_step_is_told_once_however_often_the_command_is_run(tmp_path):
