@@ -17,6 +17,7 @@ from typing import Any
 
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
+from lm.core.paths import write_whole
 from lm.data.bookmarks import Bookmarks, alone
 from lm.data.cleaning_passes import Progress, cut_out, sift
 from lm.data.contamination import held_out_files, held_out_texts
@@ -97,9 +98,7 @@ def begun(config: CleaningConfig, work: Path) -> None:
         raise DataError(
             f"{work} was begun with other settings or texts: remove it, or choose another folder"
         )
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(told)
-    unfinished.replace(path)
+    write_whole(path, told)
 
 
 def found_files(config: CleaningConfig) -> list[tuple[str, int, int]]:

@@ -18,6 +18,7 @@ import numpy as np
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.core.mesh import fetch, local_rows, place
+from lm.core.paths import write_whole
 from lm.data.features import in_order
 from lm.data.prompts import HELD_OUT, Part, RowsConfig
 from lm.rlhf.function import Scorer
@@ -241,6 +242,4 @@ def record(
 
 def write_rows(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes a JSONL file that is there whole or not at all."""
-    unfinished = out.with_name(out.name + ".tmp")
-    unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    unfinished.replace(out)
+    write_whole(out, "".join(json.dumps(row) + "\n" for row in rows))

@@ -12,7 +12,6 @@ A member that has its answers is done; the same command goes on with the others.
 
 import dataclasses
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
+from lm.core.paths import write_whole
 from lm.data.puzzle_text import PuzzleText
 from lm.data.puzzles import PUZZLES
 from lm.evals.puzzles import CONDITIONS, Condition, ask, right
@@ -127,9 +127,7 @@ class Capacity:
             )
         ]  # fmt: skip
         if jax.process_index() == 0:
-            whole = folder / (ANSWERS + ".part")
-            whole.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
-            os.replace(whole, folder / ANSWERS)
+            write_whole(folder / ANSWERS, "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

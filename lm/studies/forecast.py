@@ -14,7 +14,6 @@ trains. What is done is not done again: the same command goes on.
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ import jax
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import make_mesh
+from lm.core.paths import write_whole
 from lm.data.programs import ProgramText, problems
 from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
@@ -133,10 +133,8 @@ class Forecast:
         asked = problems(self.problems)
         trials = ask(scorer, asked, self.samples, temperature=self.temperature)
         if jax.process_index() == 0:
-            whole = folder / (TRIALS + ".part")
             rows = ",\n".join(json.dumps(dataclasses.asdict(trial)) for trial in trials)
-            whole.write_text(f"[\n{rows}\n]\n")
-            os.replace(whole, folder / TRIALS)
+            write_whole(folder / TRIALS, f"[\n{rows}\n]\n")
 
     def register(self, workdir: Path, small: list[Measured]) -> Mapping[str, Any]:
         """Writes the forecast, or reads the one that was written.

@@ -12,7 +12,6 @@ What has its result is done; the same command goes on with the rest.
 
 import dataclasses
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import jax
 
 from lm.core.config import require, require_positive
 from lm.core.mesh import make_mesh
+from lm.core.paths import write_whole
 from lm.data.demonstrations import demonstrations
 from lm.rlhf.labeling import Answer, answered
 from lm.rlhf.scores import text_scorer
@@ -67,9 +67,7 @@ class GoldStudy(GoldSetting):
             if not (folder / MEASURED).exists():
                 measured = self.measure(folder, pipeline)
                 if jax.process_index() == 0:
-                    whole = folder / (MEASURED + ".part")
-                    whole.write_text(json.dumps(measured, indent=1) + "\n")
-                    os.replace(whole, folder / MEASURED)
+                    write_whole(folder / MEASURED, json.dumps(measured, indent=1) + "\n")
         if jax.process_index() == 0:
             write_gold(workdir, self.title, self.seeds)
 

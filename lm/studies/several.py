@@ -10,6 +10,7 @@ import jax
 
 from lm.core.config import CLASS, differences, dump, read, require
 from lm.core.errors import ConfigError
+from lm.core.paths import write_whole
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.sft import Sft
@@ -53,10 +54,8 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
                 "--workdir or set them as they were"
             )
     if jax.process_index() == 0:
-        fresh = path.with_suffix(".tmp")
         try:
-            fresh.write_text(dump(config))
-            fresh.replace(path)
+            write_whole(path, dump(config))
         except OSError as error:
             raise ConfigError(f"cannot use --workdir {workdir}: {error}") from None
 

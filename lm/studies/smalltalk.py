@@ -15,7 +15,6 @@ for what its answers are worth. What has its result is done; the same command go
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from lm.core.config import require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
+from lm.core.paths import write_whole
 from lm.data.dialogues import DialoguesConfig
 from lm.data.smalltalk import Smalltalk, gold, right
 from lm.decode.generate import Generator
@@ -154,9 +154,7 @@ class SmalltalkStudy:
                 found[name] = {key: float(v) for key, v in zip(FIGURES, values, strict=True)}
         found["prompts"] = {"first": len(first), "later": len(later)}
         if jax.process_index() == 0:
-            whole = folder / (MEASURED + ".part")
-            whole.write_text(json.dumps(found, indent=1) + "\n")
-            os.replace(whole, folder / MEASURED)
+            write_whole(folder / MEASURED, json.dumps(found, indent=1) + "\n")
 
     def tell(self, workdir: Path) -> None:
         """Gathers what is measured into a table, and when all is into a figure and a summary."""

@@ -10,12 +10,12 @@ Steps that a process made and its successor makes again are lost: their time is 
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lm.core.paths import write_whole
 from lm.report.time_spent import KINDS, processes
 
 EVERY = 5.0  # seconds between two writes
@@ -68,9 +68,8 @@ class Goodput:
         began = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.began))
         seconds = {kind: round(spent, 3) for kind, spent in self.seconds.items()}
         mine = {"began": began, "first": self.first, "last": self.last, "seconds": seconds}
-        whole = self.path.with_name(self.path.name + ".part")
+        told = json.dumps({"processes": [*self.before, mine]}, indent=1)
         try:
-            whole.write_text(json.dumps({"processes": [*self.before, mine]}, indent=1) + "\n")
-            os.replace(whole, self.path)
+            write_whole(self.path, told + "\n")
         except OSError:
             return  # a full disk stops a run by its checkpoints, not by this

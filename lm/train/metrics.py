@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.chips import PEAKS
-from lm.core.paths import is_remote
+from lm.core.paths import is_remote, write_whole
 
 
 def peak_flops(mesh_size: int) -> float:
@@ -104,9 +104,7 @@ class MetricsFile:
 
     def rewrite(self) -> None:
         """Writes all the lines, whole."""
-        fresh = self.path.with_suffix(".tmp")
-        fresh.write_text("".join(self.lines))
-        fresh.replace(self.path)
+        write_whole(self.path, "".join(self.lines))
         self.written = time.monotonic()
 
     def flush(self) -> None:

@@ -116,7 +116,7 @@ def test_what_a_run_can_do_without_does_not_stop_it_and_its_summary_does(tmp_pat
     (tmp_path / "summary.json").mkdir()
     with pytest.raises(CheckpointError, match=r"cannot write .*summary.json: .* ends the run"):
         journal.summary({})
-    (tmp_path / "metrics.tmp").mkdir()
+    (tmp_path / "metrics.jsonl.part").mkdir()
     with pytest.raises(ConfigError, match=r"cannot write .*metrics.jsonl: Is a directory"):
         journal.open(None)
 
