@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from lm.core import axes
-from lm.core.mesh import constrain, ways
+from lm.core.dot import einsum
+from lm.core.mesh import constrain, platform, ways
 from lm.core.padding import padded_rows
+from lm.losses.cached import LARGE, cached_losses
 from lm.losses.language import token_losses
 
 
@@ -30,6 +32,8 @@ def vocabulary_losses(
       [B T].
     """
     vocab, width = table.shape
+    if parts == 1 and platform() == "cpu" and vocab >= LARGE and ways(axes.VOCABULARY) == 1:
+        return cached_losses(hidden, table, targets)
     table = table.astype(hidden.dtype)
     if parts == 1 and vocab % ways(axes.VOCABULARY) == 0:
         return token_losses(scores_of(hidden, table), targets)
@@ -58,5 +62,5 @@ def vocabulary_losses(
 
 def scores_of(hidden: jax.Array, table: jax.Array) -> jax.Array:
     """`hidden` [B T D] against each row of `table` [R D], in float32. [B T R]"""
-    scores = jnp.einsum("BTD,RD->BTR", hidden, table, preferred_element_type=jnp.float32)
+    scores = einsum("BTD,RD->BTR", hidden, table)
     return constrain(scores, axes.BATCH, axes.LENGTH, axes.VOCABULARY)

@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from lm.core import axes
 from lm.core.config import require, require_positive
+from lm.core.dot import dot
 from lm.core.mesh import constrain
-from lm.nn.dot import dot
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
 from lm.nn.initializers import named

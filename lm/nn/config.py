@@ -35,7 +35,7 @@ class BlockConfig:
     attention_dropout: float = 0.0
     residual_dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations
-    narrow_products: bool = False  # in that dtype, for TPUs: less to send (lm/nn/dot.py)
+    narrow_products: bool = False  # in that dtype, for TPUs: less to send (lm/core/dot.py)
     unroll: int = 1  # layers a step of the scan: compile time against speed
     remat: Literal["none", "full", "dots", "context", "qkv", "products"] = "none"
     stream: Literal["width", "length"] = "width"  # what tensor ways split of it, between blocks

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from lm.core import axes
+from lm.core.dot import by_rows, einsum
 from lm.core.errors import ConfigError
-from lm.core.mesh import on_each_device, platform
+from lm.core.mesh import on_each_device, platform, ways
+from lm.nn.causal import causal_attention
 from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.patterns import layer_mask, slots_seen
@@ -34,12 +36,12 @@ def attend(
     Returns:
       [B N T H] in the dtype of `v`.
     """
-    scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
+    scores = einsum("BNTH,BNSH->BNTS", q, k)
     scores = scores * q.shape[-1] ** -0.5
     if mask is not None:
         scores = jnp.where(mask, scores, MASKED)
     weights = dropout(jax.nn.softmax(scores, axis=-1), rate, keys).astype(v.dtype)
-    context = jnp.einsum("BNTS,BNSH->BNTH", weights, v, preferred_element_type=jnp.float32)
+    context = einsum("BNTS,BNSH->BNTH", weights, v)
     return context.astype(v.dtype)
 
 
@@ -162,6 +164,9 @@ def blocks(
     valid: jax.Array | None, keys: DropoutKeys | None,
 ) -> jax.Array:  # fmt: skip
     """Dense causal attention by blocks of queries, each against only the keys that it can see."""
+    dropped = keys is not None and config.attention_dropout > 0
+    if by_rows(q.dtype) and ways(axes.BATCH) == 1 and valid is None and not dropped:
+        return causal_attention(q, k, v)
     contexts = []
     for first in range(0, q.shape[2], QUERY_BLOCK):
         last = min(first + QUERY_BLOCK, q.shape[2])

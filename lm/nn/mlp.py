@@ -8,9 +8,9 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from lm.core import axes
+from lm.core.dot import dot
 from lm.core.mesh import constrain
 from lm.nn.config import BlockConfig
-from lm.nn.dot import dot
 from lm.nn.initializers import Init, kernel_init, named
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -33,12 +33,11 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", named(self.kernel_init, self.names), self.shape)
-        y = dot(x, kernel, self.contracted, self.narrow)
+        bias = None
         if self.use_bias:
             shape, names = self.shape[self.contracted :], self.names[self.contracted :]
             bias = self.param("bias", named(nn.initializers.zeros, names), shape)
-            y = y + bias.astype(y.dtype)
-        return y
+        return dot(x, kernel, bias, self.contracted, self.narrow)
 
 
 class Mlp(nn.Module):

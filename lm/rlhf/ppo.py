@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from lm.core import tree
+from lm.core.dot import exact
 from lm.core.errors import GuardStop
 from lm.core.mesh import make_mesh
-from lm.nn.dot import exact
 from lm.report.page import write_report
 from lm.rlhf.assessment import PpoEvaluation
 from lm.rlhf.clock import Clock

@@ -10,6 +10,7 @@ import pytest
 
 from lm.core.hlo import ARRAY, instructions
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.losses.cached import LARGE, cached_losses
 from lm.losses.language import token_losses
 from lm.losses.vocabulary import vocabulary_losses
 from lm.models.gpt import GptConfig
@@ -55,6 +56,28 @@ def test_values_and_gradients_are_those_of_the_plain_loss(sizes, parts):
         )()
     for mine, right in zip(found, wanted, strict=True):
         np.testing.assert_allclose(mine, right, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("vocab", [1000, LARGE + 1])
+def test_the_loss_of_a_large_vocabulary_on_a_cpu_is_the_plain_loss(vocab):
+    table = RANDOM.normal(size=(vocab, D)).astype(np.float32)
+    targets = np.where(np.arange(B * T).reshape(B, T) == 0, vocab - 1, TARGETS * 20)
+    weights = jnp.asarray(WEIGHTS)
+
+    def of(losses):
+        def total(hidden, table):
+            found = losses(hidden, table, targets)
+            return jnp.sum(found * weights), found
+
+        gradients, found = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(HIDDEN, table)
+        return found, *gradients
+
+    wanted = of(lambda h, t, y: token_losses(jnp.einsum("BTD,VD->BTV", h, t), y))
+    chosen = vocabulary_losses if vocab >= LARGE else cached_losses
+    for mine, right in zip(of(chosen), wanted, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=1e-5, atol=1e-6)
+    kept = jax.vjp(lambda h: chosen(h, table, targets), HIDDEN)[1]
+    assert max(leaf.size for leaf in jax.tree.leaves(kept)) < B * T * vocab  # never all scores
 
 
 EXPERIMENT = Pretrain(
