@@ -11,9 +11,10 @@ import math
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -30,7 +31,9 @@ from lm.train.manifest import (
     steps_in,
     verify,
 )
-from lm.train.process import agreed
+from lm.train.process import agreed, of_first
+
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass
@@ -63,6 +66,7 @@ class Checkpoints:
             cleanup_tmp_directories=False,  # it does so in a thread, and a save fails of a race
             enable_async_checkpointing=True,
             create=False,
+            single_host_load_and_broadcast=True,  # as `shared_steps`
             read_only=self.read_only,
         )
         handlers = {
@@ -70,21 +74,30 @@ class Checkpoints:
             "manifest": ocp.JsonCheckpointHandler(filename="manifest.json"),
         }
         make = partial(ocp.CheckpointManager, self.folder, item_handlers=handlers, options=options)
+        problem = None
         try:
             self.manager = make()
         except Exception as error:  # it reads a record of each step, and one is damaged
+            problem = first_line(error)
+        if not agreed(problem is None):
             broken = [step for step in self.steps() if not sound(self.folder / str(step))]
+            broken = of_first(broken)
             if self.read_only or not broken:
                 what = ", ".join(str(self.folder / str(step)) for step in broken) or self.folder
-                raise CheckpointError(f"{what} cannot be read: {first_line(error)}") from None
+                why = problem or "another process could not"
+                raise CheckpointError(f"{what} cannot be read: {why}")
             for step in broken:
                 print(f"warning: {self.folder / str(step)} is damaged; set aside", file=sys.stderr)
                 self.move_aside(step, "corrupt")
             self.manager = make()
 
     def steps(self) -> list[int]:
-        """Steps that have a folder, whole or not, oldest first."""
+        """Steps that have a folder, whole or not, oldest first, as this process sees them."""
         return steps_in(self.folder)
+
+    def shared_steps(self) -> list[int]:
+        """The same as process 0 sees them; all must ask. Another's listing may be an old one."""
+        return of_first(self.steps())
 
     def save(self, step: int, state: Any, facts: dict[str, Any]) -> bool:
         """Starts writing a step; False, and a line on stderr, if it cannot be.
@@ -96,7 +109,7 @@ class Checkpoints:
             tokenizer and data before it restores; mesh, versions and commit are for people.
         """
         self.settle()
-        if step in self.steps():
+        if step in self.shared_steps():
             return True
         needed = 2 * size_bytes(state) // max(1, jax.process_count())
         free = math.inf if is_remote(self.folder) else shutil.disk_usage(self.folder).free
@@ -187,7 +200,7 @@ class Checkpoints:
         Raises:
           CheckpointError: other shapes than asked for, or no step that can be used.
         """
-        steps = self.steps()
+        steps = self.shared_steps()
         if step is not None:
             if step not in steps:
                 raise CheckpointError(f"{self.folder}: no step {step}; there are {steps}")
@@ -195,14 +208,10 @@ class Checkpoints:
         if not steps:
             return None
         for candidate in reversed(steps):
-            restored, damage = None, "another process cannot read it"
             try:
-                restored = self.restore_step(candidate, abstract)
+                return on_all(partial(self.restore_step, candidate, abstract))
             except Damaged as error:
-                damage = str(error)
-            if agreed(restored is not None):
-                return restored
-            problem = f"{self.folder / str(candidate)}: {damage}"
+                problem = f"{self.folder / str(candidate)}: {error}"
             if not fallback:
                 way_out = "choose another --restore_step" if step else "--restore_fallback"
                 raise CheckpointError(f"{problem}; {way_out}")
@@ -213,7 +222,7 @@ class Checkpoints:
 
     def abandon_after(self, step: int) -> None:
         """Sets newer steps aside as `<step>.abandoned`: the run goes on from this one."""
-        for newer in [other for other in self.steps() if other > step]:
+        for newer in [other for other in self.shared_steps() if other > step]:
             self.set_aside(newer, "abandoned")
 
     def set_aside(self, step: int, why: str) -> None:
@@ -230,15 +239,41 @@ class Checkpoints:
         agreed(True)
 
     def restore_step(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
-        manifest = read_manifest(self.folder / str(step))
-        compare_trees(manifest["tree"], abstract, self.folder / str(step))
-        try:
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            state = self.manager.restore(step, args=items)["state"]
-        except Exception as error:  # four types for one fault, by its place
-            raise Damaged(first_line(error)) from None
+        folder = self.folder / str(step)
+
+        def fitting() -> dict[str, Any]:
+            manifest = read_manifest(folder)
+            compare_trees(manifest["tree"], abstract, folder)
+            return manifest
+
+        def arrays() -> Any:
+            args = ocp.args.StandardRestore(abstract)
+            try:  # the manager would wait at its end for the others, of which one may fail
+                return ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
+            except Exception as error:  # four types for one fault, by its place
+                raise Damaged(first_line(error)) from None
+
+        manifest = on_all(fitting)
+        state = on_all(arrays)
         verify(manifest, state)
         return state, manifest
+
+
+def on_all(act: Callable[[], Result]) -> Result:
+    """What `act` returns once it has on every process: what they do next, they do together.
+
+    Raises:
+      Damaged, CheckpointError: `act` did, here. Damaged: it did so on another process.
+    """
+    problem: Exception = Damaged("another process cannot read it")
+    done: list[Result] = []
+    try:
+        done.append(act())
+    except (Damaged, CheckpointError) as error:
+        problem = error
+    if not agreed(bool(done)):
+        raise problem
+    return done[0]
 
 
 def unless_loop_is_closed(told: Any) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -86,6 +87,21 @@ def agreed(done: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(np.all(multihost_utils.process_allgather(np.asarray(done))))
+
+
+def of_first(numbers: Sequence[int]) -> list[int]:
+    """The numbers that process 0 has, on every process; all must ask.
+
+    What each reads for itself may differ, as the names in a folder of a shared file system do.
+    """
+    if jax.process_count() == 1:
+        return list(numbers)
+    from jax.experimental import multihost_utils
+
+    count = int(multihost_utils.broadcast_one_to_all(np.int32(len(numbers))))
+    mine = np.resize(np.asarray(numbers, np.int64), count)
+    words = multihost_utils.broadcast_one_to_all(mine.view(np.int32))  # jax has no 64 bits here
+    return np.asarray(words).view(np.int64).tolist()
 
 
 class Watchdog:

@@ -15,6 +15,8 @@ from lm.core.errors import CheckpointError
 from lm.train import checkpoint
 from lm.train.checkpoint import Checkpoints
 from lm.train.manifest import digest
+from tests.launched import free_port
+from tests.train.process_test import child
 
 
 def state_of(step):
@@ -173,3 +175,67 @@ def test_the_other_writes_of_a_save_that_failed_are_not_told_beside_the_first(
         asyncio.run(two_failures_of_which_one_is_awaited())
         gc.collect()
         assert ("never retrieved" in caplog.text) != silent
+
+
+PAIR = """
+    import pathlib, sys
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+    from lm.train import checkpoint
+    folder, port, me, fault = sys.argv[1:]
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{port}", 2, int(me))
+    shards = NamedSharding(jax.make_mesh((2,), ("d",)), PartitionSpec("d"))
+    def state(step):
+        whole = np.full((8,), step, np.float32)
+        return {"w": jax.make_array_from_callback((8,), shards, lambda index: whole[index])}
+    def spoiled(real):
+        def read(*words, **named):
+            if "2" in words[-1].parts:
+                raise checkpoint.Damaged("not here")
+            return real(*words, **named)
+        return read
+    checkpoints = checkpoint.Checkpoints(pathlib.Path(folder))
+    for step in (1, 2):
+        assert checkpoints.save(step, state(step), {}) and checkpoints.settle()
+    if me == "1":
+        handler = checkpoint.ocp.StandardCheckpointHandler
+        if fault == "listing":
+            checkpoint.steps_in = lambda folder: [1]
+        elif fault == "manifest":
+            checkpoint.read_manifest = spoiled(checkpoint.read_manifest)
+        else:
+            handler.restore = spoiled(handler.restore)
+    abstract = {"w": jax.ShapeDtypeStruct((8,), jnp.float32, sharding=shards)}
+    found, manifest = checkpoints.restore(abstract)
+    assert all((shard.data == manifest["step"]).all() for shard in found["w"].addressable_shards)
+    checkpoints.abandon_after(1)
+    assert checkpoints.save(3, state(3), {}) and checkpoints.settle()
+    print("restored", manifest["step"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "taken", "left"),
+    [
+        ("listing", 2, ["1", "2.abandoned", "3"]),
+        ("manifest", 1, ["1", "2.corrupt", "3"]),
+        ("arrays", 1, ["1", "2.corrupt", "3"]),
+    ],
+)
+def test_two_processes_take_one_step_where_one_lists_an_old_folder_or_cannot_read_all(
+    tmp_path, fault, taken, left
+):
+    port = str(free_port())
+    processes = [child(PAIR, str(tmp_path), port, str(me), fault) for me in range(2)]
+    try:
+        told = [process.communicate(timeout=100) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert all(out.endswith(f"restored {taken}\n") for out, _ in told), told
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert fault == "listing" or "2: not here; trying an older step" in told[1][1]
+    assert ("another process cannot read it" in told[0][1]) == (fault != "listing")
