@@ -109,6 +109,7 @@ class Session:
         self.trace = Trace(process.profile_steps, workdir / "profile", self.journal.say)
         self.first = self.next_step = 0
         self.unevaluated = True  # the parameters to go on from are still to be measured
+        self.unsaved = False  # the last save that was due could not begin
 
     def __enter__(self) -> "Session":
         with ExitStack() as stack:
@@ -233,10 +234,11 @@ class Session:
             self.read(self.pending.popleft())
         if self.reaction.rollback_wanted:
             state = self.roll_back()
-        saved = due and self.save(done, state)
+        if due:
+            self.save(done, state)
         if asked:
             with self.goodput.spent("save"):
-                saved = self.checkpoints.settle() and saved
+                saved = self.checkpoints.settle() and not self.unsaved
             if not saved:
                 raise CheckpointError(
                     f"stopped, and step {done} could not be saved in {self.workdir}; free some "
@@ -290,16 +292,15 @@ class Session:
         step = jax.device_put(np.int32(self.next_step), self.abstract.step.sharding)
         return restored[0].replace(step=step)
 
-    def save(self, step: int, state: Any) -> bool:
-        """Begins to save, and says whether it could; raises CheckpointError after some failures."""
+    def save(self, step: int, state: Any) -> None:
+        """Begins to save, or notes that it cannot; raises CheckpointError after some failures."""
         with self.goodput.spent("save"):
             facts = self.facts | self.origin | {"rollbacks": self.reaction.rollbacks}
-            begun = self.checkpoints.save(step, state, facts)
+            self.unsaved = not self.checkpoints.save(step, state, facts)
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(
                 f"{self.checkpoints.failures} saves failed in a row; free some space"
             )
-        return begun
 
     def drain(self) -> None:
         """Reads all steps that were dispatched, which took their time together."""
@@ -315,13 +316,16 @@ class Session:
         """Waits on every process for the last save: then the checkpoints that are there are all.
 
         Raises:
-          CheckpointError: it failed.
+          CheckpointError: it failed, or could not begin.
         """
         self.drain()
         with self.goodput.spent("save"):
             settled = self.checkpoints.settle()
-        if not settled:
-            raise CheckpointError(f"the last checkpoint could not be written to {self.workdir}")
+        if self.unsaved or not settled:
+            raise CheckpointError(
+                f"the last checkpoint could not be written to {self.workdir}; free some space, and "
+                "the same command goes on from an older step"
+            )
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Waits for the last save, as `settle` does, and writes `summary.json`."""

@@ -258,6 +258,21 @@ def test_a_stop_that_cannot_be_saved_says_so_and_does_not_ask_to_be_run_again(
         run(tmp_path / "b", GuardConfig())
 
 
+def test_a_run_whose_last_step_could_not_be_saved_has_not_ended_and_goes_on_once_there_is_room(
+    tmp_path, monkeypatch
+):
+    rooms = iter([1e12, 1e12, 0.0, 0.0])  # bytes free at the saves of steps 2, 4, 6, 8
+    monkeypatch.setattr(
+        "lm.train.checkpoint.shutil.disk_usage", lambda folder: SimpleNamespace(free=next(rooms))
+    )
+    with pytest.raises(CheckpointError, match="the last checkpoint could not be written"):
+        run(tmp_path, GuardConfig())
+    assert not (tmp_path / "summary.json").exists()
+    rooms = iter([0.0, 1e12])  # one that fails on the way is made good by the last
+    assert run(tmp_path, GuardConfig()) == ([4, 5, 6, 7], 8)
+    assert (tmp_path / "summary.json").exists()
+
+
 def test_a_directory_whose_checkpoints_are_gone_is_still_another_runs(tmp_path):
     run(tmp_path, GuardConfig())
     shutil.rmtree(tmp_path / "checkpoints")
