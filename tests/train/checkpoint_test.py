@@ -5,6 +5,8 @@ import gc
 import logging
 import shutil
 from collections import namedtuple
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from lm.core.errors import CheckpointError
+from lm.core.tree import size_bytes
 from lm.train import checkpoint
 from lm.train.checkpoint import Checkpoints
 from lm.train.manifest import digest
@@ -141,6 +144,20 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     assert list((tmp_path / "checkpoints").iterdir()) == [] and checkpoints.failures == 1
     monkeypatch.undo()
     assert checkpoints.save(2, state_of(2), {}) and checkpoints.close()
+
+
+def test_the_room_for_a_save_is_that_of_all_processes_which_write_to_one_disk(
+    tmp_path, monkeypatch, capsys
+):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    free = 1.5 * size_bytes(state_of(1))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(checkpoint, "agreed", bool)
+    monkeypatch.setattr(checkpoint, "of_first", list)
+    monkeypatch.setattr(checkpoints, "manager", Mock())
+    assert not checkpoints.save(1, state_of(1), {})
+    assert "step 1 was not saved: 0 MB free on its disk" in capsys.readouterr().err
 
 
 def test_other_shapes_are_named_all_at_once(saved):
