@@ -17,7 +17,7 @@ import numpy as np
 from lm.core.errors import ConfigError
 
 SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
-ONE_WISH = 1.0  # seconds in which two signals of different kinds are one
+ONE_WISH = 1.0  # seconds in which several signals are one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,8 @@ class Stop:
 
     def handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
-            if number != self.signal and time.monotonic() - self.since < ONE_WISH:
-                return  # Ctrl-C reaches a command and what started it, which ends it as well
+            if time.monotonic() - self.since < ONE_WISH:
+                return  # sent to a group, it comes once more from launch/again.sh, as SIGTERM
             os.write(2, b"\nstopped at once; the last checkpoint stands\n")
             os._exit(128 + number)
         self.signal, self.since = number, time.monotonic()

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.train.process import Watchdog, agreed, check_finite_flag
+from lm.train.process import ONE_WISH, Watchdog, agreed, check_finite_flag
 from tests.launched import ROOT, environment
 
 
@@ -48,7 +48,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == "\n"
     assert "again to stop at once" in process.stderr.readline()
-    time.sleep(0.2)
+    time.sleep(ONE_WISH + 0.2)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=10)[1]
@@ -70,6 +70,18 @@ def test_a_signal_of_another_kind_at_the_same_moment_is_the_same_wish_and_later_
     process.send_signal(signal.SIGTERM)
     assert "stopped at once" in process.communicate(timeout=10)[1]
     assert process.returncode == 143
+
+
+def test_a_signal_that_comes_twice_at_the_same_moment_is_one_wish():
+    """One to a group reaches this process and launch/again.sh, which sends it on."""
+    leave = "stop.requested(1) and time.monotonic() > stop.since + 0.5"  # a save
+    process = child(LOOP.format(leave=leave))
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline() == "\n"
+    process.send_signal(signal.SIGTERM)
+    assert "stopped at once" not in process.communicate(timeout=30)[1]
+    assert process.returncode == 75
 
 
 def test_a_step_that_hangs_ends_the_process_with_its_stacks():
