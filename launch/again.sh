@@ -3,17 +3,19 @@
 # 70 and 137 at most three times. SIGTERM goes to the command, which saves, and ends this as well.
 #
 #     sh launch/again.sh .venv/bin/python -m launch.train --experiment=... --workdir=...
-tries=0 stopped=
-trap 'stopped=1; kill -TERM "$child" 2>/dev/null' TERM INT
+tries=0 stopped= child=
+trap 'stopped=1; [ -n "$child" ] && kill -TERM "$child" 2>/dev/null' TERM INT
 while :; do
     "$@" &
     child=$!
+    [ -n "$stopped" ] && kill -TERM "$child"  # a signal came before its number was known
     wait "$child"
     code=$?
     while kill -0 "$child" 2>/dev/null; do  # a signal ended the wait, not the command
         wait "$child"
         code=$?
     done
+    child=
     [ -n "$stopped" ] && exit "$code"
     case $code in
         75 | 134) ;;
@@ -24,5 +26,9 @@ while :; do
         *) exit "$code" ;;
     esac
     echo "again: exit code $code, starting the command again" >&2
-    sleep "${AGAIN_SECONDS:-5}"
+    sleep "${AGAIN_SECONDS:-5}" &
+    child=$!
+    wait "$child"
+    child=
+    [ -n "$stopped" ] && exit "$code"
 done

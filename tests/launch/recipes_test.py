@@ -140,8 +140,23 @@ def test_a_stop_reaches_the_command_which_is_not_started_again(tmp_path):
     assert len((tmp_path / "started").read_text().splitlines()) == 1
 
 
-def test_ctrl_c_reaches_shell_and_command_at_once_and_the_command_still_saves(tmp_path):
-    """As a terminal sends it: to the whole group."""
+def test_a_stop_in_the_pause_between_two_starts_ends_it_at_once(tmp_path):
+    began = time.monotonic()
+    process = subprocess.Popen(
+        ["sh", ROOT / "launch" / "again.sh", "sh", "-c", "echo >> started; exit 75"], cwd=tmp_path,
+        env={"AGAIN_SECONDS": "10", "PATH": "/usr/bin:/bin"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "starting the command again" in process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == 75 and time.monotonic() - began < 5
+    assert (tmp_path / "started").read_text() == "\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_shell_and_command_at_once_and_the_command_still_saves(tmp_path, number):
+    """As a terminal sends Ctrl-C, and a service manager SIGTERM: to the whole group."""
     code = (
         "import pathlib, time\nfrom lm.train.process import Stop\n"
         "with Stop() as stop:\n"
@@ -158,6 +173,6 @@ def test_ctrl_c_reaches_shell_and_command_at_once_and_the_command_still_saves(tm
     limit = time.monotonic() + 60
     while not (tmp_path / "started").exists() and time.monotonic() < limit:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     assert process.wait(30) in (75, 130)  # the one or the other signal may come first
     assert (tmp_path / "saved").exists()
