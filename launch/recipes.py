@@ -149,7 +149,8 @@ def slurm(job: Job, action: str) -> list[list[str]]:
     return {
         "start": [["sbatch", f"{job.name}.sbatch"]],
         "logs": [["tail", "-n", "100", "-F", f"{job.name}.log"]],
-        "stop": [["scancel", "--signal=TERM", "--full", f"--name={job.name}"]],
+        # the tasks alone: with --full the batch script, srun here, has it too and kills them
+        "stop": [["scancel", "--signal=TERM", f"--name={job.name}"]],
         "status": [["squeue", f"--name={job.name}"]],
     }[action]
 

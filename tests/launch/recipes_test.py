@@ -59,6 +59,7 @@ def test_slurm_gets_a_task_a_node_and_a_warning_before_the_time_is_up():
         f"exec srun --kill-on-bad-exit=1 {WORKER}",
     ]
     assert slurm(job, "start") == [["sbatch", "ladder.sbatch"]]
+    assert slurm(job, "stop") == [["scancel", "--signal=TERM", "--name=ladder"]]
 
 
 def test_a_jobset_has_a_pod_a_host():

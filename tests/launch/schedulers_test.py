@@ -21,7 +21,9 @@ def workers(words, homes):
             "JAX_PROCESS_COUNT": str(len(homes)), "JAX_PROCESS_ID": str(i),
         }}
         log = open(os.path.join(here, f"worker{{i}}.log"), "w")
-        yield subprocess.Popen(words, cwd=home, env=one, stdout=log, stderr=log)
+        yield subprocess.Popen(
+            words, cwd=home, env=one, stdout=log, stderr=log, start_new_session=True
+        )
 """
 KUBECTL = """\
 #!{python}
@@ -63,13 +65,20 @@ here = os.environ["STAND_IN"]
 {workers}
 words = [word for word in sys.argv[1:] if word != "--kill-on-bad-exit=1"]
 mine = list(workers(words, [os.getcwd()] * int(os.environ["NODES"])))
-signal.signal(signal.SIGTERM, lambda *_: [one.terminate() for one in mine])
+open(os.path.join(here, "tasks"), "w").write(" ".join(str(one.pid) for one in mine))
+def kill(*_):  # SIGTERM ends the job by force
+    for one in mine:
+        os.killpg(one.pid, signal.SIGKILL)
+signal.signal(signal.SIGTERM, kill)
 sys.exit(max(one.wait() for one in mine))
 """
 SCANCEL = """\
 #!{python}
-import os, signal
-os.kill(int(open(os.path.join(os.environ["STAND_IN"], "pids")).read()), signal.SIGTERM)
+import os, signal, sys
+named = ["tasks", "pids"] if "--full" in sys.argv else ["tasks"]
+for name in named:
+    for pid in open(os.path.join(os.environ["STAND_IN"], name)).read().split():
+        os.kill(int(pid), signal.SIGTERM)
 """
 PROGRAMS = {"kubectl": KUBECTL, "sbatch": SBATCH, "srun": SRUN, "scancel": SCANCEL}
 VENV = """\
