@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,8 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
                         f"{folder} is in use by {held}; --steal_lock if it is not"
                     ) from None
                 path.unlink(missing_ok=True)
+        else:
+            raise ConfigError(f"{folder} is being taken by other processes; start again alone")
     except OSError as error:
         raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None
     done = threading.Event()
@@ -84,14 +87,25 @@ def ours(path: Path, mine: dict[str, Any]) -> bool:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Writes a file that was not there. Raises FileExistsError if it is."""
+    """Writes a file that was not there, whole from its first moment where the file system has hard
+    links. Raises FileExistsError if it is there."""
     if is_remote(path):  # a store cannot say so itself: two that start together may both go on
         if path.exists():
             raise FileExistsError
         path.write_text(text)
         return
-    with path.open("x") as file:
-        file.write(text)
+    fresh = path.with_name(f"lock.{uuid.uuid4().hex}")
+    try:
+        fresh.write_text(text)
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links there
+            with path.open("x") as file:
+                file.write(text)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def in_use(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Whose a run's directory is: of a living process alone, also after a kill."""
 
+import errno
 import json
 import os
 import signal
@@ -75,6 +76,39 @@ def test_a_lock_of_this_host_is_of_a_process_that_was_there_when_it_was_written(
         sleeping.wait()
     write_lock(tmp_path, here, sleeping.pid)
     assert is_taken(tmp_path)  # it has gone
+
+
+def test_a_lock_is_there_once_it_is_whole_and_not_while_it_is_written(tmp_path):
+    """One that is empty counts as nobody's."""
+    with pytest.raises(UnicodeEncodeError):  # as a disk does that is full
+        lock.write_new(tmp_path / "lock", "no text: \ud800")
+    assert list(tmp_path.iterdir()) == []
+    lock.write_new(tmp_path / "lock", "first")
+    with pytest.raises(FileExistsError):
+        lock.write_new(tmp_path / "lock", "second")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_file_system_without_hard_links_has_locks_too(tmp_path, monkeypatch):
+    def none(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    with locked(tmp_path, steal=False):
+        with pytest.raises(ConfigError, match=f"is in use by process {os.getpid()}"):
+            is_taken(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert is_taken(tmp_path)
+
+
+def test_a_lock_that_others_take_again_and_again_is_not_had(tmp_path, monkeypatch):
+    def late(path, text):
+        path.write_text("")  # of one that goes before it is read
+        raise FileExistsError
+
+    monkeypatch.setattr(lock, "write_new", late)
+    with pytest.raises(ConfigError, match="is being taken by other processes"):
+        is_taken(tmp_path)
 
 
 def test_a_lock_that_another_has_taken_is_not_removed(tmp_path):
