@@ -8,9 +8,6 @@ python -m launch.tokenize --verify=data/books
 Writes OUT/tokenizer, OUT/train and OUT/valid; a run reads them with data.train=OUT.
 """
 
-import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -71,7 +68,7 @@ def main() -> None:
 
 def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
     """Makes `out` with its three folders; it appears whole or not at all."""
-    from lm.data.token_writer import write_tokens
+    from lm.data.token_writer import made_whole, write_tokens
     from lm.data.tokens import Part
     from lm.text.tokenizer import build
 
@@ -79,14 +76,8 @@ def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
         raise ConfigError(f"--text={text.train} holds tokens: name the text they were made from")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out={out} exists: remove it, or choose another folder")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=out.name + ".", dir=out.parent))
-        work.chmod(0o755)
-    except OSError as error:
-        raise ConfigError(f"--out={out} cannot be made: {error.strerror}") from None
     began = time.monotonic()
-    try:
+    with made_whole(out) as work:
         if config.trained:
             print(f"training {config.vocab} {config.kind} pieces on {text.train}", flush=True)
         tokenizer = build(config, lambda: (d.text for d in text.documents("train")))
@@ -95,9 +86,6 @@ def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
             source = text.valid if part == "valid" and text.valid else text.train
             report = lambda line, part=part: print(f"{part}: {line}", flush=True)  # noqa: E731
             write_tokens(text.documents(part), tokenizer, work / part, source, report)
-        os.rename(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     tell(tokenizer, out, time.monotonic() - began)
 
 

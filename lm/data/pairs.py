@@ -14,13 +14,10 @@ import hashlib
 import json
 import math
 import random
-import shutil
-import tempfile
 import time
 import zlib
 from array import array
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -29,7 +26,7 @@ from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.data.permutation import mix
 from lm.data.sentences import SentenceFile
-from lm.data.token_writer import publish
+from lm.data.token_writer import made_whole
 
 FORMAT = 1
 SPAN = np.dtype(
@@ -162,7 +159,7 @@ def stored(
     """The instances of a pass, memory-mapped: built now or by an earlier run.
 
     Raises:
-      DataError: the file is damaged, or what `build` refuses.
+      DataError: the file is damaged or cannot be written, or what `build` refuses.
     """
     how = [config.pairs, config.short_probability, config.short_per]
     key = json.dumps([FORMAT, text.digest, length, seed, turn, *how])
@@ -170,15 +167,10 @@ def stored(
     folder = text.file.folder / name
     if not folder.exists():
         spans = build(text, length, config, seed, turn)
-        work = Path(tempfile.mkdtemp(prefix=name + ".", dir=text.file.folder))
-        work.chmod(0o755)
-        try:
+        with made_whole(folder) as work:
             spans.tofile(work / "spans.bin")
             manifest = {"key": key, "count": len(spans), "crc32": zlib.crc32(spans.tobytes())}
             (work / "manifest.json").write_text(json.dumps(manifest) + "\n")
-            publish(work, folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         spans = np.memmap(folder / "spans.bin", SPAN, "r")

@@ -10,6 +10,7 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def write_tokens(
     Holds some million characters at a time and the index of all.
 
     Raises:
-      DataError: there is no text.
+      DataError: there is no text, or the folder cannot be written.
     """
 
     def rows() -> Iterator[Row]:
@@ -72,12 +73,9 @@ def write_rows(
     one's stays.
 
     Raises:
-      DataError: there is no text.
+      DataError: there is no text, or the folder cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-    work.chmod(0o755)
-    try:
+    with made_whole(folder) as work:
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
         size = length = largest = 0
         starts = array("q", [0])
@@ -120,9 +118,30 @@ def write_rows(
             np.save(work / f"{name}.npy", np.array(values, np.int64))
             manifest[name] = zlib.crc32(values.tobytes())
         (work / "manifest.json").write_text(json.dumps(manifest) + "\n")
+
+
+@contextmanager
+def made_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write in that becomes `folder` at the end, unless another process was first.
+
+    Raises:
+      DataError: it cannot be written, and nothing is left.
+    """
+    work = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+        work.chmod(0o755)
+        yield work
         publish(work, folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {folder}: {error.strerror or error}; make room there, or choose another "
+            "folder"
+        ) from None
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def publish(work: Path, folder: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import resource
+import sys
 
 import numpy as np
 import pytest
@@ -139,6 +141,21 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_tokens(failing(), ByteTokenizer(), tmp_path / "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("texts", [["text " * 3000], [""] * 1500 + ["text"]])  # tokens, index
+def test_a_full_disk_is_one_line_that_names_the_folder_and_leaves_nothing(
+    tmp_path, monkeypatch, texts
+):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it would be cut off too
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))  # bytes of a file
+    try:
+        with pytest.raises(DataError, match=f"cannot write {tmp_path}/t: .*; make room there"):
+            write_tokens([Document("a", text) for text in texts], ByteTokenizer(), tmp_path / "t")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,13 +1,17 @@
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.launched import one_line
+
 ROOT = Path(__file__).parents[2]
 
 
-def tokenize(*flags):
+def tokenize(*flags, **options):
     words = [sys.executable, "-m", "launch.tokenize", *map(str, flags)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, **options)
 
 
 def test_a_folder_is_made_told_and_checked_and_a_damaged_block_is_named(tmp_path):
@@ -35,6 +39,21 @@ def test_text_that_is_not_utf8_stops_it_and_leaves_nothing(tmp_path):
     assert done.returncode == 2 and "not UTF-8 at byte 10" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert tokenize(f"--text={tmp_path}/a.txt", f"--out={out}", "--errors=replace").returncode == 0
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
+    for size in (100, 1500):  # bytes of a file: not the tokenizer's, and those of the tokens not
+
+        def limit(size=size):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+        done = tokenize(
+            f"--text={tmp_path}/a.txt", f"--out={tmp_path}/out", preexec_fn=limit,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # it would be cut off too
+        )  # fmt: skip
+        one_line(done, 2, f"cannot write {tmp_path}/out", "make room there")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_help_and_missing_flags_leave_at_once():
