@@ -138,7 +138,7 @@ def pod(chips: str = "v5p:8x8x16") -> Pretrain:
         vocabulary_parts=place.vocabulary_parts,
         batch=place.batch,
         ramp=ramp,
-        steps=BatchSizes(place.batch, LENGTH, ramp, place.fsdp).steps_to(TOKENS),
+        steps=BatchSizes(place.batch, LENGTH, ramp).steps_to(TOKENS),
     )
 
 

@@ -66,7 +66,7 @@ def one(experiment: Any, topology: "Topology") -> int:
 
     devices = topology.devices()
     made = plan(experiment, topology, devices)
-    print(made.json() if JSON.value else page(made, total_tokens(experiment, made, devices)))
+    print(made.json() if JSON.value else page(made, total_tokens(experiment, made)))
     return 0 if made.fits else 1
 
 

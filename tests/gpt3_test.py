@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from experiments.gpt3 import PF_DAY, SIZES, TOKENS, tiny, train
 from launch.experiment import resolve
 from lm.core import tree
+from lm.core.errors import ConfigError
 from lm.data.batches import BatchSizes
 from lm.models.gpt import abstract_params
 from lm.train.optimizer import Progress
@@ -123,6 +126,18 @@ def test_a_ramp_has_at_most_eight_batches_and_the_run_300_billion_tokens(size):
     assert abs(middle - (16 + config.batch) / 2) <= (config.batch - 16) / 7
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_trains_on_more_ways_than_its_first_batch_has_rows(size):
+    """Its full batch is what they must divide: a smaller one is filled up by rows without count."""
+    config = train(size)
+    shape = {"data": 1, "fsdp": 128, "tensor": 4, "sequence": 1}
+    config.check_mesh(SimpleNamespace(shape=shape))
+    with pytest.raises(ConfigError, match=f"batch {config.batch} is not divisible by 72"):
+        config.check_mesh(SimpleNamespace(shape=shape | {"fsdp": 72}))
+    with pytest.raises(ConfigError, match="model.heads .* by mesh.tensor 7"):
+        config.check_mesh(SimpleNamespace(shape=shape | {"tensor": 7}))
+
+
 def test_a_schedule_of_steps_would_be_another():
     """The control: in steps, a warm-up under the ramp ends elsewhere in tokens."""
     config = train("175b")
@@ -138,6 +153,33 @@ def test_tiny_has_every_rule():
     assert config.model.band < config.model.length
     assert config.optim.warmup_tokens < config.ramp.tokens < config.optim.decay_tokens
     assert jax.tree.leaves(abstract_params(config.model))
+
+
+@pytest.mark.slow
+def test_a_ramp_reads_the_same_rows_on_every_mesh_and_goes_on_on_another(tmp_path):
+    """Batches of 3, 9 and 16 rows; 8 devices with 2 microbatches take multiples of 16."""
+    text = write_text(tmp_path / "text.txt")
+    rules = {
+        "experiment": "gpt3:tiny", "tokenizer.kind": "bytes", "model.vocab": 269, "batch": 16,
+        "data.mixture": (), "ramp.start": 3, "ramp.sizes": 3, "ramp.tokens": 1600, "steps": 16,
+        "model.residual_dropout": 0.1, "optim.warmup_tokens": 640, "optim.decay_tokens": 6400,
+        "loop.save_every": 4,
+    }  # fmt: skip
+    assert (done := run(text, tmp_path / "one", **rules)).returncode == 0, done.stderr
+    assert run(text, tmp_path / "two", **rules | {"steps": 4}).returncode == 0
+    done = run(text, tmp_path / "two", **rules, devices=8, microbatches=2)
+    assert done.returncode == 0, done.stderr
+    assert "batches of 3, 9 rows take the time of the next multiple of 16" in done.stdout
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
+        for name in ("one", "two")
+    )
+    assert one[-1]["valid_loss"] == pytest.approx(two[-1]["valid_loss"], rel=1e-5)
+    one, two = ([row for row in rows if "loss" in row] for rows in (one, two))
+    assert [row["tokens"] // 32 for row in one][:2] == [3, 6]
+    for name in ("step", "tokens", "loss", "lr"):
+        figures = ([row[name] for row in rows] for rows in (one, two))
+        np.testing.assert_allclose(*figures, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -28,6 +28,11 @@ class TokenBatch:
     mask: np.ndarray  # [B T] bool: targets that count
     rows: np.ndarray  # [B] uint32: the row's number in the run
 
+    def counting(self, rows: int) -> "TokenBatch":
+        """The same, of which only the first so many rows count."""
+        counts = np.arange(len(self.mask)) < rows
+        return dataclasses.replace(self, mask=self.mask & counts[:, None])
+
     @classmethod
     def abstract(cls, rows: int, length: int) -> "TokenBatch":
         """Shapes and types alone, of so many rows: what a step is compiled for."""
@@ -41,7 +46,11 @@ class TokenBatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchRamp:
-    """A batch that grows (GPT-3, appendix B: linear in tokens), in at most eight sizes."""
+    """A batch that grows (GPT-3, appendix B: linear in tokens), in at most eight sizes.
+
+    All but the full one are multiples of the first: which rows a step reads, and how many, is
+    then the same on every mesh.
+    """
 
     start: int  # rows of the first steps
     tokens: int  # after which the batch is full
@@ -55,23 +64,17 @@ class BatchRamp:
 class BatchSizes:
     """The global batch at each step, and the rows that came before it."""
 
-    def __init__(self, full: int, length: int, ramp: BatchRamp | None = None, multiple: int = 1):
-        """`multiple`: what each size must be divisible by (data axes times microbatches).
-
-        Raises:
-          ConfigError: a size is not divisible, or the ramp does not grow.
-        """
-        check_divisible("batch", full, multiple)
+    def __init__(self, full: int, length: int, ramp: BatchRamp | None = None):
+        """Raises ConfigError if the ramp does not grow."""
         self.length = length
         self.stages: list[tuple[int, int, int]] = []  # first step, first row, rows a step
         step = row = 0
         if ramp:
-            check_divisible("ramp.start", ramp.start, multiple)
             require(ramp.start < full, f"ramp.start {ramp.start} must be below batch {full}")
-            stages = min(ramp.sizes - 1, (full - ramp.start) // multiple)
+            stages = min(ramp.sizes - 1, max(1, full // ramp.start - 1))
             for stage in range(stages):
                 size = ramp.start + (full - ramp.start) * stage // stages
-                size -= size % multiple
+                size -= size % ramp.start
                 until = ramp.tokens * (stage + 1) // stages
                 steps = max(0, -(-(until - row * length) // (size * length)))
                 self.stages.append((step, row, size))

@@ -105,11 +105,11 @@ class Plan:
         return json.dumps(dataclasses.asdict(self) | bounds)
 
 
-def total_tokens(experiment: Any, plan: Plan, devices: list[Any]) -> int | None:
+def total_tokens(experiment: Any, plan: Plan) -> int | None:
     """Of the whole run, where that is known before it begins. Its steps need not all have as many
-    as the one that was compiled, the largest."""
+    as the one that was compiled, the largest; what a mesh fills a small batch up with is none."""
     if hasattr(experiment, "total_tokens"):
-        return int(experiment.total_tokens(make_mesh(experiment.mesh, devices)))
+        return int(experiment.total_tokens())
     steps = getattr(experiment, "steps", None)
     return steps and steps * plan.tokens
 

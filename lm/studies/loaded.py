@@ -105,7 +105,7 @@ class Loaded:
         """That it was pre-trained on up to this step; None where that was not here."""
         if not isinstance(self.config, Pretrain) or not self.step:
             return None
-        return self.config.sizes(one_device()).tokens_before(self.step)
+        return self.config.sizes().tokens_before(self.step)
 
     def texts(self) -> Iterator[str]:
         """What it was pre-trained on, as it is now.

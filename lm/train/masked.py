@@ -77,7 +77,7 @@ class MaskedPretrain(Supervised):
         last_length = self.stages[-1][0]
         valid = self.rows(held_out, last_length, tokenizer)
         facts = {"data": [rows.digest for rows in rows_of], "data_valid": valid.digest}
-        total_tokens = self.total_tokens(mesh)
+        total_tokens = self.total_tokens()
         with self.begun(
             workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,
             total_tokens=total_tokens,
@@ -126,9 +126,8 @@ class MaskedPretrain(Supervised):
         number = int(np.searchsorted(bounds, step, side="right")) - 1
         return number, bounds[number]
 
-    def total_tokens(self, mesh: jax.sharding.Mesh) -> int:
+    def total_tokens(self) -> int:
         """Of all steps, which stages of several lengths make unequal."""
-        del mesh
         return self.tokens_before(self.steps)
 
     def tokens_before(self, step: int) -> int:

@@ -71,12 +71,13 @@ class Pretrain(Supervised):
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
-        sizes = self.sizes(mesh)
+        self.check_mesh(mesh)
+        sizes, ways = self.sizes(), batch_ways(mesh) * self.microbatches
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
         sources, valid = prepare(self.data, tokenizer)
         text = Mixture(sources, self.model.length, self.seed)
         facts = {"data": text.digest, "data_valid": valid.digest}
-        total_tokens = self.total_tokens(mesh)
+        total_tokens = self.total_tokens()
         mixture = text.table(sizes.rows_before(self.steps))
 
         files = [*(source.file for source in sources), valid]
@@ -101,6 +102,11 @@ class Pretrain(Supervised):
             )
             if mixture:
                 session.journal.say(f"what the whole run reads:\n{told(mixture)}")
+            if padded := [size for _, _, size in sizes.stages if size % ways]:
+                session.journal.say(
+                    f"batches of {', '.join(map(str, padded))} rows take the time of the next "
+                    f"multiple of {ways} (data axes x microbatches)"
+                )
             if session.unevaluated:
                 evaluate.at(session.first, sizes.tokens_before(session.first), state.params)
 
@@ -109,10 +115,12 @@ class Pretrain(Supervised):
 
             for step in session.steps(origins):
                 verification.check()
-                rows = local_rows(mesh, sizes.rows(step))
+                size = sizes.rows(step)
+                filled = size + -size % ways  # by rows that do not count
+                rows = local_rows(mesh, filled)
                 with session.goodput.spent("data"):
                     host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
-                    batch = self.split(host, mesh, rows, sizes.rows(step))
+                    batch = self.split(host.counting(size - rows.start), mesh, rows, filled)
                 tokens = sizes.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
@@ -128,17 +136,19 @@ class Pretrain(Supervised):
 
     # ----------------------------------------------------------------- parts
 
-    def total_tokens(self, mesh: jax.sharding.Mesh) -> int:
+    def total_tokens(self) -> int:
         """Of all steps, which a ramp of the batch makes unequal."""
-        return self.sizes(mesh).tokens_before(self.steps)
+        return self.sizes().tokens_before(self.steps)
 
-    def sizes(self, mesh: jax.sharding.Mesh) -> BatchSizes:
-        multiple = batch_ways(mesh) * self.microbatches
+    def sizes(self) -> BatchSizes:
+        return BatchSizes(self.batch, self.model.length, self.ramp)
+
+    def check_mesh(self, mesh: jax.sharding.Mesh) -> None:
+        super().check_mesh(mesh)
         if isinstance(self.model, GptConfig):
             hidden = self.model.hidden_width
             check_divides(mesh, TENSOR, heads=self.model.heads, hidden=hidden)
         check_divides(mesh, SEQUENCE, length=self.model.length)
-        return BatchSizes(self.batch, self.model.length, self.ramp, multiple)
 
     def stream_norms(self) -> Callable[[Any, jax.Array], jax.Array] | None:
         """Parameters and ids to the norms of the residual stream, where they are asked for."""

@@ -119,13 +119,17 @@ class Supervised:
         del mesh
         return {}
 
+    def check_mesh(self, mesh: jax.sharding.Mesh) -> None:
+        """Raises ConfigError unless the mesh divides the batch, and what else it splits."""
+        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         """The step that `run` runs, lowered for a mesh whose devices may be absent.
 
         Raises:
-          ConfigError: the mesh does not divide the batch.
+          ConfigError: the mesh does not divide what it splits.
         """
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        self.check_mesh(mesh)
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # its devices run nothing
             return self.traced(mesh).lower()
 

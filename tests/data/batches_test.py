@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.core.errors import ConfigError, DataError
-from lm.data.batches import BatchRamp, BatchSizes, Windows, gather
+from lm.data.batches import BatchRamp, BatchSizes, Windows, check_divisible, gather
 from lm.data.permutation import permute
 from lm.data.token_file import TokenFile
 
@@ -95,22 +95,20 @@ def test_gather_cuts_each_start(starts, length):
 
 
 RAMPS = st.builds(
-    lambda multiple, start, more, sizes, length, tokens: (
-        multiple, multiple * start, multiple * (start + more), sizes, length, tokens
-    ),
-    st.sampled_from([1, 2, 3, 8, 32]), st.integers(1, 20), st.integers(1, 60), st.integers(1, 8),
+    lambda start, more, sizes, length, tokens: (start, start + more, sizes, length, tokens),
+    st.integers(1, 640), st.integers(1, 2000), st.integers(1, 8),
     st.sampled_from([1, 7, 64, 1024]), st.integers(1, 200_000),
 )  # fmt: skip
 
 
 @given(RAMPS)
-def test_a_ramp_grows_in_at_most_eight_divisible_sizes_and_its_rows_add_up(drawn):
-    multiple, start, full, most, length, tokens = drawn
-    sizes = BatchSizes(full, length, BatchRamp(start=start, tokens=tokens, sizes=most), multiple)
+def test_a_ramp_grows_in_at_most_eight_multiples_of_its_first_and_its_rows_add_up(drawn):
+    start, full, most, length, tokens = drawn
+    sizes = BatchSizes(full, length, BatchRamp(start=start, tokens=tokens, sizes=most))
     stages = [size for _, _, size in sizes.stages]
-    assert len(stages) <= most and stages == sorted(stages)
-    assert all(size % multiple == 0 and size > 0 for size in stages)
-    assert stages[-1] == full and stages[0] == (start if len(stages) > 1 else full)
+    assert len(stages) <= most and stages == sorted(set(stages))
+    assert all(size % start == 0 for size in stages[:-1])
+    assert stages[-1] == full and stages[0] == (start if most > 1 else full)
     last = sizes.stages[-1][0]
     for step in {0, 1, 2, *(s + d for s, _, _ in sizes.stages for d in (-1, 0, 1) if s + d >= 0)}:
         assert sizes.rows_before(step + 1) == sizes.rows_before(step) + sizes.rows(step)
@@ -127,13 +125,19 @@ def test_without_a_ramp_every_step_is_the_full_batch():
     assert sizes.rows_before(10**9) == 32 * 10**9
 
 
+def test_rows_that_fill_a_batch_up_do_not_count():
+    batch = windows()(20, 6)
+    for rows, counting in ((4, 4), (6, 6), (9, 6), (0, 0), (-8, 0)):
+        kept = batch.counting(rows)
+        assert kept.mask[:counting].all() and not kept.mask[counting:].any()
+        assert np.array_equal(kept.tokens, batch.tokens)
+
+
 def test_sizes_that_do_not_divide_or_grow_are_refused():
     with pytest.raises(ConfigError, match="batch 30 is not divisible by 8 .* nearest: 24 or 32"):
-        BatchSizes(30, 8, multiple=8)
+        check_divisible("batch", 30, 8)
     with pytest.raises(ConfigError, match="batch 3 is not divisible by 8 .* nearest: 8"):
-        BatchSizes(3, 8, multiple=8)
-    with pytest.raises(ConfigError, match="ramp.start 6 is not divisible by 8"):
-        BatchSizes(32, 8, BatchRamp(start=6, tokens=10), multiple=8)
+        check_divisible("batch", 3, 8)
     with pytest.raises(ConfigError, match="ramp.start 32 must be below batch 32"):
         BatchSizes(32, 8, BatchRamp(start=32, tokens=10))
     with pytest.raises(ConfigError, match="sizes must be at most 8"):
