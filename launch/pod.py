@@ -1,7 +1,8 @@
 """Starts, follows and stops a run on every host of a pod.
 
 python -m launch.pod --on=tpu-vm --name=my-slice --zone=us-east5-a --experiment=gpt3:6.7b \\
-    --set data.train=/mnt/text --workdir=gs://bucket/run
+    --set 'data.mixture=()' --set data.train=/mnt/text --set tokenizer.path=/mnt/vocab_gpt2 \\
+    --set mesh.data=1 --set mesh.fsdp=-1 --workdir=gs://bucket/run
 python -m launch.pod --on=tpu-vm --name=my-slice --zone=us-east5-a --action=logs
 python -m launch.pod --on=slurm --name=ladder --hosts=4 --experiment=gpt2:xl --workdir=runs/xl
 
