@@ -1,8 +1,9 @@
 """What vendors publish of the chips that programs run on or are planned for."""
 
 import dataclasses
+import re
 
-# FLOP/s in bfloat16 of one device, dense, by what jax calls the device.
+# FLOP/s in bfloat16 of one device, dense, by how what jax calls the device begins.
 PEAKS = {
     "TPU v4": 275e12,
     "TPU v5": 459e12,
@@ -14,8 +15,18 @@ PEAKS = {
     "TPU7x": 1153e12,
     "NVIDIA A100": 312e12,
     "NVIDIA H100": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
     "NVIDIA H200": 989e12,
+    "NVIDIA H200 NVL": 835e12,
 }
+
+
+def published_peak(kind: str) -> float | None:
+    """That of a device that jax calls so: of the longest name that begins it and ends with a word
+    ("NVIDIA A100-SXM4-80GB" is an A100); None where there is none."""
+    known = [name for name in PEAKS if re.match(rf"{re.escape(name)}\b", kind)]
+    return PEAKS[max(known, key=len)] if known else None
 
 
 @dataclasses.dataclass(frozen=True)

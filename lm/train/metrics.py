@@ -3,7 +3,8 @@
     mfu = tokens_per_second x flops_per_token / (devices x peak)
 
 `flops_per_token` counts the model's own products once (no recomputation), attention as causal.
-`peak` is the chip's published bfloat16 rate; on a CPU, a float32 matrix product measured at start.
+`peak` is the chip's published bfloat16 rate; where it is not listed, that of a product measured at
+start, on a CPU of float32.
 """
 
 import json
@@ -17,25 +18,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.chips import PEAKS
+from lm.core.chips import published_peak
 from lm.core.paths import is_remote, write_whole
 
 
 def peak_flops(mesh_size: int) -> float:
     """Peak FLOP/s of all the devices of a mesh."""
-    kind = jax.devices()[0].device_kind
-    known = [rate for name, rate in PEAKS.items() if kind == name or kind.startswith(name + " ")]
-    if known:
-        return known[-1] * mesh_size
-    return measured_peak() * jax.process_count()
+    device = jax.devices()[0]
+    if device.platform == "cpu":  # whose devices are one processor in each process
+        return measured_peak(1024, jnp.float32) * jax.process_count()
+    one = published_peak(device.device_kind) or measured_peak(8192, jnp.bfloat16)
+    return one * mesh_size
 
 
-def measured_peak(size: int = 1024, repeats: int = 5) -> float:
-    """FLOP/s of the best of a few float32 products on the first device, which on a CPU is all."""
+def measured_peak(size: int, dtype: Any, repeats: int = 5) -> float:
+    """FLOP/s of the best of a few square products on the first device."""
     device = jax.local_devices()[:1]
     times = []
     with jax.set_mesh(jax.make_mesh((1,), ("one",), devices=device)):  # not that of the whole run
-        a = jax.device_put(np.ones((size, size), np.float32), device[0])
+        a = jax.device_put(np.ones((size, size), dtype), device[0])
         product = jax.jit(jnp.dot)
         product(a, a).block_until_ready()
         for _ in range(repeats):
