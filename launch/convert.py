@@ -30,13 +30,13 @@ TOLERANCE = 1e-4  # of logits in float32, of the largest where that is above 1
 def main() -> None:
     if not WORKDIR.value or (FROM_HF.value is None) == (TO_HF.value is None):
         raise ConfigError("give --workdir and one of --from_hf=DIR and --to_hf=DIR")
-    from lm.core.paths import run_path
+    from lm.core.paths import local_path, run_path
 
     run = run_path(WORKDIR.value)
     if FROM_HF.value is not None:
-        read(run_path(FROM_HF.value), run)
+        read(local_path(FROM_HF.value), run)
     else:
-        write(run, run_path(str(TO_HF.value)))
+        write(run, local_path(str(TO_HF.value)))
 
 
 def read(folder: Path, run: Path) -> None:
@@ -92,12 +92,14 @@ def experiment(model: Any) -> Any:
 def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
     """The tokenizer that lies beside the weights, None where there is none."""
     from lm.text.tokenizer import TokenizerConfig
+    from lm.text.vocabulary import WHOLE, existing
     from lm.text.wordpiece import read as read_wordpiece
 
-    file = folder / ("vocab.txt" if kind == "wordpiece" else "merges.txt")
-    if not file.exists():
+    names = ("vocab.txt" if kind == "wordpiece" else "merges.txt", WHOLE)
+    if existing(folder, *names) is None:
+        print(f"no vocabulary in {folder} ({' or '.join(names)}): the run has none")
         return None
-    cased = kind == "wordpiece" and read_wordpiece(file).cased
+    cased = kind == "wordpiece" and read_wordpiece(folder).cased
     return TokenizerConfig(kind=kind, path=str(folder), cased=cased)  # type: ignore[arg-type]
 
 

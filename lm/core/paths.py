@@ -37,6 +37,17 @@ def run_path(name: str | Path) -> Path:
     return at_home(name) if isinstance(name, str) else name
 
 
+def local_path(name: str | Path) -> Path:
+    """`run_path` of a folder that is of this machine, as who reads its files needs it.
+
+    Raises:
+      ConfigError: it is in an object store.
+    """
+    if "://" in str(name):
+        raise ConfigError(f"{name}: only a folder of this machine can be used here: copy it")
+    return run_path(name)
+
+
 def at_home(name: str) -> Path:
     """A path in which `~` is the user's home; that of a user who is not here stays as it is."""
     return Path(os.path.expanduser(name))

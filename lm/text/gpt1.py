@@ -16,12 +16,10 @@ from lm.text.vocabulary import (
     Merges,
     bpe_files,
     check_merges,
-    find,
     learn,
     library,
     need,
-    read_merges,
-    read_vocab,
+    read_bpe,
     spelled,
 )
 
@@ -121,9 +119,10 @@ def train(texts: Callable[[], Iterable[str]], vocab: int) -> Gpt1Tokenizer:
 
 
 def read(folder: Path) -> Gpt1Tokenizer:
-    """From `encoder_bpe_40000.json` and `vocab_40000.bpe`, or `vocab.json` and `merges.txt`."""
-    vocab = read_vocab(find(folder, "encoder_bpe_40000.json", "vocab.json"))
-    return Gpt1Tokenizer(vocab, read_merges(find(folder, "vocab_40000.bpe", "merges.txt")))
+    """From `encoder_bpe_40000.json` and `vocab_40000.bpe`, `vocab.json` and `merges.txt`, or
+    `tokenizer.json`."""
+    names = ("encoder_bpe_40000.json", "vocab.json"), ("vocab_40000.bpe", "merges.txt")
+    return Gpt1Tokenizer(*read_bpe(folder, *names))
 
 
 def standardized(text: str, fix: Callable[[str], str]) -> str:

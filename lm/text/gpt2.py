@@ -10,11 +10,9 @@ from lm.text.vocabulary import (
     bpe_files,
     check_merges,
     encode,
-    find,
     library,
     need,
-    read_merges,
-    read_vocab,
+    read_bpe,
 )
 
 
@@ -54,9 +52,9 @@ class Gpt2Tokenizer(Tokenizer):
 
 
 def read(folder: Path) -> Gpt2Tokenizer:
-    """From `encoder.json` and `vocab.bpe`, or `vocab.json` and `merges.txt`."""
-    vocab = read_vocab(find(folder, "encoder.json", "vocab.json"))
-    return Gpt2Tokenizer(vocab, read_merges(find(folder, "vocab.bpe", "merges.txt")))
+    """From `encoder.json` and `vocab.bpe`, `vocab.json` and `merges.txt`, or `tokenizer.json`."""
+    names = ("encoder.json", "vocab.json"), ("vocab.bpe", "merges.txt")
+    return Gpt2Tokenizer(*read_bpe(folder, *names))
 
 
 def _byte_characters() -> dict[str, int]:

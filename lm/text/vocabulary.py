@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lm.core.errors import ConfigError, DataError
 from lm.text.interface import outside, require_utf8
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 Merges = list[tuple[str, str]]
+WHOLE = "tokenizer.json"  # all of a vocabulary, and since transformers 5 the only file of one
 ALPHABET = 1000  # characters that a learned vocabulary spells; rarer ones are unknown
 LIMIT = 1 << 28  # characters of text that are learned from
 
@@ -123,11 +124,15 @@ def need(vocab: dict[str, int], piece: str, kind: str) -> int:
     return vocab[piece]
 
 
+def existing(folder: Path, *names: str) -> Path | None:
+    """The first of these files that is there, plain or gzipped."""
+    files = (folder / f"{name}{end}" for name in names for end in ("", ".gz"))
+    return next((file for file in files if file.is_file()), None)
+
+
 def find(folder: Path, *names: str) -> Path:
-    for name in names:
-        for file in (folder / name, folder / f"{name}.gz"):
-            if file.is_file():
-                return file
+    if file := existing(folder, *names):
+        return file
     raise DataError(
         f"no {' or '.join(names)} (or .gz) in {folder}: point tokenizer.path at the folder that "
         "holds the vocabulary"
@@ -148,6 +153,11 @@ def read_vocab(file: Path) -> dict[str, int]:
         vocab = json.loads(read_text(file))
     except ValueError as error:
         raise DataError(f"{file} is not JSON ({error}): copy it again") from None
+    return numbered(vocab, file)
+
+
+def numbered(vocab: object, file: Path) -> dict[str, int]:
+    """The vocabulary that a file holds; DataError unless its ids are 0, 1, 2, ..."""
     if not isinstance(vocab, dict) or sorted(map(str, vocab.values())) != sorted(
         map(str, range(len(vocab)))
     ):
@@ -165,6 +175,36 @@ def read_merges(file: Path) -> Merges:
             raise DataError(f"{file}:{number}: {line!r} is not a merge of two pieces")
         merges.append((left, right))
     return merges
+
+
+def read_whole(file: Path, kind: str) -> dict[str, Any]:
+    """A tokenizer.json whose model is of a kind of the library's, BPE or WordPiece."""
+    try:
+        whole = json.loads(read_text(file))
+        found = whole["model"]["type"]
+        numbered(whole["model"]["vocab"], file)
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{file} holds no vocabulary: copy it again") from None
+    if found != kind:
+        raise DataError(f"{file} holds a {found} vocabulary, not {kind}: check tokenizer.kind")
+    return whole
+
+
+def read_bpe(folder: Path, vocab: Sequence[str], merges: Sequence[str]) -> tuple[Any, Merges]:
+    """Pieces with their ids, and merges: of a file of each, or of tokenizer.json.
+
+    Args:
+      vocab, merges: names of the files, the first that is there counts.
+    """
+    whole = existing(folder, WHOLE)
+    if whole is None or existing(folder, *merges):
+        return read_vocab(find(folder, *vocab)), read_merges(find(folder, *merges))
+    model = read_whole(whole, "BPE")["model"]
+    try:  # before its version 0.20 the library wrote a merge as one text
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        return model["vocab"], [(left, right) for left, right in pairs]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{whole} holds no merges of two pieces: copy it again") from None
 
 
 def check_merges(vocab: dict[str, int], merges: Merges) -> None:

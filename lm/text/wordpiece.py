@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from lm.core.errors import DataError
 from lm.text.interface import Tokenizer
-from lm.text.vocabulary import encode, find, learn, library, need, read_text, spelled
+from lm.text.vocabulary import (
+    WHOLE,
+    encode,
+    find,
+    learn,
+    library,
+    need,
+    read_text,
+    read_whole,
+    spelled,
+)
 
 if TYPE_CHECKING:
     import tokenizers
@@ -76,12 +86,16 @@ def train(
 
 
 def read(path: Path, *, cased: bool = False) -> WordPieceTokenizer:
-    """From `vocab.txt`, one piece a line, or the folder that holds it.
+    """From `vocab.txt`, one piece a line, or `tokenizer.json`, or the folder that holds it.
 
     `cased` counts where no file beside it, as Hugging Face writes one, says the case.
     """
-    file = path if path.is_file() else find(path, "vocab.txt")
-    words = read_text(file).removesuffix("\n").split("\n")
+    file = path if path.is_file() else find(path, "vocab.txt", WHOLE)
+    if file.name.startswith(WHOLE):
+        vocab = read_whole(file, "WordPiece")["model"]["vocab"]
+        words = sorted(vocab, key=vocab.__getitem__)
+    else:
+        words = read_text(file).removesuffix("\n").split("\n")
     said = _case_beside(file)
     return WordPieceTokenizer(words, cased=cased if said is None else said)
 

@@ -15,6 +15,7 @@ from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.models.lstm import LstmConfig
 from lm.models.pretrained import read, write
+from lm.text.tokenizer import build
 from lm.text.wordpiece import SPECIALS
 from lm.train.saved import Saved, read_run
 from lm.train.session import LoopConfig
@@ -64,6 +65,43 @@ def test_weights_become_a_run_and_go_back_with_their_vocabulary(name, tmp_path):
     assert convert.vocabulary(tmp_path / "back", tokenizer.kind) is not None
     for file, data in tokenizer.files().items():
         assert (tmp_path / "back" / file).read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt1", "gpt2"])
+def test_a_vocabulary_comes_along_in_one_file_of_json_too(name, tmp_path):
+    """As transformers 5 writes it, alone."""
+    published(name, tmp_path)
+    kind = "wordpiece" if name == "bert" else name
+    wanted = build(convert.vocabulary(tmp_path, kind), lambda: ())
+    if name == "bert":
+        words = (tmp_path / "vocab.txt").read_text().split()
+        model = {"type": "WordPiece", "vocab": {word: i for i, word in enumerate(words)}}
+    else:
+        vocab = json.loads((tmp_path / "vocab.json").read_text())
+        model = {"type": "BPE", "vocab": vocab, "merges": []}
+    for file in ("vocab.txt", "vocab.json", "merges.txt"):
+        (tmp_path / file).unlink(missing_ok=True)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    found = build(convert.vocabulary(tmp_path, kind), lambda: ())
+    assert found.digest == wanted.digest
+
+
+def test_weights_without_a_vocabulary_become_a_run_that_says_so(tmp_path, capsys):
+    published("gpt2", tmp_path)
+    (tmp_path / "merges.txt").unlink()
+    assert convert.vocabulary(tmp_path, "gpt2") is None
+    assert "merges.txt or tokenizer.json): the run has none" in capsys.readouterr().out
+
+
+def test_weights_in_a_store_are_refused_and_not_written_to_a_folder_of_its_name(
+    tmp_path, monkeypatch
+):
+    config, params = published("gpt2", tmp_path / "theirs")
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda: read("gs://bucket/hf"), lambda: write(config, params, "gs://bucket/hf")):
+        with pytest.raises(ConfigError, match="gs://bucket/hf: only a folder of this machine"):
+            use()
+    assert not (tmp_path / "gs:").exists()
 
 
 def test_weights_that_come_back_as_others_are_refused_by_their_logits(tmp_path, monkeypatch):

@@ -119,3 +119,32 @@ def test_learned_merges_equal_those_of_the_written_out_definition(inner, last):
     assert merged_slowly(text.split(), ids, vocab, inner, last) == (pieces, merges)
     other = merged_slowly(text.split(), ids, vocab, inner, last, least=True)  # the control
     assert other[1] != merges
+
+
+VOCAB = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}
+
+
+@pytest.mark.parametrize("merges", [[["a", "b"]], ["a b"]], ids=["pairs", "texts"])
+def test_merges_of_one_file_of_json_are_pairs_or_texts(tmp_path, merges):
+    pytest.importorskip("tokenizers")
+    model = {"type": "BPE", "vocab": VOCAB, "merges": merges}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    tokenizer = build(TokenizerConfig(kind="gpt2", path=str(tmp_path)), list)
+    assert tokenizer.encode("abba") == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "whole, message",
+    [
+        ([], "holds no vocabulary"),
+        ({"model": {"type": "BPE"}}, "holds no vocabulary"),
+        ({"model": {"type": "BPE", "vocab": {"a": 1}}}, "does not give its pieces the ids 0"),
+        ({"model": {"type": "WordPiece", "vocab": VOCAB}}, "holds a WordPiece vocabulary, not BPE"),
+        ({"model": {"type": "BPE", "vocab": VOCAB, "merges": ["ab"]}}, "holds no merges"),
+    ],
+)
+def test_a_file_of_json_that_holds_another_vocabulary_or_none_is_named(tmp_path, whole, message):
+    pytest.importorskip("tokenizers")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    with pytest.raises(DataError, match=f"tokenizer.json {message}"):
+        build(TokenizerConfig(kind="gpt2", path=str(tmp_path)), list)

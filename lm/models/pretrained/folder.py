@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lm.core.errors import CheckpointError, ConfigError
+from lm.core.paths import local_path
 from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
 from lm.models.pretrained.decoders import GPT1, GPT2
@@ -26,8 +27,9 @@ def read(folder: str | Path) -> tuple[Model, dict[str, Any]]:
 
     Raises:
       CheckpointError: files are missing, damaged, pickled, or of other arrays than the config's.
+      ConfigError: the folder is in an object store.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     architecture, config = read_config(folder / "config.json")
     arrays = read_arrays(folder)
     try:
@@ -90,7 +92,8 @@ def write(config: Model, params: Any, folder: str | Path) -> None:
     """Writes model.safetensors and config.json as `from_pretrained` of transformers reads them.
 
     Raises:
-      ConfigError: the architecture of theirs that is nearest cannot express the model.
+      ConfigError: the architecture of theirs that is nearest cannot express the model, or the
+        folder is in an object store.
     """
     architecture = BERT if isinstance(config, BertConfig) else GPT1
     if isinstance(config, GptConfig) and config.norm == "pre":
@@ -102,7 +105,7 @@ def write(config: Model, params: Any, folder: str | Path) -> None:
             f"Hugging Face's {architecture.model_type} has no {', '.join(refused)}; it cannot be "
             "exported"
         )
-    writer, folder = safetensors_numpy(), Path(folder)
+    writer, folder = safetensors_numpy(), local_path(folder)
     arrays = to_theirs(architecture.table(config), config.layers, params)
     folder.mkdir(parents=True, exist_ok=True)
     writer.save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
