@@ -4,9 +4,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
+from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig
+from lm.models.gpt_vision import GptVisionConfig
+from lm.nn.config import BlockConfig
 
 TENSOR = (1, 2, 4, 8, 16)
 SEQUENCE = (1, 2, 4)
@@ -14,9 +17,20 @@ REMAT = ("full", "qkv", "products")
 STREAM = ("width", "length")
 
 
-def decoder(experiment: Any) -> Any:
-    """The model's blocks that are most of it: of one with eyes, those that write."""
-    return getattr(experiment.model, "text", experiment.model)
+def decoder(experiment: Any) -> BlockConfig:
+    """The model's blocks that are most of it: of one with eyes, those that write.
+
+    Raises:
+      ConfigError: it has no blocks, or no model before it has begun.
+    """
+    model = experiment.model
+    found = model.text if isinstance(model, GptVisionConfig) else model
+    if not isinstance(found, BlockConfig):
+        raise ConfigError(
+            f"a {type(experiment).__name__} whose model is {model} has no blocks to search a mesh "
+            "for: name one by its size, such as 'instructgpt:sft(size=\"6b\")'"
+        )
+    return found
 
 
 def meshes(experiment: Any, devices: int) -> list[MeshConfig]:
@@ -40,10 +54,12 @@ def meshes(experiment: Any, devices: int) -> list[MeshConfig]:
 
 def candidates(experiment: Any, devices: int) -> Iterator[tuple[str, Any]]:
     """Variants of an experiment that trains a decoder, by what is changed."""
-    model = experiment.model
+    model, blocks = experiment.model, cast(Any, decoder(experiment))
     for mesh in meshes(experiment, devices):
         for remat in REMAT:
             for stream in STREAM if mesh.tensor > 1 else STREAM[:1]:
-                changed = replace(model, remat=remat, stream=stream)
+                changed = replace(blocks, remat=remat, stream=stream)
+                if isinstance(model, GptVisionConfig):
+                    changed = replace(model, text=changed)
                 named = f"remat {remat}" + (f", stream by {stream}" if mesh.tensor > 1 else "")
                 yield named, replace(experiment, mesh=mesh, microbatches=1, model=changed)

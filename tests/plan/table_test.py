@@ -5,7 +5,8 @@ from dataclasses import replace
 import jax
 import pytest
 
-from experiments import bert, gpt2, gpt3, gpt4
+from experiments import bert, chatgpt, gpt2, gpt3, gpt4, instructgpt
+from lm.core.errors import ConfigError
 from lm.plan import table
 from lm.plan.page import HEADER
 from lm.plan.search import candidates, meshes
@@ -31,6 +32,20 @@ def test_a_search_tries_the_ways_to_split_the_stream_only_where_something_splits
     assert {one.mesh.tensor for _, one in tried} == {2, 4, 8, 16}
     assert len({(one.mesh, one.model.remat, one.model.stream) for _, one in tried}) == len(tried)
     assert {one.model.stream for _, one in candidates(gpt2.xl(), 64)} == {"width"}
+
+
+def test_a_search_changes_the_decoder_of_a_model_with_eyes():
+    experiment = gpt4.base()
+    tried = [one.model for _, one in candidates(experiment, 16)]
+    assert {model.text.remat for model in tried} == {"full", "qkv", "products"}
+    assert {replace(model, text=experiment.model.text) for model in tried} == {experiment.model}
+
+
+@pytest.mark.parametrize("experiment", [instructgpt.sft(), chatgpt.sft()], ids=lambda _: "")
+def test_a_search_for_what_has_no_model_before_it_begins_is_one_line(experiment):
+    with pytest.raises(ConfigError, match="Sft whose model is None has no blocks .*: name one by"):
+        list(candidates(experiment, 16))
+    assert list(candidates(instructgpt.sft("6b"), 16))
 
 
 def test_what_cannot_fit_by_far_is_refused_without_a_compiler():
