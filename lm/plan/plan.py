@@ -28,6 +28,7 @@ from lm.core.products import product_flops, splash_flops
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import live_blocks
 from lm.plan.topology import Topology
+from lm.train.masked import MaskedPretrain
 
 BOUNDS = ("overlapped", "compiled", "serial")
 
@@ -101,8 +102,13 @@ class Plan:
         return self.tokens / max(self.t_mxu + self.t_synchronous, self.t_ici) * 86_400
 
     def json(self) -> str:
+        """One line; null where a figure is not known."""
         bounds = {f"mfu_{bound}": round(self.mfu(bound), 4) for bound in BOUNDS}
-        return json.dumps(dataclasses.asdict(self) | bounds)
+        figures = dataclasses.asdict(self) | bounds
+        for name, value in figures.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                figures[name] = None
+        return json.dumps(figures, allow_nan=False)
 
 
 def total_tokens(experiment: Any, plan: Plan) -> int | None:
@@ -112,6 +118,13 @@ def total_tokens(experiment: Any, plan: Plan) -> int | None:
         return int(experiment.total_tokens())
     steps = getattr(experiment, "steps", None)
     return steps and steps * plan.tokens
+
+
+def flops_per_token(experiment: Plannable) -> float:
+    """Of the step that is compiled: of a run with rows of several lengths, that of the longest."""
+    if isinstance(experiment, MaskedPretrain):
+        return experiment.model.flops_per_token(experiment.abstract_rows().tokens.shape[-1])
+    return experiment.flops_per_token()
 
 
 def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
@@ -138,7 +151,7 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
         | beside,
         "parameters": shard_bytes(state.params),
         "optimizer": shard_bytes(state.moments),
-        "useful": tokens * experiment.flops_per_token() / mesh.size,
+        "useful": tokens * flops_per_token(experiment) / mesh.size,
     }
     began = time.monotonic()
     try:

@@ -1,5 +1,6 @@
 """Bounds and words of a plan; the compiler itself is asked in the slow tests."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 
 from launch.experiment import resolve
 from lm.plan.page import page, row
-from lm.plan.plan import Plan, Traffic, axes_of, refused, total_tokens
+from lm.plan.plan import Plan, Traffic, axes_of, flops_per_token, refused, total_tokens
 
 GATHER = Traffic("fsdp", "all-gather", 10, 9e9, 6e9, 0.3, 0.2, 10**9)
 PLAN = Plan(
@@ -65,6 +66,23 @@ def test_a_step_that_does_not_fit_is_an_answer_with_what_to_change():
     text = page(plan)
     assert "does not fit: it needs 140.25 GiB of 90.00 GiB" in text and "microbatches" in text
     assert "refused" in row("x", plan)
+
+
+def test_a_plan_that_does_not_fit_is_json_with_null_for_what_is_not_known():
+    nothing = dict.fromkeys(("temporary", "flops", "t_mxu", "t_ici", "t_synchronous"), math.nan)
+    found = json.loads(replace(PLAN, fits=False, **nothing).json(), parse_constant=pytest.fail)
+    missing = {name for name, value in found.items() if value is None}
+    assert missing == {*nothing, "mfu_overlapped", "mfu_compiled", "mfu_serial"}
+    assert found["peak_memory"] == PLAN.peak_memory
+
+
+def test_the_useful_products_are_of_the_rows_that_are_compiled_and_not_of_an_average():
+    experiment = resolve("bert:base")
+    assert experiment.abstract_rows().tokens.shape[-1] == 512
+    assert flops_per_token(experiment) == experiment.model.flops_per_token(512)
+    assert flops_per_token(experiment) > 1.05 * experiment.flops_per_token()
+    text = resolve("gpt2:small")
+    assert flops_per_token(text) == text.flops_per_token()
 
 
 def test_a_row_tells_a_step_of_milliseconds_from_none():
