@@ -19,7 +19,16 @@ from absl import flags
 
 from launch import command
 from launch.experiment import EXPERIMENT, GIN_FILE, SET, configured
-from launch.recipes import ACTIONS, Job, gke, manifest, sbatch_script, slurm, tpu_vm
+from launch.recipes import (
+    ACTIONS,
+    Job,
+    check_committed,
+    gke,
+    manifest,
+    sbatch_script,
+    slurm,
+    tpu_vm,
+)
 from lm.core.errors import ConfigError
 
 ON = flags.DEFINE_enum("on", None, ["tpu-vm", "gke", "slurm"], "What runs the workers.")
@@ -69,11 +78,18 @@ def train_flags() -> list[str]:
     misspelt binding should fail on this machine and not on every worker.
 
     Raises:
-      ConfigError: no such experiment or binding, or no workdir.
+      ConfigError: no such experiment or binding, one in a file that workers have not, or no
+        workdir.
     """
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name a directory that all hosts see, such as gs://")
     configured()
+    if ON.value != "slurm":  # whose workers run in this folder
+        module = (EXPERIMENT.value or "").partition("(")[0].rpartition(":")[0]
+        if module.endswith(".py"):
+            check_committed("experiment", module)
+        if GIN_FILE.value:
+            check_committed("gin_file", GIN_FILE.value)
     words = [f"--experiment={EXPERIMENT.value}"] if EXPERIMENT.value else []
     words += [f"--gin_file={GIN_FILE.value}"] if GIN_FILE.value else []
     words += [f"--set={binding}" for binding in SET.value]

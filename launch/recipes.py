@@ -9,9 +9,12 @@ import dataclasses
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from lm.core.errors import ConfigError
+from lm.core.paths import at_home
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 ACTIONS = ("start", "logs", "stop", "status")
@@ -54,6 +57,28 @@ class Job:
     def command(self, python: str = ".venv/bin/python") -> str:
         """One worker's command, quoted for a POSIX shell."""
         return shlex.join(["sh", "launch/again.sh", python, "-m", "launch.train", *self.train])
+
+
+def check_committed(flag: str, name: str) -> None:
+    """A file that a flag names is one that workers have: of HEAD, as it is here, or of a store or
+    another place outside of this repository, which all hosts must see.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    if "://" in name or not at_home(name).resolve().is_relative_to(Path.cwd().resolve()):
+        return
+    same = ["git", "diff", "--quiet", "HEAD", "--", name]
+    known = ["git", "ls-files", "--error-unmatch", "--", name]
+    try:
+        whole = all(subprocess.run(w, capture_output=True).returncode == 0 for w in (known, same))
+    except FileNotFoundError:
+        raise ConfigError("git is not installed here") from None
+    if not whole or Path(name).is_absolute():
+        raise ConfigError(
+            f"--{flag}={name}: workers have what is committed here, by its relative path, and "
+            "this is not: commit it, or put it where all hosts see it"
+        )
 
 
 def tpu_vm(job: Job, action: str) -> list[list[str]]:

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from experiments import gpt2
+from lm.core.config import dump
 from tests.launched import ROOT, TINY, await_step, environment, free_port, write_text
 
 GCLOUD = """\
@@ -63,7 +65,7 @@ def cloud(tmp_path):
 def pod(cloud, *flags, **options):
     words = [sys.executable, "-m", "launch.pod", "--on=tpu-vm", "--name=mine", *flags]
     return subprocess.run(
-        words, cwd=ROOT, env=cloud, capture_output=True, text=True, timeout=200, **options
+        words, env=cloud, capture_output=True, text=True, timeout=200, **{"cwd": ROOT} | options
     )
 
 
@@ -78,6 +80,21 @@ def test_a_misspelt_binding_fails_here_and_not_on_every_worker(cloud, tmp_path):
     done = pod(cloud, "--experiment=gpt2:tiny", "--workdir=/shared/run", "--set=batchs=3")
     assert done.returncode == 1 and "batch" in done.stderr
     assert not (tmp_path / "calls.jsonl").exists()
+
+
+@pytest.mark.parametrize("flag", ["--gin_file=c.gin", "--experiment=mine.py:small"])
+def test_a_config_that_is_not_committed_is_refused_where_workers_have_only_what_is(
+    cloud, tmp_path, flag
+):
+    (tmp_path / "mine.py").write_text(
+        "from experiments import gpt2\nfrom lm.train.pretrain import Pretrain\n"
+        "def small() -> Pretrain:\n    return gpt2.small()\n"
+    )
+    (tmp_path / "c.gin").write_text(dump(gpt2.tiny()))
+    words = [flag, "--workdir=/shared/run", "--dry_run"]
+    done = pod(cloud | {"PYTHONPATH": str(ROOT)}, *words, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert f"{flag.removesuffix(':small')}: workers have what is committed here" in done.stderr
 
 
 @pytest.mark.slow

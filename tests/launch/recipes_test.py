@@ -10,7 +10,15 @@ import time
 
 import pytest
 
-from launch.recipes import INSTALL, Job, manifest, sbatch_script, slurm, tpu_vm
+from launch.recipes import (
+    INSTALL,
+    Job,
+    check_committed,
+    manifest,
+    sbatch_script,
+    slurm,
+    tpu_vm,
+)
 from lm.core.errors import ConfigError
 from tests.launched import ROOT, environment
 
@@ -21,6 +29,26 @@ WORKER = (
 )
 SSH = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "mine", "--zone=us-east5-a"]
 NASTY = "--set=data.train=a b'c\"d$(touch hacked);`touch hacked`\\n*"
+
+
+def test_a_file_that_workers_have_not_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for name in ("kept.gin", "changed.gin"):
+        (folder / name).write_text("steps = 1\n")
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "both"]):
+        subprocess.run(["git", *words], check=True)
+    (folder / "changed.gin").write_text("steps = 2\n")
+    (folder / "added.gin").write_text("steps = 1\n")
+    subprocess.run(["git", "add", "added.gin"], check=True)
+    (folder / "new.gin").write_text("steps = 1\n")
+    for name in ("changed.gin", "added.gin", "new.gin", str(folder / "kept.gin")):
+        with pytest.raises(ConfigError, match=f"--gin_file={name}: workers have what is committed"):
+            check_committed("gin_file", name)
+    for name in ("kept.gin", "gs://bucket/run/config.gin", str(tmp_path / "shared.gin")):
+        check_committed("gin_file", name)
 
 
 def test_a_slice_gets_the_code_the_locked_packages_and_the_command():
