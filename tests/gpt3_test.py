@@ -174,6 +174,12 @@ def test_a_ramp_reads_the_same_rows_on_every_mesh_and_goes_on_on_another(tmp_pat
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
         for name in ("one", "two")
     )
+    manifest = tmp_path / "two" / "checkpoints" / "16" / "manifest" / "manifest.json"
+    told = json.loads(manifest.read_text())
+    assert told["data_ramp"][0] == [0, 0, 3]
+    manifest.write_text(json.dumps(told | {"data_ramp": [[0, 0, 4], *told["data_ramp"][1:]]}))
+    done = run(text, tmp_path / "two", **rules)
+    assert done.returncode == 2 and "data_ramp: checkpoint [[0, 0, 4], " in done.stderr
     assert one[-1]["valid_loss"] == pytest.approx(two[-1]["valid_loss"], rel=1e-5)
     one, two = ([row for row in rows if "loss" in row] for rows in (one, two))
     assert [row["tokens"] // 32 for row in one][:2] == [3, 6]

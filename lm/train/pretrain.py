@@ -76,7 +76,9 @@ class Pretrain(Supervised):
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
         sources, valid = prepare(self.data, tokenizer)
         text = Mixture(sources, self.model.length, self.seed)
-        facts = {"data": text.digest, "data_valid": valid.digest}
+        facts: dict[str, Any] = {"data": text.digest, "data_valid": valid.digest}
+        if self.ramp:
+            facts["data_ramp"] = [list(stage) for stage in sizes.stages]
         total_tokens = self.total_tokens()
         mixture = text.table(sizes.rows_before(self.steps))
 
