@@ -130,7 +130,8 @@ def beam_search(
 
     Raises:
       ConfigError: fewer than one beam, or no end token.
-      DataError: a prompt that with `max_tokens` does not fit the context.
+      DataError: a prompt that with `max_tokens` does not fit the context, or unequal ones for a
+        fixed pattern.
     """
     require(width >= 1, f"beams must be at least 1, got {width}")
     config, end = generator.config, generator.end

@@ -124,11 +124,6 @@ class Generator:
             pattern.
         """
         check_prompts(prompts, self.config.length)
-        if self.config.counts_blocks and len(set(map(len, prompts))) > 1:
-            raise DataError(
-                "prompts of unequal length: a fixed pattern counts its blocks from the first "
-                "token, which padding would move; give prompts of one length, or one at a time"
-            )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             jax.random.key(seed), jnp.arange(len(prompts))
         )
@@ -157,9 +152,12 @@ class Generator:
                 yield tokens
 
     def read(self, texts: Sequence[Sequence[int]], room: int) -> Decoding:
-        """Reads prompts into a cache with room for as many more tokens."""
-        longest = max(map(len, texts))
-        block = longest if self.config.counts_blocks else rounded(longest)
+        """Reads prompts into a cache with room for as many more tokens.
+
+        Raises:
+          DataError: unequal prompts for a fixed pattern.
+        """
+        block = common_block(self.config, texts)
         tokens = np.zeros((len(texts), block), np.int32)
         padding = np.array([block - len(text) for text in texts], np.int32)
         for row, text in zip(tokens, texts, strict=True):
@@ -182,6 +180,24 @@ class Generator:
 
 def rounded(size: int) -> int:
     return -(-size // SLOTS) * SLOTS
+
+
+def common_block(config: GptConfig, prompts: Sequence[Sequence[int]]) -> int:
+    """Slots that prompts stand at the right of: those of the longest, rounded up for few shapes
+    where no head counts blocks from the first slot.
+
+    Raises:
+      DataError: prompts of unequal length where one does.
+    """
+    longest = max(map(len, prompts))
+    if not config.counts_blocks:
+        return rounded(longest)
+    if min(map(len, prompts)) < longest:
+        raise DataError(
+            "prompts of unequal length: a fixed pattern counts its blocks from the first "
+            "token, which padding would move; give prompts of one length, or one at a time"
+        )
+    return longest
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], length: int, more: int = 0) -> None:

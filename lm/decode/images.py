@@ -14,6 +14,7 @@ from lm.decode.generate import (
     Decoding,
     Generator,
     check_prompts,
+    common_block,
     extend,
     read_prompts,
     rounded,
@@ -63,8 +64,8 @@ class ImageGenerator:
         """Yields new tokens [B n], at most `chunk` at a time; a row that has ended repeats the end.
 
         Raises:
-          DataError: an empty prompt, one that with `max_tokens` does not fit the context, or one
-            whose slots are not those of its images.
+          DataError: an empty prompt, one that with `max_tokens` does not fit the context, one
+            whose slots are not those of its images, or unequal ones for a fixed pattern.
         """
         config = self.config
         check_prompts(prompts, config.text.length, max_tokens)
@@ -92,9 +93,13 @@ class ImageGenerator:
     def read(
         self, prompts: Sequence[Sequence[int]], images: Sequence[np.ndarray], room: int
     ) -> Decoding:
-        """Reads prompts and their images into a cache with room for as many more tokens."""
+        """Reads prompts and their images into a cache with room for as many more tokens.
+
+        Raises:
+          DataError: unequal prompts for a fixed pattern.
+        """
         config, side = self.config, self.config.vision.image
-        block = rounded(max(map(len, prompts)))
+        block = common_block(config.text, prompts)
         tokens = np.zeros((len(prompts), block), np.int32)
         padding = np.array([block - len(prompt) for prompt in prompts], np.int32)
         most = max(map(len, images))

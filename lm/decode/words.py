@@ -101,7 +101,8 @@ def next_words(
 
     Raises:
       ConfigError: no width or length.
-      DataError: a prompt that with `longest` tokens does not fit the context.
+      DataError: a prompt that with `longest` tokens does not fit the context, or unequal ones for
+        a fixed pattern.
     """
     require(width >= 1 and longest >= 1, f"width {width} and longest {longest} must be at least 1")
     check_prompts(prompts, generator.config.length, longest)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lm.decode.generate import rounded
 from lm.evals.requests import Pair
+from lm.models.gpt import GptConfig
 
 SMALLEST = 32  # the shortest row that is compiled
 
@@ -50,6 +51,17 @@ class Batches:
             batch.append(group)
         if batch:
             yield batch
+
+
+def together(
+    config: GptConfig, order: Sequence[int], prompts: Sequence[Sequence[int]], rows: int
+) -> list[int]:
+    """The first `rows` of `order`, which are numbers of prompts: those that can be read with the
+    first of them, which is those of its length where padding would move blocks."""
+    some = order[:rows]
+    if not config.counts_blocks:
+        return list(some)
+    return [number for number in some if len(prompts[number]) == len(prompts[order[0]])]
 
 
 def power_of_two(size: int) -> int:

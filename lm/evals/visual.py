@@ -10,6 +10,7 @@ from lm.data.visual.example import Example
 from lm.data.visual.rows import prompt_ids
 from lm.decode.images import ImageGenerator
 from lm.decode.sampling import SamplingConfig
+from lm.evals.batches import together
 from lm.metrics.relaxed import relaxed
 from lm.metrics.rouge import rouge
 from lm.text.tokenizer import Tokenizer
@@ -81,12 +82,18 @@ def answer(
     ]
     if not prompts:
         raise DataError("there are no examples to answer")
-    found: list[str] = []
-    for first in range(0, len(prompts), BATCH):
-        index = np.minimum(np.arange(first, first + BATCH), len(prompts) - 1)  # one program for all
+    found = [""] * len(prompts)
+    order = list(range(len(prompts)))
+    if config.text.counts_blocks:
+        order.sort(key=lambda number: len(prompts[number]))
+    while order:
+        some = together(config.text, order, prompts, BATCH)
+        order = order[len(some) :]
+        index = some + some[-1:] * (BATCH - len(some))  # one program for all
         rows = generator(
-            [prompts[n] for n in index], [(shown or own)(int(n)) for n in index], tokens,
+            [prompts[n] for n in index], [(shown or own)(n) for n in index], tokens,
             SamplingConfig(temperature=0.0),
         )  # fmt: skip
-        found += [tokenizer.decode(row) for row in rows]
-    return Answered(examples, tuple(found[: len(prompts)]))
+        for number, row in zip(some, rows, strict=False):
+            found[number] = tokenizer.decode(row)
+    return Answered(examples, tuple(found))

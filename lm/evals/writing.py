@@ -8,7 +8,7 @@ from lm.core.errors import DataError
 from lm.decode.beam import beam_search
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
-from lm.evals.batches import Batches, power_of_two
+from lm.evals.batches import Batches, power_of_two, together
 from lm.text.tokenizer import Tokenizer
 
 CHUNK = 16  # tokens written before one looks whether all texts have ended
@@ -41,9 +41,7 @@ class Writer:
         while order:
             longest = len(ids[order[0]])
             rows = max(1, self.batches.rows(longest + tokens) // beams)
-            some = order[:rows]
-            if config.counts_blocks:  # whose prompts must be of one length
-                some = [number for number in some if len(ids[number]) == longest]
+            some = together(config, order, ids, rows)
             order = order[len(some) :]
             batch = [ids[number] for number in some]
             batch += batch[:1] * (min(rows, power_of_two(len(batch))) - len(batch))

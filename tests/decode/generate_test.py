@@ -13,6 +13,7 @@ from lm.core.tree import size_bytes
 from lm.decode.beam import beam_search
 from lm.decode.generate import Generator, extend
 from lm.decode.sampling import SamplingConfig
+from lm.decode.words import Parts, next_words
 from lm.models import gpt
 from lm.models.gpt import Cache, GptConfig
 from lm.nn.attention import write
@@ -69,13 +70,34 @@ def test_a_ring_holds_the_last_tokens_of_a_prompt_at_their_slots(length):
     assert (after[:, length % 5] == -1).all() and (after == -1).sum() == 2
 
 
-def test_prompts_of_unequal_length_are_refused_where_padding_would_move_the_blocks():
+def likeliest_words(generator, prompts):
+    anything = np.ones(generator.config.vocab, bool)
+    return next_words(generator, prompts, Parts(anything, anything, anything), width=4, longest=4)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda generator, prompts: generator(prompts, 4, GREEDY),
+        lambda generator, prompts: beam_search(generator, prompts, 4),
+        likeliest_words,
+    ],
+    ids=["drawn", "beams", "words"],
+)
+def test_prompts_of_unequal_length_are_refused_where_padding_would_move_the_blocks(write):
     config = small(length=64, pattern=("fixed",), stride=4, summary=2)
     params = made(config)
-    generator = Generator(config, params, end=None)
+    generator = Generator(config, params, end=49)
     with pytest.raises(DataError, match="fixed pattern counts its blocks"):
-        generator([[1, 2], [3]], 4, GREEDY)
-    assert generator([[1, 2]], 20, GREEDY) == [greedy_anew(config, params, [1, 2], 20)]
+        write(generator, [[1, 2], [3]])
+    assert write(generator, [[1, 2], [3, 4]])
+
+
+def test_a_prompt_of_a_fixed_pattern_is_continued_as_decoding_anew_does():
+    config = small(length=64, pattern=("fixed",), stride=4, summary=2)
+    params = made(config)
+    found = Generator(config, params, end=None)([[1, 2]], 20, GREEDY)
+    assert found == [greedy_anew(config, params, [1, 2], 20)]
 
 
 def test_a_row_is_drawn_alike_alone_and_among_others():

@@ -14,22 +14,25 @@ from lm.data.visual.example import Drawn, Said, asked, spread
 from lm.data.visual.sets import SETS
 from lm.evals.suites import Options, gpt4
 from lm.evals.suites.gpt4 import ABILITIES, Line, newest, prior
-from lm.evals.visual import Answered, longest, score
+from lm.evals.visual import BATCH, Answered, answer, longest, score
 from lm.metrics.relaxed import relaxed
+from lm.models.gpt_vision import GptVisionConfig
+from lm.models.vision import VisionConfig
 from lm.nn.kernels import splash
 from lm.text.byte import ByteTokenizer
+from tests.models.gpt_test import small
 
 
 @pytest.mark.parametrize(
-    ("answer", "truth", "right"),
+    ("said", "truth", "right"),
     [("22", "22", True), ("21", "22", True), ("20.8", "22", False), ("23.2", "22", False),
      ("55%", "0.55", True), ("55%", "55", False), ("57%", "55%", True),
      ("Finland", "finland ", True),
      ("Finnland", "Finland", False), ("0", "0", True), ("0.01", "0", False), ("-5", "5", False),
      ("", "5", False), ("five", "5", False)],
 )  # fmt: skip
-def test_a_number_may_be_five_percent_off_and_a_word_may_not(answer, truth, right):
-    assert relaxed(answer, truth) is right
+def test_a_number_may_be_five_percent_off_and_a_word_may_not(said, truth, right):
+    assert relaxed(said, truth) is right
 
 
 def example(question, answer, match="exact"):
@@ -49,6 +52,32 @@ def test_there_is_room_for_the_longest_true_answer_and_its_end_and_for_a_caption
     assert longest(asked, ByteTokenizer()) == len("elephants") + 1
     assert longest([*asked, example("q", "a cat", "caption")], ByteTokenizer()) == 48
     assert longest([example("q", 99 * "a")], ByteTokenizer()) == 48
+
+
+class Echo:
+    """A model that answers a prompt with its last letter."""
+
+    def __init__(self, pattern):
+        text = small(length=64, vocab=257, pattern=pattern, stride=4, summary=2)
+        eye = VisionConfig(image=8, patch=4, layers=1, width=16, heads=2)
+        self.config = GptVisionConfig(text=text, vision=eye, image_id=256)
+        self.asked = []
+
+    def __call__(self, prompts, images, tokens, sampling):
+        self.asked.append([len(prompt) for prompt in prompts])
+        return [prompt[-1:] for prompt in prompts]
+
+
+@pytest.mark.parametrize("pattern", [("dense",), ("fixed",)])
+def test_examples_are_answered_in_their_order_and_those_of_one_length_together_where_it_counts(
+    pattern,
+):
+    model, words = Echo(pattern), ("abc", "de", "fgh", "i", "jk")
+    found = answer(model, ByteTokenizer(), [example(word, "yes") for word in words], 4)
+    assert found.answers == tuple(word[-1] for word in words)
+    lengths = [sorted(set(batch)) for batch in model.asked]
+    assert all(len(batch) == BATCH for batch in model.asked)
+    assert [len(some) for some in lengths] == ([1, 1, 1] if pattern == ("fixed",) else [3])
 
 
 def test_the_prior_answers_each_question_as_training_mostly_did():

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from lm.core import tree
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.decode.images import ImageGenerator
 from lm.decode.sampling import SamplingConfig
 from lm.models import gpt, gpt_vision, vision
@@ -179,6 +179,19 @@ def test_writing_with_a_cache_equals_reading_the_whole_row_again(params, mask):
             scores = logits(params, ids, shown, config, prefix=len(prompt))
             ids.append(int(scores[-1].argmax()))
         assert new == ids[len(prompt) :]
+
+
+def test_a_prompt_of_a_fixed_pattern_is_written_as_it_is_read_and_unequal_ones_are_refused(params):
+    fixed = replace(CONFIG.text, pattern=("fixed",), stride=4, summary=2)
+    config, prompt = replace(CONFIG, text=fixed), [1, *SLOTS, 2, 3]
+    generator, sampling = ImageGenerator(config, params, end=None), SamplingConfig(temperature=0.0)
+    (new,) = generator([prompt], [pictures(1)], 12, sampling)
+    ids = list(prompt)
+    for _ in range(12):
+        ids.append(int(logits(params, ids, pictures(1), config)[-1].argmax()))
+    assert new == ids[len(prompt) :]
+    with pytest.raises(DataError, match="fixed pattern counts its blocks"):
+        generator([prompt, prompt[:-1]], [pictures(1)] * 2, 12, sampling)
 
 
 def test_no_row_beyond_the_tokens_is_drawn(params):

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from lm.decode.words import Parts, next_words
-from lm.evals.batches import power_of_two
+from lm.evals.batches import power_of_two, together
 from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, mean, perplexity
 from lm.text.tokenizer import Tokenizer
@@ -86,17 +86,21 @@ def last_word(text: str) -> Request:
 def predictions(scorer: Scorer, requests: Sequence[Request]) -> list[list[str]]:
     """The likeliest words for each request, the likeliest first."""
     found: list[list[str]] = [[] for _ in requests]
-    contexts = scorer.tokenizer.encode_batch([request.context for request in requests])
+    room, end = scorer.length - LONGEST, scorer.tokenizer.end
+    contexts = [
+        ids[-room:] or [end]
+        for ids in scorer.tokenizer.encode_batch([request.context for request in requests])
+    ]
     for blank in (True, False):
         parts = parts_of(scorer.tokenizer, blank)
         chosen = [n for n, r in enumerate(requests) if r.continuation.startswith(" ") == blank]
         chosen.sort(key=lambda n: -len(contexts[n]))
         while chosen:
-            room = scorer.length - LONGEST
-            longest = min(room, max(1, len(contexts[chosen[0]])))
+            longest = len(contexts[chosen[0]])
             rows = max(1, 2 * scorer.batches.tokens // ((longest + LONGEST) * WIDTH))
-            some, chosen = chosen[:rows], chosen[rows:]
-            prompts = [contexts[n][-room:] or [scorer.tokenizer.end] for n in some]
+            some = together(scorer.config, chosen, contexts, rows)
+            chosen = chosen[len(some) :]
+            prompts = [contexts[n] for n in some]
             prompts += prompts[:1] * (min(rows, power_of_two(len(some))) - len(some))
             with jax.set_mesh(scorer.mesh):
                 words = next_words(scorer.generator, prompts, parts, width=WIDTH, longest=LONGEST)

@@ -45,11 +45,12 @@ def test_the_harness_s_figures_are_those_of_greedy_tokens():
     assert perplexity.value == pytest.approx(math.exp(nats), rel=1e-4)
 
 
-def test_words_are_predicted_alike_in_one_batch_and_alone():
-    scorer = tiny()
+@pytest.mark.parametrize("pattern", [("dense",), ("fixed",)])
+def test_words_are_predicted_alike_in_one_batch_and_alone(pattern):
+    scorer = tiny(pattern)
     requests = [lambada.last_word(text) for text in TEXTS]
     together = lambada.predictions(scorer, requests)
-    small = tiny(batch_tokens=1)  # one row at a time
+    small = tiny(pattern, batch_tokens=1)  # one row at a time
     alone = [lambada.predictions(small, [request])[0] for request in requests[:2]]
     assert [words[:5] for words in together[:2]] == [words[:5] for words in alone]
     whole = [word for words in together for word in words if "\ufffd" not in word]
