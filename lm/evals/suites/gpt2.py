@@ -84,7 +84,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
 
 def chosen(model: Model, options: Options, say: Callable[[str], None]) -> list[ZeroShot]:
     """The tasks that are asked for; of all, those that can be run: with data, with the packages
-    that they need, and on a model that reads as many tokens as they take."""
+    that they need, and on a model that reads as many tokens as they take, spelled as they are."""
     asked = options.named({task.name: task for task in TASKS})
     kept = []
     for task in asked or TASKS:
@@ -96,6 +96,11 @@ def chosen(model: Model, options: Options, say: Callable[[str], None]) -> list[Z
                 raise DataError(
                     f"{task.name} takes a context of {task.context} tokens, and the model's is "
                     f"{model.scorer.length}"
+                )
+            if task.spelled and not model.scorer.tokenizer.lossless:
+                raise DataError(
+                    f"{task.name} is of the text as it is spelled, and the run's "
+                    f"{model.scorer.tokenizer.kind} vocabulary does not give a text back as it was"
                 )
         except (ConfigError, DataError) as error:
             if asked:

@@ -33,6 +33,7 @@ class ZeroShot:
     remark: str = ""  # what is not as in the report
     needs: Callable[[], object] | None = None  # raises where a package is missing
     context: int = 16  # tokens that the model must be able to read
+    spelled: bool = False  # asks how a text is spelled, which a lossy vocabulary does not keep
 
     def paths(self, root: Path) -> list[Path]:
         """The task's files, gzipped or not.
@@ -99,19 +100,22 @@ def corpus_task(name: str, corpus: Corpus) -> ZeroShot:
                 data = data[1:]
         return corpus_figures(scorer, corpus, utf8(data, paths[0], "stop"), limit)
 
-    return ZeroShot(name=name, files=(corpus.files,), run=run, remark=corpus.remark)
+    return ZeroShot(name=name, files=(corpus.files,), run=run, remark=corpus.remark, spelled=True)
 
 
 def rows_task(
     name: str, files: tuple[str, ...], item: Callable[[dict[str, Any]], Some],
     figures: Callable[[Scorer, list[Some], int], list[Figure]], whole: int, context: int = 16,
+    spelled: bool = False,
 ) -> ZeroShot:  # fmt: skip
     """A task whose items are the rows of one file. `figures` is given the seed as well."""
 
     def run(scorer: Scorer, paths: Sequence[Path], limit: int | None, seed: int) -> list[Figure]:
         return figures(scorer, some(read(paths[0], item), limit), seed)
 
-    return ZeroShot(name=name, files=(files,), run=run, whole=whole, context=context)
+    return ZeroShot(
+        name=name, files=(files,), run=run, whole=whole, context=context, spelled=spelled
+    )
 
 
 def cbt_task(name: str, kind: str) -> ZeroShot:
@@ -196,7 +200,7 @@ LAMBADA = ("lambada_openai/lambada_test.jsonl",)
 TASKS = (
     rows_task(
         "lambada_paper", LAMBADA, lambda row: text_of(row, "text"),
-        lambda scorer, texts, seed: lambada.paper_figures(scorer, texts), 5153,
+        lambda scorer, texts, seed: lambada.paper_figures(scorer, texts), 5153, spelled=True,
     ),
     rows_task(
         "lambada_harness", LAMBADA, lambda row: text_of(row, "text"),

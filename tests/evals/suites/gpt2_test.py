@@ -11,6 +11,7 @@ import pytest
 from lm.core.errors import ConfigError, DataError
 from lm.evals.suites import Model, Options, gpt2
 from lm.models.gpt import GptConfig
+from lm.text.byte import ByteTokenizer
 from tests.evals.zeroshot.writers import Writer
 from tests.launched import ROOT, environment, run, write_text
 
@@ -82,6 +83,24 @@ def test_all_tasks_are_those_that_can_be_run(root):
     assert any("no file of ptb" in x for x in left)
     lines = gpt2.evaluate(model(lambda prompt: "A storm hit the coast."), asked(root), said.append)
     assert {line.task for line in lines} == {"natural_questions", "cnn_dailymail"}
+
+
+def test_what_asks_for_the_spelling_is_left_out_where_the_vocabulary_does_not_keep_it(root):
+    write(root, "lambada_openai/lambada_test.jsonl", [{"text": "They went to the old mill"}] * 2)
+    write(root, "ptb/ptb.test.txt", ["a b c"])
+    lossy, said = model(), []
+    assert {"lambada_paper", "ptb"} <= {
+        task.name for task in gpt2.chosen(lossy, asked(root), print)
+    }
+    lossy.scorer.tokenizer = ByteTokenizer()
+    lossy.scorer.tokenizer.lossless = False
+    left = {task.name for task in gpt2.chosen(lossy, asked(root), said.append)}
+    assert left == {"lambada_harness", "natural_questions", "cnn_dailymail"}
+    for name in ("lambada_paper", "ptb"):
+        (line,) = (line for line in said if line.startswith(f"left out: {name} "))
+        assert "bytes vocabulary does not give a text back" in line
+        with pytest.raises(DataError, match=f"{name} is of the text as it is spelled"):
+            gpt2.chosen(lossy, asked(root, tasks=(name,)), print)
 
 
 def test_what_is_asked_for_by_name_must_be_there(root):
