@@ -152,10 +152,16 @@ def worth(
     for task in tasks:
         path = task.paths(options.root)[0]
         about = [f"read from {path.relative_to(options.root)}"]
-        count = max(line.figure.items for line in lines if line.task == task.name)
+        found = [line.figure for line in lines if line.task == task.name]
+        count = max(figure.items for figure in found)
         if task.whole and count < task.whole:
             about.append(f"{count:,} items of the report's {task.whole:,}")
         if task.remark:
             about.append(task.remark)
+        if cut := max(figure.cut for figure in found):
+            about.append(f"{cut:,} contexts cut to fit the model's {model.scorer.length}")
+        if refused := max(figure.refused for figure in found):
+            about.append(f"{refused:,} prompts refused, longer than the context")
+        about += dict.fromkeys(figure.remark for figure in found if figure.remark)
         told.append(f"{task.name}: {'; '.join(about)}")
     return told

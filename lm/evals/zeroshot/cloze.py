@@ -99,7 +99,7 @@ def cbt_requests(question: Question) -> list[Request]:
 
 def cbt_figures(scorer: Scorer, questions: Sequence[Question]) -> list[Figure]:
     groups = [cbt_requests(question) for question in questions]
-    return [mean("accuracy", chosen(scorer, groups, [question.right for question in questions]))]
+    return [chosen("accuracy", scorer, groups, [question.right for question in questions])]
 
 
 def winograd_figures(scorer: Scorer, schemas: Sequence[Schema]) -> list[Figure]:
@@ -112,18 +112,20 @@ def winograd_figures(scorer: Scorer, schemas: Sequence[Schema]) -> list[Figure]:
         [Request(context, f" {schema.rest}") for context in schema.contexts] for schema in schemas
     ]
     return [
-        mean("accuracy_full", chosen(scorer, full, right)),
-        mean("accuracy_partial", chosen(scorer, partial, right)),
+        chosen("accuracy_full", scorer, full, right),
+        chosen("accuracy_partial", scorer, partial, right),
     ]
 
 
 def chosen(
-    scorer: Scorer, groups: Sequence[Sequence[Request]], right: Sequence[int]
-) -> list[float]:
-    """1 for each group whose likeliest request is the right one, else 0."""
+    metric: str, scorer: Scorer, groups: Sequence[Sequence[Request]], right: Sequence[int]
+) -> Figure:
+    """The share of groups whose likeliest request is the right one."""
     scores = iter(scorer.scores([request for group in groups for request in group]))
-    found = []
+    found, cut = [], 0
     for group, index in zip(groups, right, strict=True):
-        values = [next(scores).log_likelihood for _ in group]
+        some = [next(scores) for _ in group]
+        values = [score.log_likelihood for score in some]
         found.append(float(values.index(max(values)) == index))
-    return found
+        cut += any(score.truncated for score in some)
+    return dataclasses.replace(mean(metric, found), cut=cut)

@@ -16,7 +16,7 @@ import numpy as np
 from lm.core.errors import DataError
 from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, perplexity, ratio_of
-from lm.text.detokenizer import ONE_BILLION, PTB, WIKITEXT, Detokenizer
+from lm.text.detokenizer import MARK, ONE_BILLION, PTB, WIKITEXT, Detokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +67,32 @@ def corpus_figures(
         raise DataError("the corpus has no words")
     if corpus.apart:
         lines = [line for line in lines if line.strip()]
-        nats = apart(scorer, [written(corpus, line).strip() for line in lines])
+    texts = [corpus.form.write(line) if corpus.form else line for line in lines]
+    if corpus.apart:
+        nats = apart(scorer, [text.strip() for text in texts])
     else:
-        whole = [written(corpus, line) for line in lines]
-        nats = by_line(scorer, whole)
+        nats = by_line(scorer, texts)
     sizes = [len(line.encode()) for line in lines]
-    bits = ratio_of("bits_per_byte", [float(n) / math.log(2) for n in nats], sizes)
-    if not corpus.words:
-        return [bits]
-    return [perplexity("word_perplexity", nats, [len(line.split()) for line in lines]), bits]
+    figures = [ratio_of("bits_per_byte", [float(n) / math.log(2) for n in nats], sizes)]
+    if corpus.words:
+        words = [len(line.split()) for line in lines]
+        figures.insert(0, perplexity("word_perplexity", nats, words))
+    edged = corpus.form is not None and corpus.form.edges
+    remark = foreign(lines, texts) if edged else ""
+    return [dataclasses.replace(figure, remark=remark) for figure in figures]
 
 
-def written(corpus: Corpus, line: str) -> str:
-    return corpus.form.write(line) if corpus.form else line
+def foreign(lines: Sequence[str], texts: Sequence[str]) -> str:
+    """What is said where more than a hundredth of the lines lack the edges of the corpus's form:
+    each is then read behind a mark, whose nats no word accounts for. "" where fewer do."""
+    marked = sum(text.startswith(f"{MARK} ") for text in texts)
+    if marked <= len(lines) / 100:
+        return ""
+    ends = " (they end in \\r\\n)" if any(line.endswith("\r\n") for line in lines) else ""
+    return (
+        f"{marked:,} of {len(lines):,} lines do not begin and end with a blank as the published "
+        f"file's do{ends}: the value is too high; read the file as it was published"
+    )
 
 
 def by_line(scorer: Scorer, lines: Sequence[str]) -> list[float]:

@@ -19,7 +19,7 @@ from lm.data.sources import content
 from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot.figure import Figure, ratio_of
-from lm.evals.zeroshot.prompts import written
+from lm.evals.zeroshot.prompts import counted, written
 from lm.metrics.answers import left_out_f1
 
 TOKENS = 24
@@ -83,7 +83,9 @@ def dialogue_figures(scorer: Scorer, dialogues: Sequence[Dialogue]) -> list[Figu
                 fitted.append(prompt)
                 owners.append(number)
     scores = np.zeros((2, len(dialogues)))
-    for owner, (prompt, text) in zip(owners, written(scorer, fitted, TOKENS), strict=True):
+    answered = written(scorer, fitted, TOKENS)
+    for owner, (prompt, text) in zip(owners, answered, strict=True):
         scores[:, owner] += left_out_f1(text, prompt.item.completions), 1
     asked = scores[:, scores[1] > 0]
-    return [ratio_of("f1", asked[0].tolist(), asked[1].astype(int).tolist())]
+    figure = ratio_of("f1", asked[0].tolist(), asked[1].astype(int).tolist())
+    return counted([figure], answered, sum(len(dialogue.turns) for dialogue in dialogues))

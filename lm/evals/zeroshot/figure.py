@@ -17,6 +17,9 @@ class Figure:
     value: float
     error: float | None  # standard error; None where there is none to be had
     items: int
+    cut: int = 0  # contexts of which the model was shown a part, since the whole did not fit
+    refused: int = 0  # prompts that do not fit, and were not asked
+    remark: str = ""  # why the value is not what it seems
 
 
 def mean(metric: str, values: Sequence[float]) -> Figure:

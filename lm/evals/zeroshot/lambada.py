@@ -15,12 +15,14 @@ its search.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import numpy as np
 
 from lm.decode.words import Parts, next_words
 from lm.evals.batches import power_of_two, together
+from lm.evals.requests import Score
 from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, mean, perplexity
 from lm.text.tokenizer import Tokenizer
@@ -46,11 +48,19 @@ STOP_WORDS = frozenset(
 def harness_figures(scorer: Scorer, texts: Sequence[str]) -> list[Figure]:
     """As lambada_openai of lm-evaluation-harness has it."""
     scores = scorer.scores([harness_request(text) for text in texts])
+    accuracy = mean("accuracy", [float(score.greedy) for score in scores])
+    return [replace(accuracy, cut=cuts(scores)), perplexity_of(scores)]
+
+
+def perplexity_of(scores: Sequence[Score]) -> Figure:
+    """Per word."""
     nats = [-score.log_likelihood for score in scores]
-    return [
-        mean("accuracy", [float(score.greedy) for score in scores]),
-        perplexity("perplexity", nats, [1] * len(nats)),
-    ]
+    return replace(perplexity("perplexity", nats, [1] * len(nats)), cut=cuts(scores))
+
+
+def cuts(scores: Sequence[Score]) -> int:
+    """Of how many contexts the model could not read the first tokens."""
+    return sum(score.truncated > 0 for score in scores)
 
 
 def harness_request(text: str) -> Request:
@@ -61,15 +71,20 @@ def harness_request(text: str) -> Request:
 def paper_figures(scorer: Scorer, texts: Sequence[str]) -> list[Figure]:
     """As GPT-2's report has it: accuracy with the filter and without, perplexity per word."""
     cut = [last_word(text) for text in texts]
-    nats = [-score.log_likelihood for score in scorer.scores(cut)]
+    sizes = map(len, scorer.tokenizer.encode_batch([request.context for request in cut]))
+    long = sum(size > scorer.length - LONGEST for size in sizes)
     predicted = predictions(scorer, cut)
     right = [request.continuation.strip() for request in cut]
     kept = [next((w for w in words if w.lower() not in STOP_WORDS), "") for words in predicted]
     first = [next(iter(words), "") for words in predicted]
     return [
-        mean("accuracy", [float(a == b) for a, b in zip(kept, right, strict=True)]),
-        mean("accuracy_no_filter", [float(a == b) for a, b in zip(first, right, strict=True)]),
-        perplexity("perplexity", nats, [1] * len(nats)),
+        *(
+            replace(
+                mean(metric, [float(a == b) for a, b in zip(said, right, strict=True)]), cut=long
+            )
+            for metric, said in (("accuracy", kept), ("accuracy_no_filter", first))
+        ),
+        perplexity_of(scorer.scores(cut)),
     ]
 
 

@@ -1,10 +1,12 @@
 """What a model writes behind prompts that fit its context."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from lm.core.errors import DataError
 from lm.evals.incontext import Prompt
 from lm.evals.scorer import Scorer
+from lm.evals.zeroshot.figure import Figure
 
 
 class NothingFits(DataError):
@@ -26,3 +28,12 @@ def written(
         )
     texts = scorer.generate([prompt.contexts[0] for prompt in prompts], tokens)
     return list(zip(prompts, texts, strict=True))
+
+
+def counted(
+    figures: Sequence[Figure], asked: Sequence[tuple[Prompt, str]], whole: int
+) -> list[Figure]:
+    """Figures of what was asked of `whole` items, with how many prompts lost examples to fit and
+    how many were refused."""
+    cut = sum(prompt.dropped > 0 for prompt, _ in asked)
+    return [replace(figure, cut=cut, refused=whole - len(asked)) for figure in figures]

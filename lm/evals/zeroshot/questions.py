@@ -14,7 +14,7 @@ import numpy as np
 from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, mean
-from lm.evals.zeroshot.prompts import written
+from lm.evals.zeroshot.prompts import counted, written
 from lm.metrics.answers import exact_match
 
 PAIRS = 5
@@ -54,7 +54,5 @@ def question_figures(
     sure = np.full(len(asked), -np.inf)
     sure[told] = [score.log_likelihood for score in scores]
     few = np.argsort(-sure, kind="stable")[: math.ceil(SURE * len(asked))]
-    return [
-        mean("exact_match", right),
-        mean("exact_match_sure", [right[n] for n in few]),
-    ]
+    figures = [mean("exact_match", right), mean("exact_match_sure", [right[n] for n in few])]
+    return counted(figures, asked, len(items))

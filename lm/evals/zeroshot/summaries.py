@@ -7,8 +7,8 @@ model), three sentences of the article at random (20.98), and its first three (3
 An article too long for the context keeps its beginning, which the report does not speak of.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ TOP_K = 2
 SHOWN = 3  # sentences of a summary
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Article:
     text: str
     summary: str
@@ -35,35 +35,41 @@ def summary_figures(scorer: Scorer, articles: Sequence[Article], seed: int) -> l
     Raises:
       DataError: a context with no room for an article before the hint.
     """
-    found = rouges(articles, lambda: written(scorer, articles, HINT, seed))
-    figures = [mean(name, values) for name, values in found.items()]
+    hinted, cut = written(scorer, articles, HINT, seed)
+    found = rouges(articles, hinted)
+    figures = [replace(mean(name, values), cut=cut) for name, values in found.items()]
     controls = {
-        "no_hint": lambda: written(scorer, articles, "", seed),
-        "random_3": lambda: random_sentences(articles, seed),
-        "lede_3": lambda: [list(sentences(a.text))[:SHOWN] for a in articles],
+        "no_hint": written(scorer, articles, "", seed),
+        "random_3": (random_sentences(articles, seed), 0),
+        "lede_3": ([list(sentences(a.text))[:SHOWN] for a in articles], 0),
     }
-    for name, summaries in controls.items():
-        figures.append(mean(f"rouge_{name}", rouges(articles, summaries)["rouge"]))
+    for name, (summaries, cut) in controls.items():
+        values = rouges(articles, summaries)["rouge"]
+        figures.append(replace(mean(f"rouge_{name}", values), cut=cut))
     return figures
 
 
-def rouges(
-    articles: Sequence[Article], summaries: Callable[[], list[list[str]]]
-) -> dict[str, list[float]]:
+def rouges(articles: Sequence[Article], summaries: Sequence[list[str]]) -> dict[str, list[float]]:
     """Each measure of each article's summary."""
     each = [
         rouge(summary, list(sentences(article.summary)))
-        for article, summary in zip(articles, summaries(), strict=True)
+        for article, summary in zip(articles, summaries, strict=True)
     ]
     return {name: [one[name] for one in each] for name in (each[0] if each else ())}
 
 
-def written(scorer: Scorer, articles: Sequence[Article], hint: str, seed: int) -> list[list[str]]:
-    """The first three sentences of what the model writes after each article and the hint."""
+def written(
+    scorer: Scorer, articles: Sequence[Article], hint: str, seed: int
+) -> tuple[list[list[str]], int]:
+    """The first three sentences of what the model writes after each article and the hint, and how
+    many articles were cut."""
     room = scorer.length - TOKENS - len(scorer.tokenizer.encode(hint))
     prompts = [shortened(scorer, article.text, room, hint) for article in articles]
+    cut = sum(
+        prompt != article.text + hint for prompt, article in zip(prompts, articles, strict=True)
+    )
     texts = scorer.generate(prompts, TOKENS, stop=(), top_k=TOP_K, temperature=1.0, seed=seed)
-    return [list(sentences(" ".join(text.split())))[:SHOWN] for text in texts]
+    return [list(sentences(" ".join(text.split())))[:SHOWN] for text in texts], cut
 
 
 def shortened(scorer: Scorer, text: str, room: int, hint: str) -> str:

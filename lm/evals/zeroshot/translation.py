@@ -11,7 +11,7 @@ from lm.data.prose import sentences
 from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot.figure import Figure
-from lm.evals.zeroshot.prompts import written
+from lm.evals.zeroshot.prompts import counted, written
 from lm.metrics.bleu import bleu
 
 PAIRS = 5
@@ -39,7 +39,7 @@ def translation_figures(
     asked = written(scorer, prompts, TOKENS)
     references = [prompt.item.completions[0].strip() for prompt, _ in asked]
     value, error = bleu([first_sentence(text) for _, text in asked], references)
-    return [Figure("bleu", value, error, len(asked))]
+    return counted([Figure("bleu", value, error, len(asked))], asked, len(pairs))
 
 
 def first_sentence(text: str) -> str:

@@ -127,6 +127,22 @@ def test_a_task_of_which_no_item_fits_is_left_out_and_the_others_have_their_tabl
         gpt2.evaluate(model(length=130), asked(root), said.append)
 
 
+def test_what_was_cut_or_refused_to_fit_is_said(root):
+    rows = [
+        {"question": f"who is {'very ' * (n // 6) * 9}{n}", "answer": ["Bo"]} for n in range(25)
+    ]
+    write(root, "nq_open/NQ-open.dev.jsonl", rows)
+    said = []
+    lines = gpt2.evaluate(model(length=130), asked(root), said.append)
+    (figure,) = (line.figure for line in lines if line.figure.metric == "exact_match")
+    assert figure.items + figure.refused == 20 and figure.cut and figure.refused
+    (told,) = (line for line in said if line.startswith("natural_questions: "))
+    assert f"; {figure.cut} contexts cut to fit the model's 130" in told
+    assert f"; {figure.refused} prompts refused, longer than the context" in told
+    again = gpt2.evaluate(model(pytest.fail, length=130), asked(root), said.append)
+    assert again == lines
+
+
 def test_a_malformed_row_is_named_by_file_and_line(root):
     rows = [{"question": "who", "answer": ["Bo"]}, {"question": "who", "answer": []}]
     write(root, "nq_open/NQ-open.dev.jsonl", rows)

@@ -73,6 +73,13 @@ def test_the_candidate_and_the_rest_of_its_sentence_are_scored(tmp_path):
     assert figure.value == pytest.approx(1 / len(answers)) and len(answers) == 3
 
 
+def test_contexts_that_are_cut_to_fit_are_counted_by_question(tmp_path):
+    (question,) = read_cbt(write(tmp_path, block()))
+    (figure,) = cbt_figures(tiny(), [question] * 2)  # all its contexts are beyond 64 bytes
+    assert (figure.items, figure.cut) == (2, 2)
+    assert [one.cut for one in winograd_figures(tiny(), SCHEMAS)] == [0, 0]
+
+
 SCHEMAS = [
     Schema(("It fits not, since the box", "It fits not, since the cup"), "is large.", right)
     for right in (0, 1, 0)

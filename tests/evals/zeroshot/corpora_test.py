@@ -1,6 +1,7 @@
 """Perplexity of a corpus equals conditional probabilities multiplied one by one."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -60,6 +61,28 @@ def test_a_long_text_is_read_with_what_stands_before_and_each_token_once(scorer)
         naive(scorer, scorer.tokenizer.decode(ids[n : n + 63])) for n in range(0, len(ids), 63)
     )
     assert word.value != pytest.approx(math.exp(cut / len((TEXT * 3).split())), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TEXT, ""),
+        (
+            TEXT.replace("\n", "\r\n"),
+            r"5 of 5 lines .* \(they end in \\r\\n\): the value is too high",
+        ),
+        ("\n".join(line.strip() for line in TEXT.split("\n")), "5 of 5 lines .*do: the value"),
+        (TEXT * 30 + "odd\n", ""),
+    ],
+    ids=["as published", "other line ends", "without the blanks", "one odd line"],
+)
+def test_lines_that_are_not_of_the_published_form_are_told_with_their_number(
+    text, said, monkeypatch
+):
+    still = tiny()
+    monkeypatch.setattr(still, "rolling", lambda ids: np.ones(len(ids)))
+    for figure in corpus_figures(still, CORPUS, text):
+        assert re.search(said, figure.remark) and bool(figure.remark) == bool(said)
 
 
 def test_shuffled_lines_are_texts_by_themselves(scorer):

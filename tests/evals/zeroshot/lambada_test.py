@@ -57,6 +57,14 @@ def test_words_are_predicted_alike_in_one_batch_and_alone(pattern):
     assert whole and all(lambada.PART.fullmatch(word) for word in whole)
 
 
+def test_contexts_that_are_cut_to_fit_are_counted():
+    scorer, texts = tiny(), [*TEXTS[:2], "It is so. " * 6 + "old", "They said no. " * 9 + "boat"]
+    assert [figure.cut for figure in lambada.harness_figures(scorer, texts)] == [1, 1]
+    # a predicted word may be longer than the true one: it wants more room, and cuts one more
+    found = {figure.metric: figure.cut for figure in lambada.paper_figures(scorer, texts)}
+    assert found == {"accuracy": 2, "accuracy_no_filter": 2, "perplexity": 1}
+
+
 def test_the_filter_passes_over_stop_words(monkeypatch):
     words = [["the", "mill"], ["Nadia", "the"], ["ship", "boat"], ["it", "her", "them"]]
     monkeypatch.setattr(lambada, "predictions", lambda scorer, requests: words)

@@ -8,7 +8,7 @@ import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.evals.incontext import fit
-from lm.evals.zeroshot.dialogues import dialogue_figures, read_coqa
+from lm.evals.zeroshot.dialogues import Dialogue, dialogue_figures, read_coqa
 from lm.evals.zeroshot.prompts import written
 from lm.evals.zeroshot.questions import question, question_figures
 from lm.evals.zeroshot.summaries import Article, shortened, summary_figures
@@ -62,6 +62,25 @@ def test_a_long_article_keeps_its_beginning_and_the_hint():
     writer = Writer(lambda prompt: "", length=150)
     prompt = shortened(writer, STORY, 150 - 100 - 7, "\nTL;DR:")
     assert prompt == "A storm hit the coast on Monday. Ten boats\nTL;DR:"
+
+
+def test_articles_that_were_cut_are_counted_but_not_by_controls_that_read_the_whole():
+    writer = Writer(lambda prompt: "Nothing.", length=100 + len(STORY))  # with no room for the hint
+    cut = {figure.metric: figure.cut for figure in summary_figures(writer, ARTICLES, seed=0)}
+    whole = {"rouge_no_hint": 0, "rouge_random_3": 0, "rouge_lede_3": 0}
+    assert cut == dict.fromkeys(("rouge1", "rouge2", "rougeL", "rouge"), 3) | whole
+
+
+def test_prompts_that_lost_examples_or_were_refused_are_counted():
+    items = [question(f"who is {'very ' * count}old", ("Al",)) for count in (0, 8, 40)]
+    writer = Writer(lambda prompt: " Al", length=100)
+    examples = [question("who is it, do you think, of all", ("Bo",))]
+    for figure in question_figures(writer, items, examples):
+        assert (figure.cut, figure.refused) == (1, 1)
+    story = Dialogue("Ann has a boat.", (*items, items[0]))
+    writer.length = 150  # the last question without some of the turns before it
+    (figure,) = dialogue_figures(writer, [story, Dialogue("Bo has none.", items[:1])])
+    assert (figure.items, figure.cut, figure.refused) == (2, 1, 1)
 
 
 def test_a_translation_is_the_first_sentence_of_the_line_after_the_pairs():
