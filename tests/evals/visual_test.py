@@ -1,6 +1,7 @@
 """How answers about images are judged."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -128,6 +129,28 @@ def test_images_are_read_by_the_kernel_of_a_tpu_on_all_devices_of_a_machine(tmp_
     options = Options(root=tmp_path, out=tmp_path / "out", tasks=("strings",))
     gpt4.evaluate(seeing(mesh), options, print)
     assert found == [True]
+
+
+def test_a_set_without_held_out_images_is_left_out_and_the_others_are_asked(tmp_path, monkeypatch):
+    line = Line("easy_vqa", Answered([example("q", "yes")], ("yes",)), 0, 0, 0, {}, None)
+    monkeypatch.setattr(gpt4, "asked", lambda name, *_: replace(line, name=name))
+    shown = {"receipts": (), "strings": (example("q", "yes"),)}
+    monkeypatch.setattr(gpt4, "SETS", {n: lambda _, part, n=n: shown.get(n, ()) for n in SETS})
+    said = []
+    options = Options(root=tmp_path, out=tmp_path / "out")
+    assert [line.name for line in gpt4.evaluate(seeing(), options, said.append)] == ["strings"]
+    assert f"receipts      left out: no example of receipts in {tmp_path} is held out" in "".join(
+        said
+    )
+    with pytest.raises(DataError, match="no example of receipts"):
+        gpt4.evaluate(seeing(), replace(options, tasks=("receipts",)), print)
+
+
+def test_a_model_that_does_not_see_and_is_asked_for_images_alone_has_nothing_to_answer(tmp_path):
+    blind = SimpleNamespace(seer=None, scorer=SimpleNamespace(tokenizer=None), step=3)
+    options = Options(root=tmp_path, out=tmp_path / "out", tasks=("charts",))
+    with pytest.raises(DataError, match="images: not asked, this model does not see"):
+        gpt4.evaluate(blind, options, print)
 
 
 def test_what_was_answered_is_kept_where_a_later_set_is_not_there(tmp_path, monkeypatch):

@@ -99,7 +99,10 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
     seen = [name for name in options.tasks or ABILITIES if name in ABILITIES]
     lines: list[Line] = []
     if model.seer is None:
-        say("images: not asked, this model does not see; name a run of gpt4")
+        blind = "images: not asked, this model does not see; name a run of gpt4"
+        if options.tasks and not text:
+            raise DataError(blind)
+        say(blind)
     elif seen:
         try:
             with jax.set_mesh(model.scorer.mesh):  # the seer's parameters are on it too
@@ -125,7 +128,8 @@ def see(
     """A line for each set that is there and fits the model's context.
 
     Raises:
-      DataError: a set that was asked for by name is not there, or does not fit.
+      DataError: a set that was asked for by name is not there, has no held-out example, or does
+        not fit.
     """
     ability = ""
     say(HEAD)
@@ -135,6 +139,8 @@ def see(
                 [turn for one in SETS[name](options.root, part) for turn in unfolded(one)]
                 for part in PARTS
             )
+            if not valid:
+                raise DataError(f"no example of {name} in {options.root} is held out: add images")
             valid = spread(valid, options.limit or LIMIT)
             line = asked(name, seer, tokenizer, train, valid)
         except DataError as error:
