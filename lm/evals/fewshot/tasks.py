@@ -252,14 +252,14 @@ LABELS = (
         name="rte", shots=32, protocol=Choose(), whole=277,
         item=labelled({"entailment": "True", "not_entailment": "False"}, rte),
         files=("glue_rte/dev.tsv", "rte/dev.tsv", "glue_rte/train.tsv"),
-        examples=("rte/train.tsv",),
+        examples=("glue_rte/train.tsv", "rte/train.tsv"),
         remark="GLUE's training rows where there is no dev set",
     ),
     Task(
         name="cb", shots=32, protocol=Choose(), whole=56,
         item=labelled({"entailment": "true", "contradiction": "false", "neutral": "neither"}, cb),
-        files=("superglue_cb/val.jsonl", "cb/val.jsonl"), examples=("superglue_cb/train.jsonl",),
-        remark=SHOWN_SET,
+        files=("superglue_cb/val.jsonl", "cb/val.jsonl"),
+        examples=("superglue_cb/train.jsonl", "cb/train.jsonl"), remark=SHOWN_SET,
     ),
     Task(
         name="wic", shots=32, protocol=Choose(), item=labelled(YES_NO, wic), whole=638,

@@ -128,6 +128,35 @@ def test_examples_are_of_the_training_part_where_there_is_one(tmp_path):
     assert shown == {"x", "y", "z"}
 
 
+@pytest.mark.parametrize("folder", ["glue_rte", "rte", "superglue_cb", "cb"])
+def test_sentence_pairs_are_asked_of_the_dev_set_and_their_examples_are_of_the_training_part(
+    folder, tmp_path
+):
+    (tmp_path / folder).mkdir()
+
+    def write(name, word):
+        path = tmp_path / folder / name
+        if name.endswith(".tsv"):
+            rows = [f"{n}\t{word}.\tIt is.\tentailment\n" for n in range(3)]
+            path.write_text("".join(["index\tsentence1\tsentence2\tlabel\n", *rows]))
+        else:
+            row = {"premise": f"{word}.", "hypothesis": "It is", "label": "neutral"}
+            path.write_text(f"{json.dumps(row)}\n" * 3)
+
+    task, asked, shown = (
+        ("rte", "dev.tsv", "train.tsv") if "rte" in folder else ("cb", "val.jsonl", "train.jsonl")
+    )
+    write(asked, "asked")
+    write(shown, "shown")
+    read = NAMED[task].read(tmp_path)
+    assert {item.contexts[0].split(".")[0] for item in read.items} == {"asked"}
+    assert {item.contexts[0].split(".")[0] for item in read.pool} == {"shown"}
+    if folder == "glue_rte":  # whose training rows stand in where there is no dev set
+        (tmp_path / folder / asked).unlink()
+        read = NAMED[task].read(tmp_path)
+        assert len(read.items) == 3 and read.pool == ()  # the other items
+
+
 def test_a_story_has_two_ends_and_examples_of_its_validation_part(tmp_path):
     folder = tmp_path / "storycloze"
     folder.mkdir()
