@@ -21,7 +21,7 @@ from absl import flags
 
 from launch import command, suite
 from lm.core.errors import ConfigError
-from lm.core.paths import run_path
+from lm.core.paths import run_path, writing
 
 if TYPE_CHECKING:
     import jax
@@ -53,12 +53,14 @@ def main() -> None:
         suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
         return
 
+    run, part = run_path(WORKDIR.value), cast("Part", PART.value)
+    folder = suite.results_folder(run)
+
     from lm.core.mesh import one_device
     from lm.data.tasks import TaskConfig, read
     from lm.train.finetune import Finetune
     from lm.train.saved import read_run
 
-    run, part = run_path(WORKDIR.value), cast("Part", PART.value)
     mesh = one_device()
     saved = read_run(run, mesh, STEP.value)
     tuned = isinstance(saved.config, Finetune)
@@ -67,10 +69,11 @@ def main() -> None:
     data = asked(saved.config.data if tuned else TaskConfig(), part)
     task = read(data)
     answers = (by_head if tuned else by_likelihood)(saved, task, part, mesh)
-    out = run / "evaluations" / f"{data.name}-{part}.jsonl"
+    out = folder / f"{data.name}-{part}.jsonl"
     answers.write(out, task, part)
     figures = {"step": saved.step, "items": len(answers.ids), **answers.figures}
-    out.with_suffix(".json").write_text(json.dumps(figures) + "\n")
+    with writing(out):
+        out.with_suffix(".json").write_text(json.dumps(figures) + "\n")
     for name, value in answers.figures.items():
         print(f"{name} {value:.4f}")
     print(f"step {saved.step}; answers in {out}")

@@ -1,6 +1,7 @@
 """A suite of tasks for a language model: what `launch.evaluate --suite=...` runs."""
 
 import importlib
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from lm.core.errors import ConfigError
-from lm.core.paths import is_remote, run_path
+from lm.core.paths import is_remote, run_path, writing
 
 # modules of lm.evals.suites
 SUITES = ("gpt2", "gpt3", "gpt4", "gpt4_text", "instructgpt", "calibration")
@@ -29,6 +30,7 @@ OVERLAP = flags.DEFINE_bool("overlap", True, "Look for the suite's items in the 
 def evaluate(path: Path, root: Path, step: int | None) -> None:
     """Asks the suite of the flags, of a checkpoint of a run (None: the newest), with the rows of a
     batch over all devices of this machine."""
+    out = results_folder(path)
     suite = importlib.import_module(f"lm.evals.suites.{SUITE.value}")
     if AGAINST.value and SUITE.value != "calibration":
         raise ConfigError(f"--against={AGAINST.value} is for --suite=calibration")
@@ -39,10 +41,25 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
         if other == path:  # two checkpoints of one run
             names = [f"{one['model']}, step {one['step']}" for one in both]
         results = dict(zip(names, both, strict=True))
-        figure = suite.draw(results, path / "evaluations" / "calibration.svg")
+        figure = suite.draw(results, out / "calibration.svg")
         print(f"both in {figure}")
         return
     ask(suite, path, root, step)
+
+
+def results_folder(run: Path) -> Path:
+    """Where what is said of a run goes; made and tried, so that nothing is asked for nothing. A run
+    that is not there is told by who reads it.
+
+    Raises:
+      ConfigError: it cannot be written.
+    """
+    folder = run / "evaluations"
+    if not is_remote(run) and run.is_dir():
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def ask(suite: Any, path: Path, root: Path, step: int | None) -> Any:
@@ -55,7 +72,7 @@ def ask(suite: Any, path: Path, root: Path, step: int | None) -> Any:
     from lm.studies.loaded import load_run
 
     options = Options(
-        root=root, out=path / "evaluations", tasks=tuple(TASKS.value), shots=tuple(SHOTS.value),
+        root=root, out=results_folder(path), tasks=tuple(TASKS.value), shots=tuple(SHOTS.value),
         limit=LIMIT.value, seed=SEED.value, overlap=OVERLAP.value,
     )  # fmt: skip
     run = load_run(path, step, make_mesh(MeshConfig(), jax.local_devices()))

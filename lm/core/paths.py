@@ -7,6 +7,8 @@ has no append, no exclusive creation and no free space: who needs one asks `is_r
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -58,6 +60,19 @@ def write_whole(path: Path, text: str) -> None:
     fresh = path.with_name(path.name + ".part")
     fresh.write_text(text)
     fresh.replace(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes a path.
+
+    Raises:
+      ConfigError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def is_remote(path: Path) -> bool:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from lm.core.mesh import fetch, local_rows, place
+from lm.core.paths import writing
 from lm.data.features import Encoded, TaskBatch, in_order
 from lm.data.records import Choice, Record, Span, Tagging
 from lm.data.tasks import Task
@@ -42,14 +43,19 @@ class Answers:
         return "".join(lines[:most])
 
     def write(self, path: Path, task: Task, part: Part) -> None:
-        """One JSON object a line: the item's id, the answer and the right one."""
+        """One JSON object a line: the item's id, the answer and the right one.
+
+        Raises:
+          ConfigError: the path cannot be written.
+        """
         lines = []
         references = task.references(part)
         for name, answer, right in zip(self.ids, self.answers, references, strict=True):
             row = {"id": name, "answer": named(task, answer), "reference": named(task, right)}
             lines.append(json.dumps(row) + "\n")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(lines))
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(lines))
 
 
 def named(task: Task, answer: Any) -> Any:

@@ -160,6 +160,8 @@ def test_what_was_answered_is_kept_where_a_later_set_is_not_there(tmp_path, monk
     with pytest.raises(DataError, match="chartqa_sample"):
         gpt4.evaluate(seeing(), options, print)
     (row,) = json.loads((tmp_path / "out" / "gpt4-step3.json").read_text())
+    (said,) = (tmp_path / "out" / "gpt4-step3.jsonl").read_text().splitlines()
+    assert json.loads(said)["answer"] == "yes"
     assert row["set"] == "strings" and row["right"] == 1
     missing = Options(root=tmp_path, out=tmp_path / "out", tasks=("chartqa",))
     with pytest.raises(DataError, match="chartqa_sample"):

@@ -53,6 +53,14 @@ def test_flags_of_a_suite_and_of_a_task_are_not_mixed(flags, said):
     assert done.returncode == 1 and done.stderr.startswith(f"error: {said}")
 
 
+@pytest.mark.parametrize("flags", [["--suite=gpt4"], ["--task=cola"]])
+def test_a_folder_of_results_that_cannot_be_made_is_one_line_before_a_run_is_read(flags, tmp_path):
+    (tmp_path / "evaluations").write_text("a file")
+    done = launch(f"--workdir={tmp_path}", *flags, module="launch.evaluate")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == f"error: cannot write {tmp_path}/evaluations: File exists\n"
+
+
 def test_a_repeated_flag_is_told_with_both_values():
     for flags in (["--workdir=a", "--workdir=b"], ["--workdir", "a", "--workdir", "b"]):
         done = launch(*flags)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lm.core.config import require
 from lm.core.errors import ConfigError
+from lm.core.paths import write_whole, writing
 from lm.decode.images import ImageGenerator
 from lm.evals.scorer import Scorer
 
@@ -65,3 +67,13 @@ class Options:
                 hint = f"did you mean {near[0]}? " if near else ""
                 raise ConfigError(f"unknown task {name!r}; {hint}known: {', '.join(known)}")
         return [known[name] for name in dict.fromkeys(self.tasks)]
+
+
+def write_table(path: Path, told: Any) -> None:
+    """Writes a suite's figures as JSON.
+
+    Raises:
+      ConfigError: the path cannot be written.
+    """
+    with writing(path):
+        write_whole(path, json.dumps(told, indent=1) + "\n")

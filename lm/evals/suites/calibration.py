@@ -6,7 +6,6 @@ MMLU is; MMLU itself is not at hand. A choice's probability is that of its lette
 question.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.core.paths import write_whole, writing
 from lm.evals.calibration import BINS, of_answers, of_choices, reliability
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.ledger import Ledger
@@ -22,7 +22,7 @@ from lm.evals.fewshot.task import Task, TaskItems, Values
 from lm.evals.fewshot.tasks import TASKS as GPT3
 from lm.evals.incontext import Item
 from lm.evals.protocols import Choose
-from lm.evals.suites import Model, Options
+from lm.evals.suites import Model, Options, write_table
 from lm.evals.suites.gpt3 import chosen
 from lm.report.panels import Band, Panel, draw_panels
 
@@ -74,20 +74,20 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
       DataError: no data of a task that was named, malformed rows, or no item that fits.
     """
     reads = [task.read(options.root) for task in chosen(options, say, TASKS)]
-    ledger = Ledger(options.out / f"calibration-step{model.step}.jsonl")
-    say(HEAD)
-    result: Result = {"model": model.name, "step": model.step, "shots": SHOTS, "tasks": {}}
-    every: list[tuple[list[float], int]] = []
-    for read in reads:
-        evaluate_task(
-            read, SHOTS, scorer=model.scorer, model=model.digest, seed=options.seed,
-            limit=options.limit, ledger=ledger,
-        )  # fmt: skip
-        asked = probabilities(read, model, options, ledger)
-        every += asked
-        if asked:
-            result["tasks"][read.task.name] = curves(asked)
-            say(line(read.task.name, result["tasks"][read.task.name]))
+    with Ledger(options.out / f"calibration-step{model.step}.jsonl") as ledger:
+        say(HEAD)
+        result: Result = {"model": model.name, "step": model.step, "shots": SHOTS, "tasks": {}}
+        every: list[tuple[list[float], int]] = []
+        for read in reads:
+            evaluate_task(
+                read, SHOTS, scorer=model.scorer, model=model.digest, seed=options.seed,
+                limit=options.limit, ledger=ledger,
+            )  # fmt: skip
+            asked = probabilities(read, model, options, ledger)
+            every += asked
+            if asked:
+                result["tasks"][read.task.name] = curves(asked)
+                say(line(read.task.name, result["tasks"][read.task.name]))
     if not every:
         raise DataError(f"no item fits the model's context of {model.scorer.length} tokens")
     result["all"] = curves(every)
@@ -97,7 +97,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
         "0.074 after, every choice of MMLU"
     )
     out = options.out / f"calibration-step{model.step}.json"
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write_table(out, result)
     say(f"curves in {out}, figure in {draw({model.name: result}, out.with_suffix('.svg'))}")
     return result
 
@@ -146,5 +146,6 @@ def draw(results: Mapping[str, Result], out: Path) -> Path:
             label = f"{name}: ECE {curve['ece']:.3f}"
             bands.append(Band(label, curve["confidence"], curve["right"], colour=number))
         panels.append(Panel(title, "probability", "share that is right", bands))
-    out.write_text(draw_panels("Calibration", panels))
+    with writing(out):
+        write_whole(out, draw_panels("Calibration", panels))
     return out

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import CLOSE, size
 from lm.evals.published import nearest
-from lm.evals.suites import Model, Options
+from lm.evals.suites import Model, Options, write_table
 from lm.evals.zeroshot.figure import Figure
 from lm.evals.zeroshot.prompts import NothingFits
 from lm.evals.zeroshot.tasks import TASKS, ZeroShot
@@ -56,28 +55,28 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
       DataError: no data of a task that was named, none of its items fits, or malformed rows.
     """
     tasks = chosen(model, options, say)
-    ledger = Ledger(options.out / f"gpt2-step{model.step}.jsonl")
-    say(HEAD)
-    lines = []
-    for task in tasks:
-        try:
-            found = figures(task, model, options, ledger)
-        except NothingFits as error:
-            if options.tasks:
-                raise
-            say(f"left out: {task.name}: {error}")
-            continue
-        for figure in found:
-            row = nearest("gpt2", task.name, figure.metric, "zero", model.parameters)
-            lines.append(Line(task.name, figure, row))
-            say(str(lines[-1]))
+    with Ledger(options.out / f"gpt2-step{model.step}.jsonl") as ledger:
+        say(HEAD)
+        lines = []
+        for task in tasks:
+            try:
+                found = figures(task, model, options, ledger)
+            except NothingFits as error:
+                if options.tasks:
+                    raise
+                say(f"left out: {task.name}: {error}")
+                continue
+            for figure in found:
+                row = nearest("gpt2", task.name, figure.metric, "zero", model.parameters)
+                lines.append(Line(task.name, figure, row))
+                say(str(lines[-1]))
     if not lines:
         raise DataError(f"no item of any task fits the model's context of {model.scorer.length}")
     there = {line.task for line in lines}
     for line in worth(model, options, [task for task in tasks if task.name in there], lines):
         say(line)
     table = options.out / f"gpt2-step{model.step}.json"
-    table.write_text(json.dumps([line.figures() for line in lines], indent=1) + "\n")
+    write_table(table, [line.figures() for line in lines])
     say(f"table in {table}")
     return lines
 

@@ -1,6 +1,5 @@
 """GPT-3's tasks with no, one and a few examples in the context (Brown et al. 2020, section 3)."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 
@@ -11,7 +10,7 @@ from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import HEAD, Line, differences, remarks
 from lm.evals.fewshot.task import Task, TaskItems, first_of
 from lm.evals.fewshot.tasks import TASKS
-from lm.evals.suites import Model, Options
+from lm.evals.suites import Model, Options, write_table
 
 
 def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list[Line]:
@@ -25,25 +24,25 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
       DataError: no data of a task that was named, or malformed rows.
     """
     reads = [task.read(options.root) for task in chosen(options, say, TASKS)]
-    ledger = Ledger(options.out / f"gpt3-step{model.step}.jsonl")
-    found = contamination(model, options, reads, say)
-    say(HEAD)
-    lines: list[Line] = []
-    for read in reads:
-        for label in options.shots:
-            shots = read.task.shots if label == "few" else int(label)
-            summary = evaluate_task(
-                read, shots, scorer=model.scorer, model=model.digest, seed=options.seed,
-                limit=options.limit, ledger=ledger,
-            )  # fmt: skip
-            overlap = found.get(read.task.name)
-            if overlap is not None:
-                overlap = overlap.of(read.chosen(options.limit), summary.numbers)
-            lines.append(Line.of(read, label, summary, model.parameters, overlap))
-            say(str(lines[-1]))
+    with Ledger(options.out / f"gpt3-step{model.step}.jsonl") as ledger:
+        found = contamination(model, options, reads, say)
+        say(HEAD)
+        lines: list[Line] = []
+        for read in reads:
+            for label in options.shots:
+                shots = read.task.shots if label == "few" else int(label)
+                summary = evaluate_task(
+                    read, shots, scorer=model.scorer, model=model.digest, seed=options.seed,
+                    limit=options.limit, ledger=ledger,
+                )  # fmt: skip
+                overlap = found.get(read.task.name)
+                if overlap is not None:
+                    overlap = overlap.of(read.chosen(options.limit), summary.numbers)
+                lines.append(Line.of(read, label, summary, model.parameters, overlap))
+                say(str(lines[-1]))
     worth(model, lines, say)
     table = options.out / f"gpt3-step{model.step}.json"
-    table.write_text(json.dumps([line.figures() for line in lines], indent=1) + "\n")
+    write_table(table, [line.figures() for line in lines])
     say(f"items in {ledger.path}, table in {table}")
     return lines
 

@@ -16,13 +16,14 @@ import jax
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.core.paths import write_whole, writing
 from lm.data.visual import Example
 from lm.data.visual.example import Said, spread, unfolded
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS
 from lm.decode.images import ImageGenerator
 from lm.evals.published import figures
-from lm.evals.suites import Model, Options, gpt4_text
+from lm.evals.suites import Model, Options, gpt4_text, write_table
 from lm.evals.visual import Answered, answer, longest, score
 from lm.metrics.spread import standard_error
 from lm.text.tokenizer import Tokenizer
@@ -226,17 +227,23 @@ def prior(train: Sequence[Example], valid: Sequence[Example]) -> float:
 
 
 def write(lines: Sequence[Line], out: Path, step: int) -> None:
-    """Answers one a line, and the table beside them."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / f"gpt4-step{step}.jsonl").open("w", encoding="utf-8") as file:
-        for line in lines:
-            pairs = zip(line.answered.examples, line.answered.answers, strict=True)
-            for (one, said), value in zip(pairs, line.answered.scores.tolist(), strict=True):
-                row = {
-                    "set": line.name, "id": one.id, "question": one.question, "answer": said,
-                    "truth": list(one.answers), "score": value,
-                }  # fmt: skip
-                file.write(json.dumps(row) + "\n")
+    """Answers one a line, and the table beside them.
+
+    Raises:
+      ConfigError: they cannot be written.
+    """
+    rows = []
+    for line in lines:
+        pairs = zip(line.answered.examples, line.answered.answers, strict=True)
+        for (one, said), value in zip(pairs, line.answered.scores.tolist(), strict=True):
+            row = {
+                "set": line.name, "id": one.id, "question": one.question, "answer": said,
+                "truth": list(one.answers), "score": value,
+            }  # fmt: skip
+            rows.append(json.dumps(row) + "\n")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / f"gpt4-step{step}.jsonl", "".join(rows))
     table = [
         {
             "set": line.name, "items": len(line.answered.answers), "metric": line.metric,
@@ -246,4 +253,4 @@ def write(lines: Sequence[Line], out: Path, step: int) -> None:
         }
         for line in lines
     ]  # fmt: skip
-    (out / f"gpt4-step{step}.json").write_text(json.dumps(table, indent=1) + "\n")
+    write_table(out / f"gpt4-step{step}.json", table)

@@ -1,6 +1,5 @@
 """GPT-4's text side: the tasks of the report's table 2 that are at hand (OpenAI 2023)."""
 
-import json
 from collections.abc import Callable
 
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
@@ -8,7 +7,7 @@ from lm.evals.fewshot.gpt4 import TASKS
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import Line, number, remarks, size
 from lm.evals.published import figures
-from lm.evals.suites import Model, Options
+from lm.evals.suites import Model, Options, write_table
 from lm.evals.suites.gpt3 import chosen, contamination
 
 SYSTEMS = ("GPT-4", "GPT-3.5")
@@ -30,20 +29,20 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
       DataError: no data of a task that was named, or malformed rows.
     """
     reads = [task.read(options.root) for task in chosen(options, say, TASKS)]
-    ledger = Ledger(options.out / f"gpt4_text-step{model.step}.jsonl")
-    found = contamination(model, options, reads, say)
-    say(HEAD)
-    lines = []
-    for read in reads:
-        summary = evaluate_task(
-            read, read.task.shots, scorer=model.scorer, model=model.digest, seed=options.seed,
-            limit=options.limit, ledger=ledger,
-        )  # fmt: skip
-        overlap = found.get(read.task.name)
-        if overlap is not None:
-            overlap = overlap.of(read.chosen(options.limit), summary.numbers)
-        lines.append(Line(read, "few", summary, None, overlap))
-        say(row(lines[-1]))
+    with Ledger(options.out / f"gpt4_text-step{model.step}.jsonl") as ledger:
+        found = contamination(model, options, reads, say)
+        say(HEAD)
+        lines = []
+        for read in reads:
+            summary = evaluate_task(
+                read, read.task.shots, scorer=model.scorer, model=model.digest, seed=options.seed,
+                limit=options.limit, ledger=ledger,
+            )  # fmt: skip
+            overlap = found.get(read.task.name)
+            if overlap is not None:
+                overlap = overlap.of(read.chosen(options.limit), summary.numbers)
+            lines.append(Line(read, "few", summary, None, overlap))
+            say(row(lines[-1]))
     say(
         f"GPT-4's size, data and compute are not published: its figures are for reference; this "
         f"model has {size(model.parameters)} parameters"
@@ -53,7 +52,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
             say(f"{line.read.task.name}: {'; '.join(told)}")
     table = options.out / f"gpt4_text-step{model.step}.json"
     rows = [line.figures() | {"published": published(line)} for line in lines]
-    table.write_text(json.dumps(rows, indent=1) + "\n")
+    write_table(table, rows)
     say(f"items in {ledger.path}, table in {table}")
     return lines
 

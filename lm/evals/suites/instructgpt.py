@@ -2,7 +2,6 @@
 14): what reinforcement learning costs on public tasks, and what pre-training text in it gives back.
 """
 
-import json
 import math
 from collections.abc import Callable
 
@@ -12,7 +11,7 @@ from lm.evals.fewshot.instructgpt import TASKS
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import Line, number, remarks, size
 from lm.evals.published import figures
-from lm.evals.suites import Model, Options
+from lm.evals.suites import Model, Options, write_table
 from lm.evals.suites.gpt3 import chosen, contamination
 
 SETTINGS = {"0": "zero", "few": "few"}  # of the paper; it has no figure of one example
@@ -40,22 +39,22 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
     if not labels:
         raise ConfigError(f"shots {','.join(options.shots)}: this suite has 0 and few")
     reads = [task.read(options.root) for task in chosen(options, say, TASKS)]
-    ledger = Ledger(options.out / f"instructgpt-step{model.step}.jsonl")
-    found = contamination(model, options, reads, say)
-    near = nearest_size(model.parameters)
-    say(HEAD)
-    lines: list[Line] = []
-    for read in reads:
-        for label in labels:
-            summary = evaluate_task(
-                read, read.task.shots if label == "few" else 0, scorer=model.scorer,
-                model=model.digest, seed=options.seed, limit=options.limit, ledger=ledger,
-            )  # fmt: skip
-            overlap = found.get(read.task.name)
-            if overlap is not None:
-                overlap = overlap.of(read.chosen(options.limit), summary.numbers)
-            lines.append(Line(read, label, summary, None, overlap))
-            say(row(lines[-1], near))
+    with Ledger(options.out / f"instructgpt-step{model.step}.jsonl") as ledger:
+        found = contamination(model, options, reads, say)
+        near = nearest_size(model.parameters)
+        say(HEAD)
+        lines: list[Line] = []
+        for read in reads:
+            for label in labels:
+                summary = evaluate_task(
+                    read, read.task.shots if label == "few" else 0, scorer=model.scorer,
+                    model=model.digest, seed=options.seed, limit=options.limit, ledger=ledger,
+                )  # fmt: skip
+                overlap = found.get(read.task.name)
+                if overlap is not None:
+                    overlap = overlap.of(read.chosen(options.limit), summary.numbers)
+                lines.append(Line(read, label, summary, None, overlap))
+                say(row(lines[-1], near))
     say(
         f"the paper's are its models of {near}, the nearest size; this one has "
         f"{size(model.parameters)} parameters"
@@ -65,7 +64,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
             say(f"{read.task.name}: {'; '.join(told)}")
     table = options.out / f"instructgpt-step{model.step}.json"
     rows = [line.figures() | {"published": published(line, near)} for line in lines]
-    table.write_text(json.dumps(rows, indent=1) + "\n")
+    write_table(table, rows)
     say(f"items in {ledger.path}, table in {table}")
     return lines
 

@@ -1,11 +1,13 @@
 """An evaluation asks every item once, also after it was killed, and says what it could not ask."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
-from lm.core.errors import DataError
+from lm.core.errors import ConfigError, DataError
 from lm.evals.fewshot.evaluation import CHUNK, evaluate
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.task import Task
@@ -55,9 +57,8 @@ def read_with(protocol, items=ITEMS):
 def told(tmp_path, protocol, shots=2, items=ITEMS, limit=None, name="a.jsonl"):
     read = read_with(protocol, items)
     object.__setattr__(read, "digest", str(hash(tuple(items))))  # not of the counting protocol
-    return evaluate(
-        read, shots, scorer=protocol, model="m", seed=0, limit=limit, ledger=Ledger(tmp_path / name)
-    )
+    with Ledger(tmp_path / name) as ledger:
+        return evaluate(read, shots, scorer=protocol, model="m", seed=0, limit=limit, ledger=ledger)
 
 
 @pytest.fixture
@@ -96,6 +97,35 @@ def test_a_damaged_line_is_named(tmp_path):
         path.write_text(broken)
         with pytest.raises(DataError, match=r"a\.jsonl:1 is damaged; remove the line"):
             Ledger(path)
+
+
+def test_a_ledger_is_of_one_evaluation_at_a_time_and_a_line_that_is_being_written_is_left(tmp_path):
+    path, row = tmp_path / "a.jsonl", dict.fromkeys(("task", "shots", "seed", "of", "number"), 0)
+    with Ledger(path) as ledger:
+        ledger.file.write(b'{"task"')  # in the midst of a line
+        with pytest.raises(DataError, match=r"another process writes .*a\.jsonl: wait for it"):
+            Ledger(path)
+        assert path.read_bytes() == b'{"task"'
+    with Ledger(path) as ledger:
+        ledger.add([row])
+    with Ledger(path) as ledger:
+        assert list(ledger.rows.values()) == [row]
+
+
+def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ConfigError, match="cannot write .*a.jsonl: "):
+        Ledger(tmp_path / "out" / "a.jsonl")
+    row = dict.fromkeys(("task", "shots", "seed", "of", "number"), 0)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with Ledger(tmp_path / "b.jsonl") as ledger:
+        with pytest.raises(ConfigError, match="cannot write .*b.jsonl: No space left"):
+            ledger.add([row])
+        assert not ledger.rows
 
 
 def test_other_data_seeds_and_numbers_of_examples_are_asked_anew(tmp_path, no_files):

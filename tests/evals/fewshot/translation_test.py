@@ -67,8 +67,9 @@ def test_bleu_is_of_the_whole_set_and_goes_on_from_the_ledger(root):
     read = NAMED["wmt16_en_de"].read(root)
 
     def asked(texts):
-        return evaluate(read, 0, scorer=Translator(texts), model="m", seed=0, limit=None,
-                        ledger=Ledger(root / "a.jsonl"))  # fmt: skip
+        with Ledger(root / "a.jsonl") as ledger:
+            return evaluate(read, 0, scorer=Translator(texts), model="m", seed=0, limit=None,
+                            ledger=ledger)  # fmt: skip
 
     value, error = asked(said).mean()
     texts = [text.strip() for text in said]
