@@ -42,7 +42,7 @@ STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by defa
 BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 
 OF_TASK = ("task", "part", "file", "batch")
-OF_SUITE = ("shots", "tasks", "limit", "seed", "against", "overlap")
+OF_SUITE = ("shots", "tasks", "limit", "seed", "against", "overlap")  # of some suite
 
 
 def main() -> None:
@@ -89,6 +89,13 @@ def check_flags() -> None:
     if given:
         hint = "its tasks are named by --tasks" if given[0] == "task" else "leave it out"
         raise ConfigError(f"--{given[0]} is not for --suite={chosen}: {hint}")
+    for name in OF_SUITE if chosen is not None else ():
+        flag, known = flags.FLAGS[name], [each for each, its in suite.SUITES.items() if name in its]
+        if flag.present and chosen not in known:
+            raise ConfigError(
+                f"{flag.serialize()} is for --suite={' or '.join(known)}, and {chosen} does not "
+                "read it: leave it out"
+            )
 
 
 def asked(data: "TaskConfig", part: "Part") -> "TaskConfig":

@@ -11,10 +11,17 @@ from absl import flags
 from lm.core.errors import ConfigError
 from lm.core.paths import is_remote, run_path, writing
 
-# modules of lm.evals.suites
-SUITES = ("gpt2", "gpt3", "gpt4", "gpt4_text", "instructgpt", "calibration")
+# modules of lm.evals.suites, and the flags that each reads
+SUITES = {
+    "gpt2": ("tasks", "limit", "seed"),
+    "gpt3": ("shots", "tasks", "limit", "seed", "overlap"),
+    "gpt4": ("tasks", "limit", "seed", "overlap"),  # the last two in its text tasks
+    "gpt4_text": ("tasks", "limit", "seed", "overlap"),
+    "instructgpt": ("shots", "tasks", "limit", "seed", "overlap"),
+    "calibration": ("tasks", "limit", "seed", "against"),
+}
 
-SUITE = flags.DEFINE_enum("suite", None, SUITES, "Suite of tasks to ask a language model.")
+SUITE = flags.DEFINE_enum("suite", None, list(SUITES), "Suite of tasks to ask a language model.")
 SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; few: the paper's.")
 TASKS = flags.DEFINE_list("tasks", [], "Those of the suite to ask; all by default.")
 LIMIT = flags.DEFINE_integer("limit", None, "Items of a suite's task at most.")
@@ -32,8 +39,6 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
     batch over all devices of this machine."""
     out = results_folder(path)
     suite = importlib.import_module(f"lm.evals.suites.{SUITE.value}")
-    if AGAINST.value and SUITE.value != "calibration":
-        raise ConfigError(f"--against={AGAINST.value} is for --suite=calibration")
     if AGAINST.value:
         other = run_path(AGAINST.value)
         both = [ask(suite, other, root, None), ask(suite, path, root, step)]

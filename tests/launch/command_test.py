@@ -46,6 +46,12 @@ def test_wrong_flags_are_one_line_and_an_exit_code(flags, code, said):
         (["--suite=gpt3", "--task=copa"], "--task is not for --suite=gpt3: its tasks are named"),
         (["--suite=gpt2", "--part=test"], "--part is not for --suite=gpt2: leave it out"),
         (["--task=cola", "--limit=5"], "--limit is for a suite: add --suite=..., or leave it out"),
+        (
+            ["--suite=gpt2", "--shots=0,7"],
+            "--shots=0,7 is for --suite=gpt3 or instructgpt, and gpt2",
+        ),
+        (["--suite=calibration", "--overlap=false"], "--nooverlap is for --suite=gpt3 or gpt4 or "),
+        (["--suite=gpt4", "--against=x"], "--against=x is for --suite=calibration, and gpt4 does"),
     ],
 )
 def test_flags_of_a_suite_and_of_a_task_are_not_mixed(flags, said):
