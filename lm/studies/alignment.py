@@ -27,7 +27,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
-from lm.studies.several import begin, begun, check_begun, selected, stages_done
+from lm.studies.several import alone, begin, begun, check_begun, selected, stages_done
 from lm.train.process import Process
 
 
@@ -76,11 +76,12 @@ class Alignment:
             )
         self.judge.check()
         check_begun(self.reward, self.sft)
-        begin(workdir, self, self.done(workdir))
-        for name in self.members(workdir):
-            self.make(workdir, name, process)
-        if jax.process_index() == 0:
-            print(f"report: {write_alignment(workdir)}")
+        with alone(workdir, process):
+            begin(workdir, self, self.done(workdir))
+            for name in self.members(workdir):
+                self.make(workdir, name, process)
+            if jax.process_index() == 0:
+                print(f"report: {write_alignment(workdir)}")
 
     def make(self, workdir: Path, name: str, process: Process) -> None:
         """Runs one step after those before it, unless it is done."""

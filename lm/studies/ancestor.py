@@ -28,7 +28,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
-from lm.studies.several import begin, stages_done
+from lm.studies.several import alone, begin, stages_done
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, agreed
 
@@ -76,17 +76,20 @@ class Ancestor:
                 "--set judge.function=module:name"
             )
         self.judge.check()
-        chosen = (workdir / "comparisons.jsonl").exists()
-        judged = ["labeling.", "judge.", "excerpts"] if chosen else []
-        begin(workdir, self, judged + stages_done(workdir, "reward", "ppo"))
-        members = self.members(workdir)
-        self.choose(workdir, members["ppo"])
-        for name, member in members.items():
-            if not (workdir / name / "summary.json").exists():
-                print(f"--- {name}", flush=True)
-                member.run(workdir / name, process)
-        if jax.process_index() == 0:
-            (workdir / "summary.json").write_text(json.dumps(self.told(workdir), indent=1) + "\n")
+        with alone(workdir, process):
+            chosen = (workdir / "comparisons.jsonl").exists()
+            judged = ["labeling.", "judge.", "excerpts"] if chosen else []
+            begin(workdir, self, judged + stages_done(workdir, "reward", "ppo"))
+            members = self.members(workdir)
+            self.choose(workdir, members["ppo"])
+            for name, member in members.items():
+                if not (workdir / name / "summary.json").exists():
+                    print(f"--- {name}", flush=True)
+                    member.run(workdir / name, process)
+            if jax.process_index() == 0:
+                (workdir / "summary.json").write_text(
+                    json.dumps(self.told(workdir), indent=1) + "\n"
+                )
 
     def choose(self, workdir: Path, ppo: Ppo) -> None:
         """Writes excerpts, and the best of the policy's continuations of each, unless they are. The

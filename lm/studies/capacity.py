@@ -27,7 +27,7 @@ from lm.data.puzzles import PUZZLES
 from lm.evals.puzzles import CONDITIONS, Condition, ask, right
 from lm.models.gpt import GptConfig
 from lm.studies.capacity_report import Measured, write_report
-from lm.studies.several import begin, fixed
+from lm.studies.several import alone, begin, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -83,16 +83,17 @@ class Capacity:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and asks the members that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self, fixed(workdir, MADE_WITH))
-        members = self.members()
-        for number, ((size, seed), experiment) in enumerate(members.items(), start=1):
-            folder = workdir / size / str(seed)
-            if not (folder / "summary.json").exists():
-                print(f"--- {number} of {len(members)}: {size}/{seed}", flush=True)
-                experiment.run(folder, process)
-            if not (folder / ANSWERS).exists():
-                self.ask(folder)
-        self.tell(workdir)
+        with alone(workdir, process):
+            begin(workdir, self, fixed(workdir, MADE_WITH))
+            members = self.members()
+            for number, ((size, seed), experiment) in enumerate(members.items(), start=1):
+                folder = workdir / size / str(seed)
+                if not (folder / "summary.json").exists():
+                    print(f"--- {number} of {len(members)}: {size}/{seed}", flush=True)
+                    experiment.run(folder, process)
+                if not (folder / ANSWERS).exists():
+                    self.ask(folder)
+            self.tell(workdir)
 
     def ask(self, folder: Path) -> None:
         """Asks one model everything, and keeps how much of it was right."""

@@ -32,7 +32,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
-from lm.studies.several import begin, begun, check_begun, selected, stages_done
+from lm.studies.several import alone, begin, begun, check_begun, selected, stages_done
 from lm.train.process import Process
 
 
@@ -85,18 +85,19 @@ class Conversing:
         self.judge.check()
         check_begun(self.reward, self.sft)
         members = list(self.members(workdir))
-        judged = ["labeling.", "judge."] if any(workdir.glob("*/labels.jsonl")) else []
-        begin(workdir, self, judged + stages_done(workdir, *members))
-        for name in members:
-            if (workdir / name / "summary.json").exists():
-                continue
-            number, _, step = name.partition("/")
-            if step == "reward":
-                self.label(workdir, int(number), self.members(workdir)[f"{number}/ppo"])
-            print(f"--- {name}", flush=True)
-            self.members(workdir)[name].run(workdir / name, process)  # from what SFT has chosen
-        if jax.process_index() == 0:
-            print(f"report: {write_conversing(workdir, self.rounds)}")
+        with alone(workdir, process):
+            judged = ["labeling.", "judge."] if any(workdir.glob("*/labels.jsonl")) else []
+            begin(workdir, self, judged + stages_done(workdir, *members))
+            for name in members:
+                if (workdir / name / "summary.json").exists():
+                    continue
+                number, _, step = name.partition("/")
+                if step == "reward":
+                    self.label(workdir, int(number), self.members(workdir)[f"{number}/ppo"])
+                print(f"--- {name}", flush=True)
+                self.members(workdir)[name].run(workdir / name, process)  # from what SFT has chosen
+            if jax.process_index() == 0:
+                print(f"report: {write_conversing(workdir, self.rounds)}")
 
     def label(self, workdir: Path, number: int, ppo: Ppo) -> None:
         """Has the judge rank the answers of the newest policy, unless the round has its labels."""

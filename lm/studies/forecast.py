@@ -30,7 +30,7 @@ from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig
 from lm.studies.forecast_report import Measured, foretell, write_report
-from lm.studies.several import begin, fixed
+from lm.studies.several import alone, begin, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -98,13 +98,14 @@ class Forecast:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Small runs, forecast, large run, report: what of them is not done."""
         process = process or Process()
-        begin(workdir, self, fixed(workdir, MADE_WITH))
-        *few, large = self.members()
-        small = [self.measured(workdir, name, process) for name in few]
-        forecast = self.register(workdir, small)
-        found = self.measured(workdir, large, process)
-        if jax.process_index() == 0:
-            write_report(workdir, self.title, forecast, small, found)
+        with alone(workdir, process):
+            begin(workdir, self, fixed(workdir, MADE_WITH))
+            *few, large = self.members()
+            small = [self.measured(workdir, name, process) for name in few]
+            forecast = self.register(workdir, small)
+            found = self.measured(workdir, large, process)
+            if jax.process_index() == 0:
+                write_report(workdir, self.title, forecast, small, found)
 
     def measured(self, workdir: Path, name: str, process: Process) -> Measured:
         """A run, trained and asked where it is not."""

@@ -28,7 +28,7 @@ from lm.rlhf.source import Source, read_source
 from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
 from lm.studies.gold_setting import GoldSetting
-from lm.studies.several import begin, fixed
+from lm.studies.several import alone, begin, fixed
 from lm.train.process import Process
 
 MEASURED = "measured.json"
@@ -56,20 +56,21 @@ class GoldStudy(GoldSetting):
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self, fixed(workdir, MADE_WITH))
-        for seed in self.seeds:
-            folder = workdir / str(seed)
-            base, pipeline = self.members(workdir, seed)
-            for name, member in (("base", base), ("pipeline", pipeline)):
-                if not (folder / name / "summary.json").exists():
-                    print(f"--- seed {seed}: {name}", flush=True)
-                    member.run(folder / name, process)
-            if not (folder / MEASURED).exists():
-                measured = self.measure(folder, pipeline)
-                if jax.process_index() == 0:
-                    write_whole(folder / MEASURED, json.dumps(measured, indent=1) + "\n")
-        if jax.process_index() == 0:
-            write_gold(workdir, self.title, self.seeds)
+        with alone(workdir, process):
+            begin(workdir, self, fixed(workdir, MADE_WITH))
+            for seed in self.seeds:
+                folder = workdir / str(seed)
+                base, pipeline = self.members(workdir, seed)
+                for name, member in (("base", base), ("pipeline", pipeline)):
+                    if not (folder / name / "summary.json").exists():
+                        print(f"--- seed {seed}: {name}", flush=True)
+                        member.run(folder / name, process)
+                if not (folder / MEASURED).exists():
+                    measured = self.measure(folder, pipeline)
+                    if jax.process_index() == 0:
+                        write_whole(folder / MEASURED, json.dumps(measured, indent=1) + "\n")
+            if jax.process_index() == 0:
+                write_gold(workdir, self.title, self.seeds)
 
     def measure(self, folder: Path, pipeline: Alignment) -> dict[str, Any]:
         """Mean scores of every policy's answers to the same held-out prompts, and an example."""

@@ -23,7 +23,7 @@ from lm.rlhf.ppo import Ppo
 from lm.studies.alignment import Alignment
 from lm.studies.gold_setting import GoldSetting
 from lm.studies.overoptimization_report import write_overoptimization
-from lm.studies.several import begin, fixed
+from lm.studies.several import alone, begin, fixed
 from lm.train.process import Process
 
 MADE_WITH = {
@@ -50,18 +50,19 @@ class Overoptimization(GoldSetting):
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains the seeds that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self, fixed(workdir, MADE_WITH))
-        for seed in self.seeds:
-            folder = workdir / str(seed)
-            base, pipeline = self.members(workdir, seed)
-            print(f"--- seed {seed}", flush=True)
-            if not (folder / "base" / "summary.json").exists():
-                base.run(folder / "base", process)
-            for name in ("sft", "reward"):
-                pipeline.make(folder / "pipeline", name, process)
-            for name, ppo in self.policies(folder, pipeline).items():
-                if not (folder / name / "summary.json").exists():
-                    print(f"--- {name}", flush=True)
-                    ppo.run(folder / name, process)
-        if jax.process_index() == 0:
-            write_overoptimization(workdir, self.title, self.seeds)
+        with alone(workdir, process):
+            begin(workdir, self, fixed(workdir, MADE_WITH))
+            for seed in self.seeds:
+                folder = workdir / str(seed)
+                base, pipeline = self.members(workdir, seed)
+                print(f"--- seed {seed}", flush=True)
+                if not (folder / "base" / "summary.json").exists():
+                    base.run(folder / "base", process)
+                for name in ("sft", "reward"):
+                    pipeline.make(folder / "pipeline", name, process)
+                for name, ppo in self.policies(folder, pipeline).items():
+                    if not (folder / name / "summary.json").exists():
+                        print(f"--- {name}", flush=True)
+                        ppo.run(folder / name, process)
+            if jax.process_index() == 0:
+                write_overoptimization(workdir, self.title, self.seeds)

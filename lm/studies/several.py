@@ -1,7 +1,8 @@
 """A study is several runs in one directory: where it begins, and goes on."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,26 @@ from lm.core.paths import write_whole
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.sft import Sft
+from lm.train.lock import locked
+from lm.train.process import Process
 from lm.train.resume import HOW
 
 FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
 
 NAMED = ("sizes", "patterns", "cases", "variants", "tasks")  # lists of things that a name begins
+
+
+@contextmanager
+def alone(workdir: Path, process: Process) -> Iterator[None]:
+    """Holds a study's directory from before `begin` to the end of its run: of two jobs, the second
+    would write its config over the results of the first.
+
+    Raises:
+      ConfigError: the directory is held by another job, or cannot be written.
+    """
+    first = jax.process_index() == 0
+    with locked(workdir, steal=process.steal_lock) if first else nullcontext():
+        yield
 
 
 def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:

@@ -39,7 +39,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies.conversation import Conversing
-from lm.studies.several import begin, fixed
+from lm.studies.several import alone, begin, fixed
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -113,18 +113,19 @@ class SmalltalkStudy:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self, fixed(workdir, MADE_WITH))
-        for seed in self.seeds:
-            folder = workdir / str(seed)
-            if not (folder / "data" / "text.txt").exists():
-                replace(self.talk, seed=seed).write(folder / "data")
-            for name, member in self.members(workdir, seed).items():
-                if not (folder / name / "summary.json").exists():
-                    print(f"--- seed {seed}: {name}", flush=True)
-                    member.run(folder / name, process)
-                self.measure(folder)
-                if jax.process_index() == 0:
-                    self.tell(workdir)
+        with alone(workdir, process):
+            begin(workdir, self, fixed(workdir, MADE_WITH))
+            for seed in self.seeds:
+                folder = workdir / str(seed)
+                if not (folder / "data" / "text.txt").exists():
+                    replace(self.talk, seed=seed).write(folder / "data")
+                for name, member in self.members(workdir, seed).items():
+                    if not (folder / name / "summary.json").exists():
+                        print(f"--- seed {seed}: {name}", flush=True)
+                        member.run(folder / name, process)
+                    self.measure(folder)
+                    if jax.process_index() == 0:
+                        self.tell(workdir)
 
     def measure(self, folder: Path) -> None:
         """What every policy that is there says to the same conversations; each is asked once."""

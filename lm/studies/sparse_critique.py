@@ -27,7 +27,7 @@ from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
-from lm.studies.several import begin, fixed
+from lm.studies.several import alone, begin, fixed
 from lm.studies.sparse_measures import measured, reach, spanned
 from lm.studies.transfer import slug
 from lm.train.pretrain import Pretrain
@@ -93,16 +93,19 @@ class SparseCritique:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Runs the members that are not done, measures each, and tells what came out."""
         process = process or Process()
-        begin(workdir, self, fixed(workdir, MADE_WITH))
-        members = self.members()
-        for number, (key, member) in enumerate(members.items(), start=1):
-            folder = place(workdir, *key)
-            if not (folder / "summary.json").exists():
-                print(f"--- {number} of {len(members)}: {folder.relative_to(workdir)}", flush=True)
-                member.run(folder, process)
-            if not (folder / MEASURED).exists():
-                (folder / MEASURED).write_text(json.dumps(measured(folder, self.held_out)) + "\n")
-        self.tell(workdir)
+        with alone(workdir, process):
+            begin(workdir, self, fixed(workdir, MADE_WITH))
+            members = self.members()
+            for number, (key, member) in enumerate(members.items(), start=1):
+                folder = place(workdir, *key)
+                if not (folder / "summary.json").exists():
+                    name = folder.relative_to(workdir)
+                    print(f"--- {number} of {len(members)}: {name}", flush=True)
+                    member.run(folder, process)
+                if not (folder / MEASURED).exists():
+                    found = measured(folder, self.held_out)
+                    (folder / MEASURED).write_text(json.dumps(found) + "\n")
+            self.tell(workdir)
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

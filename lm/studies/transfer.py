@@ -24,7 +24,7 @@ from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
 from lm.report.markdown import table, with_deviation
-from lm.studies.several import begin, fixed
+from lm.studies.several import alone, begin, fixed
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.pretrain import Pretrain
@@ -92,19 +92,20 @@ class Transfer:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Runs the members that are not done, and tells what came out."""
         process = process or Process()
-        begin(workdir, self, self.done(workdir))
-        members: dict[Path, Any] = {
-            workdir / "pretrained" / name: experiment
-            for name, experiment in self.pretrainings().items()
-        }
-        tunings = self.tunings(workdir)
-        members |= {place(workdir, *key): tuning for key, tuning in tunings.items()}
-        for number, (folder, experiment) in enumerate(members.items(), start=1):
-            if (folder / "summary.json").exists():
-                continue
-            print(f"--- {number} of {len(members)}: {folder.relative_to(workdir)}", flush=True)
-            experiment.run(folder, process)
-        self.tell(workdir)
+        with alone(workdir, process):
+            begin(workdir, self, self.done(workdir))
+            members: dict[Path, Any] = {
+                workdir / "pretrained" / name: experiment
+                for name, experiment in self.pretrainings().items()
+            }
+            tunings = self.tunings(workdir)
+            members |= {place(workdir, *key): tuning for key, tuning in tunings.items()}
+            for number, (folder, experiment) in enumerate(members.items(), start=1):
+                if (folder / "summary.json").exists():
+                    continue
+                print(f"--- {number} of {len(members)}: {folder.relative_to(workdir)}", flush=True)
+                experiment.run(folder, process)
+            self.tell(workdir)
 
     def done(self, workdir: Path) -> list[str]:
         """How the bindings begin of which there are results."""

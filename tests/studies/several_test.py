@@ -12,8 +12,14 @@ from lm.core.errors import ConfigError
 from lm.rlhf.scores import RewardConfig
 from lm.studies import several
 from lm.studies.several import begin, check_begun, stages_done
+from lm.train.lock import locked
+from lm.train.process import Process
 
 PLAN = instructgpt.pipeline()
+GIVEN = {"init": "base", "judge": RewardConfig(function="lm.data.smalltalk:gold")}
+ALIGNMENT = replace(PLAN, **GIVEN)
+CONVERSING = replace(chatgpt.pipeline(), **GIVEN)
+ANCESTOR = replace(instructgpt.sentiment(), **GIVEN)
 
 
 def held(workdir):
@@ -89,6 +95,26 @@ def test_a_study_with_results_takes_no_settings_but_of_what_is_left(
     assert load(held(tmp_path), "a") == study
     with pytest.raises(Begun):
         bind(study, taken).run(tmp_path)
+
+
+KINDS = {type(one): one for one in (ALIGNMENT, CONVERSING, ANCESTOR, *(row[0] for row in STUDIES))}
+
+
+@pytest.mark.parametrize("study", KINDS.values(), ids=lambda one: type(one).__name__)
+def test_a_second_job_changes_nothing_in_the_directory_of_a_study(study, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        sys.modules[type(study).__module__], "begin", lambda *_: begun.append(1) or 1 / 0
+    )
+    with locked(tmp_path, steal=False):
+        with pytest.raises(ConfigError, match="is in use by .*--steal_lock") as error:
+            study.run(tmp_path)
+        assert not begun and "\n" not in str(error.value)
+        with pytest.raises(ZeroDivisionError):
+            study.run(tmp_path, Process(steal_lock=True))
+    with pytest.raises(ZeroDivisionError):
+        study.run(tmp_path)
+    assert len(begun) == 2 and not list(tmp_path.iterdir())
 
 
 def test_a_list_of_named_things_may_grow_and_none_of_them_may_change(tmp_path):
