@@ -26,11 +26,14 @@ from lm.studies.overoptimization_report import write_overoptimization
 from lm.studies.several import alone, begin, fixed
 from lm.train.process import Process
 
+MEASURED_AT = ["pipeline.ppo.loop.evaluate_every"]  # the updates of the curves of all seeds
 MADE_WITH = {
     "*/base/summary.json": ["base."],
     "*/pipeline/sft/summary.json": ["pipeline.sft.", "pipeline.demonstrations"],
     "*/pipeline/comparisons.jsonl": ["pipeline.labeling.", "pipeline.judge."],
     "*/pipeline/reward/summary.json": ["pipeline.reward."],
+    "*/proxy/metrics.jsonl": MEASURED_AT,
+    "*/control/metrics.jsonl": MEASURED_AT,
     "*/proxy/summary.json": ["pipeline.ppo.", "second."],
     "*/control/summary.json": ["pipeline.ppo.", "second."],
 }

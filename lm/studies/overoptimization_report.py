@@ -18,7 +18,7 @@ import numpy as np
 from lm.metrics.spread import over_seeds
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
-from lm.train.metrics import read_metrics
+from lm.studies.several import evaluated
 
 RUNS = {"proxy": "PPO by the reward model", "control": "PPO by the gold scorer"}
 SCORES = {"gold": "gold score", "reward": "reward model", "second": "second scorer"}
@@ -67,7 +67,7 @@ def write_overoptimization(workdir: Path, title: str, seeds: Sequence[int]) -> N
     folders = [workdir / str(seed) for seed in seeds]
     steps, curves = {}, {}
     for name in RUNS:
-        steps[name], curves[name] = evaluated([one / name for one in folders])
+        steps[name], curves[name] = evaluated([one / name for one in folders], FIGURES)
     summaries = [json.loads((one / "proxy" / "summary.json").read_text()) for one in folders]
     best = best_of([one["best_of_n"] for one in summaries])
     found = {name: change(some["gold"]) for name, some in curves.items()}
@@ -88,18 +88,6 @@ def write_overoptimization(workdir: Path, title: str, seeds: Sequence[int]) -> N
 
 def told(figures: Figures) -> dict[str, Any]:
     return {name: values.tolist() for name, values in figures.items()}
-
-
-def evaluated(runs: Sequence[Path]) -> tuple[list[int], Figures]:
-    """The updates at which the runs of all seeds were measured, and what was found there."""
-    rows = [
-        [row for row in read_metrics(run / "metrics.jsonl") if "valid_gold" in row] for run in runs
-    ]
-    found = {
-        name: np.array([[row[f"valid_{name}"] for row in some] for some in rows])
-        for name in FIGURES
-    }  # fmt: skip
-    return [int(row["step"]) for row in rows[0]], found
 
 
 def best_of(points: Sequence[Sequence[Mapping[str, float]]]) -> Figures:

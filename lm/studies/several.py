@@ -1,21 +1,23 @@
 """A study is several runs in one directory: where it begins, and goes on."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from lm.core.config import CLASS, differences, dump, read, require
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.core.paths import write_whole
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.sft import Sft
 from lm.train.lock import locked
+from lm.train.metrics import read_metrics
 from lm.train.process import Process
 from lm.train.resume import HOW
 
@@ -42,13 +44,14 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
 
     Args:
       done: how the names of the bindings begin of which there are results that are gone on from,
-        such as "sft.": they may no longer change, but for lists of named things, which may grow.
+        such as "sft.": they may no longer change, but for lists of named things, which may grow,
+        and for how a step is made, unless that is named in full.
 
     Raises:
       ConfigError: the directory holds something else, or results of other settings, or cannot be
         written.
     """
-    path = workdir / "config.gin"
+    path, done = workdir / "config.gin", tuple(done)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,8 +63,8 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             raise ConfigError(f"{workdir} holds a {old}, not {new}; choose another --workdir")
         wrong = [
             f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items()
-            if name.startswith(tuple(done)) and not name.endswith(HOW)
-            and not any(part in f".{name}" for part in FREE)
+            if name.startswith(done) and not name.endswith(HOW)
+            and (name in done or not any(part in f".{name}" for part in FREE))
             and not (name in NAMED and kept(old, new))
         ]  # fmt: skip
         if wrong:
@@ -87,6 +90,30 @@ def fixed(workdir: Path, results: Mapping[str, Iterable[str]]) -> list[str]:
     return [
         name for pattern, names in results.items() if any(workdir.glob(pattern)) for name in names
     ]
+
+
+def evaluated(
+    runs: Sequence[Path], names: Iterable[str]
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The updates at which the PPO runs of all seeds were measured, and `valid_NAME` of each there.
+    [points], each [runs points]
+
+    Raises:
+      DataError: a run was measured at other updates than the first one.
+    """
+    rows = [
+        [row for row in read_metrics(run / "metrics.jsonl") if "valid_gold" in row] for run in runs
+    ]
+    first, *others = ([int(row["step"]) for row in some] for some in rows)
+    for run, steps in zip(runs[1:], others, strict=True):
+        if steps != first:
+            raise DataError(
+                f"{run} was measured at other updates than {runs[0]}, such as "
+                f"{sorted(set(steps) ^ set(first))[:3]}: remove it, to train it again as the others"
+            )
+    found = {name: np.array([[row[f"valid_{name}"] for row in some] for some in rows])
+             for name in names}  # fmt: skip
+    return first, found
 
 
 def selected(run: Path, reward: RewardConfig) -> int | None:

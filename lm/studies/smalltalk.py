@@ -39,7 +39,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies.conversation import Conversing
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, evaluated, fixed
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
@@ -49,6 +49,7 @@ MADE_WITH = {
     "*/data/text.txt": ["talk."],
     "*/base/summary.json": ["base."],
     "*/chat/sft/summary.json": ["chat.sft.", "weights"],
+    "*/chat/1/ppo/metrics.jsonl": ["chat.ppo.loop.evaluate_every"],  # the curves of all seeds
     "*/chat/summary.json": ["chat."],
     f"*/{MEASURED}": ["prompts", "chat.ppo.prompt_length", "chat.ppo.answer_length"],
 }
@@ -188,9 +189,10 @@ class SmalltalkStudy:
                  "round 1 for longer": ("again", 1)}  # fmt: skip
         bands = []
         for colour, (label, (name, after)) in enumerate(lines.items()):
-            curves = [curve(workdir / str(seed) / name / "metrics.jsonl") for seed in self.seeds]
-            x = [step + after * self.chat.ppo.steps for step, _ in curves[0]]
-            scores = np.array([[score for _, score in one] for one in curves])
+            runs = [workdir / str(seed) / name for seed in self.seeds]
+            steps, curves = evaluated(runs, ["gold"])
+            x = [step + after * self.chat.ppo.steps for step in steps]
+            scores = curves["gold"]
             spread = scores.std(0, ddof=1).tolist() if len(self.seeds) > 1 else ()
             bands.append(Band(label, x, scores.mean(0).tolist(), spread, colour))
         return draw_panels(
@@ -231,9 +233,3 @@ def known(folder: Path) -> dict[str, Any]:
     """What was measured of a seed."""
     path = folder / MEASURED
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def curve(path: Path) -> list[tuple[int, float]]:
-    """Steps and gold scores of the evaluations of a run."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [(row["step"], row["valid_gold"]) for row in rows if "valid_gold" in row]

@@ -14,6 +14,7 @@ from lm.data.smalltalk import Smalltalk
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.update import UpdateConfig
 from lm.studies import smalltalk
+from lm.studies.several import evaluated
 from lm.text.dialogue import conversation as turns_of
 from tests.rlhf.runs import MODEL, OPTIM, pretrained
 
@@ -61,7 +62,7 @@ def test_two_rounds_leave_labels_of_the_newest_policy_and_one_report(rounds):
     assert "1/ppo" in (run / "2/ppo/config.gin").read_text()
     summary = json.loads((run / "summary.json").read_text())
     for number in (1, 2):
-        scores = [score for _, score in smalltalk.curve(run / f"{number}/ppo/metrics.jsonl")]
+        (scores,) = evaluated([run / f"{number}/ppo"], ["gold"])[1]["gold"].tolist()
         assert summary[f"round {number}: valid_gold"] == scores[-1]
         if number == 1:  # before its first update it is the SFT model
             assert summary["SFT: valid_gold"] == scores[0]

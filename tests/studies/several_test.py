@@ -1,5 +1,6 @@
 """Where a study begins: nothing of another run is lost, and what is done keeps its settings."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,10 @@ import pytest
 
 from experiments import chatgpt, gpt2, instructgpt, sweeps
 from lm.core.config import bind, dump, load
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.rlhf.scores import RewardConfig
 from lm.studies import several
-from lm.studies.several import begin, check_begun, stages_done
+from lm.studies.several import begin, check_begun, evaluated, stages_done
 from lm.train.lock import locked
 from lm.train.process import Process
 
@@ -59,6 +60,18 @@ STUDIES = [
         "0/pipeline/comparisons.jsonl",
         {"pipeline.labeling.answers": "(4, 4)"},
         {"pipeline.ppo.steps": "9"},
+    ),
+    (
+        sweeps.overoptimization(),
+        "0/proxy/metrics.jsonl",
+        {"pipeline.ppo.loop.evaluate_every": "20"},
+        {"pipeline.ppo.loop.log_every": "9"},
+    ),
+    (
+        sweeps.conversation(),
+        "0/chat/1/ppo/metrics.jsonl",
+        {"chat.ppo.loop.evaluate_every": "7"},
+        {"chat.sft.loop.evaluate_every": "7"},
     ),
     (sweeps.conversation(), "0/data/text.txt", {"talk.wrong": "0.5"}, {"base.steps": "9"}),
     (sweeps.conversation(), "1/chat/summary.json", {"chat.rounds": "3"}, {"seeds": "(0,1,2,3)"}),
@@ -132,6 +145,23 @@ def test_how_a_step_is_made_may_always_change(tmp_path):
     often = replace(PLAN.sft, microbatches=2, loop=replace(PLAN.sft.loop, log_every=7))
     begin(tmp_path, replace(PLAN, sft=often), ["sft."])
     assert load(held(tmp_path), "a").sft == often
+
+
+def test_runs_that_were_measured_at_other_updates_are_no_curve(tmp_path):
+    def run(name, steps):
+        (tmp_path / name).mkdir()
+        rows = [{"step": step, "valid_gold": step / 2} for step in steps]
+        lines = [json.dumps(row) for row in ({"step": 1, "reward": 0.0}, *rows)]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(lines))
+        return tmp_path / name
+
+    same = [run("0", (0, 16, 32)), run("1", (0, 16, 32))]
+    steps, found = evaluated(same, ["gold"])
+    assert steps == [0, 16, 32] and found["gold"].tolist() == [[0, 8, 16]] * 2
+    for name, others in (("2", (0, 17, 32)), ("3", (0, 20))):
+        with pytest.raises(DataError, match=rf"{name} was measured at .* such as \[16, ") as error:
+            evaluated([*same, run(name, others)], ["gold"])
+        assert "\n" not in str(error.value)
 
 
 def test_a_stage_is_done_once_one_of_its_runs_has_ended(tmp_path):
