@@ -27,8 +27,16 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
-from lm.studies.several import alone, begin, begun, check_begun, selected, stages_done
+from lm.studies.several import alone, begin, begun, check_begun, fixed, selected
 from lm.train.process import Process
+
+MADE_WITH = {
+    "sft/summary.json": ["sft.", "init", "demonstrations"],
+    "comparisons.jsonl": ["labeling.", "judge.", "demonstrations"],
+    "reward/summary.json": ["reward.", "comparisons"],
+    "ppo/summary.json": ["ppo.", "judge."],
+    "ppo_ptx/summary.json": ["ppo_ptx.", "judge."],
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +85,7 @@ class Alignment:
         self.judge.check()
         check_begun(self.reward, self.sft)
         with alone(workdir, process):
-            begin(workdir, self, self.done(workdir))
+            begin(workdir, self, fixed(workdir, MADE_WITH))
             for name in self.members(workdir):
                 self.make(workdir, name, process)
             if jax.process_index() == 0:
@@ -91,12 +99,6 @@ class Alignment:
             self.rank(workdir)
         print(f"--- {name}", flush=True)
         self.members(workdir)[name].run(workdir / name, process)  # from what SFT has chosen
-
-    def done(self, workdir: Path) -> list[str]:
-        """How the bindings begin of which there are results."""
-        ranked = (workdir / "comparisons.jsonl").exists()
-        judged = ["labeling.", "judge.", "demonstrations"] if ranked else []
-        return judged + stages_done(workdir, "sft", "reward", "ppo", "ppo_ptx")
 
     def rank(self, workdir: Path) -> None:
         """Has the judge rank answers of step 1, unless people did or it has."""

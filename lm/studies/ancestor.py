@@ -28,11 +28,17 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
-from lm.studies.several import alone, begin, stages_done
+from lm.studies.several import alone, begin, fixed
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, agreed
 
 CHOSEN = 0  # the rank of the best answer; the others share the next one
+MADE_WITH = {
+    "prompts.jsonl": ["init", "excerpts"],
+    "comparisons.jsonl": ["init", "excerpts", "labeling.", "judge."],
+    "reward/summary.json": ["init", "reward."],
+    "ppo/summary.json": ["init", "ppo."],
+}
 FIGURES = ("valid_reward", "valid_gold", "valid_kl", "pretraining_loss")
 
 
@@ -77,9 +83,7 @@ class Ancestor:
             )
         self.judge.check()
         with alone(workdir, process):
-            chosen = (workdir / "comparisons.jsonl").exists()
-            judged = ["labeling.", "judge.", "excerpts"] if chosen else []
-            begin(workdir, self, judged + stages_done(workdir, "reward", "ppo"))
+            begin(workdir, self, fixed(workdir, MADE_WITH))
             members = self.members(workdir)
             self.choose(workdir, members["ppo"])
             for name, member in members.items():

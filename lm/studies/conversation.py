@@ -32,8 +32,15 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
-from lm.studies.several import alone, begin, begun, check_begun, selected, stages_done
+from lm.studies.several import alone, begin, begun, check_begun, fixed, selected
 from lm.train.process import Process
+
+MADE_WITH = {
+    "sft/summary.json": ["sft.", "init"],
+    "*/labels.jsonl": ["labeling.", "judge."],
+    "*/reward/summary.json": ["reward."],
+    "*/ppo/summary.json": ["ppo."],
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,8 +93,7 @@ class Conversing:
         check_begun(self.reward, self.sft)
         members = list(self.members(workdir))
         with alone(workdir, process):
-            judged = ["labeling.", "judge."] if any(workdir.glob("*/labels.jsonl")) else []
-            begin(workdir, self, judged + stages_done(workdir, *members))
+            begin(workdir, self, fixed(workdir, MADE_WITH))
             for name in members:
                 if (workdir / name / "summary.json").exists():
                     continue

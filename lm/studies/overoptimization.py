@@ -31,11 +31,11 @@ MADE_WITH = {
     "*/base/summary.json": ["base."],
     "*/pipeline/sft/summary.json": ["pipeline.sft.", "pipeline.demonstrations"],
     "*/pipeline/comparisons.jsonl": ["pipeline.labeling.", "pipeline.judge."],
-    "*/pipeline/reward/summary.json": ["pipeline.reward."],
+    "*/pipeline/reward/summary.json": ["pipeline.reward.", "pipeline.comparisons"],
     "*/proxy/metrics.jsonl": MEASURED_AT,
     "*/control/metrics.jsonl": MEASURED_AT,
-    "*/proxy/summary.json": ["pipeline.ppo.", "second."],
-    "*/control/summary.json": ["pipeline.ppo.", "second."],
+    "*/proxy/summary.json": ["pipeline.ppo.", "pipeline.judge.", "second."],
+    "*/control/summary.json": ["pipeline.ppo.", "pipeline.judge.", "second."],
 }
 
 

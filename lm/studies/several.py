@@ -143,9 +143,3 @@ def check_begun(reward: RewardTraining, sft: Sft) -> None:
             f"{theirs.parameters():,}: --set reward.init=RUN names a run of the reward model's "
             "size to begin with",
         )
-
-
-def stages_done(workdir: Path, *folders: str) -> list[str]:
-    """How the bindings of those stages begin of which one of the folders has ended: "sft."."""
-    ended = [folder for folder in folders if (workdir / folder / "summary.json").exists()]
-    return sorted({folder.rpartition("/")[2] + "." for folder in ended})

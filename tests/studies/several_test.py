@@ -12,7 +12,7 @@ from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError, DataError
 from lm.rlhf.scores import RewardConfig
 from lm.studies import several
-from lm.studies.several import begin, check_begun, evaluated, stages_done
+from lm.studies.several import begin, check_begun, evaluated
 from lm.train.lock import locked
 from lm.train.process import Process
 
@@ -52,6 +52,23 @@ def measured(folder, *files):
 
 
 STUDIES = [
+    (ALIGNMENT, "sft/summary.json", {"init": "other"}, {"comparisons": "people"}),
+    (ALIGNMENT, "sft/summary.json", {"demonstrations": "other"}, {"ppo.steps": "9"}),
+    (ALIGNMENT, "comparisons.jsonl", {"labeling.noise": "3.0"}, {"ppo.steps": "9"}),
+    (ALIGNMENT, "reward/summary.json", {"comparisons": "people"}, {"ppo.steps": "9"}),
+    (
+        ALIGNMENT,
+        "ppo/summary.json",
+        {"judge.function": "lm.rlhf.gold:tidy"},
+        {"ppo_ptx.steps": "9"},
+    ),
+    (CONVERSING, "sft/summary.json", {"init": "other"}, {"labeling.noise": "3.0"}),
+    (CONVERSING, "1/labels.jsonl", {"labeling.noise": "3.0"}, {"ppo.steps": "9"}),
+    (CONVERSING, "1/ppo/summary.json", {"ppo.steps": "9"}, {"rounds": "3"}),
+    (ANCESTOR, "prompts.jsonl", {"init": "other"}, {"labeling.noise": "3.0"}),
+    (ANCESTOR, "prompts.jsonl", {"excerpts": "9"}, {"labeling.noise": "3.0"}),
+    (ANCESTOR, "comparisons.jsonl", {"labeling.noise": "3.0"}, {"ppo.steps": "9"}),
+    (ANCESTOR, "reward/summary.json", {"init": "other"}, {"ppo.steps": "9"}),
     (sweeps.gold(), "0/measured.json", {"draws": "9"}, {"title": "another"}),
     (sweeps.gold(), "0/pipeline/summary.json", {"pipeline.ppo.steps": "9"}, {"draws": "9"}),
     (sweeps.overoptimization(), "0/proxy/summary.json", {"second.function": "a:b"}, {"title": "b"}),
@@ -162,14 +179,6 @@ def test_runs_that_were_measured_at_other_updates_are_no_curve(tmp_path):
         with pytest.raises(DataError, match=rf"{name} was measured at .* such as \[16, ") as error:
             evaluated([*same, run(name, others)], ["gold"])
         assert "\n" not in str(error.value)
-
-
-def test_a_stage_is_done_once_one_of_its_runs_has_ended(tmp_path):
-    (tmp_path / "1" / "ppo").mkdir(parents=True)
-    folders = ("sft", "1/ppo", "2/ppo")
-    assert stages_done(tmp_path, *folders) == []
-    (tmp_path / "1" / "ppo" / "summary.json").write_text("{}")
-    assert stages_done(tmp_path, *folders) == ["ppo."]
 
 
 @pytest.mark.parametrize("name", ["file/x", "file"])
