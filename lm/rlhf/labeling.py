@@ -93,7 +93,8 @@ def label(
     judge: Scorer, out: Path,
     mesh: jax.sharding.Mesh, *, prompt_length: int, answer_length: int,
 ) -> dict[str, float]:  # fmt: skip
-    """Writes rankings of the answers of `source` to prompts, a JSON object a line.
+    """Writes rankings of the answers of `source` to prompts, a JSON object a line, and what is
+    returned to `labeling.json` beside them: first, so that no rankings are without it.
 
     Returns:
       How many, and how often the judge's own order agrees with the noisy one: the Bayes limit, as
@@ -144,11 +145,13 @@ def label(
         rows.append(row | more | {"scores": [float(score) for score in scores]})
     if not pairs:
         raise DataError("no prompt got two different answers to rank")
+    limit = float(np.mean(shares[True] or shares[False]))
+    figures = {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": limit}
     if jax.process_index() == 0:
+        write_whole(out.with_name("labeling.json"), json.dumps(figures, indent=1) + "\n")
         write_rows(out, rows)
     agreed(True)  # the rankings may be read on any process from here on
-    limit = float(np.mean(shares[True] or shares[False]))
-    return {"rankings": len(rows), "pairs": pairs, "bayes_accuracy": limit}
+    return figures
 
 
 def answered(

@@ -2,6 +2,7 @@
 
     <workdir>/sft                       step 1: demonstrations
     <workdir>/comparisons.jsonl         rankings of its answers, where a judge stands for people
+    <workdir>/labeling.json             how often the judge itself is right about them
     <workdir>/reward                    step 2: the reward model
     <workdir>/ppo, <workdir>/ppo_ptx    step 3, without and with pre-training text
     <workdir>/report.html, summary.json
@@ -11,7 +12,6 @@ with the others, and each of them resumes at its own checkpoint.
 """
 
 import dataclasses
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,6 @@ class Alignment:
                 text_scorer(self.judge, source.tokenizer, mesh), out, mesh,
                 prompt_length=self.ppo.prompt_length, answer_length=self.ppo.answer_length,
             )  # fmt: skip
-        (workdir / "labeling.json").write_text(json.dumps(found, indent=1) + "\n")
         print(f"--- {found['rankings']} rankings; of the pairs held out the judge itself would be "
               f"right about {found['bayes_accuracy']:.3f}", flush=True)  # fmt: skip
 

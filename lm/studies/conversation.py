@@ -13,7 +13,6 @@ it begins: `<workdir>/1/labels.jsonl` may be the file of the labelling page.
 """
 
 import dataclasses
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,6 @@ class Conversing:
             }
             judge = text_scorer(self.judge, form, mesh)
             found = label(config, asked, form, source, judge, out, mesh, **lengths)
-        (folder / "labeling.json").write_text(json.dumps(found, indent=1) + "\n")
         print(f"--- {number}: {found['rankings']} rankings; of the pairs held out the judge itself "
               f"would be right about {found['bayes_accuracy']:.3f}", flush=True)  # fmt: skip
 

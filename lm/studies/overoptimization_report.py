@@ -133,17 +133,19 @@ def best_table(best: Figures) -> list[str]:
 
 
 def accuracies(folders: Sequence[Path]) -> list[str]:
-    """What the reward model knows of the labels, and what there is to know."""
+    """What the reward model knows of the labels, and what there is to know where that is known: of
+    people's it is not."""
     pipelines = [one / "pipeline" for one in folders]
     rewards = [json.loads((one / "reward" / "summary.json").read_text()) for one in pipelines]
-    labels = [json.loads((one / "labeling.json").read_text()) for one in pipelines]
-    rows = [
-        ["reward model", with_deviation(*over_seeds([one["valid_accuracy"] for one in rewards]))],
-        ["the labeler without noise (Bayes limit)",
-         with_deviation(*over_seeds([one["bayes_accuracy"] for one in labels]))],
-    ]  # fmt: skip
-    counts = ", ".join(f"{one['rankings']} of {one['pairs']} pairs" for one in labels)
-    return [*table(["held-out pairs in the right order", ""], rows), "", f"Rankings: {counts}."]
+    told = {"reward model": [one["valid_accuracy"] for one in rewards]}
+    files, more = [one / "labeling.json" for one in pipelines], []
+    if all(file.exists() for file in files):
+        labels = [json.loads(file.read_text()) for file in files]
+        told["the labeler without noise (Bayes limit)"] = [one["bayes_accuracy"] for one in labels]
+        counts = ", ".join(f"{one['rankings']} of {one['pairs']} pairs" for one in labels)
+        more = ["", f"Rankings: {counts}."]
+    rows = [[name, with_deviation(*over_seeds(values))] for name, values in told.items()]
+    return [*table(["held-out pairs in the right order", ""], rows), *more]
 
 
 def panels(curves: Mapping[str, Figures], best: Figures) -> list[Panel]:

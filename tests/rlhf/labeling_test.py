@@ -276,3 +276,21 @@ def test_no_prompt_that_a_policy_is_measured_on_is_learned_from_in_comparisons(
         del row[HELD_OUT]
     unmarked = kind(train=write_rows(tmp_path / "unmarked.jsonl", rows))
     assert {one.prompt for one in unmarked.compared("train")} & held_out
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_what_is_known_of_rankings_is_there_before_them_and_one_process_writes_both(
+    monkeypatch, tmp_path, process
+):
+    out, seen = tmp_path / "rows.jsonl", []
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    known, answers = tmp_path / "labeling.json", iter("ab")
+    monkeypatch.setattr(
+        labeling, "write_rows", lambda *_: seen.extend(json.loads(known.read_text()))
+    )
+    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: ended([next(answers)]))
+    found = label(
+        LabelingConfig(answers=(2, 2)), {"train": ["p"]}, ByteTokenizer(), None,
+        lambda *_: np.arange(2.0), out, None, prompt_length=8, answer_length=8,
+    )  # fmt: skip
+    assert seen == ([] if process else list(found)) and known.exists() == (process == 0)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import sweeps
 from lm.core.config import bind
-from lm.studies.overoptimization_report import change, shown, verdict
+from lm.studies.overoptimization_report import accuracies, change, shown, verdict
 from tests.studies.demonstrated import bindings
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -54,6 +54,23 @@ def test_noise_around_a_plateau_is_no_fall():
         own += falls.mean() > 2 * falls.std(ddof=1)
         told += change(flat).falls
     assert told < 20 < own  # the control: of 200
+
+
+def test_of_peoples_rankings_no_limit_is_told(tmp_path):
+    def seed(number, known):
+        folder = tmp_path / str(number)
+        (folder / "pipeline" / "reward").mkdir(parents=True)
+        (folder / "pipeline/reward/summary.json").write_text('{"valid_accuracy": 0.7}')
+        if known:
+            figures = {"rankings": 4, "pairs": 9, "bayes_accuracy": 0.8}
+            (folder / "pipeline/labeling.json").write_text(json.dumps(figures))
+        return folder
+
+    judged = "\n".join(accuracies([seed(0, True)]))
+    assert "Bayes limit) | 0.800" in judged and judged.endswith("Rankings: 4 of 9 pairs.")
+    for folders in ([seed(1, False)], [tmp_path / "0", tmp_path / "1"]):
+        told = "\n".join(accuracies(folders))
+        assert "reward model | 0.700" in told and "Bayes" not in told and "Rankings" not in told
 
 
 @pytest.mark.slow
