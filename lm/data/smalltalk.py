@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from lm.core.config import require
+from lm.core.paths import write_whole
 from lm.data.prompts import RowsConfig, held_out
 from lm.text.dialogue import Conversation, Message, as_objects
 
@@ -55,7 +56,7 @@ class Smalltalk:
         asked = [question(draw) for _ in range(4000)]
         asked = [one for one in asked if not held_out(one, RowsConfig.valid_fraction)]
         text = "".join(f"{one} is {expected([Message('user', one)])}. " for one in asked)
-        (folder / "text.txt").write_text(text)
+        write_whole(folder / "text.txt", text)  # the last one: where it is, all are
 
     def talk(self, draw: np.random.Generator, exchanges: int) -> Conversation:
         """A conversation."""
@@ -70,7 +71,7 @@ class Smalltalk:
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def letter_of(draw: np.random.Generator) -> str:

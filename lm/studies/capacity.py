@@ -21,7 +21,6 @@ import numpy as np
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
-from lm.core.paths import write_whole
 from lm.data.puzzle_text import PuzzleText
 from lm.data.puzzles import PUZZLES
 from lm.evals.puzzles import CONDITIONS, Condition, ask, right
@@ -30,7 +29,7 @@ from lm.studies.capacity_report import Measured, write_report
 from lm.studies.several import alone, begin, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
-from lm.train.process import Process
+from lm.train.process import Process, write_for_all
 from lm.train.saved import read_run
 
 ANSWERS = "answers.json"
@@ -127,8 +126,7 @@ class Capacity:
                 for number, case in enumerate(cases)
             )
         ]  # fmt: skip
-        if jax.process_index() == 0:
-            write_whole(folder / ANSWERS, "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+        write_for_all(folder / ANSWERS, "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

@@ -24,7 +24,6 @@ import jax
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import make_mesh
-from lm.core.paths import write_whole
 from lm.data.programs import ProgramText, problems
 from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
@@ -33,7 +32,7 @@ from lm.studies.forecast_report import Measured, foretell, write_report
 from lm.studies.several import alone, begin, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
-from lm.train.process import Process
+from lm.train.process import Process, agreed, write_for_all
 from lm.train.saved import read_run
 
 TRIALS = "trials.json"
@@ -133,9 +132,8 @@ class Forecast:
         scorer = Scorer(saved.config.model, saved.params, saved.tokenizer, mesh)
         asked = problems(self.problems)
         trials = ask(scorer, asked, self.samples, temperature=self.temperature)
-        if jax.process_index() == 0:
-            rows = ",\n".join(json.dumps(dataclasses.asdict(trial)) for trial in trials)
-            write_whole(folder / TRIALS, f"[\n{rows}\n]\n")
+        rows = ",\n".join(json.dumps(dataclasses.asdict(trial)) for trial in trials)
+        write_for_all(folder / TRIALS, f"[\n{rows}\n]\n")
 
     def register(self, workdir: Path, small: list[Measured]) -> Mapping[str, Any]:
         """Writes the forecast, or reads the one that was written.
@@ -150,29 +148,28 @@ class Forecast:
         rated = [one.name for one in small]
         rated = rated[rated.index(self.rated) :]
         told = foretell(small, about | {"tokens": tokens}, rated, self.confidence)
-        if path.exists():
-            registered: dict[str, Any] = json.loads(path.read_text())
-            if any(registered[part] != told[part] for part in ("small", "large", "rated")):
-                raise DataError(
-                    f"{path} was made of other runs than those in {workdir}: a forecast is not "
-                    "made again; choose another workdir"
-                )
-            return registered
-        if (workdir / name).exists():
+        new = not path.exists()
+        if not agreed(not (new and (workdir / name).exists())):  # none goes on before all looked
             raise DataError(
                 f"{workdir / name} was started before there was a {FORECAST}: remove it, or choose "
                 "another workdir"
             )
-        if jax.process_index() == 0:
-            with path.open("x") as file:  # never over another
-                file.write(json.dumps(told, indent=1) + "\n")
+        if new:
+            write_for_all(path, json.dumps(told, indent=1) + "\n")
             loss = told["loss"]
-            print(
-                f"forecast in {path}: loss {loss['value']:.4f} ({loss['low']:.4f} to "
-                f"{loss['high']:.4f}); commit it before {name} ends",
-                flush=True,
+            if jax.process_index() == 0:
+                print(
+                    f"forecast in {path}: loss {loss['value']:.4f} ({loss['low']:.4f} to "
+                    f"{loss['high']:.4f}); commit it before {name} ends",
+                    flush=True,
+                )
+        registered: dict[str, Any] = json.loads(path.read_text())
+        if any(registered[part] != told[part] for part in ("small", "large", "rated")):
+            raise DataError(
+                f"{path} was made of other runs than those in {workdir}: a forecast is not "
+                "made again; choose another workdir"
             )
-        return told
+        return registered
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

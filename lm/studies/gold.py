@@ -20,7 +20,6 @@ import jax
 
 from lm.core.config import require, require_positive
 from lm.core.mesh import make_mesh
-from lm.core.paths import write_whole
 from lm.data.demonstrations import demonstrations
 from lm.rlhf.labeling import Answer, answered
 from lm.rlhf.scores import text_scorer
@@ -29,7 +28,7 @@ from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
 from lm.studies.gold_setting import GoldSetting
 from lm.studies.several import alone, begin, fixed
-from lm.train.process import Process
+from lm.train.process import Process, write_for_all
 
 MEASURED = "measured.json"
 MADE_WITH = {
@@ -67,8 +66,7 @@ class GoldStudy(GoldSetting):
                         member.run(folder / name, process)
                 if not (folder / MEASURED).exists():
                     measured = self.measure(folder, pipeline)
-                    if jax.process_index() == 0:
-                        write_whole(folder / MEASURED, json.dumps(measured, indent=1) + "\n")
+                    write_for_all(folder / MEASURED, json.dumps(measured, indent=1) + "\n")
             if jax.process_index() == 0:
                 write_gold(workdir, self.title, self.seeds)
 

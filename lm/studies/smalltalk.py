@@ -26,7 +26,6 @@ import numpy as np
 from lm.core.config import require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
-from lm.core.paths import write_whole
 from lm.data.dialogues import DialoguesConfig
 from lm.data.smalltalk import Smalltalk, gold, right
 from lm.decode.generate import Generator
@@ -42,7 +41,7 @@ from lm.studies.conversation import Conversing
 from lm.studies.several import alone, begin, evaluated, fixed
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
-from lm.train.process import Process
+from lm.train.process import Process, agreed, write_for_all
 
 MEASURED = "measured.json"
 MADE_WITH = {
@@ -118,8 +117,9 @@ class SmalltalkStudy:
             begin(workdir, self, fixed(workdir, MADE_WITH))
             for seed in self.seeds:
                 folder = workdir / str(seed)
-                if not (folder / "data" / "text.txt").exists():
+                if jax.process_index() == 0 and not (folder / "data" / "text.txt").exists():
                     replace(self.talk, seed=seed).write(folder / "data")
+                agreed(True)  # it is there for all
                 for name, member in self.members(workdir, seed).items():
                     if not (folder / name / "summary.json").exists():
                         print(f"--- seed {seed}: {name}", flush=True)
@@ -155,8 +155,7 @@ class SmalltalkStudy:
                 values = (*shares, np.mean([ended for _, ended in drawn]), np.mean(worth))
                 found[name] = {key: float(v) for key, v in zip(FIGURES, values, strict=True)}
         found["prompts"] = {"first": len(first), "later": len(later)}
-        if jax.process_index() == 0:
-            write_whole(folder / MEASURED, json.dumps(found, indent=1) + "\n")
+        write_for_all(folder / MEASURED, json.dumps(found, indent=1) + "\n")
 
     def tell(self, workdir: Path) -> None:
         """Gathers what is measured into a table, and when all is into a figure and a summary."""

@@ -31,7 +31,7 @@ from lm.studies.several import alone, begin, fixed
 from lm.studies.sparse_measures import measured, reach, spanned
 from lm.studies.transfer import slug
 from lm.train.pretrain import Pretrain
-from lm.train.process import Process
+from lm.train.process import Process, write_for_all
 from lm.train.recall import Recall
 
 NOVELS, RECALL, CONTROL = "novels", "recall", "control"
@@ -104,8 +104,9 @@ class SparseCritique:
                     member.run(folder, process)
                 if not (folder / MEASURED).exists():
                     found = measured(folder, self.held_out)
-                    (folder / MEASURED).write_text(json.dumps(found) + "\n")
-            self.tell(workdir)
+                    write_for_all(folder / MEASURED, json.dumps(found) + "\n")
+            if jax.process_index() == 0:
+                self.tell(workdir)
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

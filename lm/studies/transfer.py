@@ -105,7 +105,8 @@ class Transfer:
                     continue
                 print(f"--- {number} of {len(members)}: {folder.relative_to(workdir)}", flush=True)
                 experiment.run(folder, process)
-            self.tell(workdir)
+            if jax.process_index() == 0:
+                self.tell(workdir)
 
     def done(self, workdir: Path) -> list[str]:
         """How the bindings begin of which there are results."""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 
 from lm.core.errors import ConfigError
+from lm.core.paths import write_whole
 
 SAVED, INTERRUPTED = 75, 130  # exit codes: run me again; Ctrl-C
 ONE_WISH = 1.0  # seconds in which several signals are one
@@ -102,6 +104,14 @@ def of_first(numbers: Sequence[int]) -> list[int]:
     mine = np.resize(np.asarray(numbers, np.int64), count)
     words = multihost_utils.broadcast_one_to_all(mine.view(np.int32))  # jax has no 64 bits here
     return np.asarray(words).view(np.int64).tolist()
+
+
+def write_for_all(path: Path, text: str) -> None:
+    """Writes a file whole, by the first process: from here on each of them can read it. All must
+    ask, as of `agreed`."""
+    if jax.process_index() == 0:
+        write_whole(path, text)
+    agreed(True)
 
 
 class Watchdog:

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import jax
 import pytest
 
 from experiments import chatgpt, sweeps
@@ -114,6 +115,20 @@ def test_a_study_of_one_seed_tells_every_figure_of_every_policy(rounds, tmp_path
         for figure in smalltalk.FIGURES:
             assert summary[f"{title}: {figure}"]["mean"] == known[name][figure]
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_one_process_writes_the_conversations_and_the_others_wait_for_them(
+    process, tmp_path, monkeypatch
+):
+    study = replace(sweeps.conversation(), seeds=(0,), talk=Smalltalk(conversations=2, single=2))
+    text, seen = tmp_path / "0" / "data" / "text.txt", []
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    monkeypatch.setattr(smalltalk, "agreed", lambda _: seen.append(text.exists()))
+    monkeypatch.setattr(type(study), "members", lambda *_: {})
+    study.run(tmp_path)
+    study.run(tmp_path)  # whether it was there or not, all meet
+    assert seen == [process == 0] * 2
 
 
 def test_a_pipeline_without_a_run_or_a_labeler_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from lm.core.config import bind
 from lm.core.errors import ConfigError, DataError
 from lm.data.programs import problems
 from lm.evals.programs.trial import Trial, ask
+from lm.studies import forecast
 from lm.studies.forecast_fit import (
     buckets,
     minus_log_rates,
@@ -19,6 +21,7 @@ from lm.studies.forecast_fit import (
     solved_by_all,
 )
 from lm.studies.forecast_report import Measured, foretell, outcomes, verdict, write_report
+from lm.train import process
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -126,15 +129,18 @@ def test_planted_runs_come_out_as_foretold_and_a_run_off_the_laws_does_not(tmp_p
     assert "outside of the interval" in verdict(outcomes(told, off)[0])
 
 
+def small_runs(study):
+    """Of its sizes, as if they had ended."""
+    members = study.members()
+    return [
+        measured(name, study.compute(members[name]), 3.0 - 0.1 * n, [n + 1, 2 * n + 1, 3, 0])
+        for n, (name, _) in enumerate(study.sizes)
+    ]
+
+
 def test_a_forecast_is_written_once_before_the_large_run_and_of_the_same_small_ones(tmp_path):
     study = sweeps.forecast()
-    names = [name for name, _ in study.sizes]
-    members = study.members()
-    passed = {name: [n + 1, 2 * n + 1, 3, 0] for n, name in enumerate(names)}
-    small = [
-        measured(name, study.compute(members[name]), 3.0 - 0.1 * n, passed[name])
-        for n, name in enumerate(names)
-    ]
+    names, small = [name for name, _ in study.sizes], small_runs(study)
     first = study.register(tmp_path, small)
     path = tmp_path / "forecast.json"
     text = path.read_text()
@@ -152,6 +158,28 @@ def test_a_forecast_is_written_once_before_the_large_run_and_of_the_same_small_o
     path.unlink()
     with pytest.raises(DataError, match=r"was started before there was a forecast\.json"):
         study.register(tmp_path, small)
+
+
+def test_another_process_reads_the_forecast_once_the_first_has_written_it(tmp_path, monkeypatch):
+    study, written = sweeps.forecast(), []
+    small = small_runs(study)
+    (tmp_path / "first").mkdir()
+    study.register(tmp_path / "first", small)
+    text = (tmp_path / "first" / "forecast.json").read_text()
+
+    def waited(done):  # the second time the first process has written, and goes on
+        written.append(done)
+        if len(written) == 2:
+            (tmp_path / "forecast.json").write_text(
+                text.replace('"written": "20', '"written": "19')
+            )
+            (tmp_path / study.large[0]).mkdir()
+        return done
+
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(process, "agreed", waited)
+    monkeypatch.setattr(forecast, "agreed", waited, raising=False)
+    assert study.register(tmp_path, small)["written"].startswith("19") and written == [True, True]
 
 
 def test_runs_that_carry_no_forecast_are_refused():

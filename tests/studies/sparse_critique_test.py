@@ -12,6 +12,7 @@ from experiments import sweeps
 from lm.core.errors import ConfigError
 from lm.data.tokens import TextConfig
 from lm.models.gpt import forward
+from lm.studies import sparse_critique
 from lm.studies.sparse_critique import binned, place
 from lm.studies.sparse_measures import measured, reach, spanned
 
@@ -83,6 +84,25 @@ def test_a_study_trains_measures_and_tells_and_does_nothing_twice(study):
     study.run(folder / "study")
     after = (place(folder / "study", "recall", "dense", 0) / "metrics.jsonl").stat().st_mtime_ns
     assert before == after
+
+
+def test_one_process_alone_writes_what_was_measured_and_tells(study, tmp_path, monkeypatch):
+    _, study = study
+    for key in study.members():
+        place(tmp_path, *key).mkdir(parents=True)
+        (place(tmp_path, *key) / "summary.json").write_text("{}")
+    told = []
+    monkeypatch.setattr(sparse_critique, "measured", lambda *_: {})
+    monkeypatch.setattr(type(study), "tell", lambda *_: told.append(1))
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    study.run(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before and not told
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    study.run(tmp_path)
+    assert told and all(
+        (place(tmp_path, *key) / "measured.json").exists() for key in study.members()
+    )
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import jax
 import pytest
 
 from experiments import sweeps
@@ -41,6 +42,21 @@ def test_what_is_done_is_gathered_with_mean_and_deviation(tmp_path):
     assert told["sst2/BERT from scratch"]["deviation"] == pytest.approx(0.1)
     assert "0.750 ± 0.100" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_one_process_alone_tells(tmp_path, monkeypatch):
+    study = replace(sweeps.pretraining(), seeds=(0,))
+    runs = [tmp_path / "pretrained" / name for name in study.pretrainings()]
+    for folder in (*runs, *(place(tmp_path, *key) for key in study.tunings(tmp_path))):
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text('{"metric": "accuracy", "accuracy": 0.5}')
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    study.run(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    study.run(tmp_path)
+    assert (tmp_path / "table.md").exists()
 
 
 def test_an_unknown_model_is_named_beside_the_known_ones():

@@ -6,10 +6,12 @@ import sys
 import textwrap
 import time
 
+import jax
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.train.process import ONE_WISH, Watchdog, agreed, check_finite_flag
+from lm.train import process as process_module
+from lm.train.process import ONE_WISH, Watchdog, agreed, check_finite_flag, write_for_all
 from tests.launched import ROOT, environment
 
 
@@ -114,3 +116,13 @@ def test_one_process_agrees_with_itself():
 def test_a_time_limit_is_a_number_of_seconds(value):
     with pytest.raises(ConfigError, match="--step_timeout must be finite"):
         check_finite_flag("step_timeout", value)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_first_process_writes_and_all_wait_for_it(monkeypatch, tmp_path, number):
+    file, seen = tmp_path / "file", []
+    monkeypatch.setattr(jax, "process_index", lambda: number)
+    monkeypatch.setattr(process_module, "agreed", lambda done: seen.append(file.exists()))
+    write_for_all(file, "text")
+    assert seen == [number == 0] and file.exists() == (number == 0)
+    assert number or (file.read_text() == "text" and list(tmp_path.iterdir()) == [file])
