@@ -12,12 +12,13 @@ SEED = "seed"
 def seeds_table(records: Sequence[Record]) -> str:
     """An HTML table of the groups with a row each; "" where no two runs differ by their seed alone.
 
-    A row is named by the bindings in which the groups differ.
+    A row is named by the bindings in which the groups differ. Of runs of one seed, which are no
+    more than one, the first counts.
     """
-    groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
+    groups: dict[tuple[tuple[str, str], ...], dict[str | None, Record]] = {}
     for record in records:
         rest = tuple(item for item in record.bindings.items() if item[0] != SEED)
-        groups.setdefault(rest, []).append(record)
+        groups.setdefault(rest, {}).setdefault(record.bindings.get(SEED), record)
     if all(len(members) == 1 for members in groups.values()):
         return ""
     bound = dict.fromkeys(name for rest in groups for name, _ in rest)
@@ -29,7 +30,8 @@ def seeds_table(records: Sequence[Record]) -> str:
         if is_number(value) and name not in ("step", "steps", "tokens", "seconds", "parameters")
     )
     rows = []
-    for rest, members in groups.items():
+    for rest, seeds in groups.items():
+        members = list(seeds.values())
         names = [f"{name} = {dict(rest).get(name, '-')}" for name in differing]
         cells = [_told([m.final()[name] for m in members if name in m.final()]) for name in figures]
         rows.append([", ".join(names) or members[0].name, str(len(members)), *cells])

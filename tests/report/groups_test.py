@@ -21,6 +21,13 @@ def test_seeds_are_told_by_mean_and_deviation(tmp_path):
     assert "scratch = False" in page and "init" not in page  # only what differs names a row
 
 
+def test_one_seed_twice_is_one_seed(tmp_path):
+    same = [run(tmp_path / name, 0, False, score) for name, score in (("a", 0.5), ("b", 0.7))]
+    assert seeds_table(same) == ""
+    page = seeds_table([*same, run(tmp_path / "c", 1, False, 0.7)])
+    assert "<td>2</td>" in page and "0.6 ± 0.1414" in page
+
+
 def test_runs_that_differ_otherwise_are_no_group(tmp_path):
     records = [run(tmp_path / "a", 0, False, 0.5), run(tmp_path / "b", 0, True, 0.6)]
     assert seeds_table(records) == ""
