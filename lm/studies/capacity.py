@@ -26,7 +26,7 @@ from lm.data.puzzles import PUZZLES
 from lm.evals.puzzles import CONDITIONS, Condition, ask, right
 from lm.models.gpt import GptConfig
 from lm.studies.capacity_report import Measured, write_report
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, write_for_all
@@ -51,6 +51,7 @@ class Capacity:
     def __post_init__(self) -> None:
         require_positive(self, "items")
         names = [name for name, _ in self.sizes]
+        check_distinct(sizes=names, seeds=self.seeds)
         require(self.largest in names, f"largest {self.largest!r} is not one of {names}")
         require(
             self.shots[:2] == (0, 1)
@@ -62,7 +63,6 @@ class Capacity:
             isinstance(self.base.data, PuzzleText) and isinstance(self.base.model, GptConfig),
             "base must be a GPT that reads a corpus of tasks (lm.data.puzzle_text.PuzzleText)",
         )
-        require(len(self.seeds) > 0, "seeds is empty")
 
     # --------------------------------------------------------------- members
 

@@ -29,7 +29,7 @@ from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig
 from lm.studies.forecast_report import Measured, foretell, write_report
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, agreed, write_for_all
@@ -62,6 +62,7 @@ class Forecast:
         require_positive(self, "problems", "samples", "temperature")
         require(0 < self.confidence < 1, f"confidence {self.confidence} must be between 0 and 1")
         names = [name for name, _ in self.sizes]
+        check_distinct(sizes=names)
         require(self.rated in names, f"rated {self.rated!r} is not one of {names}")
         require(self.large[0] not in names, f"large {self.large[0]!r} is one of the small {names}")
         require(len(names) > 3, f"{len(names)} small runs: a law with three unknowns needs 4")

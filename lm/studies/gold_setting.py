@@ -16,6 +16,7 @@ from lm.core.config import require
 from lm.core.errors import ConfigError
 from lm.rlhf.scores import RewardConfig
 from lm.studies.alignment import Alignment
+from lm.studies.several import check_distinct
 from lm.train.pretrain import Pretrain
 
 
@@ -30,7 +31,7 @@ class GoldSetting:
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self) -> None:
-        require(len(self.seeds) > 0, "seeds is empty")
+        check_distinct(seeds=self.seeds)
         require(
             self.pipeline.judge.given and self.second.given,
             "pipeline.judge and second must both be set: the scorers",

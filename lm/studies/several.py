@@ -85,6 +85,15 @@ def kept(old: Iterable[Any], new: Iterable[Any]) -> bool:
     return all(after.get(one[0]) == one for one in old)
 
 
+def check_distinct(**lists: Sequence[Any]) -> None:
+    """Raises ConfigError for a list, by its name, that is empty or holds one thing twice: of two
+    runs of one name, or of one seed, the second would be the first."""
+    for name, values in lists.items():
+        require(len(values) > 0, f"{name} is empty: give one or more")
+        twice = [one for number, one in enumerate(values) if one in values[:number]]
+        require(not twice, f"{name} has {twice[:1]} twice among {values}: give each once")
+
+
 def fixed(workdir: Path, results: Mapping[str, Iterable[str]]) -> list[str]:
     """How the bindings begin that results were made with, which files of a pattern hold."""
     return [

@@ -38,7 +38,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies.conversation import Conversing
-from lm.studies.several import alone, begin, evaluated, fixed
+from lm.studies.several import alone, begin, check_distinct, evaluated, fixed
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, agreed, write_for_all
@@ -77,6 +77,7 @@ class SmalltalkStudy:
 
     def __post_init__(self) -> None:
         require_positive(self, "prompts")
+        check_distinct(seeds=self.seeds)
 
     def members(self, workdir: Path, seed: int) -> dict[str, Any]:
         """Every step of one seed, in order."""

@@ -27,7 +27,7 @@ from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed
 from lm.studies.sparse_measures import measured, reach, spanned
 from lm.studies.transfer import slug
 from lm.train.pretrain import Pretrain
@@ -57,7 +57,7 @@ class SparseCritique:
 
     def __post_init__(self) -> None:
         labels = [label for label, _ in self.patterns]
-        require(len(set(labels)) == len(labels), f"two patterns have one label: {labels}")
+        check_distinct(patterns=[slug(label) for label in labels], seeds=self.seeds)
         unknown = sorted(set(self.controlled) - set(labels))
         require(not unknown, f"controlled {unknown} are no labels of {labels}")
         for task, model in ((NOVELS, self.novels.model), (RECALL, self.recall.model)):

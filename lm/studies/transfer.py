@@ -24,7 +24,7 @@ from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
 from lm.report.markdown import table, with_deviation
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.pretrain import Pretrain
@@ -56,8 +56,10 @@ class Transfer:
             require(model in names, f"case {label!r}: no model {model!r}; there are {names}")
         for name, of, _ in self.variants:
             require(of in names[:3], f"variant {name!r}: {of!r} is not one of {names[:3]}")
-        labels = [slug(label) for label, _, _ in self.cases]
-        require(len(set(labels)) == len(labels), f"two cases have one label: {labels}")
+        check_distinct(
+            variants=names, cases=[slug(label) for label, _, _ in self.cases],
+            tasks=[name for name, _ in self.tasks], seeds=self.seeds,
+        )  # fmt: skip
 
     # --------------------------------------------------------------- members
 

@@ -157,6 +157,36 @@ def test_a_list_of_named_things_may_grow_and_none_of_them_may_change(tmp_path):
         begin(tmp_path, replace(longer, tasks=((name, "steps=3"), *longer.tasks[1:])), ["tasks"])
 
 
+DOUBLED = {
+    "sizes": (sweeps.capacity(), sweeps.forecast()), "patterns": (sweeps.sparse_critique(),),
+    "cases": (sweeps.pretraining(),), "tasks": (sweeps.pretraining(),),
+    "variants": (sweeps.bert_objectives(),),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("study", "name"), [(one, name) for name, some in DOUBLED.items() for one in some]
+)
+def test_two_runs_of_one_name_are_refused(study, name):
+    things = getattr(study, name)
+    label, *rest = things[0]
+    if name in ("patterns", "cases"):
+        label = f" {label.upper()}!"  # of which the folder is the same
+    with pytest.raises(ConfigError, match=rf"^{name} has \[.*\] twice among .*$"):
+        replace(study, **{name: (*things, (label, *rest))})
+
+
+SEEDED = [one for one in KINDS.values() if hasattr(one, "seeds")]
+
+
+@pytest.mark.parametrize("study", SEEDED, ids=lambda one: type(one).__name__)
+def test_seeds_are_given_and_each_once(study):
+    for seeds, said in (((), "seeds is empty"), ((0, 1, 0), r"seeds has \[0\] twice among .*$")):
+        with pytest.raises(ConfigError, match=f"^{said}"):
+            replace(study, seeds=seeds)
+    assert len(SEEDED) == 6
+
+
 def test_how_a_step_is_made_may_always_change(tmp_path):
     begin(tmp_path, PLAN)
     often = replace(PLAN.sft, microbatches=2, loop=replace(PLAN.sft.loop, log_every=7))
