@@ -60,6 +60,12 @@ def over_seeds(values: ArrayLike) -> tuple[float, float | None]:
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
 
 
+def clear(mean: float, deviation: float | None) -> bool:
+    """Whether a gain is above twice its deviation over seeds: by the rule of the studies it is
+    shown. Of one seed it is not."""
+    return deviation is not None and mean > 2 * deviation
+
+
 def _several(values: ArrayLike) -> np.ndarray:
     found = np.asarray(values, np.float64)
     if found.ndim != 1 or len(found) < 2:

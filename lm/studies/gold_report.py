@@ -2,7 +2,8 @@
 
 Shown means, by both scorers: prompted < SFT < PPO, and the gain of each step is above twice its
 spread over the seeds. The tax is the loss on pre-training text that PPO adds to that of the SFT
-model; PPO-ptx repairs it where it adds less than half as much.
+model, where that is above twice its spread; PPO-ptx repairs it where it adds less than half as
+much.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lm.metrics.spread import over_seeds
+from lm.metrics.spread import clear, over_seeds
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 
@@ -29,8 +30,7 @@ def gain(measures: Measures, scorer: str, before: str, after: str) -> tuple[floa
 
 
 def shown(measures: Measures) -> bool:
-    gains = [gain(measures, scorer, *step) for scorer in SCORERS for step in ORDER]
-    return all(spread is not None and mean > 2 * spread for mean, spread in gains)
+    return all(clear(*gain(measures, scorer, *step)) for scorer in SCORERS for step in ORDER)
 
 
 def write_gold(workdir: Path, title: str, seeds: Sequence[int]) -> None:
@@ -86,11 +86,12 @@ def taxes(tax: Mapping[str, Sequence[float]]) -> list[str]:
     if set(tax) != {"PPO", "PPO-ptx"}:
         return ["The tax is unknown: the base's pre-training text is."]
     rows = [[name, with_deviation(*over_seeds(values))] for name, values in tax.items()]
-    repaired = np.mean(tax["PPO-ptx"]) < np.mean(tax["PPO"]) / 2
-    line = (
-        "PPO-ptx repairs at least half of the tax." if repaired
-        else "PPO-ptx does not repair half of the tax."
-    )  # fmt: skip
+    if not clear(*over_seeds(tax["PPO"])):
+        line = "No tax is shown: what PPO adds is not above twice its spread over the seeds."
+    elif np.mean(tax["PPO-ptx"]) < np.mean(tax["PPO"]) / 2:
+        line = "PPO-ptx repairs at least half of the tax."
+    else:
+        line = "PPO-ptx does not repair half of the tax."
     return [*table(["policy", "added loss on pre-training text, nats a token"], rows), "", line]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lm.metrics.spread import over_seeds
+from lm.metrics.spread import clear, over_seeds
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.several import evaluated
@@ -37,16 +37,11 @@ class Change:
 
     @property
     def rises(self) -> bool:
-        return clear(self.rise)
+        return clear(*self.rise)
 
     @property
     def falls(self) -> bool:
-        return clear(self.fall)
-
-
-def clear(gain: tuple[float, float | None]) -> bool:
-    mean, spread = gain
-    return spread is not None and mean > 2 * spread
+        return clear(*self.fall)
 
 
 def change(curves: np.ndarray) -> Change:

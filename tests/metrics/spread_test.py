@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
-from lm.metrics.spread import bootstrap_interval, over_seeds, standard_error
+from lm.metrics.spread import bootstrap_interval, clear, over_seeds, standard_error
 
 
 def test_the_standard_error_of_hits_is_that_of_a_proportion():
@@ -35,6 +35,11 @@ def test_the_interval_is_the_same_for_the_same_seed():
 def test_mean_and_deviation_over_seeds_and_none_for_one_seed():
     assert over_seeds([0.8, 0.9, 1.0]) == (pytest.approx(0.9), pytest.approx(0.1))
     assert over_seeds([0.7]) == (0.7, None)
+
+
+def test_a_gain_is_clear_above_twice_its_deviation_over_more_than_one_seed():
+    assert clear(0.5, 0.2) and not clear(0.5, 0.25) and not clear(-0.5, 0.0)
+    assert not clear(0.5, None)
 
 
 def test_one_value_has_no_spread():

@@ -40,6 +40,14 @@ def test_the_tax_is_repaired_where_half_of_it_is_gone():
     assert "unknown" in taxes({})[-1]
 
 
+@pytest.mark.parametrize(
+    ("plain", "mixed"),
+    [([-0.1, -0.12], [-0.2, -0.2]), ([0.5, -0.45], [0.01, 0.01]), ([0.2], [0.05])],
+)
+def test_of_a_tax_that_is_not_there_nothing_is_repaired(plain, mixed):
+    assert taxes({"PPO": plain, "PPO-ptx": mixed})[-1].startswith("No tax is shown")
+
+
 def test_the_second_scorer_counts_four_signs():
     good, shout = "It is a red house.", "is is a red! house"
     assert tidy(["", ""], [good, shout]) == [1.0, 0.0]
