@@ -296,7 +296,7 @@ def panels(study: Study, sizes: Sequence[str], shots: Sequence[int]) -> list[Pan
     loss = [Band("ladder", compute, [m for m, _ in losses], [d or 0.0 for _, d in losses])]
     if law := law_of(study, sizes):
         fitted = law(np.array(compute) / PF_DAY).tolist()
-        loss.append(Band(f"C^-{law.exponent:.3f}", compute, fitted, colour=7, dash=":"))
+        loss.append(Band(f"C^{-law.exponent:.3f}", compute, fitted, colour=7, dash=":"))
     return [
         Panel(
             "mean of all tasks", "parameters", "accuracy", over_size, paper,

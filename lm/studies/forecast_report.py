@@ -170,7 +170,7 @@ def write_report(
               f"the large run's compute, {large.compute:.3g} FLOPs.", ""]  # fmt: skip
     lines += [f"Law of the loss: {forecast['loss']['says']}.", ""]
     lines += table(
-        ["", "foretold", f"{forecast['confidence']:.0%} interval", "came out", "error",
+        ["", "foretold", f"{100 * forecast['confidence']:g}% interval", "came out", "error",
          "power law without c", "largest small run", "never solved"],
         [
             [row["what"], f"{row['value']:.4g}", interval(row),

@@ -44,8 +44,8 @@ class Law:
     def __str__(self) -> str:
         more = f" + {self.irreducible:.4g}" if self.irreducible else ""
         return (
-            f"L = {self.scale:.4g} C^-{self.exponent:.4g}{more}, exponent {self.low:.4g} to "
-            f"{self.high:.4g} ({self.confidence:.0%}, {self.points} points)"
+            f"L = {self.scale:.4g} C^{-self.exponent:.4g}{more}, exponent {self.low:.4g} to "
+            f"{self.high:.4g} ({100 * self.confidence:g}%, {self.points} points)"
         )
 
 

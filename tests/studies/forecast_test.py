@@ -120,6 +120,10 @@ def test_planted_runs_come_out_as_foretold_and_a_run_off_the_laws_does_not(tmp_p
     assert rows[0]["plain"] < rows[0]["out"] * 0.99  # the control: without c it is too low
     write_report(tmp_path, "title", told, small, large)
     report = (tmp_path / "report.md").read_text()
+    assert "| 95% interval |" in report
+    sure = foretell(small, {"compute": 1e12}, rated, 0.999)
+    write_report(tmp_path, "title", sure, small, large)
+    assert "| 99.9% interval |" in (tmp_path / "report.md").read_text()
     assert report.startswith("loss, nats a token: foretold 2") and "inside the interval" in report
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
     loose = foretell(small[::2], {"compute": 1e12}, rated, 0.95)  # four points

@@ -26,6 +26,12 @@ def test_a_law_without_noise_comes_out_exactly():
     assert "C^-0.2" in str(law) and "6 points" in str(law)
 
 
+def test_a_law_is_told_as_it_is():
+    rising = fit([1, 10, 100], [1, 1.1, 1.3], confidence=0.999)
+    assert " C^0.05697, exponent -" in str(rising) and "(99.9%, 3 points)" in str(rising)
+    assert "(95%, 6 points)" in str(fit(COMPUTE, planted(0, noise=0)))
+
+
 def covered(fitted):
     return np.mean([law.low <= 0.2 <= law.high for law in fitted])
 
