@@ -13,6 +13,7 @@ trains. What is done is not done again: the same command goes on.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from typing import Any
 
 import jax
 
-from lm.core.config import require, require_positive
+from lm.core.config import read, require, require_positive
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import make_mesh
 from lm.data.programs import ProgramText, problems
@@ -77,12 +78,19 @@ class Forecast:
             "rise",
         )
 
-    def members(self) -> dict[str, Pretrain]:
+    def members(self, workdir: Path | None = None) -> dict[str, Pretrain]:
         """Every run by its name, the large one last; each of a seed of its own, since errors that
-        all runs share are no errors of a law."""
+        all runs share are no errors of a law. One that has begun in `workdir` keeps its seed,
+        where a size comes to stand before it too."""
+        runs = dict((*self.sizes, self.large))
+        paths = {name: workdir / name / "config.gin" for name in runs} if workdir else {}
+        begun = {name: read(path).seed for name, path in paths.items() if path.exists()}
+        free = (one for one in itertools.count(self.base.seed) if one not in begun.values())
         return {
-            name: replace(bound(self.base, bindings), seed=self.base.seed + number)
-            for number, (name, bindings) in enumerate((*self.sizes, self.large))
+            name: replace(
+                bound(self.base, bindings), seed=begun[name] if name in begun else next(free)
+            )
+            for name, bindings in runs.items()
         }
 
     @staticmethod
@@ -109,7 +117,7 @@ class Forecast:
 
     def measured(self, workdir: Path, name: str, process: Process) -> Measured:
         """A run, trained and asked where it is not."""
-        experiment, folder = self.members()[name], workdir / name
+        experiment, folder = self.members(workdir)[name], workdir / name
         if not (folder / "summary.json").exists():
             print(f"--- {name}: {self.compute(experiment):.3g} FLOPs", flush=True)
             experiment.run(folder, process)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import sweeps
-from lm.core.config import bind
+from lm.core.config import bind, dump
 from lm.core.errors import ConfigError, DataError
 from lm.data.programs import problems
 from lm.evals.programs.trial import Trial, ask
@@ -22,6 +22,8 @@ from lm.studies.forecast_fit import (
 )
 from lm.studies.forecast_report import Measured, foretell, outcomes, verdict, write_report
 from lm.train import process
+from lm.train.pretrain import Pretrain
+from lm.train.process import Process
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -196,6 +198,29 @@ def test_runs_that_carry_no_forecast_are_refused():
         replace(study, rated="7b")
     seeds = [one.seed for one in study.members().values()]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_runs_that_have_begun_keep_their_seeds_beside_a_new_smaller_one(tmp_path, monkeypatch):
+    study, given = sweeps.forecast(), {}
+
+    def run(self, folder, _):
+        given[folder.name] = self.seed
+        raise InterruptedError
+
+    monkeypatch.setattr(Pretrain, "run", run)
+    for name, member in list(study.members().items())[:2]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.gin").write_text(dump(member))
+    smaller = ("9k", study.sizes[0][1].replace("model.width=16", "model.width=12"))
+    grown = replace(study, sizes=(smaller, *study.sizes))
+    for name, seed in {"9k": 2, "12k": 0, "17k": 1, "23k": 3, study.large[0]: 5}.items():
+        assert grown.members(tmp_path)[name].seed == seed
+        with pytest.raises(InterruptedError):
+            grown.measured(tmp_path, name, Process())
+        assert given[name] == seed
+    seeds = {name: member.seed for name, member in study.members(tmp_path).items()}
+    assert list(seeds.values()) == [0, 1, 2, 3, 4]  # as where none has begun
+    assert study.members(tmp_path / "new") == study.members()
 
 
 def test_what_a_model_writes_is_run_problem_by_problem():
