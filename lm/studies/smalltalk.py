@@ -38,7 +38,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies.conversation import Conversing
-from lm.studies.several import alone, begin, check_distinct, evaluated, fixed
+from lm.studies.several import alone, begin, check_distinct, evaluated, fixed, selected
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, agreed, write_for_all
@@ -56,6 +56,7 @@ POLICIES = {
     "single": "SFT, single turns", "chat/sft": "SFT, mixture", "chat/1/ppo": "PPO, round 1",
     "again": "PPO, round 1 twice as long", "chat/2/ppo": "PPO, round 2",
 }  # fmt: skip
+TUNED = ("single", "chat/sft")
 FIGURES = {
     "first": "first questions right", "follow_up": "follow-ups right",
     "no_history": "follow-ups right, history withheld", "ended": "answers that end",
@@ -142,7 +143,9 @@ class SmalltalkStudy:
         later = [one for one in asked if len(one) > 1][: self.prompts]
         with jax.set_mesh(mesh):
             for name in new:
-                source = read_source(str(folder / name), mesh)
+                # PPO begins with the step of an SFT that a reward model chose
+                step = selected(folder / name, self.chat.sft.reward) if name in TUNED else None
+                source = read_source(str(folder / name), mesh, step)
                 ppo = self.chat.ppo
                 speak = Speaker(source, ppo.prompt_length, ppo.answer_length)
                 sets = (first, first), (later, later), (later, [one[-1:] for one in later])

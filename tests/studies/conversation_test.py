@@ -117,6 +117,25 @@ def test_a_study_of_one_seed_tells_every_figure_of_every_policy(rounds, tmp_path
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
 
 
+def test_sft_is_measured_at_the_step_that_ppo_begins_with(tmp_path, monkeypatch):
+    Smalltalk(conversations=40, single=2).write(tmp_path / "data")
+    for name in smalltalk.POLICIES:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "summary.json").write_text('{"selected_step": 7}')
+    study, read = sweeps.conversation(), {}
+    monkeypatch.setattr(
+        smalltalk, "read_source", lambda run, mesh, step=None: read.setdefault(run, step)
+    )
+    monkeypatch.setattr(
+        smalltalk, "Speaker", lambda *_: lambda asked, _: [("a", True)] * len(asked)
+    )
+    chosen = replace(study.chat.sft, reward=RewardConfig(run="liked"))
+    replace(study, chat=replace(study.chat, sft=chosen)).measure(tmp_path)
+    begins = replace(study.chat, sft=chosen).members(tmp_path / "chat")["1/ppo"].init_step
+    policies = {name: read[str(tmp_path / name)] for name in smalltalk.POLICIES}
+    assert policies == dict.fromkeys(policies) | {"single": 7, "chat/sft": begins} and begins == 7
+
+
 @pytest.mark.parametrize("process", [0, 1])
 def test_one_process_writes_the_conversations_and_the_others_wait_for_them(
     process, tmp_path, monkeypatch
