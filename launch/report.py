@@ -39,7 +39,8 @@ def main() -> None:
 
 def matching(name: str) -> list[str]:
     """The folders that a glob finds; any other name as it is."""
-    return (sorted(glob.glob(os.path.expanduser(name))) or [name]) if "*" in name else [name]
+    found = glob.glob(os.path.expanduser(name)) if glob.has_magic(name) else []
+    return sorted(filter(os.path.isdir, found)) or [name]
 
 
 if __name__ == "__main__":

@@ -217,6 +217,16 @@ def test_the_command_compares_runs(tmp_path):
     assert done.returncode == 0 and (tmp_path / "all.html").exists()
 
 
+@pytest.mark.parametrize("pattern", ["*", "?", "[ab]"])
+def test_a_pattern_names_the_folders_that_it_finds(tmp_path, pattern):
+    for name in ("a", "b"):
+        write_run(tmp_path / "runs" / name)
+    (tmp_path / "runs" / "t").write_text("a table beside them")
+    done = report(f"--runs={tmp_path}/runs/{pattern}", f"--out={tmp_path / 'all.html'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 runs compared" in (tmp_path / "all.html").read_text()
+
+
 @pytest.mark.parametrize(
     "flags, code, line",
     [
