@@ -20,6 +20,7 @@ attention  pairs, FLOPs, memory and time of each pattern from 1k to 64k tokens, 
 """
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -56,6 +57,8 @@ def main() -> None:
     unknown = [kind for kind in ONLY.value if kind not in KINDS]
     if unknown:
         raise ConfigError(f"--only={unknown[0]}: choose among {', '.join(KINDS)}")
+    if "attention" in ONLY.value and FIGURE.value:
+        check_writable(Path(FIGURE.value))
     from lm.studies import speed
 
     for name in SIZES.value:
@@ -121,10 +124,17 @@ def main() -> None:
             tell(figure)
 
 
+def check_writable(figure: Path) -> None:
+    """Raises ConfigError where a figure cannot be written, before minutes of measuring for it."""
+    there = figure if figure.exists() else figure.parent
+    if figure.is_dir() or not figure.parent.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(
+            f"--figure={figure} cannot be written: name a file in a folder that is there, or ''"
+        )
+
+
 def serving(dtype: "Dtype") -> dict[str, Any]:
     """A server under load; end tokens do not end its streams."""
-    import os
-
     from lm.models.gpt import GptConfig
     from lm.serve.engine import Engine
     from lm.serve.load import load_figure
@@ -176,7 +186,6 @@ def images(repeats: int) -> None:
 
 def startup() -> dict[str, Any]:
     """Of two commands, the second of which finds what the first one compiled."""
-    import os
     import subprocess
     import sys
     import tempfile

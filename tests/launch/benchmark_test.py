@@ -2,6 +2,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 
 def benchmark(*words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-X", "importtime", "-m", "launch.benchmark", *words]
@@ -22,3 +24,11 @@ def test_an_unknown_group_is_named_beside_the_known_ones():
     assert done.returncode == 1
     known = "train, bert, decode, data, memory, save, startup"
     assert f"--only=trian: choose among {known}" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "absent/figure.svg", "file/figure.svg"])
+def test_a_figure_that_cannot_be_written_is_one_line_before_anything_is_measured(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    done = benchmark("--only=attention", f"--figure={tmp_path / name}")
+    assert done.returncode == 1 and done.stdout == ""
+    assert f"--figure={tmp_path / name} cannot be written" in done.stderr.splitlines()[-1]
