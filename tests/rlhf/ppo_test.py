@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from lm.core import dot
 from lm.core.errors import CheckpointError, ConfigError, DataError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.prompts import RowsConfig
-from lm.nn import dot
 from lm.report.time_spent import processes
 from lm.rlhf import ppo
 from lm.rlhf.controller import KlConfig
