@@ -5,7 +5,9 @@ speed (by AMX) only where both operands are bfloat16, the result is float32 and 
 read across: gradients are rounded to bfloat16 there before they enter a product.
 """
 
+import math
 import string
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 
 from lm.core.mesh import platform
 
+FEW = 8
 TILE = 128  # what XLA's products on CPUs want the size of an axis to be a multiple of
 
 
@@ -37,7 +40,7 @@ def dot(
         letters, cut = string.ascii_letters, x.ndim - contracted
         rows, inner = letters[:cut], letters[cut : x.ndim]
         outer = letters[x.ndim : x.ndim + kernel.ndim - contracted]
-        y = einsum(f"{rows}{inner},{inner}{outer}->{rows}{outer}", x, kernel)
+        y = filled(f"{rows}{inner},{inner}{outer}->{rows}{outer}", x, kernel)
         # added before rounding: a bias's gradient is then a sum in float32, without a copy
         return (y if bias is None else y + bias).astype(x.dtype)
     last = tuple(range(x.ndim - contracted, x.ndim))
@@ -46,6 +49,31 @@ def dot(
     y = jax.lax.dot_general(x, kernel.astype(x.dtype), axes, preferred_element_type=wide)
     y = y.astype(x.dtype)
     return y if bias is None else y + bias.astype(x.dtype)
+
+
+def dot_turned(
+    x: jax.Array, turned: jax.Array, bias: jax.Array | None, contracted: int, shape: Sequence[int]
+) -> jax.Array:
+    """`dot` of a kernel [K... *shape] that lies as `turned`, a row for each output: the order in
+    which CPUs read the weights of few rows, as in decoding, once and in parallel.
+    """
+    leading = x.shape[: x.ndim - contracted]
+    rows = x.reshape(math.prod(leading), -1)  # of more axes, XLA would turn the weights back
+    y = filled("RK,MK->RM", rows, turned).reshape(*leading, *shape)
+    return (y if bias is None else y + bias).astype(x.dtype)
+
+
+def filled(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`einsum` of activations and weights.
+
+    XLA on CPUs widens weights in bfloat16 for less than 8 rows: zeros are put behind them.
+    """
+    result = equation.split("->")[1]
+    rows = math.prod(n for n, letter in zip(x.shape, equation, strict=False) if letter in result)
+    if not by_rows(x.dtype) or rows >= FEW:
+        return einsum(equation, x, kernel)
+    more = ((0, FEW - len(x)), *((0, 0) for _ in x.shape[1:]))
+    return einsum(equation, jnp.pad(x, more), kernel)[: len(x)]
 
 
 def by_rows(dtype: jax.typing.DTypeLike) -> bool:

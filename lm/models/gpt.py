@@ -10,13 +10,14 @@ from flax import linen as nn
 
 from lm.core import axes
 from lm.core.config import require, require_positive
-from lm.core.mesh import constrain
+from lm.core.mesh import constrain, platform
 from lm.losses.vocabulary import vocabulary_losses
 from lm.nn.attention import LayerCache
 from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
+from lm.nn.mlp import turn_kernels
 from lm.nn.norms import LayerNorm
 from lm.nn.patterns import pairs
 from lm.nn.stack import Stack, unstack
@@ -266,4 +267,7 @@ def head(config: GptConfig, params: Any, hidden: jax.Array) -> jax.Array:
 def decoding_params(config: GptConfig, params: Any) -> Any:
     """Parameters as decoding wants them: one tree a layer, in the dtype of the activations."""
     cast = jax.tree.map(lambda leaf: leaf.astype(config.dtype), params)
-    return cast | {"stack": {"blocks": unstack(cast["stack"]["blocks"])}}
+    blocks = unstack(cast["stack"]["blocks"])
+    if platform() == "cpu" and jax.sharding.get_abstract_mesh().size <= 1:
+        blocks = tuple(turn_kernels(block) for block in blocks)
+    return cast | {"stack": {"blocks": blocks}}

@@ -1,14 +1,16 @@
 """The feed-forward layer of a block, and the two GELUs (Hendrycks and Gimpel 2016)."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from lm.core import axes
-from lm.core.dot import dot
+from lm.core.dot import dot, dot_turned
 from lm.core.mesh import constrain
 from lm.nn.config import BlockConfig
 from lm.nn.initializers import Init, kernel_init, named
@@ -18,6 +20,21 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_erf": partial(jax.nn.gelu, approximate=False),
     "relu": jax.nn.relu,
 }
+
+
+TURNED = "turned"  # in the place of a kernel: its transpose, a row for each output
+
+
+def turn_kernels(block: Any) -> Any:
+    """Parameters of a block with each kernel turned, as `Dense` takes it as well."""
+    if not isinstance(block, Mapping):
+        return block
+    made = {name: turn_kernels(part) for name, part in block.items() if name != "kernel"}
+    if "kernel" in block:
+        kernel = block["kernel"]
+        inputs = math.prod(kernel.shape[: 2 if kernel.ndim == 3 else 1])  # [N H D], of heads
+        made[TURNED] = kernel.reshape(inputs, -1).T
+    return made
 
 
 class Dense(nn.Module):
@@ -32,11 +49,15 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", named(self.kernel_init, self.names), self.shape)
-        bias = None
+        kernel = bias = None
+        if not self.has_variable("params", TURNED):
+            kernel = self.param("kernel", named(self.kernel_init, self.names), self.shape)
+        shape, names = self.shape[self.contracted :], self.names[self.contracted :]
         if self.use_bias:
-            shape, names = self.shape[self.contracted :], self.names[self.contracted :]
             bias = self.param("bias", named(nn.initializers.zeros, names), shape)
+        if kernel is None:
+            rows: jax.Array = self.get_variable("params", TURNED)
+            return dot_turned(x, rows, bias, self.contracted, shape)
         return dot(x, kernel, bias, self.contracted, self.narrow)
 
 

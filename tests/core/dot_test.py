@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from lm.core.dot import dot
+from lm.core.dot import dot, dot_turned
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), jnp.bfloat16)
 KERNEL = jnp.asarray(np.random.default_rng(1).normal(size=(8, 3)), jnp.float32)
@@ -63,3 +63,36 @@ def test_gradients_of_a_bfloat16_product_are_those_of_float32_rounded():
     for mine, right in zip(gradients(X, KERNEL, BIAS), gradients(wide, near, BIAS), strict=True):
         assert mine.dtype == (jnp.bfloat16 if mine.shape == X.shape else jnp.float32)
         np.testing.assert_allclose(mine.astype(jnp.float32), right, rtol=2**-6, atol=2**-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_a_turned_kernel_makes_the_same_product_for_few_rows_and_many(dtype, rows):
+    random = np.random.default_rng(rows)
+    x = jnp.asarray(random.normal(size=(rows, 1, 2, 5)), dtype)
+    kernel = jnp.asarray(random.normal(size=(2, 5, 3, 4)), dtype)
+    bias = jnp.asarray(random.normal(size=(3, 4)), dtype)
+    turned = kernel.reshape(10, 12).T
+    made = jax.jit(lambda x: dot_turned(x, turned, bias, 2, (3, 4)))(x)
+    right = dot(x.astype("float32"), kernel.astype("float32"), bias.astype("float32"), 2)
+    assert made.dtype == x.dtype and made.shape == (rows, 1, 3, 4)
+    tolerance = 1e-5 if dtype == "float32" else 2**-6
+    np.testing.assert_allclose(made.astype("float32"), right, rtol=tolerance, atol=tolerance)
+
+
+def test_a_loop_over_tokens_reads_turned_weights_as_they_lie():
+    turned = jnp.ones((96, 32), jnp.bfloat16)
+
+    def compiled(once):
+        def tokens(x, turned):
+            return jax.lax.fori_loop(0, 5, lambda _, x: once(x, turned)[:, :32], x)
+
+        x = jnp.ones((8, 32), jnp.bfloat16)
+        return jax.jit(tokens).lower(x, turned).compile().as_text()
+
+    def plain(x, turned):
+        y = jnp.einsum("BTK,MK->BTM", x[:, None], turned, preferred_element_type=jnp.float32)
+        return y[:, 0].astype(x.dtype)
+
+    assert "rhs_contracting_dims={1}" in compiled(lambda x, t: dot_turned(x, t, None, 1, (96,)))
+    assert "rhs_contracting_dims={1}" not in compiled(plain)  # it is turned before the loop
