@@ -134,6 +134,8 @@ def made_whole(folder: Path) -> Iterator[Path]:
         work.chmod(0o755)
         yield work
         publish(work, folder)
+    except DataError as error:  # of a folder in this one, say
+        raise DataError(str(error).replace(str(work), str(folder))) from None
     except OSError as error:
         raise DataError(
             f"cannot write {folder}: {error.strerror or error}; make room there, or choose another "

@@ -18,8 +18,7 @@ import optax
 from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
-from lm.core.mesh import batch_ways, local_rows, make_mesh, place
-from lm.data.batches import check_divisible
+from lm.core.mesh import local_rows, make_mesh, place
 from lm.data.features import in_order
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
@@ -88,7 +87,7 @@ class Stage(Supervised):
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        self.check_mesh(mesh)
         before = started(workdir, type(self))
         source = None
         if self.needs_source(before):

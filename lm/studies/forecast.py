@@ -39,6 +39,7 @@ from lm.train.saved import read_run
 TRIALS = "trials.json"
 FORECAST = "forecast.json"
 MADE_WITH = {
+    "*/config.gin": ["base.seed"],
     "*/summary.json": ["base.", "sizes"],
     f"*/{TRIALS}": ["problems", "samples", "temperature"],
     FORECAST: ["large", "rated", "confidence"],

@@ -66,6 +66,7 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             if name.startswith(done) and not name.endswith(HOW)
             and (name in done or not any(part in f".{name}" for part in FREE))
             and not (name in NAMED and kept(old, new))
+            and not (name == "init" and same_place(old, new))
         ]  # fmt: skip
         if wrong:
             raise ConfigError(
@@ -83,6 +84,11 @@ def kept(old: Iterable[Any], new: Iterable[Any]) -> bool:
     """Whether all named things of a list are in another, and the same there."""
     after = {one[0]: one for one in new}
     return all(after.get(one[0]) == one for one in old)
+
+
+def same_place(old: str | None, new: str | None) -> bool:
+    """Whether two paths name one folder, as spelled from here."""
+    return bool(old and new) and Path(str(old)).absolute() == Path(str(new)).absolute()
 
 
 def check_distinct(**lists: Sequence[Any]) -> None:
@@ -118,7 +124,8 @@ def evaluated(
         if steps != first:
             raise DataError(
                 f"{run} was measured at other updates than {runs[0]}, such as "
-                f"{sorted(set(steps) ^ set(first))[:3]}: remove it, to train it again as the others"
+                f"{sorted(set(steps) ^ set(first))[:3]}: remove it, and summary.json and "
+                "measured.json above it, to train it again as the others"
             )
     found = {name: np.array([[row[f"valid_{name}"] for row in some] for some in rows])
              for name in names}  # fmt: skip

@@ -88,15 +88,18 @@ def train(
 def read(path: Path, *, cased: bool = False) -> WordPieceTokenizer:
     """From `vocab.txt`, one piece a line, or `tokenizer.json`, or the folder that holds it.
 
-    `cased` counts where no file beside it, as Hugging Face writes one, says the case.
+    `cased` counts where neither the file nor one beside it, as Hugging Face writes them, says so.
     """
     file = path if path.is_file() else find(path, "vocab.txt", WHOLE)
+    said = _case_beside(file)
     if file.name.startswith(WHOLE):
-        vocab = read_whole(file, "WordPiece")["model"]["vocab"]
+        whole = read_whole(file, "WordPiece")
+        vocab = whole["model"]["vocab"]
         words = sorted(vocab, key=vocab.__getitem__)
+        lower = (whole.get("normalizer") or {}).get("lowercase")
+        said = not lower if said is None and lower is not None else said
     else:
         words = read_text(file).removesuffix("\n").split("\n")
-    said = _case_beside(file)
     return WordPieceTokenizer(words, cased=cased if said is None else said)
 
 

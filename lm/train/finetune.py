@@ -18,10 +18,9 @@ import optax
 from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import CheckpointError, ConfigError
-from lm.core.mesh import batch_ways, local_rows, make_mesh
+from lm.core.mesh import local_rows, make_mesh
 from lm.core.paths import run_path
 from lm.data import bert_features, gpt1_features
-from lm.data.batches import check_divisible
 from lm.data.bert_features import BertFeatures
 from lm.data.features import Encoded, TaskBatch, TaskRows
 from lm.data.gpt1_features import Gpt1Features, Specials
@@ -86,7 +85,7 @@ class Finetune(Supervised):
         """Fine-tunes, or goes on fine-tuning, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        self.check_mesh(mesh)
         task = read(self.data)
         started = bool(steps_in(workdir / "checkpoints"))
         source = None if started else self.source(mesh)

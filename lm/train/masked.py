@@ -11,8 +11,7 @@ import numpy as np
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.mesh import batch_ways, local_rows, make_mesh
-from lm.data.batches import check_divisible
+from lm.core.mesh import local_rows, make_mesh
 from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig
@@ -69,7 +68,7 @@ class MaskedPretrain(Supervised):
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        self.check_mesh(mesh)
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
         text = prepare_sentences(self.data, self.sentences, tokenizer, "train")
         held_out = prepare_sentences(self.data, self.sentences, tokenizer, "valid")

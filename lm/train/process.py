@@ -61,7 +61,7 @@ class Stop:
             os.write(2, b"\nstopped at once; the last checkpoint stands\n")
             os._exit(128 + number)
         self.signal, self.since = number, time.monotonic()
-        os.write(2, b"\nfinishing the step and saving; again to stop at once\n")
+        os.write(2, b"\nfinishing the step and saving; again after a second to stop at once\n")
         if self.distributed:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.mesh import batch_ways, local_rows, make_mesh, place
-from lm.data.batches import TokenBatch, check_divisible
+from lm.core.mesh import local_rows, make_mesh, place
+from lm.data.batches import TokenBatch
 from lm.data.recall import HELD_OUT, RecallConfig, RecallRows
 from lm.losses.language import masked_sum, token_losses
 from lm.models.gpt import GptConfig, forward
@@ -46,7 +46,7 @@ class Recall(Supervised):
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        self.check_mesh(mesh)
         made = RecallRows(self.data, self.model.length, self.seed)
         per_step = self.batch * self.model.length
         with self.begun(workdir, process, mesh, steps=self.steps, facts={}) as (

@@ -19,9 +19,8 @@ import optax
 from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import CheckpointError, DataError
-from lm.core.mesh import batch_ways, make_mesh
+from lm.core.mesh import make_mesh
 from lm.core.paths import run_path
-from lm.data.batches import check_divisible
 from lm.data.prompts import FAULTY
 from lm.data.tokens import TextConfig
 from lm.data.visual.rows import VisionBatch, VisualConfig, image_id, prefetched
@@ -101,7 +100,7 @@ class VisualTuning(Supervised):
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
         mesh = make_mesh(self.mesh)
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.microbatches)
+        self.check_mesh(mesh)
         config, tokenizer, source = self.resolved(workdir, mesh)
         material = Material(config, tokenizer, mesh)
         steps = self.steps or max(1, round(self.epochs * material.rows.count / material.own))

@@ -86,6 +86,17 @@ def test_a_vocabulary_comes_along_in_one_file_of_json_too(name, tmp_path):
     assert found.digest == wanted.digest
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_file_of_json_says_its_own_case(lower, tmp_path):
+    vocab = {word: i for i, word in enumerate([*SPECIALS.values(), "Paris", "paris"])}
+    model = {"type": "WordPiece", "vocab": vocab}
+    normalizer = {"type": "BertNormalizer", "lowercase": lower}
+    whole = {"model": model, "normalizer": normalizer}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    found = build(convert.vocabulary(tmp_path, "wordpiece"), lambda: ())
+    assert list(found.encode("Paris")) == [vocab["paris" if lower else "Paris"]]
+
+
 def test_weights_without_a_vocabulary_become_a_run_that_says_so(tmp_path, capsys):
     published("gpt2", tmp_path)
     (tmp_path / "merges.txt").unlink()

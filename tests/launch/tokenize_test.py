@@ -53,6 +53,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
             env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # it would be cut off too
         )  # fmt: skip
         one_line(done, 2, f"cannot write {tmp_path}/out", "make room there")
+        assert f"{tmp_path}/out." not in done.stderr  # where it is made until it is whole
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 

@@ -94,6 +94,7 @@ STUDIES = [
     (sweeps.conversation(), "1/chat/summary.json", {"chat.rounds": "3"}, {"seeds": "(0,1,2,3)"}),
     (sweeps.capacity(), "a/0/answers.json", {"items": "9"}, {"base.steps": "9"}),
     (sweeps.forecast(), "a/summary.json", {"base.steps": "9"}, {"samples": "9"}),
+    (sweeps.forecast(), "a/config.gin", {"base.seed": "9"}, {"base.steps": "9"}),
     (sweeps.forecast(), "forecast.json", {"confidence": "0.5"}, {"samples": "9"}),
     (sweeps.sparse_critique(), "novels/a/0/summary.json", {"novels.steps": "9"}, {"held_out": "9"}),
     (
@@ -185,6 +186,15 @@ def test_seeds_are_given_and_each_once(study):
         with pytest.raises(ConfigError, match=f"^{said}"):
             replace(study, seeds=seeds)
     assert len(SEEDED) == 6
+
+
+def test_a_run_to_begin_with_may_be_spelled_otherwise_and_not_be_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun = replace(ALIGNMENT, init="runs/base")
+    begin(tmp_path, begun, ["init"])
+    begin(tmp_path, replace(begun, init=str(tmp_path / "runs/base")), ["init"])
+    with pytest.raises(ConfigError, match="init was .*runs/base', now 'runs/other'"):
+        begin(tmp_path, replace(begun, init="runs/other"), ["init"])
 
 
 def test_how_a_step_is_made_may_always_change(tmp_path):

@@ -40,7 +40,7 @@ def test_a_first_signal_asks_and_the_code_says_which(number, code):
     process = child(LOOP.format(leave="stop.requested(1)"))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    assert "again to stop at once" in process.communicate(timeout=30)[1]
+    assert "again after a second to stop at once" in process.communicate(timeout=30)[1]
     assert process.returncode == code
 
 
@@ -49,7 +49,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == "\n"
-    assert "again to stop at once" in process.stderr.readline()
+    assert "again after a second to stop at once" in process.stderr.readline()
     time.sleep(ONE_WISH + 0.2)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -65,7 +65,7 @@ def test_a_signal_of_another_kind_at_the_same_moment_is_the_same_wish_and_later_
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == "\n"
-    assert "again to stop at once" in process.stderr.readline()
+    assert "again after a second to stop at once" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     time.sleep(2.8)
     assert process.poll() is None
