@@ -81,18 +81,15 @@ def test_a_turned_kernel_makes_the_same_product_for_few_rows_and_many(dtype, row
 
 
 def test_a_loop_over_tokens_reads_turned_weights_as_they_lie():
+    def compiled(once, weights):
+        def tokens(x, weights):
+            return jax.lax.fori_loop(0, 5, lambda _, x: once(x, weights)[..., :32], x)
+
+        x = jnp.ones((8, 1, 32), jnp.bfloat16)
+        return jax.jit(tokens).lower(x, weights).compile().as_text()
+
     turned = jnp.ones((96, 32), jnp.bfloat16)
-
-    def compiled(once):
-        def tokens(x, turned):
-            return jax.lax.fori_loop(0, 5, lambda _, x: once(x, turned)[:, :32], x)
-
-        x = jnp.ones((8, 32), jnp.bfloat16)
-        return jax.jit(tokens).lower(x, turned).compile().as_text()
-
-    def plain(x, turned):
-        y = jnp.einsum("BTK,MK->BTM", x[:, None], turned, preferred_element_type=jnp.float32)
-        return y[:, 0].astype(x.dtype)
-
-    assert "rhs_contracting_dims={1}" in compiled(lambda x, t: dot_turned(x, t, None, 1, (96,)))
-    assert "rhs_contracting_dims={1}" not in compiled(plain)  # it is turned before the loop
+    text = compiled(lambda x, t: dot_turned(x, t, None, 1, (96,)), turned)
+    assert "rhs_contracting_dims={1}" in text and "rhs_contracting_dims={0}" not in text
+    text = compiled(dot, turned.T)  # weights that lie as they are trained
+    assert "rhs_contracting_dims={1}" not in text and "rhs_contracting_dims={0}" in text
