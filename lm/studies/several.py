@@ -66,7 +66,7 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             if name.startswith(done) and not name.endswith(HOW)
             and (name in done or not any(part in f".{name}" for part in FREE))
             and not (name in NAMED and kept(old, new))
-            and not (name == "init" and same_place(old, new))
+            and not (name == "init" and same_place(old, new))  # a study's own is below its workdir
         ]  # fmt: skip
         if wrong:
             raise ConfigError(

@@ -122,7 +122,9 @@ class Pretrain(Supervised):
                 rows = local_rows(mesh, filled)
                 with session.goodput.spent("data"):
                     host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
-                    batch = self.split(host.counting(size - rows.start), mesh, rows, filled)
+                    if filled > size:
+                        host = host.counting(size - rows.start)
+                    batch = self.split(host, mesh, rows, filled)
                 tokens = sizes.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
