@@ -61,8 +61,12 @@ def test_ppo_and_ppo_ptx_have_the_papers_numbers(size):
         assert found.kl.target is None and not found.linear_decay
         # swept, not printed
         assert 2.55e-6 <= found.optim.peak_lr <= 2.55e-5
-        rates = [float(found.rates(step)[0]) / found.optim.peak_lr for step in (0, 5, 10, 499)]
-        assert rates == pytest.approx([0.1, 0.55, 1.0, 1.0])
+        steps, rise = (0, 5, 10, 499), pytest.approx([0.1, 0.55, 1.0, 1.0])
+        policy, value = zip(*(map(float, found.rates(step)) for step in steps), strict=True)
+        assert [rate / found.optim.peak_lr for rate in policy] == rise
+        fixed = [rate / found.value_optim.peak_lr for rate in value]
+        assert fixed == pytest.approx([1.0] * 4) and fixed != rise
+        assert (found.optim.schedule, found.value_optim.schedule) == ("constant", "constant")
     assert pipeline(size).ppo == plain and pipeline(size).ppo_ptx == ptx
 
 

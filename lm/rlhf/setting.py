@@ -20,6 +20,7 @@ from lm.models.adapters import adapted, learned_alone, merged, with_base
 from lm.models.gpt import GptConfig
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, Experience
+from lm.rlhf.rates import constant
 from lm.rlhf.rollout import Prompts
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, require_shape
@@ -58,8 +59,9 @@ class PpoSetting(Supervised):
     advantages: AdvantageConfig = AdvantageConfig()
     update: UpdateConfig = UpdateConfig()
     value_optim: OptimizerConfig = AdamWConfig(peak_lr=9e-6, weight_decay=0.0)
-    warmup: int = 10  # updates over which rates rise from a tenth (appendix C.4)
-    linear_decay: bool = False  # of the rates to 0 (lm-human-preferences)
+    # The rates are constant but for these, whatever an optimizer's own schedule is by default.
+    warmup: int = 10  # updates over which the policy's rises from a tenth (appendix C.4)
+    linear_decay: bool = False  # of both to 0 (lm-human-preferences)
     lora_rank: int = 0  # of adapters of policy and value function; 0: all of both is learned
     drift: float | None = None  # nats a token that drawn and scored log-probabilities may differ by
     evaluate_prompts: int = 64
@@ -68,6 +70,8 @@ class PpoSetting(Supervised):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("optim", "value_optim"):  # what is recorded is to be what is done
+            object.__setattr__(self, name, constant(name, getattr(self, name)))
         require_positive(
             self, "steps", "prompt_length", "answer_length", "temperature", "drift",
             "evaluate_prompts", "evaluate_draws", "best_of",
@@ -96,13 +100,12 @@ class PpoSetting(Supervised):
         check_divisible("batch", self.batch, batch_ways(mesh) * parts)
 
     def rates(self, step: int) -> tuple[jax.Array, jax.Array]:
-        """Learning rates of policy and value function: constant after a rise from one tenth."""
-        shape = min(1.0, 0.1 + 0.9 * step / self.warmup) if self.warmup else 1.0
-        if self.linear_decay:
-            shape *= 1 - step / self.steps
-        return jnp.float32(self.optim.peak_lr * shape), jnp.float32(
-            self.value_optim.peak_lr * shape
-        )
+        """Learning rates of policy and value function: the first rises from one tenth, the second
+        is fixed (appendix C.4)."""
+        rise = min(1.0, 0.1 + 0.9 * step / self.warmup) if self.warmup else 1.0
+        left = 1 - step / self.steps if self.linear_decay else 1.0
+        policy, value = self.optim.peak_lr * rise * left, self.value_optim.peak_lr * left
+        return jnp.float32(policy), jnp.float32(value)
 
     @property
     def policy_model(self) -> GptConfig:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lm.core import dot
+from lm.core.config import bind, bindings, dump, load
 from lm.core.errors import CheckpointError, ConfigError, DataError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.prompts import RowsConfig
@@ -25,7 +26,7 @@ from lm.rlhf.update import UpdateConfig
 from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
 from lm.train.metrics import read_metrics
-from lm.train.optimizer import AdamWConfig
+from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
@@ -283,6 +284,24 @@ def test_an_update_in_microbatches_equals_the_whole(base, run, tmp_path):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
     lengths = {row["length"] for row in rows_of(run)}
     assert min(lengths) < 8  # some end early: microbatches have unequal numbers of tokens
+
+
+@pytest.mark.parametrize("name", ["optim", "value_optim"])
+def test_a_schedule_that_would_do_nothing_is_refused_and_none_is_recorded(name):
+    config = Ppo(model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16)
+    recorded = bindings(config)
+    assert recorded[f"{name}.schedule"] == "constant"
+    for field, value in {"schedule": "linear", "final_ratio": 0.0, "warmup_tokens": 9,
+                         "warmup_fraction": 0.5, "decay_tokens": 9}.items():  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"^{name}.{field} .* `warmup` and `linear_decay`"):
+            bind(config, {f"{name}.{field}": value})
+    theirs = replace(config, **{name: Gpt1AdamConfig(peak_lr=1e-3)})
+    assert bindings(theirs)[f"{name}.warmup_fraction"] == 0.0
+    with pytest.raises(ConfigError, match=f"^{name}: BertAdamConfig has a schedule"):
+        replace(config, **{name: BertAdamConfig(peak_lr=1e-3)})
+    # a run begun before has its class's own
+    before = dump(config).replace(f"{name}.schedule = 'constant'", f"{name}.schedule = 'cosine'")
+    assert before != dump(config) and load(before) == config
 
 
 @pytest.mark.parametrize("gamma", [0.0, 27.8])
