@@ -66,6 +66,11 @@ class LabelingConfig:
         )
         require(self.noise >= 0, f"labeling.noise must not be negative, got {self.noise}")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the labelers."""
+        return tuple(f"judge {number}" for number in range(self.labelers))
+
 
 def to_label(config: LabelingConfig, data: RowsConfig) -> dict[Part, list[Any]]:
     """Prompts of both parts, drawn by the seed from all files alike, whatever their weights. What
@@ -140,7 +145,7 @@ def label(
             shares[held_out[number]].append(float(np.mean((truth[order] + 1) / 2)))
         pairs += int(order.sum())
         item = f"{config.seed}-{number}"  # another round's is another item
-        row = record(prompt, answers, ranks.tolist(), f"judge {number % config.labelers}", item)
+        row = record(prompt, answers, ranks.tolist(), config.names[number % config.labelers], item)
         more = {"ended": ended, HELD_OUT: held_out[number]}
         rows.append(row | more | {"scores": [float(score) for score in scores]})
     if not pairs:

@@ -60,8 +60,9 @@ class Alignment:
         rankings = replace(
             self.reward.data, train=self.comparisons or str(workdir / "comparisons.jsonl")
         )
-        if self.comparisons is None:  # one of the judge's names is never learned from
-            rankings = replace(rankings, held_out=(f"judge {self.labeling.labelers - 1}",))
+        names = self.labeling.names
+        if self.comparisons is None and len(names) > 1:  # from one of them nothing is learned
+            rankings = replace(rankings, held_out=names[-1:])
         sft = replace(self.sft, init=self.init, data=replace(self.sft.data, train=rows))
         reward = begun(self.reward, self.sft, workdir / "sft")
         reward = replace(reward, demonstrations=rows, data=rankings)

@@ -97,11 +97,14 @@ def taxes(tax: Mapping[str, Sequence[float]]) -> list[str]:
 
 def accuracies(pipelines: Measures) -> list[str]:
     names = ("valid_accuracy", "bayes_accuracy", "labelers_accuracy")
+    known = [name for name in names if all(f"reward model: {name}" in one for one in pipelines)]
     rows = [
         [name.replace("_", " "),
          with_deviation(*over_seeds([one[f"reward model: {name}"] for one in pipelines]))]
-        for name in names if all(f"reward model: {name}" in one for one in pipelines)
+        for name in known
     ]  # fmt: skip
+    if "labelers_accuracy" not in known:
+        rows.append(["labelers held out", "none"])
     return table(["reward model", "pairs in the right order"], rows)
 
 

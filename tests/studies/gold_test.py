@@ -8,7 +8,8 @@ from experiments import sweeps
 from lm.core.config import bind
 from lm.core.errors import ConfigError
 from lm.rlhf.gold import descriptive, plain, tidy
-from lm.studies.gold_report import gain, shown, taxes, verdict
+from lm.studies.alignment_report import told
+from lm.studies.gold_report import accuracies, gain, shown, taxes, verdict
 from tests.studies.demonstrated import bindings
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -46,6 +47,15 @@ def test_the_tax_is_repaired_where_half_of_it_is_gone():
 )
 def test_of_a_tax_that_is_not_there_nothing_is_repaired(plain, mixed):
     assert taxes({"PPO": plain, "PPO-ptx": mixed})[-1].startswith("No tax is shown")
+
+
+def test_of_labelers_held_out_the_reports_say_how_they_were_met_or_that_there_are_none():
+    none = {"reward model: valid_accuracy": 0.7}
+    some = none | {"reward model: labelers_accuracy": 0.65}
+    for tell in (lambda one: accuracies([one]), lambda one: map(str, told(one))):
+        without, with_some = (" ".join(tell(one)) for one in (none, some))
+        assert "none" in without and "labelers held out" in without
+        assert "none" not in with_some and "0.65" in with_some
 
 
 def test_the_second_scorer_counts_four_signs():

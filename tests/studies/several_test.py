@@ -15,6 +15,7 @@ from lm.studies import several
 from lm.studies.several import begin, check_begun, evaluated
 from lm.train.lock import locked
 from lm.train.process import Process
+from tests.rlhf.runs import write_rows
 
 PLAN = instructgpt.pipeline()
 GIVEN = {"init": "base", "judge": RewardConfig(function="lm.data.smalltalk:gold")}
@@ -259,3 +260,24 @@ def test_a_reward_model_of_another_size_than_the_policy_begins_with_a_run_of_its
         members = plan.members(tmp_path)
         stage = members.get("reward") or members["1/reward"]
         assert (stage.init, stage.init_step) == (init, step)
+
+
+@pytest.mark.parametrize(("labelers", "held_out"), [(1, ()), (2, ("judge 1",)), (5, ("judge 4",))])
+def test_one_of_several_labelers_is_never_learned_from_and_a_single_one_is(
+    tmp_path, labelers, held_out
+):
+    plan = bind(instructgpt.pipeline(), {"labeling.labelers": labelers})
+    data = plan.members(tmp_path)["reward"].data
+    assert data.held_out == held_out
+    rows = [
+        {"prompt": f"{name} {part}", "answers": ["a", "b"], "ranks": [0, 1], "labeler": name,
+         "held_out": part == "valid"}
+        for name in plan.labeling.names for part in ("train", "valid")
+    ]  # fmt: skip
+    write_rows(tmp_path / "comparisons.jsonl", rows)
+    parts = data.parts()
+    learned = {one.labeler for one in parts["train"]}
+    assert learned == set(plan.labeling.names) - set(held_out)
+    assert ("labelers" in parts) == (labelers > 1)
+    people = replace(plan, comparisons="people.jsonl").members(tmp_path)["reward"].data
+    assert people.held_out == ()
