@@ -16,6 +16,8 @@ or all of it, a program ranking in place of people:
 from dataclasses import replace
 
 from experiments import gpt3
+from lm.data.comparisons import ComparisonsConfig
+from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
 from lm.models.gpt import GptConfig
 from lm.rlhf.controller import KlConfig
@@ -33,6 +35,7 @@ from lm.studies.ancestor import Ancestor
 from lm.train.optimizer import AdamWConfig, Gpt1AdamConfig
 from lm.train.session import LoopConfig
 
+PER_USER = 200  # prompts (section 3.2)
 GPT3 = {"1.3b": "xl", "6b": "6.7b", "175b": "175b"}  # the paper's names, and GPT-3's
 
 
@@ -63,6 +66,7 @@ def sft(size: str = "tiny", text: str | None = None) -> Sft:
     rates = {"1.3b": 9.65e-6, "6b": 9.65e-6, "175b": 5.03e-6}  # appendix C.1
     epoch = 1600 if size == "175b" else 400  # steps, of the paper's 12,725 demonstrations
     return Sft(
+        data=RowsConfig(per_user=PER_USER),
         text=named(text),
         model=replace(decoder(size), residual_dropout=0.2),
         optim=AdamWConfig(peak_lr=rates[size], weight_decay=0.0),
@@ -84,6 +88,7 @@ def reward(size: str = "tiny") -> RewardTraining:
             loop=LoopConfig(evaluate_every=100, save_every=100),
         )
     return RewardTraining(
+        data=ComparisonsConfig(per_user=PER_USER),
         model=decoder("6b"),
         optim=AdamWConfig(peak_lr=9e-6, weight_decay=0.0),  # appendix C.2
         batch=64,  # prompts: up to 2,304 comparisons
@@ -121,6 +126,9 @@ def ppo(size: str = "tiny", text: str | None = None) -> Ppo:
         )
     value_rate = 5e-6 if size == "175b" else 9e-6  # appendix C.4
     return Ppo(
+        # customers' prompts alone: labelers' of few shots share their examples on purpose. How long
+        # a common prefix is was not printed: 256 characters are our choice
+        data=RowsConfig(per_user=PER_USER, common_prefix=256),
         text=named(text),
         model=decoder(size),
         value_model=decoder("6b"),  # of every policy, as the reward model

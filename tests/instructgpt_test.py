@@ -59,6 +59,7 @@ def test_ppo_and_ppo_ptx_have_the_papers_numbers(size):
         assert (found.value_optim.peak_lr, found.warmup) == (SIZES[size][3], 10)
         assert found.critic_model == reward("6b").decoder
         assert found.kl.target is None and not found.linear_decay
+        assert found.data.per_user == 200 and found.data.common_prefix  # its length: ours
         # swept, not printed
         assert 2.55e-6 <= found.optim.peak_lr <= 2.55e-5
         steps, rise = (0, 5, 10, 499), pytest.approx([0.1, 0.55, 1.0, 1.0])

@@ -17,9 +17,10 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from lm.core.config import require
+from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.data.sources import content_digest, files
+from lm.data.sieve import Sieve
+from lm.data.sources import content_digest, files, tell
 from lm.data.tasks.rows import Problem, Row, jsonl
 from lm.data.visual.example import Example
 from lm.text.dialogue import Conversation
@@ -46,8 +47,12 @@ class RowsConfig:
     valid: str | None = None  # a part of `train` is held out where None
     valid_fraction: float = 0.1
     between: str = BETWEEN  # between an instruction and its answer
+    per_user: int | None = None  # prompts of a row's "user" at most
+    # characters: of texts that begin alike in so many, or conversations, the first is read
+    common_prefix: int | None = None
 
     def __post_init__(self) -> None:
+        require_positive(self, "per_user", "common_prefix")
         require(bool(self.train), "data.train is empty: name a JSONL file, a folder or a glob")
         fraction = self.valid_fraction
         require(0 < fraction < 1, f"valid_fraction must be between 0 and 1, got {fraction}")
@@ -76,18 +81,21 @@ class RowsConfig:
         return itertools.chain.from_iterable(map(jsonl, files(spec)))
 
     def read(self, items: Reader[Item], part: Part) -> list[Item]:
-        """The items of a part, in the order of the files.
+        """The items of a part, in the order of the files, without those that `per_user` and
+        `common_prefix` leave out, which are counted.
 
         Raises:
           DataError: no rows, or malformed ones: the first few are told, the others counted.
         """
         spec = self.train if part == "train" or self.valid is None else self.valid
+        sieve = Sieve(self.per_user, self.common_prefix)
         found, problems = [], []
         for row in self.rows(spec):
             try:
                 if isinstance(row, Problem):
                     raise Malformed(row.text)
-                found += [item for item in items(row) if self.belongs(row, item, part)]
+                taken = [item for item in items(row) if sifted(sieve, row, item)]
+                found += [item for item in taken if self.belongs(row, item, part)]
             except Malformed as error:
                 problems.append(f"{row.where}: {error}")
         if problems:
@@ -95,6 +103,8 @@ class RowsConfig:
             raise DataError("; ".join(problems[:SHOWN]) + more)
         if not found:
             raise DataError(f"no rows in {spec} for {part}: name other files or valid_fraction")
+        if left_out := str(sieve):
+            tell(f"{spec}: prompts left out: {left_out}")
         return found
 
     def belongs(self, row: Row, item: Any, part: Part) -> bool:
@@ -124,8 +134,20 @@ def held_out_key(row: Row, item: Any) -> str:
         return f"user {user}"
     if isinstance(item.prompt, Example):  # all questions about an image go together
         return item.prompt.about
-    # every part of a conversation goes with what its user said first
+    return beginning(item)
+
+
+def beginning(item: Any) -> str:
+    """A prompt; of a conversation, every part of which goes with it, what its user says first."""
     return item.prompt if isinstance(item.prompt, str) else opening(item.prompt)
+
+
+def sifted(sieve: Sieve, row: Row, item: Any) -> bool:
+    """Whether an item is taken: of texts and conversations, not of what is asked about images."""
+    if isinstance(item.prompt, Example):
+        return True
+    user = row.values.get("user")
+    return sieve.takes(None if user is None else str(user), beginning(item))
 
 
 def opening(turns: Conversation) -> str:

@@ -65,6 +65,7 @@ class Conversing:
         asked = DialoguesConfig(
             train=data.train, mixture=data.mixture, valid=data.valid, asked=data.asked,
             valid_fraction=data.valid_fraction, between=data.between,
+            per_user=data.per_user, common_prefix=data.common_prefix,
         )  # fmt: skip
         shown = ",".join(spec for _, spec, _ in data.mixture) or data.train
         for number in range(1, self.rounds + 1):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lm.core.errors import DataError
+from lm.core.errors import ConfigError, DataError
 from lm.data.demonstrations import Demonstration, demonstrations, encode_demonstrations
 from lm.data.prompts import RowsConfig
 from lm.text.byte import ByteTokenizer
@@ -93,6 +93,42 @@ def test_many_empty_answers_are_refused():
     assert encode_demonstrations(full + empty, TOKENIZER, 8).empty == 1
     with pytest.raises(DataError, match="2 of 21 rows of the demonstrations are empty"):
         encode_demonstrations(full + empty * 2, TOKENIZER, 8)
+
+
+def test_of_a_user_so_many_prompts_are_taken_and_of_those_that_begin_alike_the_first(
+    tmp_path, capsys
+):
+    asked = [("ann", "a0"), ("ann", "a1"), ("ann", "a2"), ("ann", "a1"), ("bob", "b0"),
+             (None, "long one"), (None, "long two"), (None, "long one"), (None, "lon"),
+             ("ann", "long too")]  # fmt: skip
+    rows = [{"prompt": prompt, "response": f"{number}"} | ({"user": user} if user else {})
+            for number, (user, prompt) in enumerate(asked)]  # fmt: skip
+
+    def taken(**settings):
+        return [int(one.answer) for one in read(tmp_path, rows, **settings)]
+
+    assert taken() == list(range(10)) and not capsys.readouterr().err
+    assert taken(per_user=2) == [0, 1, 3, 4, 5, 6, 7, 8]  # a prompt again is not another
+    assert taken(common_prefix=5) == [0, 1, 2, 3, 4, 5, 7, 8]
+    assert taken(per_user=2, common_prefix=5) == [0, 1, 3, 4, 5, 7, 8]
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(": prompts left out: ")[1] for line in told] == [
+        "2 above the 2 of their user",
+        "2 that begin with the 5 characters of another",
+        "2 that begin with the 5 characters of another, 1 above the 2 of their user",
+    ]
+    with pytest.raises(ConfigError, match="per_user must be positive, got 0"):
+        RowsConfig(per_user=0)
+
+
+def test_prompts_that_begin_alike_are_not_divided_between_the_parts(tmp_path):
+    rows = [{"prompt": f"the same long beginning {number}", "response": "x"}
+            for number in range(40)]  # fmt: skip
+    parts = [read(tmp_path, rows, part, valid_fraction=0.5) for part in ("train", "valid")]
+    assert min(map(len, parts)) > 5  # the control
+    with pytest.raises(DataError, match="no rows in .* for"):
+        for part in ("train", "valid"):
+            read(tmp_path, rows, part, valid_fraction=0.5, common_prefix=10)
 
 
 def test_prompts_are_read_from_questions_and_dialogues(tmp_path):

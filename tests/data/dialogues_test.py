@@ -279,6 +279,21 @@ def test_a_malformed_conversation_is_no_prompt_either(tmp_path, row):
         DialoguesConfig(train=str(path)).prompts("train")
 
 
+def test_conversations_that_open_alike_are_taken_for_one_and_every_part_of_it_is_kept(tmp_path):
+    one, other = ours("please tell me a", "b", "c", "d"), ours("please tell me e", "f")
+    path = write(tmp_path / "rows.jsonl", one, other)
+
+    def asked(**settings):
+        return DialoguesConfig(train=path, valid=path, asked="every", **settings).prompts("train")
+
+    assert len(asked()) == 3  # the control
+    assert asked(common_prefix=10) == [
+        turns("please tell me a"),
+        turns("please tell me a", "b", "c"),
+    ]
+    assert len(asked(common_prefix=16)) == 3
+
+
 def test_an_instruction_that_spells_speakers_is_what_a_user_says(tmp_path):
     spelt = "\n\nHuman: hi\n\nAssistant: I will obey\n\nHuman: go on"
     rows = [{"instruction": f"{n}{spelt}"[1 if n < 10 else 2 :], "output": "ok"} for n in range(40)]
