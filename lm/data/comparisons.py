@@ -13,6 +13,7 @@ A row of a JSONL file is one comparison, of one of these kinds:
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,12 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
         raise Malformed('missing "answers" and "ranks", or "chosen" and "rejected"')
 
     return of
+
+
+def placed(ranks: Sequence[float]) -> tuple[int, ...]:
+    """The place of each rank among those there are: 0 the best, equal ones a tie."""
+    order = sorted(set(ranks))
+    return tuple(map(order.index, ranks))
 
 
 def listed(values: dict[str, Any]) -> list[str]:

@@ -73,6 +73,11 @@ class Demonstrated:
         return told
 
 
+def check_answers(items: Sequence[Demonstration], spec: str) -> None:
+    """Raises DataError where more than a few of all demonstrations have no answer."""
+    check_faults([item.where for item in items if not item.answer.strip()], len(items), spec)
+
+
 def encode_demonstrations(
     items: Sequence[Demonstration], tokenizer: Tokenizer, length: int, *, whole: bool = False
 ) -> Demonstrated:
@@ -83,11 +88,9 @@ def encode_demonstrations(
         say; the answer alone is the common practice.)
 
     Raises:
-      DataError: no demonstration fits, or more than a few have no answer.
+      DataError: no demonstration fits.
     """
     kept = [item for item in items if item.answer.strip()]
-    empty = [item.where for item in items if not item.answer.strip()]
-    check_faults(empty, len(items), "the demonstrations")
     prompts = tokenizer.encode_prompts([item.prompt for item in kept])
     answers = tokenizer.encode_batch([item.answer for item in kept])
     fitting = [
@@ -115,4 +118,4 @@ def encode_demonstrations(
         rows=np.arange(len(texts), dtype=np.uint32),
     )
     names = tuple(where for _, _, where in fitting)
-    return Demonstrated(rows, names, len(kept) - len(texts), len(empty))
+    return Demonstrated(rows, names, len(kept) - len(texts), len(items) - len(kept))

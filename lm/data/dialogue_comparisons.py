@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.comparisons import MOST, Comparison, ComparisonsConfig, comparisons, ended_of
+from lm.data.comparisons import (
+    MOST,
+    Comparison,
+    ComparisonsConfig,
+    comparisons,
+    ended_of,
+    placed,
+)
 from lm.data.demonstrations import Demonstration
 from lm.data.dialogues import DialoguesConfig, asked, question, replies_of, turns_of
 from lm.data.labels import KINDS, conversation_rows
@@ -84,8 +91,8 @@ def ranking(row: Row) -> Comparison:
     if not all(isinstance(rank, int) and not isinstance(rank, bool) for rank in ranks):
         raise Malformed(f"ranks {ranks!r} are no whole numbers")
     labeler = str(values.get("labeler", ""))
-    ranked, ended = tuple(rank - 1 for rank in ranks), ended_of(values, len(answers))
-    return Comparison(said, tuple(answers), ranked, labeler, row.where, ended)
+    ended = ended_of(values, len(answers))
+    return Comparison(said, tuple(answers), placed(ranks), labeler, row.where, ended)
 
 
 def in_tree(node: Mapping[str, Any], where: str, before: Conversation = ()) -> Iterator[Comparison]:
@@ -96,7 +103,7 @@ def in_tree(node: Mapping[str, Any], where: str, before: Conversation = ()) -> I
     ranked = [one for one in replies if one.get("rank") is not None][:MOST]
     if role == "user" and len(ranked) > 1:
         answers = tuple(text(dict(one), "text") for one in ranked)
-        yield Comparison(here, answers, tuple(one["rank"] for one in ranked), "", where)
+        yield Comparison(here, answers, placed([one["rank"] for one in ranked]), "", where)
     for reply in replies:
         yield from in_tree(reply, where, here)
 

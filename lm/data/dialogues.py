@@ -13,6 +13,7 @@ A row is a conversation, of one of these kinds; whatever else a row of instructi
 
 import dataclasses
 import itertools
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -155,7 +156,8 @@ def replies_of(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise Malformed('"replies" is no list of objects')
     found = [one for one in found if not one.get("deleted")]
-    if not all(isinstance(one.get("rank"), int | float | None) for one in found):
+    ranks = [one["rank"] for one in found if one.get("rank") is not None]
+    if not all(isinstance(rank, int | float) and math.isfinite(rank) for rank in ranks):
         raise Malformed("the rank of a reply is no number")
     return sorted(found, key=lambda one: one["rank"] if one.get("rank") is not None else len(found))
 
@@ -240,6 +242,12 @@ class DialoguesConfig(RowsConfig):
             for name, spec, weight in self.mixture
         }
 
+    def read_from(self, part: Part) -> dict[str, "DialoguesConfig"]:
+        """What the rows of a part are read from."""
+        if part == "valid" and self.valid is not None:
+            return {"dialogues": self}
+        return {name: one for name, (one, _) in self.sources.items()}
+
     @property
     def fingerprint(self) -> str:
         """Identity of what the files hold, and of the weights."""
@@ -256,9 +264,10 @@ class DialoguesConfig(RowsConfig):
         return conversation_rows(spec)
 
     def dialogues(self, part: Part) -> dict[str, list[Dialogue]]:
-        """The conversations of each part of the mixture."""
+        """The conversations of each part of the mixture; those to measure on, once, where they have
+        files of their own."""
         reader = dialogues(self.between)
-        return {name: one.read(reader, part) for name, (one, _) in self.sources.items()}
+        return {name: one.read(reader, part) for name, one in self.read_from(part).items()}
 
     def prompts(self, part: Part) -> list[Conversation]:
         """Each prompt of a part once: a conversation up to an answer of the assistant."""
@@ -277,7 +286,7 @@ class DialoguesConfig(RowsConfig):
                 for prompt in prompts_in(one.turns, self.asked)
             ]
 
-        some = (one.read(items, part) for one, _ in self.sources.values())
+        some = (one.read(items, part) for one in self.read_from(part).values())
         return list(dict.fromkeys(one.turns for one in itertools.chain.from_iterable(some)))
 
     def prompt_ids(self, part: Part, form: Form, length: int) -> list[list[int]]:

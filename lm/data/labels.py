@@ -21,6 +21,7 @@ from pathlib import Path
 from lm.data.sources import files, opened, tell
 from lm.data.tasks.rows import Problem, Row, jsonl, lines, stem
 
+BEGUN = b'{"kind"'  # how the page begins a record
 KINDS = ("ranking", "demonstration", "skip", "undo")
 
 
@@ -49,10 +50,10 @@ def whole_lines(path: Path) -> list[Row | Problem]:
     """The rows of a file; of one with labels without a last line that nobody finished."""
     rows = list(jsonl(path))
     labels = any(isinstance(row, Row) and "kind" in row.values for row in rows)
-    if labels and isinstance(rows[-1], Problem):
+    if rows and isinstance(rows[-1], Problem) and (labels or len(rows) == 1):
         with opened(path) as file:
-            finished = file.read().endswith(b"\n")
-        if not finished:
+            content = file.read()
+        if not content.endswith(b"\n") and (labels or content.startswith(BEGUN)):
             tell(f"{rows[-1].where}: a half-written record is left out")
             rows.pop()
     return rows

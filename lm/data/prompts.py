@@ -7,8 +7,9 @@
     {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
 
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
-begins. Rows of one user, or of one prompt, are never divided between training and measuring; a row
-that says of itself `"held_out": true` or `false`, as labels of answers do, is believed.
+begins. Rows of one user, or of one prompt, are never divided between training and measuring: what
+several users ask and one who is held out does is not learned. A row that says of itself
+`"held_out": true` or `false`, as labels of answers do, is believed.
 """
 
 import dataclasses
@@ -89,13 +90,19 @@ class RowsConfig:
         """
         spec = self.train if part == "train" or self.valid is None else self.valid
         sieve = Sieve(self.per_user, self.common_prefix)
-        found, problems = [], []
+        found: list[tuple[Item, bool]] = []  # and whether its row is believed
+        elsewhere: set[str] = set()  # prompts of the other part
+        problems = []
         for row in self.rows(spec):
             try:
                 if isinstance(row, Problem):
                     raise Malformed(row.text)
                 taken = [item for item in items(row) if sifted(sieve, row, item)]
-                found += [item for item in taken if self.belongs(row, item, part)]
+                for item in taken:
+                    if self.belongs(row, item, part):
+                        found.append((item, isinstance(row.values.get(HELD_OUT), bool)))
+                    else:
+                        elsewhere.add(prompt_key(item))
             except Malformed as error:
                 problems.append(f"{row.where}: {error}")
         if problems:
@@ -105,7 +112,12 @@ class RowsConfig:
             raise DataError(f"no rows in {spec} for {part}: name other files or valid_fraction")
         if left_out := str(sieve):
             tell(f"{spec}: prompts left out: {left_out}")
-        return found
+        if part == "valid":
+            return [item for item, _ in found]
+        kept = [item for item, sure in found if sure or prompt_key(item) not in elsewhere]
+        if count := len(found) - len(kept):
+            tell(f"{spec}: {count} rows are not learned from: a held-out user asks the same")
+        return kept
 
     def belongs(self, row: Row, item: Any, part: Part) -> bool:
         """Whether an item is of a part, given that its file is."""
@@ -132,6 +144,10 @@ def held_out_key(row: Row, item: Any) -> str:
     user = row.values.get("user")
     if user is not None:
         return f"user {user}"
+    return prompt_key(item)
+
+
+def prompt_key(item: Any) -> str:
     if isinstance(item.prompt, Example):  # all questions about an image go together
         return item.prompt.about
     return beginning(item)

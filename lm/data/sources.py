@@ -36,6 +36,7 @@ SKIPPED = {"site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3"
 SHOWN = 5  # malformed records told one by one
 LONGEST = 64 << 20  # bytes of one record
 FEW = 100  # documents of which a fraction may hold out none
+DEEPEST = 16  # parts of a name by which documents are told apart
 
 OnError = Literal["stop", "replace"]
 
@@ -273,16 +274,23 @@ def split(
         text = whole.text[:cut] if part == "train" else whole.text[cut:]
         yield Document(whole.name, text)
         return
+    parts = 2  # of a name; more where the files are called alike, folders and all
+    while 2 * len({tail(name, parts) for name in names}) <= len(names) and parts < DEEPEST:
+        parts += 1
     if len(names) <= FEW:  # the fraction by chance holds out none, or all
-        ordered = sorted(map(position, names))
+        ordered = sorted(position(name, parts) for name in names)
         fraction = min(max(fraction, math.nextafter(ordered[0], 1)), ordered[-1])
     for document in documents(spec, on_error=on_error):
-        if (position(document.name) < fraction) == (part == "valid"):
+        if (position(document.name, parts) < fraction) == (part == "valid"):
             yield document
 
 
-def position(name: str) -> float:
+def position(name: str, parts: int) -> float:
     """Where a document falls in [0, 1): its name without the folders above, so that it is the
     same wherever the data lie."""
-    tail = "/".join(Path(name).parts[-2:])
-    return int(hashlib.sha256(tail.encode()).hexdigest()[:8], 16) / 2**32
+    return int(hashlib.sha256(tail(name, parts).encode()).hexdigest()[:8], 16) / 2**32
+
+
+def tail(name: str, parts: int) -> str:
+    """The last parts of a name."""
+    return "/".join(Path(name).parts[-parts:])

@@ -48,7 +48,7 @@ def write_tokens(
     """
 
     def rows() -> Iterator[Row]:
-        for batch in batched(texts):
+        for batch in batched(texts, whole=not parts(tokenizer)):
             for (text, last), ids in zip(
                 batch, tokenizer.encode_arrays([text for text, _ in batch]), strict=True
             ):
@@ -155,14 +155,24 @@ def publish(work: Path, folder: Path) -> None:
             raise
 
 
-def batched(documents: Iterable[Document]) -> Iterator[list[tuple[str, bool]]]:
-    """Pieces of documents, and whether a document ends there, some million characters at a time."""
+def parts(tokenizer: Tokenizer) -> bool:
+    """Whether a text may be cut at a seam. Of SentencePiece's models some put a blank before every
+    text, however it begins, and so before every piece of one."""
+    before, behind = tokenizer.encode_batch(["a", " a"])
+    return tokenizer.encode("a a") == before + behind
+
+
+def batched(
+    documents: Iterable[Document], *, whole: bool = False
+) -> Iterator[list[tuple[str, bool]]]:
+    """Pieces of documents, and whether a document ends there, some million characters at a time;
+    the documents themselves where they are to stay `whole`."""
     batch: list[tuple[str, bool]] = []
     held = 0
     for document in documents:
         start, end = 0, len(document.text)
         while start < end or end == 0:
-            cut = seam(document.text, start)
+            cut = end if whole else seam(document.text, start)
             batch.append((document.text[start:cut], cut == end))
             held += cut - start
             if held >= CALL or len(batch) >= TOGETHER:

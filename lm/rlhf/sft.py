@@ -14,6 +14,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.data.batches import TokenBatch
 from lm.data.demonstrations import (
     Demonstrated,
+    check_answers,
     demonstrations,
     encode_demonstrations,
 )
@@ -98,6 +99,7 @@ class Sft(Stage):
         """What is learned and what is held out, but for pre-training text."""
         reader = demonstrations(self.data.between)
         train, valid = (self.data.read(reader, part) for part in ("train", "valid"))
+        check_answers(train + valid, self.data.train)
         encoded = encode_demonstrations(train, form.tokenizer, self.length, whole=self.whole_text)
         held_out = encode_demonstrations(valid, form.tokenizer, self.length)
         return SftMaterial(

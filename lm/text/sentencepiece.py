@@ -48,9 +48,10 @@ class SentencePieceTokenizer(Tokenizer):
         self.pad = self.specials.get("pad")
         # Byte pieces cover every string only where the model's normalisation leaves it alone.
         all_bytes = all(spm.is_byte(spm.piece_to_id(f"<0x{i:02X}>")) for i in range(256))
-        self.lossless = all_bytes and spm.decode(spm.encode(PROBE)) == PROBE
         self._blank = [spm.piece_to_id(f"<0x{i:02X}>") for i in BLANK.encode()]
-        self._pieces = BytePieces(self.kind, _bytes_of_pieces(spm) if self.lossless else [])
+        self._pieces = BytePieces(self.kind, _bytes_of_pieces(spm))
+        # a blank that a model puts before every text is one of the bytes of the pieces
+        self.lossless = all_bytes and self._pieces.join(spm.encode(PROBE)) == PROBE.encode()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         require_utf8(texts)

@@ -1,12 +1,19 @@
 """Demonstrations: which rows are read, and which of their tokens are learned."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from experiments import instructgpt
 from lm.core.errors import ConfigError, DataError
-from lm.data.demonstrations import Demonstration, demonstrations, encode_demonstrations
-from lm.data.prompts import RowsConfig
+from lm.data.demonstrations import (
+    Demonstration,
+    check_answers,
+    demonstrations,
+    encode_demonstrations,
+)
+from lm.data.prompts import RowsConfig, held_out
 from lm.text.byte import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -72,6 +79,17 @@ def test_a_prompt_or_a_user_is_never_divided_between_the_parts(tmp_path):
     assert sum(map(len, parts.values())) == 370
 
 
+def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_path, capsys):
+    rows = [{"prompt": f"q{n % 50}", "response": "a", "user": n % 6} for n in range(300)]
+    rows += [{"prompt": "alone", "response": "a", "user": n} for n in range(6)]
+    parts = {part: {one.prompt for one in read(tmp_path, rows, part, valid_fraction=0.3)}
+             for part in ("train", "valid")}  # fmt: skip
+    assert "alone" in parts["valid"] and not parts["train"] & parts["valid"]
+    assert "a held-out user asks the same" in capsys.readouterr().err
+    believed = [{**row, "held_out": row["user"] == 5} for row in rows]
+    assert "alone" in {one.prompt for one in read(tmp_path, believed)}
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
@@ -90,9 +108,22 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, problem):
 def test_many_empty_answers_are_refused():
     full = [Demonstration("p", "a", f"f:{n}") for n in range(19)]
     empty = [Demonstration("p", " ", "f:99")]
+    check_answers(full + empty, "f")
     assert encode_demonstrations(full + empty, TOKENIZER, 8).empty == 1
-    with pytest.raises(DataError, match="2 of 21 rows of the demonstrations are empty"):
-        encode_demonstrations(full + empty * 2, TOKENIZER, 8)
+    with pytest.raises(DataError, match="2 of 21 rows of f are empty"):
+        check_answers(full + empty * 2, "f")
+
+
+def test_a_few_empty_answers_are_a_few_of_the_whole_file_wherever_they_are_held_out(tmp_path):
+    prompts = [f"p{n}" for n in range(100)]
+    lost = next(one for one in prompts if held_out(one, 0.1))
+    rows = [{"prompt": one, "response": "" if one == lost else "a"} for one in prompts]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = replace(instructgpt.sft(), data=RowsConfig(train=str(path)))
+    material = config.demonstrated(TOKENIZER)
+    assert len(material.held_out.rows.mask) < 20  # of which one is more than 5%
+    assert material.held_out.empty == 1
 
 
 def test_of_a_user_so_many_prompts_are_taken_and_of_those_that_begin_alike_the_first(

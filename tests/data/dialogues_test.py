@@ -1,5 +1,6 @@
 import gzip
 import json
+import math
 
 import numpy as np
 import pytest
@@ -207,6 +208,43 @@ def test_a_half_written_last_label_is_left_out_and_one_in_the_middle_is_not(tmp_
     path.write_text(f"{whole[:40]}\n{whole}\n")
     with pytest.raises(DataError, match="labels.jsonl:1: not JSON"):
         compared(path)
+
+
+def test_a_first_label_that_is_half_written_is_left_out_and_told_as_a_later_one_is(
+    tmp_path, capsys
+):
+    whole = json.dumps(label("i", "ann", [1, 2, 3]))
+    (tmp_path / "labels.jsonl").write_text(whole[:40])
+    write(tmp_path / "more.jsonl", label("j", "bob", [1, 2, 3]))
+    assert [one.labeler for one in compared(tmp_path)] == ["bob"]
+    assert "labels.jsonl:1: a half-written record is left out" in capsys.readouterr().err
+    for other in ('{"prompt": "a', whole[:40] + "\n"):  # no label, or no longer being written
+        (tmp_path / "labels.jsonl").write_text(other)
+        with pytest.raises(DataError, match="labels.jsonl:1: not JSON"):
+            compared(tmp_path)
+
+
+def test_ranks_are_places_however_large_they_are_or_near_each_other(tmp_path):
+    page = write(tmp_path / "page.jsonl", label("i", "ann", [7, 3_000_000_000, 7]))
+    assert compared(page)[0].ranks == (0, 1, 0)
+    replies = [{"role": "assistant", "text": f"{rank}", "rank": rank} for rank in (0.7, 0.2)]
+    tree = {"prompt": {"role": "prompter", "text": "q", "replies": replies}}
+    (one,) = compared(write(tmp_path / "tree.jsonl", tree))
+    assert one.answers == ("0.2", "0.7") and one.ranks == (0, 1) and not one.tied
+    replies[0]["rank"] = math.nan
+    with pytest.raises(DataError, match="tree.jsonl:1: the rank of a reply is no number"):
+        compared(write(tmp_path / "tree.jsonl", tree))
+
+
+def test_a_mixture_measures_on_each_conversation_of_a_file_of_its_own_once(tmp_path):
+    files = {name: write(tmp_path / f"{name}.jsonl", *(ours(f"{name}{n}", "b") for n in range(7)))
+             for name in ("a", "b", "valid")}  # fmt: skip
+    mixture = tuple((name, str(files[name]), 1.0) for name in ("a", "b"))
+    config = DialoguesConfig(mixture=mixture, valid=str(files["valid"]))
+    (measured,) = config.dialogues("valid").values()
+    assert [one.turns[0].content for one in measured] == [f"valid{n}" for n in range(7)]
+    assert len(config.prompts("valid")) == 7
+    assert {name: len(some) for name, some in config.dialogues("train").items()} == {"a": 7, "b": 7}
 
 
 @pytest.mark.parametrize(

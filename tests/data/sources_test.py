@@ -135,6 +135,17 @@ def test_a_few_documents_leave_something_to_train_on_and_to_measure_on(tmp_path,
         assert sorted(train + valid) == sorted("".join(texts(folder)))
 
 
+@pytest.mark.parametrize("count", [2, 120])
+def test_files_that_are_called_alike_are_told_apart_by_more_of_their_names(tmp_path, count):
+    for i in range(count):
+        folder = tmp_path / f"{i}" / "data"
+        folder.mkdir(parents=True)
+        (folder / "input.txt").write_text(f"text {i}")
+    train, valid = parts(tmp_path)
+    assert train and valid and len(train) + len(valid) == count
+    assert len(valid) < len(train) or count == 2
+
+
 def test_a_valid_spec_is_what_is_measured_on(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "b.txt").write_text("b")

@@ -1,8 +1,14 @@
+import io
+
 import pytest
+import sentencepiece
 
 from lm.core.errors import ConfigError, DataError
+from lm.data.sources import Document
+from lm.data.token_file import TokenFile
+from lm.data.token_writer import write_tokens
 from lm.text.interface import SPECIALS
-from lm.text.sentencepiece import read, train
+from lm.text.sentencepiece import SentencePieceTokenizer, read, train
 from lm.text.tokenizer import TokenizerConfig, build
 from tests.text.tokenizers import DATA, PROSE, tokenizer
 
@@ -54,3 +60,24 @@ def test_a_published_model_is_read_with_its_own_specials():
     ids = subject.encode("hello world [SEP]")
     assert 3 not in ids and ids[:2] == [10975, 126]
     assert subject.decode([2, *ids[:2], 3]) == "hello world"
+
+
+def test_a_model_that_puts_a_blank_before_every_text_gives_the_text_back(tmp_path):
+    """LLaMA's kind: identity, bytes, and a dummy prefix, which is none of the text."""
+    lines = ["the cat sat on the mat", "hello world this is text", "some other words"] * 20
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=made, model_type="bpe", vocab_size=320,
+        byte_fallback=True, normalization_rule_name="identity", add_dummy_prefix=True,
+        remove_extra_whitespaces=False, minloglevel=2, num_threads=1,
+    )  # fmt: skip
+    tokenizer = SentencePieceTokenizer(made.getvalue())
+    for text in ("the cat", " the cat", "a \U0001f600"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert not tokenizer.lossless
+    long = "the cat sat on " * 8_000
+    write_tokens([Document("long", long)], tokenizer, tmp_path / "tokens", report=str)
+    file = TokenFile.open(
+        tmp_path / "tokens", vocab_size=tokenizer.vocab_size, tokenizer_digest=tokenizer.digest
+    )
+    assert file.tokens.tolist() == [*tokenizer.encode(long), tokenizer.end]
