@@ -26,6 +26,7 @@ class Answered:
 
     examples: Sequence[Example]
     answers: tuple[str, ...]
+    unread: tuple[str, ...] = ()  # of each example that is not among them, why it cannot be read
 
     @property
     def scores(self) -> np.ndarray:
@@ -63,11 +64,13 @@ def answer(
 ) -> Answered:  # fmt: skip
     """Greedy answers of up to `tokens` tokens.
 
+    An example whose image cannot be read is left out: it says nothing of the model.
+
     Args:
       shown: images to show of each example instead of its own, as a control does.
 
     Raises:
-      DataError: an example that does not fit the context, or an image that cannot be read.
+      DataError: an example that does not fit the context, or no example can be read.
     """
     config, side = generator.config, generator.config.vision.image
     room = config.text.length - tokens
@@ -82,18 +85,32 @@ def answer(
     ]
     if not prompts:
         raise DataError("there are no examples to answer")
-    found = [""] * len(prompts)
+    found: dict[int, str] = {}
+    unread: dict[int, str] = {}
     order = list(range(len(prompts)))
     if config.text.counts_blocks:
         order.sort(key=lambda number: len(prompts[number]))
     while order:
         some = together(config.text, order, prompts, BATCH)
         order = order[len(some) :]
+        images: dict[int, np.ndarray] = {}
+        for number in some:
+            try:
+                images[number] = (shown or own)(number)
+            except DataError as error:
+                unread[number] = str(error)
+        if not images:
+            continue
+        some = list(images)
         index = some + some[-1:] * (BATCH - len(some))  # one program for all
         rows = generator(
-            [prompts[n] for n in index], [(shown or own)(n) for n in index], tokens,
+            [prompts[n] for n in index], [images[n] for n in index], tokens,
             SamplingConfig(temperature=0.0),
         )  # fmt: skip
         for number, row in zip(some, rows, strict=False):
             found[number] = tokenizer.decode(row)
-    return Answered(examples, tuple(found))
+    wrong = tuple(unread[number] for number in sorted(unread))
+    if not found:
+        raise DataError(f"none of {len(prompts)} examples has images that can be read: {wrong[0]}")
+    kept = sorted(found)
+    return Answered([examples[n] for n in kept], tuple(found[n] for n in kept), wrong)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import one_device, replicated
 from lm.core.paths import run_path
 from lm.data.visual import Example
@@ -36,19 +36,23 @@ class Eyes:
     params: Any  # on a device of this process, whole
     identity: str  # of the parameters and of how they are used
 
-    def see(self, examples: Sequence[Example], room: int) -> np.ndarray:
-        """What the decoder gets of the images of each example, of which it has at most `room`.
-        [B room*slots D]; raises DataError where one cannot be read."""
+    def see(self, examples: Sequence[Example], room: int) -> tuple[np.ndarray, dict[int, str]]:
+        """What the decoder gets of the images of each example, of which it has at most `room`
+        [B room*slots D], and of each whose images cannot be read why, by its number."""
         side, found = self.whole.vision.image, []
+        wrong: dict[int, str] = {}
         for first in range(0, len(examples), BATCH):
             some = examples[first : first + BATCH]
             images = np.zeros((len(some), room, side, side, 3), np.uint8)
             for row, one in enumerate(some):
-                for place, picture in enumerate(one.pictures):
-                    images[row, place] = picture.pixels(side)
+                try:
+                    for place, picture in enumerate(one.pictures):
+                        images[row, place] = picture.pixels(side)
+                except DataError as error:
+                    wrong[first + row] = str(error)
             with jax.set_mesh(one_device()):  # each process looks at rows of its own
                 found.append(np.asarray(look(self.whole, self.params, images)))
-        return np.concatenate(found)
+        return np.concatenate(found), wrong
 
 
 @partial(jax.jit, static_argnums=0)

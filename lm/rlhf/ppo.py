@@ -120,6 +120,7 @@ class Ppo(PpoSetting):
             wrong = warn(session)
             session.finish(
                 {"steps": self.steps, "tokens": tokens, "episodes": self.steps * self.batch}
+                | {"prompts": str(material)}
                 | {"parameters": tree.count(state.policy), **summary, "troubles": wrong}
             )
         if jax.process_index() == 0:

@@ -9,15 +9,18 @@ and a reward model (`lm.rlhf.seeing_reward`) what the policy's own eyes see.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from lm.core.config import require
+from lm.core.errors import DataError
 from lm.core.mesh import local_rows, place
-from lm.data.features import TaskRows
+from lm.data.features import TaskRows, take
 from lm.data.visual import Example, VisualConfig
+from lm.data.visual.unread import Unread
 from lm.evals.visual import score
 from lm.rlhf.eyes import SeeingSource, SeenForm, read_seeing
 from lm.rlhf.material import PpoMaterial
@@ -58,15 +61,21 @@ class SeenMaterial(PpoMaterial):
     def __init__(self, config: SeeingPpo, form: SeenForm, source: SeeingSource):
         self.batch, self.form = config.batch, form
         self.held_out, self.text, self.note = None, None, ""
+        self.unread = Unread()
         self.eyes, self.examples = source.eyes, form.examples
         self.room = max(len(one.pictures) for one in form.examples)
         count, width = len(config.images.examples("train")), config.prompt_length
         learned, self.long = self.encoded(range(count), width)
         valid, _ = self.encoded(range(count, len(form.examples)), width)
         self.rows = TaskRows(learned, config.seed)
-        self.valid = self.looked_at(valid)
+        self.valid, wrong = self.looked_at(valid)
+        if wrong:  # what is held out is told of those that can be read
+            self.valid = take(self.valid, readable(len(valid.mask), wrong))
         told = repr([(one.parts, one.answers) for one in form.examples])
         self.digest = hashlib.sha256(told.encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}{self.unread}"
 
     def encoded(self, numbers: Sequence[int], width: int) -> tuple[Prompts, int]:
         """Prompts of these examples without what is seen, and how many are left out."""
@@ -83,11 +92,37 @@ class SeenMaterial(PpoMaterial):
     def prompts(self, step: int, mesh: jax.sharding.Mesh) -> Prompts:
         mine = local_rows(mesh, self.batch)
         host = self.rows(step * self.batch + mine.start, mine.stop - mine.start)
-        return place(self.looked_at(host), mesh, mine, self.batch)
+        seen, wrong = self.looked_at(host)
+        if wrong:  # others are answered in their places, with draws of their own
+            index, kept = np.arange(len(host.rows)), readable(len(host.rows), wrong)
+            index[list(wrong)] = np.resize(kept, len(wrong))
+            seen = take(seen, index).replace(rows=host.rows)
+        return place(seen, mesh, mine, self.batch)
 
-    def looked_at(self, prompts: Prompts) -> Prompts:
-        """The prompts with the vectors of their images."""
+    def looked_at(self, prompts: Prompts) -> tuple[Prompts, dict[int, str]]:
+        """The prompts with the vectors of their images, and of those that cannot be read why.
+
+        Raises:
+          DataError: they are more than a few.
+        """
         assert prompts.sight is not None
-        vectors = self.eyes.see([self.examples[n] for n in prompts.sight.example], self.room)
+        numbers = prompts.sight.example
+        vectors, wrong = self.eyes.see([self.examples[n] for n in numbers], self.room)
+        for line in self.unread.add(wrong.values(), len(numbers)):
+            print(line, file=sys.stderr)
         sight = dataclasses.replace(prompts.sight, vectors=vectors)
-        return dataclasses.replace(prompts, sight=sight)
+        return dataclasses.replace(prompts, sight=sight), wrong
+
+
+def readable(count: int, wrong: Mapping[int, str]) -> np.ndarray:
+    """Those of so many rows with which nothing is wrong. [kept]
+
+    Raises:
+      DataError: there are none.
+    """
+    kept = np.array([row for row in range(count) if row not in wrong], np.int64)
+    if not len(kept):
+        raise DataError(
+            f"none of {count} prompts has images that can be read: {next(iter(wrong.values()))}"
+        )
+    return kept

@@ -10,6 +10,7 @@ a file of people's, whose images are named from its folder:
 import dataclasses
 import hashlib
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
 from lm.data.prompts import Part
 from lm.data.rankings import Ranked, RankingBatch
 from lm.data.visual import Example, VisualConfig
+from lm.data.visual.unread import Unread
 from lm.evals.visual import score
 from lm.rlhf.eyes import SeeingSource, SeenForm, read_seeing
 from lm.rlhf.reward import ComparisonMaterial, RewardTraining
@@ -139,7 +141,7 @@ class SeenRankings(ComparisonMaterial):
 
     def __init__(self, config: SeeingReward, form: SeenForm, source: SeeingSource):
         super().__init__(config.data, form, config.length, config.seed, end=config.end_token)
-        self.eyes = source.eyes
+        self.eyes, self.unread = source.eyes, Unread()
         compared: Any = [item for ranked in self.parts.values() for item in ranked.items]
         self.room = max(len(one.prompt.pictures) for one in (*compared, *self.zero))
         told = repr([(one.prompt, one.answers, one.ranks) for one in compared])
@@ -150,6 +152,9 @@ class SeenRankings(ComparisonMaterial):
                 rows = self.looked_at(rows, ranked)
             self.parts[name] = replace(ranked, rows=rows)
         self.learned = self.shuffled(config.seed)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}{self.unread}"
 
     def rows(self, step: int, batch: int) -> RankingBatch:
         return self.looked_at(super().rows(step, batch), self.parts["train"])
@@ -168,8 +173,17 @@ class SeenRankings(ComparisonMaterial):
         )  # fmt: skip
 
     def looked_at(self, rows: Any, ranked: Ranked) -> RankingBatch:
-        """Rows of these rankings with the vectors of their images."""
+        """Rows of these rankings with the vectors of their images.
+
+        Those whose images cannot be read do not count.
+
+        Raises:
+          DataError: they are more than a few.
+        """
         examples: Any = [ranked.items[n].prompt for n in rows.sight.example]
-        vectors = self.eyes.see(examples, self.room)
-        seen: RankingBatch = rows.replace(sight=replace(rows.sight, vectors=vectors))
+        vectors, wrong = self.eyes.see(examples, self.room)
+        for line in self.unread.add(wrong.values(), len(examples)):
+            print(line, file=sys.stderr)
+        mask = rows.mask & ~np.isin(np.arange(len(rows.mask)), list(wrong))[:, None]
+        seen: RankingBatch = rows.replace(mask=mask, sight=replace(rows.sight, vectors=vectors))
         return seen

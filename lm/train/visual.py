@@ -18,12 +18,12 @@ import optax
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.errors import CheckpointError, DataError
+from lm.core.errors import CheckpointError
 from lm.core.mesh import make_mesh
 from lm.core.paths import run_path
-from lm.data.prompts import FAULTY
 from lm.data.tokens import TextConfig
 from lm.data.visual.rows import VisionBatch, VisualConfig, image_id, prefetched
+from lm.data.visual.unread import Unread
 from lm.models import gpt_vision
 from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import PARTS, GptVisionConfig, widened
@@ -42,8 +42,6 @@ from lm.train.visual_material import Material
 from lm.train.visual_objective import SeenAnswer
 
 LEARNED, KEPT = "learned", "kept"
-
-ENOUGH = 1_000  # rows before the share of images that cannot be read says something
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,19 +115,13 @@ class VisualTuning(Supervised):
             )
             if session.unevaluated:
                 evaluate(session.first, session.first * tokens, state.params)
-            unread = shown = 0
+            unread = Unread()
             batches = prefetched(material.batch, session.first, steps, self.workers)
             for step in session.steps(material.origins):
                 with session.goodput.spent("data"):
                     host, wrong = next(batches)
-                for problem in wrong[: max(0, 3 - unread)]:
-                    session.journal.say(f"warning: left out: {problem}")
-                unread, shown = unread + len(wrong), shown + int((host.prefix > 0).sum())
-                if unread > FAULTY * max(shown, ENOUGH):
-                    raise DataError(
-                        f"{unread} of {shown} rows have an image that cannot be read, more than "
-                        f"{FAULTY:.0%}: {wrong[-1]}; correct the files"
-                    )
+                for line in unread.add(wrong, int((host.prefix > 0).sum())):
+                    session.journal.say(line)
                 batch = config.split(host, mesh, material.mine, self.batch)
                 done = (step + 1) * tokens
                 rate = self.optim.rate(Progress(step, steps, done, steps * tokens))
@@ -140,7 +132,11 @@ class VisualTuning(Supervised):
             figures = evaluate(steps, steps * tokens, state.params)
             session.finish(
                 {"steps": steps, "tokens": steps * tokens, "rows": str(material)}
-                | {"unreadable_images": unread, "parameters": tree.count(state.params), **figures}
+                | {
+                    "unreadable_images": unread.count,
+                    "parameters": tree.count(state.params),
+                    **figures,
+                }
             )
         if jax.process_index() == 0:
             print(f"report: {write_report(workdir)}")

@@ -46,6 +46,13 @@ class Evaluation:
             budget = config.answer_tokens or most
             found = answer(generator, self.tokenizer, material.valid, budget)
             figures["valid_accuracy"] = found.accuracy
+            if found.unread:
+                figures["valid_unread"] = float(len(found.unread))
+                if step == self.session.first:
+                    self.session.journal.say(
+                        f"warning: {len(found.unread)} of {len(material.valid)} held-out examples "
+                        f"are left out of every figure: {found.unread[0]}"
+                    )
             if step == config.steps:
                 write_gallery(self.session.workdir, config.model, params, self.tokenizer, found)
             pairs = list(zip(found.examples, found.answers, strict=True))[:SHOWN]

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import pytest
+from PIL import Image
 
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh, one_device, replicated
 from lm.data.visual import Example
-from lm.data.visual.example import Drawn, Said, asked, spread
+from lm.data.visual.example import Drawn, Said, Stored, asked, spread
 from lm.data.visual.sets import SETS
 from lm.evals.suites import Options, gpt4
 from lm.evals.suites.gpt4 import ABILITIES, Line, newest, prior
@@ -79,6 +80,38 @@ def test_examples_are_answered_in_their_order_and_those_of_one_length_together_w
     lengths = [sorted(set(batch)) for batch in model.asked]
     assert all(len(batch) == BATCH for batch in model.asked)
     assert [len(some) for some in lengths] == ([1, 1, 1] if pattern == ("fixed",) else [3])
+
+
+def test_an_example_whose_image_cannot_be_read_is_left_out_of_the_mean_and_counted(tmp_path):
+    gone = asked("q", Stored(str(tmp_path), "gone.png"))
+    unread = replace(example("q", "c"), parts=gone)
+    some = [example("abc", "c"), unread, example("de", "no")]
+    found = answer(Echo(("dense",)), ByteTokenizer(), some, 4)
+    assert found.answers == ("c", "e") and found.accuracy == 0.5
+    assert list(found.examples) == [some[0], some[2]]
+    (why,) = found.unread
+    assert "has no image gone.png" in why
+    with pytest.raises(DataError, match=r"none of 1 examples has images that can be read: .*gone"):
+        answer(Echo(("dense",)), ByteTokenizer(), [unread], 4)
+
+
+def test_a_set_is_told_with_its_images_that_cannot_be_read(tmp_path, monkeypatch):
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    valid = [
+        replace(example("q", right), parts=(Stored(str(tmp_path), f"{name}.png"), name))
+        for name, right in (("gone", "e"), ("a", "a"), ("b", "no"))
+    ]
+    shown = {"strings": lambda _, part: valid if part == "valid" else []}
+    monkeypatch.setattr(gpt4, "SETS", shown)
+    said = []
+    options = Options(root=tmp_path, out=tmp_path)
+    (line,) = gpt4.see(Echo(("dense",)), ByteTokenizer(), ["strings"], options, said.append)
+    assert line.answered.accuracy == line.black == line.others == 0.5
+    assert any("left out: 1 whose images cannot be read" in one for one in said)
+    gpt4.write([line], tmp_path, 3)
+    (row,) = json.loads((tmp_path / "gpt4-step3.json").read_text())
+    assert row["items"] == 2 and row["unread"] == 1
 
 
 def test_the_prior_answers_each_question_as_training_mostly_did():

@@ -3,23 +3,29 @@
 import json
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.data.features import take
 from lm.data.visual import VisualConfig
+from lm.data.visual.unread import Unread
+from lm.models import gpt_vision
 from lm.models.gpt_vision import forward
 from lm.rlhf.controller import KlConfig
+from lm.rlhf.eyes import EYES, Eyes, SeenForm
 from lm.rlhf.reward import scored
 from lm.rlhf.rollout import answer_logp, roll_out
 from lm.rlhf.scores import RewardConfig, RolloutScorer
-from lm.rlhf.seeing import SeeingPpo
-from lm.rlhf.seeing_reward import SeeingReward, SeenComparisons, contrasted
+from lm.rlhf.seeing import SeeingPpo, SeenMaterial
+from lm.rlhf.seeing_reward import SeeingReward, SeenComparisons, SeenRankings, contrasted
 from lm.rlhf.source import read_source
 from lm.rlhf.update import UpdateConfig
+from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig
@@ -109,6 +115,65 @@ def teaching(data, base, **changes):
 
 def figures(workdir):
     return json.loads((workdir / "summary.json").read_text())
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Questions of an own file, of which the third and the last have no image; and eyes for it."""
+    rows = [{"image": f"{n}.png", "question": "what?", "answer": "ab"[n % 2]} for n in range(8)]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for n in (0, 1, 3, 4, 5, 6):
+        Image.new("RGB", (16, 16), (30 * n, 0, 0)).save(tmp_path / f"{n}.png")
+    model = config(tmp_path).model
+    params = gpt_vision.init(model, jax.random.key(0))
+    eyes = Eyes(model, {name: params[name] for name in EYES}, "eyes")
+    own = str(tmp_path / "own.jsonl")
+    return VisualConfig(sets=(own,), valid=own), SimpleNamespace(eyes=eyes)
+
+
+def test_a_prompt_whose_image_cannot_be_read_leaves_its_place_to_another(
+    damaged, one_device, capfd
+):
+    images, source = damaged
+    form = SeenForm(ByteTokenizer(), source.eyes.whole, "eyes", 2 * images.examples("train"))
+    made = replace(setting("", ""), images=images, batch=8)
+    material = SeenMaterial(made, form, source)
+    assert material.valid.sight.example.tolist() == [8, 9, 11, 12, 13, 14]
+    prompts = jax.device_get(material.prompts(0, one_device))
+    read, numbers = sorted(prompts.sight.example), prompts.rows.tolist()
+    assert len(read) == 8 and set(read) == {0, 1, 3, 4, 5, 6} and numbers == list(range(8))
+    alone = [source.eyes.see([form.examples[n]], 1)[0][0] for n in prompts.sight.example]
+    np.testing.assert_allclose(prompts.sight.vectors, alone, atol=1e-5)
+    again = jax.device_get(material.prompts(0, one_device))
+    np.testing.assert_array_equal(again.sight.example, prompts.sight.example)
+    assert str(material).endswith("; 6 left out whose images cannot be read")
+    told = capfd.readouterr().err
+    assert told.count("warning: left out: ") == 3 and "has no image 2.png" in told
+
+
+def test_a_ranking_whose_image_cannot_be_read_does_not_count(damaged, capfd):
+    images, source = damaged
+    form = SeenForm(ByteTokenizer(), source.eyes.whole, "eyes")
+    data = SeenComparisons(images=images, contrast=2)
+    made = replace(teaching("", ""), data=data)
+    material = SeenRankings(made, form, source)
+    counted = {item.prompt.about: bool(mask.any()) for item, mask in zip(
+        material.parts["valid"].items, material.parts["valid"].rows.mask, strict=True
+    )}  # fmt: skip
+    assert [name for name, there in counted.items() if not there] == ["2.png", "7.png"]
+    rows = material.rows(0, 8)
+    assert rows.mask.any(axis=1).sum() == 6
+    assert "; 4 left out whose images cannot be read" in str(material)
+    assert "has no image 2.png" in capfd.readouterr().err
+
+
+def test_images_that_cannot_be_read_stop_a_run_once_they_are_more_than_a_few():
+    unread = Unread()
+    assert unread.add(["a"], 10) == ["warning: left out: a"]
+    assert unread.add(40 * ["b"], 790) == 2 * ["warning: left out: b"]
+    assert unread.add(9 * ["c"], 200) == []
+    with pytest.raises(DataError, match="51 of 1001 rows have an image that cannot be read.*: d;"):
+        unread.add(["d"], 1)
 
 
 def test_a_right_answer_stands_before_others_that_its_question_has(data):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -124,6 +125,21 @@ def test_a_run_stops_where_more_than_a_few_images_cannot_be_read(data, tmp_path)
     )
     with pytest.raises(DataError, match=r"rows have an image that cannot be read, more than 5%"):
         made.run(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_held_out_image_that_cannot_be_read_is_left_out_of_the_figures_and_said(
+    data, tmp_path, capfd
+):
+    rows = [{"image": f"{n}.png", "question": "colour?", "answer": "red"} for n in range(2)]
+    (tmp_path / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.png")
+    made = config(data, steps=1)
+    made = replace(made, data=replace(made.data, valid=str(tmp_path / "valid.jsonl")))
+    made.run(tmp_path / "run")
+    assert summary(tmp_path / "run")["valid_unread"] == 1
+    told = "warning: 1 of 2 held-out examples are left out of every figure: .* has no image 0.png"
+    assert len(re.findall(told, capfd.readouterr().out)) == 1
 
 
 def test_an_archive_that_is_damaged_stops_the_run_before_it_begins(data, tmp_path):

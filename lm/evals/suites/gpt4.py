@@ -153,6 +153,9 @@ def see(
             ability = ABILITIES[name][0]
             say(f"{ability}:")
         say(str(line))
+        if line.answered.unread:
+            wrong = line.answered.unread
+            say(" " * 12 + f"left out: {len(wrong)} whose images cannot be read: {wrong[0]}")
         if line.follow is not None:
             whole, alone = line.follow
             say(" " * 12 + f"that follow others {whole:.3f}, without those {alone:.3f}")
@@ -168,6 +171,8 @@ def asked(
     """Held-out examples of a set with their controls; the training part is for the prior."""
     side, room = seer.config.vision.image, seer.config.text.length
     tokens = min(room // 2, longest(valid, tokenizer))
+    right = answer(seer, tokenizer, valid, tokens)
+    valid = right.examples  # those that can be read
 
     def black(number: int) -> np.ndarray:
         return np.zeros((len(valid[number].pictures), side, side, 3), np.uint8)
@@ -184,7 +189,6 @@ def asked(
         found = [picture.pixels(side) for picture in valid[other].pictures]
         return np.stack((found * len(valid[number].pictures))[: len(valid[number].pictures)])
 
-    right = answer(seer, tokenizer, valid, tokens)
     places = [n for n, one in enumerate(valid) if any(isinstance(p, Said) for p in one.parts)]
     follow = None
     if places:
@@ -247,6 +251,7 @@ def write(lines: Sequence[Line], out: Path, step: int) -> None:
     table = [
         {
             "set": line.name, "items": len(line.answered.answers), "metric": line.metric,
+            "unread": len(line.answered.unread),
             "right": line.answered.accuracy,
             "black": line.black, "others": line.others, "prior": line.prior, "kinds": line.kinds,
             "follow": line.follow and dict(zip(("right", "alone"), line.follow, strict=True)),
