@@ -1,8 +1,9 @@
 """Figures that papers print, to stand beside ours: read from `published.json`, the one place.
 
-Each has the system, task and metric it is of, the value as a fraction, and its table. None was
-measured on the rows, the models or the corpora of a run here, unless the run is of that size. A
-line may hold the values of several systems.
+Each has the system, task and metric it is of, the value as a fraction, its table, and the `error`
+that is printed behind it, where there is one. None was measured on the rows, the models or the
+corpora of a run here, unless the run is of that size. A line may hold the values of several
+systems, and their errors.
 """
 
 import functools
@@ -18,11 +19,13 @@ FILE = Path(__file__).with_name("published.json")
 def figures() -> tuple[dict[str, Any], ...]:
     found = []
     for line in json.loads(FILE.read_text()):
-        values = line.pop("values", None)
+        values, errors = line.pop("values", None), line.pop("errors", {})
         if values is None:
             found.append(line)
-        else:
-            found += [line | {"system": name, "value": value} for name, value in values.items()]
+            continue
+        for name, value in values.items():
+            error = {"error": errors[name]} if name in errors else {}
+            found.append(line | {"system": name, "value": value} | error)
     return tuple(found)
 
 

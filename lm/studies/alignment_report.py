@@ -6,6 +6,7 @@ from typing import Any
 
 from lm.evals.published import figures
 from lm.report.curves import Curve, Level, draw
+from lm.report.markdown import with_deviation
 from lm.report.page import section, write_page
 from lm.report.record import Record, read_run
 from lm.report.text import escape, number, table
@@ -136,7 +137,7 @@ def published() -> str:
     return table(
         ["figure", "value", "of"],
         [
-            (f"{row['task']}: {row['metric']}", number(row["value"]),
+            (f"{row['task']}: {row['metric']}", with_deviation(row["value"], row.get("error")),
              f"{row['system']}, {row['source']}")
             for row in figures()
             if row["family"] == "instructgpt" or is_tax(row)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lm.evals.published import figures, nearest
-from lm.studies.alignment_report import is_tax
+from lm.studies.alignment_report import is_tax, published
 
 SIZES = {
     row["system"]: row["value"]
@@ -54,6 +54,54 @@ def test_every_figure_of_gpt4s_page_and_its_mmlu_are_there():
     }  # fmt: skip
     assert found["gpt4", "mmlu"] == 0.864
     assert nearest("gpt3", "ptb", "perplexity", "zero", 10**11)["value"] == 20.5
+
+
+def told(family, task):
+    return {
+        (row["system"], row.get("setting")): (row["value"], row.get("error"))
+        for row in figures() if (row["family"], row["task"]) == (family, task)
+    }  # fmt: skip
+
+
+def test_what_instructgpt_says_of_people_is_there_with_its_errors():
+    best, small = ("PPO-ptx 175B", None), ("PPO-ptx 1.3B", None)
+    assert told("instructgpt", "preferred_to_gpt3") == {best: (0.85, 0.03), small: (0.5, None)}
+    assert told("instructgpt", "preferred_to_few_shot_gpt3") == {best: (0.71, 0.04)}
+    assert told("instructgpt", "preferred_to_flan") == {best: (0.78, 0.04)}
+    assert told("instructgpt", "preferred_to_t0") == {best: (0.79, 0.04)}
+    assert told("instructgpt", "comparisons") == {
+        ("RM 6B, labelers of its training", None): (0.724, 0.004),
+        ("RM 6B, held-out labelers", None): (0.696, 0.009),
+    }
+    assert told("instructgpt", "closed_domain") == {
+        ("InstructGPT", None): (0.21, None), ("GPT-3", None): (0.41, None)
+    }  # fmt: skip
+    assert told("instructgpt", "toxicity") == {("InstructGPT", None): (-0.25, None)}
+    page = published()
+    assert "0.780 ± 0.040" in page and "0.696 ± 0.009" in page and ">0.410<" in page
+
+
+def test_what_gpt4s_report_says_of_exams_people_and_calibration_is_there():
+    exam = told("gpt4", "bar_exam")
+    assert {system: 400 * value for (system, _), (value, _) in exam.items()} == {
+        "GPT-4": 298, "GPT-3.5": 213
+    }  # fmt: skip
+    assert told("gpt4", "preferred_to_gpt35") == {("GPT-4", None): (0.702, None)}
+    assert told("gpt4", "calibration") == {
+        ("GPT-4", "before RLHF"): (0.007, None), ("GPT-4", "after RLHF"): (0.074, None)
+    }  # fmt: skip
+
+
+def test_paligemmas_figures_are_there_at_every_resolution():
+    found: dict[str, list[float]] = {}
+    for row in figures():
+        if row["system"].startswith("PaliGemma"):
+            found.setdefault(row["task"], []).append(round(100 * row["value"], 2))
+    assert found == {
+        "chartqa": [57.08, 71.36], "textvqa": [55.47, 73.15, 76.48],
+        "docvqa": [43.74, 78.02, 84.77], "ai2d": [72.12, 73.28], "vqav2": [83.19, 85.64],
+        "ocrvqa": [73.24, 75.6, 75.9], "coco": [141.9, 144.6],
+    }  # fmt: skip
 
 
 def test_the_tax_of_instructgpt_and_its_repair_are_the_papers():

@@ -22,6 +22,7 @@ from lm.evals.fewshot.task import Task, TaskItems, Values
 from lm.evals.fewshot.tasks import TASKS as GPT3
 from lm.evals.incontext import Item
 from lm.evals.protocols import Choose
+from lm.evals.published import figures
 from lm.evals.suites import Model, Options, write_table
 from lm.evals.suites.gpt3 import chosen
 from lm.report.panels import Band, Panel, draw_panels
@@ -92,10 +93,9 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
         raise DataError(f"no item fits the model's context of {model.scorer.length} tokens")
     result["all"] = curves(every)
     say(line("all", result["all"]))
-    say(
-        f"ECE of {BINS} bins of equal width; figure 8 of the GPT-4 report: 0.007 before RLHF, "
-        "0.074 after, every choice of MMLU"
-    )
+    published = [row for row in figures() if row["task"] == "calibration"]
+    told = ", ".join(f"{row['value']:.3f} {row['setting']}" for row in published)
+    say(f"ECE of {BINS} bins of equal width; {published[0]['source']}: {told}")
     out = options.out / f"calibration-step{model.step}.json"
     write_table(out, result)
     say(f"curves in {out}, figure in {draw({model.name: result}, out.with_suffix('.svg'))}")
