@@ -39,6 +39,7 @@ from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies.conversation import Conversing
 from lm.studies.several import alone, begin, check_distinct, evaluated, fixed, selected
+from lm.studies.smalltalk_report import claims, verdict
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, agreed, write_for_all
@@ -179,9 +180,12 @@ class SmalltalkStudy:
                                               "values": values}  # fmt: skip
                 cells.append(with_deviation(mean, deviation))
             rows.append((title, *cells, str(len(there))))
-        told = "\n".join(table(header, rows)) + "\n"
+        whole = all(set(POLICIES) <= set(one) for one in found)
+        judged = [*verdict(found), ""] if whole else []
+        told = "\n".join([*judged, *table(header, rows)]) + "\n"
         (workdir / "report.md").write_text(told)
-        if all(set(POLICIES) <= set(one) for one in found):
+        if whole:
+            summary["shown"] = {name: shown for name, (shown, _) in claims(found).items()}
             (workdir / "figure.svg").write_text(self.figure(workdir))
             (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         print(f"{told}{workdir}/report.md", flush=True)

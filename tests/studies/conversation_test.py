@@ -16,6 +16,7 @@ from lm.rlhf.scores import RewardConfig
 from lm.rlhf.update import UpdateConfig
 from lm.studies import smalltalk
 from lm.studies.several import evaluated
+from lm.studies.smalltalk_report import claims, verdict
 from lm.text.dialogue import conversation as turns_of
 from tests.rlhf.runs import MODEL, OPTIM, pretrained
 
@@ -115,6 +116,54 @@ def test_a_study_of_one_seed_tells_every_figure_of_every_policy(rounds, tmp_path
         for figure in smalltalk.FIGURES:
             assert summary[f"{title}: {figure}"]["mean"] == known[name][figure]
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def planted(**changes):
+    """What three seeds were found to be: that of results/chatgpt.md's table, but for what is told
+    of each seed by "policy: figure"."""
+    names = ("single", "chat/sft", "chat/1/ppo", "again", "chat/2/ppo")
+    figures = {
+        "first": [1.0] * 5, "follow_up": [0.128, 0.996, 0.991, 0.969, 0.984],
+        "no_history": [0.0, 0.154, 0.152, 0.129, 0.181], "gold": [0.729, 1.22, 1.73, 1.7, 1.84],
+    }  # fmt: skip
+    found = [
+        {name: {key: figures[key][place] for key in figures} for place, name in enumerate(names)}
+        for _ in range(3)
+    ]
+    for told, values in changes.items():
+        name, key = told.split(": ")
+        for one, value in zip(found, values, strict=True):
+            one[name][key] = value
+    return found
+
+
+def shown(measures):
+    return [said for said, _ in claims(measures).values()]
+
+
+HISTORY = {"chat/sft: no_history": (0.148, 0.313, 0.0)}  # of results/chatgpt.md, like the rounds
+SINGLE = {"single: follow_up": (0.067, 0.128, 0.189)}
+ROUNDS = {
+    "chat/1/ppo: gold": (1.663, 1.694, 1.845), "again: gold": (1.632, 1.636, 1.815),
+    "chat/2/ppo: gold": (1.844, 1.844, 1.844),
+}  # fmt: skip
+
+
+def test_a_claim_is_shown_where_its_gain_is_above_twice_its_spread_over_the_seeds():
+    assert shown(planted()) == [True, True, True]
+    assert shown(planted(**HISTORY | SINGLE | ROUNDS)) == [True, True, False]
+    lines = verdict(planted(**ROUNDS))
+    assert "not shown" in lines[2] and "by 0.110 ± 0.097, and above" in lines[2]
+    assert "by 0.150 ± 0.10" in lines[2]
+    assert not any(shown(planted()[:1]))  # one seed has no spread
+
+
+def test_a_claim_is_not_shown_where_its_control_does_as_well():
+    assert shown(planted(**{"chat/sft: no_history": (0.99, 1.0, 0.99)})) == [False, True, True]
+    assert shown(planted(**{"single: follow_up": (0.99, 1.0, 1.0)})) == [True, False, True]
+    assert shown(planted(**{"chat/sft: first": (0.97, 0.98, 0.96)})) == [True, False, True]
+    assert shown(planted(**{"chat/sft: first": (1.0, 0.96, 1.0)})) == [True, True, True]  # noise
+    assert shown(planted(**{"again: gold": (1.84, 1.85, 1.84)})) == [True, True, False]
 
 
 def test_sft_is_measured_at_the_step_that_ppo_begins_with(tmp_path, monkeypatch):
