@@ -42,7 +42,9 @@ STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by defa
 BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 
 OF_TASK = ("task", "part", "file", "batch")
-OF_SUITE = ("shots", "tasks", "limit", "seed", "against", "overlap")  # of some suite
+OF_SUITE = (  # of some suite
+    "shots", "tasks", "limit", "seed", "against", "overlap", "samples", "k"
+)  # fmt: skip
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from lm.core.paths import is_remote, run_path, writing
 SUITES = {
     "gpt2": ("tasks", "limit", "seed"),
     "gpt3": ("shots", "tasks", "limit", "seed", "overlap"),
-    "gpt4": ("tasks", "limit", "seed", "overlap"),  # the last two in its text tasks
-    "gpt4_text": ("tasks", "limit", "seed", "overlap"),
+    "gpt4": ("tasks", "limit", "seed", "overlap", "samples", "k"),  # from seed on in its text tasks
+    "gpt4_text": ("tasks", "limit", "seed", "overlap", "samples", "k"),
     "instructgpt": ("shots", "tasks", "limit", "seed", "overlap"),
     "calibration": ("tasks", "limit", "seed", "against"),
 }
@@ -26,6 +26,10 @@ SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; 
 TASKS = flags.DEFINE_list("tasks", [], "Those of the suite to ask; all by default.")
 LIMIT = flags.DEFINE_integer("limit", None, "Items of a suite's task at most.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the draw of examples.")
+SAMPLES = flags.DEFINE_integer(
+    "samples", 1, "Programs drawn for a problem of HumanEval; 1: the greedy one."
+)
+K = flags.DEFINE_integer("k", 1, "Of pass@k, which is told from --samples programs.")
 AGAINST = flags.DEFINE_string(
     "against",
     None,
@@ -78,7 +82,7 @@ def ask(suite: Any, path: Path, root: Path, step: int | None) -> Any:
 
     options = Options(
         root=root, out=results_folder(path), tasks=tuple(TASKS.value), shots=tuple(SHOTS.value),
-        limit=LIMIT.value, seed=SEED.value, overlap=OVERLAP.value,
+        limit=LIMIT.value, seed=SEED.value, overlap=OVERLAP.value, samples=SAMPLES.value, k=K.value,
     )  # fmt: skip
     run = load_run(path, step, make_mesh(MeshConfig(), jax.local_devices()))
     model = Model(

@@ -15,6 +15,7 @@ import numpy as np
 from lm.core.config import require
 from lm.evals.comparisons import SCORES, TOKENS, Compare
 from lm.evals.incontext import Item, Prompt
+from lm.evals.programs.pass_rate import pass_at_k
 from lm.evals.programs.sandbox import Limits, run_programs
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
@@ -171,22 +172,30 @@ class Program:
     """A program that the model goes on with, run in the sandbox behind the item's tests (HumanEval;
     Chen et al. 2021). It ends where the next thing at the margin begins, as in their appendix.
 
-    With one program a problem it is greedy; of several, drawn, pass@1 is the share that passes.
+    With one program a problem it is greedy; of several, drawn, pass@k is told without bias.
     """
 
     tokens: int = 256  # at most
     samples: int = 1
+    k: int = 1  # of pass@k: how many of the programs may be tried
     temperature: float = 0.0
     stop: tuple[str, ...] = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
     limits: Limits = Limits()
-    metrics: tuple[str, ...] = ("pass_at_1",)
 
     def __post_init__(self) -> None:
+        require(
+            1 <= self.k <= self.samples,
+            f"k {self.k} of pass@k must be from 1 to samples {self.samples}: draw more",
+        )
         require(
             (self.samples > 1) == (self.temperature > 0),
             f"samples {self.samples} at temperature {self.temperature}: one is greedy, several "
             "are drawn",
         )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (f"pass_at_{self.k}",)
 
     def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
         heads = [prompt for prompt in prompts for _ in range(self.samples)]
@@ -199,11 +208,8 @@ class Program:
             for prompt, body in zip(heads, written, strict=True)
         ]
         passed = [verdict.passed for verdict in run_programs(programs, self.limits)]
-        parts = range(0, len(heads), self.samples)
-        return [
-            Outcome(
-                written[first],
-                {"pass_at_1": sum(passed[first : first + self.samples]) / self.samples},
-            )
-            for first in parts
-        ]
+        right = np.array(passed, np.int64).reshape(-1, self.samples).sum(axis=1)
+        rates = pass_at_k(self.samples, right, self.k).tolist()
+        (metric,) = self.metrics
+        firsts = written[:: self.samples]
+        return [Outcome(said, {metric: rate}) for said, rate in zip(firsts, rates, strict=True)]

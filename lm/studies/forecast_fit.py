@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lm.core.errors import DataError
+from lm.evals.programs.pass_rate import pass_at_k
 from lm.studies.scaling import Law, fit, fit_irreducible, logarithms, solved, student
 
 WIDEST = 100.0  # factor on both sides of the prediction within which an interval is looked for
@@ -92,15 +93,15 @@ def predict_rate(
 
 
 def minus_log_rates(passed: ArrayLike, samples: ArrayLike) -> np.ndarray:
-    """-log of the pass rate of each problem. [P], [P] -> [P]
+    """-log of the pass rate, pass@1, of each problem. [P], [P] -> [P]
 
     Raises:
       DataError: a problem that was never solved: its rate has no logarithm.
     """
-    c, n = np.asarray(passed, np.float64), np.asarray(samples, np.float64)
-    if not (c > 0).all():
-        raise DataError(f"{int((c <= 0).sum())} problems were never solved: leave them out")
-    return np.log(n) - np.log(c)
+    rates = pass_at_k(samples, passed, 1)
+    if not (rates > 0).all():
+        raise DataError(f"{int((rates <= 0).sum())} problems were never solved: leave them out")
+    return -np.log(rates)
 
 
 def solved_by_all(passed: Sequence[ArrayLike]) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.evals.programs.pass_rate import pass_at_k
 from lm.evals.programs.trial import Trial
 from lm.report.markdown import table
 from lm.report.panels import Band, Panel, draw_panels
@@ -86,7 +87,7 @@ def foretold_rates(
     if len(chosen) < FEWEST:
         return {}
     kept = solved_by_all([one.passed for one in chosen])
-    rates = np.array([one.passed / one.samples for one in chosen])
+    rates = np.array([pass_at_k(one.samples, one.passed, 1) for one in chosen])
     parts = {"all": np.flatnonzero(kept)}
     parts |= dict(zip(BUCKETS, buckets(rates, kept, len(BUCKETS)), strict=True))
     relative = [one.compute / compute for one in chosen]
@@ -131,7 +132,7 @@ def outcomes(forecast: Mapping[str, Any], large: Measured) -> list[dict[str, Any
             values = minus_log_rates(large.passed[solved], large.samples[solved])
             rows.append(
                 {
-                    "what": f"-log pass rate, {name} ({len(numbers)} problems)",
+                    "what": f"-log pass@1, {name} ({len(numbers)} problems)",
                     "out": float(values.mean()), **bounds(one), "plain": None,
                     "last": one["small"][-1], "unsolved": len(numbers) - len(solved),
                 }
@@ -246,7 +247,7 @@ def panels(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
     if bands:
         drawn.append(
             Panel(
-                "programs", "compute (large run = 1)", "mean of -log pass rate", bands,
+                "programs", "compute (large run = 1)", "mean of -log pass@1", bands,
                 log=(True, True), marks=[(1.0, "large run")],
             )
         )  # fmt: skip

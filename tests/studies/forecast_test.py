@@ -116,7 +116,7 @@ def test_planted_runs_come_out_as_foretold_and_a_run_off_the_laws_does_not(tmp_p
     told = foretell(small, {"compute": 1e12}, rated, 0.95)
     assert set(told["rates"]) == {"all", "easy", "middle", "hard"}
     rows = outcomes(told, large)
-    assert [row["what"].split(",")[0] for row in rows] == ["loss"] + ["-log pass rate"] * 4
+    assert [row["what"].split(",")[0] for row in rows] == ["loss"] + ["-log pass@1"] * 4
     for row in rows:
         assert row["value"] == pytest.approx(row["out"], rel=0.02), row
     assert rows[0]["plain"] < rows[0]["out"] * 0.99  # the control: without c it is too low

@@ -44,6 +44,8 @@ class Options:
     limit: int | None = None  # items of a task at most
     seed: int = 0  # of the draw of examples
     overlap: bool = True  # look for the items in the training text
+    samples: int = 1  # programs that are drawn for a problem; 1: the greedy one
+    k: int = 1  # of pass@k, at most `samples`
 
     def __post_init__(self) -> None:
         require(len(self.shots) > 0, "--shots is empty: name numbers, as in --shots=0,1,few")
@@ -53,6 +55,10 @@ class Options:
                 f"shots {shots!r} must be a number or few, as in --shots=0,1,few",
             )
         require(self.limit is None or self.limit > 0, f"limit {self.limit} must be at least 1")
+        require(
+            1 <= self.k <= self.samples,
+            f"k {self.k} of pass@k must be from 1 to samples {self.samples}: set --samples",
+        )
         require(0 <= self.seed < 2**32, f"seed must be from 0 to 2**32 - 1, got {self.seed}")
 
     def named(self, known: Mapping[str, Kind]) -> list[Kind]:

@@ -1,15 +1,19 @@
 """GPT-4's text side: the tasks of the report's table 2 that are at hand (OpenAI 2023)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.gpt4 import TASKS
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import Line, number, remarks, size
+from lm.evals.fewshot.task import Task
+from lm.evals.protocols import Program
 from lm.evals.published import figures
 from lm.evals.suites import Model, Options, write_table
 from lm.evals.suites.gpt3 import chosen, contamination
 
+COLD, WARM = 0.2, 0.8  # temperatures of programs for pass@1, and for pass@k
 SYSTEMS = ("GPT-4", "GPT-3.5")
 HEAD = (
     f"{'task':15}{'metric':13}{'shots':>6}{'used':>6}{'items':>7}  {'score':17}{'chance':>7}"
@@ -28,7 +32,8 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
       ConfigError: an unknown task.
       DataError: no data of a task that was named, or malformed rows.
     """
-    reads = [task.read(options.root) for task in chosen(options, say, TASKS)]
+    tasks = tuple(drawn(task, options) for task in TASKS)
+    reads = [task.read(options.root) for task in chosen(options, say, tasks)]
     with Ledger(options.out / f"gpt4_text-step{model.step}.jsonl") as ledger:
         found = contamination(model, options, reads, say)
         say(HEAD)
@@ -55,6 +60,20 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
     write_table(table, rows)
     say(f"items in {ledger.path}, table in {table}")
     return lines
+
+
+def drawn(task: Task, options: Options) -> Task:
+    """A task of programs with so many of them a problem, drawn as Chen et al. (2021) found best;
+    any other as it is."""
+    if not isinstance(task.protocol, Program) or options.samples == 1:
+        return task
+    temperature = COLD if options.k == 1 else WARM
+    return replace(
+        task, remark=f"{options.samples} programs a problem, drawn at temperature {temperature}",
+        protocol=replace(
+            task.protocol, samples=options.samples, k=options.k, temperature=temperature
+        ),
+    )  # fmt: skip
 
 
 def row(line: Line) -> str:

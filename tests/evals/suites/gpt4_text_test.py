@@ -46,8 +46,8 @@ def test_a_program_is_right_where_its_tests_pass(tmp_path):
     def passes(*bodies, **options):
         scorer = Told(*bodies)
         (outcome,) = Program(**options).ask(scorer, [Prompt(item, "", 0)])
-        assert all(options["stop"][:2] == ("\nclass", "\ndef") for _, options in scorer.asked)
-        return outcome.figures["pass_at_1"]
+        assert all(asked["stop"][:2] == ("\nclass", "\ndef") for _, asked in scorer.asked)
+        return outcome.figures[f"pass_at_{options.get('k', 1)}"]
 
     assert passes(PROBLEM["canonical_solution"]) == 1
     assert passes("    return x + x\n") == 1
@@ -55,8 +55,12 @@ def test_a_program_is_right_where_its_tests_pass(tmp_path):
         assert passes(wrong) == 0
     some = ["    return 2 * x\n", "    return x\n", "    return x\n", "    return x + x\n"]
     assert passes(*some, samples=4, temperature=0.8) == 0.5
+    assert passes(*some, samples=4, k=2, temperature=0.8) == pytest.approx(1 - 1 / 6)
+    assert passes(*some, samples=4, k=3, temperature=0.8) == 1
     with pytest.raises(ConfigError, match="one is greedy"):
         Program(samples=4)
+    with pytest.raises(ConfigError, match="k 5 of pass@k must be from 1 to samples 4"):
+        Program(samples=4, k=5, temperature=0.8)
 
 
 def test_a_solution_is_shown_whole_and_its_last_number_counts(tmp_path):
@@ -104,6 +108,30 @@ def test_the_suite_stands_beside_the_reports_figures_and_goes_on(tmp_path):
     again, _ = run(silent)
     assert [line.summary for line in again] == [line.summary for line in lines]
     assert silent.asked == []
+
+
+def test_of_several_programs_a_problem_the_suite_tells_pass_at_k_without_bias(tmp_path):
+    put(tmp_path, "humaneval/HumanEval.jsonl", PROBLEM, PROBLEM | {"task_id": "HumanEval/1"})
+    bodies = ["    return 2 * x\n", *5 * ["    return x\n"]]
+    options = {"root": tmp_path, "out": tmp_path, "tasks": ("humaneval",), "samples": 6}
+
+    def run(k):
+        said, scorer = [], Told(*bodies, *bodies)
+        model = Model(
+            name="m", scorer=scorer, step=3, digest="d", tokens=9, training=lambda: iter(())
+        )
+        (line,) = evaluate(model, Options(k=k, **options), said.append)
+        return line.summary, scorer.asked[0][1]["temperature"], "\n".join(said)
+
+    summary, temperature, said = run(1)
+    assert summary.metric == "pass_at_1" and temperature == 0.2
+    assert summary.mean()[0] == pytest.approx(1 / 6) and "0.670" in said
+    summary, temperature, said = run(3)  # asked anew: the ledger has what was drawn otherwise
+    assert summary.metric == "pass_at_3" and temperature == 0.8
+    assert summary.mean()[0] == pytest.approx(1 / 2)  # 1 - (5/6)^3 is 0.42
+    assert "pass_at_3" in said and "6 programs a problem" in said and "0.670" not in said
+    with pytest.raises(ConfigError, match="k 2 of pass@k must be from 1 to samples 1"):
+        Options(root=tmp_path, out=tmp_path, k=2)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data are not there")
