@@ -88,6 +88,10 @@ class Talk:
         elif name == "new":
             self.turns, self.shown, self.alternatives.answers = [], [], {}
             print("[a new conversation]")
+        elif name == "system" and text and not self.served.dialogue:
+            from lm.serve.turns import ALONE
+
+            print(f"[{ALONE}]")
         elif name == "system":
             self.system, self.alternatives.answers = text, {}  # answers to another conversation
             print(f"[the assistant is told: {text}]" if text else "[the assistant is told nothing]")

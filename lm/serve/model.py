@@ -53,6 +53,11 @@ class Served:
             return False
 
     @property
+    def dialogue(self) -> bool:
+        """Whether it reads the whole of a conversation, what the system says with it."""
+        return self.talks if self.sight is None else self.sight.dialogue
+
+    @property
     def sight(self) -> GptVisionConfig | None:
         """How it sees; None where it reads text alone."""
         return self.engine.reader.sight

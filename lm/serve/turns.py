@@ -20,6 +20,7 @@ from lm.text.dialogue import Message
 from lm.text.interface import Tokenizer
 
 LARGEST_IMAGE = 8 << 20  # bytes of a file
+ALONE = "this model has learned single questions and is told nothing: leave the system turn out"
 DATA_URL = re.compile(r"data:image/[a-zA-Z0-9.+-]+;base64,")
 
 
@@ -68,8 +69,8 @@ class Questions:
     """How a run is asked that has learned questions about images (lm/train/visual.py).
 
     One that has learned conversations reads the whole of this one, less its oldest turns where it
-    is too long. Of others the last question is put, about its own images, or about those of the
-    newest turn that has some.
+    is too long; what the system says stays before them. Of others the last question is put, about
+    its own images, or about those of the newest turn that has some.
     """
 
     tokenizer: Tokenizer
@@ -86,14 +87,20 @@ class Questions:
         """The ids of what is read, at most so many, and the images that stand in it.
 
         Raises:
-          DataError: it does not end with the user, or the last turn does not fit.
+          DataError: it does not end with the user, the last turn does not fit, or there is a system
+            turn where questions alone were learned.
         """
         last = turns[-1]
         if last.role != "user":
             raise DataError("the conversation does not end with the user, who is answered")
+        told = [turn for turn in turns[:1] if turn.role == "system" and turn.content.strip()]
         if not self.dialogue:
+            if told:
+                raise DataError(ALONE)
             seeing = next((turn for turn in reversed(turns) if pictures_of(turn)), last)
             return self.ids(put(last, *pictures_of(seeing)), room)
+        head = self.ids(spoken(told), room)[0] if told else []
+        room -= len(head)
         ids, pictures = self.ids(put(last), room)
         begins = [place for place, turn in enumerate(turns) if turn.role == "user"]
         for first, after in reversed(list(itertools.pairwise(begins))):
@@ -102,7 +109,7 @@ class Questions:
             except DataError:
                 break  # there is no room for this turn, and those before it are forgotten too
             ids, pictures = older + ids, earlier + pictures
-        return ids, pictures
+        return head + ids, pictures
 
     def ids(self, parts: Parts, room: int) -> tuple[list[int], tuple[Picture, ...]]:
         pictures = tuple(part for part in parts if not isinstance(part, str))

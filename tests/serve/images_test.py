@@ -1,6 +1,7 @@
 """Images in conversations: over the API, in the engine, and what is no image."""
 
 import base64
+import dataclasses
 import io
 import struct
 import subprocess
@@ -26,6 +27,7 @@ from lm.serve.model import Served
 from lm.serve.turns import LARGEST_IMAGE, given
 from lm.text.byte import ByteTokenizer
 from tests.launched import ROOT, environment
+from tests.serve.commands_test import Terminal
 from tests.serve.engine_test import GREEDY, PROMPTS
 from tests.serve.engine_test import asked as request
 from tests.serve.seeing import IMAGE_ID, asking, black, drawn, model, picture, seeing_run, shown
@@ -212,6 +214,29 @@ def test_a_model_of_text_alone_says_that_it_sees_nothing(toy):
         # nor does it read bodies that are larger than text is
         large = answer(api, part("data:image/png;base64," + "A" * (1 << 20)))
         assert large.status_code == 413
+
+
+def test_a_model_of_single_questions_says_that_it_is_told_nothing(seeing, api, monkeypatch):
+    told = {"role": "system", "content": "Be brief."}, asking("what?", black())
+    found = answer(api, *told)
+    assert found.status_code == 400
+    assert "leave the system turn out" in found.json()["error"]["message"]
+    assert not api.get("/v1/models").json()["data"][0]["dialogue"]
+    whole = dataclasses.replace(seeing.sight, dialogue=True)
+    monkeypatch.setattr(seeing.engine.reader, "sight", whole)
+    assert answer(api, *told).status_code == 200
+    assert api.get("/v1/models").json()["data"][0]["dialogue"]
+
+
+@pytest.mark.slow
+def test_the_terminal_says_of_a_model_of_single_questions_that_it_is_told_nothing(run):
+    terminal = Terminal("launch.chat", f"--workdir={run}", "--max_tokens=6")
+    terminal.until("> ")
+    terminal.type("/system Be brief.\n")
+    terminal.until("/system Be brief.\r\n")
+    assert "leave the system turn out" in terminal.until("> ")
+    terminal.type("/quit\n")
+    assert terminal.close() == 0
 
 
 def test_a_length_without_room_for_an_image_is_one_line():

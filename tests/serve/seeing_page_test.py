@@ -1,6 +1,7 @@
 """The chat page in a real browser: images, several tabs, and those who use it without a mouse."""
 
 import base64
+import dataclasses
 
 import pytest
 
@@ -84,6 +85,15 @@ def test_images_are_chosen_pasted_dropped_and_kept_in_the_conversation(address, 
         assert (asked[-1].images[0] == asked[0].images[0]).all()
         page.locator(".entry .drop").first.click()
         page.wait_for_function("(async () => !(await images('readonly', (all) => all.count())))()")
+
+
+def test_the_page_says_whether_a_conversation_is_read_whole(seeing, address, monkeypatch):
+    for dialogue, told in ((False, "one question at a time"), (True, "reads the whole conv")):
+        sight = dataclasses.replace(seeing.sight, dialogue=dialogue)
+        monkeypatch.setattr(seeing.engine.reader, "sight", sight)
+        with browsing(address) as page:
+            page.wait_for_selector(".empty .small")
+            assert told in page.locator(".empty .small").inner_text()
 
 
 def test_an_image_that_is_still_being_read_goes_with_the_message(address, asked):

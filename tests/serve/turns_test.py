@@ -47,7 +47,27 @@ def test_a_conversation_is_read_whole():
         *IMAGE, *b"one?\n", *b"yes", END, *IMAGE, *b"two?\n", *b"no", END, *b"sure?\n"
     ]  # fmt: skip
     assert images == [picture(1), picture(2)]
-    assert asked([{"role": "system", "content": "Be brief."}, *TALK]) == (ids, images)
+
+
+def test_what_the_system_says_is_read_before_the_first_turn_and_stays_where_turns_are_forgotten():
+    ids, images = asked(TALK)
+    told = [{"role": "system", "content": "Be brief."}, *TALK]
+    assert asked(told) == ([*b"Be brief.\n", *ids], images)
+    assert asked(told, 10 + len(ids) - 1) == (
+        [*b"Be brief.\n", *IMAGE, *b"two?\n", *b"no", END, *b"sure?\n"], [picture(2)]
+    )  # fmt: skip
+    with pytest.raises(DataError, match="shorten it"):
+        asked(told, 15)
+    for nothing in ("", " \n"):
+        assert asked([{"role": "system", "content": nothing}, *TALK]) == (ids, images)
+
+
+def test_a_model_that_has_learned_questions_alone_refuses_a_system_turn():
+    told = [{"role": "system", "content": "Be brief."}, *TALK]
+    with pytest.raises(DataError, match="leave the system turn out"):
+        asked(told, dialogue=False)
+    nothing = [{"role": "system", "content": ""}, *TALK]
+    assert asked(nothing, dialogue=False) == asked(TALK, dialogue=False)
 
 
 def test_the_oldest_turns_are_forgotten_where_it_is_too_long():
@@ -66,8 +86,9 @@ def test_a_model_that_has_learned_questions_alone_is_asked_the_newest_about_the_
 def test_the_prompt_is_what_was_learned_from_the_same_conversation(tmp_path):
     for number in (1, 2):
         (tmp_path / f"{number}.png").write_bytes(picture(number))
+    told = {"role": "system", "content": "Be brief."}
     messages = [
-        user("one?", 1, url="{}.png".format), assistant("yes"),
+        told, user("one?", 1, url="{}.png".format), assistant("yes"),
         user("two?", 2, url="{}.png".format), assistant("no"), user("sure?"), assistant("so"),
     ]  # fmt: skip
     (tmp_path / "own.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
@@ -76,5 +97,5 @@ def test_the_prompt_is_what_was_learned_from_the_same_conversation(tmp_path):
         length=64, seed=0,
     )  # fmt: skip
     batch, wrong = rows.take(np.array([0]), 0)
-    ids, _ = asked(TALK)
+    ids, _ = asked([told, *TALK])
     assert not wrong and batch.tokens[0, : batch.prefix[0]].tolist() == ids

@@ -94,13 +94,13 @@ def put(turn: Message, *pictures: Picture) -> Parts:
 
 
 def spoken(turns: Sequence[Message]) -> Parts:
-    """A conversation as parts of a prompt; what a system turn says is not among them."""
+    """A conversation as parts of a prompt; what a system turn says is put like text of the user."""
     found: list[str | Picture] = []
     for turn in turns:
-        if turn.role == "user":
-            found += put(turn)
-        elif turn.role == "assistant":
+        if turn.role == "assistant":
             found.append(Said(turn.content))
+        elif turn.role == "user" or turn.content.strip():
+            found += put(turn)
     return tuple(found)
 
 
