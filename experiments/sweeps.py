@@ -108,15 +108,28 @@ TASKS = (
 )
 
 
+# GPT-2's block, first values, and nanoGPT's decay and b2 of small batches; the report has neither
+GPT2 = (
+    "model.norm=pre model.final_norm=True model.init=hf model.dropped=sum "
+    "optim.weight_decay=0.1 optim.b2=0.99"
+)
+
+
 def pretraining() -> Transfer:
-    """BERT and GPT-1 on one corpus and token budget, pre-trained against from scratch (N1)."""
+    """BERT, GPT-1 and GPT-2 on one corpus and token budget, pre-trained against from scratch (N1).
+
+    GPT-2 has GPT-1's rate and schedule here, and is fine-tuned as GPT-1 is.
+    """
     cases = (
         ("BERT", "bert", ""),
         ("BERT from scratch", "bert", "scratch=True"),
         ("GPT-1", "gpt1", ""),
         ("GPT-1 from scratch", "gpt1", "scratch=True"),
+        ("GPT-2", "gpt2", ""),
+        ("GPT-2 from scratch", "gpt2", "scratch=True"),
     )
-    return transfer("Pre-trained against from scratch", cases, TASKS)
+    variants = (("gpt2", "gpt1", GPT2),)
+    return transfer("Pre-trained against from scratch", cases, TASKS, variants)
 
 
 def bert_objectives() -> Transfer:

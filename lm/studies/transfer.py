@@ -1,4 +1,4 @@
-"""What a task gains from pre-training, and from which: the comparisons of BERT and of GPT-1.
+"""What a task gains from pre-training, and from which: the comparisons of BERT, GPT-1 and GPT-2.
 
 A few models are pre-trained on one corpus, each is fine-tuned on some tasks under several seeds,
 and the means and deviations over the seeds are told. Every member is an ordinary run directory:

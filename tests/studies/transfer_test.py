@@ -6,7 +6,8 @@ from dataclasses import replace
 import jax
 import pytest
 
-from experiments import sweeps
+from experiments import gpt2, sweeps
+from lm.core.config import bind
 from lm.core.errors import ConfigError
 from lm.studies.transfer import place
 
@@ -27,6 +28,30 @@ def test_members_are_every_task_case_and_seed_from_the_models_they_need(tmp_path
 def test_a_variant_is_the_model_with_its_bindings():
     models = sweeps.bert_objectives().pretrainings()
     assert not models["words"].instances.pairs and models["left"].model.causal
+
+
+def test_gpt2_is_compared_with_bert_and_gpt1_on_the_same_text_tokens_and_fine_tuning(tmp_path):
+    study = bind(sweeps.pretraining(), {"corpus": "novels"})
+    models = study.pretrainings()
+    assert list(models) == ["bert", "gpt1", "gpt2"]
+    budgets = {one.steps * one.batch * one.model.length for one in models.values()}
+    assert len(budgets) == 1 and len({one.tokenizer for one in models.values()}) == 1
+    assert len({one.data for one in models.values()}) == 1
+
+    first, second = models["gpt1"], models["gpt2"]
+    ours, small = second.model, gpt2.small().model
+    assert ours.norm == "pre" and ours.final_norm
+    sizes = ("layers", "width", "heads", "vocab", "length", "std", "token_std", "position_std")
+    given = {name: getattr(first.model, name) for name in sizes}
+    assert ours == replace(small, **given, dtype="float32")  # GPT-2 in all but its size
+    assert second.optim == replace(first.optim, b2=0.99, weight_decay=0.1)
+
+    tunings = study.tunings(tmp_path)
+    pair = [tunings["cola", label, 0] for label in ("GPT-1", "GPT-2")]
+    assert replace(pair[0], init=pair[1].init) == pair[1]
+    assert tunings["cola", "GPT-2 from scratch", 0].scratch
+    picked = bind(study, {"cases": (("GPT-2", "gpt2", ""),)})
+    assert list(picked.pretrainings()) == ["gpt2"]
 
 
 def test_what_is_done_is_gathered_with_mean_and_deviation(tmp_path):
