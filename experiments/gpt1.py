@@ -61,7 +61,7 @@ def original() -> Pretrain:
 
 def published(model: GptConfig) -> Pretrain:
     tokens = 800_000_000 * TOKENS_PER_WORD  # of an epoch, of which there are 100 (section 4.1)
-    perplexity = Reference(name="valid_perplexity", value=18.4, source="section 4.1, BooksCorpus")
+    perplexity = Reference.to("valid_perplexity", "gpt1", "bookscorpus", "perplexity", "GPT-1")
     return Pretrain(
         model=replace(model, dtype="bfloat16"),  # our choice
         optim=Gpt1AdamConfig(peak_lr=2.5e-4, warmup_steps=2_000),

@@ -15,7 +15,9 @@ from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain, Reference
 from lm.train.session import LoopConfig
 
-NANOGPT = "nanoGPT README"
+
+def nanogpt(task: str, system: str) -> Reference:
+    return Reference.to("valid_loss", "nanogpt", task, "loss", system)
 
 
 def train(size: str = "small") -> Pretrain:
@@ -25,8 +27,7 @@ def train(size: str = "small") -> Pretrain:
 
 def small() -> Pretrain:
     """12 layers of width 768 (table 2, there "117M"; counted, 124M)."""
-    reference = Reference(name="valid_loss", value=2.85, source=f"{NANOGPT}, OpenWebText")
-    return sized(12, 768, 12, remat="none", reference=reference)
+    return sized(12, 768, 12, remat="none", reference=nanogpt("openwebtext", "GPT-2 small"))
 
 
 def medium() -> Pretrain:
@@ -111,7 +112,7 @@ def shakespeare_char_cpu() -> Pretrain:
         steps=2_000,
         batch=batch,
         loop=LoopConfig(evaluate_every=500, save_every=500, sample_tokens=300),
-        reference=Reference(name="valid_loss", value=1.88, source=NANOGPT),
+        reference=nanogpt("shakespeare_char", "4 layers of 128"),
     )
 
 
@@ -130,5 +131,5 @@ def shakespeare_char() -> Pretrain:
         steps=5_000,
         batch=batch,
         loop=LoopConfig(evaluate_every=250, save_every=250, sample_tokens=500),
-        reference=Reference(name="valid_loss", value=1.4697, source=NANOGPT),
+        reference=nanogpt("shakespeare_char", "6 layers of 384"),
     )  # fmt: skip

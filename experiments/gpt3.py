@@ -17,6 +17,7 @@ from lm.core.mesh import MeshConfig
 from lm.data.batches import BatchRamp, BatchSizes
 from lm.data.puzzle_text import PuzzleText
 from lm.data.tokens import TextConfig
+from lm.evals.published import loss_law
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.optimizer import AdamWConfig
@@ -77,6 +78,7 @@ def train(size: str = "small") -> Pretrain:
     )
     ramp = BatchRamp(start=16, tokens=row.ramp)  # from 32k tokens
     days = 6 * model.parameters() * TOKENS / PF_DAY
+    factor, exponent = loss_law()
     return Pretrain(
         model=model,
         optim=AdamWConfig(
@@ -97,8 +99,9 @@ def train(size: str = "small") -> Pretrain:
         ramp=ramp,
         reference=Reference(
             name="valid_loss",
-            value=round(2.57 * days**-0.048, 3),
-            source="figure 3.1's fit 2.57 C^-0.048 at this size's compute, on its own text",
+            value=round(factor * days**-exponent, 3),
+            source=f"figure 3.1's fit {factor} C^-{exponent} at this size's compute, on its own "
+            "text",
         ),
     )
 

@@ -29,6 +29,54 @@ def figures() -> tuple[dict[str, Any], ...]:
     return tuple(found)
 
 
+def one(family: str, task: str, metric: str, system: str) -> dict[str, Any]:
+    """The figure of one system on a task.
+
+    Raises:
+      LookupError: there is none, or there are several.
+    """
+    wanted = (family, task, metric, system)
+    found = [
+        row for row in figures()
+        if (row["family"], row["task"], row["metric"], row["system"]) == wanted
+    ]  # fmt: skip
+    if len(found) != 1:
+        raise LookupError(f"{FILE.name} has {len(found)} figures of {wanted}, not one")
+    return found[0]
+
+
+def loss_law() -> tuple[float, float]:
+    """a and b of GPT-3's loss in nats a token, a C^-b over its compute C in PF-days."""
+    factor, exponent = (
+        one("gpt3", "loss_law", metric, "GPT-3")["value"] for metric in ("factor", "exponent")
+    )
+    return factor, exponent
+
+
+def h1() -> dict[str, dict[str, list[float]]]:
+    """GPT-3's table H.1 by setting and size, from small to large: its 21 values in their order."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in figures():
+        if row["source"] == "GPT-3 table H.1":
+            found.setdefault(row["setting"], {}).setdefault(row["system"], []).append(row["value"])
+    return found
+
+
+def of_case(task: str, metric: str, case: str) -> list[dict[str, Any]]:
+    """What was published of a case of a study, by the name of a system, or of a family ("BERT")."""
+    family = case.lower().replace("-", "")
+    return [
+        row for row in figures()
+        if (row["task"], row["metric"]) == (task, metric)
+        and (row["system"] == case or row["family"] == family)
+    ]  # fmt: skip
+
+
+def gap(value: float | None, row: dict[str, Any] | None) -> float | None:
+    """By how much a value is above the published one of its metric; None without either."""
+    return None if value is None or row is None else value - row["value"]
+
+
 def beside(family: str, task: str) -> list[dict[str, Any]]:
     """What was published of a family ("bert", "gpt1") on a task: name, value, source of each."""
     return [

@@ -15,18 +15,11 @@ from typing import Any
 import numpy as np
 
 from lm.data.puzzles import PUZZLES
+from lm.evals.published import figures, h1, loss_law
 from lm.metrics.spread import over_seeds
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.scaling import PF_DAY, Law, fit
-
-# Brown et al. 2020, table H.1: means over 21 of its tasks, derived, in percent
-PAPER_SIZES = (0.125e9, 0.356e9, 0.76e9, 1.32e9, 2.65e9, 6.66e9, 12.85e9, 174.6e9)
-PAPER = {
-    "zero": (36.6, 42.5, 45.8, 48.5, 51.7, 53.6, 56.5, 60.7),
-    "one": (35.6, 42.3, 46.2, 49.3, 53.3, 55.6, 58.2, 63.9),
-    "few": (35.8, 42.9, 48.5, 51.3, 56.5, 58.6, 61.7, 67.4),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,9 +233,32 @@ def cells_table(study: Study, sizes: Sequence[str], few: int) -> str:
     cells = len(PUZZLES) * len(sizes)
     return (
         f"Cell by cell (zero, one, few; means over the seeds): strictly few > one > zero in "
-        f"{strict} of {cells}, few > zero in {above}. In GPT-3's table H.1: 87 and 129 of 168.\n\n"
+        f"{strict} of {cells}, few > zero in {above}. In GPT-3's table H.1: {paper_cells()}.\n\n"
         + "\n".join(table(["task", "family", "examples that fit", *sizes], rows))
     )
+
+
+def paper_cells() -> str:
+    """The same two counts in GPT-3's table H.1, and of how many cells."""
+    zero, one, few = (np.array(list(h1()[setting].values())) for setting in ("zero", "one", "few"))
+    strict = (few > one) & (one > zero)
+    return f"{strict.sum()} and {(few > zero).sum()} of {zero.size}"
+
+
+def paper_means() -> list[Band]:
+    """Means over the 21 tasks of GPT-3's table H.1, by its sizes."""
+    sizes = {
+        row["system"]: row["value"]
+        for row in figures()
+        if (row["family"], row["task"]) == ("gpt3", "size")
+    }
+    return [
+        Band(
+            setting, [sizes[system] for system in values],
+            [float(np.mean(tasks)) for tasks in values.values()], colour=number, dash="--",
+        )
+        for number, (setting, values) in enumerate(h1().items())
+    ]  # fmt: skip
 
 
 def law_of(study: Study, sizes: Sequence[str]) -> Law | None:
@@ -256,10 +272,11 @@ def scaling(study: Study, sizes: Sequence[str]) -> str:
     law = law_of(study, sizes)
     if law is None:
         return "Loss against compute: no law is fitted to fewer than three sizes."
+    factor, exponent = loss_law()
     return (
         f"Loss against compute (PF-days, one point a size, means over the seeds): {law}. GPT-3: "
-        "2.57 C^-0.048 (figure 3.1), of another text and of runs long enough for their size; here "
-        "all sizes read as many tokens."
+        f"{factor} C^-{exponent} (figure 3.1), of another text and of runs long enough for "
+        "their size; here all sizes read as many tokens."
     )
 
 
@@ -281,10 +298,6 @@ def panels(study: Study, sizes: Sequence[str], shots: Sequence[int]) -> list[Pan
         band("few, labels shuffled", "shuffled", few, 3, ":"),
         band("few, of another task", "another", few, 7, ":"),
     ]  # fmt: skip
-    paper = [
-        Band(name, PAPER_SIZES, [value / 100 for value in values], colour=number, dash="--")
-        for number, (name, values) in enumerate(PAPER.items())
-    ]
     over_shots = []
     for number, size in enumerate(sizes):
         found = [over_seeds([m.accuracy("true", k) for m in of_size(study, size)]) for k in shots]
@@ -299,7 +312,7 @@ def panels(study: Study, sizes: Sequence[str], shots: Sequence[int]) -> list[Pan
         loss.append(Band(f"C^{-law.exponent:.3f}", compute, fitted, colour=7, dash=":"))
     return [
         Panel(
-            "mean of all tasks", "parameters", "accuracy", over_size, paper,
+            "mean of all tasks", "parameters", "accuracy", over_size, paper_means(),
             "GPT-3, mean of 21 tasks of table H.1 (dashed): parameters", (True, False),
         ),
         Panel("mean of all tasks", "examples in the context", "accuracy", over_shots),

@@ -21,6 +21,7 @@ import jax
 
 from lm.core.config import assignment, bind, require
 from lm.core.errors import ConfigError
+from lm.evals.published import gap, of_case
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
 from lm.report.markdown import table, with_deviation
@@ -29,6 +30,11 @@ from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process
+
+APART = (  # why a gap is no measure of the method
+    "\nA published figure is of that paper's sizes, texts and split; each model here is of the "
+    "study's size and text, and read on the items that it holds out.\n"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,14 +140,25 @@ class Transfer:
                 metric = summaries[0]["metric"]
                 values = [one[metric] for one in summaries]
                 mean, deviation = over_seeds(values)
+                published = [
+                    {name: row[name] for name in ("system", "value", "source")}
+                    | {"gap": gap(mean, row)}
+                    for row in of_case(task, metric, label)
+                ]
                 summary[f"{task}/{label}"] = {
                     "metric": metric, "mean": mean, "deviation": deviation, "values": values,
+                    "published": published,
                 }  # fmt: skip
                 each = " ".join(f"{v:.3f}" for v in values)
-                rows.append((task, metric, label, with_deviation(mean, deviation), each))
+                beside = "; ".join(
+                    f"{row['value']:.3f}, gap {row['gap']:+.3f} ({row['system']}, {row['source']})"
+                    for row in published
+                )
+                cells = (task, metric, label, with_deviation(mean, deviation), each, beside or "-")
+                rows.append(cells)
                 bars.append(Bar(f"{task} ({metric})", label, mean, deviation or 0.0))
         header = ("task", "metric", "case", f"mean ± deviation, {len(self.seeds)} seeds", "each")
-        told = "\n".join(table(header, rows)) + "\n"
+        told = "\n".join(table((*header, "published"), rows)) + "\n" + APART
         (workdir / "table.md").write_text(told)
         (workdir / "figure.svg").write_text(draw_bars(self.title, bars))
         (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -20,6 +20,7 @@ from lm.data.tokens import TextConfig, prepare
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
+from lm.evals.published import one
 from lm.losses.language import masked_sum, token_losses
 from lm.metrics.trigram import WittenBell
 from lm.models.gpt import GptConfig
@@ -41,6 +42,12 @@ class Reference:
     name: str  # of the figure in the run's summary
     value: float
     source: str
+
+    @classmethod
+    def to(cls, name: str, family: str, task: str, metric: str, system: str) -> "Reference":
+        """The one of lm/evals/published.json, beside the figure `name` of a run."""
+        row = one(family, task, metric, system)
+        return cls(name=name, value=row["value"], source=row["source"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

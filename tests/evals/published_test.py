@@ -1,11 +1,16 @@
 """The paper's figures by task, setting and size."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lm.evals.published import figures, nearest
+from lm.evals.published import figures, nearest, of_case, one
 from lm.studies.alignment_report import is_tax, published
+from lm.studies.capacity_report import paper_cells, paper_means
 
+ROOT = Path(__file__).parents[2]
 SIZES = {
     row["system"]: row["value"]
     for row in figures()
@@ -108,3 +113,45 @@ def test_the_tax_of_instructgpt_and_its_repair_are_the_papers():
     f1 = {row["system"].split()[0]: row["value"] for row in figures() if is_tax(row)}
     assert f1 == {"GPT": 0.643, "SFT": 0.5767, "PPO": 0.4368, "PPO-ptx": 0.5985}
     assert f1["PPO"] < f1["SFT"] < f1["PPO-ptx"] < f1["GPT"]
+
+
+def test_the_study_of_capacity_draws_the_means_of_table_h1_beside_its_own():
+    for band in paper_means():
+        assert [round(100 * mean, 1) for mean in band.mean] == means(band.label)
+        assert list(band.x) == list(SIZES.values())
+    assert paper_cells() == "87 and 129 of 168"  # counted by hand
+
+
+def test_a_published_value_stands_in_no_code_but_in_the_file_alone():
+    values = r"(?<![\w.])(18\.4|2\.85|1\.4697|1\.88|2\.57|0\.048|36\.6|67\.4)(?![\w%])"
+    files = [*(ROOT / "experiments").glob("*.py"), *(ROOT / "lm" / "studies").glob("*.py")]
+    code = {path: re.sub(r'"""(?s:.*?)"""|#.*', "", path.read_text()) for path in files}
+    assert not [path for path, text in code.items() if re.search(values, text)]
+
+
+def test_the_ablations_of_gpt1_have_the_averages_that_its_table_5_prints():
+    rows = [row for row in figures() if row["family"] == "gpt1_ablation"]
+    for system in ("GPT-1 from scratch", "no auxiliary loss", "LSTM"):
+        mine = [row["value"] for row in rows if row["system"] == system]
+        *tasks, average = mine
+        assert len(tasks) == 8 and average == pytest.approx(np.mean(tasks), abs=1e-3)
+    full = one("gpt1_ablation", "glue", "average", "GPT-1")["value"]
+    assert full - one("gpt1_ablation", "glue", "average", "LSTM")["value"] == pytest.approx(0.056)
+
+
+def test_a_case_of_a_study_has_the_figures_of_its_name_or_of_its_family():
+    def told(*case):
+        return [(row["system"], row["value"]) for row in of_case(*case)]
+
+    assert told("sst2", "accuracy", "BERT") == [("BERT Base", 0.935), ("BERT Large", 0.949)]
+    assert told("sst2", "accuracy", "GPT-1") == [("GPT-1", 0.913)]
+    assert told("sst2", "accuracy", "GPT-1 from scratch") == [("GPT-1 from scratch", 0.84)]
+    assert told("squad", "answer_f1", "left to right") == [("left to right", 0.778)]
+    table5 = ("masked words and next sentence", "masked words", "left to right")  # of BERT
+    assert [told("qnli", "accuracy", case)[0][1] for case in table5] == [0.884, 0.849, 0.843]
+    assert not told("sst2", "accuracy", "BERT from scratch")
+
+
+def test_a_figure_that_is_not_there_once_is_named():
+    with pytest.raises(LookupError, match="has 0 figures of .*'GPT-9'"):
+        one("gpt1", "sst2", "accuracy", "GPT-9")

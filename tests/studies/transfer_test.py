@@ -69,6 +69,22 @@ def test_what_is_done_is_gathered_with_mean_and_deviation(tmp_path):
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
 
 
+def test_the_published_figure_and_the_gap_to_it_stand_beside_each_case(tmp_path):
+    study = replace(sweeps.pretraining(), tasks=(("sst2", ""),), seeds=(0,))
+    for key in study.tunings(tmp_path):
+        folder = place(tmp_path, *key)
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text('{"metric": "accuracy", "accuracy": 0.7}')
+    study.tell(tmp_path)
+    told = json.loads((tmp_path / "summary.json").read_text())
+    (row,) = told["sst2/GPT-1"]["published"]
+    assert (row["value"], row["gap"]) == (0.913, pytest.approx(-0.213))
+    assert not told["sst2/BERT from scratch"]["published"]
+    table = (tmp_path / "table.md").read_text()
+    assert "0.913, gap -0.213 (GPT-1, GPT-1 table 4)" in table
+    assert "of that paper's sizes, texts and split" in table
+
+
 def test_one_process_alone_tells(tmp_path, monkeypatch):
     study = replace(sweeps.pretraining(), seeds=(0,))
     runs = [tmp_path / "pretrained" / name for name in study.pretrainings()]

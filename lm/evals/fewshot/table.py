@@ -7,13 +7,13 @@ from lm.evals.fewshot.contamination import Overlap
 from lm.evals.fewshot.evaluation import Summary
 from lm.evals.fewshot.task import TaskItems
 from lm.evals.protocols import Choose
-from lm.evals.published import nearest
+from lm.evals.published import gap, nearest
 
 TOKENS = 300_000_000_000  # that every GPT-3 was trained on (section 2.1)
 CLOSE = 1.25  # sizes that are called the same
 HEAD = (
-    f"{'task':26}{'shots':>7}{'used':>7}{'items':>7}  {'score':17}{'chance':>7}{'paper':>7}  "
-    f"{'of':14}{'overlap':>8}"
+    f"{'task':26}{'shots':>7}{'used':>7}{'items':>7}  {'score':17}{'chance':>7}{'paper':>7}"
+    f"{'gap':>8}  {'of':14}{'overlap':>8}"
 )
 
 
@@ -52,6 +52,12 @@ class Line:
         ways = [max(len(item.contexts), len(item.completions)) for item in items]
         return sum(1 / way for way in ways) / len(ways)
 
+    @property
+    def gap(self) -> float | None:
+        """By how much the score is above the published one."""
+        found = self.summary.mean()
+        return gap(found[0] if found else None, self.published)
+
     def __str__(self) -> str:
         task, found = self.read.task, self.summary.mean()
         shots = f"few={task.shots}" if self.label == "few" else self.label
@@ -62,8 +68,9 @@ class Line:
         row = self.published
         return (
             f"{task.name:26}{shots:>7}{self.summary.used:7.1f}{len(self.summary.numbers):7}  "
-            f"{score:17}{number(self.chance):>7}{number(row['value'] if row else None):>7}  "
-            f"{row['system'] if row else '-':14}{'-' if share is None else f'{share:.1%}':>8}"
+            f"{score:17}{number(self.chance):>7}{number(row['value'] if row else None):>7}"
+            f"{number(self.gap, '+'):>8}  {row['system'] if row else '-':14}"
+            f"{'-' if share is None else f'{share:.1%}':>8}"
         ).rstrip()
 
     def figures(self) -> dict[str, Any]:
@@ -84,6 +91,7 @@ class Line:
             "scores": self.scores,
             "chance": self.chance,
             "published": self.published,
+            "gap": self.gap,
         }
         if self.overlap is not None:
             told["overlap"] = self.overlap.share
@@ -94,8 +102,8 @@ class Line:
         return told
 
 
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"
 
 
 def size(value: float) -> str:

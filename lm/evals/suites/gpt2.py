@@ -9,13 +9,13 @@ from typing import Any
 from lm.core.errors import ConfigError, DataError
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import CLOSE, size
-from lm.evals.published import nearest
+from lm.evals.published import gap, nearest
 from lm.evals.suites import Model, Options, write_table
 from lm.evals.zeroshot.figure import Figure
 from lm.evals.zeroshot.prompts import NothingFits
 from lm.evals.zeroshot.tasks import TASKS, ZeroShot
 
-HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8}  of"
+HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8}{'gap':>9}  of"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Line:
     figure: Figure
     published: dict[str, Any] | None
 
+    @property
+    def gap(self) -> float | None:
+        """By how much the value is above the published one."""
+        return gap(self.figure.value, self.published)
+
     def __str__(self) -> str:
         figure, row = self.figure, self.published
         value = f"{figure.value:.4g}"
@@ -33,14 +38,14 @@ class Line:
             value += f" ± {figure.error:.2g}"
         told = f"{row['value']:.4g}" if row else "-"
         return (
-            f"{self.task:19}{figure.metric:19}{figure.items:7}  {value:19}{told:>8}  "
-            f"{row['system'] if row else '-'}"
+            f"{self.task:19}{figure.metric:19}{figure.items:7}  {value:19}{told:>8}"
+            f"{'-' if self.gap is None else f'{self.gap:+.3g}':>9}  {row['system'] if row else '-'}"
         )
 
     def figures(self) -> dict[str, Any]:
         """The same for a program."""
         own = dataclasses.asdict(self.figure)
-        return {"task": self.task, **own, "published": self.published}
+        return {"task": self.task, **own, "published": self.published, "gap": self.gap}
 
 
 def evaluate(model: Model, options: Options, say: Callable[[str], None] = print) -> list[Line]:

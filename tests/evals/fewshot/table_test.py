@@ -5,7 +5,7 @@ import pytest
 
 from lm.evals.fewshot.contamination import Overlap, overlaps
 from lm.evals.fewshot.evaluation import Summary
-from lm.evals.fewshot.table import Line, differences, remarks, size
+from lm.evals.fewshot.table import HEAD, Line, differences, remarks, size
 from lm.evals.fewshot.task import TaskItems
 from lm.evals.fewshot.tasks import TASKS
 from lm.evals.incontext import Item
@@ -25,12 +25,15 @@ def line(label="few", rights=(1.0, 0.0, 1.0, 1.0), overlap=None, **changes) -> L
     return Line.of(READ, label, summary, 124_439_808, overlap)
 
 
-def test_a_line_has_score_error_chance_and_the_papers_figure():
-    expected = "copa few=32 6.5 4 0.750 ± 0.250 0.500 0.670 GPT-3 Small -"
+def test_a_line_has_score_error_chance_the_papers_figure_and_the_gap_to_it():
+    expected = "copa few=32 6.5 4 0.750 ± 0.250 0.500 0.670 +0.080 GPT-3 Small -"
     assert str(line()).split() == expected.split()
-    assert str(line("0")).split()[9:11] == ["GPT-3", "Small"] and "0.660" in str(line("0"))
+    assert HEAD.index("of ") == str(line()).index("GPT-3 Small")
+    assert str(line("0")).split()[10:12] == ["GPT-3", "Small"] and "0.660" in str(line("0"))
     assert "0.620" in str(line("1"))
-    assert line("7").published is None  # the paper has no figure for seven examples
+    assert (
+        line("7").published is line("7").gap is None
+    )  # the paper has no figure for seven examples
     assert "no item fits" in str(line(rights=(), refused=3))
 
 
@@ -40,7 +43,8 @@ def test_a_program_gets_the_same():
     assert (told["score"], told["items"], told["refused"]) == (0.75, 4, 2)
     assert (told["overlap"], told["clean_score"], told["clean_items"]) == (0.25, 1.0, 3)
     assert (told["dirty_score"], told["dirty_items"]) == (0.0, 1)
-    assert told["published"]["value"] == 0.67
+    assert told["published"]["value"] == 0.67 and told["gap"] == pytest.approx(0.08)
+    assert line(rights=(), refused=3).figures()["gap"] is None
     assert "overlap" not in line().figures()
 
 

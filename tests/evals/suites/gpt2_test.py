@@ -57,6 +57,9 @@ def test_figures_stand_beside_the_report_s_of_the_nearest_size(root):
     assert any("20 items of the report's 3,610" in line for line in said)
     table = json.loads((root / "out" / "gpt2-step3.json").read_text())
     assert [row["metric"] for row in table] == ["exact_match", "exact_match_sure"]
+    assert table[0]["gap"] == pytest.approx(first.figure.value - 0.041)
+    assert f"{table[0]['gap']:+.3g}" in str(first)
+    assert gpt2.HEAD.index("of", 70) == str(first).index("GPT-2 XL")
 
 
 def test_a_task_that_was_done_is_not_done_again_unless_its_file_or_limit_is_another(root):
