@@ -3,7 +3,8 @@
 python -m launch.convert --from_hf=DIR --workdir=runs/bert
 python -m launch.convert --to_hf=DIR --workdir=runs/bert
 
-What was written is read again, and must give the logits of the run to a row of random tokens.
+What was written is read again, and must give the logits of the run to a row of random tokens; what
+is read must give those of transformers, where that is installed.
 """
 
 from dataclasses import replace
@@ -16,6 +17,9 @@ from launch import command
 from lm.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
     from lm.models.bert import BertConfig
     from lm.models.gpt import GptConfig
     from lm.text.tokenizer import TokenizerConfig
@@ -24,6 +28,7 @@ FROM_HF = flags.DEFINE_string("from_hf", None, "Folder with config.json and mode
 TO_HF = flags.DEFINE_string("to_hf", None, "Folder to write them to.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory to make, or to read.")
 
+OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits")  # of theirs, as ours are
 TOLERANCE = 1e-4  # of logits in float32, of the largest where that is above 1
 
 
@@ -40,7 +45,12 @@ def main() -> None:
 
 
 def read(folder: Path, run: Path) -> None:
-    """Makes a run whose step 0 holds the weights; launch.train and fine-tuning go on from it."""
+    """Makes a run whose step 0 holds the weights; launch.train and fine-tuning go on from it.
+
+    Raises:
+      ConfigError: the directory holds a run already.
+      CheckpointError: the weights cannot be read or written, or transformers gives other logits.
+    """
     import jax
 
     from lm.core.config import dump
@@ -58,6 +68,7 @@ def read(folder: Path, run: Path) -> None:
     with locked(run, steal=False):
         if (run / "config.gin").exists():
             raise ConfigError(f"{run} holds a run already; choose another --workdir")
+        compare(model, params, folder)
         if (published := vocabulary(folder, config.tokenizer.kind)) is not None:
             config = replace(config, tokenizer=published)
             tokenizer = build(config.tokenizer, lambda: ())
@@ -136,24 +147,67 @@ def write(run: Path, folder: Path) -> None:
 
 def check(model: "BertConfig | GptConfig", params: Any, folder: Path) -> None:
     """Raises CheckpointError where the weights in a folder are not these by their logits."""
-    import jax
-    import numpy as np
-
     from lm.models.pretrained import read as read_weights
 
-    row = np.random.default_rng(0).integers(0, model.vocab, (1, min(model.length, 64)))
-    wanted, found = (
-        jax.tree.leaves(config.module().apply({"params": some}, row))
-        for config, some in ((replace(model, dtype="float32"), params), read_weights(folder))
-    )
+    row = tokens(model)
+    again = logits(*read_weights(folder), row)
+    require_close(folder, logits(model, params, row), again, "the run")
+
+
+def compare(model: "BertConfig | GptConfig", params: Any, folder: Path) -> None:
+    """Raises CheckpointError where transformers gives other logits from the folder that the weights
+    were read from; says so where there is no transformers, or it cannot read the folder."""
+    from lm.models.pretrained.folder import read_config
+
+    architecture, _ = read_config(folder / "config.json")
+    try:
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        theirs = getattr(transformers, architecture.class_name).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
+        import torch
+    except Exception as error:  # whatever it is, ours have been read
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"the logits were not compared with those of transformers and torch ({why})")
+        return
+    row = tokens(model)
+    with torch.no_grad():
+        out = theirs.float().eval()(torch.tensor(row))
+    found = [out[name].numpy() for name in OUTPUTS if name in out]
+    require_close(folder, found, logits(model, params, row), "transformers")
+    print("the logits to a row of random tokens are those of transformers")
+
+
+def tokens(model: "BertConfig | GptConfig") -> "np.ndarray":
+    """A row of random ids. [1 T]"""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, model.vocab, (1, min(model.length, 64)))
+
+
+def logits(model: "BertConfig | GptConfig", params: Any, row: "np.ndarray") -> "list[jax.Array]":
+    """What a model puts out in float32: [1 T V], and of a BERT also [1 2]."""
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        module = replace(model, dtype="float32").module()
+        return jax.tree.leaves(module.apply({"params": params}, row))
+
+
+def require_close(folder: Path, wanted: Any, found: Any, whose: str) -> None:
+    import numpy as np
+
     off = max(
         float(np.abs(a - b).max()) / max(1.0, float(np.abs(a).max()))
         for a, b in zip(wanted, found, strict=True)
     )
     if not off <= TOLERANCE:
         raise CheckpointError(
-            f"{folder}: its logits are {off:.2g} off those of the run, more than {TOLERANCE}: do "
-            "not use it, and report this with the run's config.gin"
+            f"{folder}: its logits are {off:.2g} off those of {whose}, more than {TOLERANCE}: do "
+            "not use it, and report this with its config.json or the run's config.gin"
         )
 
 

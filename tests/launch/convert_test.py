@@ -1,6 +1,7 @@
 """Weights of each architecture become a run that training and `lm.load` go on from, and go back."""
 
 import json
+import sys
 from dataclasses import replace
 
 import jax
@@ -24,6 +25,13 @@ from tests.models.pretrained.models import MODELS, drawn
 pytest.importorskip("safetensors")
 pytest.importorskip("tokenizers")
 PIECES = ["<unk>", "\n</w>", "<|endoftext|>", "a", "b", "a</w>", "b</w>"]
+
+
+@pytest.fixture(autouse=True)
+def transformers(request, monkeypatch):
+    """Hidden but from the slow tests: it takes seconds to import."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setitem(sys.modules, "transformers", None)
 
 
 def published(name, folder):
@@ -131,6 +139,36 @@ def test_weights_that_come_back_as_others_are_refused_by_their_logits(tmp_path, 
     monkeypatch.setattr(lm.models.pretrained, "write", wrong)
     with pytest.raises(CheckpointError, match=r"its logits are .* off those of the run"):
         convert.write(tmp_path / "run", tmp_path / "back")
+
+
+def misread(folder):
+    """Weights as a wrong map would read them: the rows of a kernel in another order."""
+    config, params = read(folder)
+    output = params["stack"]["blocks"]["mlp"]["output"]
+    output["kernel"] = output["kernel"][:, ::-1]  # [L F D]
+    return config, params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(MODELS))
+def test_weights_that_transformers_reads_otherwise_become_no_run(
+    name, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("torch"), pytest.importorskip("transformers")
+    write(MODELS[name](), drawn(MODELS[name]()), tmp_path / "theirs")
+    convert.read(tmp_path / "theirs", tmp_path / "right")  # the control
+    assert "are those of transformers" in capsys.readouterr().out
+    monkeypatch.setattr(lm.models.pretrained, "read", misread)
+    with pytest.raises(CheckpointError, match=r"its logits are .* off those of transformers"):
+        convert.read(tmp_path / "theirs", tmp_path / "wrong")
+    assert not (tmp_path / "wrong" / "config.gin").exists()
+
+
+def test_without_transformers_a_line_says_that_nothing_was_compared(tmp_path, capsys):
+    published("gpt2", tmp_path / "theirs")
+    convert.compare(*read(tmp_path / "theirs"), tmp_path / "theirs")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("the logits were not compared with those of transformers and torch")
 
 
 @pytest.mark.parametrize("kind", ["Finetune of a BertConfig", "Pretrain of a LstmConfig"])
