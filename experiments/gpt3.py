@@ -129,7 +129,11 @@ PODS = {  # of those tried, what its compiler bounds best: results/pods.md
 def pod(chips: str = "v5p:8x8x16") -> Pretrain:
     """175B on a slice of TPUs: v5p:8x8x16, v5p:8x8x8, v6e:16x16 or v5e:16x16.
 
-    Where the batch of 1536 does not fit, it is the largest that does.
+    Two departures, both in results/pods.md. Where the batch of 1536 does not fit, it is the largest
+    that does, 768 rows (1.57M tokens) on v6e:16x16 and 128 (0.26M) on v5e:16x16, at the rate that
+    table 2.1 has for 3.2M and in one microbatch. And the first steps have a row for each part of
+    the mesh, 524k, 262k, 131k and 33k tokens in the order above, where the paper begins at 32k:
+    fewer rows would be filled up, and a step take the same time.
     """
     place, whole = PODS[chips], train("175b")
     assert isinstance(whole.model, GptConfig)

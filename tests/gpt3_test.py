@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.gpt3 import PF_DAY, SIZES, TOKENS, tiny, train
+from experiments.gpt3 import PF_DAY, PODS, SIZES, TOKENS, pod, tiny, train
 from launch.experiment import resolve
 from lm.core import tree
 from lm.core.errors import ConfigError
 from lm.data.batches import BatchSizes
 from lm.models.gpt import abstract_params
 from lm.train.optimizer import Progress
-from tests.launched import final_digests, losses, run, write_text
+from tests.launched import ROOT, final_digests, losses, run, write_text
 
 BILLION = 1_000_000_000
 PUBLISHED = {  # exact count, and table D.1: millions of parameters, training FLOPs
@@ -47,6 +47,15 @@ def test_each_size_has_the_parameters_and_flops_of_table_d1(size):
     printed = as_printed(config.model.parameters()) * 1e6  # D.1 multiplies what it prints
     assert f"{6 * printed * read:.2e}" == f"{flops:.2e}"
     assert config.reference.value == pytest.approx(2.57 * (flops / PF_DAY) ** -0.048, abs=2e-3)
+
+
+@pytest.mark.parametrize("chips", PODS)
+def test_the_page_of_the_pods_says_with_which_batches_each_departs_from_the_paper(chips):
+    plan = pod(chips)
+    first, full = (rows * plan.model.length for rows in (plan.sizes().rows(0), plan.batch))
+    row = f"| {chips} | {first:,} | {full:,} | {plan.optim.peak_lr:g} |".replace("6e-05", "0.6e-4")
+    assert row in (ROOT / "results" / "pods.md").read_text()
+    assert plan.microbatches == 1 and "pods.md" in pod.__doc__
 
 
 @pytest.mark.parametrize(
