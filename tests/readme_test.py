@@ -1,17 +1,23 @@
 """The commands of the README, and of pages and docstrings, are of what exists: their modules, their
-flags, their experiments with what is bound in them."""
+flags, their experiments with what is bound in them. Those that need little are run as well."""
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from launch import experiment
 from lm.core.config import assignment, bind
+from tests.launched import TINY, environment, write_text
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = re.findall(r"^python -m (launch\.\w+) (.*)$", (ROOT / "README.md").read_text(), re.M)
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^python -m (launch\.\w+) (.*)$", README, re.M)
 
 
 @pytest.mark.parametrize("module, line", COMMANDS)
@@ -51,3 +57,49 @@ def test_a_documented_command_binds_what_its_experiment_has(where, line):
 def test_the_readme_has_commands():
     assert len(COMMANDS) >= 5
     assert len(list(documented())) >= 80
+
+
+SMALL = TINY | {
+    "steps": 2, "model.length": 256, "model.vocab": 269, "tokenizer.kind": "bytes",
+    "loop.sample_tokens": 4, "data.cache": "cache",
+}  # fmt: skip
+
+
+def the_one(begin):
+    """The words of the command of the README that begins so."""
+    found = re.findall(rf"^(?:.*`)?python -m ({re.escape(begin)}[^`\n]*)", README, re.M)
+    assert len(found) == 1, f"{len(found)} commands of the README begin with {begin}"
+    return shlex.split(found[0], comments=True)
+
+
+def runs(folder, *words):
+    """What a command says in a folder, where it ends well."""
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_readme_s_commands_on_a_text_of_ones_own_run_as_they_stand(tmp_path):
+    """From the folder of a user whose text and data are in FOLDER and DATA."""
+    (tmp_path / "FOLDER").mkdir()
+    write_text(tmp_path / "FOLDER" / "text.txt")
+    (tmp_path / "DATA" / "nq_open").mkdir(parents=True)
+    rows = [{"question": "who", "answer": ["Al"]}] * 8
+    questions = tmp_path / "DATA" / "nq_open" / "NQ-open.dev.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def command(begin, *more):
+        return runs(tmp_path, "-m", *the_one(begin), *more)
+
+    sets = [f"--set={name}={value}" for name, value in SMALL.items()]
+    command("launch.train --experiment=gpt2:tiny --set data.train=FOLDER", *sets)
+    for other in ("runs/demo", "RUN"):
+        shutil.copytree(tmp_path / "runs" / "mine", tmp_path / other)
+    assert "Once upon" in command("launch.sample --workdir=runs/mine", "--max_tokens=2")
+    command("launch.report --runs=runs/demo,runs/mine")
+    assert {"demo", "mine"} <= set(re.findall(r"\w+", (tmp_path / "both.html").read_text()))
+    assert "natural_questions" in command("launch.evaluate --workdir=RUN --suite=gpt2", "--limit=2")
