@@ -40,6 +40,7 @@ SUFFIX = re.compile(
     rf"(?:{either(MARKS + QUOTES)}|{DOTS}|[{SYMBOLS}]|['’][sS]|[—–]|(?<=[0-9])\+|(?<=°[FfCcKk])\."
     rf"|(?<=[0-9])(?:{either(CURRENCY + UNITS)})|(?<=[{CLOSERS}])\.|(?<=[{UPPER}][{UPPER}])\.)$"
 )
+NEAR = 8  # characters that hold any suffix but dots, and what it looks back at
 INFIX = re.compile(
     rf"{DOTS}|[{SYMBOLS}]|(?<=[0-9])[+\-*^](?=[0-9-])|(?<=[{LOWER}{QUOTE}])\.(?=[{UPPER}{QUOTE}])"
     rf"|(?<=[{ALPHA}]),(?=[{ALPHA}])|(?<=[{ALPHA}0-9])(?:-|–|—|--|---|——|~)(?=[{ALPHA}])"
@@ -48,7 +49,7 @@ INFIX = re.compile(
 # An address after Diego Perini's pattern (MIT licence): scheme, user, host or number, port, path.
 HOST = r"A-Za-z0-9\u00a1-\uffff"
 ADDRESS = re.compile(
-    r"(?:[\w+\-.]{2,}://)?(?:\S+(?::\S*)?@)?(?:"
+    r"(?:[\w+\-.]{2,}://)?(?:\S+@)?(?:"
     r"(?!(?:10|127)(?:\.\d{1,3}){3})(?!(?:169\.254|192\.168)(?:\.\d{1,3}){2})"
     r"(?!172\.(?:1[6-9]|2\d|3[0-1])(?:\.\d{1,3}){2})"
     r"(?:[1-9]\d?|1\d\d|2[01]\d|22[0-3])(?:\.(?:1?\d{1,2}|2[0-4]\d|25[0-5])){2}"
@@ -64,30 +65,47 @@ def split(chunk: str) -> list[str]:
     return words if len(words) == 1 or chunk in SPECIAL else _restored(words)
 
 
-def _without_affixes(chunk: str, special: dict[str, list[str]]) -> list[str]:
+def _without_affixes(text: str, special: dict[str, list[str]]) -> list[str]:
+    """The words of a text, of which text[low:high] is left; each step looks at its ends alone."""
     before: list[str] = []
     after: list[str] = []
-    while chunk and chunk not in special:
-        prefix = PREFIX.match(chunk)
-        taken = prefix.end() if prefix else 0
-        if taken and chunk[taken:] in special:
-            before.append(chunk[:taken])
-            chunk = chunk[taken:]
+    low, high = 0, len(text)
+
+    def known(begin: int, end: int) -> bool:
+        return end - begin <= LONGEST_CASE and text[begin:end] in special
+
+    while low < high and not known(low, high):
+        prefix = PREFIX.match(text, low, high)
+        first = prefix.end() if prefix else low
+        if first > low and known(first, high):
+            before.append(text[low:first])
+            low = first
             break
-        suffix = SUFFIX.search(chunk[taken:])
-        left = len(chunk) - (suffix.end() - suffix.start() if suffix else 0)
-        if left < len(chunk) and chunk[:left] in special:
-            after.append(chunk[left:])
-            chunk = chunk[:left]
+        last = _suffix(text, first, high)
+        if last < high and known(low, last):
+            after.append(text[last:high])
+            high = last
             break
-        if taken:
-            before.append(chunk[:taken])
-        if left < len(chunk):
-            after.append(chunk[left:])
-        if not taken and left == len(chunk):
+        if first > low:
+            before.append(text[low:first])
+        if last < high:
+            after.append(text[last:high])
+        if first == low and last == high:
             break
-        chunk = chunk[taken:left]
-    return [*before, *_inner(chunk, special), *reversed(after)]
+        low, high = first, last
+    return [*before, *_inner(text[low:high], special), *reversed(after)]
+
+
+def _suffix(text: str, low: int, high: int) -> int:
+    """Where the longest suffix of text[low:high] begins; `high` where there is none."""
+    dots = high
+    while dots > low and text[dots - 1] == ".":
+        dots -= 1
+    if high - dots > 1:  # the one suffix that may be of any length
+        return dots
+    near = max(low, high - NEAR)
+    suffix = SUFFIX.search(text[near:high])
+    return near + suffix.start() if suffix else high
 
 
 def _inner(chunk: str, special: dict[str, list[str]]) -> list[str]:
@@ -200,6 +218,7 @@ FACES = r"""
     :-((( :-))) ^___^ ><(((*> ¯\(ツ)/¯ (╯°□°）╯︵┻━┻
 """
 SPECIAL = _special_cases()
+LONGEST_CASE = max(map(len, SPECIAL))  # characters
 APART = {
     words for word in SPECIAL if len(words := tuple(_without_affixes(word, {}))) > 1
 }  # the words that the rules alone make of a special case

@@ -129,7 +129,7 @@ def standardized(text: str, fix: Callable[[str], str]) -> str:
     """Mended text with plain marks, one blank between chunks, and lines' ends as chunks."""
     text = text if ASCII.fullmatch(text) else fix(text)
     text = APART.sub(r" \1 ", text.translate(PLAIN))
-    text = re.sub(r"\s*\n\s*", " \n ", text)
+    text = re.sub(r"(?<!\s)\s*\n\s*", " \n ", text)
     return re.sub(r"[^\S\n]+", " ", text).strip()
 
 
