@@ -5,15 +5,17 @@ import dataclasses
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import numpy as np
 from starlette.requests import Request
 
 from lm.decode.sampling import SamplingConfig
-from lm.serve.body import Fields
+from lm.serve.body import Fields, Refused
 from lm.serve.model import Served
 from lm.serve.request import SEEDS, Asked, Drawn, Ended, Event, Likely, Prompt, Prompted
 from lm.serve.writer import Writer
 
 MOST_STOPS = 4
+NOT_FINITE = "the model's logits are not finite: serve an earlier --step, or another run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Settings:
 
     max_tokens: int | None
     sampling: SamplingConfig
-    seed: int
+    seed: int | None  # None: every prompt has draws of its own
     choices: int
     stops: list[str]
     stream: bool
@@ -50,7 +52,7 @@ class Settings:
                 top_k=fields.whole("top_k", None, 1, served.vocab),
                 top_p=None if top_p is None else max(top_p, 1e-6),
             ),
-            seed=secrets.randbelow(SEEDS) if seed is None else seed % SEEDS,
+            seed=None if seed is None else seed % SEEDS,
             choices=fields.whole("n", 1, 1, 16),
             stops=fields.strings("stop", MOST_STOPS),
             stream=fields.flag("stream"),
@@ -69,6 +71,12 @@ class Choice:
     prompt: Likely | None = None
     reason: str | None = None
     end: tuple[int, Likely | None] | None = None  # the token that ended it, not of the text
+    fault: str = "the engine failed, see the server's log"  # where the reason is "error"
+
+    @property
+    def failure(self) -> Refused:
+        """What a client is told where the reason is "error"."""
+        return Refused(self.fault, status=500, kind="server_error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +113,13 @@ class Answers:
 
         self.choices = []
         for place, prompt in enumerate(prompts):
+            seed = secrets.randbelow(SEEDS) if settings.seed is None else settings.seed
             for number in range(settings.choices):
                 index = place * settings.choices + number
                 asked = Asked(
                     prompt=prompt.ids, max_tokens=prompt.max_tokens, images=prompt.images,
                     prefix=prompt.prefix, sampling=settings.sampling, tell=teller(index),
-                    seed=settings.seed, number=number, ends=ends, alternatives=alternatives,
-                    scored=scored,
+                    seed=seed, number=number, ends=ends, alternatives=alternatives, scored=scored,
                 )  # fmt: skip
                 echoed = prompt.ids if echo else ()
                 writer = Writer(served.spelling(), settings.stops, echoed)
@@ -127,6 +135,10 @@ class Answers:
                 choice = self.choices[index]
                 if choice.reason is not None:
                     continue
+                if event.likely is not None and np.isnan(event.likely.logp).any():
+                    choice.asked.leave()
+                    choice.fault = NOT_FINITE
+                    event = Ended("error")
                 if isinstance(event, Prompted):
                     choice.prompt = event.likely
                     yield News(choice, "", read=True)

@@ -1,5 +1,6 @@
 """The HTTP interface: OpenAI's routes, those of a tokenizer, and the pages."""
 
+import asyncio
 import contextlib
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ def application(
         routes=[*api.routes(), *extra, *pages()],
         exception_handlers={
             Refused: refused, Busy: busy, UserError: mistaken, HTTPException: unknown,
-            ClientDisconnect: gone,
+            ClientDisconnect: gone, Exception: internal,
         },
         lifespan=lifespan,
     )  # fmt: skip
@@ -67,6 +68,13 @@ async def busy(_: Request, error: Exception) -> Response:
 
 async def mistaken(_: Request, error: Exception) -> Response:
     return refusal(400, str(error))
+
+
+async def internal(_: Request, __: Exception) -> Response:
+    """An error of ours, whose traceback is in the log."""
+    body = {"message": "the server failed, see its log", "type": "server_error", "param": None,
+            "code": None}  # fmt: skip
+    return JSONResponse({"error": body}, status_code=500)
 
 
 async def gone(_: Request, __: Exception) -> Response:
@@ -162,7 +170,7 @@ class Api:
         fields = Fields(await read_json(request))
         served, text = self.chosen(fields), fields.text("prompt")
         ids = [i for i, spelled in served.spelled.items() if spelled == text]
-        tokens = ids[:1] or served.tokenizer.encode(text)
+        tokens = ids[:1] or await asyncio.to_thread(served.tokenizer.encode, text)
         length = served.engine.length
         return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": length})
 
@@ -173,7 +181,7 @@ class Api:
             type(i) is int and 0 <= i < served.vocab for i in tokens
         ):
             raise Refused(f"tokens must be ids from 0 to {served.vocab - 1}", param="tokens")
-        return JSONResponse({"prompt": served.text(tokens)})
+        return JSONResponse({"prompt": await asyncio.to_thread(served.text, tokens)})
 
 
 def pages() -> list[BaseRoute]:

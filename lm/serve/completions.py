@@ -1,5 +1,6 @@
 """OpenAI's completions: what a model writes after a text, or after token ids."""
 
+import asyncio
 import json
 import time
 import uuid
@@ -28,7 +29,8 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     echo = fields.flag("echo")
     if fields.whole("best_of", settings.choices, 1, 16) != settings.choices:
         raise Refused("best_of is not supported: leave it out", param="best_of")
-    prompts = read_prompts(fields, served)
+    # encoding is work: the others are answered meanwhile
+    prompts = await asyncio.to_thread(read_prompts, fields, served)
     room = [served.engine.length - len(prompt) for prompt in prompts]
     wanted = settings.max_tokens
     counts = [min(DEFAULT_TOKENS, max(each, 0)) if wanted is None else wanted for each in room]
@@ -53,8 +55,9 @@ NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 def failed(answers: Answers) -> None:
     """Says that the engine failed, where it did."""
-    if any(choice.reason == "error" for choice in answers.choices):
-        raise Refused("the engine failed, see the server's log", status=500, kind="server_error")
+    for choice in answers.choices:
+        if choice.reason == "error":
+            raise choice.failure
 
 
 def read_prompts(fields: Fields, served: Served) -> list[list[int]]:
@@ -181,14 +184,10 @@ class Form:
             if drawn:
                 logprobs = self.likelihoods([(*drawn, 0)], spelling, begins=False)
         if choice.reason == "error":
-            return [FAILED]
+            return [{"error": choice.failure.error}]
         if text or logprobs or choice.reason:
             found.append(self.envelope([self.choice(index, text, logprobs, choice.reason)]))
         return found
-
-
-FAILED = {"error": {"message": "the engine failed", "type": "server_error", "param": None,
-                    "code": None}}  # fmt: skip
 
 
 def event(data: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from lm.core.errors import DataError
 from lm.data.visual.turns import pictures_of, turns_of
 from lm.serve.answers import Answers, Choice, Settings, number, told
 from lm.serve.body import Fields, Refused, unpaired
-from lm.serve.completions import FAILED, NO_CACHE, event, failed
+from lm.serve.completions import NO_CACHE, event, failed
 from lm.serve.model import Served
 from lm.serve.programs import ALTERNATIVES
 from lm.serve.request import Likely, Prompt
@@ -32,13 +32,11 @@ async def chat(request: Request, served: Served, body: dict[str, Any]) -> Respon
     wants = fields.flag("logprobs")
     most = fields.whole("top_logprobs", 0, 0, ALTERNATIVES)
     turns = read_messages(fields)
-    if any(map(pictures_of, turns)):  # decoding is work: the others' answers go on meanwhile
-        loop = asyncio.get_running_loop()
-        prompt = await loop.run_in_executor(
-            DECODERS, chat_prompt, served, turns, settings.max_tokens
-        )
-    else:
-        prompt = chat_prompt(served, turns, settings.max_tokens)
+    # encoding is work: the others are answered meanwhile
+    prompt = await asyncio.get_running_loop().run_in_executor(
+        DECODERS if any(map(pictures_of, turns)) else None,
+        chat_prompt, served, turns, settings.max_tokens,
+    )  # fmt: skip
     answers = Answers(
         served, [prompt], settings, served.chat_ends, alternatives=wants, scored=False
     )
@@ -145,7 +143,7 @@ class ChatForm:
         async for news in answers.news():
             choice = news.choice
             if choice.reason == "error":
-                yield event(FAILED)
+                yield event({"error": choice.failure.error})
             elif news.read:
                 yield chunk(choice.index, {"role": "assistant", "content": ""}, None, None)
             else:

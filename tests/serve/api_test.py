@@ -11,7 +11,7 @@ import pytest
 
 from lm.models.gpt import forward
 from lm.serve.model import Served
-from lm.serve.request import Drawn, Ended, Prompted
+from lm.serve.request import Drawn, Ended, Likely, Prompted
 from lm.serve.spelling import Bytes
 from lm.serve.writer import Writer
 from lm.text import gpt1
@@ -53,6 +53,14 @@ def test_choices_of_a_batch_are_numbered_and_differ_by_their_draws(api):
     assert texts == [choice["text"] for choice in complete(api, **body)["choices"]]
     alone = complete(api, **body | {"prompt": "cd", "n": 1})["choices"][0]["text"]
     assert alone == texts[2]
+
+
+def test_equal_prompts_of_a_batch_have_draws_of_their_own_where_no_seed_is_given(api):
+    body = {"prompt": ["ab"] * 4, "max_tokens": 8, "temperature": 2.0}
+    texts = {choice["text"] for choice in complete(api, **body)["choices"]}
+    assert len(texts) > 1
+    texts = {choice["text"] for choice in complete(api, **body, seed=3)["choices"]}
+    assert len(texts) == 1  # the control: those of a seed are the seed's
 
 
 def test_echo_with_logprobs_scores_the_prompt_as_one_forward_pass(toy, api):
@@ -103,6 +111,70 @@ def saying(tokenizer, *ids):
 
 
 GPT1 = gpt1.train(lambda: [TEXT * 3], 130)
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [("/v1/completions", {"prompt": "a", "logprobs": 1}),
+     ("/v1/chat/completions",
+      {"messages": [{"role": "user", "content": "a"}], "logprobs": True})],
+)  # fmt: skip
+def test_likelihoods_that_are_no_numbers_are_an_error_and_no_broken_json(path, body):
+    tokenizer = ByteTokenizer()
+    none = Likely(np.array([np.nan]), np.array([[1]]), np.array([[np.nan]]))
+
+    def submit(*asked):
+        for one in asked:
+            for event in (Prompted(None), Drawn(65, none), Drawn(66, none), Ended("length")):
+                one.tell(event)
+
+    one = saying(tokenizer)
+    one.engine.submit, one.engine.reader = submit, SimpleNamespace(sight=None, images=0)
+    with listening(one) as address, client(address) as api:
+        answer = api.post(path, json=body)
+        assert answer.status_code == 500
+        assert answer.json()["error"]["type"] == "server_error"
+        assert "not finite" in answer.json()["error"]["message"]
+        *_, last = events(api.post(path, json=body | {"stream": True}))
+        assert "not finite" in last["error"]["message"]
+
+
+class Slow(ByteTokenizer):
+    """One that works on a text until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+    def encode_batch(self, texts):
+        self.begun.set()
+        assert self.let_go.wait(30)
+        return super().encode_batch(texts)
+
+    def decode(self, ids):
+        self.encode_batch([""])
+        return super().decode(ids)
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [("/v1/completions", {"prompt": "a"}), ("/tokenize", {"prompt": "a"}),
+     ("/detokenize", {"tokens": [1]}),
+     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]})],
+)  # fmt: skip
+def test_while_a_text_is_encoded_the_others_are_answered(path, body):
+    slow = Slow()
+    one = saying(slow)
+    one.engine.reader = SimpleNamespace(sight=None, images=0)
+    asking = threading.Thread(target=lambda: api.post(path, json=body | {"max_tokens": 1}))
+    with listening(one) as address, client(address) as api, client(address) as other:
+        asking.start()
+        try:
+            assert slow.begun.wait(30)
+            assert other.get("/nothing", timeout=5).status_code == 404
+        finally:
+            slow.let_go.set()
+            asking.join()
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,15 @@ import asyncio
 import json
 import random
 import time
+from types import SimpleNamespace
 
 import pytest
+from starlette.testclient import TestClient
 
 from lm.serve.api import application
 from lm.serve.body import LARGEST
+from lm.serve.model import Served
+from lm.text.byte import ByteTokenizer
 from tests.serve.served import client, listening
 
 URL = "/v1/completions"
@@ -77,6 +81,16 @@ def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_servers(toy):
 
     assert answered(begun, {"type": "http.disconnect"}) == 499
     assert answered(begun, {"type": "http.request", "body": b'"x"}'}) == 200  # the control
+
+
+def test_an_error_of_the_servers_own_is_openais_error_object():
+    broken = Served("broken", SimpleNamespace(), ByteTokenizer())
+    client = TestClient(
+        application({"broken": broken}, loopback=False), raise_server_exceptions=False
+    )
+    refused(answer := client.get("/health"), 500, "see its log")
+    assert answer.json()["error"]["type"] == "server_error"
+    assert "default-src" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(
