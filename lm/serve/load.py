@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.core.errors import DataError
 from lm.decode.sampling import SamplingConfig
 from lm.serve.api import application
 from lm.serve.engine import Engine
@@ -24,8 +25,11 @@ def load_figure(
     """Seconds and tokens a second of `clients` streams at once, and of one alone.
 
     Each asks for `tokens` tokens after a prompt of 1 to `longest` random ones, over a socket of its
-    own. `slowest` is the longest stream over the median one; `gain` the tokens a second of all over
-    those of one client.
+    own. Times are those of streams without an error: `slowest` is the longest over the median one;
+    `gain` the tokens a second of all over those of one client.
+
+    Raises:
+      DataError: there is no such stream, or the one alone had an error.
     """
     drawn = np.random.default_rng(seed)
     sizes = drawn.integers(1, longest + 1, clients)
@@ -45,13 +49,16 @@ def load_figure(
     seconds = time.perf_counter() - began
     with_server[0].should_exit = True
     faults = [stream.fault for stream in (alone, *streams) if stream.fault]
-    whole = [stream.seconds for stream in streams]
+    sound = [stream for stream in streams if not stream.fault]
+    if alone.fault or not sound:
+        raise DataError(f"no stream alone, or none of {clients} at once, was whole: {faults[0]}")
+    whole = [stream.seconds for stream in sound]
     one = alone.told / alone.seconds
     told = sum(stream.told for stream in streams)
     return {
         "clients": clients, "slots": served.engine.slots, "tokens": tokens, "prompt": longest,
         "errors": len(faults), "first_fault": faults[0] if faults else None,
-        "first_token_seconds": round(statistics.median(s.first for s in streams), 3),
+        "first_token_seconds": round(statistics.median(s.first for s in sound), 3),
         "first_token_seconds_alone": round(alone.first, 3),
         "tokens_per_second": round(told / seconds, 1),
         "tokens_per_second_alone": round(one, 1),
@@ -88,22 +95,32 @@ class Stream:
         try:
             connection.request("POST", "/v1/completions", json.dumps(body))
             answer = connection.getresponse()
-            line = b""
+            line, reason = b"", None
             for line in iter(answer.readline, b""):
                 if line.startswith(b"data: {"):
                     if not self.told:
                         self.first = time.perf_counter() - began
-                    likelihoods = json.loads(line[6:])["choices"][0]["logprobs"]
+                    chunk = json.loads(line[6:])
+                    if "error" in chunk:
+                        self.fault = chunk["error"]["message"]
+                        break
+                    (choice,) = chunk["choices"]
+                    likelihoods, reason = choice["logprobs"], choice["finish_reason"] or reason
                     self.told += len(likelihoods["tokens"]) if likelihoods else 0
                 if line.startswith(b"data: [DONE]"):
                     break
-            if answer.status != 200 or not line.startswith(b"data: [DONE]"):
-                self.fault = f"status {answer.status}, {self.told} of {self.tokens} tokens"
-        except OSError as error:
-            self.fault = str(error)
+            whole = line.startswith(b"data: [DONE]") and (
+                self.told >= self.tokens or reason == "stop"
+            )
+            if answer.status != 200 or not whole:
+                self.fault = self.fault or (
+                    f"status {answer.status}, {self.told} of {self.tokens} tokens"
+                )
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.fault = str(error) or repr(error)
         finally:
             connection.close()
-        self.seconds = time.perf_counter() - began
+            self.seconds = time.perf_counter() - began
 
 
 def stall_figure(engine: Engine, prompt: int, tokens: int = 100) -> dict[str, float]:

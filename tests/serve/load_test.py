@@ -1,9 +1,50 @@
 """The measurement of a server under load, on a small model."""
 
+import math
+import socket
+import threading
+
 import pytest
 
-from lm.serve.load import load_figure, stall_figure
+from lm.serve.load import Stream, load_figure, stall_figure
 from tests.serve.served import served
+
+
+def chunk(text):
+    return b"%x\r\n%s\r\n" % (len(text), text.encode())
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOKEN = 'data: {"choices": [{"logprobs": {"tokens": ["a"]}, "finish_reason": null}]}\n\n'
+STOP = 'data: {"choices": [{"logprobs": null, "finish_reason": "stop"}]}\n\n'
+ERROR = 'data: {"error": {"message": "the engine failed"}}\n\n'
+DONE = chunk("data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "told, fault",
+    [(chunk(TOKEN) + chunk(ERROR) + DONE, "the engine failed"),
+     (chunk(TOKEN) + b"ff\r\ndata: {", "IncompleteRead"),
+     (chunk(TOKEN) + DONE, "1 of 2 tokens"),
+     (chunk(TOKEN) + chunk(STOP) + DONE, ""),
+     (chunk(TOKEN) * 2 + DONE, "")],
+)  # fmt: skip
+def test_a_stream_that_breaks_off_has_a_fault_and_its_seconds(told, fault):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(HEAD + told)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        stream = Stream(listener.getsockname()[1], [1], 2)
+        stream.run()
+        serving.join()
+    assert (fault in stream.fault) if fault else not stream.fault
+    assert math.isfinite(stream.seconds)
 
 
 @pytest.mark.slow
