@@ -20,6 +20,7 @@ from absl import flags
 from launch import command
 from launch.served import labels_folder, served_run
 from lm.core.errors import ConfigError, UserError
+from lm.serve.terminal import harmless, take_any_bytes
 
 if TYPE_CHECKING:
     from lm.data.visual.example import Given
@@ -223,9 +224,8 @@ class Talk:
 
 
 def write(text: str) -> None:
-    """What a model wrote, without the control characters that would steer a terminal."""
-    shown = "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
-    sys.stdout.write(shown)
+    """What a model wrote."""
+    sys.stdout.write(harmless(text))
     sys.stdout.flush()
 
 
@@ -253,6 +253,7 @@ def converse(talk: Talk) -> None:
         import readline  # noqa: F401  # earlier lines by the arrow keys
     except ImportError:
         pass
+    take_any_bytes()
     color = sys.stdin.isatty() and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     # \1 and \2 tell readline what takes no room
     prompt = "\1\033[1;36m\2> \1\033[0m\2" if color else "> "
