@@ -123,6 +123,12 @@ def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[
         ) from None
     if labels.damaged:
         print(f"{folder}: {labels.damaged} lines that are no label are left out", flush=True)
+    if prompts and pool.otherwise:
+        print(
+            f"{folder}: {pool.otherwise} items that are kept were sampled from other runs or by "
+            "other --label_ flags and stay as they are; another --labels folder makes new ones",
+            flush=True,
+        )
     return Labelling(labels, pool, LABELERS.value).routes(), pool.stop
 
 

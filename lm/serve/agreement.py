@@ -14,7 +14,8 @@ def agreement(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
     Pairs: two labelers order two answers of an item; they agree where both prefer the same one or
     both see a tie. The interval is of 95 %, by drawing items anew with replacement, since pairs of
-    one item are not independent. Alphas: nominal of preferences, ordinal of the quality ratings.
+    one item are not independent; of one item alone there is none. Alphas: nominal of preferences,
+    ordinal of the quality ratings.
     """
     by_item: dict[tuple[str, tuple[str, ...]], dict[str, dict[str, Any]]] = {}
     for record in records:
@@ -52,6 +53,7 @@ def agreement(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     if counts:
         table = np.array(counts, float)
         told["agreement"] = float(table[:, 0].sum() / table[:, 1].sum())
+    if len(counts) > 1:
         drawn = np.random.default_rng(0).integers(0, len(table), (RESAMPLED, len(table)))
         shares = table[drawn].sum(axis=1)
         low, high = np.quantile(shares[:, 0] / shares[:, 1], [0.025, 0.975])

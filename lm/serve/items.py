@@ -116,6 +116,9 @@ class Pool:
         self._path = whole.parent / f"{whole.name}.items.jsonl"
         self.items: dict[str, Item] = {}
         self._answered: set[str] = set()  # prompts of which there are items
+        self.otherwise = 0  # items that were sampled by another plan, or from other runs
+        self.dropped = 0  # prompts to which there were no two different answers
+        self.fault = ""  # why the sampling ended early
         for row in read_lines(self._path)[0]:
             item = Item(
                 row["item"], row["messages"], row["answers"], row["sources"], row.get("user"),
@@ -123,8 +126,20 @@ class Pool:
             )  # fmt: skip
             self.items[item.name] = item
             self._answered.add(row.get("prompt", item.name))  # items were named by it alone once
+            self.otherwise += row.get("plan", self._plan(item)) != self._plan()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
+
+    def _plan(self, item: Item | None = None) -> dict[str, Any]:
+        """How answers are sampled; of an item of which it was not kept as far as can be told."""
+        plan = self.plan
+        names = {served.name for served in self.models}
+        count = plan.answers
+        if item is not None:
+            names |= set(item.sources)
+            count = max(count, len(item.answers))
+        return {"runs": sorted(names), "answers": count, "max_tokens": plan.max_tokens,
+                "temperature": plan.sampling.temperature}  # fmt: skip
 
     def start(self) -> None:
         """Begins to sample.
@@ -150,14 +165,32 @@ class Pool:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._make()
+        except Exception as error:  # whoever labels is told why no more comes
+            self.fault = getattr(error, "strerror", None) or str(error) or repr(error)
+            print(f"{self._path}: the sampling of answers ended early: {self.fault}", flush=True)
+        if self.dropped:
+            print(
+                f"{self._path}: {self.dropped} of {len(self.prompts)} prompts have no two "
+                "different answers that fit, and are not labelled",
+                flush=True,
+            )
+
+    def _make(self) -> None:
         for number, wanted in enumerate(self.prompts):
             prompt = prompt_name(wanted.turns, number)
             if self._stopped.is_set():
                 return
-            if prompt not in self._answered and (item := self._sample(prompt, wanted, number)):
+            if prompt in self._answered:
+                continue
+            item = self._sample(prompt, wanted, number)
+            if item is None:
+                self.dropped += not self._stopped.is_set()
+            else:
                 row = {"item": item.name, "prompt": prompt, "messages": item.messages,
                        "answers": item.answers, "sources": item.sources, "user": item.user,
-                       "ended": item.ended}  # fmt: skip
+                       "ended": item.ended, "plan": self._plan()}  # fmt: skip
                 append_line(self._path, row)
                 self._answered.add(prompt)
                 self.items[item.name] = item
@@ -205,6 +238,8 @@ class Pool:
                 served.engine.submit(asked)
                 break
             except Busy:  # people who chat come first
+                if served.engine.failed:
+                    raise
                 self._stopped.wait(PAUSE)
         tokens = []
         while not self._stopped.is_set():

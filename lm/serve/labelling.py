@@ -4,6 +4,7 @@ that of rankings made in a chat."""
 import asyncio
 import hashlib
 import random
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -35,7 +36,7 @@ class Labelling:
     async def next(self, request: Request) -> Response:
         labeler = checked_name(request.query_params.get("labeler"))
         item = self.choose(labeler)
-        told = self.progress(labeler) | {"metadata": METADATA, "item": None}
+        told = self.progress(labeler) | {"metadata": METADATA, "item": None} | self.missing()
         return JSONResponse(told | (self.shown(item, labeler) if item else {}))
 
     def choose(self, labeler: str) -> Item | None:
@@ -61,6 +62,11 @@ class Labelling:
         return {"done": done, "skipped": len(own) - done, "total": len(self.pool.items),
                 "making": self.pool.making}  # fmt: skip
 
+    def missing(self) -> dict[str, Any]:
+        """Why there may be fewer items than prompts."""
+        pool = self.pool
+        return {"prompts": len(pool.prompts), "dropped": pool.dropped, "fault": pool.fault}
+
     def shown(self, item: Item, labeler: str) -> dict[str, Any]:
         """An item as a labeler sees it: no sources, and in an order of his own."""
         answers = [item.answers[place] for place in shuffled(item, labeler)]
@@ -84,7 +90,7 @@ class Labelling:
                 raise Refused("the answer is empty", param="answer")
         elif kind != "skip":
             raise Refused("kind must be ranking, demonstration or skip", param="kind")
-        await asyncio.to_thread(self.labels.keep, record)
+        await self.written(self.labels.keep, record)
         return JSONResponse(self.progress(labeler))
 
     async def chat(self, request: Request) -> Response:
@@ -94,17 +100,31 @@ class Labelling:
         said = (fields.take(name) for name in ("messages", "answers", "sources", "ended"))
         item = talked(*said)
         record = ranking(item, labeler, Judgement.read(fields, len(item.answers)))
-        await asyncio.to_thread(self.labels.keep, record)
+        await self.written(self.labels.keep, record)
         return JSONResponse({"item": item.name})
 
     async def undo(self, request: Request) -> Response:
         """Takes back what a labeler said last of an item of the pool, and shows it again."""
         labeler = checked_name(Fields(await read_json(request)).text("labeler"))
-        last = await asyncio.to_thread(self.labels.take_back, labeler, self.pool.items)
+        last = await self.written(self.labels.take_back, labeler, self.pool.items)
         if last is None:
             raise Refused("there is nothing to take back", status=404)
         told = self.progress(labeler) | {"metadata": METADATA}
         return JSONResponse(told | self.shown(self.pool.items[last["item"]], labeler))
+
+    async def written(self, write: Callable[..., Any], *given: Any) -> Any:
+        """What a method that writes labels returns.
+
+        Raises:
+          Refused: the disk takes no more, or another reason for which nothing is kept.
+        """
+        try:
+            return await asyncio.to_thread(write, *given)
+        except OSError as error:
+            raise Refused(
+                f"not kept, {self.labels.folder} cannot be written to: {error.strerror}",
+                status=500, kind="server_error",
+            ) from None  # fmt: skip
 
     async def agreement(self, _: Request) -> Response:
         return JSONResponse(agreement(list(self.labels.current().values())))

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from lm.data.labels import KINDS
 
 FILE = "labels.jsonl"
+NUMBERS = (int, float, type(None))  # and no bool
 
 
 @dataclasses.dataclass
@@ -87,14 +88,19 @@ class Labels:
 
 
 def whole(record: dict[str, Any]) -> bool:
-    """Whether a record says of what it is, by whom, and which answers have which rank."""
+    """Whether a record says of what it is, by whom, and how each answer was ranked and rated."""
     names = ("of" if record["kind"] == "undo" else "item", "labeler")
     if not all(isinstance(record.get(name), str) for name in names):
         return False
     if record["kind"] != "ranking":
         return True
-    answers, ranks = record.get("answers"), record.get("ranks")
-    return isinstance(answers, list) and isinstance(ranks, list) and len(answers) == len(ranks)
+    answers, ranks, ratings = (record.get(name) for name in ("answers", "ranks", "ratings"))
+    return (
+        isinstance(answers, list) and all(isinstance(one, str) for one in answers)
+        and isinstance(ranks, list) and all(type(rank) is int for rank in ranks)
+        and len(answers) == len(ranks)
+        and isinstance(ratings or [], list) and all(type(one) in NUMBERS for one in ratings or [])
+    )  # fmt: skip
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """Labels: kept through a crash, never twice, and how far labelers agree."""
 
+import errno
 import gzip
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +22,7 @@ from lm.serve.labelling import Labelling, shuffled
 from lm.serve.labels import FILE, Labels
 from lm.serve.model import Served
 from lm.serve.rankings import METADATA, Judgement, ranking
-from lm.serve.request import Drawn, Ended
+from lm.serve.request import Busy, Drawn, Ended
 from lm.text.dialogue import Message, as_objects
 from tests.serve.served import client, listening, served, wait_until
 
@@ -86,6 +88,23 @@ def test_a_ranking_is_kept_in_the_agreed_form_whatever_order_was_shown(page):
         "metadata": [{}, {"opinion": True, "sexual": False}, {}],  # what nobody said is not there
         "sources": ["run 0", "run 1", "run 0"],
     }  # fmt: skip
+
+
+def test_labels_that_the_disk_does_not_take_are_told_with_the_reason(page, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    found = shown(page, "ann")
+    say(page, "ann", found, ranks=[1, 2, 3])
+    monkeypatch.setattr("lm.serve.labels.append_line", full)
+    for answer in (
+        say(page, "ann", found, ranks=[3, 2, 1]),
+        page.api.post("/labels/undo", json={"labeler": "ann"}),
+    ):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["type"]) == (500, "server_error")
+        assert "No space left on device" in error["message"]
+    assert len(page.labels.records) == 1
 
 
 def test_a_record_sent_twice_is_kept_once(page):
@@ -199,6 +218,11 @@ def test_records_that_lack_what_all_have_are_counted_and_left_out(tmp_path):
         {**good, "labeler": None},
         {**good, "ranks": [1]},
         {**good, "answers": "xy"},
+        {**good, "answers": ["x", ["y"]]},
+        {**good, "ranks": [1, None]},
+        {**good, "ranks": [1, True]},
+        {**good, "ratings": 7},
+        {**good, "ratings": [7, "7"]},
         {"kind": "skip", "labeler": "ann"},
         {"kind": "undo", "item": "a", "labeler": "ann"},
     ]
@@ -304,6 +328,61 @@ def test_a_run_that_knows_no_conversations_is_told_before_anything_is_sampled(to
     pool = Pool(tmp_path / "labels", [], [toy], SamplingPlan())  # the control: both know them
     pool.start()
     pool.stop()
+
+
+def pool_that_ran(folder, run, *asked, **plan):
+    prompts = [Wanted((Message("user", text),)) for text in asked]
+    pool = Pool(folder, prompts, [run], SamplingPlan(answers=2, **plan))
+    pool._run()
+    return pool
+
+
+def told_of(pool):
+    found = Labelling(SimpleNamespace(current=dict), pool, 2).missing()
+    return found["prompts"], found["dropped"], found["fault"]
+
+
+def test_prompts_without_two_different_answers_are_counted_and_told(toy, tmp_path, capsys):
+    run = saying(toy, "a", "Yes.", "No.", *["Same."] * 4)
+    pool = pool_that_ran(tmp_path / "labels", run, "Sing?", "Dance?")
+    assert len(pool.items) == 1 and told_of(pool) == (2, 1, "")
+    assert "1 of 2 prompts have no two different answers" in capsys.readouterr().out
+
+
+def test_why_sampling_ended_early_is_kept_and_told(toy, tmp_path, capsys, monkeypatch):
+    run = saying(toy, "a", "Yes.", "No.", "Now.", "Never.")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("lm.serve.items.append_line", full)
+    pool = pool_that_ran(tmp_path / "labels", run, "Sing?", "Dance?")
+    assert not pool.items and told_of(pool) == (2, 0, "No space left on device")
+    assert "ended early: No space left on device" in capsys.readouterr().out
+
+
+def test_sampling_does_not_wait_for_an_engine_that_has_failed(toy, tmp_path):
+    def submit(_):
+        raise Busy("the engine has failed")
+
+    run = answering(toy, "a", submit)
+    run.engine.failed = True
+    assert told_of(pool_that_ran(tmp_path, run, "Sing?"))[2] == "the engine has failed"
+
+
+def test_items_that_were_sampled_otherwise_are_counted(toy, tmp_path):
+    def counted(name="a", **plan):
+        return pool_that_ran(tmp_path / "labels", saying(toy, name), "Sing?", **plan).otherwise
+
+    pool_that_ran(tmp_path / "labels", saying(toy, "a", "Yes.", "No."), "Sing?")
+    assert counted() == 0  # the control
+    assert counted("b") == counted(max_tokens=7) == 1
+    assert counted(sampling=SamplingConfig(temperature=0.5)) == 1
+    path = tmp_path / "labels.items.jsonl"  # as it was kept without the plan
+    row = json.loads(path.read_text())
+    del row["plan"]
+    path.write_text(json.dumps(row) + "\n")
+    assert counted() == 0 and counted("b") == 1
 
 
 @pytest.mark.parametrize("event", [Ended("error"), Ended("left")])
@@ -468,6 +547,13 @@ def test_agreement_counts_pairs_of_answers_that_two_labelers_order_alike():
     low, high = told["interval"]
     assert low == pytest.approx(2 / 3) and high == 1
     assert agreement([])["agreement"] is None
+
+
+def test_of_one_item_that_was_shared_there_is_no_interval():
+    one = [ranked("a", "x", [1, 2, 3]), ranked("a", "y", [1, 3, 2])]
+    assert agreement(one)["interval"] is None and agreement(one)["agreement"] == 2 / 3
+    two = [ranked("b", "x", [1, 2]), ranked("b", "y", [1, 2])]
+    assert agreement(one + two)["interval"] is not None  # the control
 
 
 def test_rankings_of_other_answers_to_an_item_are_not_compared():
