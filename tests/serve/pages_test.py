@@ -171,6 +171,53 @@ def test_a_fault_of_the_server_is_told_on_the_page(labelled):
         assert "shorten" in page.locator(".fault").inner_text()
 
 
+def test_a_server_without_labels_says_so_on_the_pages_of_labels(toy):
+    with listening(toy) as address, browsing(address + "/label") as page:
+        page.fill("#name", "ann")
+        page.keyboard.press("Enter")
+        page.get_by_text("keeps no labels").wait_for()
+        page.reload()
+        page.get_by_text("keeps no labels").wait_for()
+        page.goto(address + "/agreement")
+        page.get_by_text("keeps no labels").wait_for()
+
+
+@pytest.mark.parametrize(
+    "prompts, dropped, fault, said",
+    [(0, 0, "", "Start the server with --label_prompts=FILE."),
+     (3, 3, "", "3 of 3 prompts have no two different answers"),
+     (3, 0, "No space left on device", "ended early: No space left on device.")],
+)  # fmt: skip
+def test_the_page_says_why_there_is_nothing_to_label(toy, tmp_path, prompts, dropped, fault, said):
+    pool = Pool(tmp_path, [], [], SamplingPlan())
+    pool.prompts, pool.dropped, pool.fault = [None] * prompts, dropped, fault
+    routes = Labelling(Labels(tmp_path), pool, 2).routes()
+    with listening(toy, extra=routes) as address, browsing(address + "/label") as page:
+        page.fill("#name", "ann")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#none")
+        assert said in page.inner_text("#why")
+        assert ("--label_prompts" in page.inner_text("#why")) == (not prompts)
+
+
+def test_the_page_looks_again_after_a_failure(toy, tmp_path):
+    class Making(Pool):
+        making = True
+
+    pool = Making(tmp_path, [], [], SamplingPlan())
+    routes = Labelling(Labels(tmp_path), pool, 2).routes()
+    with listening(toy, extra=routes) as address, browsing(address + "/label") as page:
+        page.fill("#name", "ann")
+        page.keyboard.press("Enter")
+        page.get_by_text("are being sampled").wait_for()
+        page.route("**/labels/next*", lambda route: route.abort())
+        page.wait_for_function("document.getElementById('fault').textContent")
+        page.unroute("**/labels/next*")
+        pool.items = items()
+        page.wait_for_selector(".answer")
+        assert not page.inner_text("#fault")
+
+
 def test_both_pages_fit_a_phone_in_light_and_dark(labelled):
     address, _ = labelled
     phone = {"viewport": {"width": 375, "height": 700}}

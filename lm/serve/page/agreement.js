@@ -2,36 +2,26 @@
 const percent = (share) => (100 * share).toFixed(1) + " %";
 
 function figure(value, text) {
-  const node = document.createElement("div");
-  const number = document.createElement("b");
-  const told = document.createElement("span");
-  node.className = "figure";
-  told.className = "small soft";
-  number.textContent = value ?? "–";
-  told.textContent = text;
-  node.append(number, told);
+  const node = make("div", "figure");
+  node.append(make("b", "", value ?? "–"), make("span", "small soft", text));
   return node;
 }
 
 async function show() {
-  const found = await (await fetch("/labels/agreement")).json();
+  const found = await call("/labels/agreement");
   const interval = found.interval ? ` (${found.interval.map(percent).join(" to ")})` : "";
-  document.getElementById("figures").replaceChildren(
+  $("figures").replaceChildren(
     figure(found.agreement === null ? null : percent(found.agreement), "pairwise agreement" + interval),
     figure(found.alpha_preference?.toFixed(3), "alpha of preferences"),
     figure(found.alpha_rating?.toFixed(3), "alpha of quality, ordinal"),
     figure(String(found.items), `ranked items, ${found.shared_items} by several labelers`),
     figure(String(found.labelers.length), "labelers"),
   );
-  document.getElementById("between").replaceChildren(...found.between.map((row) => {
-    const line = document.createElement("tr");
-    for (const text of [row.labelers.join(" and "), percent(row.agreement), String(row.pairs)]) {
-      const cell = document.createElement("td");
-      cell.textContent = text;
-      line.append(cell);
-    }
+  $("between").replaceChildren(...found.between.map((row) => {
+    const line = make("tr");
+    line.append(...[row.labelers.join(" and "), percent(row.agreement), String(row.pairs)].map((text) => make("td", "", text)));
     return line;
   }));
 }
 
-show();
+show().catch((error) => { $("fault").textContent = reasonOf(error); });

@@ -9,13 +9,34 @@ let order = [];
 let showAnswers = null;
 let writing = false;
 let busy = false;
+let waiting = 0; // the timer until the page looks again
 
-async function attempt(run) {
-  if (busy) return;
+async function attempt(run) { // whether it was done
+  if (busy) return false;
   busy = true;
   $("fault").textContent = "";
-  try { await run(); } catch (error) { $("fault").textContent = error.message; }
+  try { await run(); } catch (error) { $("fault").textContent = reasonOf(error); }
   busy = false;
+  return !$("fault").textContent;
+}
+
+// Looks again while there is nothing to label, after a failure too.
+function later() {
+  clearTimeout(waiting);
+  waiting = setTimeout(async () => {
+    if (!item && $("login").hidden && !(await attempt(next))) later();
+  }, 2000);
+}
+
+// Why there is no item.
+function why({ making, total, prompts, dropped, fault }) {
+  if (making) return "Answers are being sampled; this page looks again by itself.";
+  const said = [];
+  if (total) said.push("You have seen every item there is. Thank you.");
+  else if (!prompts) said.push("Start the server with --label_prompts=FILE.");
+  if (fault) said.push(`The sampling of answers ended early: ${fault}.`);
+  if (dropped) said.push(`${dropped} of ${prompts} prompts have no two different answers that fit: the temperature may be 0, or the prompts too long.`);
+  return said.join(" ");
 }
 
 // ---------------------------------------------------------------- what is shown
@@ -33,10 +54,8 @@ function present(found) {
   $("none").hidden = Boolean(item);
   $("who").textContent = labeler;
   if (!item) {
-    $("why").textContent = found.making
-      ? "Answers are being sampled; this page looks again by itself."
-      : found.total ? "You have seen every item. Thank you." : "Start the server with --label_prompts=FILE.";
-    if (found.making) setTimeout(() => { if (!item && $("login").hidden) attempt(next); }, 2000);
+    $("why").textContent = why(found);
+    if (found.making) later();
     return;
   }
   questions = found.metadata;

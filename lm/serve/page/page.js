@@ -9,6 +9,10 @@ function make(kind, className, text) {
   return node;
 }
 
+// An error for people; a server without --labels has no routes of labels.
+const reasonOf = (error) =>
+  error.message === "Not Found" ? "This server keeps no labels: start it with --labels=FOLDER." : error.message;
+
 async function call(path, sent) {
   const options = sent === undefined ? {} : {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent),

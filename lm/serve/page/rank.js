@@ -46,7 +46,7 @@ function rankTurn(node, turn, number) {
       sent.messages = await messagesOf({ system: one.system, turns: one.turns.slice(0, number) });
       await call("/labels/chat", sent);
     } catch (error) {
-      fault.textContent = error.message === "Not Found" ? "This server keeps no labels: start it with --labels=FOLDER." : error.message;
+      fault.textContent = reasonOf(error);
       return;
     }
     labelerName(labeler);
