@@ -2,6 +2,7 @@
 "use strict";
 const KNOBS = { temperature: "1", top_p: "1", top_k: "", max_tokens: "", seed: "" };
 const MOST_RANKED = 9; // answers of a ranking
+const MOST_SENT = 12 << 20; // characters of images in a request, of the 16 MiB that the server reads
 let all = merged([]);
 if (!all.length) all = [fresh()];
 let open = all[0];
@@ -70,18 +71,24 @@ function begin() {
 
 const mostImages = () => entries.get($("model").value)?.images ?? 0;
 
-async function contentOf({ content, images = [] }) {
-  const urls = (await Promise.all(images.map(pictureOf))).filter(Boolean);
+function contentOf(content, urls) {
   if (!urls.length) return content;
   const parts = urls.map((url) => ({ type: "image_url", image_url: { url } }));
   return [...parts, { type: "text", text: content }];
 }
 
 async function messagesOf({ system, turns }) {
-  const messages = [];
+  const said = [];
   for (const turn of turns) {
-    if (turn.role === "assistant" && !turn.content) messages.pop(); // its answer never came
-    else messages.push({ role: turn.role, content: await contentOf(turn) });
+    if (turn.role === "assistant" && !turn.content) said.pop(); // its answer never came
+    else said.push(turn);
+  }
+  const messages = [];
+  let room = MOST_SENT;
+  for (const { role, content, images = [] } of said.reverse()) { // the oldest images are left out
+    const urls = (await Promise.all(images.map(pictureOf))).filter(Boolean);
+    for (const url of urls) room -= url.length;
+    messages.unshift({ role, content: contentOf(content, room < 0 && messages.length ? [] : urls) });
   }
   if (system.trim()) messages.unshift({ role: "system", content: system });
   return messages;
