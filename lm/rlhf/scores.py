@@ -27,7 +27,7 @@ from lm.rlhf.classifier import classifier_scorer
 from lm.rlhf.function import Scorer, checked, named
 from lm.rlhf.rollout import Rollout, seen
 from lm.rlhf.seeing_reward import SeeingReward
-from lm.rlhf.source import Source, read_source
+from lm.rlhf.source import Source, identity, read_source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.text.interface import Form
 from lm.train.finetune import Finetune
@@ -80,7 +80,7 @@ def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Sc
             "--set reward.function=module:name"
         )
     if is_classifier(config.run):
-        return classifier_scorer(read_run(run_path(config.run), mesh), mesh)
+        return read_classifier(config.run, mesh)[0]
     if form.eyes is not None:
         raise ConfigError(f"reward.run={config.run}: texts alone are scored here, without images")
     source = reward_source(config.run, form, mesh)
@@ -117,6 +117,13 @@ def model_scorer(model: GptConfig, params: Any, form: Form) -> Scorer:
 
 def is_classifier(run: str) -> bool:
     return isinstance(read_config(run_path(run)), Finetune)
+
+
+def read_classifier(run: str, mesh: jax.sharding.Mesh) -> tuple[Scorer, str]:
+    """A classifier's run as a scorer of texts, and the identity of its parameters."""
+    path = run_path(run)
+    saved = read_run(path, mesh)
+    return classifier_scorer(saved, mesh), identity(path, saved.step)
 
 
 def reward_source(run: str, form: Form, mesh: jax.sharding.Mesh) -> Source:
@@ -162,7 +169,12 @@ class RolloutScorer:
         self.model: GptConfig | None = None
         self.params: Any = None
         self.function: Scorer | None = None
-        if config.run is not None and not is_classifier(config.run):
+        if config.run is None:
+            self.function = text_scorer(config, form, mesh)
+            self.identity = str(config.function)
+        elif is_classifier(config.run):
+            self.function, self.identity = read_classifier(config.run, mesh)
+        else:
             source = reward_source(config.run, form, mesh)
             self.model, self.params, self.identity = source.model, source.params, source.identity
             require(
@@ -170,9 +182,6 @@ class RolloutScorer:
                 f"prompt_length + answer_length is {width}, more than the model.length "
                 f"{self.model.length} of reward.run={config.run}: set one of them lower",
             )
-        else:
-            self.function = text_scorer(config, form, mesh)
-            self.identity = str(config.function or config.run)
 
     def __call__(self, rollout: Rollout) -> jax.Array:
         """[B] float32"""

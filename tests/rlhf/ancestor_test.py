@@ -99,6 +99,7 @@ def test_one_of_two_processes_asks_a_model_about_all_answers_and_a_function_abou
         return np.array([float(ANSWERS.index(answer)) for answer in answers], np.float32)
 
     monkeypatch.setattr(scores, "text_scorer", lambda *_: scored)
+    monkeypatch.setattr(scores, "read_classifier", lambda *_: (scored, ""))
     monkeypatch.setattr(scores, "is_classifier", lambda run: True)
     monkeypatch.setattr(scores, "local_rows", lambda mesh, rows: slice(2, 4))
     monkeypatch.setattr(scores, "place", lambda mine, *_: mine)

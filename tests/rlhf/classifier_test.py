@@ -6,11 +6,27 @@ import pytest
 
 from lm.core.errors import ConfigError
 from lm.data.tasks import TaskConfig
-from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf import scores
+from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
 from lm.text.byte import ByteTokenizer
 from lm.train.finetune import Finetune
 from lm.train.guard import GuardConfig
 from tests.rlhf.runs import OPTIM, pretrained, write_rows
+
+
+def test_a_classifier_is_known_by_its_parameters_and_not_by_its_path(
+    tmp_path, monkeypatch, one_device
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scores, "is_classifier", lambda run: True)
+    monkeypatch.setattr(scores, "classifier_scorer", lambda saved, mesh: None)
+    pretrained(tmp_path / "run")
+    pretrained(tmp_path / "longer", seed=8)  # stands for the same run, trained further
+
+    def known(run):
+        return RolloutScorer(RewardConfig(run=run), ByteTokenizer(), one_device).identity
+
+    assert known("run") == known(str(tmp_path / "run")) != known("longer")
 
 
 @pytest.mark.slow
