@@ -77,7 +77,7 @@ class Dpo(Stage):
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> Accuracy:
         del form, session
-        return Accuracy(self.objective().scores, material, mesh, self.batch // self.microbatches)
+        return Accuracy(self.objective(), material, mesh, self.batch // self.microbatches)
 
 
 @dataclasses.dataclass(frozen=True)

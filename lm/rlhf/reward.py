@@ -82,8 +82,7 @@ class RewardTraining(Stage):
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> "Accuracy":
         del form, session
-        objective = self.objective()
-        return Accuracy(objective.scores, material, mesh, self.batch // self.microbatches)
+        return Accuracy(self.objective(), material, mesh, self.batch // self.microbatches)
 
 
 def abstract_rankings(batch: int, length: int, answers: int = 9) -> RankingBatch:
@@ -119,10 +118,12 @@ class Ranking:
     def sums(
         self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
     ) -> dict[str, jax.Array]:
-        scores = self.scores(params, batch, keys)
+        return {"prompts": jnp.sum(self.losses(self.scores(params, batch, keys), batch))}
+
+    def losses(self, scores: jax.Array, batch: RankingBatch) -> jax.Array:
+        """Of each prompt, from scores [B C]; 0 where it is not counted. [B]"""
         of = comparison_losses if self.loss == "pairs" else choice_losses
-        losses = of(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
-        return {"prompts": jnp.sum(losses)}
+        return of(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
 
     def scores(
         self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
@@ -191,14 +192,15 @@ class ComparisonMaterial:
 
 
 class Accuracy:
-    """How many pairs are in the right order, over prompts and labelers nothing was learned of."""
+    """How many pairs are in the right order, over prompts and labelers nothing was learned of, and
+    the loss that is descended, of these."""
 
-    def __init__(self, scores: Any, material: Any, mesh: jax.sharding.Mesh, rows: int):
+    def __init__(self, objective: Ranking, material: Any, mesh: jax.sharding.Mesh, rows: int):
         self.parts = {name: some for name, some in material.parts.items() if name != "train"}
         self.mesh, self.rows = mesh, rows
 
         def sums(params: Any, batch: Any) -> dict[str, jax.Array]:
-            said, ranks, mask = scores(params, batch), batch.ranks, batch.mask
+            said, ranks, mask = objective.scores(params, batch), batch.ranks, batch.mask
             counted = pairs(ranks, mask)
             there = counted > 0
             share = right_pairs(said, ranks, mask) / jnp.maximum(counted, 1.0)
@@ -206,7 +208,8 @@ class Accuracy:
                 "prompts": jnp.sum(there),
                 "right": masked_sum(share, there),
                 "squares": masked_sum(jnp.square(share), there),
-                "loss": jnp.sum(comparison_losses(said, ranks, mask)),
+                "loss": jnp.sum(objective.losses(said, batch)),
+                "losses": objective.counts(batch)["prompts"],
             }
 
         self.sums = jax.jit(sums)
@@ -218,11 +221,12 @@ class Accuracy:
             found = summed(self.sums, params, ranked.rows, self.mesh, self.rows)
             count = found["prompts"]
             accuracy = found["right"] / count
-            spread = max(0.0, found["squares"] / count - accuracy**2)
             figures[f"{name}_accuracy"] = accuracy
-            # over prompts, whose pairs are not independent
-            figures[f"{name}_accuracy_error"] = (spread / max(count - 1, 1)) ** 0.5
-            figures[f"{name}_loss"] = found["loss"] / count
+            if count > 1:  # over prompts, whose pairs are not independent; of one it is not known
+                spread = max(0.0, found["squares"] / count - accuracy**2)
+                figures[f"{name}_accuracy_error"] = (spread / (count - 1)) ** 0.5
+            if found["losses"]:
+                figures[f"{name}_loss"] = found["loss"] / found["losses"]
         return figures
 
     def summary(self) -> dict[str, Any]:

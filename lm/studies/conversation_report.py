@@ -49,7 +49,7 @@ def gathered(workdir: Path, policies: dict[str, Record]) -> dict[str, Any]:
             found |= {f"{name}: labels, {key}": value for key, value in made.items()}
         reward = read_run(workdir / f"{number}/reward").summary
         found |= {f"{name}: reward model, {key}": reward[key] for key in
-                  ("valid_accuracy", "valid_accuracy_error")}  # fmt: skip
+                  ("valid_accuracy", "valid_accuracy_error") if key in reward}  # fmt: skip
         summary = record.summary
         found |= {f"{name}: {key}": summary[key] for key in MEASURED if key in summary}
         for key in ("win_rate", "gold_win_rate"):

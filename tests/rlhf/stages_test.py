@@ -17,7 +17,15 @@ from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
 from lm.data.rankings import encode_rankings
 from lm.rlhf.dpo import Dpo
-from lm.rlhf.reward import RewardTraining, first_answers, moments, scored
+from lm.rlhf.reward import (
+    Accuracy,
+    Ranking,
+    RewardTraining,
+    abstract_rankings,
+    first_answers,
+    moments,
+    scored,
+)
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
 from lm.rlhf.sft import Sft, SftEvaluation
@@ -27,7 +35,7 @@ from lm.train.guard import GuardConfig
 from lm.train.metrics import read_metrics
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
-from tests.rlhf.runs import OPTIM, pretrained, write_rows
+from tests.rlhf.runs import MODEL, OPTIM, pretrained, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -319,6 +327,39 @@ def test_before_it_learns_a_reward_model_can_say_numbers_of_mean_0_and_deviation
         assert abs(before - 1) > 0.05  # the control
         same = replace(config, normalise=0).prepared(fresh, material, one_device)
         assert same is fresh
+
+
+def held_out_figures(rows, loss, scores, mesh):
+    """What is measured of rows of ranks, answers with these scores [B C]."""
+    ranks = np.array(rows, np.int32)
+    batch = abstract_rankings(*ranks.shape[:1], 1, ranks.shape[1])
+    batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
+    batch = batch.replace(ranks=ranks, mask=np.ones(ranks.shape, bool))
+
+    class Given(Ranking):
+        def scores(self, params, batch, keys=None):
+            return jnp.asarray(params)
+
+    material = SimpleNamespace(parts={"train": None, "valid": SimpleNamespace(rows=batch)})
+    return Accuracy(Given(MODEL, loss), material, mesh, len(ranks))(0, np.array(scores, np.float32))
+
+
+def test_the_loss_that_is_measured_is_the_one_that_is_learned(one_device):
+    rows, scores = [(0, 1, 1, 1), (0, 0, 1, 1)], [(0.0,) * 4] * 2
+    choice = held_out_figures(rows, "choice", scores, one_device)
+    assert choice["valid_loss"] == pytest.approx(np.log(4))  # two are best in the second: no choice
+    of_pairs = held_out_figures(rows, "pairs", scores, one_device)  # the control
+    assert of_pairs["valid_loss"] == pytest.approx(np.log(2))
+    assert choice["valid_accuracy"] == of_pairs["valid_accuracy"] == 0.5
+    assert "valid_loss" not in held_out_figures(rows[1:], "choice", scores[1:], one_device)
+
+
+def test_of_a_single_prompt_no_error_of_the_accuracy_is_told(one_device):
+    one = held_out_figures([(0, 1)], "pairs", [(3.0, 1.0)], one_device)
+    assert one["valid_accuracy"] == 1 and "valid_accuracy_error" not in one
+    scores = [(3.0, 1.0), (1.0, 3.0)]
+    two = held_out_figures([(0, 1)] * 2, "pairs", scores, one_device)  # the control
+    assert two["valid_accuracy"] == two["valid_accuracy_error"] == 0.5
 
 
 # ----------------------------------------------------------------------- dpo
