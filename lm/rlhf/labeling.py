@@ -137,10 +137,10 @@ def label(
         scores = judge([prompt] * len(answers), answers, ended)
         if not np.isfinite(scores).all():
             raise DataError(f"the judge gave {scores.tolist()} for answers: it must give numbers")
-        seen = scores + config.noise * random.gumbel(size=len(answers))
-        seen = np.where([bool(answer) for answer in answers], seen, LAST)
+        worth = np.where([bool(answer) for answer in answers], scores, LAST)
+        seen = worth + config.noise * random.gumbel(size=len(answers))
         ranks = np.unique(-seen, return_inverse=True)[1]  # equal scores are a tie
-        truth, order = np.sign(np.subtract.outer(scores, scores)), np.less.outer(ranks, ranks)
+        truth, order = np.sign(np.subtract.outer(worth, worth)), np.less.outer(ranks, ranks)
         if order.any():
             shares[held_out[number]].append(float(np.mean((truth[order] + 1) / 2)))
         pairs += int(order.sum())

@@ -162,6 +162,17 @@ def test_answers_that_a_judge_without_noise_likes_alike_are_tied(monkeypatch, tm
     assert sorted(row["ranks"]) == [0, 1, 2, 3] and found["pairs"] == 6
 
 
+@pytest.mark.parametrize("liked", [True, False])
+def test_the_bayes_limit_knows_that_an_empty_answer_is_last(liked, monkeypatch, tmp_path):
+    said = iter(["", "aa", "b"])
+    monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: ended([next(said)]))
+    config, out = LabelingConfig(answers=(3, 3), noise=0.0), tmp_path / "rows.jsonl"
+    score = {"": 9.0 if liked else -1.0, "aa": 2.0, "b": 1.0}
+    found, (row,) = labeled(config, {"train": ["p"]}, ByteTokenizer(), out, score.get)
+    assert row["ranks"] == [2, 0, 1] and row["scores"] == list(score.values())
+    assert (found["pairs"], found["bayes_accuracy"]) == (3, 1.0)
+
+
 def test_the_bayes_limit_is_a_mean_over_the_prompts_that_are_held_out(monkeypatch, tmp_path):
     said = iter([["x", "a"], ["y", "bb"], ["z", "ccc"]])
     monkeypatch.setattr(labeling, "answered", lambda asked, *_, **__: ended(next(said)))
