@@ -30,9 +30,10 @@ from lm.studies.alignment_report import write_alignment
 from lm.studies.several import alone, begin, begun, check_begun, fixed, selected
 from lm.train.process import Process
 
+RANKED_WITH = ["labeling.", "judge.", "ppo.prompt_length", "ppo.answer_length", "ppo.data."]
 MADE_WITH = {
     "sft/summary.json": ["sft.", "init", "demonstrations"],
-    "comparisons.jsonl": ["labeling.", "judge.", "demonstrations"],
+    "comparisons.jsonl": [*RANKED_WITH, "demonstrations"],
     "reward/summary.json": ["reward.", "comparisons"],
     "ppo/summary.json": ["ppo.", "judge."],
     "ppo_ptx/summary.json": ["ppo_ptx.", "judge."],

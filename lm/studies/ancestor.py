@@ -34,11 +34,14 @@ from lm.train.process import Process, agreed
 
 CHOSEN = 0  # the rank of the best answer; the others share the next one
 MADE_WITH = {
-    "prompts.jsonl": ["init", "excerpts"],
-    "comparisons.jsonl": ["init", "excerpts", "labeling.", "judge."],
+    "prompts.jsonl": ["init", "excerpts", "ppo.prompt_length", "ppo.seed"],
+    "comparisons.jsonl": [
+        "init", "excerpts", "labeling.", "judge.", "ppo.prompt_length", "ppo.answer_length",
+        "ppo.temperature", "ppo.fixed_length", "ppo.reward.truncation.", "ppo.data.",
+    ],
     "reward/summary.json": ["init", "reward."],
     "ppo/summary.json": ["init", "ppo."],
-}
+}  # fmt: skip
 FIGURES = ("valid_reward", "valid_gold", "valid_kl", "pretraining_loss")
 
 

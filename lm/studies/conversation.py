@@ -37,6 +37,7 @@ from lm.train.process import Process
 MADE_WITH = {
     "sft/summary.json": ["sft.", "init"],
     "*/labels.jsonl": ["labeling.", "judge."],
+    "*/labeling.json": ["ppo.prompt_length", "ppo.answer_length"],  # of people's there is none
     "*/reward/summary.json": ["reward."],
     "*/ppo/summary.json": ["ppo."],
 }

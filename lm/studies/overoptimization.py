@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 
 from lm.rlhf.ppo import Ppo
-from lm.studies.alignment import Alignment
+from lm.studies.alignment import RANKED_WITH, Alignment
 from lm.studies.gold_setting import GoldSetting
 from lm.studies.overoptimization_report import write_overoptimization
 from lm.studies.several import alone, begin, fixed
@@ -30,7 +30,7 @@ MEASURED_AT = ["pipeline.ppo.loop.evaluate_every"]  # the updates of the curves 
 MADE_WITH = {
     "*/base/summary.json": ["base."],
     "*/pipeline/sft/summary.json": ["pipeline.sft.", "pipeline.demonstrations"],
-    "*/pipeline/comparisons.jsonl": ["pipeline.labeling.", "pipeline.judge."],
+    "*/pipeline/comparisons.jsonl": [f"pipeline.{name}" for name in RANKED_WITH],
     "*/pipeline/reward/summary.json": ["pipeline.reward.", "pipeline.comparisons"],
     "*/proxy/metrics.jsonl": MEASURED_AT,
     "*/control/metrics.jsonl": MEASURED_AT,
