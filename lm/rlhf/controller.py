@@ -1,11 +1,14 @@
 """How strongly a policy is held to its reference: the coefficient of the KL penalty."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lm.core.config import require, require_positive
+from lm.core.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +33,26 @@ class KlConfig:
         )
 
 
+def check_beta(config: KlConfig, changed: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raises ConfigError where beta is among the bindings that changed, and is steered: the state
+    has another by now."""
+    if config.target is not None and "kl.beta" in changed:
+        old, new = changed["kl.beta"]
+        raise ConfigError(
+            f"kl.beta: checkpoint {old!r}, now {new!r}, and kl.target {config.target} has steered "
+            f"it since; set it as it was, or kl.target=None to hold it at {new!r}"
+        )
+
+
+def own_beta(config: KlConfig, beta: jax.Array) -> jax.Array:
+    """The coefficient of an update: where it is steered that of the state, and else the config's,
+    which may have been set anew since the state was saved."""
+    return jnp.full_like(beta, config.beta) if config.target is None else beta
+
+
 def next_beta(config: KlConfig, beta: jax.Array, kl: jax.Array, episodes: int) -> jax.Array:
     """The coefficient after an update of `episodes` answers with a mean KL of `kl` nats each."""
     if config.target is None:
-        return beta
+        return own_beta(config, beta)
     error = jnp.clip(kl / config.target - 1, -0.2, 0.2)
     return beta * (1 + error * episodes / config.horizon)

@@ -24,6 +24,7 @@ from lm.core.mesh import make_mesh
 from lm.report.page import write_report
 from lm.rlhf.assessment import PpoEvaluation
 from lm.rlhf.clock import Clock
+from lm.rlhf.controller import check_beta, own_beta
 from lm.rlhf.diagnosis import check_rollout, troubles
 from lm.rlhf.experience import assess
 from lm.rlhf.material import PpoMaterial
@@ -72,6 +73,7 @@ class Ppo(PpoSetting):
                 peak=peak_flops(mesh.size),
             ) as session,
         ):  # fmt: skip
+            check_beta(self.kl, session.changed)
             if session.main and not session.checkpoints.steps():
                 source.tokenizer.save(workdir / "tokenizer")
             abstract = config.abstract(mesh)
@@ -93,12 +95,13 @@ class Ppo(PpoSetting):
                 with session.goodput.spent("data"):
                     prompts, text = material.prompts(step, mesh), material.text_rows(step, mesh)
                 clock = Clock()
-                rollout = config.rolled_out(state.policy, prompts, step, form)
+                drawn_by = jax.random.fold_in(jax.random.key(self.seed + 1), step)
+                rollout = config.rolled_out(state.policy, prompts, drawn_by, form)
                 clock.lap("rollout", rollout)
                 scores = score(rollout)
                 experience, told = assess(
                     config.policy_model, config.critic_model, config.advantages, state.policy,
-                    reference, state.value, rollout, scores, state.beta,
+                    reference, state.value, rollout, scores, own_beta(self.kl, state.beta),
                     temperature=self.temperature, parts=parts, vocab=vocab,
                 )  # fmt: skip
                 clock.lap("score", experience)
@@ -143,11 +146,10 @@ class Ppo(PpoSetting):
             text_rows=self.update.text_rows if self.update.gamma else 0,
         )  # fmt: skip
 
-    def rolled_out(self, policy: Any, some: Prompts, step: int, form: Form) -> Rollout:
-        """Answers of a policy; `step` numbers the draws."""
+    def rolled_out(self, policy: Any, some: Prompts, key: jax.Array, form: Form) -> Rollout:
+        """Answers of a policy."""
         return roll_out(
-            self.policy_model, policy, some,
-            jax.random.fold_in(jax.random.key(self.seed + 1), step),
+            self.policy_model, policy, some, key,
             count=self.answer_length, end=self.end(form), temperature=self.temperature,
             vocab=form.tokenizer.vocab_size,
         )  # fmt: skip
@@ -156,11 +158,13 @@ class Ppo(PpoSetting):
         self, score: RolloutScorer, reference: Any, material: PpoMaterial,
         mesh: jax.sharding.Mesh, session: Session,
     ) -> None:  # fmt: skip
-        """Scores answers of the reference, so that theirs have mean 0 and deviation 1."""
+        """Scores answers of the reference, so that theirs have mean 0 and deviation 1: at every
+        start the same answers, which none of training's are, however many steps the run has."""
+        key = jax.random.key(self.seed + 2)
         parts = -(-self.reward.normalise // self.batch)
         form = material.form
         gain, bias = score.normalise(
-            self.rolled_out(reference, material.prompts(n, mesh), self.steps + n, form)
+            self.rolled_out(reference, material.prompts(n, mesh), jax.random.fold_in(key, n), form)
             for n in range(parts)
         )
         session.journal.say(

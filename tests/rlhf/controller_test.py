@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.rlhf.controller import KlConfig, next_beta
+from lm.rlhf.controller import KlConfig, check_beta, next_beta, own_beta
 
 
 def test_beta_is_steered_as_in_lm_human_preferences():
@@ -19,6 +19,23 @@ def test_beta_is_steered_as_in_lm_human_preferences():
 
 def test_a_fixed_beta_stays():
     assert next_beta(KlConfig(beta=0.02), 0.02, 1e6, 512) == 0.02
+
+
+def test_a_fixed_beta_is_that_of_the_config_whatever_the_state_began_with():
+    was, steered = np.float32(0.02), KlConfig(beta=0.5, target=6.0)
+    assert own_beta(KlConfig(beta=0.5), was) == next_beta(KlConfig(beta=0.5), was, 9.0, 512) == 0.5
+    assert own_beta(steered, was) == was < next_beta(steered, was, 9.0, 512) < 0.03  # the control
+
+
+def test_a_beta_that_was_steered_since_is_not_set_anew():
+    changed = {"kl.beta": (0.02, 0.5), "steps": (4, 9)}
+    with pytest.raises(
+        ConfigError, match=r"^kl.beta: checkpoint 0.02, now 0.5, .* at 0.5$"
+    ) as told:
+        check_beta(KlConfig(beta=0.5, target=6.0), changed)
+    assert "\n" not in str(told.value)
+    check_beta(KlConfig(beta=0.5), changed)  # the controls
+    check_beta(KlConfig(beta=0.5, target=6.0), {"steps": (4, 9)})
 
 
 def test_a_target_without_a_penalty_to_steer_is_refused():

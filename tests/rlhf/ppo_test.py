@@ -232,6 +232,39 @@ def test_a_kl_above_its_bound_stops_the_run_with_its_state_saved(base, run):
     assert (folder / "run" / "checkpoints" / "1").is_dir()
 
 
+@pytest.mark.slow
+def test_another_beta_counts_from_the_step_that_a_run_goes_on_from(base, run, tmp_path):
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "checkpoints" / "4")
+    before = (again / "config.gin").read_text()
+    with pytest.raises(ConfigError, match="kl.beta: checkpoint 0.02, now 5.0"):
+        setting(base, run.parent, kl=KlConfig(beta=5.0, target=6.0)).run(again)
+    assert (again / "config.gin").read_text() == before
+    setting(base, run.parent, kl=KlConfig(beta=5.0)).run(again)
+    assert [row["beta"] for row in rows_of(again)] == pytest.approx([0.02, 0.02, 5.0, 5.0])
+
+
+def test_the_reference_says_the_same_whatever_the_number_of_steps(monkeypatch):
+    def draws(steps):
+        keys = []
+        monkeypatch.setattr(
+            ppo, "roll_out", lambda *some, **_: keys.append(jax.random.key_data(some[3]).tolist())
+        )
+        config = Ppo(
+            model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16, steps=steps,
+            reward=RewardConfig(function="a:b", normalise=48),
+        )  # fmt: skip
+        score = SimpleNamespace(normalise=lambda rollouts: (len(list(rollouts)), 0.0))
+        material = SimpleNamespace(form=ByteTokenizer(), prompts=lambda step, mesh: step)
+        session = SimpleNamespace(journal=SimpleNamespace(say=lambda text: None))
+        config.normalise(score, None, material, None, session)
+        return keys
+
+    assert draws(4) == draws(9)
+    assert len({tuple(key) for key in draws(4)}) == 3  # the control
+
+
 def test_prompt_and_answer_must_fit_the_context(base, tmp_path):
     with pytest.raises(ConfigError, match=r"prompt_length 40 \+ answer_length 9 is more than"):
         setting(base, tmp_path, prompt_length=40, answer_length=9).run(tmp_path / "run")
