@@ -38,7 +38,8 @@ def check_rollout(
     if kl_stop is not None and figures["kl"] > kl_stop:
         raise GuardStop(
             f"KL {figures['kl']:.1f} nats an answer is above kl.stop {kl_stop}: the policy left "
-            "its reference; go on with a lower optim.peak_lr or a larger kl.beta"
+            "its reference; go on with a larger kl.stop, or from an earlier checkpoint "
+            "(--restore_step) with a lower optim.peak_lr or a larger kl.beta"
         )
 
 
