@@ -206,7 +206,7 @@ class Ppo(PpoSetting):
             parts["text"] = found.text_loss
         return StepMetrics(
             loss=found.policy_loss, tokens=jnp.zeros(()), grad_norm=found.grad_norm,
-            applied=found.finite, finite=found.finite, spike=found.spike,
+            applied=found.applied, finite=found.finite, spike=found.spike,
             lr=self.rates(step)[0], parts=parts, figures=figures | measured,
         )  # fmt: skip
 

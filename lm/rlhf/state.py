@@ -33,13 +33,14 @@ class PpoState:
 
 @flax.struct.dataclass
 class UpdateMetrics:
-    """Scalars of one update."""
+    """Scalars of one update: means over the minibatches that it was made of."""
 
     policy_loss: jax.Array
     value_loss: jax.Array
     text_loss: jax.Array  # nats a token; 0 without pre-training text
     grad_norm: jax.Array  # of the policy, before clipping
     finite: jax.Array  # bool: losses and gradients of every minibatch were
+    applied: jax.Array  # share of the minibatches that were, and were learned from
     spike: jax.Array
     clipped: jax.Array  # share of tokens beyond the clip
     first_ratio: jax.Array  # largest |ratio - 1| in the first minibatch: nothing has changed yet

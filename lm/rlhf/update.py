@@ -85,7 +85,8 @@ class Updater:
         rates: tuple[jax.Array, jax.Array],
         key: jax.Array,
     ) -> tuple[PpoState, UpdateMetrics]:
-        """The state after the inner epochs; where something is not finite, parameters stay."""
+        """The state after the inner epochs. A minibatch with something that is not finite is left
+        out of it, and of the means that are told; where all are, parameters and average stay."""
         config = self.config
         rows = experience.mask.shape[0]
         parts = []
@@ -99,22 +100,27 @@ class Updater:
             return self.learn(state, part, rows_of_text, rates)
 
         old, (state, each) = state, jax.lax.scan(learn, state, batches)
-        loss = jnp.mean(each.policy_loss)
-        norm, finite = jnp.mean(each.grad_norm), jnp.all(each.finite)
+        learned = jnp.any(each.finite)
+
+        def told(values: jax.Array) -> jax.Array:
+            return masked_mean(values, each.finite | ~learned)
+
+        loss, norm = told(each.policy_loss), told(each.grad_norm)
         _, _, spike, guarded = judge(self.guard, old.guard, loss, norm)
 
         def follow(average: jax.Array, new: jax.Array) -> jax.Array:
-            return config.average * average + (1 - config.average) * new
+            moved = config.average * average + (1 - config.average) * new
+            return jnp.where(learned, moved, average)
 
         state = state.replace(  # type: ignore[attr-defined]
             step=old.step + 1,
             average=jax.tree.map(follow, old.average, state.policy),
-            beta=next_beta(self.kl, old.beta, kl, rows),
+            beta=jnp.where(learned, next_beta(self.kl, old.beta, kl, rows), old.beta),
             guard=guarded,
         )
-        metrics = jax.tree.map(jnp.mean, each.replace(finite=jnp.ones(())))  # type: ignore[attr-defined]
+        metrics = jax.tree.map(told, each)
         return state, metrics.replace(
-            finite=finite, spike=spike, grad_norm=norm,
+            finite=jnp.all(each.finite), applied=jnp.mean(each.finite), spike=spike,
             first_ratio=each.first_ratio[0], step_kl=each.step_kl[-1],
         )  # fmt: skip
 
@@ -167,7 +173,7 @@ class Updater:
         ratio = jnp.exp(jnp.where(part.mask, logp - part.logp, 0.0))
         return state, UpdateMetrics(
             policy_loss=loss, value_loss=of_values, text_loss=text_loss, grad_norm=norm,
-            finite=finite, spike=jnp.zeros(()),
+            finite=finite, applied=finite, spike=jnp.zeros(()),
             clipped=clipped_share(logp, part.logp, part.mask, clip=self.config.clip),
             first_ratio=jnp.max(jnp.abs(ratio - 1)),
             step_kl=masked_mean(part.logp - logp, part.mask),

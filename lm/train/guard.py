@@ -1,6 +1,7 @@
 """Steps whose loss or gradient leaves its bounds: found on the device, in the step itself.
 
 An update that is not finite is never applied, whatever the policy: parameters stay as they were.
+An update of PPO is several, of which each is judged by itself.
 A spike is a robust z-score (distance to the median in units of the median absolute deviation) over
 the last steps; its window is part of the state, so that a resumed run decides as the first did.
 """

@@ -35,9 +35,12 @@ class Reaction:
                 self.journal.say(f"warning: {spike}; applied")
             return
         self.skipped += 1
+        made = float(values.applied)
         if values.finite:
             what = spike
         else:
+            if made:
+                what += f" of the {made:.0%} of its minibatches that were finite"
             rows = self.origins(step) if self.journal.main and self.origins else []
             self.journal.bad_step(step, values, rows)
             if self.guard.nonfinite == "stop":
@@ -47,8 +50,10 @@ class Reaction:
                 )
             self.rollback_wanted = self.guard.nonfinite == "rollback"
         if self.skipped > self.guard.limit:
-            raise GuardStop(f"{what}; {self.skipped} steps in a row were skipped (guard.limit)")
-        self.journal.say(f"warning: {what}; skipped")
+            raise GuardStop(
+                f"{what}; {self.skipped} steps in a row were skipped or in part so (guard.limit)"
+            )
+        self.journal.say(f"warning: {what}; {'the others were ' if made else ''}skipped")
 
     def roll_back(self) -> None:
         """Counts a roll back; raises GuardStop where there were too many."""

@@ -43,7 +43,7 @@ class StepMetrics:
     loss: jax.Array  # the weighted sum of the parts; nats a token where there is one
     tokens: jax.Array  # real tokens of the step, or what else the first part counts
     grad_norm: jax.Array  # before clipping
-    applied: jax.Array  # bool: the update was made
+    applied: jax.Array  # bool: the update was made; of PPO the share of it that was
     finite: jax.Array  # bool: loss and gradient were
     spike: jax.Array  # robust z-score
     lr: Any = None  # the learning rate it was made with

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,15 +19,17 @@ from lm.data.prompts import RowsConfig
 from lm.report.time_spent import processes
 from lm.rlhf import ppo
 from lm.rlhf.controller import KlConfig
-from lm.rlhf.experience import AdvantageConfig, assess
+from lm.rlhf.experience import AdvantageConfig, Experience, assess
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import roll_out
 from lm.rlhf.scores import RewardConfig, text_scorer
-from lm.rlhf.update import UpdateConfig
+from lm.rlhf.state import PpoState, UpdateMetrics
+from lm.rlhf.update import UpdateConfig, Updater
 from lm.text.byte import ByteTokenizer
-from lm.train.guard import GuardConfig
+from lm.train.guard import GuardConfig, GuardState
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig
+from lm.train.reaction import Reaction
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
@@ -263,6 +266,61 @@ def test_the_reference_says_the_same_whatever_the_number_of_steps(monkeypatch):
 
     assert draws(4) == draws(9)
     assert len({tuple(key) for key in draws(4)}) == 3  # the control
+
+
+class Counter(Updater):
+    """Adds one to the policy in a minibatch of numbers."""
+
+    def minibatches(self, whole, order):
+        return whole
+
+    def learn(self, state, part, text, rates):
+        finite = jnp.isfinite(part.mask)
+        zero = jnp.zeros(())
+        learned = state.replace(policy=jnp.where(finite, state.policy + 1, state.policy))
+        return learned, UpdateMetrics(
+            policy_loss=part.mask, value_loss=zero, text_loss=zero, grad_norm=part.mask,
+            finite=finite, applied=finite, spike=zero, clipped=zero, first_ratio=zero, step_kl=zero,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("losses", "loss", "steps", "said"),
+    [
+        ((1.0, 2.0, 3.0, 6.0), 3.0, 4, None),
+        ((1.0, np.nan, 3.0, 5.0), 3.0, 3,
+         "loss 3.0, gradient norm 3.0 of the 75% of its minibatches that were finite; the others "
+         "were skipped"),
+        ((np.nan,) * 4, np.nan, 0, "loss nan, gradient norm nan; skipped"),
+    ],
+)  # fmt: skip
+def test_an_update_tells_what_of_it_was_made_and_is_followed_where_any_was(
+    losses, loss, steps, said, one_device
+):
+    guard = GuardConfig(spike="off", nonfinite="skip")
+    update = Counter(
+        MODEL, MODEL, UpdateConfig(average=0.5), AdvantageConfig(), KlConfig(target=6.0), guard,
+        None, None, None, None, 1.0, one_device,
+    )  # fmt: skip
+    zero = jnp.zeros(())
+    state = PpoState(
+        step=zero, policy=zero, value=zero, average=zero, policy_moments=zero, value_moments=zero,
+        beta=jnp.float32(0.1), guard=GuardState.empty(guard),
+    )  # fmt: skip
+    nothing = dict.fromkeys(
+        ("tokens", "start", "logp", "values", "rewards", "advantages", "returns")
+    )
+    part = Experience(mask=jnp.array(losses), **nothing)
+    after, found = update(state, part, None, jnp.float32(99.0), (zero, zero), jax.random.key(0))
+    assert (after.step, after.policy, after.average) == (1, steps, steps / 2)
+    assert (after.beta > 0.1) == (steps > 0)
+    assert found.finite == (steps == 4) and found.applied == steps / 4
+    np.testing.assert_array_equal((found.policy_loss, found.grad_norm), loss)
+    told = []
+    journal = SimpleNamespace(say=told.append, bad_step=lambda *_: None, main=False)
+    config = Ppo(model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16)
+    Reaction(guard, journal).to(3, jax.device_get(config.metrics(found, 3, {})))
+    assert told == ([f"warning: step 3: {said}"] if said else [])
 
 
 def test_prompt_and_answer_must_fit_the_context(base, tmp_path):
