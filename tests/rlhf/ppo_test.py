@@ -29,6 +29,7 @@ from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig
+from lm.train.process import Process
 from lm.train.reaction import Reaction
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
@@ -233,6 +234,32 @@ def test_a_kl_above_its_bound_stops_the_run_with_its_state_saved(base, run):
     with pytest.raises(GuardStop, match=r"update 1: KL .* above kl.stop 0.0001"):
         config.run(folder / "run")
     assert (folder / "run" / "checkpoints" / "1").is_dir()
+
+
+@pytest.mark.slow
+def test_a_run_that_its_kl_stopped_goes_on_with_a_larger_bound_or_from_before(base, tmp_path):
+    def going(run, step=None, stop=None, rate=3e-3):
+        loop = LoopConfig(log_every=1, evaluate_every=9, save_every=1, keep=9)
+        setting(
+            base, tmp_path, kl=KlConfig(beta=0.0, stop=stop), gold=RewardConfig(), loop=loop,
+            second=RewardConfig(), optim=AdamWConfig(peak_lr=rate, weight_decay=0.0),
+            update=UpdateConfig(minibatches=2, average=0.5),
+            advantages=AdvantageConfig(estimator="k3"),  # of 16 answers the other is noise
+        ).run(run, Process(restore_step=step))  # fmt: skip
+
+    first, again = tmp_path / "run", tmp_path / "again"
+    going(first)
+    kl = [row["kl"] for row in rows_of(first)]
+    stop = 0.5 * (max(kl[1], 0.0) + kl[3])
+    assert max(kl[:2]) < 0.7 * stop < stop < kl[3]
+    shutil.rmtree(first / "checkpoints" / "4")
+    for rate in (3e-3, 1e-6):  # of the policy that went too far a lower rate makes no other
+        with pytest.raises(GuardStop, match=rf"update 3: KL .* above kl.stop {stop}"):
+            going(first, stop=stop, rate=rate)
+    shutil.copytree(first, again)
+    going(again, stop=2 * kl[3])
+    going(first, step=1, stop=stop, rate=1e-6)
+    assert all((run / "checkpoints" / "4").is_dir() for run in (first, again))
 
 
 @pytest.mark.slow
