@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lm.data.overlap import COMMON, GramIndex
 from lm.evals.fewshot.contamination import Overlap, overlaps
 from lm.evals.fewshot.evaluation import Summary
 from lm.evals.fewshot.table import HEAD, Line, differences, remarks, size
@@ -90,6 +91,15 @@ def test_items_in_the_training_text_are_found_task_by_task():
     assert found["a"].found.tolist() == [False, True] and found["a"].share == 0.5
     assert found["b"].share is None  # too short to be told
     assert found["c"].share == 1.0
+
+
+def test_an_item_that_is_in_ever_so_many_documents_is_not_clean():
+    known = "the quick brown fox jumps over the lazy dog and runs away again today"
+    documents = [f"Of {n}: {known}, it seems." for n in range(COMMON + 1)]
+    assert overlaps({"a": [known]}, documents)["a"].share == 1.0
+    index = GramIndex([known])  # the control: by the rule of cutting it would be
+    index.scan(documents)
+    assert not index.contaminated(most=COMMON).any() and index.contaminated(most=None).all()
 
 
 def test_a_gram_has_as_many_words_as_the_short_items_of_its_task():
