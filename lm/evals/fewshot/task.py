@@ -35,7 +35,7 @@ class Task:
     style: Style = Style()
     examples: tuple[str, ...] = ()  # files to draw examples from; (): the other items
     shows: Callable[[Item], bool] | None = None  # items that may be examples; None: all
-    alone: Callable[[Values], Item] | None = None  # a row where there are no examples
+    alone: Callable[[Values], Item] | None = None  # a row without examples and description
     made: Callable[[], list[Item]] | None = None  # where there is no file
     whole: int | None = None  # items of the published set that the paper measured on
     remark: str = ""  # what is not as in the paper
@@ -124,10 +124,13 @@ class TaskItems:
             others = (item for n, item in enumerate(pool) if not itself or n != number)
             pool, itself = tuple(item for item in others if shows(item)), False
         places = drawn(shots, len(pool), seed=seed, number=number, itself=itself)
+        style = self.task.style
+        if self.task.alone and not shots:
+            style = dataclasses.replace(style, description="")
         return fit(
             (self.items if shots else self.alone)[number],
             [pool[place] for place in places],
-            self.task.style,
+            style,
             tokenizer,
             length=length,
             answer=protocol.tokens if isinstance(protocol, Write | Program) else None,

@@ -173,9 +173,9 @@ def lambada(row: Values) -> Item:
 
 
 def cloze(row: Values) -> Item:
-    """LAMBADA's form with examples: the word is asked for by a blank and an arrow."""
+    """LAMBADA's form with examples: the word is asked for by a blank and an arrow (figure G.21)."""
     item = lambada(row)
-    return Item(contexts=(f"{item.contexts[0]} ____. →",), completions=item.completions)
+    return Item(contexts=(f"{item.contexts[0]} ____. ->",), completions=item.completions)
 
 
 def released(row: Values) -> Item:
@@ -224,7 +224,7 @@ CHOICES = (
     ),
     Task(
         name="openbookqa", shots=100, protocol=ABOVE_ANSWER, whole=500,
-        item=choice(choices.openbookqa, question),
+        item=choice(choices.openbookqa),  # the bare stem, without ARC's marks (figure G.8)
         files=("openbookqa/test.tsv", "openbookqa/dev.tsv", "openbookqa/dev.jsonl"),
         examples=("openbookqa/train.tsv", "openbookqa/train.jsonl"),
         remark="dev set where there is no test set; " + SHOWN_SET,
@@ -294,6 +294,7 @@ ANSWERS = (
     ),
     Task(
         name="lambada", shots=15, protocol=Predict(), item=cloze, alone=lambada, whole=5153,
+        style=Style(description="Fill in blank:"),  # of examples alone: the plain text has none
         files=("lambada_openai/lambada_test.jsonl",), examples=("lambada_openai/dev.jsonl",),
         remark="without the stop-word filter; examples are other test texts where no dev is there",
     ),

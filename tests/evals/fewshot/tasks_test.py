@@ -30,6 +30,10 @@ EXAMPLES = {
         "most food webs?\nAnswer: Sunlight is the source of energy for nearly all "
         "ecosystems."
     ),
+    "openbookqa": (
+        "Frilled sharks and angler fish live far beneath the surface of the ocean, which is why "
+        "they are known as Deep sea animals"
+    ),
     "winograd": "The trophy doesn't fit into the brown suitcase because the trophy is too large.",
     "winogrande": (
         "Sarah was a much better surgeon than Maria so Maria always got the easier cases."
@@ -51,6 +55,13 @@ EXAMPLES = {
         "Q: when was the last time anyone was on the moon?\n\nA: 14 December 1972 UTC"
     ),
     "webquestions": "Q: what kind of money to take to bahamas?\n\nA: Bahamian dollar",
+    "lambada": (
+        "In my palm is a clear stone, and inside it is a small ivory statuette. A guardian "
+        "angel.\n\n\"Figured if you're going to be out at night getting hit by cars, you might as "
+        'well have some backup."\n\nI look at him, feeling stunned. Like this is some sort of '
+        "sign. But as I stare at Harlin, his mouth curved in a confident grin, I don't care about "
+        "____. -> signs"
+    ),
     "two_digit_addition": "Q: What is 98 plus 45?\n\nA: 143",
     "reversed_words": "taefed = defeat",
 }
@@ -87,9 +98,12 @@ def test_lambada_is_a_cloze_with_examples_and_plain_text_without():
     tokenizer = ByteTokenizer()
     with_one = read.prompt(5, 1, 0, tokenizer, 10_000)
     without = read.prompt(5, 0, 0, tokenizer, 10_000)
-    assert with_one.contexts[0].endswith(" ____. →") and with_one.shots == 1
-    assert with_one.contexts[0].count(" ____. → ") == 1  # of the example
-    assert "____" not in without.contexts[0]
+    assert with_one.contexts[0].endswith(" ____. ->") and with_one.shots == 1
+    assert with_one.contexts[0].count(" ____. -> ") == 1  # of the example
+    assert with_one.contexts[0].startswith("Fill in blank:\n\n")
+    assert with_one.contexts[0].count("Fill in blank:") == 1
+    plain = with_one.item.contexts[0].removesuffix(" ____. ->")
+    assert without.contexts == (plain,)
     assert with_one.item.completions == without.item.completions
 
 
