@@ -29,11 +29,32 @@ PUBLISHED = {  # exact count, and table D.1: millions of parameters, training FL
     "175b": (174_604_259_328, 174_600, 3.14e23),
 }
 
+TABLE_21 = {  # layers, width, heads, head size, batch in tokens, rate; D.1 decides its misprints
+    "small": (12, 768, 12, 64, 524_288, 6.0e-4),
+    "medium": (24, 1024, 16, 64, 524_288, 3.0e-4),
+    "large": (24, 1536, 16, 96, 524_288, 2.5e-4),
+    "xl": (24, 2048, 16, 128, 1_048_576, 2.0e-4),
+    "2.7b": (32, 2560, 32, 80, 1_048_576, 1.6e-4),
+    "6.7b": (32, 4096, 32, 128, 2_097_152, 1.2e-4),
+    "13b": (40, 5120, 40, 128, 2_097_152, 1.0e-4),
+    "175b": (96, 12_288, 96, 128, 3_145_728, 0.6e-4),
+}
+
 
 def as_printed(parameters):
     """Millions, in tens of them from a billion on, as table D.1 rounds."""
     millions = parameters / 1e6
     return round(millions) if millions < 1000 else round(millions / 10) * 10
+
+
+@pytest.mark.parametrize("size", TABLE_21)
+def test_each_size_has_the_shape_the_batch_and_the_rate_of_table_21(size):
+    config = train(size)
+    model = config.model
+    shape = (model.layers, model.width, model.heads, model.head_width)
+    assert (*shape, config.batch * model.length, config.optim.peak_lr) == TABLE_21[size]
+    assert replace(config.optim, peak_lr=6e-4) == train("small").optim  # tests/published_test.py
+    assert TABLE_21.keys() == SIZES.keys()
 
 
 @pytest.mark.parametrize("size", PUBLISHED)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments import bert, gpt1, gpt2
+from experiments import bert, gpt1, gpt2, gpt3
 from lm.core.config import bindings
 from lm.data.bert_layout import BertFeatures
 from lm.evals.spans import SpanSearch
@@ -75,6 +75,18 @@ PUBLISHED = {
             "steps": 600_000, "model.length": 1024, "model.epsilon": 1e-5,
             "model.attention_dropout": 0.0, "model.residual_dropout": 0.0,
             "model.embedding_dropout": 0.0, "model.final_norm": True, "model.norm": "pre",
+        },
+    ),
+    "gpt3:small": (  # appendix B, which names no dropout
+        gpt3.train("small"),
+        {
+            "optim.peak_lr": 6e-4, "optim.final_ratio": 0.1, "optim.schedule": "cosine",
+            "optim.warmup_tokens": 375_000_000, "optim.decay_tokens": 260_000_000_000,
+            "optim.b1": 0.9, "optim.b2": 0.95, "optim.epsilon": 1e-8, "optim.weight_decay": 0.1,
+            "optim.clip": 1.0, "batch": 256, "model.length": 2048, "model.epsilon": 1e-5,
+            "model.attention_dropout": 0.0, "model.residual_dropout": 0.0,
+            "model.embedding_dropout": 0.0, "model.final_norm": True, "model.norm": "pre",
+            "model.activation": "gelu_tanh", "model.std": 0.02,
         },
     ),
 }  # fmt: skip
