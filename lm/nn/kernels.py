@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lm.core import axes
 from lm.core.dot import by_rows, einsum
@@ -229,13 +230,15 @@ def splash_kernel(heads: int, length: int, causal: bool, pattern: str, band: int
         block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
         block_q_dq=block, block_kv_dq=block,
     )  # fmt: skip
-    return splash_attention_kernel.make_splash_mha(
-        splash_attention_mask.MultiHeadMask([mask] * heads),
-        head_shards=1,
-        q_seq_shards=1,
-        block_sizes=sizes,
-        interpret=interpret,
-    )
+    with jax.ensure_compile_time_eval():
+        kernel = splash_attention_kernel.make_splash_mha(
+            splash_attention_mask.MultiHeadMask([mask] * heads),
+            head_shards=1,
+            q_seq_shards=1,
+            block_sizes=sizes,
+            interpret=interpret,
+        )
+    return jax.tree.map(np.asarray, kernel)  # kept: of no program that is traced, and of no mesh
 
 
 def splash_block(length: int, pattern: str) -> int:
