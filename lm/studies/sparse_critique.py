@@ -29,6 +29,7 @@ from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 from lm.studies.several import alone, begin, check_distinct, fixed
 from lm.studies.sparse_measures import measured, reach, spanned
+from lm.studies.sparse_verdict import Verdict
 from lm.studies.transfer import slug
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, write_for_all
@@ -150,11 +151,37 @@ class SparseCritique:
                 cells.append(with_deviation(mean, deviation))
             rows.append((label, *cells))
         header = ("pattern", *(f"{task}: {title}" for task, _, title in columns))
-        told = "\n".join(table(header, rows)) + "\n"
+        verdict = self.verdict(over)
+        said = "nothing is said of what was not trained" if verdict is None else verdict.line()
+        told = "\n".join([said, "", *table(header, rows)]) + "\n"
         (workdir / "table.md").write_text(told)
         (workdir / "figure.svg").write_text(draw_panels(TITLE, self.panels(over)))
         (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         print(f"{told}{workdir}/table.md, {workdir}/figure.svg")
+
+    def verdict(self, over: Callable[[str, str, str], np.ndarray]) -> Verdict | None:
+        """The rule over recall and its control; None where one of the patterns that it is about,
+        dense, banded and both in turn, is not among the study's."""
+        labels = {pattern: label for label, pattern in self.patterns}
+        dense, banded = (labels.get((pattern,)) for pattern in ("dense", "banded"))
+        both = labels.get(("dense", "banded"), labels.get(("banded", "dense")))
+        if dense is None or banded is None or both is None:
+            return None
+        if not {dense, banded} <= set(self.controlled):
+            return None
+
+        def of(task: str, label: str, name: str) -> list[float]:
+            return over(task, label, name).tolist()
+
+        return Verdict(
+            chance=1 / self.recall.data.values,
+            dense=of(RECALL, dense, "right_beyond"), banded=of(RECALL, banded, "right_beyond"),
+            alternating=of(RECALL, both, "right_beyond"),
+            dense_within=of(RECALL, dense, "right_within"),
+            banded_within=of(RECALL, banded, "right_within"),
+            dense_control=of(CONTROL, dense, "right"),
+            banded_control=of(CONTROL, banded, "right"),
+        )  # fmt: skip
 
     def panels(self, over: Callable[[str, str, str], np.ndarray]) -> list[Panel]:
         """Loss by position above the first pattern's, seed by seed, and recall by distance."""

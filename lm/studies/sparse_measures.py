@@ -24,15 +24,22 @@ def reach(model: GptConfig) -> int:
     return model.layers * (model.band - 1)
 
 
-def spanned(model: GptConfig) -> np.ndarray:
-    """Which distances some path through the layers of a model spans: the rest it cannot recall,
-    however well it learns. [T] bool"""
+def joined(model: GptConfig) -> np.ndarray:
+    """Which earlier tokens [T] some path through the layers of a model brings to each [T].
+    [T T] bool"""
     slots = jnp.arange(model.length)
-    paths = np.eye(model.length, dtype=np.int64)
+    paths = np.eye(model.length, dtype=np.float32)  # counts of at most T, which it holds exactly
     for layer in range(model.layers):
         pattern = model.pattern[layer % len(model.pattern)]
         seen = np.asarray(layer_mask(slots, slots, pattern, model, model.heads)).any(0)
-        paths = (seen.astype(np.int64) @ paths > 0).astype(np.int64)
+        paths = (seen.astype(np.float32) @ paths > 0).astype(np.float32)
+    return paths > 0
+
+
+def spanned(model: GptConfig) -> np.ndarray:
+    """Which distances some path through the layers of a model spans: the rest it cannot recall,
+    however well it learns. [T] bool"""
+    paths = joined(model)
     return np.array([paths.diagonal(-distance).any() for distance in range(model.length)])
 
 

@@ -14,7 +14,9 @@ from lm.data.tokens import TextConfig
 from lm.models.gpt import forward
 from lm.studies import sparse_critique
 from lm.studies.sparse_critique import binned, place
-from lm.studies.sparse_measures import measured, reach, spanned
+from lm.studies.sparse_measures import joined, measured, reach, spanned
+from lm.studies.sparse_verdict import Verdict
+from tests.launched import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -121,6 +123,76 @@ def test_layers_span_sums_of_the_steps_that_each_of_them_can_take():
     powers = spanned(replace(model, pattern=("powers",)))
     assert np.flatnonzero(~powers)[:4].tolist() == [7, 11, 13, 14]  # sums of three powers of two
     assert spanned(replace(model, pattern=("banded", "dense"))).all()
+
+
+def test_local_then_strided_joins_every_pair_and_a_band_needs_as_many_layers_as_it_takes():
+    base = sweeps.sparse_critique().recall.model
+    every = np.tri(1024, dtype=bool)
+    parts = replace(base, length=1024, layers=2, band=32, stride=32, pattern=("banded", "columns"))
+    np.testing.assert_array_equal(joined(parts), every)
+    for one in parts.pattern:
+        assert not np.array_equal(joined(replace(parts, pattern=(one,))), every)
+    band = replace(base, length=1024, layers=9, band=128, pattern=("banded",))
+    np.testing.assert_array_equal(joined(band), every)
+    assert not np.array_equal(joined(replace(band, layers=8)), every)
+
+
+COLUMNS = {  # the verdict's figures by row and column of the table
+    "dense": ("dense", 3), "banded": ("banded", 3), "alternating": ("dense, banded", 3),
+    "dense_within": ("dense", 2), "banded_within": ("banded", 2), "dense_control": ("dense", 5),
+    "banded_control": ("banded", 5),
+}  # fmt: skip
+
+
+def committed():
+    """What the results print, as three seeds of the same mean and deviation."""
+    text = (ROOT / "results" / "sparse_critique.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.split("|")[1:]] for line in lines]
+    rows = {row[0]: row for row in cells}
+    found = {}
+    for name, (label, column) in COLUMNS.items():
+        mean, deviation = map(float, rows[label][column].split(" ± "))
+        found[name] = [mean - deviation, mean, mean + deviation]
+    return text, found
+
+
+def test_the_verdict_of_the_committed_figures_is_what_the_results_say():
+    text, found = committed()
+    verdict = Verdict(chance=0.125, **found)
+    assert verdict.shown and verdict.failed is None and "fails" not in verdict.line()
+    assert f"**S{verdict.line()[1:]}.**" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({"dense": [0.125] * 3}, "dense minus banded beyond reach is"),
+        ({"dense": [0.1, 1.0, 0.3]}, "dense minus banded beyond reach is"),  # within its spread
+        ({"banded": [0.2, 0.21, 0.2]}, "banded keeps 9."),
+        ({"alternating": [0.9, 0.9, 0.9]}, "alternating keeps 88."),
+        ({"banded_within": [0.5, 0.4, 0.5]}, "banded keeps 39.0% within reach"),
+        ({"banded_control": [0.125] * 3}, "banded keeps 0.0% of the control"),
+        ({"dense_control": [0.125] * 3}, "banded keeps nan% of the control"),
+        ({name: [0.5] for name in COLUMNS}, "a spread needs two seeds"),
+    ],
+)
+def test_the_verdict_names_the_first_condition_that_fails(change, failed):
+    verdict = Verdict(chance=0.125, **committed()[1] | change)
+    assert not verdict.shown and verdict.failed.startswith(failed)
+    assert verdict.line().startswith("not shown: ") and failed in verdict.line()
+
+
+def test_a_study_without_the_patterns_of_the_rule_has_no_verdict():
+    study = sweeps.sparse_critique()
+
+    def over(task, label, name):
+        within = task == "control" or name == "right_within" or label != "banded"
+        return np.full(3, 1.0 if within else 0.125)
+
+    assert study.verdict(over).shown
+    assert replace(study, patterns=study.patterns[:2]).verdict(over) is None
+    assert replace(study, controlled=()).verdict(over) is None
 
 
 def test_bins_are_means_of_equal_parts_and_the_last_may_be_shorter():
