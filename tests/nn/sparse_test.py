@@ -204,6 +204,17 @@ def test_the_compiled_cost_grows_with_the_exponent_of_the_pairs(pattern, flops, 
     assert large[1] < 4096**2 * 4 / 3  # bytes of all scores
 
 
+@pytest.mark.slow
+def test_temporary_bytes_reach_the_exponent_of_the_pairs_where_what_is_linear_weighs_less():
+    """At 16,384 tokens: 2 of a dense product, and 1.5 of strided, of which 1,024 show 1.2."""
+    lengths = ((1024, 32), (4096, 64), (16_384, 128))
+    for pattern, low, high in (("masked", 1.95, 2.05), ("strided", 1.4, 1.6)):
+        costs = [compiled_cost(pattern, *each) for each in lengths]
+        first, second = np.diff(np.log(costs), axis=0) / np.log(4)
+        assert low < second[1] < high and first[1] < second[1]
+        assert second[0] == pytest.approx(2 if pattern == "masked" else 1.5, abs=0.05)
+
+
 def test_a_mask_over_a_dense_product_costs_the_square_whatever_it_hides():
     """The control of the patterns' exponents."""
     small, large = compiled_cost("masked", 1024, 32), compiled_cost("masked", 4096, 64)
