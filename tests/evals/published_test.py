@@ -58,7 +58,15 @@ def test_every_figure_of_gpt4s_page_and_its_mmlu_are_there():
         "infographicvqa": 0.751, "tvqa": 0.873, "lsmdc": 0.457,
     }  # fmt: skip
     assert found["gpt4", "mmlu"] == 0.864
-    assert nearest("gpt3", "ptb", "perplexity", "zero", 10**11)["value"] == 20.5
+
+
+def test_gpt3_s_penn_treebank_stands_with_gpt2_s_whose_protocol_it_is():
+    row = nearest("gpt2", "ptb", "word_perplexity", "zero", 174_604_259_328)
+    assert (row["value"], row["system"]) == (20.5, "GPT-3 175B")
+    row = nearest("gpt2", "ptb", "word_perplexity", "zero", 1_557_611_200)
+    assert (row["value"], row["system"]) == (35.76, "GPT-2 XL")
+    row = nearest("gpt2", "wikitext2", "word_perplexity", "zero", 174_604_259_328)
+    assert row["system"] == "GPT-2 XL"  # the one figure of GPT-3 there
 
 
 def told(family, task):

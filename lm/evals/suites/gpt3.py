@@ -1,4 +1,7 @@
-"""GPT-3's tasks with no, one and a few examples in the context (Brown et al. 2020, section 3)."""
+"""GPT-3's tasks with no, one and a few examples in the context (Brown et al. 2020, section 3).
+
+Its Penn Treebank, which has no items, is of the suite gpt2, as whose report table 3.1 measures it.
+"""
 
 import re
 from collections.abc import Callable, Sequence
