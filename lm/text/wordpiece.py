@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lm.core.errors import DataError
 from lm.text.interface import Tokenizer
@@ -24,32 +24,41 @@ if TYPE_CHECKING:
 
 SPECIALS = {name: f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
 OPTIONS = "tokenizer_config.json"  # as Hugging Face keeps the case beside vocab.txt
+LONGEST = "max_input_chars_per_word"
+RELEASED, HUGGING_FACE = 200, 100  # characters of a word that is spelled; a longer one is unknown
 
 
 class WordPieceTokenizer(Tokenizer):
     """Words split at punctuation, then greedily into the longest pieces. Lossy.
 
     Blanks are lost, case and accents as well unless `cased`, and a word that the pieces cannot
-    spell, or of more than 100 characters, is `[UNK]`, which decodes to nothing; decoding is
+    spell, or of more than `longest` characters, is `[UNK]`, which decodes to nothing; decoding is
     idempotent. Documents end with `[SEP]`. The published vocabularies have 30,522 ids uncased and
     28,996 cased.
+
+    The ids are those of the released code (google-research/bert, tokenization.py) but for a
+    capital sigma that ends a word: in lower case it is U+03C3 here as within a word, and U+03C2
+    there; and for characters that came to Unicode after the tables of the `tokenizers` library.
     """
 
     kind = "wordpiece"
     lossless = False
 
-    def __init__(self, words: list[str], *, cased: bool = False):
+    def __init__(self, words: list[str], *, cased: bool = False, longest: int = RELEASED):
         vocab = {word: i for i, word in enumerate(words)}
         if len(vocab) != len(words):
             twice = next(word for i, word in enumerate(words) if vocab[word] != i)
             raise DataError(f"vocab.txt lists {twice!r} twice: restore the published file")
         self._list = words
         self.cased = cased
+        self.longest = longest
         self.vocab_size = len(words)
         self.specials = {name: need(vocab, piece, self.kind) for name, piece in SPECIALS.items()}
         self.end = self.specials["end"] = self.specials["sep"]
         self.pad = self.specials["pad"]
-        model = library().models.WordPiece(vocab, unk_token=SPECIALS["unk"])
+        model = library().models.WordPiece(
+            vocab, unk_token=SPECIALS["unk"], max_input_chars_per_word=longest
+        )
         self._encoder = _splitter(model, cased)
         self._words = {
             i: word[2:] if word.startswith("##") and len(word) > 2 else f" {word}"
@@ -63,9 +72,12 @@ class WordPieceTokenizer(Tokenizer):
         return spelled(self.kind, self._words, ids).strip(" ").encode()
 
     def files(self) -> dict[str, bytes]:
+        options: dict[str, object] = {"do_lower_case": not self.cased}
+        if self.longest != HUGGING_FACE:  # which what says nothing has: Hugging Face's, older runs'
+            options[LONGEST] = self.longest
         return {
             "vocab.txt": "".join(f"{word}\n" for word in self._list).encode(),
-            OPTIONS: (json.dumps({"do_lower_case": not self.cased}) + "\n").encode(),
+            OPTIONS: (json.dumps(options) + "\n").encode(),
         }
 
 
@@ -89,29 +101,36 @@ def read(path: Path, *, cased: bool = False) -> WordPieceTokenizer:
     """From `vocab.txt`, one piece a line, or `tokenizer.json`, or the folder that holds it.
 
     `cased` counts where neither the file nor one beside it, as Hugging Face writes them, says so.
+    Words are spelled up to the length that these say, 100 characters where they do not, and 200,
+    as the released code has it, where there is none of them.
     """
     file = path if path.is_file() else find(path, "vocab.txt", WHOLE)
-    said = _case_beside(file)
+    options = _beside(file)
+    lower, longest = options.get("do_lower_case"), HUGGING_FACE if options else RELEASED
     if file.name.startswith(WHOLE):
         whole = read_whole(file, "WordPiece")
         vocab = whole["model"]["vocab"]
         words = sorted(vocab, key=vocab.__getitem__)
-        lower = (whole.get("normalizer") or {}).get("lowercase")
-        said = not lower if said is None and lower is not None else said
+        lower = (whole.get("normalizer") or {}).get("lowercase") if lower is None else lower
+        longest = whole["model"].get(LONGEST, HUGGING_FACE)
     else:
         words = read_text(file).removesuffix("\n").split("\n")
-    return WordPieceTokenizer(words, cased=cased if said is None else said)
+    cased = cased if lower is None else not lower
+    return WordPieceTokenizer(words, cased=cased, longest=options.get(LONGEST, longest))
 
 
-def _case_beside(vocabulary: Path) -> bool | None:
+def _beside(vocabulary: Path) -> dict[str, Any]:
+    """The options in the file beside a vocabulary; none where there is no such file."""
     file = vocabulary.parent / OPTIONS
     if not file.is_file():
-        return None
+        return {}
     try:
-        lower = json.loads(file.read_text()).get("do_lower_case")
-    except (OSError, ValueError, AttributeError) as error:
+        options = json.loads(file.read_text())
+        if not isinstance(options, dict):
+            raise ValueError(f"a {type(options).__name__}")
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} is not a JSON object ({error}): copy it again") from None
-    return None if lower is None else not lower
+    return options
 
 
 def _splitter(model: object, cased: bool) -> "tokenizers.Tokenizer":

@@ -1,9 +1,11 @@
 import gzip
+import json
+import math
 
 import pytest
 
 from lm.text.tokenizer import TokenizerConfig, build
-from tests.text.tokenizers import HARD, published, tokenizer, web_lines
+from tests.text.tokenizers import HARD, published, script_lines, tokenizer, web_lines
 
 
 def test_gpt2_has_its_published_ids():
@@ -20,6 +22,50 @@ def test_plain_files_under_either_name_give_the_same_tokenizer(tmp_path):
         (tmp_path / name).write_bytes(gzip.decompress((folder / saved).read_bytes()))
     again = build(TokenizerConfig(kind="gpt2", path=str(tmp_path)), list)
     assert again.digest == tokenizer("gpt2").digest
+
+
+def released(subject):
+    """`encode` of encoder.py of openai/gpt-2, written out: text to ids."""
+    regex = pytest.importorskip("regex")
+    files = {name: data.decode() for name, data in subject.files().items()}
+    vocab = json.loads(files["vocab.json"])
+    merges = [tuple(line.split()) for line in files["merges.txt"].split("\n")[1:-1]]
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    letters = {byte: chr(byte) for byte in shown}
+    letters |= {byte: chr(256 + n) for n, byte in enumerate(hidden)}
+    split = regex.compile(
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    )
+
+    def merged(word):
+        while len(word) > 1:
+            pair = min(zip(word, word[1:], strict=False), key=lambda p: ranks.get(p, math.inf))
+            if pair not in ranks:
+                break
+            after, n = [], 0
+            while n < len(word):
+                both = tuple(word[n : n + 2]) == pair
+                after.append("".join(pair) if both else word[n])
+                n += 1 + both
+            word = after
+        return word
+
+    def encode(text):
+        words = ([letters[byte] for byte in word.encode()] for word in split.findall(text))
+        return [vocab[piece] for word in words for piece in merged(word)]
+
+    return encode
+
+
+def test_ids_equal_those_of_the_released_algorithm_written_out():
+    subject = tokenizer("gpt2")
+    encode = released(subject)
+    lines = [*web_lines(300), *script_lines(50), *HARD, "I've  they'LL\n\n  we'd 1st²½ "]
+    assert len(lines) > 800
+    for text, ids in zip(lines, subject.encode_batch(lines), strict=True):
+        assert ids == encode(text), text
 
 
 @pytest.mark.slow

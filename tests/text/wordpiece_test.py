@@ -1,6 +1,9 @@
 import json
+import re
+import string
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 
 from lm.core.errors import ConfigError, DataError
 from lm.text.tokenizer import TokenizerConfig, build, load
-from lm.text.wordpiece import OPTIONS, SPECIALS, train
+from lm.text.wordpiece import OPTIONS, SPECIALS, WordPieceTokenizer, read, train
 from tests.text.tokenizers import HARD, PROSE, TEXT, data_lines, script_lines, tokenizer, web_lines
 
 pytest.importorskip("tokenizers")
@@ -21,6 +24,10 @@ ENGLISH = [
     LICENSE.read_text(),
     "unhappily happy Unhappy happier, the happiest! 漢字 漢字\n" * 9,
 ]
+CHINESE = re.compile(
+    "[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f"
+    "\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f]"
+)
 
 
 def pieces(subject):
@@ -38,7 +45,7 @@ def test_published_ids():
     assert bert.encode("Hello, world!") == [7592, 1010, 2088, 999]
     assert bert.encode("unaffable") == [14477, 20961, 3468]  # un ##aff ##able, the paper's example
     assert bert.decode(bert.encode("Café unaffable")) == "cafe unaffable"
-    assert bert.encode("x" * 101) == [100]
+    assert len(bert.encode("x" * 200)) > 1 and bert.encode("x" * 201) == [100]
 
 
 def test_a_learned_vocabulary_has_the_specials_first_and_as_many_pieces_as_asked_for():
@@ -149,6 +156,81 @@ def test_ids_of_several_scripts_equal_those_of_transformers():
     assert len(rows) > 150 and sum(not text.isascii() for text, _ in rows) > 50
     for text, ids in rows:
         assert subject.encode(text) == ids, text
+
+
+def released(text, vocab, lower):
+    """The ids that tokenization.py of google-research/bert gives (commit 0ac97f3), written out.
+
+    There `str.lower` makes a final sigma of a capital one at the end of a word; here none is final.
+    """
+    category = unicodedata.category
+    dropped = {"\0", "\ufffd", *(c for c in set(text) if category(c) in ("Cc", "Cf"))}
+    text = "".join(c for c in text if c not in dropped - set("\t\n\r"))
+    text = "".join(" " if c in "\t\n\r" or category(c) == "Zs" else c for c in text)
+    words = []
+    for word in CHINESE.sub(r" \g<0> ", text).split():
+        if lower:
+            word = unicodedata.normalize("NFD", word.replace("Σ", "σ").lower())
+            word = "".join(c for c in word if category(c) != "Mn")
+        words += "".join(
+            f" {c} " if c in string.punctuation or category(c)[0] == "P" else c for c in word
+        ).split()
+    return [i for word in words for i in longest_first(word, vocab)]
+
+
+def longest_first(word, vocab):
+    found, start = [], 0
+    while start < len(word) <= 200:
+        fits = (end for end in range(len(word), start, -1)
+                if "##" * (start > 0) + word[start:end] in vocab)  # fmt: skip
+        if not (end := next(fits, 0)):
+            break
+        found.append(vocab["##" * (start > 0) + word[start:end]])
+        start = end
+    return found if start == len(word) else [vocab["[UNK]"]]
+
+
+@pytest.mark.parametrize("cased", [False, True])
+def test_ids_equal_those_of_the_released_algorithm_written_out(cased):
+    words = pieces(tokenizer("wordpiece"))
+    subject = WordPieceTokenizer(words, cased=cased)
+    vocab = {word: i for i, word in enumerate(words)}
+    long = [f"http://{'a' * n} {'1' * n}" for n in (100, 101, 200, 201)]
+    lines = [*many_lines(), *HARD, *long, "ΟΔΟΣ ΣΑΣ."]
+    assert len(lines) > 2000
+    for text, ids in zip(lines, subject.encode_batch(lines), strict=True):
+        assert ids == released(text, vocab, not cased), text
+
+
+def test_a_capital_sigma_that_ends_a_word_is_no_final_one():
+    subject = tokenizer("wordpiece")
+    assert "ΟΔΟΣ".lower() == "οδος"  # the released code's
+    assert subject.encode("ΟΔΟΣ") == subject.encode("οδοσ") != subject.encode("οδος")
+
+
+def test_what_is_beside_a_vocabulary_says_up_to_what_length_words_are_spelled(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS.values(), "x", "##x"]))
+    alone = read(tmp_path)
+    assert (len(alone.encode("x" * 200)), len(alone.encode("x" * 201))) == (200, 1)
+    # Hugging Face's files say the case alone, as do those of earlier runs
+    (tmp_path / OPTIONS).write_text('{"do_lower_case": true}\n')
+    earlier = read(tmp_path)
+    assert (len(earlier.encode("x" * 100)), len(earlier.encode("x" * 101))) == (100, 1)
+    assert json.loads(earlier.files()[OPTIONS]) == {"do_lower_case": True}
+    assert earlier.digest != alone.digest
+    for subject in (alone, earlier):
+        subject.save(tmp_path / "saved")
+        assert load(tmp_path / "saved").encode("x" * 150) == subject.encode("x" * 150)
+
+
+def test_the_tokenizer_of_an_earlier_run_is_loaded_as_it_was(tmp_path):
+    digest = "d0faf05467bf9a7fb4f51e7cdb7959a641e7c2567e55e27eb06a0ae966f38056"
+    (tmp_path / "vocab.txt").write_text("".join(f"{p}\n" for p in (*SPECIALS.values(), "x", "##x")))
+    (tmp_path / OPTIONS).write_text('{"do_lower_case": true}\n')
+    specials = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4, "end": 3}
+    manifest = {"format": 1, "kind": "wordpiece", "specials": specials, "digest": digest}
+    (tmp_path / "lm_tokenizer.json").write_text(json.dumps(manifest))
+    assert load(tmp_path).encode("x" * 101) == [1]
 
 
 @pytest.mark.slow
