@@ -66,7 +66,7 @@ class Encoder:
 
     def follows(self, first: str, second: str) -> float:
         """The probability that the second text comes after the first (the pre-training task; of a
-        run without pairs it is that of a head that has learned nothing)."""
+        run without that loss it is that of a head that has learned nothing)."""
         ids, segments = self.ids(first, second)
         return float(jax.nn.softmax(jnp.asarray(self.applied("next", ids, segments)))[0])
 

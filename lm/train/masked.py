@@ -30,7 +30,11 @@ from lm.train.supervised import Supervised, run_tokenizer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedPretrain(Supervised):
-    """Learns to fill in masked words, and to tell a next sentence from a random one."""
+    """Learns to fill in masked words, and to tell a next sentence from a random one.
+
+    Without `next_sentences` the second loss is left out and the rows are as they were, pairs and
+    segments (table 5's "No NSP"); without `instances.pairs` rows are of one segment as well.
+    """
 
     model: BertConfig
     steps: int
@@ -39,6 +43,7 @@ class MaskedPretrain(Supervised):
     data: TextConfig = TextConfig()
     sentences: SentencesConfig = SentencesConfig()
     instances: InstancesConfig = InstancesConfig()
+    next_sentences: bool = True
     evaluate_batches: int = 20
     reference: Reference | None = None
 
@@ -152,7 +157,7 @@ class MaskedPretrain(Supervised):
         return init(self.model, key)
 
     def objective(self) -> MaskedWords:
-        return MaskedWords(self.model, self.instances.pairs)
+        return MaskedWords(self.model, self.instances.pairs and self.next_sentences)
 
     def abstract_rows(self) -> MaskedBatch:
         struct, length = jax.ShapeDtypeStruct, max(length for length, _ in self.stages)

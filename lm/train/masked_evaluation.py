@@ -71,7 +71,7 @@ class Evaluation:
             "valid_accuracy": float(mean(got.right, got.words)),
             "unigram_entropy": float(-(shares * np.log(shares)).sum()),
         }
-        if self.config.instances.pairs:
+        if self.config.objective().pairs:
             figures["next_loss"] = float(mean(got.next_loss, got.pairs))
             figures["next_accuracy"] = float(mean(got.next_right, got.pairs))
             figures["next_random"] = float(mean(got.random, got.pairs))

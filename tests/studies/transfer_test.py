@@ -27,7 +27,17 @@ def test_members_are_every_task_case_and_seed_from_the_models_they_need(tmp_path
 
 def test_a_variant_is_the_model_with_its_bindings():
     models = sweeps.bert_objectives().pretrainings()
-    assert not models["words"].instances.pairs and models["left"].model.causal
+    assert not models["words"].next_sentences and models["left"].model.causal
+
+
+def test_cases_of_the_objectives_read_the_same_pairs_and_differ_in_their_losses():
+    models = sweeps.bert_objectives().pretrainings()
+    assert [list(model.objective().weights) for model in models.values()] == [
+        ["words", "next"], ["words"], ["words"],
+    ]  # fmt: skip
+    assert {model.instances.pairs for model in models.values()} == {True}
+    same = [replace(model.instances, objective="masked") for model in models.values()]
+    assert len(set(same)) == 1
 
 
 def test_gpt2_is_compared_with_bert_and_gpt1_on_the_same_text_tokens_and_fine_tuning(tmp_path):

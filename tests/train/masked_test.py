@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from experiments import bert as published
 from lm.core.errors import ConfigError
@@ -146,6 +147,25 @@ def crossed(scores, targets):
 def test_without_pairs_only_words_count():
     objective = MaskedWords(EXPERIMENT.model, pairs=False)
     assert objective.weights == {"words": 1.0} and objective.counts(batch_of()) == {"words": 40}
+
+
+def test_without_the_loss_of_the_next_sentence_the_rows_are_pairs_still(running):
+    from lm.data.sentences import prepare_sentences
+    from lm.text.byte import ByteTokenizer
+
+    words = replace(running, next_sentences=False)
+    assert words.objective().weights == {"words": 1.0}
+    text = prepare_sentences(words.data, words.sentences, ByteTokenizer(), "valid")
+    batch, both = (run.rows(text, 16, ByteTokenizer())(0, 8) for run in (words, running))
+    assert batch.segments.any(axis=1).all()
+    jax.tree.map(np.testing.assert_array_equal, batch, both)
+
+    def rows_of_segments(run):
+        objective = run.objective()
+        table = jax.grad(lambda params: sum(objective.sums(params, batch).values()))
+        return np.abs(nn.unbox(table(first_state().params))["segments"]["table"]).max(axis=1)
+
+    assert (rows_of_segments(words) > 0).all()
 
 
 # ------------------------------------------------------------------- stages
