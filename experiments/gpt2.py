@@ -3,7 +3,9 @@
     python -m launch.train --experiment=gpt2:small --set data.train=FOLDER --workdir=runs/gpt2-small
 
 Sizes, context and vocabulary are the report's (table 2) and the released models'. It publishes no
-optimizer settings but the batch of 512: the rest is nanoGPT's recipe, said where it stands.
+optimizer settings but the batch of 512, and that the rate was tuned for each size: the rest is
+nanoGPT's recipe, said where it stands, and the rates above the small size's are our choice, GPT-3's
+of the sizes of the same names (Brown et al. 2020, table 2.1).
 """
 
 from dataclasses import replace
@@ -27,22 +29,23 @@ def train(size: str = "small") -> Pretrain:
 
 def small() -> Pretrain:
     """12 layers of width 768 (table 2, there "117M"; counted, 124M)."""
-    return sized(12, 768, 12, remat="none", reference=nanogpt("openwebtext", "GPT-2 small"))
+    reference = nanogpt("openwebtext", "GPT-2 small")
+    return sized(12, 768, 12, peak_lr=6e-4, remat="none", reference=reference)  # nanoGPT's rate
 
 
 def medium() -> Pretrain:
     """24 layers of width 1024 (table 2, there "345M"; counted, 355M). Heads: released model."""
-    return sized(24, 1024, 16)
+    return sized(24, 1024, 16, peak_lr=3e-4)
 
 
 def large() -> Pretrain:
     """36 layers of width 1280 (table 2, there "762M"; counted, 774M). Heads: released model."""
-    return sized(36, 1280, 20)
+    return sized(36, 1280, 20, peak_lr=2.5e-4)
 
 
 def xl() -> Pretrain:
     """48 layers of width 1600 (table 2, there "1542M"; counted, 1558M). Heads: released model."""
-    return sized(48, 1600, 25)
+    return sized(48, 1600, 25, peak_lr=2e-4)
 
 
 def sized(
@@ -50,6 +53,7 @@ def sized(
     width: int,
     heads: int,
     *,
+    peak_lr: float,
     remat: Literal["none", "full"] = "full",
     reference: Reference | None = None,
 ) -> Pretrain:
@@ -67,8 +71,8 @@ def sized(
             remat=remat,
         ),
         optim=AdamWConfig(
-            peak_lr=6e-4,  # nanoGPT, with the rest of this optimizer
-            warmup_tokens=2_000 * tokens,
+            peak_lr=peak_lr,
+            warmup_tokens=2_000 * tokens,  # nanoGPT, with the rest of this optimizer
             final_ratio=0.1,
             b2=0.95,
             weight_decay=0.1,

@@ -34,11 +34,22 @@ def bert_tuning(**changes):
     return BERT_ADAM | BERT_DROPOUT | told | changes
 
 
+FIRST_VALUES = {
+    "model.std": 0.02, "model.token_std": 0.02, "model.position_std": 0.02,
+    "model.positions": "drawn",
+}  # fmt: skip
+INSTANCES = {  # create_pretraining_data.py's, and the README's
+    "instances.pairs": True, "instances.short_probability": 0.1,
+    "instances.short_per": "document", "instances.duplication": 10, "instances.mask_fraction": 0.15,
+    "instances.masked": 0.8, "instances.kept": 0.1, "instances.whole_word": False,
+    "instances.objective": "masked", "next_sentences": True,
+}  # fmt: skip
 SPANS = {"length": 384, "question": 64}
 PUBLISHED = {
     "bert:base": (
         bert.base(),
-        BERT_ADAM | BERT_DROPOUT | {
+        BERT_ADAM | BERT_DROPOUT | INSTANCES | {
+            "model.init": "bert",
             "optim.peak_lr": 1e-4, "optim.warmup_steps": 10_000, "batch": 256, "steps": 1_000_000,
             "stages": ((128, 0.9), (512, 0.1)), "model.activation": "gelu_erf",
             "model.epsilon": 1e-12, "model.std": 0.02, "model.norm": "post",
@@ -52,10 +63,11 @@ PUBLISHED = {
     ),
     "gpt1:base": (
         gpt1.base(),
-        GPT1_ADAM | GPT1_DROPOUT | {
+        GPT1_ADAM | GPT1_DROPOUT | FIRST_VALUES | {
+            "model.init": "gpt1",
             "optim.peak_lr": 2.5e-4, "optim.warmup_steps": 2_000, "optim.schedule": "cosine",
-            "batch": 64, "model.length": 512, "model.epsilon": 1e-5, "model.std": 0.02,
-            "model.norm": "post", "model.final_norm": False, "model.activation": "gelu_tanh",
+            "batch": 64, "model.length": 512, "model.epsilon": 1e-5, "model.norm": "post",
+            "model.final_norm": False, "model.activation": "gelu_tanh",
         },
     ),
     "gpt1:finetune": (
@@ -68,7 +80,8 @@ PUBLISHED = {
     ),
     "gpt2:small": (  # nanoGPT's recipe
         gpt2.small(),
-        {
+        FIRST_VALUES | {
+            "model.init": "hf", "model.activation": "gelu_tanh",
             "optim.peak_lr": 6e-4, "optim.final_ratio": 0.1, "optim.schedule": "cosine",
             "optim.warmup_tokens": 2_000 * 480 * 1024, "optim.b1": 0.9, "optim.b2": 0.95,
             "optim.epsilon": 1e-8, "optim.weight_decay": 0.1, "optim.clip": 1.0, "batch": 480,
@@ -107,6 +120,15 @@ def test_sizes_for_accelerators_compute_in_bfloat16_and_those_for_a_laptop_do_no
     assert config.model.dtype == "bfloat16"
     for tiny in (bert.tiny(), bert.mini(), gpt1.tiny(), gpt2.tiny(), gpt2.shakespeare_char_cpu()):
         assert tiny.model.dtype == "float32"
+
+
+def test_each_size_of_gpt2_has_the_rate_of_gpt3_s_size_that_is_nearest():
+    sizes = {name: gpt2.train(name) for name in ("small", "medium", "large", "xl")}
+    assert {name: config.optim.peak_lr for name, config in sizes.items()} == {
+        "small": 6e-4, "medium": 3e-4, "large": 2.5e-4, "xl": 2e-4,
+    }  # fmt: skip
+    for config in sizes.values():  # and the rest of the recipe
+        assert differing(config, PUBLISHED["gpt2:small"][1]).keys() <= {"optim.peak_lr"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
