@@ -11,8 +11,7 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.core.errors import ConfigError
-from lm.models.gpt import GptConfig, abstract_params, forward
-from lm.nn.initializers import kernel_init
+from lm.models.gpt import GptConfig, abstract_params, forward, init
 
 SIZES = {  # layers, width, heads, length -> parameters (Radford et al. 2019; Brown et al. 2020)
     "gpt2 small": (12, 768, 12, 1024, 124_439_808),
@@ -146,16 +145,32 @@ def test_rematerialisation_changes_no_gradient(remat):
     jax.tree.map(same, gradient("none"), gradient(remat))
 
 
-def test_the_three_initialisations_differ_where_they_should():
-    def std(init, kernel):
-        config = small(init=init, width=256, heads=4, layers=2)
-        return float(kernel_init(config, kernel)(jax.random.key(0), (256, 512)).std())
+DRAWN = {
+    "layers": 2, "width": 128, "heads": 4, "head_size": 64, "hidden": 320, "vocab": 400,
+    "length": 300, "std": 0.03, "token_std": 0.05, "position_std": 0.01,
+}  # fmt: skip
+KERNELS = ("attention/qkv", "attention/output", "mlp/hidden", "mlp/output")
+READINGS = {  # deviations of these kernels, of 2 layers
+    "hf": (0.03, 0.03 / 2, 0.03, 0.03 / 2),
+    "report": (0.03, 0.03 / 2**0.5, 0.03, 0.03 / 2**0.5),
+    "openai": (128**-0.5, (4 * 64 * 2) ** -0.5, 128**-0.5, (320 * 2) ** -0.5),
+    "gpt1": (0.03, 0.03, 0.03, 0.03),
+    "bert": (0.8796 * 0.03,) * 4,  # of a normal cut at two deviations
+}
 
-    assert std("hf", "qkv") == pytest.approx(0.02, rel=0.02)
-    assert std("hf", "output") == pytest.approx(0.02 / 2, rel=0.02)
-    assert std("report", "output") == pytest.approx(0.02 / 2**0.5, rel=0.02)
-    assert std("openai", "qkv") == pytest.approx(1 / 16, rel=0.02)
-    assert std("openai", "output") == pytest.approx((4 * 256 * 2) ** -0.5, rel=0.02)
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_what_a_module_draws_has_the_deviations_of_its_reading_and_of_no_other(reading):
+    params = nn.unbox(init(small(**DRAWN | {"init": reading}), jax.random.key(0)))
+    leaves = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(params).items()}
+    found = np.array([leaves[f"stack/blocks/{name}/kernel"].std() for name in KERNELS])
+    for other, told in READINGS.items():
+        assert (np.abs(found / told - 1).max() < 0.02) == (other == reading), other
+    assert leaves["tokens/table"].std() == pytest.approx(0.05, rel=0.02)
+    assert leaves["positions/table"].std() == pytest.approx(0.01, rel=0.02)
+    for name, leaf in leaves.items():
+        if name.endswith(("bias", "scale")):
+            np.testing.assert_array_equal(leaf, np.float32(name.endswith("scale")))
 
 
 def test_relations_between_sizes_are_checked_with_both_values():
