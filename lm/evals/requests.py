@@ -41,17 +41,17 @@ class Pair:
         return Pair(self.context[-room:], self.continuation)
 
 
-def encode(requests: Sequence[Request], tokenizer: Tokenizer) -> list[Pair]:
+def encode(requests: Sequence[Request], tokenizer: Tokenizer, *, exact: bool = False) -> list[Pair]:
     """Requests as tokens.
 
     The continuation has the tokens of the whole text beyond those of the context, where the
     whole begins with these; where the two melt into one token, they are encoded apart. White
-    space at the end of a context belongs to the continuation, and an empty context is the
-    token that ends a text (both as lm-evaluation-harness has it).
+    space at the end of a context belongs to the continuation, unless `exact`, and an empty context
+    is the token that ends a text (both as lm-evaluation-harness has it).
     """
     texts: list[tuple[str, str]] = []
     for request in requests:
-        context = request.context.rstrip()
+        context = request.context if exact else request.context.rstrip()
         texts.append((context, request.context[len(context) :] + request.continuation))
     distinct = list(dict.fromkeys(text for a, b in texts for text in (a, a + b, b)))
     ids = dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))

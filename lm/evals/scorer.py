@@ -58,8 +58,8 @@ class Scorer:
 
     # ------------------------------------------------------------------ scores
 
-    def scores(self, requests: Sequence[Request]) -> list[Score]:
-        """The score of each continuation after its context.
+    def scores(self, requests: Sequence[Request], *, exact: bool = False) -> list[Score]:
+        """The score of each continuation after its context; `exact` as in `encode`.
 
         Requests with the same context share its reading where that saves work. A context that
         does not fit with its continuation is cut from the left, and the score says by how much.
@@ -67,7 +67,7 @@ class Scorer:
         Raises:
           DataError: a continuation that is empty or longer than the model's context.
         """
-        pairs = encode(requests, self.tokenizer)
+        pairs = encode(requests, self.tokenizer, exact=exact)
         cut = [pair.cut(self.length) for pair in pairs]
         found: dict[Pair, tuple[float, bool]] = {}
         alone: list[Pair] = []

@@ -84,7 +84,7 @@ def paper_figures(scorer: Scorer, texts: Sequence[str]) -> list[Figure]:
             )
             for metric, said in (("accuracy", kept), ("accuracy_no_filter", first))
         ),
-        perplexity_of(scorer.scores(cut)),
+        perplexity_of(scorer.scores(cut, exact=True)),  # line ends before a word are none of it
     ]
 
 

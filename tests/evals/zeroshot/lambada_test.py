@@ -4,10 +4,12 @@ import math
 import numpy as np
 import pytest
 
+from lm.evals.requests import encode
 from lm.evals.scorer import Request
 from lm.evals.zeroshot import lambada
 from lm.text.byte import ByteTokenizer
 from tests.evals.scorer_test import brute, tiny
+from tests.text.tokenizers import tokenizer
 
 TEXTS = [
     "They went to the old mill",
@@ -43,6 +45,18 @@ def test_the_harness_s_figures_are_those_of_greedy_tokens():
     assert accuracy.value == np.mean([score.greedy for score in scores])
     nats = -np.mean([score.log_likelihood for score in scores])
     assert perplexity.value == pytest.approx(math.exp(nats), rel=1e-4)
+
+
+def test_the_paper_s_perplexity_is_of_the_word_and_not_of_line_ends_before_it():
+    scorer = tiny()
+    text = "It was\n\nPower"
+    found = lambada.paper_figures(scorer, [text])[-1]
+    score = brute(scorer, lambada.last_word(text))
+    assert (found.metric, score.tokens) == ("perplexity", len("Power"))
+    assert found.value == pytest.approx(math.exp(-score.log_likelihood), rel=1e-4)
+    gpt2 = tokenizer("gpt2")
+    (pair,) = encode([lambada.last_word(text)], gpt2, exact=True)
+    assert (gpt2.decode(pair.context), gpt2.decode(pair.continuation)) == ("It was\n\n", "Power")
 
 
 @pytest.mark.parametrize("pattern", [("dense",), ("fixed",)])
