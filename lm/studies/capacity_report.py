@@ -2,13 +2,15 @@
 
 Shown means, over the mean of all tasks: at the largest size few is above one and one above zero,
 few at the smallest size and few after another task's examples are below it, each by more than twice
-the spread over the seeds, and shuffled labels remove at least half of few minus zero. Nothing is
-said of what was not run.
+the spread over the seeds, shuffled labels remove at least half of few minus zero, and zero rises
+with size: its mean from each size to the next, and over all of them by more than twice the spread.
+Nothing is said of what was not run.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ class Verdict:
     shuffled: Sequence[float]  # after as many examples whose labels are shuffled
     another: Sequence[float]  # after as many examples of another task
     smallest: Sequence[float]  # few at the smallest size
+    zeros: Sequence[Sequence[float]]  # zero at every size, from small to large
 
     @property
     def gain(self) -> float:
@@ -83,6 +86,7 @@ class Verdict:
             ("few minus one", self.few, self.one),
             ("few minus few at the smallest size", self.few, self.smallest),
             ("few minus few of another task", self.few, self.another),
+            ("zero minus zero at the smallest size", self.zeros[-1], self.zeros[0]),
         ):
             rise, spread = over_seeds(np.subtract(above, below))
             if spread is None:
@@ -91,6 +95,10 @@ class Verdict:
                 return f"{name} is {rise:.3f}, not more than twice its spread {spread:.3f}"
         if self.removed < 0.5:
             return f"shuffled labels remove {self.removed:.0%}, needed 50%"
+        means = [float(np.mean(seeds)) for seeds in self.zeros]
+        for small, large in pairwise(means):
+            if not large > small:
+                return f"zero does not rise with size: {small:.3f}, then {large:.3f}"
         return None
 
     @property
@@ -151,6 +159,7 @@ def judge(study: Study, size: str, few: int) -> Verdict:
     return Verdict(
         zero=of("true", 0), one=of("true", 1), few=of("true", few), shuffled=of("shuffled", few),
         another=of("another", few), smallest=of("true", few, smallest),
+        zeros=[of("true", 0, one) for one in dict.fromkeys(name for name, _ in study)],
     )  # fmt: skip
 
 

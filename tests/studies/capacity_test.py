@@ -35,6 +35,7 @@ def measured(*shares, parameters=1000, loss=1.0, **controls):
 GOOD = {
     "zero": [0.1, 0.1, 0.1], "one": [0.3, 0.3, 0.35], "few": [0.5, 0.6, 0.55],
     "shuffled": [0.2, 0.2, 0.2], "another": [0.1, 0.1, 0.15], "smallest": [0.1, 0.15, 0.1],
+    "zeros": [[0.01, 0.0, 0.0], [0.05, 0.05, 0.05], [0.1, 0.1, 0.1]],
 }  # fmt: skip
 
 
@@ -53,7 +54,13 @@ def test_what_rises_with_examples_and_size_and_falls_with_wrong_examples_is_show
         ({"one": [0.6, 0.65, 0.6]}, "few minus one is"),
         ({"smallest": [0.5, 0.6, 0.6]}, "few minus few at the smallest size is"),
         ({"another": [0.5, 0.55, 0.55]}, "few minus few of another task is"),
+        ({"zeros": [[0.1, 0.1, 0.1], [0.1, 0.1, 0.1]]}, "zero minus zero at the smallest size is"),
+        ({"zeros": [[0.0, 0.1, 0.0], [0.1, 0.1, 0.1]]}, "zero minus zero at the smallest size is"),
         ({"shuffled": [0.4, 0.4, 0.4]}, "shuffled labels remove"),
+        (
+            {"zeros": [[0.0] * 3, [0.2] * 3, [0.1] * 3]},
+            "zero does not rise with size: 0.200, then 0.100",
+        ),
         ({name: values[:1] for name, values in GOOD.items()}, "a spread needs two seeds"),
     ],
 )
@@ -75,13 +82,13 @@ def test_the_report_says_first_whether_it_is_shown_and_counts_the_cells(tmp_path
         ("small", seed): measured(0.1, 0.1, 0.1 + 0.01 * seed, shuffled=0.1, another=0.1)
         for seed in (0, 1)
     } | {
-        ("large", seed): measured(0.1, 0.3 + 0.01 * seed, 0.7 + 0.02 * seed, shuffled=0.2,
+        ("large", seed): measured(0.12, 0.3 + 0.01 * seed, 0.7 + 0.02 * seed, shuffled=0.2,
                                   another=0.1, parameters=9000, loss=0.8)
         for seed in (0, 1)
     }  # fmt: skip
     write_report(tmp_path, "title", study, SHOTS)
     first, *rest = (tmp_path / "report.md").read_text().splitlines()
-    assert first.startswith("shown: at large, few minus zero is 0.610")
+    assert first.startswith("shown: at large, few minus zero is 0.590")
     text = "\n".join(rest)
     cells = len(PUZZLES)
     assert f"few > one > zero in {cells} of {2 * cells}, few > zero in {2 * cells}" in text
