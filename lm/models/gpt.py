@@ -199,7 +199,8 @@ class Gpt(nn.Module):
         return x + self.positions(positions, self.config.dtype, position_keys)
 
     def logits(self, hidden: jax.Array, keys: DropoutKeys | None = None) -> jax.Array:
-        """Float32 scores [B T V] of the next token from hidden states [B T D]."""
+        """Float32 scores [B T V] of the next token from hidden states [B T D]: of tokens alone,
+        also where GPT-1's released code has positions among the columns of its softmax."""
         scores = self.tokens.logits(hidden, fold_keys(keys)[0])
         return constrain(scores, axes.BATCH, axes.LENGTH, axes.VOCABULARY)
 

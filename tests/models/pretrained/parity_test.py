@@ -183,7 +183,11 @@ def layer_norm(x, gain, bias, epsilon=1e-5):
 
 
 def openai_logits(arrays, ids, layers, heads):
-    """Scores [T V] of `model()` in the released train.py, for one sequence, in float64."""
+    """Scores [T V] of `model()` in the released train.py, for one sequence, in float64.
+
+    There they go on over the rows of its one table that stand for positions; these are the columns
+    of the tokens, which do not depend on the others.
+    """
     a = {name.removeprefix("transformer."): x.astype(np.float64) for name, x in arrays.items()}
     length, width = len(ids), a["tokens_embed.weight"].shape[1]
     hidden = a["tokens_embed.weight"][ids] + a["positions_embed.weight"][:length]
