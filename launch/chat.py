@@ -238,6 +238,10 @@ def main() -> None:
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
     served = served_run(WORKDIR.value, STEP.value, slots=1)
     assert served.images or served.chat  # says what is missing before anything is compiled
+    if SYSTEM.value.strip() and not served.dialogue:
+        from lm.serve.turns import ALONE
+
+        raise ConfigError(f"--system: {ALONE}")
     labels = labels_folder(LABELS.value, WORKDIR.value, wanted=False)
     drawn = Alternatives(labels, LABELER.value or os.environ.get("USER", "terminal"), served.name)
     served.engine.start()

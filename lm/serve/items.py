@@ -118,6 +118,7 @@ class Pool:
         self._answered: set[str] = set()  # prompts of which there are items
         self.otherwise = 0  # items that were sampled by another plan, or from other runs
         self.dropped = 0  # prompts to which there were no two different answers
+        self.refused = ""  # what a run said of the last prompt that it did not take
         self.fault = ""  # why the sampling ended early
         for row in read_lines(self._path)[0]:
             item = Item(
@@ -173,7 +174,7 @@ class Pool:
         if self.dropped:
             print(
                 f"{self._path}: {self.dropped} of {len(self.prompts)} prompts have no two "
-                "different answers that fit, and are not labelled",
+                f"different answers, and are not labelled{self.refused and f': {self.refused}'}",
                 flush=True,
             )
 
@@ -207,7 +208,8 @@ class Pool:
                 seed = int(drawn[:8], 16)
                 try:
                     answer = self._answer(served, wanted.turns, seed)
-                except DataError:  # does not fit into this model's context
+                except DataError as error:  # too long, or what this model does not read
+                    self.refused = str(error)
                     break
                 if answer is None:
                     return None
@@ -223,8 +225,12 @@ class Pool:
         return Item(name, as_objects(wanted.turns), answers, sources, wanted.user, ended)
 
     def _answer(self, served: Served, turns: Conversation, seed: int) -> tuple[str, bool] | None:
-        """One answer, and whether it ended or was cut off; None where the engine failed or the
-        server stops."""
+        """One answer, and whether it ended or was cut off; None where the server stops.
+
+        Raises:
+          DataError: the run does not take the prompt.
+          Busy: the engine failed.
+        """
         limit = min(self.plan.max_tokens, served.engine.length // 2)
         prompt = chat_prompt(served, turns, limit)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -250,6 +256,8 @@ class Pool:
             if isinstance(event, Drawn):
                 tokens.append(event.token)
             elif isinstance(event, Ended):
+                if event.reason == "error":
+                    raise Busy("the engine failed: see what the server printed")
                 if event.reason not in ("stop", "length"):
                     return None
                 return served.text(tokens), event.reason == "stop"

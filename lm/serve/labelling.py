@@ -65,7 +65,8 @@ class Labelling:
     def missing(self) -> dict[str, Any]:
         """Why there may be fewer items than prompts."""
         pool = self.pool
-        return {"prompts": len(pool.prompts), "dropped": pool.dropped, "fault": pool.fault}
+        return {"prompts": len(pool.prompts), "dropped": pool.dropped, "refused": pool.refused,
+                "fault": pool.fault}  # fmt: skip
 
     def shown(self, item: Item, labeler: str) -> dict[str, Any]:
         """An item as a labeler sees it: no sources, and in an order of his own."""

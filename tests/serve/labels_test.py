@@ -346,7 +346,19 @@ def test_prompts_without_two_different_answers_are_counted_and_told(toy, tmp_pat
     run = saying(toy, "a", "Yes.", "No.", *["Same."] * 4)
     pool = pool_that_ran(tmp_path / "labels", run, "Sing?", "Dance?")
     assert len(pool.items) == 1 and told_of(pool) == (2, 1, "")
-    assert "1 of 2 prompts have no two different answers" in capsys.readouterr().out
+    assert "1 of 2 prompts have no two different answers, and are" in capsys.readouterr().out
+
+
+def test_what_a_run_says_of_a_prompt_that_it_does_not_take_is_told(
+    toy, tmp_path, capsys, monkeypatch
+):
+    def refusing(*_):
+        raise DataError("leave the system turn out")
+
+    monkeypatch.setattr("lm.serve.items.chat_prompt", refusing)
+    pool = pool_that_ran(tmp_path / "labels", saying(toy, "a"), "Sing?")
+    assert told_of(pool) == (1, 1, "") and pool.refused == "leave the system turn out"
+    assert "are not labelled: leave the system turn out" in capsys.readouterr().out
 
 
 def test_why_sampling_ended_early_is_kept_and_told(toy, tmp_path, capsys, monkeypatch):
@@ -393,7 +405,11 @@ def test_what_was_cut_short_is_no_answer_to_label(toy, tmp_path, event):
 
     pool = Pool(tmp_path, [], [], SamplingPlan())
     short = answering(toy, "toy", submit)
-    assert pool._answer(short, (Message("user", "x"),), 0) is None
+    if event.reason == "error":
+        with pytest.raises(Busy, match="the engine failed"):
+            pool._answer(short, (Message("user", "x"),), 0)
+    else:
+        assert pool._answer(short, (Message("user", "x"),), 0) is None
     event = Ended("length")
     assert pool._answer(short, (Message("user", "x"),), 0) is not None
 

@@ -1,6 +1,7 @@
 """The table of an evaluation, and whether its figures may stand beside the paper's."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from lm.evals.fewshot.contamination import Overlap
@@ -100,6 +101,12 @@ class Line:
                 told[f"{name}_score"] = some[0] if some else None
                 told[f"{name}_items"] = int(chosen.sum())
         return told
+
+
+def gaps(line: Line, values: Mapping[str, float]) -> dict[str, float]:
+    """By how much a score is above each of several systems'; none where no item fits."""
+    found = line.summary.mean()
+    return {} if found is None else {name: found[0] - value for name, value in values.items()}
 
 
 def number(value: float | None, sign: str = "") -> str:

@@ -121,6 +121,8 @@ def figures(task: ZeroShot, model: Model, options: Options, ledger: Ledger) -> l
     """The figures of a task, from the ledger where it has them."""
     paths = task.paths(options.root)
     asked = f"{model.digest}:{digest(paths)}:{options.limit}"
+    if task.version > 1:
+        asked += f":{task.version}"
     row = ledger.row(task.name, 0, options.seed, asked, 0)
     if row is None:
         found = task.run(model.scorer, paths, options.limit, options.seed)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.gpt4 import TASKS
 from lm.evals.fewshot.ledger import Ledger
-from lm.evals.fewshot.table import Line, number, remarks, size
+from lm.evals.fewshot.table import Line, gaps, number, remarks, size
 from lm.evals.fewshot.task import Task
 from lm.evals.protocols import Program
 from lm.evals.published import figures
@@ -56,7 +56,11 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         if told := remarks([line]):
             say(f"{line.read.task.name}: {'; '.join(told)}")
     table = options.out / f"gpt4_text-step{model.step}.json"
-    rows = [line.figures() | {"published": published(line)} for line in lines]
+    rows = [
+        line.figures() | {"published": beside, "gap": gaps(line, beside)}
+        for line in lines
+        for beside in [published(line)]
+    ]
     write_table(table, rows)
     say(f"items in {ledger.path}, table in {table}")
     return lines
@@ -69,7 +73,8 @@ def drawn(task: Task, options: Options) -> Task:
         return task
     temperature = COLD if options.k == 1 else WARM
     return replace(
-        task, remark=f"{options.samples} programs a problem, drawn at temperature {temperature}",
+        task, remark=f"{options.samples} programs a problem, drawn at temperature {temperature}; "
+        "the report does not say how it drew",
         protocol=replace(
             task.protocol, samples=options.samples, k=options.k, temperature=temperature
         ),

@@ -9,7 +9,7 @@ from lm.core.errors import ConfigError
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.instructgpt import TASKS
 from lm.evals.fewshot.ledger import Ledger
-from lm.evals.fewshot.table import Line, number, remarks, size
+from lm.evals.fewshot.table import Line, gaps, number, remarks, size
 from lm.evals.published import figures
 from lm.evals.suites import Model, Options, write_table
 from lm.evals.suites.gpt3 import chosen, contamination
@@ -63,7 +63,11 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         if told := remarks([line for line in lines if line.read is read]):
             say(f"{read.task.name}: {'; '.join(told)}")
     table = options.out / f"instructgpt-step{model.step}.json"
-    rows = [line.figures() | {"published": published(line, near)} for line in lines]
+    rows = [
+        line.figures() | {"published": beside, "gap": gaps(line, beside)}
+        for line in lines
+        for beside in [published(line, near)]
+    ]
     write_table(table, rows)
     say(f"items in {ledger.path}, table in {table}")
     return lines

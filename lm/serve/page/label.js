@@ -29,13 +29,13 @@ function later() {
 }
 
 // Why there is no item.
-function why({ making, total, prompts, dropped, fault }) {
+function why({ making, total, prompts, dropped, refused, fault }) {
   if (making) return "Answers are being sampled; this page looks again by itself.";
   const said = [];
   if (total) said.push("You have seen every item there is. Thank you.");
   else if (!prompts) said.push("Start the server with --label_prompts=FILE.");
   if (fault) said.push(`The sampling of answers ended early: ${fault}.`);
-  if (dropped) said.push(`${dropped} of ${prompts} prompts have no two different answers that fit: the temperature may be 0, or the prompts too long.`);
+  if (dropped) said.push(`${dropped} of ${prompts} prompts have no two different answers: ${refused || "the temperature may be 0"}.`);
   return said.join(" ");
 }
 

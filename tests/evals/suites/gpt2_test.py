@@ -1,5 +1,6 @@
 """The suite over files of its own, with a model that writes what the test says."""
 
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -62,13 +63,19 @@ def test_figures_stand_beside_the_report_s_of_the_nearest_size(root):
     assert gpt2.HEAD.index("of", 70) == str(first).index("GPT-2 XL")
 
 
-def test_a_task_that_was_done_is_not_done_again_unless_its_file_or_limit_is_another(root):
+def test_a_task_that_was_done_is_not_done_again_unless_file_limit_or_measure_is_another(
+    root, monkeypatch
+):
     options = asked(root, tasks=("natural_questions",))
     first = gpt2.evaluate(model(), options, lambda line: None)
     silent = model(write=lambda prompt: pytest.fail("asked again"))
     assert gpt2.evaluate(silent, options, lambda line: None) == first
     with pytest.raises(pytest.fail.Exception):
         gpt2.evaluate(silent, asked(root, tasks=("natural_questions",), limit=3), print)
+    newer = tuple(dataclasses.replace(task, version=2) for task in gpt2.TASKS)
+    with monkeypatch.context() as patch, pytest.raises(pytest.fail.Exception):
+        patch.setattr(gpt2, "TASKS", newer)
+        gpt2.evaluate(silent, options, print)
     write(root, "nq_open/NQ-open.dev.jsonl", [{"question": "who", "answer": ["Bo"]}] * 8)
     (line, _) = gpt2.evaluate(model(), options, lambda line: None)
     assert line.figure.value == 1.0

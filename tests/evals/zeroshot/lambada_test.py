@@ -54,7 +54,10 @@ def test_the_paper_s_perplexity_is_of_the_word_and_not_of_line_ends_before_it():
     score = brute(scorer, lambada.last_word(text))
     assert (found.metric, score.tokens) == ("perplexity", len("Power"))
     assert found.value == pytest.approx(math.exp(-score.log_likelihood), rel=1e-4)
-    gpt2 = tokenizer("gpt2")
+
+
+def test_a_pair_may_keep_the_line_ends_that_a_published_vocabulary_would_move():
+    text, gpt2 = "It was\n\nPower", tokenizer("gpt2")
     (pair,) = encode([lambada.last_word(text)], gpt2, exact=True)
     assert (gpt2.decode(pair.context), gpt2.decode(pair.continuation)) == ("It was\n\n", "Power")
 
