@@ -91,7 +91,7 @@ class RowsConfig:
         spec = self.train if part == "train" or self.valid is None else self.valid
         sieve = Sieve(self.per_user, self.common_prefix)
         found: list[tuple[Item, bool]] = []  # and whether its row is believed
-        elsewhere: set[str] = set()  # prompts of the other part
+        elsewhere: set[Any] = set()  # prompts of the other part
         problems = []
         for row in self.rows(spec):
             try:
@@ -102,7 +102,7 @@ class RowsConfig:
                     if self.belongs(row, item, part):
                         found.append((item, isinstance(row.values.get(HELD_OUT), bool)))
                     else:
-                        elsewhere.add(prompt_key(item))
+                        elsewhere.add(same(item))
             except Malformed as error:
                 problems.append(f"{row.where}: {error}")
         if problems:
@@ -114,9 +114,11 @@ class RowsConfig:
             tell(f"{spec}: prompts left out: {left_out}")
         if part == "valid":
             return [item for item, _ in found]
-        kept = [item for item, sure in found if sure or prompt_key(item) not in elsewhere]
+        kept = [item for item, sure in found if sure or same(item) not in elsewhere]
+        if not kept:
+            raise DataError(f"{spec}: held-out users ask all that the others do: set data.valid")
         if count := len(found) - len(kept):
-            tell(f"{spec}: {count} rows are not learned from: a held-out user asks the same")
+            tell(f"{spec}: {count} prompts are not learned from: a held-out user asks the same")
         return kept
 
     def belongs(self, row: Row, item: Any, part: Part) -> bool:
@@ -144,13 +146,14 @@ def held_out_key(row: Row, item: Any) -> str:
     user = row.values.get("user")
     if user is not None:
         return f"user {user}"
-    return prompt_key(item)
-
-
-def prompt_key(item: Any) -> str:
     if isinstance(item.prompt, Example):  # all questions about an image go together
         return item.prompt.about
     return beginning(item)
+
+
+def same(item: Any) -> Any:
+    """Equal of items that ask the same: a text, a whole conversation, or something of an image."""
+    return item.prompt.about if isinstance(item.prompt, Example) else item.prompt
 
 
 def beginning(item: Any) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from lm.core.config import require_positive
 from lm.core.errors import DataError
 from lm.data.prose import is_heading, paragraphs, sentences, shortened
-from lm.data.sources import Document, fingerprint
+from lm.data.sources import DIVISION, Document, fingerprint
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows
 from lm.data.tokens import Part, TextConfig, cache_folder
@@ -166,6 +166,7 @@ def prepare_sentences(
         tokenizer.digest,
         FORMAT,
         CUTTING,
+        DIVISION,
     ]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
     folder = cache_folder(text) / "sentences" / name / part

@@ -22,7 +22,7 @@ import os
 import sys
 import sysconfig
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal
 
@@ -36,7 +36,7 @@ SKIPPED = {"site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3"
 SHOWN = 5  # malformed records told one by one
 LONGEST = 64 << 20  # bytes of one record
 FEW = 100  # documents of which a fraction may hold out none
-DEEPEST = 16  # parts of a name by which documents are told apart
+DIVISION = 2  # of the rules by which a text is divided: names what is kept of its parts
 
 OnError = Literal["stop", "replace"]
 
@@ -274,8 +274,8 @@ def split(
         text = whole.text[:cut] if part == "train" else whole.text[cut:]
         yield Document(whole.name, text)
         return
-    parts = 2  # of a name; more where the files are called alike, folders and all
-    while 2 * len({tail(name, parts) for name in names}) <= len(names) and parts < DEEPEST:
+    parts = 2  # of a name; more where the files are called alike
+    while 2 * len({tail(name, parts) for name in names}) <= len(names) and parts < deepest(names):
         parts += 1
     if len(names) <= FEW:  # the fraction by chance holds out none, or all
         ordered = sorted(position(name, parts) for name in names)
@@ -294,3 +294,9 @@ def position(name: str, parts: int) -> float:
 def tail(name: str, parts: int) -> str:
     """The last parts of a name."""
     return "/".join(Path(name).parts[-parts:])
+
+
+def deepest(names: Sequence[str]) -> int:
+    """Parts of the longest name below the folders that all have in common."""
+    every = [Path(name).parts for name in names]
+    return max(map(len, every)) - len(os.path.commonprefix(every))

@@ -48,7 +48,7 @@ def write_tokens(
     """
 
     def rows() -> Iterator[Row]:
-        for batch in batched(texts, whole=not parts(tokenizer)):
+        for batch in batched(texts, whole=not may_be_cut(tokenizer)):
             for (text, last), ids in zip(
                 batch, tokenizer.encode_arrays([text for text, _ in batch]), strict=True
             ):
@@ -155,7 +155,7 @@ def publish(work: Path, folder: Path) -> None:
             raise
 
 
-def parts(tokenizer: Tokenizer) -> bool:
+def may_be_cut(tokenizer: Tokenizer) -> bool:
     """Whether a text may be cut at a seam. Of SentencePiece's models some put a blank before every
     text, however it begins, and so before every piece of one."""
     before, behind = tokenizer.encode_batch(["a", " a"])

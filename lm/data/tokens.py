@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.paths import at_home
-from lm.data.sources import STDLIB, Document, OnError, fingerprint, split
+from lm.data.sources import DIVISION, STDLIB, Document, OnError, fingerprint, split
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows, write_tokens
 from lm.text.tokenizer import Tokenizer, load
@@ -124,6 +124,7 @@ def prepare_part(
             config.on_error,
             tokenizer.digest,
             FORMAT,
+            DIVISION,
         ]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
         ready = cache_folder(config) / "tokens" / name / part

@@ -34,9 +34,10 @@ class KlConfig:
 
 
 def check_beta(config: KlConfig, changed: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raises ConfigError where beta is among the bindings that changed, and is steered: the state
-    has another by now."""
-    if config.target is not None and "kl.beta" in changed:
+    """Raises ConfigError where beta is among the bindings that changed, and has been steered: the
+    state has another by now."""
+    steered = changed.get("kl.target", (config.target,))[0] is not None
+    if steered and config.target is not None and "kl.beta" in changed:
         old, new = changed["kl.beta"]
         raise ConfigError(
             f"kl.beta: checkpoint {old!r}, now {new!r}, and kl.target {config.target} has steered "

@@ -51,6 +51,7 @@ class Ppo(PpoSetting):
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains, or goes on training, in `workdir`."""
         process = process or Process()
+        self.check_rates()
         mesh = make_mesh(self.mesh)
         self.check_batch(mesh)
         parts = self.update.minibatches * self.microbatches

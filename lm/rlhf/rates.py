@@ -16,7 +16,7 @@ CONSTANT: dict[str, Any] = {
 
 def constant(name: str, optim: OptimizerConfig) -> OptimizerConfig:
     """An optimizer of PPO, which says of its schedule what is true: there is none. That of its
-    class by default passes for none; so runs whose config.gin has it are gone on with.
+    class by default passes for none.
 
     Raises:
       ConfigError: it has a schedule.

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from lm.core.config import require
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
 from lm.data.prompts import Part
 from lm.data.rankings import Ranked, RankingBatch
@@ -150,6 +150,8 @@ class SeenRankings(ComparisonMaterial):
             rows = ranked.rows.replace(sight=self.unseen(ranked.rows))  # type: ignore[attr-defined]
             if name != "train":  # what is held out is read again and again
                 rows = self.looked_at(rows, ranked)
+                if not rows.mask.any():
+                    raise DataError(f"no image of {config.data.told} for {name} can be read")
             self.parts[name] = replace(ranked, rows=rows)
         self.learned = self.shuffled(config.seed)
 

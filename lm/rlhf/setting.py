@@ -70,8 +70,6 @@ class PpoSetting(Supervised):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("optim", "value_optim"):  # what is recorded is to be what is done
-            object.__setattr__(self, name, constant(name, getattr(self, name)))
         require_positive(
             self, "steps", "prompt_length", "answer_length", "temperature", "drift",
             "evaluate_prompts", "evaluate_draws", "best_of",
@@ -93,6 +91,11 @@ class PpoSetting(Supervised):
             require(
                 self.batch % parts == 0, f"batch {self.batch} is not divisible by {name} {parts}"
             )
+
+    def check_rates(self) -> None:
+        """Raises ConfigError where an optimizer has a schedule, which would do nothing."""
+        constant("optim", self.optim)
+        constant("value_optim", self.value_optim)
 
     def check_batch(self, mesh: jax.sharding.Mesh) -> None:
         """Raises ConfigError unless the mesh splits what is computed at once of a batch."""
@@ -147,7 +150,8 @@ class PpoSetting(Supervised):
         return trained * self.policy_model.flops_per_token(self.width) + value
 
     def resolved(self, source: Any, reward_model: GptConfig | None) -> Any:
-        """With the models of the runs that it starts from.
+        """With the models of the runs that it starts from, and optimizers that say of their rates
+        what is done.
 
         Raises:
           ConfigError: prompt and answer are longer than a model's context.
@@ -169,7 +173,11 @@ class PpoSetting(Supervised):
             "a fixed pattern counts its blocks from the first token, which padding moves: "
             "rollouts have prompts of unequal length",
         )
-        return replace(self, model=model, value_model=critic, text=self.text or source.text)
+        return replace(
+            self, model=model, value_model=critic, text=self.text or source.text,
+            optim=constant("optim", self.optim),
+            value_optim=constant("value_optim", self.value_optim),
+        )  # fmt: skip
 
     def boxed(self, key: jax.Array) -> PpoState:
         """A first state of random parameters, boxed with the names of their axes."""

@@ -33,7 +33,8 @@ class PpoState:
 
 @flax.struct.dataclass
 class UpdateMetrics:
-    """Scalars of one update: means over the minibatches that it was made of."""
+    """Scalars of one update: means over the minibatches that it was made of, which are those whose
+    losses and gradients were finite."""
 
     policy_loss: jax.Array
     value_loss: jax.Array

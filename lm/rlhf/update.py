@@ -119,9 +119,10 @@ class Updater:
             guard=guarded,
         )
         metrics = jax.tree.map(told, each)
+        first, last = jnp.argmax(each.finite), -1 - jnp.argmax(each.finite[::-1])
         return state, metrics.replace(
             finite=jnp.all(each.finite), applied=jnp.mean(each.finite), spike=spike,
-            first_ratio=each.first_ratio[0], step_kl=each.step_kl[-1],
+            first_ratio=each.first_ratio[first], step_kl=each.step_kl[last],
         )  # fmt: skip
 
     def minibatches(self, whole: Any, order: jax.Array | None) -> Any:

@@ -85,6 +85,7 @@ class Alignment:
                 "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"
             )
         self.judge.check()
+        self.ppo.check_rates()
         check_begun(self.reward, self.sft)
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH))

@@ -85,6 +85,7 @@ class Ancestor:
                 "--set judge.function=module:name"
             )
         self.judge.check()
+        self.ppo.check_rates()
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH))
             members = self.members(workdir)

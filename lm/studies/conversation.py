@@ -91,6 +91,7 @@ class Conversing:
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
         self.judge.check()
+        self.ppo.check_rates()
         check_begun(self.reward, self.sft)
         members = list(self.members(workdir))
         with alone(workdir, process):

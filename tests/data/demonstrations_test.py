@@ -86,6 +86,8 @@ def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_p
              for part in ("train", "valid")}  # fmt: skip
     assert "alone" in parts["valid"] and not parts["train"] & parts["valid"]
     assert "a held-out user asks the same" in capsys.readouterr().err
+    with pytest.raises(DataError, match="held-out users ask all that the others do"):
+        read(tmp_path, rows[300:], valid_fraction=0.3)
     believed = [{**row, "held_out": row["user"] == 5} for row in rows]
     assert "alone" in {one.prompt for one in read(tmp_path, believed)}
 

@@ -127,12 +127,12 @@ def test_layers_span_sums_of_the_steps_that_each_of_them_can_take():
 
 def test_local_then_strided_joins_every_pair_and_a_band_needs_as_many_layers_as_it_takes():
     base = sweeps.sparse_critique().recall.model
-    every = np.tri(1024, dtype=bool)
-    parts = replace(base, length=1024, layers=2, band=32, stride=32, pattern=("banded", "columns"))
+    every = np.tri(256, dtype=bool)
+    parts = replace(base, length=256, layers=2, band=16, stride=16, pattern=("banded", "columns"))
     np.testing.assert_array_equal(joined(parts), every)
     for one in parts.pattern:
         assert not np.array_equal(joined(replace(parts, pattern=(one,))), every)
-    band = replace(base, length=1024, layers=9, band=128, pattern=("banded",))
+    band = replace(base, length=256, layers=9, band=32, pattern=("banded",))
     np.testing.assert_array_equal(joined(band), every)
     assert not np.array_equal(joined(replace(band, layers=8)), every)
 

@@ -17,7 +17,8 @@ class Unread:
 
     def __str__(self) -> str:
         """What follows an account of the rows."""
-        return f"; {self.count} left out whose images cannot be read" if self.count else ""
+        told = f"; {self.count} of {self.shown} rows drawn had images that cannot be read"
+        return told if self.count else ""
 
     def add(self, wrong: Collection[str], rows: int) -> list[str]:
         """Of so many rows what is wrong with some; gives back the lines to say: the first three.
