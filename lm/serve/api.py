@@ -37,9 +37,9 @@ def application(
       models: by name; the first one answers where none is named.
       token: what a client must show; None: nothing.
       loopback: whether it is bound to this machine alone.
-      extra: routes of the labelling page.
+      extra: routes of the labelling page; none: no labels are kept.
     """
-    api = Api(models)
+    api = Api(models, labels=bool(extra))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -92,8 +92,8 @@ async def unknown(_: Request, error: Exception) -> Response:
 class Api:
     """OpenAI's routes, and those of a tokenizer as vLLM has them."""
 
-    def __init__(self, models: Mapping[str, Served]):
-        self.models = models
+    def __init__(self, models: Mapping[str, Served], labels: bool):
+        self.models, self.labels = models, labels
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -140,7 +140,7 @@ class Api:
 
     async def list_models(self, _: Request) -> Response:
         entries = [self.entry(served) for served in self.models.values()]
-        return JSONResponse({"object": "list", "data": entries})
+        return JSONResponse({"object": "list", "data": entries, "labels": self.labels})
 
     async def one_model(self, request: Request) -> Response:
         return JSONResponse(self.entry(self.chosen(Fields({"model": request.path_params["name"]}))))

@@ -1,5 +1,5 @@
 """The routes of the labelling page: the next item, what was said of it, and taking it back; and
-that of rankings made in a chat."""
+that of what was ranked or written in a chat."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,16 @@ from lm.serve.agreement import agreement
 from lm.serve.body import Fields, Refused, read_json
 from lm.serve.items import Item, Pool
 from lm.serve.labels import Labels
-from lm.serve.rankings import METADATA, Judgement, checked_name, ranking, said_of, talked
+from lm.serve.rankings import (
+    METADATA,
+    Judgement,
+    checked_name,
+    demonstrated,
+    demonstration,
+    ranking,
+    said_of,
+    talked,
+)
 
 
 class Labelling:
@@ -86,23 +95,29 @@ class Labelling:
             said = Judgement.read(fields, len(item.answers)).unshuffled(shuffled(item, labeler))
             record = ranking(item, labeler, said)
         elif kind == "demonstration":
-            record["answer"] = fields.text("answer")
-            if not record["answer"].strip():
-                raise Refused("the answer is empty", param="answer")
+            record = demonstration(item, labeler, fields.text("answer"))
         elif kind != "skip":
             raise Refused("kind must be ranking, demonstration or skip", param="kind")
         await self.written(self.labels.keep, record)
         return JSONResponse(self.progress(labeler))
 
     async def chat(self, request: Request) -> Response:
-        """Keeps a ranking of the answers that a labeler drew in a conversation of his own."""
+        """Keeps a ranking of the answers that a labeler drew in a conversation of his own, or the
+        answer that he wrote there; tells whether it stands for an earlier one."""
         fields = Fields(await read_json(request))
         labeler = checked_name(fields.text("labeler"))
-        said = (fields.take(name) for name in ("messages", "answers", "sources", "ended"))
-        item = talked(*said)
-        record = ranking(item, labeler, Judgement.read(fields, len(item.answers)))
-        await self.written(self.labels.keep, record)
-        return JSONResponse({"item": item.name})
+        kind = fields.text("kind", "ranking", most=20)
+        if kind == "ranking":
+            said = (fields.take(name) for name in ("messages", "answers", "sources", "ended"))
+            item = talked(*said)
+            record = ranking(item, labeler, Judgement.read(fields, len(item.answers)))
+        elif kind == "demonstration":
+            item = demonstrated(fields.take("messages"), fields.text("item", most=100))
+            record = demonstration(item, labeler, fields.text("answer"))
+        else:
+            raise Refused("kind must be ranking or demonstration", param="kind")
+        replaced = await self.written(self.labels.keep, record)
+        return JSONResponse({"item": item.name, "replaced": replaced})
 
     async def undo(self, request: Request) -> Response:
         """Takes back what a labeler said last of an item of the pool, and shows it again."""

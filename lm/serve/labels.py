@@ -44,13 +44,15 @@ class Labels:
             self.records += [one for one in found if whole(one)]
             self.damaged += damaged + sum(not whole(one) for one in found)
 
-    def keep(self, record: dict[str, Any]) -> None:
+    def keep(self, record: dict[str, Any]) -> bool:
         """Keeps a record, which is on the disk when this returns, unless it says what counts
-        already: it may have been sent twice."""
+        already: it may have been sent twice. Returns whether it stands for another from now on."""
         with self._lock:
             known = self.current().get((record["item"], record["labeler"]), {})
-            if {**known, "time": None} != {**record, "time": None}:
+            new = {**known, "time": None} != {**record, "time": None}
+            if new:
                 self._append(record)
+            return new and bool(known)
 
     def take_back(self, labeler: str, items: Container[str]) -> dict[str, Any] | None:
         """Removes what a labeler said last of these items, and returns it; None where there is

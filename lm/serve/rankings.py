@@ -1,4 +1,4 @@
-"""A ranking as it is kept, whether it was made on a page or in a terminal."""
+"""A ranking, or an answer that somebody wrote, as it is kept, whether from a page or a terminal."""
 
 import dataclasses
 import re
@@ -9,7 +9,7 @@ from lm.core.errors import DataError
 from lm.data.comparisons import MOST
 from lm.serve.body import Fields, Refused, unpaired
 from lm.serve.items import Item, digest
-from lm.text.dialogue import as_objects, conversation
+from lm.text.dialogue import Conversation, as_objects, conversation
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 QUALITY = 7
@@ -97,6 +97,44 @@ def ranking(item: Item, labeler: str, judgement: Judgement) -> dict[str, Any]:
     return record | {"ended": item.ended} if item.ended else record
 
 
+def demonstration(item: Item, labeler: str, answer: str) -> dict[str, Any]:
+    """The record of what the assistant should have said.
+
+    Raises:
+      Refused: it says nothing.
+    """
+    if not answer.strip():
+        raise Refused("the answer is empty", param="answer")
+    return said_of(item, labeler, "demonstration") | {"answer": answer}
+
+
+def demonstrated(messages: Any, turn: str) -> Item:
+    """A conversation to which somebody wrote the answer, as an item.
+
+    Its name is that of the turn and not of what was said: an answer, or a conversation before it,
+    that was changed and is kept again stands for the earlier one.
+
+    Raises:
+      Refused: no conversation in text that ends with the user, or a turn without a name.
+    """
+    if not turn:
+        raise Refused("item must name the turn of the conversation", param="item")
+    return Item(digest(["written", turn]), as_objects(answerable(messages)), [], [])
+
+
+def answerable(messages: Any) -> Conversation:
+    """Raises Refused: no conversation in text that ends with the user."""
+    try:
+        turns = conversation(messages)
+    except DataError as error:
+        raise Refused(f"{error}; labels are of answers to text", param="messages") from None
+    if turns[-1].role != "user":
+        raise Refused("messages must end with the user, who is answered", param="messages")
+    if any(unpaired(turn.content) for turn in turns):
+        raise Refused("messages must be text that UTF-8 can hold", param="messages")
+    return turns
+
+
 def talked(messages: Any, answers: Any, sources: Any, ended: Any = None) -> Item:
     """The answers that somebody drew to the end of a conversation, as an item.
 
@@ -106,18 +144,13 @@ def talked(messages: Any, answers: Any, sources: Any, ended: Any = None) -> Item
     Raises:
       Refused: no conversation in text that ends with the user, or no different answers to it.
     """
-    try:
-        turns = conversation(messages)
-    except DataError as error:
-        raise Refused(f"{error}; what is ranked are answers to text", param="messages") from None
-    if turns[-1].role != "user":
-        raise Refused("messages must end with the user, who is answered", param="messages")
+    turns = answerable(messages)
     if not isinstance(answers, list) or not all(isinstance(one, str) for one in answers):
         raise Refused("answers must be a list of strings", param="answers")
     if not 2 <= len(answers) <= MOST or len(set(answers)) < len(answers):
         raise Refused(f"answers must be 2 to {MOST} different ones", param="answers")
-    if any(map(unpaired, [*answers, *(turn.content for turn in turns)])):
-        raise Refused("messages and answers must be text that UTF-8 can hold", param="answers")
+    if any(map(unpaired, answers)):
+        raise Refused("answers must be text that UTF-8 can hold", param="answers")
     if not isinstance(sources, list) or len(sources) != len(answers) or not all(
         isinstance(one, str) and len(one) <= 500 and not unpaired(one) for one in sources
     ):  # fmt: skip

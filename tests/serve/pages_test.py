@@ -162,6 +162,76 @@ def test_answers_of_a_chat_are_ranked_where_they_were_drawn(labelled):
         assert page.inner_text("#who") == "ann"
 
 
+def test_a_conversation_of_the_chat_is_edited_written_and_kept_as_demonstrations(labelled):
+    address, labels = labelled
+    with browsing(address) as page:
+        keep = page.get_by_role("button", name="Keep as demonstration")
+        last = page.locator(".turn").last
+
+        def write(text):
+            page.get_by_label("Change this turn").fill(text)
+            page.keyboard.press("Enter")
+
+        page.click("#gear")
+        page.fill("#system", "Be kind.")
+        page.fill("#max_tokens", "12")
+        page.click("#gear")
+        page.fill("#text", "Name a colour.")
+        page.keyboard.press("Enter")  # the answer is drawn, and then edited
+        settled(page)
+        last.get_by_text("Edit").click()
+        write("Blue. " + MARKUP)
+        page.fill("#text", "Another.")
+        page.click("#write")  # and here it is written
+        assert keep.count() == 1
+        write("Green.")
+        assert said(page) == ["Name a colour.", "Blue. " + MARKUP, "Another.", "Green."]
+        assert keep.count() == 2
+
+        keep.last.click()
+        page.get_by_label("Your name").fill("Ann Smith")
+        page.keyboard.press("Enter")
+        page.get_by_text("labeler must be").wait_for()
+        assert not labels.records
+        page.get_by_label("Your name").fill("ann")
+        page.keyboard.press("Enter")
+        last.get_by_text("Kept as demonstration").wait_for()
+        messages = [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Name a colour."},
+            {"role": "assistant", "content": "Blue. " + MARKUP},
+            {"role": "user", "content": "Another."},
+        ]
+        (record,) = labels.records
+        assert record["messages"] == messages and record["answer"] == "Green."
+        assert record["kind"] == "demonstration" and record["labeler"] == "ann"
+
+        page.reload()  # that it was kept is kept with the conversation
+        last.get_by_text("Kept as demonstration").wait_for()
+        page.locator(".turn").nth(1).get_by_text("Edit").click()
+        write("Red.")  # and what follows is no longer what was kept
+        assert not page.locator(".turn", has_text="Kept").count()
+        keep.last.click()
+        page.keyboard.press("Enter")  # by the same name
+        last.get_by_text("Kept in place of the earlier one").wait_for()
+        (kept,) = labels.current().values()
+        assert kept["messages"][2]["content"] == "Red." and kept["answer"] == "Green."
+
+
+def test_a_server_without_labels_offers_none_in_the_chat(toy):
+    with listening(toy) as address, browsing(address) as page:
+        page.click("#gear")
+        page.fill("#max_tokens", "12")
+        page.fill("#text", "x")
+        page.press("#text", "Enter")
+        settled(page)
+        page.locator(".turn").last.get_by_text("Edit").click()
+        page.get_by_label("Change this turn").fill("Green.")
+        page.keyboard.press("Enter")
+        assert said(page) == ["x", "Green."]
+        assert not page.get_by_text("Keep as").count() and page.locator("#write").is_hidden()
+
+
 def test_a_fault_of_the_server_is_told_on_the_page(labelled):
     address, _ = labelled
     with browsing(address) as page:

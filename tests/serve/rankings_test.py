@@ -1,4 +1,4 @@
-"""Rankings made in a chat: the labelling page's records, wherever they come from."""
+"""What is ranked or written in a chat: the labelling page's records, wherever they come from."""
 
 import fcntl
 import json
@@ -9,10 +9,13 @@ import pytest
 
 from lm.core.errors import UserError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.dialogues import DialoguesConfig
 from lm.serve.alternatives import Alternatives, read_order
 from lm.serve.items import Item, Pool, SamplingPlan
 from lm.serve.labelling import Labelling, shuffled
 from lm.serve.labels import Labels, append_line
+from lm.text.byte import ByteTokenizer
+from lm.text.dialogue import Chat, as_objects
 from tests.serve.served import client, listening, served
 
 MESSAGES = [
@@ -24,6 +27,8 @@ ANSWERS = ["Red.", "No.", "Green."]
 TALKED = {"labeler": "bob", "messages": MESSAGES, "answers": ANSWERS, "ranks": [1, 2, 1],
           "sources": ["toy"] * 3}  # fmt: skip
 ENDED = [True, False, True]
+WRITTEN = {"kind": "demonstration", "labeler": "bob", "item": "12-34-3", "messages": MESSAGES,
+           "answer": "Green, <|im_end|> or grün."}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +126,58 @@ def test_the_labelling_page_neither_counts_nor_takes_back_what_was_ranked_in_a_c
     assert told["done"] == 0 and told["item"] == "a"
     assert api.post("/labels/undo", json={"labeler": "bob"}).status_code == 404
     assert [record["kind"] for record in lines(folder)] == ["ranking"]
+
+
+def told(folder):
+    """The conversations that are learned from."""
+    data = DialoguesConfig(train=str(folder), valid=str(folder))
+    return [one.turns for one in data.dialogues("train")["dialogues"]]
+
+
+def test_an_answer_that_is_written_in_a_chat_is_learned_as_it_was_said(api, folder):
+    assert api.post("/labels/chat", json=WRITTEN).json()["replaced"] is False
+    api.post("/labels/chat", json=TALKED)  # which is no demonstration
+    (turns,) = told(folder)
+    assert as_objects(turns) == [*MESSAGES, {"role": "assistant", "content": WRITTEN["answer"]}]
+    chat = Chat(ByteTokenizer())
+    row = chat.encode(turns, length=200)
+    learned = [i for i, counts in zip(row.tokens, row.learned, strict=True) if counts]
+    assert learned == [
+        i for text in ("Blue.", WRITTEN["answer"])
+        for i in (*chat.tokenizer.encode(text), chat.end)
+    ]  # fmt: skip
+
+
+def test_an_answer_that_is_kept_again_stands_for_the_earlier_one_and_says_so(api, folder):
+    changed = WRITTEN | {"messages": MESSAGES[:1], "answer": "Pink."}
+    another = WRITTEN | {"item": "12-34-5"}
+    replaced = [
+        api.post("/labels/chat", json=said).json()["replaced"]
+        for said in (WRITTEN, WRITTEN, changed, another, another | {"labeler": "cid"})
+    ]
+    assert replaced == [False, False, True, False, False]
+    assert len(lines(folder)) == 4  # one was sent twice
+    assert [turns[-1].content for turns in told(folder)] == ["Pink.", *[WRITTEN["answer"]] * 2]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [{"kind": "skip"}, {"kind": 1}, {"labeler": ""}, {"item": None}, {"item": ""}, {"item": 3},
+     {"item": "x" * 101}, {"answer": " "}, {"answer": None}, {"answer": "\ud800"},
+     {"messages": MESSAGES[:2]}, {"messages": []}, {"messages": None},
+     {"messages": [{"role": "user", "content": "\ud800"}]},
+     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}],
+)  # fmt: skip
+def test_an_answer_that_is_written_to_nothing_or_is_none_is_refused(api, folder, what):
+    answer = api.post("/labels/chat", content=json.dumps(WRITTEN | what))
+    assert answer.status_code == 400 and answer.json()["error"]["message"]
+    assert not lines(folder)
+
+
+def test_whether_labels_are_kept_is_told_with_the_models(toy, api):
+    assert api.get("/v1/models").json()["labels"] is True
+    with listening(toy) as address, client(address) as other:
+        assert other.get("/v1/models").json()["labels"] is False
 
 
 @pytest.mark.parametrize(

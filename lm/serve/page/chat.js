@@ -8,6 +8,7 @@ if (!all.length) all = [fresh()];
 let open = all[0];
 let running = null; // { abort, conversation } of the answer that is being written
 let entries = new Map(); // what the server says of each model
+let labelled = false; // whether it keeps labels
 
 // Keeps a conversation that has changed here, beside what other tabs have kept.
 function keep(one) {
@@ -179,7 +180,7 @@ function speaker() {
 
 // ---------------------------------------------------------------- controls
 
-async function send(event) {
+async function send(event, reply = answer) {
   event?.preventDefault();
   await attaching;
   const [text, images] = [$("text").value, pending];
@@ -194,7 +195,7 @@ async function send(event) {
   if (open.turns.at(-1)?.role === "user") open.turns.pop(); // its answer never came
   open.turns.push(turn);
   keep(open);
-  answer();
+  reply();
 }
 
 function grow() {
@@ -226,8 +227,9 @@ function showKnobs() {
 
 async function models() {
   const response = await fetch("/v1/models");
-  const { data } = await response.json();
+  const { data, labels } = await response.json();
   const known = load("lm.model", null);
+  labelled = labels;
   entries = new Map(data.map((one) => [one.id, one]));
   $("model").replaceChildren(...data.map((one) => {
     const option = make("option", "", one.id);
@@ -256,7 +258,8 @@ $("system").addEventListener("input", () => {
   keep(open);
   if (gone) show();
 });
-$("ask").addEventListener("submit", send);
+$("ask").addEventListener("submit", (event) => send(event));
+$("write").addEventListener("click", (event) => send(event, writeTurn));
 $("text").addEventListener("input", grow);
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);

@@ -1,15 +1,18 @@
-// Ranking the answers that were drawn to one message of a chat; the record is the labelling page's.
+// Labels of one message of a chat, as the labelling page keeps them: a ranking of the answers that
+// were drawn to it, or an answer as it should be.
 "use strict";
 
-// Whether there is something to rank in a turn: different answers, and no image before them.
-function rankable(turn, number) {
-  return turn.answers?.length > 1 && !open.turns.slice(0, number).some((one) => one.images?.length);
-}
+// Labels are of answers to text.
+const seesNothing = (number) => !open.turns.slice(0, number).some((one) => one.images?.length);
+const rankable = (turn, number) => turn.answers?.length > 1 && seesNothing(number);
+const demonstrable = (turn, number) => labelled && turn.content.trim() && seesNothing(number);
 
-// What was said before has changed: the answers there are do not answer it.
+const messagesBefore = ({ system, turns }, number) => messagesOf({ system, turns: turns.slice(0, number) });
+
+// What was said before has changed: the answers there are do not answer it, and others were kept.
 function forgetAnswers(turns) {
-  const found = turns.filter((turn) => turn.answers);
-  for (const turn of found) { delete turn.answers; delete turn.ranked; }
+  const found = turns.filter((turn) => turn.answers || turn.kept);
+  for (const turn of found) { delete turn.answers; delete turn.ranked; delete turn.kept; }
   return found.length > 0;
 }
 
@@ -21,20 +24,50 @@ function labelerName(said) {
   } catch { return ""; /* the browser's store is full or closed */ }
 }
 
-function rankTurn(node, turn, number) {
-  const one = open;
-  const { answers } = turn;
-  const order = answers.map(({ content }, n) => ({ number: n, text: content, tied: false }));
-  const list = make("ol", "answers");
-  list.setAttribute("aria-label", "Answers, the best first");
+// A form in the place of a turn, with the labeler's name, which it gives; what `send` throws is told.
+function labelForm(node, content, word, send) {
   const who = make("label", "", "Your name ");
   const name = make("input");
   Object.assign(name, { value: labelerName(), maxLength: 40, autocomplete: "off" });
   who.append(name);
   const fault = make("div", "fault");
   fault.setAttribute("role", "alert");
-  const keepRanking = async () => {
+  const done = async () => {
     const labeler = name.value.trim();
+    try { await send(labeler); } catch (error) { fault.textContent = reasonOf(error); return; }
+    labelerName(labeler);
+    show();
+  };
+  const doing = make("div", "doing");
+  doing.append(action(word, "Ctrl+Enter", done), action("Cancel", "Escape", show));
+  node.onkeydown = (event) => {
+    if (event.key === "Escape") { event.stopPropagation(); show(); }
+    const enter = event.key === "Enter" && !event.isComposing;
+    if (enter && (event.ctrlKey || event.metaKey || event.target === name)) { event.preventDefault(); done(); }
+  };
+  node.replaceChildren(content, who, doing, fault);
+  return name;
+}
+
+// Keeps a turn as what the assistant should say; kept again, it stands for what was kept before.
+function demonstrateTurn(node, turn, number) {
+  const one = open;
+  const sent = { kind: "demonstration", item: `${one.id}-${number}`, answer: turn.content };
+  labelForm(node, make("div", "said", turn.content), "Keep", async (labeler) => {
+    const messages = await messagesBefore(one, number);
+    const { replaced } = await call("/labels/chat", { ...sent, labeler, messages });
+    turn.kept = replaced ? "Kept in place of the earlier one" : "Kept as demonstration";
+    keep(one);
+  }).focus();
+}
+
+function rankTurn(node, turn, number) {
+  const one = open;
+  const { answers } = turn;
+  const order = answers.map(({ content }, n) => ({ number: n, text: content, tied: false }));
+  const list = make("ol", "answers");
+  list.setAttribute("aria-label", "Answers, the best first");
+  labelForm(node, list, "Keep the ranking", async (labeler) => {
     const sent = { labeler, answers: [], sources: [], ended: [], ranks: [] };
     ranks(order).forEach((rank, place) => { sent.ranks[order[place].number] = rank; });
     for (const { content, model, ended = true } of answers) { // of older ones it was not kept
@@ -42,28 +75,13 @@ function rankTurn(node, turn, number) {
       sent.sources.push(model);
       sent.ended.push(ended);
     }
-    try {
-      sent.messages = await messagesOf({ system: one.system, turns: one.turns.slice(0, number) });
-      await call("/labels/chat", sent);
-    } catch (error) {
-      fault.textContent = reasonOf(error);
-      return;
-    }
-    labelerName(labeler);
+    sent.messages = await messagesBefore(one, number);
+    await call("/labels/chat", sent);
     turn.ranked = true;
     const best = answers[order[0].number];
     const liked = answers.some(({ content }, n) => content === turn.content && sent.ranks[n] === 1);
-    if (one.turns.at(-1) === turn && !liked) Object.assign(turn, { content: best.content, model: best.model, fault: undefined });
+    if (one.turns.at(-1) === turn && !liked) Object.assign(turn, { content: best.content, model: best.model, fault: undefined, kept: undefined });
     keep(one);
-    show();
-  };
-  const doing = make("div", "doing");
-  doing.append(action("Keep the ranking", "Ctrl+Enter", keepRanking), action("Cancel", "Escape", show));
-  node.onkeydown = (event) => {
-    if (event.key === "Escape") { event.stopPropagation(); show(); }
-    const enter = event.key === "Enter" && !event.isComposing;
-    if (enter && (event.ctrlKey || event.metaKey || event.target === name)) { event.preventDefault(); keepRanking(); }
-  };
-  node.replaceChildren(list, who, doing, fault);
+  });
   orderedList(list, order);
 }

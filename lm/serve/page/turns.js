@@ -27,9 +27,12 @@ function showTurn(turn, number) {
     if (rankable(turn, number)) {
       doing.append(action(`Rank ${turn.answers.length} answers`, "Put the answers to this in order", () => rankTurn(node, turn, number)));
     }
+    if (demonstrable(turn, number)) {
+      doing.append(action("Keep as demonstration", "Keep the conversation up to here, to learn from", () => demonstrateTurn(node, turn, number)));
+    }
   }
   if (running) for (const button of doing.children) button.disabled = button.textContent !== "Copy";
-  if (turn.ranked) doing.append(make("span", "soft", "Ranked"));
+  for (const told of [turn.ranked && "Ranked", turn.kept]) if (told) doing.append(make("span", "soft", told));
   node.append(doing);
   return node;
 }
@@ -69,6 +72,7 @@ function show() {
   $("turns").scrollTop = $("turns").scrollHeight;
   $("send").hidden = Boolean(running);
   $("stop").hidden = !running;
+  $("write").hidden = !labelled || Boolean(running);
   $("attach").hidden = !mostImages();
   showList();
 }
@@ -92,6 +96,7 @@ function edit(node, turn, number) {
   area.setAttribute("aria-label", "Change this turn");
   const done = () => {
     turn.content = area.value;
+    delete turn.fault; // of the answer that did not come
     if (turn.role === "user") open.turns.length = number + 1; // what followed answers something else
     else forgetAnswers(open.turns.slice(number));
     keep(open);
@@ -105,6 +110,15 @@ function edit(node, turn, number) {
   });
   node.replaceChildren(area, doing);
   area.focus();
+}
+
+// The assistant's turn is written, not drawn; left empty it is one that never came.
+function writeTurn() {
+  const turn = { role: "assistant", content: "" };
+  open.turns.push(turn);
+  keep(open);
+  show();
+  edit($("turns").lastChild, turn, open.turns.length - 1);
 }
 
 function again(number) {
