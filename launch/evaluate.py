@@ -1,7 +1,7 @@
 """Answers a task's items with a run, or a suite of tasks: writes the answers and the metrics.
 
 python -m launch.evaluate --workdir=runs/bert-mnli --task=mnli_mismatched --root=data
-python -m launch.evaluate --workdir=runs/bert-sst2 --part=test --file=mine.tsv
+python -m launch.evaluate --workdir=runs/bert-sst2 --file=mine.tsv
 python -m launch.evaluate --workdir=runs/gpt1 --task=cola --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt2 --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt3 --shots=0,1,few --root=data
@@ -9,10 +9,12 @@ python -m launch.evaluate --workdir=runs/ppo --suite=instructgpt --shots=0 --roo
 
 A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
-of a suite, SUITE-stepN.jsonl and the table beside it. A suite that was interrupted goes on.
+of a file, every row of which is answered, TASK-file-STEM.jsonl; of a suite, SUITE-stepN.jsonl and
+the table beside it. A suite that was interrupted goes on.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -36,8 +38,8 @@ TASK = flags.DEFINE_string(
     "task", None, "Task, of the kind the run was tuned for; its own by default."
 )
 ROOT = flags.DEFINE_string("root", None, "Folder of task data; the run's by default.")
-PART = flags.DEFINE_enum("part", "valid", ["train", "valid", "test"], "Which items.")
-FILE = flags.DEFINE_string("file", None, "File with the items, instead of the task's own.")
+PART = flags.DEFINE_enum("part", "valid", ["train", "valid", "test"], "Which items; not of --file.")
+FILE = flags.DEFINE_string("file", None, "File with the items, all of them, labelled or not.")
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 
@@ -55,7 +57,8 @@ def main() -> None:
         suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
         return
 
-    run, part = run_path(WORKDIR.value), cast("Part", PART.value)
+    run = run_path(WORKDIR.value)
+    part = cast("Part", PART.value if FILE.value is None else "test")  # which is never divided
     folder = suite.results_folder(run)
 
     from lm.core.mesh import one_device
@@ -68,16 +71,19 @@ def main() -> None:
     tuned = isinstance(saved.config, Finetune)
     if not tuned and TASK.value is None:
         raise ConfigError(f"--task is empty, and {run} is fine-tuned for none; name one")
-    data = asked(saved.config.data if tuned else TaskConfig(), part)
+    data = asked(saved.config.data if tuned else TaskConfig())
     task = read(data)
     answers = (by_head if tuned else by_likelihood)(saved, task, part, mesh)
-    out = folder / f"{data.name}-{part}.jsonl"
+    of = {} if FILE.value is None else {"file": ",".join(map(str, task.files["test"]))}
+    name = f"{data.name}-{part}" if not of else f"{data.name}-file-{stems(task.files['test'])}"
+    out = folder / f"{name}.jsonl"
     answers.write(out, task, part)
-    figures = {"step": saved.step, "items": len(answers.ids), **answers.figures}
+    figures = {"step": saved.step, **of, "items": len(answers.ids), **answers.figures}
     with writing(out):
         out.with_suffix(".json").write_text(json.dumps(figures) + "\n")
-    for name, value in answers.figures.items():
-        print(f"{name} {value:.4f}")
+    print(f"{len(answers.ids)} items")
+    for metric, value in answers.figures.items():
+        print(f"{metric} {value:.4f}")
     print(f"step {saved.step}; answers in {out}")
 
 
@@ -100,9 +106,10 @@ def check_flags() -> None:
             )
 
 
-def asked(data: "TaskConfig", part: "Part") -> "TaskConfig":
-    """A run's task with what the flags say of it."""
-    from lm.core.config import bind
+def asked(data: "TaskConfig") -> "TaskConfig":
+    """A run's task with what the flags say of it. A file is its test part, beside the training
+    rows where these say which labels there are."""
+    from lm.data.tasks.config import resolved
 
     data = replace(data, limit=None, valid_limit=None)
     if TASK.value is not None:
@@ -112,7 +119,18 @@ def asked(data: "TaskConfig", part: "Part") -> "TaskConfig":
     if FILE.value is None:
         return data
     files = [str(Path(name.strip()).expanduser().absolute()) for name in FILE.value.split(",")]
-    return bind(data, {part: ",".join(files)})  # of the present folder, not of the task's own
+    # of the present folder, not of the task's own
+    data = replace(data, test=",".join(files))
+    return data if resolved(data).learned_labels else replace(data, train=None, valid=None)
+
+
+def stems(paths: Sequence[Path]) -> str:
+    """What a file is called without its ending; of several, the names together."""
+    from lm.data.tasks.rows import stem
+
+    return "+".join(stem(path) or path.name for path in paths)[
+        :150
+    ]  # a file system takes 255 bytes
 
 
 def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh") -> "Answers":
@@ -131,7 +149,7 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
         )
     encoded = config.encode(task, part, saved.tokenizer)
     print(f"{task.name}, {part}: {encoded.counts}", flush=True)
-    held_out = part == "valid" and FILE.value is None and TASK.value is None
+    held_out = part == "valid" and TASK.value is None
     threshold = None if held_out else null_threshold(run_path(str(WORKDIR.value)))
     with jax.set_mesh(mesh):
         scores = jax.jit(config.objective().scores)

@@ -34,6 +34,11 @@ def answer_untrained(scorer: Scorer, task: Task, part: Part) -> Answers:
       ConfigError: a task for which the report has no heuristic.
       DataError: an answer that alone is longer than the model's context.
     """
+    if task.name not in ("cola", "sst2") and task.kind != "choice":
+        raise ConfigError(
+            f"GPT-1 has no zero-shot heuristic for {task.name}: name cola, sst2 or a task of "
+            "multiple choice, or fine-tune the run first"
+        )
     records, references = task.records(part), task.references(part)
     if task.name == "cola":
         said = fluency(scorer, records)
@@ -41,13 +46,8 @@ def answer_untrained(scorer: Scorer, task: Task, part: Part) -> Answers:
         answers = (said > threshold).astype(int).tolist()
     elif task.name == "sst2":
         answers = likeliest(scorer, [sentiment(record) for record in records])
-    elif task.kind == "choice":
-        answers = likeliest(scorer, [candidates(task, record) for record in records])
     else:
-        raise ConfigError(
-            f"GPT-1 has no zero-shot heuristic for {task.name}: name cola, sst2 or a task of "
-            "multiple choice, or fine-tune the run first"
-        )
+        answers = likeliest(scorer, [candidates(task, record) for record in records])
     figures = {} if None in references else score(task.metrics, answers, references)
     return Answers(tuple(record.id for record in records), answers, figures)
 

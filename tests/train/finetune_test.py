@@ -271,6 +271,49 @@ def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path
     assert figures["accuracy"] == summary_of(classifier)["accuracy"]
 
 
+def evaluated(workdir, *flags):
+    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={workdir}", *flags]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows_in(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [[], ["--part=train"], ["--part=test"]])
+def test_every_row_of_a_file_is_measured_beside_what_was_measured_before(
+    classifier, tmp_path, part
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(classifier, workdir)
+    folder = workdir / "evaluations"
+    before = (folder / "classification-valid.jsonl").read_text()
+    for stem, count in (("a", 30), ("b", 5)):
+        made = [{"text": letters(5) + "z", "label": "no"} for _ in range(count)]
+        path = tmp_path / f"{stem}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in made))
+        assert f"\n{count} items\n" in evaluated(workdir, f"--file={path}", *part)
+        assert len(rows_in(folder / f"classification-file-{stem}.jsonl")) == count
+        figures = json.loads((folder / f"classification-file-{stem}.json").read_text())
+        assert figures["items"] == count and figures["file"] == str(path)
+        assert figures["accuracy"] > 0.8  # "no" is the class that it was in training
+    assert (folder / "classification-valid.jsonl").read_text() == before
+    assert len(list(folder.iterdir())) == 5
+
+
+@pytest.mark.slow
+def test_a_file_alone_is_enough_for_a_decoder_that_was_never_tuned(runs, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(runs["gpt1"], workdir)
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(chosen(k)) + "\n" for k in range(30)))
+    assert "30 items\n" in evaluated(workdir, "--task=choice", f"--file={path}")
+    assert len(rows_in(workdir / "evaluations" / "choice-file-mine.jsonl")) == 30
+
+
 @pytest.mark.slow
 def test_a_decoder_that_was_never_tuned_answers_by_likelihood(runs, tmp_path):
     workdir = tmp_path / "run"
@@ -374,7 +417,11 @@ def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_d
         ("bert", {"length": 41}, "length 41 is longer than model.length 40: set length"),
         ("bert", {"transfer": 2}, "transfer 2 is more than the 1 layers"),
         ("bert", {"features": 1}, "features=1 reads BERT for tagging, and classification is"),
-        ("bert", {"lm_weight": 0.5}, "lm_weight is of GPT-1: set lm_weight=0 with BERT"),
+        (
+            "bert",
+            {"lm_weight": 0.5},
+            "lm_weight is of GPT-1: set lm_weight=0 with BERT",
+        ),
         ("gpt1", {"length": 41}, "length 41 is longer than model.length 40: set length"),
     ],
 )

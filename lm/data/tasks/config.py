@@ -87,7 +87,7 @@ def resolved(config: TaskConfig) -> Form:
 
 
 def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
-    """The files of each part that is there."""
+    """The files of each part that is there. Raises DataError where there are none at all."""
     root = at_home(config.root)
     names: dict[Part, tuple[str, ...]] = {
         "train": form.train, "valid": form.valid, "test": form.test,
@@ -108,13 +108,18 @@ def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
     for part, spec in given.items():
         if spec is not None:
             found[part] = _named(root, spec, part)
-    if not found.keys() & {"train", "valid"}:
-        raise DataError(
-            f"no files of {config.name} in {config.root or '.'!r}: looked for "
-            f"{', '.join(dict.fromkeys(form.train + form.valid))}, also .gz, there and in "
-            f"{', '.join(form.folders) or 'no other folder'}; set data.train=FILE"
-        )
+    if not found:
+        raise absent(config, form)
     return found
+
+
+def absent(config: TaskConfig, form: Form) -> DataError:
+    """The error that there is nothing to train on or to hold out."""
+    return DataError(
+        f"no files of {config.name} in {config.root or '.'!r}: looked for "
+        f"{', '.join(dict.fromkeys(form.train + form.valid))}, also .gz, there and in "
+        f"{', '.join(form.folders) or 'no other folder'}; set data.train=FILE"
+    )
 
 
 def _first(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:

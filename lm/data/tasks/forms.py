@@ -62,6 +62,11 @@ class Form:
     referents: bool = False  # the choices of a sentence differ in what its pronoun stands for
     no_answer: bool = False  # a question may have none (SQuAD 2.0)
 
+    @property
+    def learned_labels(self) -> bool:
+        """The labels are those of the training rows: none is known before they are read."""
+        return not self.labels and self.kind in ("classification", "tagging")
+
     def fields(self, values: Values) -> dict[str, Any]:
         """The values of a row by the names of the record's fields. Absent ones are left out.
 

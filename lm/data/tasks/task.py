@@ -13,7 +13,7 @@ from lm.core.errors import DataError
 from lm.data.records import Choice, Classification, Record, Regression, Span, Tagging
 from lm.data.tasks import race
 from lm.data.tasks import rows as files
-from lm.data.tasks.config import Part, TaskConfig, located, resolved
+from lm.data.tasks.config import Part, TaskConfig, absent, located, resolved
 from lm.data.tasks.forms import NO_LABEL, Form, Item, Kind, Malformed, item, label_name
 from lm.data.tasks.rows import Problem, Row
 
@@ -72,12 +72,16 @@ class Task:
 
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of classes or tags by index; () for the other kinds."""
-        if self.form.labels or self.kind not in ("classification", "tagging"):
+        """Names of classes or tags by index; () for the other kinds.
+
+        Raises:
+          DataError: they are those of the training rows, and there are none.
+        """
+        if not self.form.learned_labels:
             return self.form.labels
         field = "label" if self.kind == "classification" else "tags"
         names: set[str] = set()
-        for row in self._rows(self.files.get("train") or self.files["valid"]):
+        for row in self._rows(self.files[self._source]):
             try:
                 value = self.form.fields(row.values).get(field) if isinstance(row, Row) else None
             except Malformed:  # told when the records are read
@@ -134,9 +138,16 @@ class Task:
         held = self._held
         return [item.record for item in self._whole if (item.group in held) == (part == "valid")]
 
+    @property
+    def _source(self) -> Literal["train", "valid"]:
+        """The part whose file is trained on. Raises DataError where there is none."""
+        if not self.files.keys() & {"train", "valid"}:
+            raise absent(self.config, self.form)
+        return "train" if "train" in self.files else "valid"
+
     @functools.cached_property
     def _whole(self) -> list[Item]:
-        return self._items("train" if "train" in self.files else "valid")
+        return self._items(self._source)
 
     @functools.cached_property
     def _held(self) -> set[str]:
@@ -144,13 +155,13 @@ class Task:
         groups = sorted({item.group for item in self._whole}, key=lambda group: position(group))
         if len(groups) < 2:
             raise DataError(
-                f"one text in {self._told('train')}: none can be held out; set data.valid=FILE"
+                f"one text in {self._told(self._source)}: none can be held out; set data.valid=FILE"
             )
         count = round(len(groups) * self.config.valid_fraction)
         return set(groups[: min(max(count, 1), len(groups) - 1)])
 
     def _told(self, part: Part) -> str:
-        paths = self.files.get(part) or self.files["valid"]
+        paths = self.files[part]
         more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
         return ", ".join(map(str, paths[:SHOWN])) + more
 

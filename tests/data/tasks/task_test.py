@@ -261,6 +261,32 @@ def test_a_test_file_may_have_no_labels_but_must_be_there(tmp_path):
         read(TaskConfig(name="sst2", root=str(tmp_path))).test  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("choice", {"context": "x", "choices": ["a", "b"], "label": 1}),
+        ("regression", {"text": "x", "label": 0.5}),
+        ("sst2", {"sentence": "x", "label": 1}),
+    ],
+)
+def test_a_test_file_stands_alone_and_is_read_whole(tmp_path, name, row):
+    mine = written(tmp_path, "mine.jsonl", rows(*[row] * 30))
+    task = read(TaskConfig(name=name, root=str(tmp_path), test=str(mine)))
+    assert len(task.test) == len(task.references("test")) == 30
+    for part in ("train", "valid"):  # as where no file is there at all
+        with pytest.raises(DataError, match=f"no files of {name} in .*; set data.train=FILE"):
+            task.records(part)
+
+
+def test_labels_of_own_data_are_never_those_of_a_test_file(tmp_path):
+    mine = written(tmp_path, "mine.jsonl", rows({"text": "x", "label": "b"}))
+    config = TaskConfig(name="classification", root=str(tmp_path), test=str(mine))
+    with pytest.raises(DataError, match="no files of classification in .*; set data.train=FILE"):
+        read(config).test  # noqa: B018
+    written(tmp_path, "train.jsonl", rows({"text": "x", "label": "a"}, {"text": "y", "label": "b"}))
+    assert read(config).test == [Classification(id="mine:1", text="x", label=1)]
+
+
 def test_several_files_are_read_one_after_another_and_may_share_a_name(tmp_path):
     for folder in "ab":
         written(tmp_path, f"{folder}/x.jsonl", rows({"text": folder, "label": 0}))
