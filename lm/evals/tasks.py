@@ -31,6 +31,7 @@ class Answers:
     ids: tuple[str, ...]
     answers: list[Any]  # an index, a number, a text, or the names of tags
     figures: dict[str, float]
+    probabilities: np.ndarray | None = None  # of the classes, or the choices, of each item  [N C]
 
     def shown(self, task: Task, part: Part, most: int = 20) -> str:
         """The first items, a line each: the answer, and the right one where it is another."""
@@ -43,15 +44,22 @@ class Answers:
         return "".join(lines[:most])
 
     def write(self, path: Path, task: Task, part: Part) -> None:
-        """One JSON object a line: the item's id, the answer and the right one.
+        """One JSON object a line: the item's id, the answer and the right one, and beside them
+        the probabilities of classes by name, or of choices in their order.
 
         Raises:
           ConfigError: the path cannot be written.
         """
         lines = []
-        references = task.references(part)
-        for name, answer, right in zip(self.ids, self.answers, references, strict=True):
-            row = {"id": name, "answer": named(task, answer), "reference": named(task, right)}
+        records, references = task.records(part), task.references(part)
+        for k, (answer, right) in enumerate(zip(self.answers, references, strict=True)):
+            row = {
+                "id": self.ids[k],
+                "answer": named(task, answer),
+                "reference": named(task, right),
+            }
+            if self.probabilities is not None:
+                row["probabilities"] = by_name(task, records[k], self.probabilities[k].tolist())
             lines.append(json.dumps(row) + "\n")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +69,13 @@ class Answers:
 def named(task: Task, answer: Any) -> Any:
     """An answer as it is told: a class by its name."""
     return task.labels[answer] if task.kind == "classification" and answer is not None else answer
+
+
+def by_name(task: Task, record: Record, values: list[float]) -> dict[str, float] | list[float]:
+    """One number a class by its name, or one a choice; rows of fewer choices are padded."""
+    if isinstance(record, Choice):
+        return values[: len(record.choices)]
+    return dict(zip(task.labels, values, strict=True))
 
 
 def first_text(record: Record) -> str:
@@ -91,13 +106,16 @@ def answer_task(
     said = said[: len(encoded.rows.mask)].astype(np.float64)
     records, references = task.records(part), task.references(part)
     figures: dict[str, float] = {}
+    probabilities: np.ndarray | None = None
     answers: list[Any]
-    if task.kind == "classification":
+    if task.kind in ("classification", "choice"):
+        if task.kind == "choice":
+            said = np.where(encoded.rows.candidates, said, ABSENT)
         answers = said.argmax(-1).tolist()
+        odds = np.exp(said - said.max(-1, keepdims=True))
+        probabilities = odds / odds.sum(-1, keepdims=True)
     elif task.kind == "regression":
         answers = said[:, 0].tolist()
-    elif task.kind == "choice":
-        answers = np.where(encoded.rows.candidates, said, ABSENT).argmax(-1).tolist()
     elif task.kind == "tagging":
         assert encoded.words is not None
         tags = encoded.words.tags(said.argmax(-1))
@@ -118,7 +136,7 @@ def answer_task(
         answers = [texts[record.id] for record in records]
     if None not in references:
         figures = score(task.metrics, answers, references) | figures
-    return Answers(tuple(record.id for record in records), answers, figures)
+    return Answers(tuple(record.id for record in records), answers, figures, probabilities)
 
 
 def null_threshold(run: Path) -> float:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.mesh import MeshConfig, make_mesh, one_device
 from lm.data.bert_features import BertFeatures, encode
 from lm.data.tasks import TaskConfig, read
 from lm.evals.spans import NEVER
@@ -62,6 +62,32 @@ def test_a_run_without_a_threshold_has_that_of_even_odds(folder):
     (folder / "summary.json").write_text("{}")
     assert null_threshold(folder) == 0
     assert answered(folder, "test", [-0.1, 0.1], null_threshold(folder)).answers == ["sat", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "told"),
+    [
+        ("classification", {"text": "cat", "label": "b"}, {"a": 0.25, "b": 0.75}),
+        ("choice", {"context": "cat", "choices": ["sat", "who"], "label": 1}, [0.25, 0.75]),
+    ],
+)
+def test_each_class_or_choice_has_its_probability_beside_the_answer(tmp_path, name, row, told):
+    more = {"text": "who", "label": "a"}
+    if name == "choice":  # of three, so that the other row is padded
+        more = {"context": "who", "choices": ["cat", "sat", "who"], "label": 0}
+    for part in ("train", "valid"):
+        (tmp_path / f"{part}.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(more) + "\n")
+    task, toy, mesh = read(TaskConfig(name=name, root=str(tmp_path))), Toy(), one_device()
+    encoded = encode(task.valid, toy, BertFeatures(length=16, question=4, stride=8))
+    said = np.log([[1.0, 3.0, 4.0]] * 2)[:, : 2 if name == "classification" else 3]
+    with jax.set_mesh(mesh):
+        answers = answer_task(
+            lambda params, rows: params[rows.example], said, encoded, task, "valid", toy, mesh, 2
+        )
+    answers.write(tmp_path / "answers.jsonl", task, "valid")
+    first = json.loads((tmp_path / "answers.jsonl").read_text().splitlines()[0])
+    assert first["probabilities"] == pytest.approx(told)
+    assert first["answer"] == first["reference"]
 
 
 def test_never_to_answer_is_a_number_that_json_has(folder):
