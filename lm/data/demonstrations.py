@@ -6,6 +6,7 @@ it. Demonstrations that do not fit are left out and counted, as the paper leaves
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from lm.text.dialogue import Conversation
 from lm.text.tokenizer import Tokenizer
 
 MULTIPLE = 16  # of the width of rows
+ANSWERS = ("response", "completion", "answer", "output", "chosen")  # fields: the first there is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +43,10 @@ def demonstrations(between: str = BETWEEN) -> Reader[Demonstration]:
 
     def of(row: Row) -> list[Demonstration]:
         values = row.values
+        if conversational(values):
+            raise Malformed("these are conversations: chatgpt:sft reads them")
         if "instances" not in values:
-            answer = text(values, "response", "completion", "answer", "output", "chosen")
+            answer = text(values, *ANSWERS)
             return [Demonstration(prompt_of(values, between), answer, row.where)]
         instances = values["instances"]
         if not isinstance(instances, list) or not all(isinstance(i, dict) for i in instances):
@@ -55,6 +59,13 @@ def demonstrations(between: str = BETWEEN) -> Reader[Demonstration]:
         ]
 
     return of
+
+
+def conversational(values: dict[str, Any]) -> bool:
+    """Whether a row is turns with no one answer: its own, or a prompt and a completion of them."""
+    lists = {name for name, value in values.items() if isinstance(value, list)}
+    turns = bool(lists & {"messages", "conversations"})
+    return {"prompt", "completion"} <= lists or (turns and not values.keys() & set(ANSWERS))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ A row is a conversation, of one of these kinds; whatever else a row of instructi
 (`lm.data.demonstrations`) is a conversation of one turn.
 
     {"messages": [{"role", "content"}, ...]}    ours, and OpenAI's
+    {"prompt": [{"role", "content"}, ...], "completion": [...]}    the same in two parts
     {"conversations": [{"from", "value"}, ...]}    ShareGPT; cut up to the first user
     {"turns": [{"speaker": "USER" or "SYSTEM", "utterance"}, ...]}    Schema-Guided Dialogue
     {"prompt": {"role": "prompter", "text", "replies": [...]}}    OpenAssistant: each path of it
@@ -98,6 +99,9 @@ def turns_of(values: Mapping[str, Any]) -> Conversation | None:
     """
     if "messages" in values:
         return conversation(values["messages"])
+    asked, said = values.get("prompt"), values.get("completion")
+    if isinstance(asked, list) and isinstance(said, list):
+        return conversation(asked + said)
     if "conversations" in values:
         said = spoken(values["conversations"], SPEAKERS, ("from", "role"), ("value", "content"))
         first = next((n for n, one in enumerate(said) if one.role == "user"), len(said))

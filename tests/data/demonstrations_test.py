@@ -13,10 +13,12 @@ from lm.data.demonstrations import (
     demonstrations,
     encode_demonstrations,
 )
+from lm.data.dialogues import DialoguesConfig
 from lm.data.prompts import RowsConfig, held_out
 from lm.text.byte import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 def read(tmp_path, rows, part="train", **settings):
@@ -100,11 +102,31 @@ def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_p
         ({"response": "x"}, 'rows.jsonl:2: missing "prompt" or "instruction"'),
         ({"prompt": 3, "response": "x"}, 'rows.jsonl:2: "prompt" is no string'),
         ({"prompt": " ", "response": "x"}, "rows.jsonl:2: the prompt is empty"),
+        ({"prompt": TURNS[:1]}, 'rows.jsonl:2: missing "response"'),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, problem):
     with pytest.raises(DataError, match=problem):
         read(tmp_path, [{"prompt": "a", "response": "b"}, row])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": TURNS},
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+        {"prompt": TURNS[:1], "completion": TURNS[1:]},
+    ],
+)
+def test_conversations_are_told_who_reads_them_and_are_read_there(tmp_path, row):
+    with pytest.raises(DataError, match="rows.jsonl:1: these are conversations: chatgpt:sft reads"):
+        read(tmp_path, [row])
+    path = str(tmp_path / "rows.jsonl")
+    sets = DialoguesConfig(train=path, valid=path).dialogues("train")
+    (found,) = (one.turns for some in sets.values() for one in some)
+    assert [(one.role, one.content) for one in found] == [("user", "a"), ("assistant", "b")]
+    given = {"messages": TURNS[:1], "response": "b"}  # the control: one answer, and it is text
+    assert [one.answer for one in read(tmp_path, [given])] == ["b"]
 
 
 def test_many_empty_answers_are_refused():
