@@ -151,7 +151,11 @@ class Finetune(Supervised):
         config = replace(self, model=model, classes=len(task.labels) or 1)
         config = replace(config, length=config.row)
         if isinstance(model, BertConfig):
-            require(self.lm_weight == 0, "lm_weight is of GPT-1: set lm_weight=0 with BERT")
+            require(
+                self.lm_weight == 0,
+                f"init is a BERT, and lm_weight {self.lm_weight} is of GPT-1: use bert:finetune, "
+                "where it is 0",
+            )
         require(
             config.row <= model.length,
             f"length {config.row} is longer than model.length {model.length}: set length",

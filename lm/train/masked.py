@@ -59,7 +59,8 @@ class MaskedPretrain(Supervised):
         longest = max(length for length, _ in self.stages)
         require(
             longest <= self.model.length,
-            f"a stage of length {longest} is longer than model.length {self.model.length}",
+            f"stages {self.stages}: length {longest} is longer than model.length "
+            f"{self.model.length}: set stages",
         )
         require(
             self.model.causal == (self.instances.objective == "next"),

@@ -420,7 +420,7 @@ def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_d
         (
             "bert",
             {"lm_weight": 0.5},
-            "lm_weight is of GPT-1: set lm_weight=0 with BERT",
+            "init is a BERT, and lm_weight 0.5 is of GPT-1: use bert:finetune",
         ),
         ("gpt1", {"length": 41}, "length 41 is longer than model.length 40: set length"),
     ],

@@ -191,7 +191,10 @@ def test_nine_tenths_of_the_steps_are_short_and_tokens_are_counted_by_their_leng
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"stages": ((32, 1.0),)}, "a stage of length 32 is longer than model.length 16"),
+        (
+            {"stages": ((32, 1.0),)},
+            r"stages \(\(32, 1.0\),\): length 32 is longer than model.length 16: set stages",
+        ),
         ({"stages": ((8, 0.5), (16, 0.4))}, "with shares that add up to 1"),
         ({"stages": ()}, "with shares that add up to 1"),
         (
