@@ -1,6 +1,7 @@
 """The commands of the README, and of pages and docstrings, are of what exists: their modules, their
 flags, their experiments with what is bound in them. Those that need little are run as well."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -13,6 +14,8 @@ import pytest
 
 from launch import experiment
 from lm.core.config import assignment, bind
+from lm.data.tasks import TaskConfig, read
+from lm.data.tasks.forms import COLUMNS
 from tests.launched import TINY, environment, write_text
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +60,32 @@ def test_a_documented_command_binds_what_its_experiment_has(where, line):
 def test_the_readme_has_commands():
     assert len(COMMANDS) >= 5
     assert len(list(documented())) >= 80
+
+
+ROWS = re.findall(rf"^({'|'.join(COLUMNS)}) +(\{{.*\}})$", README, re.M)
+
+
+def test_the_readme_has_a_row_of_every_kind_of_task():
+    assert {kind for kind, _ in ROWS} == set(COLUMNS) and len(ROWS) == 6
+
+
+@pytest.mark.parametrize("kind, line", ROWS)
+def test_rows_of_the_readme_are_read_whole_as_their_kind(kind, line, tmp_path):
+    for part in ("train", "valid"):
+        (tmp_path / f"{part}.jsonl").write_text(line + "\n")
+    task = read(TaskConfig(name=kind, root=str(tmp_path)))
+    (record,), (right,), row = task.train, task.references("train"), json.loads(line)
+    known = {name for names in COLUMNS[kind].values() for name in names}
+    assert row.keys() <= known
+    told = dataclasses.asdict(record)
+    for name in row.keys() & {"text", "pair", "choices", "question", "words"}:
+        assert told[name] == (tuple(row[name]) if isinstance(row[name], list) else row[name])
+    if kind == "classification":
+        assert task.labels[right] == row["label"]
+    elif kind == "span":
+        assert right == ("cat",) and told["passage"] == row["context"]
+    else:
+        assert right == (tuple(row["tags"]) if kind == "tagging" else row["label"])
 
 
 SMALL = TINY | {
