@@ -62,6 +62,16 @@ def test_a_run_leaves_all_that_a_run_leaves(straight):
     assert list(losses(straight)) == list(range(1, 41))
 
 
+def test_the_last_point_of_the_validation_curve_is_an_estimate_as_the_others_are(straight):
+    summary = json.loads((straight / "summary.json").read_text())
+    rows = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    *before, last = [row for row in rows if "valid_loss" in row]
+    assert last["step"] == 40 and last["valid_loss"] == summary["valid_loss_estimate"]
+    assert last["whole_valid_loss"] == summary["valid_loss"] != last["valid_loss"]
+    assert last["whole_valid_bits_per_byte"] == summary["valid_bits_per_byte"]
+    assert before and not any("whole_valid_loss" in row for row in before)
+
+
 @pytest.mark.slow
 def test_machine_code_as_a_user_has_it_learns_the_same(text, straight, tmp_path):
     """The other commands of the tests are translated without optimization."""

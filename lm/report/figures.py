@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lm.report.record import Record
-from lm.report.text import label
+from lm.report.text import WHOLE, label
 
 Figure = tuple[str, str, tuple[str, ...]]  # title, axis and metrics
 
@@ -27,14 +27,21 @@ OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
 
 
 def measured(records: Sequence[Record]) -> list[Figure]:
-    """The figures for which any of the records has points."""
+    """The figures for which any of the records has points. What was measured over all held-out text
+    stands beside its estimates."""
     there = dict.fromkeys(name for record in records for name in record.metrics())
     figures = FIGURES
     if all("loss/words" in record.metrics() for record in records):
         figures = (*MASKED, *FIGURES[1:])
     elif not all(record.kind in OF_TOKENS for record in records):
         figures = (("Loss", "", FIGURES[0][2]), *FIGURES[1:])
-    known = [(title, unit, tuple(n for n in names if n in there)) for title, unit, names in figures]
-    named = {name for _, _, names in known for name in names}
-    others = [(label(name).capitalize(), "", (name,)) for name in there if name not in named]
-    return [figure for figure in known + others if figure[2]]
+    named = {name for _, _, names in figures for name in names}
+    single = [name for name in there if name.removeprefix(WHOLE) not in named]
+    single = list(dict.fromkeys(name.removeprefix(WHOLE) for name in single))
+    others = [(label(name).capitalize(), "", (name,)) for name in single]
+    beside = [
+        (title, unit, (*names, *(WHOLE + name for name in names)))
+        for title, unit, names in (*figures, *others)
+    ]
+    found = [(title, unit, tuple(n for n in names if n in there)) for title, unit, names in beside]
+    return [figure for figure in found if figure[2]]

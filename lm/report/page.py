@@ -17,7 +17,7 @@ from lm.report.gallery import gallery
 from lm.report.groups import seeds_table
 from lm.report.record import Record, is_number, read_run
 from lm.report.style import CSS
-from lm.report.text import escape, label, number, shown, table
+from lm.report.text import WHOLE, escape, label, number, shown, table
 from lm.report.time_spent import totals
 
 AGAINST_TOKENS = ("Loss", "Validation bits per byte")  # a second scale on top
@@ -112,7 +112,8 @@ def _unequal(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
 def _compared_figures(names: Sequence[str], records: Sequence[Record]) -> str:
     over = "tokens" if all(record.curve("tokens", "tokens")[0] for record in records) else "step"
     figures = []
-    for title, unit, metrics in measured(records):
+    for title, unit, names_of in measured(records):
+        metrics = [name for name in names_of if not name.startswith(WHOLE)]  # one point: no curve
         for metric in metrics:
             curves = [
                 Curve(name, *record.curve(metric, over))

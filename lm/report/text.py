@@ -20,6 +20,7 @@ LABELS = {
     "weight": "weight in the mixture",
     "epochs": "epochs elapsed",
 }
+WHOLE = "whole_"  # begins what is measured once, at the end: over all held-out text, no estimate
 CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
@@ -30,6 +31,8 @@ def escape(value: str) -> str:
 
 def label(name: str) -> str:
     """What a metric is called on the page."""
+    if name.startswith(WHOLE):
+        return f"{label(name.removeprefix(WHOLE))}, all held-out text"
     return LABELS.get(name, name.replace("_", " "))
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from lm.core.mesh import fetch, local_rows, place
 from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.losses.language import masked_sum, mean, token_losses
+from lm.report.text import WHOLE
 from lm.text.tokenizer import Tokenizer
 from lm.train.masked_objective import MaskedWords
 from lm.train.session import Session
@@ -81,15 +82,7 @@ class Evaluation:
         self.tell(step, tokens, self.figures(params, self.estimates()), params)
 
     def tell(self, step: int, tokens: int, figures: dict[str, float], params: Any) -> None:
-        text = (
-            f"step {step}  held out: {figures['valid_loss']:.4f} nats a word (unigram "
-            f"{figures['unigram_entropy']:.4f}), {figures['valid_accuracy']:.1%} right"
-        )
-        if "next_accuracy" in figures:
-            text += (
-                f"; next sentence {figures['next_accuracy']:.1%} right "
-                f"({figures['next_random']:.1%} are random)"
-            )
+        text = f"step {step}  held out: {told(figures)}"
         self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
         self.session.journal.sample(step, self.guesses(params))
 
@@ -113,7 +106,9 @@ class Evaluation:
         """The figures over every held-out row, and the summary of the run."""
         config = self.config
         figures = self.figures(params, self.valid.in_order(self.rows))
-        self.tell(config.steps, tokens, figures, params)
+        whole = {WHOLE + name: value for name, value in figures.items()}
+        self.tell(config.steps, tokens, self.figures(params, self.estimates()) | whole, params)
+        self.session.journal.say(f"all that is held out: {told(figures)}")
         summary: dict[str, Any] = {
             "steps": config.steps,
             "tokens": tokens,
@@ -124,6 +119,19 @@ class Evaluation:
         if config.reference:
             summary["reference"] = [dataclasses.asdict(config.reference)]
         self.session.finish(summary)
+
+
+def told(figures: Mapping[str, float]) -> str:
+    text = (
+        f"{figures['valid_loss']:.4f} nats a word (unigram {figures['unigram_entropy']:.4f}), "
+        f"{figures['valid_accuracy']:.1%} right"
+    )
+    if "next_accuracy" in figures:
+        text += (
+            f"; next sentence {figures['next_accuracy']:.1%} right "
+            f"({figures['next_random']:.1%} are random)"
+        )
+    return text
 
 
 def measure(objective: MaskedWords, params: Any, batch: MaskedBatch) -> Sums:

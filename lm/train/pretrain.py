@@ -28,6 +28,7 @@ from lm.models.layers import stream_norms
 from lm.models.lstm import LstmConfig
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
+from lm.report.text import WHOLE
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
 from lm.train.optimizer import Progress
 from lm.train.process import Process
@@ -228,23 +229,24 @@ class Evaluation:
 
     def at(self, step: int, tokens: int, params: Any) -> None:
         """An estimate of the held-out loss, and samples."""
-        batches = self.estimates()
-        self.tell(step, tokens, self.held_out.loss(self.loss, params, batches), params)
+        self.tell(step, tokens, self.figures(params, self.estimates()), params)
 
     def estimates(self) -> Iterator[TokenBatch]:
         return self.held_out.estimate(self.config.evaluate_batches, self.config.seed)
 
-    def tell(self, step: int, tokens: int, loss: float, params: Any) -> dict[str, float]:
-        bits = self.held_out.bits_per_byte(loss)
-        figures = {"valid_loss": loss, "valid_bits_per_byte": bits}
-        text = f"step {step}  held out: {loss:.4f} nats a token, {bits:.4f} bits a byte"
+    def figures(self, params: Any, batches: Iterator[TokenBatch]) -> dict[str, float]:
+        """Nats a token, and bits a byte."""
+        loss = self.held_out.loss(self.loss, params, batches)
+        return {"valid_loss": loss, "valid_bits_per_byte": self.held_out.bits_per_byte(loss)}
+
+    def tell(self, step: int, tokens: int, figures: dict[str, float], params: Any) -> None:
+        text = f"step {step}  held out: {told_loss(figures)}"
         self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
         if self.config.loop.sample_tokens:
             written = self.samples(params)
             self.session.journal.sample(step, written)
             if step in (0, self.config.steps):
                 self.session.journal.say(f"--- written at step {step} ---\n{written}---")
-        return figures
 
     def samples(self, params: Any) -> str:
         loop = self.config.loop
@@ -259,21 +261,22 @@ class Evaluation:
 
     def finish(self, tokens: int, params: Any, mixture: Sequence[dict[str, Any]]) -> None:
         """Both losses, the trigram beside them, what was read, and the summary of the run."""
-        config, held_out = self.config, self.held_out
-        estimate = held_out.loss(self.loss, params, self.estimates())
-        loss = held_out.loss(self.loss, params, held_out.whole())
-        figures = self.tell(config.steps, tokens, loss, params)
+        config = self.config
+        estimate = self.figures(params, self.estimates())
+        figures = self.figures(params, self.held_out.whole())
+        whole = {WHOLE + name: value for name, value in figures.items()}
+        self.tell(config.steps, tokens, estimate | whole, params)
         summary: dict[str, Any] = {
             "steps": config.steps,
             "tokens": tokens,
             "parameters": tree.count(params),
-            "valid_loss_estimate": estimate,
-            "valid_perplexity": math.exp(loss),
+            "valid_loss_estimate": estimate["valid_loss"],
+            "valid_perplexity": math.exp(figures["valid_loss"]),
             **figures,
         }
         self.session.journal.say(
-            f"held out: {estimate:.4f} nats a token over {config.evaluate_batches} batches, "
-            f"{loss:.4f} over all of it"
+            f"all that is held out: {told_loss(figures)}; the curve's last point, of "
+            f"{config.evaluate_batches} batches: {estimate['valid_loss']:.4f}"
         )
         if config.trigram and jax.process_index() == 0:
             trigram = WittenBell()
@@ -289,3 +292,8 @@ class Evaluation:
         if config.reference:
             summary["reference"] = [dataclasses.asdict(config.reference)]
         self.session.finish(summary)
+
+
+def told_loss(figures: Mapping[str, float]) -> str:
+    loss, bits = figures["valid_loss"], figures["valid_bits_per_byte"]
+    return f"{loss:.4f} nats a token, {bits:.4f} bits a byte"

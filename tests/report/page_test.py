@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from lm.core.errors import DataError
+from lm.report.figures import measured
 from lm.report.page import compare, write_page, write_report
+from lm.report.record import read_run
 from tests.report.runs import training_row, valid_row, write_run
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x00\x1b[31m"
@@ -150,6 +152,20 @@ def test_a_loss_is_drawn_beside_what_it_can_be_compared_with_and_in_its_own_unit
     loss, words = re.findall(r"<figure>.*?</figure>", page_of(run), re.DOTALL)[:2]
     assert "validation loss" not in loss  # it has no next sentence in it, the training loss has
     assert "Masked words" in words and "loss/words" in words and "validation loss" in words
+
+
+def test_the_loss_over_all_held_out_text_is_a_point_beside_its_estimates(run, tmp_path):
+    rows = [valid_row(1), valid_row(50), valid_row(100) | {
+        "whole_valid_loss": 1.5, "whole_valid_bits_per_byte": 0.75, "rare": 1.0, "whole_rare": 2.0,
+    }]  # fmt: skip
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {title: names for title, _, names in measured([read_run(run)])}
+    assert found["Loss"] == ("valid_loss", "whole_valid_loss")
+    assert found["Validation bits per byte"] == ("valid_bits_per_byte", "whole_valid_bits_per_byte")
+    assert found["Rare"] == ("rare", "whole_rare") and len(found) == 3
+    assert "validation loss, all held-out text" in page_of(run)
+    page = compare([run, write_run(tmp_path / "other")], tmp_path / "both.html").read_text()
+    assert "all held-out text" not in page  # of one point a run: the final figures have it
 
 
 def test_a_loss_that_is_not_a_number_is_drawn_as_a_gap(run):

@@ -288,6 +288,9 @@ def test_a_run_writes_all_that_a_run_writes(straight):
     for row in steps:
         assert row["loss"] == pytest.approx(row["loss/words"] + row["loss/next"], rel=1e-5)
     assert [row["step"] for row in rows if "valid_loss" in row] == [0, 6, 12]
+    (last,) = [row for row in rows if "whole_valid_loss" in row]  # the curve itself is of estimates
+    assert last["whole_valid_loss"] == summary["valid_loss"] != last["valid_loss"]
+    assert last["whole_next_accuracy"] == summary["next_accuracy"]
 
 
 @pytest.mark.slow
