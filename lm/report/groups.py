@@ -17,7 +17,7 @@ def seeds_table(records: Sequence[Record]) -> str:
     """
     groups: dict[tuple[tuple[str, str], ...], dict[str | None, Record]] = {}
     for record in records:
-        rest = tuple(item for item in record.bindings.items() if item[0] != SEED)
+        rest = tuple(item for item in record.history().items() if item[0] != SEED)
         groups.setdefault(rest, {}).setdefault(record.bindings.get(SEED), record)
     if all(len(members) == 1 for members in groups.values()):
         return ""

@@ -46,7 +46,7 @@ def write_report(run: Path) -> Path:
         section("Final figures", _final_figures(record)),
         section("Where the time went", _time(record)),
         section("Training mixture", _mixture(record)),
-        section("Configuration", _bindings_table(record.bindings)),
+        section("Configuration", _changes(record) + _bindings_table(record.bindings)),
         section("Versions and devices", _list(record.notes)),
     ]
     return write_page(run / "report.html", record.name, sections)
@@ -216,10 +216,17 @@ def _compared_finals(names: Sequence[str], records: Sequence[Record]) -> str:
 
 
 def _compared_bindings(names: Sequence[str], records: Sequence[Record]) -> str:
-    bound = dict.fromkeys(name for record in records for name in record.bindings)
-    rows = [[name, *(record.bindings.get(name, "") for record in records)] for name in bound]
+    histories = [record.history() for record in records]
+    bound = dict.fromkeys(name for history in histories for name in history)
+    rows = [[name, *(history.get(name, "") for history in histories)] for name in bound]
     rows = [row for row in rows if len(set(row[1:])) > 1]
     return table(["binding", *names], rows) if rows else "<p>None: the bindings are the same.</p>"
+
+
+def _changes(record: Record) -> str:
+    """What was set otherwise when the run was resumed."""
+    rows = [[name, before, since, f"{step:,}"] for step, name, before, since in record.changes]
+    return table(["changed on the way", "before", "since", "from step"], rows) if rows else ""
 
 
 def _bindings_table(bindings: dict[str, str]) -> str:

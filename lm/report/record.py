@@ -28,12 +28,22 @@ class Record:
     gallery: list[dict[str, Any]] = field(default_factory=list)  # lm/report/gallery.py
     summary: dict[str, Any] = field(default_factory=dict)  # empty until the run ends
     processes: list[dict[str, Any]] = field(default_factory=list)  # of goodput.json
+    changes: list[tuple[int, str, str, str]] = field(default_factory=list)
+    """Bindings that were changed on the way: step, name, before and since; `bindings` has the last.
+    """
     unreadable: int = 0  # lines of metrics.jsonl, the last one not counted
 
     @property
     def kind(self) -> str:
         """The name of the experiment's class, such as `Pretrain`."""
         return self.bindings.get("class", "").strip("'\"").rpartition(".")[2]
+
+    def history(self) -> dict[str, str]:
+        """The bindings, and what they were before they were changed."""
+        told = dict(self.bindings)
+        for step, name, before, _ in reversed(self.changes):
+            told[name] = f"{before} to step {step:,}, then {told.get(name, 'None')}"
+        return told
 
     def metrics(self) -> list[str]:
         """Every name that was measured, in the order it first appears."""
@@ -87,9 +97,10 @@ def read_run(run: Path) -> Record:
         bindings=bindings,
         notes=notes,
         samples=_samples(run / "samples"),
-        gallery=_gallery(run / "gallery.jsonl"),
+        gallery=_objects(run / "gallery.jsonl"),
         summary=_summary(run / "summary.json"),
         processes=processes(run / "goodput.json"),
+        changes=_changes(run / "changes.jsonl"),
         unreadable=unreadable,
     )
 
@@ -134,8 +145,18 @@ def _bindings(text: str) -> tuple[dict[str, str], list[str]]:
     return bindings, [note for note in notes if note]
 
 
-def _gallery(path: Path) -> list[dict[str, Any]]:
-    """Questions about images that were answered; lines that are no objects are left out."""
+def _changes(path: Path) -> list[tuple[int, str, str, str]]:
+    return [
+        (row["step"], name, str(pair[0]), str(pair[1]))
+        for row in _objects(path)
+        if isinstance(row.get("step"), int) and isinstance(row.get("changed"), dict)
+        for name, pair in row["changed"].items()
+        if isinstance(pair, list) and len(pair) == 2
+    ]
+
+
+def _objects(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file, one a line; lines that are none are left out."""
     found = []
     for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []:
         try:

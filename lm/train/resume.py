@@ -1,11 +1,14 @@
 """Whether a directory holds the run that is to go on there, or another."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm.core.config import CLASS, differences, read
 from lm.core.errors import CheckpointError, ConfigError
+from lm.core.paths import write_whole
+from lm.train.metrics import read_metrics
 
 HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.cache", "text.cache")
 ROWS = (  # how bindings begin of what the rows are, and in which order
@@ -62,6 +65,31 @@ def check_facts(manifest: Mapping[str, Any], facts: Mapping[str, Any], *, allow_
             continue
         way_out = "--allow_data_change to go on" if is_data else "choose another --workdir"
         raise CheckpointError(f"{name}: checkpoint {then}, now {now}; {way_out}")
+
+
+def note_changes(workdir: Path, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
+    """Keeps in `changes.jsonl` the bindings that are other ones from `step` on: `config.gin` has
+    the newest alone. What was changed later is taken back: those steps are made again.
+
+    Args:
+      changed: name -> what `config.gin` has, and what is set now.
+
+    Raises:
+      OSError: nothing can be written.
+    """
+    path = workdir / "changes.jsonl"
+    rows = read_metrics(path) if path.exists() else []
+    kept = [row for row in rows if 0 < row["step"] <= step]
+    since = {name: [repr(old), repr(new)] for name, (old, new) in changed.items()}
+    for row in reversed([row for row in rows if row["step"] > step]):
+        for name, (old, new) in row["changed"].items():
+            since[name] = [old, since.get(name, (old, new))[1]]
+    since = {name: pair for name, pair in since.items() if pair[0] != pair[1]}
+    told_already = kept and kept[-1] == {"step": step, "changed": since}  # and then was killed
+    if step > 0 and since and not told_already:
+        kept.append({"step": step, "changed": since})
+    if kept != rows:
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def told(changed: Mapping[str, tuple[Any, Any]]) -> str:

@@ -35,7 +35,7 @@ from lm.train.lock import locked
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, Stop, Watchdog, agreed
 from lm.train.reaction import Origins, Reaction
-from lm.train.resume import changed_bindings, check_facts, told
+from lm.train.resume import changed_bindings, check_facts, note_changes, told
 from lm.train.step import StepMetrics
 from lm.train.trace import Trace
 
@@ -165,6 +165,7 @@ class Session:
         self.origin = {"mesh": mesh, "environment": comments.replace("# ", "").splitlines()}
         if self.main:
             try:
+                note_changes(self.workdir, self.first, self.changed)
                 write_whole(self.workdir / "config.gin", dump(self.config) + comments)
             except OSError as error:
                 raise ConfigError(

@@ -222,6 +222,22 @@ def report(*flags):
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+def test_a_setting_that_was_changed_on_the_way_is_told_with_its_step(run, tmp_path):
+    other = write_run(tmp_path / "other")
+    assert "from step" not in page_of(run)  # the control
+    changes = [
+        {"step": 20, "changed": {"optim.peak_lr": ["0.01", "0.001"]}},
+        {"step": 1500, "changed": {"optim.peak_lr": ["0.001", "0.0003"]}},
+    ]
+    (run / "changes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changes) + "{")
+    page = page_of(run)
+    assert "<th>optim.peak_lr</th><td>0.01</td><td>0.001</td><td>20</td>" in page
+    assert "<td>0.001</td><td>0.0003</td><td>1,500</td>" in page
+    page = compare([run, other], tmp_path / "both.html").read_text()
+    assert "0.01 to step 20, then 0.001 to step 1,500, then 0.0003</td><td>0.0003</td>" in page
+    assert "Over seeds" not in page  # the same bindings in the end, and not the same run
+
+
 def test_the_command_writes_the_page_of_a_run(run):
     done = report(f"--runs={run}")
     assert (done.returncode, done.stdout.strip()) == (0, str(run / "report.html"))

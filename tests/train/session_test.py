@@ -381,6 +381,32 @@ def test_other_rows_are_not_gone_on_with_unless_that_is_said(tmp_path, first, th
     ]
 
 
+def test_what_was_set_otherwise_on_the_way_is_kept_with_its_step(tmp_path):
+    def told():
+        path = tmp_path / "changes.jsonl"
+        return (
+            [(row["step"], row["changed"]) for row in read_metrics(path)] if path.exists() else []
+        )
+
+    def go(steps, restore=None, **bound):
+        experiment = bind(EXPERIMENT, {f"optim.{name}": value for name, value in bound.items()})
+        process = Process(restore_step=restore)
+        run(tmp_path, GuardConfig(), steps=steps, experiment=experiment, process=process)
+
+    go(4, peak_lr=1e-2)
+    go(6, peak_lr=1e-2)
+    assert told() == []
+    go(8, peak_lr=1e-3)
+    once = (6, {"optim.peak_lr": ["0.01", "0.001"]})
+    assert told() == [once]
+    go(10, peak_lr=1e-4)
+    assert told() == [once, (8, {"optim.peak_lr": ["0.001", "0.0001"]})]
+    go(10, peak_lr=1e-4, restore=6)  # as it was when step 8 was made first: at 6 it is 0.0001 now
+    assert told() == [once, (6, {"optim.peak_lr": ["0.001", "0.0001"]})]
+    go(10, peak_lr=1e-2, restore=4)  # where nothing had been changed
+    assert told() == []
+
+
 def test_reading_a_run_leaves_a_save_under_way_alone(tmp_path):
     run(tmp_path, GuardConfig())
     under_way = tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp"
