@@ -35,7 +35,7 @@ TEXT = (".txt", ".md", ".py", ".rst", ".text")
 SKIPPED = {"site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3", "ensurepip"}
 SHOWN = 5  # malformed records told one by one
 LONGEST = 64 << 20  # bytes of one record
-FEW = 100  # documents of which a fraction may hold out none
+FEW = 100  # documents of which a fraction may hold out none, or far more or less than it asks
 DIVISION = 2  # of the rules by which a text is divided: names what is kept of its parts
 
 OnError = Literal["stop", "replace"]

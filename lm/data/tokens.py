@@ -12,10 +12,12 @@ from typing import Literal, NamedTuple
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.paths import at_home
-from lm.data.sources import DIVISION, STDLIB, Document, OnError, fingerprint, split
+from lm.data.sources import DIVISION, FEW, STDLIB, Document, OnError, fingerprint, split
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows, write_tokens
 from lm.text.tokenizer import Tokenizer, load
+
+FAR = 2  # times more or less than was asked
 
 Part = Literal["train", "valid"]
 
@@ -109,7 +111,25 @@ def prepare(
     ]
     some = [config] if config.valid else list(texts.values())
     valid = [prepare_part(text, tokenizer, "valid", report) for text in some]
+    if config.valid is None:
+        for text, source, held_out in zip(some, train, valid, strict=True):
+            tell_share(text, source.file, held_out, report)
     return train, valid[0] if len(valid) == 1 else joined(config, valid, tokenizer, report)
+
+
+def tell_share(
+    config: TextConfig, train: TokenFile, valid: TokenFile, report: Callable[[str], None]
+) -> None:
+    """Says where few documents, held out whole, are not nearly the share that was asked for."""
+    asked, share = config.valid_fraction, valid.bytes / max(1, train.bytes + valid.bytes)
+    documents = sum(int(file.manifest["documents"]) for file in (train, valid))
+    apart = not asked / FAR < share < asked * FAR or not (1 - asked) / FAR < 1 - share
+    if apart and documents <= FEW and config.made_by_tokenize("valid") is None:
+        report(
+            f"warning: held out {share:.0%} of the text of {config.train} where "
+            f"data.valid_fraction asks {asked:.0%}: it has {documents} documents, which are held "
+            "out whole; set data.valid, or give more files"
+        )
 
 
 def prepare_part(

@@ -190,6 +190,29 @@ def test_prepared_text_is_made_once_and_again_when_it_changes(tmp_path, monkeypa
     assert len(made) == 2 and len(sorted((tmp_path / "cache").rglob("tokens.bin"))) == 4
 
 
+def test_a_share_that_is_not_what_was_asked_is_told_where_documents_are_few(tmp_path):
+    def told(sizes, **config):
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for number, size in enumerate(sizes):
+            (folder / f"{number}.txt").write_text("x" * size)
+        found = []
+        config = TextConfig(train=str(folder), cache=str(tmp_path / "cache"), **config)
+        _, valid = prepare(config, ByteTokenizer(), found.append)
+        lines = [line for line in found if "held out" in line]
+        return lines, valid.bytes / sum(sizes)
+
+    for sizes in ([500, 500], [1000, 10], [10, 1000]):  # of which half, much or little is held out
+        (line,), share = told(sizes)
+        assert f"held out {share:.0%} of the text" in line and "has 2 documents" in line
+        assert "data.valid_fraction asks 10%" in line and "set data.valid" in line
+    assert told([500, 500], valid_fraction=0.5)[0] == []
+    assert told([1000])[0] == []  # whose end is held out
+    assert told([10] * 101)[0] == []
+    (tmp_path / "valid.txt").write_text("y")
+    assert told([500, 500], valid=str(tmp_path / "valid.txt"))[0] == []
+
+
 def test_a_folder_of_tokenize_is_read_as_it_is_and_a_part_is_never_both(tmp_path):
     for part in ("train", "valid"):
         write_tokens([Document(part, part * 3)], ByteTokenizer(), tmp_path / part)
