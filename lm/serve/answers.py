@@ -34,7 +34,7 @@ class Settings:
     def read(cls, fields: Fields, served: Served) -> "Settings":
         """Raises Refused for what is out of range or not supported."""
         fields.absent("presence_penalty", "frequency_penalty", "logit_bias", "tools", "functions",
-                      "suffix")  # fmt: skip
+                      "suffix", "audio", "web_search_options")  # fmt: skip
         if fields.take("response_format") != {"type": "text"}:
             fields.absent("response_format")
         length = served.engine.length

@@ -1,5 +1,6 @@
 """Reading what a client sends: a body of bounded size, and fields that are what they should be."""
 
+import difflib
 import json
 import math
 from typing import Any
@@ -8,6 +9,13 @@ from starlette.requests import Request
 
 LARGEST = 1 << 20  # bytes of a body
 LARGEST_SEEN = 16 << 20  # of one that may hold images
+
+HARMLESS = {  # fields of OpenAI's requests that ask for nothing here, or of which nothing is lost
+    "function_call", "max_tokens", "metadata", "modalities", "model", "moderation",
+    "parallel_tool_calls", "prediction", "prompt_cache_key", "prompt_cache_options",
+    "prompt_cache_retention", "reasoning_effort", "safety_identifier", "service_tier", "store",
+    "tool_choice", "user", "verbosity",
+}  # fmt: skip
 
 
 class Refused(Exception):
@@ -50,8 +58,10 @@ class Fields:
 
     def __init__(self, body: dict[str, Any]):
         self.body = body
+        self.known = set(HARMLESS)  # and what was taken
 
     def take(self, name: str, default: Any = None) -> Any:
+        self.known.add(name)
         value = self.body.get(name)
         return default if value is None else value
 
@@ -106,6 +116,19 @@ class Fields:
         for name in names:
             if self.take(name) not in (None, 0, {}, [], "", False):
                 raise Refused(f"{name} is not supported: leave it out", param=name)
+
+    def end(self) -> None:
+        """Refuses a field that nothing has taken, after all that are known were: one misspelt would
+        be answered as if it had not been sent."""
+        for name in self.body.keys() - self.known:
+            if self.body[name] is not None:
+                shown = name[:40]
+                near = difflib.get_close_matches(shown, sorted(self.known), n=1)
+                hint = f"did you mean {near[0]}?" if near else "leave it out"
+                raise Refused(
+                    f"there is no field {ascii(shown)}: {hint}", param=ascii(shown)[1:-1],
+                    code="unknown_parameter",
+                )  # fmt: skip
 
     def wrong(self, name: str, wanted: str) -> Refused:
         shown = repr(self.body.get(name))

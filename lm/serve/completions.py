@@ -31,6 +31,7 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
         raise Refused("best_of is not supported: leave it out", param="best_of")
     # encoding is work: the others are answered meanwhile
     prompts = await asyncio.to_thread(read_prompts, fields, served)
+    fields.end()
     room = [served.engine.length - len(prompt) for prompt in prompts]
     wanted = settings.max_tokens
     counts = [min(DEFAULT_TOKENS, max(each, 0)) if wanted is None else wanted for each in room]

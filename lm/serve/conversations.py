@@ -32,6 +32,7 @@ async def chat(request: Request, served: Served, body: dict[str, Any]) -> Respon
     wants = fields.flag("logprobs")
     most = fields.whole("top_logprobs", 0, 0, ALTERNATIVES)
     turns = read_messages(fields)
+    fields.end()
     # encoding is work: the others are answered meanwhile
     prompt = await asyncio.get_running_loop().run_in_executor(
         DECODERS if any(map(pictures_of, turns)) else None,

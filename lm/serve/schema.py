@@ -57,7 +57,7 @@ MESSAGE = {
     "type": "object",
     "required": ["role", "content"],
     "properties": {
-        "role": {"type": "string", "enum": ["system", "user", "assistant"]},
+        "role": {"type": "string", "enum": ["system", "developer", "user", "assistant"]},
         "content": one_of(TEXT, listed(one_of(TEXT_PART, IMAGE_PART))),
     },
 }

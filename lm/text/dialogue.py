@@ -27,6 +27,7 @@ Role = Literal["system", "user", "assistant"]
 Learned = Literal["all", "last"]  # which of the assistant's turns
 
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+AS_ROLE = {"developer": "system"}  # what OpenAI's interface calls the system since 2024
 DIALOGUE_SPECIALS = ("im_start", "im_end", *ROLES)
 
 
@@ -44,7 +45,8 @@ Conversation = tuple[Message, ...]
 def conversation(messages: Any) -> Conversation:
     """Turns of a list of {role, content} objects, as OpenAI's interface has them.
 
-    Content may be a list of {"type": "text", "text": ...} parts, which are joined.
+    A developer's turn is the system's. Content may be a list of {"type": "text", "text": ...}
+    parts, which are joined.
 
     Raises:
       DataError: no such list, or one that `check_order` refuses.
@@ -56,6 +58,7 @@ def conversation(messages: Any) -> Conversation:
         if not isinstance(one, Mapping):
             raise DataError(f"message {number} is no object with role and content")
         role, content = one.get("role"), one.get("content")
+        role = AS_ROLE.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:
             raise DataError(f"message {number} has the role {role!r}, expected {', '.join(ROLES)}")
         if isinstance(content, list) and all(

@@ -48,6 +48,25 @@ def test_a_parameter_out_of_range_is_named(api, name, value):
     refused(answer, 400, "prompt" if name == "prompt" else name)
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_misspelt_field_is_refused_with_the_nearest_name(api, path):
+    asked = {"prompt": "x"} if path == URL else {"messages": [{"role": "user", "content": "x"}]}
+    asked |= {"max_tokens": 2}
+    answer = api.post(path, json=asked | {"maxtokens": 2})
+    refused(answer, 400, "there is no field 'maxtokens': did you mean max_tokens?")
+    assert answer.json()["error"]["param"] == "maxtokens"
+    for name in ("qqq", "a\nb", "\ud800", "x" * 10**5, ""):
+        told = api.post(path, content=json.dumps(asked | {name: 1}))
+        refused(told, 400, "leave it out")
+        assert len(told.json()["error"]["message"]) < 100 and told.text.isprintable()
+    more = {  # what OpenAI's clients and lm-eval send
+        "user": "me", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "n": 1,
+        "seed": 5, "parallel_tool_calls": True, "reasoning_effort": "low", "tool_choice": "auto",
+        "modalities": ["text"], "qqq": None, "max_completion_tokens": 2, "tools": [],
+    }  # fmt: skip
+    assert api.post(path, json=asked | more).status_code == 200
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[1]", b'"x"', b"null", b'{"temperature": NaN, "prompt": "x"}', b"\xff\xfe",

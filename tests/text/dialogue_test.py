@@ -188,3 +188,5 @@ def test_messages_of_the_openai_form_are_read():
     found = conversation(given_)
     assert found == turns("!s", "ab") and conversation(as_objects(found)) == found
     check_order(found)
+    given_[0]["role"] = "developer"  # OpenAI's newer name
+    assert conversation(given_) == found
