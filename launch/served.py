@@ -36,7 +36,7 @@ def served_run(
     if not isinstance(model, GptConfig | GptVisionConfig):
         raise ConfigError(f"{folder} holds a {type(model).__name__}, which writes nothing")
     engine = Engine(model, run.params, slots=slots, queue=queue, length=length)
-    return Served(run_name(folder), engine, run.tokenizer)
+    return Served(run_name(folder), engine, run.tokenizer, learned_turns=run.in_turns)
 
 
 def run_name(folder: str) -> str:

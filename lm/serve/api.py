@@ -135,7 +135,7 @@ class Api:
         return {
             "id": served.name, "object": "model", "created": served.created, "owned_by": "lm",
             "context": served.engine.length, "chat": served.talks, "images": served.images,
-            "dialogue": served.dialogue,
+            "dialogue": served.talks and served.dialogue,
         }  # fmt: skip
 
     async def list_models(self, _: Request) -> Response:

@@ -21,6 +21,7 @@ class Served:
     name: str
     engine: Engine
     tokenizer: Tokenizer
+    learned_turns: bool = True  # in training; a vocabulary alone may have roles
     created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
     @functools.cached_property
@@ -44,9 +45,12 @@ class Served:
 
     @property
     def talks(self) -> bool:
-        """Whether it answers in a conversation."""
-        if self.sight is not None:
-            return True
+        """Whether it has learned to answer in a conversation."""
+        return self.sight is not None or (self.learned_turns and self.has_roles)
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether a conversation can be put to it at all."""
         try:
             return bool(self.chat)
         except ConfigError:
@@ -55,7 +59,7 @@ class Served:
     @property
     def dialogue(self) -> bool:
         """Whether it reads the whole of a conversation, what the system says with it."""
-        return self.talks if self.sight is None else self.sight.dialogue
+        return self.has_roles if self.sight is None else self.sight.dialogue
 
     @property
     def sight(self) -> GptVisionConfig | None:

@@ -41,6 +41,13 @@ class Loaded:
     mesh: jax.sharding.Mesh | None = None  # that `params` are on; None: one device
     digest: str = ""  # of the checkpoint
 
+    @property
+    def in_turns(self) -> bool:
+        """Whether it was trained on conversations, as ids of who speaks and where a turn ends."""
+        if self.tokenizer is None or not isinstance(self.config, Sft | Dpo | Ppo):
+            return False
+        return self.config.data.form(self.tokenizer).in_turns
+
     def logits(self, ids: Any) -> np.ndarray:
         """Float32 scores of the token after each. [T V] from [T] ids, or [B T V] from [B T].
 

@@ -3,13 +3,16 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from lm.models.gpt import forward
+from lm.serve.api import application
 from lm.serve.model import Served
 from lm.serve.request import Drawn, Ended, Likely, Prompted
 from lm.serve.spelling import Bytes
@@ -308,6 +311,14 @@ def test_models_are_listed_and_an_unknown_one_is_named(api):
     assert refused.status_code == 404 and "gpt-9" in refused.json()["error"]["message"]
     paths = api.get("/openapi.json").json()["paths"]
     assert "/v1/chat/completions" in paths and "/v1/completions" in paths
+
+
+def test_chat_is_said_of_models_that_have_learned_turns(toy):
+    for learned in (True, False):
+        one = replace(toy, learned_turns=learned)
+        api = TestClient(application({"toy": one}), base_url="http://127.0.0.1")
+        (entry,) = api.get("/v1/models").json()["data"]
+        assert entry["chat"] is learned and entry["dialogue"] is learned
 
 
 def test_a_client_that_leaves_stops_costing(toy, api, monkeypatch):

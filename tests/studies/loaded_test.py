@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from experiments import chatgpt, gpt2, instructgpt
 from lm.core.errors import DataError
 from lm.models.gpt import forward
 from lm.studies.loaded import Loaded
+from lm.text.byte import ByteTokenizer
 from tests.models.gpt_test import made, small
 from tests.train.step_test import EXPERIMENT
 
@@ -47,3 +49,13 @@ def test_ids_that_the_model_does_not_have_are_refused_and_not_clamped(loaded, id
     for ask in (loaded.logits, loaded.hidden, loaded.attention):
         with pytest.raises(DataError, match=said):
             ask(ids)
+
+
+@pytest.mark.parametrize(
+    ("config", "learned"),
+    [(gpt2.tiny(), False), (instructgpt.sft(), False), (instructgpt.ppo(), False),
+     (chatgpt.sft(), True), (chatgpt.ppo(), True)],
+)  # fmt: skip
+def test_a_run_has_learned_turns_where_its_data_are_conversations(config, learned):
+    """Whatever its vocabulary knows: that of bytes has the roles always."""
+    assert Loaded(config, None, ByteTokenizer(), 0).in_turns is learned

@@ -231,11 +231,7 @@ async function models() {
   const known = load("lm.model", null);
   labelled = labels;
   entries = new Map(data.map((one) => [one.id, one]));
-  $("model").replaceChildren(...data.map((one) => {
-    const option = make("option", "", one.id);
-    option.disabled = !one.chat;
-    return option;
-  }));
+  $("model").replaceChildren(...data.map((one) => make("option", "", one.id)));
   const talking = data.filter((one) => one.chat).map((one) => one.id);
   if (talking.includes(known)) $("model").value = known;
   else if (talking.length) $("model").value = talking[0];

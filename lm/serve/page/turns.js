@@ -64,6 +64,7 @@ function show() {
   if (!turns.length) {
     const empty = make("div", "empty");
     empty.append(make("h2", "", "What shall we talk about?"), make("p", "", $("model").value));
+    if (entries.get($("model").value)?.chat === false) empty.append(make("p", "small", "It has not learned conversations: what it says may be no answer."));
     const whole = entries.get($("model").value)?.dialogue;
     if (mostImages()) empty.append(make("p", "small", whole ? "It sees images, and reads the whole conversation." : "It sees images, and answers one question at a time. A system prompt is refused."));
     turns.push(empty);
