@@ -260,9 +260,7 @@ def test_evaluating_a_run_gives_its_own_answers_and_metrics(classifier, tmp_path
     workdir = tmp_path / "run"
     shutil.copytree(classifier, workdir)
     shutil.rmtree(workdir / "evaluations")
-    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={workdir}"]
-    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    evaluated(workdir, "--batch=16")  # as in training: probabilities are of the same program
     name = "classification-valid.jsonl"
     written = (workdir / "evaluations" / name).read_text()
     assert written == (classifier / "evaluations" / name).read_text()
