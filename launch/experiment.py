@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib
 import inspect
+import reprlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any, get_type_hints
 
 from absl import flags
 
-from lm.core.config import assignment, bind, read
+from lm.core.config import assignment, bind, is_config, read, typed
 from lm.core.errors import ConfigError
-from lm.core.modules import users_module
+from lm.core.modules import reason, users_module
 from lm.core.paths import run_path
 
 EXPERIMENT = flags.DEFINE_string(
@@ -59,6 +60,10 @@ def resolve(spec: str) -> Any:
 
     `gpt2:small` is function `small` of experiments/gpt2.py; where there is none it is the `size` of
     its `train`. Arguments are literals and are never evaluated as code.
+
+    Raises:
+      ConfigError: there is none, a field of its config is of another type than it is annotated
+        with, or a function of the user's own raises something or returns no experiment.
     """
     path, parenthesis, arguments_text = spec.partition("(")  # an argument may hold a colon
     module_name, _, name = path.rpartition(":")
@@ -69,7 +74,15 @@ def resolve(spec: str) -> Any:
         )
     name, arguments = parsed(call, spec)
     module = module_of(module_name)
-    known = functions(module)
+    users = module_name.endswith(".py")
+    known = own(module) if users else functions(module)
+
+    def unknown(why: str = "") -> ConfigError:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {module_name}:{near[0]}? " if near and near[0] != name else ""
+        has = ", ".join(known) or "no function"
+        return ConfigError(f"unknown experiment {spec}{why}; {hint}{module_name} has: {has}")
+
     if name in known:
         function = known[name]
     elif (
@@ -79,18 +92,32 @@ def resolve(spec: str) -> Any:
     ):
         function, arguments = known["train"], {"size": name}
     else:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {module_name}:{near[0]}? " if near else ""
-        raise ConfigError(f"unknown experiment {spec}; {hint}{module_name} has: {', '.join(known)}")
+        raise unknown()
     try:
         inspect.signature(function).bind(**arguments)
-        return function(**arguments)
-    except (TypeError, KeyError) as error:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {module_name}:{near[0]}? " if near and near[0] != name else ""
+    except TypeError as error:
+        raise unknown(f": {error}") from None
+    if users:
+        return typed(returned(function, arguments, spec))
+    try:
+        return typed(function(**arguments))
+    except (TypeError, KeyError) as error:  # a size or a task that is not in its table
+        raise unknown(f": {error}") from None
+
+
+def returned(function: Callable[..., Any], arguments: dict[str, Any], spec: str) -> Any:
+    """What a function of the user's own returns. Raises ConfigError where that is no experiment."""
+    try:
+        config = function(**arguments)
+    except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
+        why = reason(error, inspect.getfile(function))
+        raise ConfigError(f"--experiment={spec} raised {why}") from error
+    if not is_config(config) or not hasattr(config, "run"):
         raise ConfigError(
-            f"unknown experiment {spec}: {error}; {hint}{module_name} has: {', '.join(known)}"
-        ) from None
+            f"--experiment={spec} returned {reprlib.repr(config)}, which is no experiment: return "
+            "one, such as replace(gpt2.tiny(), steps=9)"
+        )
+    return config
 
 
 def parsed(call: str, spec: str) -> tuple[str, dict[str, Any]]:
@@ -122,14 +149,21 @@ def generations() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
 
 
-def functions(module: Any) -> dict[str, Callable[..., Any]]:
-    """The experiments of a module: its own functions that say they return a config."""
+def own(module: Any) -> dict[str, Callable[..., Any]]:
+    """The functions that a module defines itself."""
     return {
         name: value
         for name, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and hasattr(get_type_hints(value).get("return"), "run")
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    }
+
+
+def functions(module: Any) -> dict[str, Callable[..., Any]]:
+    """The experiments of one of our modules: its functions that say they return a config."""
+    return {
+        name: value
+        for name, value in own(module).items()
+        if hasattr(get_type_hints(value).get("return"), "run")
         and all(p.default is not p.empty for p in inspect.signature(value).parameters.values())
     }
 

@@ -111,6 +111,17 @@ def runs(folder, *words):
     return done.stdout
 
 
+def test_the_readme_s_experiment_of_ones_own_is_bound_as_it_stands(tmp_path):
+    (code,) = (
+        block for block in re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+        if "experiments import" in block
+    )  # fmt: skip
+    (flag,) = re.findall(r"`(--experiment='mine.py:[^`]*)`", README)
+    (tmp_path / "mine.py").write_text(code)
+    bound = runs(tmp_path, "-m", "launch.train", *shlex.split(flag), "--dry_run")
+    assert "model.width = 256\n" in bound and "seed = 0\n" in bound
+
+
 @pytest.mark.slow
 def test_the_readme_s_commands_on_a_text_of_ones_own_run_as_they_stand(tmp_path):
     """From the folder of a user whose text and data are in FOLDER and DATA."""

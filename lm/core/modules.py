@@ -2,7 +2,9 @@
 
 import importlib
 import importlib.util
+import os
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -30,5 +32,13 @@ def users_module(name: str, said: str) -> ModuleType:
         spec.loader.exec_module(module)
         return module
     except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
-        why = " ".join(str(error).split())
-        raise ConfigError(f"{said} cannot be imported: {type(error).__name__}: {why}") from error
+        raise ConfigError(f"{said} cannot be imported: {reason(error, name)}") from error
+
+
+def reason(error: BaseException, file: str) -> str:
+    """Of an error of the user's code: its type and message, and the last line of `file` in it."""
+    file = os.path.abspath(file)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    where = f" ({file}:{lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

@@ -1,10 +1,11 @@
 import dataclasses
 import re
+from dataclasses import replace
 
 import pytest
 
 from launch.experiment import functions, generations, module_of, resolve
-from lm.core.config import bind, bindings, convert, differences, dump, load, parse
+from lm.core.config import bind, bindings, convert, differences, dump, load, parse, typed
 from lm.core.errors import ConfigError
 from lm.train.pretrain import Pretrain
 
@@ -205,6 +206,45 @@ def test_an_experiment_of_the_users_own_file_is_found(tmp_path):
         resolve(f"{path}:shrot")
     with pytest.raises(ConfigError, match="no such file"):
         resolve(f"{tmp_path}/absent.py:short")
+
+
+def test_a_function_of_ones_own_needs_no_annotation(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE.replace(" -> Pretrain", "").replace(": int", ""))
+    assert resolve(f"{path}:short(steps=9)").steps == 9
+    with pytest.raises(ConfigError, match="unexpected keyword argument 'stepz'.*has: short$"):
+        resolve(f"{path}:short(stepz=9)")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("return {}['x']", r"raised KeyError: 'x' \(.*mine.py:LINE\)"),
+        ("return gpt2.tiny().abc", r"raised AttributeError: .*abc.* \(.*mine.py:LINE\)"),
+        ("return replace(gpt2.tiny(), steps=-1)", r"raised ConfigError: steps must be .*py:LINE"),
+        ("raise SystemExit(3)", r"raised SystemExit: 3 \(.*mine.py:LINE\)"),
+        ("return 3", "returned 3, which is no experiment: return one, such as"),
+        ("return gpt2.tiny().optim", "returned AdamWConfig.*, which is no experiment"),
+        ("return replace(gpt2.tiny(), seed=1.5)", "^seed: expected an int, got 1.5"),
+        (
+            "return replace(gpt2.tiny(), data=replace(gpt2.tiny().data, train=3))",
+            "^data.train: expected a str.*, got 3",
+        ),
+    ],
+)
+def test_a_fault_of_a_function_of_ones_own_is_one_line(line, message, tmp_path):
+    path = tmp_path / "mine.py"
+    text = "from dataclasses import replace\nfrom experiments import gpt2\n\ndef bad():\n"
+    path.write_text(f"{text}    {line}\n")
+    with pytest.raises(ConfigError, match=message.replace("LINE", "5")) as caught:
+        resolve(f"{path}:bad")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_list_in_a_config_of_ones_own_becomes_a_tuple(tmp_path, tiny):
+    model = replace(tiny.model, pattern=["dense", "banded"])
+    assert typed(replace(tiny, model=model)).model.pattern == ("dense", "banded")
+    assert typed(tiny) == tiny
 
 
 def test_a_colon_in_an_argument_is_text(tmp_path):
