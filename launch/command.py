@@ -102,7 +102,6 @@ def warn_repeated(words: Sequence[str]) -> None:
 def help_text() -> str:
     """The command's own docstring, then its flags."""
     command = sys.modules["__main__"]
-    modules = [command.__name__, *(name for name in sys.modules if name.startswith("launch"))]
-    described = [flags.FLAGS.module_help(name) for name in dict.fromkeys(modules)]
-    described.append(flags.FLAGS.module_help(sys.argv[0]))
+    shared = [name for name in sys.modules if name.startswith("launch")]
+    described = [flags.FLAGS.module_help(name) for name in [sys.argv[0], *shared]]  # its own first
     return "\n".join(part for part in [(command.__doc__ or "").strip(), "", *described] if part)

@@ -111,7 +111,10 @@ def tell(tokenizer: "Tokenizer", out: Path, seconds: float) -> None:
     print(f"  {seconds:.1f} s, {size / max(seconds, 1e-9) / 1e6:.1f} MB/s")
     path = "" if tokenizer.kind == "bytes" else f" --set tokenizer.path={out / 'tokenizer'}"
     cased = " --set tokenizer.cased=True" if CASED.value else ""
-    print(f"use: --set data.train={out} --set tokenizer.kind={tokenizer.kind}{path}{cased}")
+    print(
+        f"use: --set data.train={out} --set tokenizer.kind={tokenizer.kind}{path}{cased} "
+        f"--set model.vocab={tokenizer.vocab_size}"
+    )
 
 
 def verify(folder: Path) -> None:

@@ -103,7 +103,9 @@ def test_flags_that_cannot_be_are_refused(module, flags, said):
 def test_help_is_the_commands_own_text_and_flags():
     done = launch("--help")
     assert done.returncode == 0 and done.stderr == ""
-    assert "python -m launch.train --experiment" in done.stdout and "--workdir" in done.stdout
+    assert "python -m launch.train --experiment" in done.stdout
+    for flag in ("workdir", "experiment", "[no]traceback"):
+        assert done.stdout.count(f"  --{flag}:") == 1
 
 
 def test_the_list_has_every_experiment():

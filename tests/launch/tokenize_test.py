@@ -21,6 +21,7 @@ def test_a_folder_is_made_told_and_checked_and_a_damaged_block_is_named(tmp_path
     assert made.returncode == 0, made.stderr
     for word in ("documents", "bytes", "tokens", "bytes a token", " s"):
         assert word in made.stdout
+    assert made.stdout.endswith(" --set tokenizer.kind=bytes --set model.vocab=269\n")
     assert sorted(path.name for path in out.iterdir()) == ["tokenizer", "train", "valid"]
     assert tokenize(f"--verify={out}").returncode == 0
 
