@@ -115,21 +115,25 @@ def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
 
 
 def write(run: Path, folder: Path) -> None:
-    """Writes the newest weights of a run.
+    """Makes a folder with the newest weights of a run; it appears whole or not at all.
 
     Raises:
-      ConfigError: the run is no BERT or GPT alone.
+      ConfigError: the run is no BERT or GPT alone, or the folder holds something.
+      DataError: the folder cannot be written.
       CheckpointError: the weights that are read again give other logits.
     """
     import jax
 
     from lm.core.mesh import one_device
+    from lm.data.token_writer import made_whole
     from lm.models.adapters import merged
     from lm.models.bert import BertConfig
     from lm.models.gpt import GptConfig
     from lm.models.pretrained import write as write_weights
     from lm.train.saved import read_run
 
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--to_hf={folder} exists: remove it, or choose another folder")
     saved = read_run(run, one_device())
     model, params = saved.config.model, jax.device_get(merged(saved.params))
     if not isinstance(model, (BertConfig, GptConfig)) or not {"tokens", "stack"} <= params.keys():
@@ -138,20 +142,31 @@ def write(run: Path, folder: Path) -> None:
             "BERT or a GPT without another head can be exported: name such a run, or that which "
             "this one began from"
         )
-    write_weights(model, params, folder)
-    check(model, params, folder)
-    for name, data in saved.tokenizer.files().items() if saved.tokenizer else ():
-        (folder / name).write_bytes(data)
+    tokenizer = saved.tokenizer
+    with made_whole(folder) as work:
+        end, pad = (tokenizer.end, tokenizer.pad) if tokenizer else (None, None)
+        write_weights(model, params, work, end=end, pad=pad)
+        check(model, params, work, folder)
+        for name, data in tokenizer.files().items() if tokenizer else ():
+            (work / name).write_bytes(data)
     print(f"step {saved.step} of {run} in {folder}")
+    if tokenizer and tokenizer.kind != experiment(model).tokenizer.kind:
+        print(
+            f"its vocabulary ({tokenizer.kind}) is not one that AutoTokenizer of transformers "
+            f"reads: take ids from lm.load({str(run)!r}).tokenizer"
+        )
 
 
-def check(model: "BertConfig | GptConfig", params: Any, folder: Path) -> None:
-    """Raises CheckpointError where the weights in a folder are not these by their logits."""
+def check(
+    model: "BertConfig | GptConfig", params: Any, folder: Path, named: Path | None = None
+) -> None:
+    """Raises CheckpointError, which names the folder `named` where that is given, where the weights
+    in a folder are not these by their logits."""
     from lm.models.pretrained import read as read_weights
 
     row = tokens(model)
     again = logits(*read_weights(folder), row)
-    require_close(folder, logits(model, params, row), again, "the run")
+    require_close(named or folder, logits(model, params, row), again, "the run")
 
 
 def compare(model: "BertConfig | GptConfig", params: Any, folder: Path) -> None:

@@ -10,13 +10,13 @@ import pytest
 
 import lm.models.pretrained
 import lm.train.saved
-from experiments import bert, gpt1
+from experiments import bert, gpt1, gpt2
 from launch import convert
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.models.lstm import LstmConfig
 from lm.models.pretrained import read, write
-from lm.text.tokenizer import build
+from lm.text.tokenizer import TokenizerConfig, build
 from lm.text.wordpiece import SPECIALS
 from lm.train.saved import Saved, read_run
 from lm.train.session import LoopConfig
@@ -128,8 +128,8 @@ def test_weights_that_come_back_as_others_are_refused_by_their_logits(tmp_path, 
     config, params = published("gpt2", tmp_path / "right")
     convert.check(config, params, tmp_path / "right")  # the control
 
-    def wrong(config, params, folder):
-        write(config, params, folder)
+    def wrong(config, params, folder, **ids):
+        write(config, params, folder, **ids)
         arrays = numpy_files.load_file(folder / "model.safetensors")
         name = "transformer.h.1.attn.c_proj.weight"  # square: another layout has the same shape
         arrays[name] = np.ascontiguousarray(arrays[name].T)
@@ -137,8 +137,34 @@ def test_weights_that_come_back_as_others_are_refused_by_their_logits(tmp_path, 
 
     convert.read(tmp_path / "right", tmp_path / "run")
     monkeypatch.setattr(lm.models.pretrained, "write", wrong)
-    with pytest.raises(CheckpointError, match=r"its logits are .* off those of the run"):
+    with pytest.raises(CheckpointError, match=r"back: its logits are .* off those of the run"):
         convert.write(tmp_path / "run", tmp_path / "back")
+    assert {path.name for path in tmp_path.iterdir()} == {"right", "run"}
+
+
+def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
+    published("gpt2", tmp_path / "theirs")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    with pytest.raises(ConfigError, match="theirs exists: remove it, or choose another folder"):
+        convert.write(tmp_path / "run", tmp_path / "theirs")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()} == before
+
+
+def test_a_vocabulary_that_transformers_cannot_read_is_told_and_its_ids_are_its_own(
+    tmp_path, monkeypatch, capsys
+):
+    tokenizer = build(TokenizerConfig(kind="bytes"), lambda: ())
+    model = replace(MODELS["gpt2"](), vocab=tokenizer.vocab_size)
+    saved = Saved(replace(gpt2.tiny(), model=model), drawn(model), tokenizer, 1, "")
+    monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: saved)
+    convert.write(tmp_path / "run", tmp_path / "back")
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2 and told[1].startswith("its vocabulary (bytes) is not one that AutoTok")
+    raw = json.loads((tmp_path / "back" / "config.json").read_text())
+    ids = [raw[f"{name}_token_id"] for name in ("bos", "eos", "pad")]
+    assert ids == [tokenizer.end, tokenizer.end, tokenizer.pad]
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "back").iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
 
 
 def misread(folder):

@@ -4,6 +4,7 @@ Only safetensors: a pickle can run code.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,19 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write(config: Model, params: Any, folder: str | Path) -> None:
+def write(
+    config: Model,
+    params: Any,
+    folder: str | Path,
+    *,
+    end: int | None = None,
+    pad: int | None = None,
+) -> None:
     """Writes model.safetensors and config.json as `from_pretrained` of transformers reads them.
+
+    Args:
+      end, pad: ids of the vocabulary. A text begins behind the end of another, as GPT-2's do. None
+        is written too: what transformers takes in its place is of the published vocabulary.
 
     Raises:
       ConfigError: the architecture of theirs that is nearest cannot express the model, or the
@@ -108,13 +120,19 @@ def write(config: Model, params: Any, folder: str | Path) -> None:
     writer, folder = safetensors_numpy(), local_path(folder)
     arrays = to_theirs(architecture.table(config), config.layers, params)
     folder.mkdir(parents=True, exist_ok=True)
-    writer.save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    if isinstance(config, BertConfig):
+        end = None  # it writes no text
     named = {
         "model_type": architecture.model_type,
         "architectures": [architecture.class_name],
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": pad,
     }
     raw = named | architecture.raw(config)
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
+    writer.save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # it is the owner's alone
 
 
 def safetensors_numpy() -> Any:
