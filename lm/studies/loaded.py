@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.core import tree
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import one_device
 from lm.core.paths import run_path
@@ -47,6 +48,9 @@ class Loaded:
         if self.tokenizer is None or not isinstance(self.config, Sft | Dpo | Ppo):
             return False
         return self.config.data.form(self.tokenizer).in_turns
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     def logits(self, ids: Any) -> np.ndarray:
         """Float32 scores of the token after each. [T V] from [T] ids, or [B T V] from [B T].
@@ -137,6 +141,15 @@ class Loaded:
         if self.tokenizer is None:
             raise DataError("a run without a tokenizer scores no texts; convert it with one")
         return Scorer(model, params, self.tokenizer, self.mesh or one_device())
+
+
+def shown(run: Any) -> str:
+    """A line on what was loaded, without its arrays."""
+    experiment, model = type(run.config).__name__, type(run.config.model).__name__
+    count = tree.count(run.params)
+    return (
+        f"<{type(run).__name__}: {experiment} of a {model}, {count:,} parameters, step {run.step}>"
+    )
 
 
 def checked(model: Any, ids: Any) -> np.ndarray:

@@ -22,7 +22,7 @@ from lm.models.adapters import ADAPTERS, merged
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import model_scorer
 from lm.rlhf.seeing_reward import SeeingReward
-from lm.studies.loaded import Loaded, checked, load_run
+from lm.studies.loaded import Loaded, checked, load_run, shown
 from lm.text.tokenizer import Tokenizer
 from lm.train.masked import MaskedPretrain
 from lm.train.saved import Saved, read_config, read_run
@@ -39,6 +39,9 @@ class Encoder:
     tokenizer: Tokenizer
     step: int
     digest: str  # of the checkpoint
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     def ids(self, first: str, second: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Ids and segments of [CLS] first [SEP], or of [CLS] first [SEP] second [SEP]; `[MASK]` in
@@ -121,6 +124,9 @@ class Judge:
     tokenizer: Tokenizer
     step: int
     digest: str  # of the checkpoint
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     def scores(self, prompts: Sequence[Any], answers: Sequence[str]) -> np.ndarray:
         """The reward of each answer, read as in training: [B] float32. Only those to one prompt are

@@ -1,5 +1,7 @@
 """What a program or a notebook gets of a run."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,7 @@ def test_ids_that_the_model_does_not_have_are_refused_and_not_clamped(loaded, id
 def test_a_run_has_learned_turns_where_its_data_are_conversations(config, learned):
     """Whatever its vocabulary knows: that of bytes has the roles always."""
     assert Loaded(config, None, ByteTokenizer(), 0).in_turns is learned
+
+
+def test_what_was_loaded_is_shown_in_a_line(loaded):
+    assert re.fullmatch(r"<Loaded: \w+ of a \w+, [\d,]+ parameters, step \d+>", repr(loaded))
