@@ -175,6 +175,15 @@ class Gpt1AdamConfig:
 OptimizerConfig = AdamWConfig | BertAdamConfig | Gpt1AdamConfig
 
 
+def rising(config: OptimizerConfig, steps: int, total_tokens: int) -> bool:
+    """Whether the learning rate still rises over the last two updates of a run, as no schedule does
+    behind its warm-up."""
+    if steps == 1:
+        return False
+    before = Progress(steps - 2, steps, total_tokens * (steps - 1) // steps, total_tokens)
+    return config.rate(Progress(steps - 1, steps, total_tokens, total_tokens)) > config.rate(before)
+
+
 def moments(b1: float, b2: float, epsilon: float) -> optax.GradientTransformation:
     """m / (sqrt(v) + epsilon) of Adam's running means, which are not corrected for their start."""
 

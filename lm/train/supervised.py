@@ -18,7 +18,7 @@ from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
 from lm.train.guard import GuardConfig
 from lm.train.manifest import steps_in
 from lm.train.metrics import peak_flops
-from lm.train.optimizer import OptimizerConfig
+from lm.train.optimizer import OptimizerConfig, rising
 from lm.train.process import Process
 from lm.train.session import LoopConfig, Session
 from lm.train.state import TrainState, abstract_state, create, initialiser
@@ -102,7 +102,13 @@ class Supervised:
             abstract = self.abstract(mesh)
             step = self.step(mesh, abstract)
             make = first or (lambda shapes: create(self.initial(), shapes, self.seed))
-            yield session, session.start(abstract, lambda: make(abstract)), step
+            state = session.start(abstract, lambda: make(abstract))
+            if total_tokens and rising(self.optim, steps, total_tokens):
+                session.journal.say(
+                    "warning: the rate still rises at the last step, for the warm-up of optim is "
+                    "as long as the run or longer: shorten it, or set more steps"
+                )
+            yield session, state, step
 
     def split(self, host: Any, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:
         """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""

@@ -13,7 +13,7 @@ from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves
 from lm.train.guard import GuardConfig
-from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig, Progress
+from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig, Progress, rising
 from lm.train.state import abstract_state, create, initialiser
 from lm.train.step import train_step
 
@@ -302,3 +302,16 @@ def test_the_rate_of_gpt3_is_a_function_of_tokens():
 def test_a_setting_that_cannot_be_is_refused_by_value(make, said):
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
         make()
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (AdamWConfig(peak_lr=1.0, warmup_tokens=500), AdamWConfig(peak_lr=1.0, warmup_tokens=2000)),
+        (BertAdamConfig(peak_lr=1.0), BertAdamConfig(peak_lr=1.0, warmup_steps=20)),
+        (Gpt1AdamConfig(peak_lr=1.0), Gpt1AdamConfig(peak_lr=1.0, warmup_steps=20)),
+    ],
+)
+def test_a_warm_up_longer_than_the_run_is_known_by_its_rising_rate(short, long):
+    assert rising(long, 10, 1000) and not rising(short, 10, 1000)
+    assert not rising(long, 1, 100)
