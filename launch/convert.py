@@ -55,6 +55,7 @@ def read(folder: Path, run: Path) -> None:
 
     from lm.core.config import dump
     from lm.core.mesh import one_device
+    from lm.models.gpt import GptConfig
     from lm.models.pretrained import read as read_weights
     from lm.text.tokenizer import build
     from lm.train.checkpoint import Checkpoints
@@ -84,6 +85,13 @@ def read(folder: Path, run: Path) -> None:
             raise CheckpointError(f"the weights could not be written to {run}")
         (run / "config.gin").write_text(dump(config) + environment())
     print(f"{model.parameters():,} parameters of {folder} in {run}")
+    if isinstance(model, GptConfig) and facts:
+        warmup = "optim.warmup_tokens=0" if model.norm == "pre" else "optim.warmup_steps=0"
+        print(
+            f"to train on: python -m launch.train --gin_file={run}/config.gin --set init={run} "
+            "--set data.train=FOLDER --set batch=8 --set steps=1000 --set optim.peak_lr=3e-5 "
+            f"--set {warmup} --workdir=OTHER"
+        )
 
 
 def experiment(model: Any) -> Any:

@@ -30,6 +30,8 @@ from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
 from lm.report.text import WHOLE
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
+from lm.train.beginning import read_beginning, with_params
+from lm.train.manifest import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
@@ -62,6 +64,7 @@ class Pretrain(Supervised):
     ramp: BatchRamp | None = None
     evaluate_batches: int = 20  # of an estimate during the run; at the end every token counts once
     vocabulary_parts: int = 1  # that the loss takes one after another: less memory, more work
+    init: str | None = None  # the run whose parameters and tokenizer this one begins with
     trigram: bool = False  # measure an interpolated byte trigram of the training text beside it
     reference: Reference | None = None
 
@@ -81,7 +84,12 @@ class Pretrain(Supervised):
         mesh = make_mesh(self.mesh)
         self.check_mesh(mesh)
         sizes, ways = self.sizes(), batch_ways(mesh) * self.microbatches
-        tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
+        first = None
+        if self.init is None or steps_in(workdir / "checkpoints"):
+            tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
+        else:
+            params, tokenizer = read_beginning(self.init, self.model, Pretrain, mesh)
+            first = partial(with_params, self, params=params)
         sources, valid = prepare(self.data, tokenizer)
         text = Mixture(sources, self.model.length, self.seed)
         facts: dict[str, Any] = {"data": text.digest, "data_valid": valid.digest}
@@ -99,6 +107,7 @@ class Pretrain(Supervised):
                 steps=self.steps,
                 tokenizer=tokenizer,
                 facts=facts,
+                first=first,
                 total_tokens=total_tokens,
             ) as (session, state, step_fn),
             Verification(files, (jax.process_index(), jax.process_count())) as verification,

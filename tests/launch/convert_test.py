@@ -1,6 +1,7 @@
 """Weights of each architecture become a run that training and `lm.load` go on from, and go back."""
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 
@@ -12,12 +13,15 @@ import lm.models.pretrained
 import lm.train.saved
 from experiments import bert, gpt1, gpt2
 from launch import convert
+from lm.core.config import assignment, bind
+from lm.core.config import read as read_config
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.models.lstm import LstmConfig
 from lm.models.pretrained import read, write
 from lm.text.tokenizer import TokenizerConfig, build
 from lm.text.wordpiece import SPECIALS
+from lm.train.optimizer import rising
 from lm.train.saved import Saved, read_run
 from lm.train.session import LoopConfig
 from tests.models.pretrained.models import MODELS, drawn
@@ -103,6 +107,19 @@ def test_a_file_of_json_says_its_own_case(lower, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
     found = build(convert.vocabulary(tmp_path, "wordpiece"), lambda: ())
     assert list(found.encode("Paris")) == [vocab["paris" if lower else "Paris"]]
+
+
+@pytest.mark.parametrize("name", ["gpt1", "gpt2"])
+def test_the_command_that_trains_imported_weights_on_can_be_given(name, tmp_path, capsys):
+    published(name, tmp_path / "theirs")
+    convert.read(tmp_path / "theirs", tmp_path / "run")
+    told = capsys.readouterr().out.splitlines()[-1]
+    words = shlex.split(told.removeprefix("to train on: python -m launch.train "))
+    assert words[0] == f"--gin_file={tmp_path}/run/config.gin"
+    sets = dict(map(assignment, words[2:-1:2]))
+    config = bind(read_config(tmp_path / "run" / "config.gin"), sets)
+    assert config.init == str(tmp_path / "run") and config.data.train == "FOLDER"
+    assert not rising(config.optim, 1000, 1000)
 
 
 def test_weights_without_a_vocabulary_become_a_run_that_says_so(tmp_path, capsys):

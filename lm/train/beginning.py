@@ -1,0 +1,53 @@
+"""Pre-training that begins with the parameters of another run: on other text, with new steps."""
+
+from typing import Any
+
+import jax
+
+from lm.core.config import require
+from lm.core.errors import CheckpointError
+from lm.core.paths import run_path
+from lm.models.gpt import GptConfig
+from lm.text.tokenizer import Tokenizer
+from lm.train.saved import read_run
+from lm.train.state import TrainState, create, shardings
+from lm.train.supervised import Supervised
+
+SAME = (  # what a decoder computes; dropout, first values and how it is computed may be others
+    "layers", "width", "heads", "head_width", "hidden_width", "vocab", "length", "causal", "norm",
+    "epsilon", "activation", "qkv_bias", "pattern", "band", "stride", "summary", "summary_by_head",
+    "final_norm",
+)  # fmt: skip
+
+
+def read_beginning(init: str, model: Any, kind: type, mesh: Any) -> tuple[Any, Tokenizer]:
+    """Parameters and tokenizer of the newest checkpoint of `init`, a run of `kind`.
+
+    Raises:
+      ConfigError: its model is not `model`, which names the way to set it.
+      CheckpointError: no run, one of another kind or of no GPT, or one without a tokenizer.
+    """
+    saved = read_run(run_path(init), mesh)
+    found = saved.config.model
+    if not isinstance(saved.config, kind) or not isinstance(found, GptConfig):
+        raise CheckpointError(
+            f"init={init} holds a {type(saved.config).__name__} of a {type(found).__name__}: name "
+            f"a {kind.__name__} of a GptConfig"
+        )
+    if saved.tokenizer is None:
+        raise CheckpointError(f"init={init} has no tokenizer: convert it with its files")
+    require(isinstance(model, GptConfig), f"init={init} is of a GPT, model is none: leave it out")
+    for name in SAME:
+        ours, theirs = getattr(model, name), getattr(found, name)
+        require(
+            ours == theirs,
+            f"model.{name} is {ours!r}, and {theirs!r} in init={init}: "
+            f"--gin_file={init}/config.gin has its model",
+        )
+    return saved.params, saved.tokenizer
+
+
+def with_params(config: Supervised, abstract: TrainState, params: Any) -> TrainState:
+    """The state of step 0 with these parameters: a fresh optimizer, and fresh randomness."""
+    state: Any = create(config.initial(), abstract, config.seed)
+    return state.replace(params=jax.device_put(params, shardings(abstract.params)))
