@@ -34,14 +34,13 @@ class KlConfig:
 
 
 def check_beta(config: KlConfig, changed: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raises ConfigError where beta is among the bindings that changed, and has been steered: the
-    state has another by now."""
-    steered = changed.get("kl.target", (config.target,))[0] is not None
-    if steered and config.target is not None and "kl.beta" in changed:
+    """Raises ConfigError where beta is among the bindings that changed, and is steered: that of the
+    state is gone on with."""
+    if config.target is not None and "kl.beta" in changed:
         old, new = changed["kl.beta"]
         raise ConfigError(
-            f"kl.beta: checkpoint {old!r}, now {new!r}, and kl.target {config.target} has steered "
-            f"it since; set it as it was, or kl.target=None to hold it at {new!r}"
+            f"kl.beta: checkpoint {old!r}, now {new!r}, and kl.target {config.target} steers the "
+            f"checkpoint's; set it as it was, or kl.target=None to hold it at {new!r}"
         )
 
 
