@@ -210,7 +210,7 @@ def test_a_ramp_reads_the_same_rows_on_every_mesh_and_goes_on_on_another(tmp_pat
     manifest.write_text(json.dumps(told | {"data_ramp": [[0, 0, 4], *told["data_ramp"][1:]]}))
     done = run(text, tmp_path / "two", **rules)
     assert done.returncode == 2 and "data_ramp: checkpoint [[0, 0, 4], " in done.stderr
-    assert one[-1]["valid_loss"] == pytest.approx(two[-1]["valid_loss"], rel=1e-5)
+    assert one[-1]["whole_valid_loss"] == pytest.approx(two[-1]["whole_valid_loss"], rel=1e-5)
     one, two = ([row for row in rows if "loss" in row] for rows in (one, two))
     assert [row["tokens"] // 32 for row in one][:2] == [3, 6]
     for name in ("step", "tokens", "loss", "lr"):
