@@ -1,13 +1,11 @@
 """How attention is computed: the definition, and the way chosen for a platform and a shape."""
 
-import functools
 import math
 import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lm.core import axes
 from lm.core.dot import by_rows, einsum
@@ -208,7 +206,6 @@ def splash(
     return on_each_device(local, axes.BATCH, axes.HEADS, None, None)(q, k, v)
 
 
-@functools.lru_cache
 def splash_kernel(heads: int, length: int, causal: bool, pattern: str, band: int, interpret: bool):  # type: ignore[no-untyped-def]  # the kernel's class is private to Pallas
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel,
@@ -230,15 +227,14 @@ def splash_kernel(heads: int, length: int, causal: bool, pattern: str, band: int
         block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
         block_q_dq=block, block_kv_dq=block,
     )  # fmt: skip
-    with jax.ensure_compile_time_eval():
-        kernel = splash_attention_kernel.make_splash_mha(
-            splash_attention_mask.MultiHeadMask([mask] * heads),
-            head_shards=1,
-            q_seq_shards=1,
-            block_sizes=sizes,
-            interpret=interpret,
-        )
-    return jax.tree.map(np.asarray, kernel)  # kept: of no program that is traced, and of no mesh
+    # made anew in each program: what it holds of the mask belongs to the one that is traced
+    return splash_attention_kernel.make_splash_mha(
+        splash_attention_mask.MultiHeadMask([mask] * heads),
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=sizes,
+        interpret=interpret,
+    )
 
 
 def splash_block(length: int, pattern: str) -> int:
