@@ -10,7 +10,8 @@ python -m launch.evaluate --workdir=runs/ppo --suite=instructgpt --shots=0 --roo
 A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
 of a file, every row of which is answered, TASK-file-STEM.jsonl; of a suite, SUITE-stepN.jsonl and
-the table beside it. A suite that was interrupted goes on.
+the table beside it. A suite that was interrupted goes on; the table keeps the rows of tasks that
+another call asked of the same checkpoint with the same settings.
 """
 
 import json

@@ -14,8 +14,9 @@ from lm.core.mesh import MeshConfig, make_mesh, one_device, replicated
 from lm.data.visual import Example
 from lm.data.visual.example import Drawn, Said, Stored, asked, spread
 from lm.data.visual.sets import SETS
+from lm.evals.controls import newest, prior
 from lm.evals.suites import Options, gpt4
-from lm.evals.suites.gpt4 import ABILITIES, Line, newest, prior
+from lm.evals.suites.gpt4 import ABILITIES, Line
 from lm.evals.visual import BATCH, Answered, answer, longest, score
 from lm.metrics.relaxed import relaxed
 from lm.models.gpt_vision import GptVisionConfig
@@ -105,11 +106,10 @@ def test_a_set_is_told_with_its_images_that_cannot_be_read(tmp_path, monkeypatch
     shown = {"strings": lambda _, part: valid if part == "valid" else []}
     monkeypatch.setattr(gpt4, "SETS", shown)
     said = []
-    options = Options(root=tmp_path, out=tmp_path)
-    (line,) = gpt4.see(Echo(("dense",)), ByteTokenizer(), ["strings"], options, said.append)
+    options = Options(root=tmp_path, out=tmp_path, tasks=("strings",))
+    (line,) = gpt4.evaluate(seeing(Echo(("dense",))), options, said.append)
     assert line.answered.accuracy == line.black == line.others == 0.5
     assert any("left out: 1 whose images cannot be read" in one for one in said)
-    gpt4.write([line], tmp_path, 3)
     (row,) = json.loads((tmp_path / "gpt4-step3.json").read_text())
     assert row["items"] == 2 and row["unread"] == 1
 
@@ -134,9 +134,9 @@ def test_every_set_shows_an_ability_and_a_sample_is_always_the_same():
     assert spread(some, 7) == spread(some[::-1], 7) and len(spread(some, 7)) == 7
 
 
-def seeing(mesh=None, step=3):
-    scorer = SimpleNamespace(tokenizer=None, mesh=mesh or one_device())
-    return SimpleNamespace(seer=object(), scorer=scorer, step=step)
+def seeing(seer=None, mesh=None, digest="d"):
+    scorer = SimpleNamespace(tokenizer=ByteTokenizer(), mesh=mesh or one_device())
+    return SimpleNamespace(seer=seer or object(), scorer=scorer, step=3, digest=digest)
 
 
 def test_a_set_that_nobody_knows_is_told_before_any_is_asked(tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_images_are_read_by_the_kernel_of_a_tpu_on_all_devices_of_a_machine(tmp_
 
     monkeypatch.setattr(gpt4, "asked", read)
     options = Options(root=tmp_path, out=tmp_path / "out", tasks=("strings",))
-    gpt4.evaluate(seeing(mesh), options, print)
+    gpt4.evaluate(seeing(mesh=mesh), options, print)
     assert found == [True]
 
 
@@ -187,16 +187,75 @@ def test_a_model_that_does_not_see_and_is_asked_for_images_alone_has_nothing_to_
 
 
 def test_what_was_answered_is_kept_where_a_later_set_is_not_there(tmp_path, monkeypatch):
-    line = Line("strings", Answered([example("q", "yes")], ("yes",)), 0, 0, 0, {}, None)
-    monkeypatch.setattr(gpt4, "asked", lambda *_: line)
+    shown = {"strings": lambda *_: talks(tmp_path, "a"), "chartqa": SETS["chartqa"]}
+    monkeypatch.setattr(gpt4, "SETS", shown)
     options = Options(root=tmp_path, out=tmp_path / "out", tasks=("strings", "chartqa"))
     with pytest.raises(DataError, match="chartqa_sample"):
-        gpt4.evaluate(seeing(), options, print)
+        gpt4.evaluate(seeing(Echo(("dense",))), options, print)
     (row,) = json.loads((tmp_path / "out" / "gpt4-step3.json").read_text())
     (said,) = (tmp_path / "out" / "gpt4-step3.jsonl").read_text().splitlines()
-    assert json.loads(said)["answer"] == "yes"
+    assert json.loads(said)["answer"] == "a"
     assert row["set"] == "strings" and row["right"] == 1
     missing = Options(root=tmp_path, out=tmp_path / "out", tasks=("chartqa",))
     with pytest.raises(DataError, match="chartqa_sample"):
         gpt4.evaluate(seeing(), missing, print)
     assert json.loads((tmp_path / "out" / "gpt4-step3.json").read_text()) == [row]
+
+
+def talks(tmp_path, *right):
+    """Questions with an image each, the second behind an earlier turn."""
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    first, second = (Stored(str(tmp_path), f"{name}.png") for name in "ab")
+    turn = (first, "x", Said("y"), second, "b")
+    parts = ((first, "a"), turn, (Stored(str(tmp_path), "gone.png"), "c"))
+    return [
+        replace(example(str(n), answer), parts=shown)
+        for n, (answer, shown) in enumerate(zip(right, parts, strict=False))
+    ]
+
+
+def test_sets_that_were_answered_before_a_kill_are_not_asked_again(tmp_path, monkeypatch):
+    shown = {"strings": talks(tmp_path, "a", "b", "c"), "charts": talks(tmp_path, "a", "no")}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def told(name, reader=None, tasks=("strings", "charts"), **of):
+        sets = {key: lambda *_, key=key: shown[key] for key in shown}
+        monkeypatch.setattr(gpt4, "SETS", sets | ({"charts": reader} if reader else {}))
+        model = Echo(("dense",))
+        options = Options(root=tmp_path, out=tmp_path / name, tasks=tasks)
+        return gpt4.evaluate(seeing(model, **of), options, lambda _: None), model.asked
+
+    expected, asked_of_all = told("whole")
+    assert expected[0].answered.unread and expected[0].follow == (1, 1)
+    with pytest.raises(KeyboardInterrupt):
+        told("out", reader=killed)
+    lines, asked_then = told("out")
+    assert lines == expected and 0 < len(asked_then) < len(asked_of_all)
+    assert told("out") == (expected, [])
+    for name in ("gpt4-step3.jsonl", "gpt4-step3.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert told("out", digest="trained on")[1] == asked_of_all
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")  # other images are other questions
+    assert told("out")[1] == asked_of_all
+
+
+def test_a_set_that_is_asked_alone_leaves_the_figures_of_the_others_of_the_same_settings(
+    tmp_path, monkeypatch
+):
+    shown = talks(tmp_path, "a", "no")
+    monkeypatch.setattr(gpt4, "SETS", dict.fromkeys(("strings", "charts"), lambda *_: shown))
+
+    def sets(*tasks, digest="d", **changes):
+        options = Options(root=tmp_path, out=tmp_path / "out", tasks=tasks, **changes)
+        gpt4.evaluate(seeing(Echo(("dense",)), digest=digest), options, lambda _: None)
+        rows = json.loads((tmp_path / "out" / "gpt4-step3.json").read_text())
+        return [(row["set"], row["items"]) for row in rows]
+
+    assert sets("charts") == [("charts", 3)]  # of the second its two turns
+    assert sets("strings") == [("charts", 3), ("strings", 3)]
+    assert sets("strings", limit=1) == [("strings", 1)]
+    assert sets("charts", digest="trained on") == [("charts", 3)]
+    assert len((tmp_path / "out" / "gpt4-step3.jsonl").read_text().splitlines()) == 10

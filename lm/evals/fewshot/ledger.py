@@ -64,7 +64,8 @@ class Ledger:
                 self.rows[tuple(row[name] for name in KEY)] = row
             except (ValueError, KeyError, TypeError):
                 raise DataError(
-                    f"{self.path}:{number} is damaged; remove the line, its item is asked again"
+                    f"{self.path}:{number} is damaged; remove the line, its item is asked again "
+                    "(or the file, where an earlier version wrote other lines)"
                 ) from None
 
     def row(self, *key: Any) -> dict[str, Any] | None:

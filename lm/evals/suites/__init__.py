@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,7 +75,40 @@ class Options:
         return [known[name] for name in dict.fromkeys(self.tasks)]
 
 
-def write_table(path: Path, told: Any) -> None:
+def write_table(
+    path: Path, told: Sequence[Mapping[str, Any]], model: Model, options: Options
+) -> None:
+    """Writes rows of figures as JSON, each with its settings. Rows of other tasks, or of another
+    number of examples, stay where an earlier call wrote them with the same settings.
+
+    Raises:
+      ConfigError: the path cannot be written.
+    """
+    settings = {
+        "checkpoint": model.digest, "limit": options.limit, "seed": options.seed,
+        "samples": options.samples, "k": options.k,
+    }  # fmt: skip
+    rows = [{**row, "settings": settings} for row in told]
+    new = [named(row) for row in rows]
+    kept = [row for row in earlier(path) if row.get("settings") == settings]
+    write_json(path, [row for row in kept if named(row) not in new] + rows)
+
+
+def named(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row of a table is of: the task or the set, and the number of examples asked for."""
+    return tuple(row.get(name) for name in ("task", "set", "asked"))
+
+
+def earlier(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that is there; none where it cannot be read as one."""
+    try:
+        rows = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def write_json(path: Path, told: Any) -> None:
     """Writes a suite's figures as JSON.
 
     Raises:

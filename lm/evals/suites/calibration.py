@@ -23,7 +23,7 @@ from lm.evals.fewshot.tasks import TASKS as GPT3
 from lm.evals.incontext import Item
 from lm.evals.protocols import Choose
 from lm.evals.published import figures
-from lm.evals.suites import Model, Options, write_table
+from lm.evals.suites import Model, Options, write_json
 from lm.evals.suites.gpt3 import chosen
 from lm.report.panels import Band, Panel, draw_panels
 
@@ -97,7 +97,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
     told = ", ".join(f"{row['value']:.3f} {row['setting']}" for row in published)
     say(f"ECE of {BINS} bins of equal width; {published[0]['source']}: {told}")
     out = options.out / f"calibration-step{model.step}.json"
-    write_table(out, result)
+    write_json(out, result)
     say(f"curves in {out}, figure in {draw({model.name: result}, out.with_suffix('.svg'))}")
     return result
 

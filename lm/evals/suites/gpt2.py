@@ -81,7 +81,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
     for line in worth(model, options, [task for task in tasks if task.name in there], lines):
         say(line)
     table = options.out / f"gpt2-step{model.step}.json"
-    write_table(table, [line.figures() for line in lines])
+    write_table(table, [line.figures() for line in lines], model, options)
     say(f"table in {table}")
     return lines
 

@@ -45,7 +45,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
                 say(str(lines[-1]))
     worth(model, lines, say)
     table = options.out / f"gpt3-step{model.step}.json"
-    write_table(table, [line.figures() for line in lines])
+    write_table(table, [line.figures() for line in lines], model, options)
     say(f"items in {ledger.path}, table in {table}")
     return lines
 

@@ -7,26 +7,23 @@ whole sets: a reference, no comparison.
 """
 
 import dataclasses
-import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from lm.core.errors import DataError
-from lm.core.paths import write_whole, writing
 from lm.data.visual import Example
-from lm.data.visual.example import Said, spread, unfolded
+from lm.data.visual.example import spread, unfolded
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS
-from lm.decode.images import ImageGenerator
+from lm.evals.controls import digest, outcomes, prior
+from lm.evals.fewshot.ledger import KEY, Ledger
 from lm.evals.published import figures
 from lm.evals.suites import Model, Options, gpt4_text, write_table
-from lm.evals.visual import Answered, answer, longest, score
+from lm.evals.visual import Answered
 from lm.metrics.spread import standard_error
-from lm.text.tokenizer import Tokenizer
 
 ABILITIES = {  # set -> what it shows, and the published set that is nearest to it
     "easy_vqa": ("what an image means", "vqav2"),
@@ -85,15 +82,25 @@ class Line:
             f"{self.others:8.3f}{self.prior:8.3f}  {'; '.join(beside) or '-'}"
         )
 
+    def figures(self) -> dict[str, Any]:
+        """The same for a program."""
+        return {
+            "set": self.name, "items": len(self.answered.answers), "metric": self.metric,
+            "unread": len(self.answered.unread), "right": self.answered.accuracy,
+            "black": self.black, "others": self.others, "prior": self.prior, "kinds": self.kinds,
+            "follow": self.follow and dict(zip(("right", "alone"), self.follow, strict=True)),
+        }  # fmt: skip
+
 
 def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list[Line]:
     """Asks the sets of images where the model sees, then the text tasks whose data are there.
 
-    Every answer goes to `OUT/gpt4-step<step>.jsonl`, the table to `OUT/gpt4-step<step>.json`.
+    Every answer goes to `OUT/gpt4-step<step>.jsonl`, set by set, from which an interrupted
+    evaluation goes on; the table goes to `OUT/gpt4-step<step>.json`.
 
     Raises:
       ConfigError: an unknown task.
-      DataError: nothing to ask.
+      DataError: nothing to ask, or the file of answers is damaged or another process's.
     """
     options.named(dict.fromkeys([*ABILITIES, *(task.name for task in gpt4_text.TASKS)]))
     text = [name for name in options.tasks if name not in ABILITIES]
@@ -106,12 +113,16 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         say(blind)
     elif seen:
         try:
-            with jax.set_mesh(model.scorer.mesh):  # the seer's parameters are on it too
-                for line in see(model.seer, model.scorer.tokenizer, seen, options, say):
+            with (
+                Ledger(options.out / f"gpt4-step{model.step}.jsonl") as ledger,
+                jax.set_mesh(model.scorer.mesh),  # the seer's parameters are on it too
+            ):
+                for line in see(model, seen, options, ledger, say):
                     lines.append(line)
-        finally:  # what is answered is kept, and nothing earlier is lost for nothing
+        finally:
             if lines:
-                write(lines, options.out, model.step)
+                table = options.out / f"gpt4-step{model.step}.json"
+                write_table(table, [line.figures() for line in lines], model, options)
     if text or not options.tasks:
         try:
             gpt4_text.evaluate(model, dataclasses.replace(options, tasks=tuple(text)), say)
@@ -123,9 +134,8 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
 
 
 def see(
-    seer: ImageGenerator, tokenizer: Tokenizer, names: Sequence[str], options: Options,
-    say: Callable[[str], None],
-) -> Iterator[Line]:  # fmt: skip
+    model: Model, names: Sequence[str], options: Options, ledger: Ledger, say: Callable[[str], None]
+) -> Iterator[Line]:
     """A line for each set that is there and fits the model's context.
 
     Raises:
@@ -143,7 +153,7 @@ def see(
             if not valid:
                 raise DataError(f"no example of {name} in {options.root} is held out: add images")
             valid = spread(valid, options.limit or LIMIT)
-            line = asked(name, seer, tokenizer, train, valid)
+            line = asked(name, model, train, valid, ledger)
         except DataError as error:
             if options.tasks:
                 raise
@@ -165,97 +175,38 @@ def see(
 
 
 def asked(
-    name: str, seer: ImageGenerator, tokenizer: Tokenizer, train: Sequence[Example],
-    valid: Sequence[Example],
-) -> Line:  # fmt: skip
-    """Held-out examples of a set with their controls; the training part is for the prior."""
-    side, room = seer.config.vision.image, seer.config.text.length
-    tokens = min(room // 2, longest(valid, tokenizer))
-    right = answer(seer, tokenizer, valid, tokens)
-    valid = right.examples  # those that can be read
-
-    def black(number: int) -> np.ndarray:
-        return np.zeros((len(valid[number].pictures), side, side, 3), np.uint8)
-
-    def others(number: int) -> np.ndarray:
-        """The images of another example, which shows none of the same; black ones where all do."""
-        mine = set(map(repr, valid[number].pictures))
-        for step in range(len(valid)):
-            other = (number + len(valid) // 2 + step) % len(valid)
-            if not mine & set(map(repr, valid[other].pictures)):
-                break
-        else:
-            return black(number)
-        found = [picture.pixels(side) for picture in valid[other].pictures]
-        return np.stack((found * len(valid[number].pictures))[: len(valid[number].pictures)])
-
-    places = [n for n, one in enumerate(valid) if any(isinstance(p, Said) for p in one.parts)]
+    name: str, model: Model, train: Sequence[Example], valid: Sequence[Example], ledger: Ledger
+) -> Line:
+    """Held-out examples of a set with their controls, from the ledger where it has all of them; the
+    training part is for the prior."""
+    assert model.seer is not None
+    of = f"{model.digest}:{digest(valid, model.seer.config.vision.image)}"
+    keys = [(name, 0, 0, of, number) for number in range(len(valid))]
+    if any(ledger.row(*key) is None for key in keys):
+        found = outcomes(model.seer, model.scorer.tokenizer, valid)
+        ledger.add(
+            dict(zip(KEY, key, strict=True))
+            | {"id": one.id, "question": one.question, "truth": list(one.answers)}
+            | row
+            for key, one, row in zip(keys, valid, found, strict=True)
+        )
+    rows = [row for key in keys if (row := ledger.row(*key)) is not None]
+    read = [number for number, row in enumerate(rows) if "unread" not in row]
+    right = Answered(
+        [valid[number] for number in read],
+        tuple(rows[number]["answer"] for number in read),
+        tuple(row["unread"] for row in rows if "unread" in row),
+    )
+    rows = [rows[number] for number in read]
+    scores, places = right.scores, [n for n, row in enumerate(rows) if "alone" in row]
     follow = None
     if places:
-        alone = answer(seer, tokenizer, [newest(valid[n]) for n in places], tokens)
-        follow = float(right.scores[places].mean()), alone.accuracy
-    kinds = dict.fromkeys(example.kind for example in valid)
+        alone = float(np.mean([rows[n]["alone"] for n in places]))
+        follow = float(scores[places].mean()), alone
+    kinds = dict.fromkeys(example.kind for example in right.examples)
     by_kind = {
-        kind or "all": float(right.scores[[one.kind == kind for one in valid]].mean())
+        kind or "all": float(scores[[one.kind == kind for one in right.examples]].mean())
         for kind in kinds
     }
-    return Line(
-        name, right,
-        answer(seer, tokenizer, valid, tokens, black).accuracy,
-        answer(seer, tokenizer, valid, tokens, others).accuracy,
-        prior(train, valid),
-        by_kind,
-        follow,
-    )  # fmt: skip
-
-
-def newest(example: Example) -> Example:
-    """A conversation's last question alone."""
-    said = [place for place, part in enumerate(example.parts) if isinstance(part, Said)]
-    parts = example.parts[said[-1] + 1 :] if said else example.parts
-    return dataclasses.replace(example, parts=parts)
-
-
-def prior(train: Sequence[Example], valid: Sequence[Example]) -> float:
-    """What the likeliest answer to the same question gets, or to any where it was never asked."""
-    by_question: dict[str, Counter[str]] = {}
-    overall: Counter[str] = Counter()
-    for one in train:
-        by_question.setdefault(one.question, Counter())[one.answers[0]] += 1
-        overall[one.answers[0]] += 1
-    said = [
-        by_question.get(one.question, overall).most_common(1)[0][0] if overall else ""
-        for one in valid
-    ]
-    return float(np.mean([score(guess, one) for guess, one in zip(said, valid, strict=True)]))
-
-
-def write(lines: Sequence[Line], out: Path, step: int) -> None:
-    """Answers one a line, and the table beside them.
-
-    Raises:
-      ConfigError: they cannot be written.
-    """
-    rows = []
-    for line in lines:
-        pairs = zip(line.answered.examples, line.answered.answers, strict=True)
-        for (one, said), value in zip(pairs, line.answered.scores.tolist(), strict=True):
-            row = {
-                "set": line.name, "id": one.id, "question": one.question, "answer": said,
-                "truth": list(one.answers), "score": value,
-            }  # fmt: skip
-            rows.append(json.dumps(row) + "\n")
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / f"gpt4-step{step}.jsonl", "".join(rows))
-    table = [
-        {
-            "set": line.name, "items": len(line.answered.answers), "metric": line.metric,
-            "unread": len(line.answered.unread),
-            "right": line.answered.accuracy,
-            "black": line.black, "others": line.others, "prior": line.prior, "kinds": line.kinds,
-            "follow": line.follow and dict(zip(("right", "alone"), line.follow, strict=True)),
-        }
-        for line in lines
-    ]  # fmt: skip
-    write_table(out / f"gpt4-step{step}.json", table)
+    black, others = (float(np.mean([row[how] for row in rows])) for how in ("black", "others"))
+    return Line(name, right, black, others, prior(train, right.examples), by_kind, follow)

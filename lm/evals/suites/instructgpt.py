@@ -68,7 +68,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         for line in lines
         for beside in [published(line, near)]
     ]
-    write_table(table, rows)
+    write_table(table, rows, model, options)
     say(f"items in {ledger.path}, table in {table}")
     return lines
 

@@ -134,3 +134,18 @@ def test_an_unknown_task_no_data_and_a_wrong_number_are_refused(root, tmp_path_f
         told(root, shots=())
     with pytest.raises(ConfigError, match="limit 0 must be at least 1"):
         told(root, limit=0)
+
+
+def test_a_narrower_call_leaves_the_rows_of_the_other_tasks_and_numbers_of_examples(root):
+    def rows(**options):
+        told(root, **options)
+        table = json.loads((root / "out" / "gpt3-step5.json").read_text())
+        return [(row["task"], row["asked"]) for row in table]
+
+    copa, sums = [("copa", shots) for shots in "01"], [("two_digit_addition", "0")]
+    assert rows(tasks=("copa",), shots=("0",)) == copa[:1]
+    assert rows(tasks=("two_digit_addition",), shots=("0",)) == copa[:1] + sums
+    assert rows(tasks=("copa",), shots=("0", "1")) == sums + copa
+    assert rows(tasks=("copa",), shots=("0",), seed=1) == copa[:1]  # no part of the other table
+    (root / "out" / "gpt3-step5.json").write_text('[{"task": "copa", "asked": "1"}]')
+    assert rows(tasks=("copa",), shots=("0",)) == copa[:1]  # whose settings nobody knows
