@@ -30,7 +30,8 @@ class Item:
     completions: tuple[str, ...]
     gold: int = 0  # the right one among those of which there are several
     answers: tuple[tuple[str, ...], ...] = ()  # what is right where words alone do not say it
-    group: str = ""  # items of one, such as questions on a passage, are no examples of each other
+    # Items of one, such as questions on a passage, vary together and are no examples of each other.
+    group: str = ""
 
     def __post_init__(self) -> None:
         several = max(len(self.contexts), len(self.completions))

@@ -23,8 +23,8 @@ POOLED: dict[str, Callable[[np.ndarray], float]] = {"bleu": bleu_of_sums, "f1a":
 
 
 def pooled(metric: str, counts: ArrayLike) -> tuple[float, float | None]:
-    """The score of all items together, and its standard error by bootstrap over items; None of
-    fewer than two. [N counts]"""
+    """The score of all items together, and its standard error by bootstrap over rows, each of an
+    item or summed over a group of items; None of fewer than two rows. [N counts]"""
     table = np.array(counts, np.int64)
     score = POOLED[metric]
     return score(table.sum(axis=0)), bootstrap_error(score, table) if len(table) > 1 else None

@@ -1,7 +1,7 @@
 """How sure a mean is: over the items of a test, and over the seeds of a run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +17,29 @@ def standard_error(values: ArrayLike) -> float:
     """
     values = _several(values)
     return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def ratio_error(amounts: ArrayLike, units: ArrayLike) -> float:
+    """Standard error of all amounts over all units, summed over parts that are taken for
+    independent (Cochran 1977, section 2.11). [N], [N]
+
+    Raises:
+      DataError: fewer than two parts have no spread.
+    """
+    over, under = _several(amounts), np.asarray(units, np.float64)
+    total, count = under.sum(), len(over)
+    residual = over - over.sum() / total * under
+    return math.sqrt(count / (count - 1) * float(residual @ residual)) / float(total)
+
+
+def by_group(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """The values summed over each group, in the order in which these come first; what is of group
+    "" is a group of its own. [N ...], [N] -> [groups ...]"""
+    places: dict[str | int, int] = {}
+    at = [places.setdefault(group or n, len(places)) for n, group in enumerate(groups)]
+    sums = np.zeros((len(places), *values.shape[1:]), values.dtype)
+    np.add.at(sums, at, values)
+    return sums
 
 
 def bootstrap_interval(

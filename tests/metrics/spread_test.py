@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
-from lm.metrics.spread import bootstrap_interval, clear, over_seeds, standard_error
+from lm.metrics.spread import (
+    bootstrap_interval,
+    by_group,
+    clear,
+    over_seeds,
+    ratio_error,
+    standard_error,
+)
 
 
 def test_the_standard_error_of_hits_is_that_of_a_proportion():
@@ -48,3 +55,13 @@ def test_one_value_has_no_spread():
             function([0.5])
     with pytest.raises(DataError, match="no runs"):
         over_seeds([])
+
+
+def test_sums_are_over_groups_and_what_has_none_stands_alone():
+    values = np.array([[1, 0], [2, 0], [3, 1], [4, 0], [5, 1]])
+    assert by_group(values, ["b", "", "a", "", "b"]).tolist() == [[6, 1], [2, 0], [3, 1], [4, 0]]
+
+
+def test_of_parts_of_one_unit_the_error_of_a_ratio_is_that_of_a_mean():
+    values = np.random.default_rng(0).normal(size=50)
+    assert ratio_error(values, np.ones(50)) == pytest.approx(standard_error(values))

@@ -10,7 +10,7 @@ from lm.evals.fewshot.task import TaskItems
 from lm.evals.incontext import Prompt
 from lm.evals.scorer import Scorer
 from lm.metrics.pooled import POOLED, pooled
-from lm.metrics.spread import standard_error
+from lm.metrics.spread import by_group, ratio_error
 
 CHUNK = 64  # items asked between two writes to the ledger
 
@@ -27,6 +27,7 @@ class Summary:
     cut: int  # prompts of which the model could not read the first tokens
     refused: int  # items longer than the context
     counts: tuple[tuple[int, ...], ...] = ()  # one an item, of a metric of the whole set
+    groups: tuple[str, ...] = ()  # one an item; (): each stands alone
 
     @property
     def metric(self) -> str:
@@ -38,16 +39,21 @@ class Summary:
         """Mean of a metric, the first where None, and its standard error, over the chosen items [N]
         bool, or all; of a metric of the whole set its value there.
 
-        None where there is no item, no error where there is one."""
+        Items of one group are one part of a sample, which is drawn by groups. None where there is
+        no item, no error where there is one part."""
         metric = metric or self.metric
         whole = metric in POOLED
         values = np.array(self.counts if whole else self.rights[metric], np.float64)
-        values = values if chosen is None else values[chosen]
+        groups = np.array(self.groups or [""] * len(values))
+        if chosen is not None:
+            values, groups = values[chosen], groups[chosen]
         if not len(values):
             return None
+        sums = by_group(values, groups.tolist())
         if whole:
-            return pooled(metric, values)
-        return float(values.mean()), standard_error(values) if len(values) > 1 else None
+            return pooled(metric, sums)
+        sizes = by_group(np.ones(len(values)), groups.tolist())
+        return float(values.mean()), ratio_error(sums, sizes) if len(sums) > 1 else None
 
 
 def evaluate(
@@ -108,4 +114,5 @@ def summary(read: TaskItems, shots: int, rows: list[dict[str, Any]]) -> Summary:
         cut=sum(row["cut"] > 0 for row in asked),
         refused=len(rows) - len(asked),
         counts=tuple(tuple(row["counts"]) for row in asked if "counts" in row),
+        groups=tuple(read.items[row["number"]].group for row in asked),
     )

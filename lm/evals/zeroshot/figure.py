@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lm.metrics.spread import standard_error
+from lm.metrics.spread import ratio_error, standard_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +44,10 @@ def perplexity(metric: str, nats: Sequence[float], units: Sequence[int]) -> Figu
 
 
 def ratio_of(metric: str, amounts: Sequence[float], units: Sequence[int]) -> Figure:
-    """All amounts over all units, and the error of that ratio (Cochran 1977, section 2.11)."""
+    """All amounts over all units, and the error of that ratio over the parts."""
     over, under = np.asarray(amounts, np.float64), np.asarray(units, np.float64)
     total = under.sum()
     if not total:
         return Figure(metric, math.nan, None, len(over))
-    value = over.sum() / total
-    count = len(over)
-    error = None
-    if count > 1:
-        residual = over - value * under
-        error = math.sqrt(count / (count - 1) * float(residual @ residual)) / total
-    return Figure(metric, float(value), error, count)
+    error = ratio_error(over, under) if len(over) > 1 else None
+    return Figure(metric, float(over.sum() / total), error, len(over))

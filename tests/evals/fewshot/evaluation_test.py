@@ -3,12 +3,13 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError, DataError
-from lm.evals.fewshot.evaluation import CHUNK, evaluate
+from lm.evals.fewshot.evaluation import CHUNK, Summary, evaluate
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.task import Task
 from lm.evals.incontext import Item, Style
@@ -160,6 +161,29 @@ def test_the_mean_has_its_standard_error(tmp_path, no_files):
     assert found.mean() == pytest.approx((right.mean(), right.std(ddof=1) / np.sqrt(12)))
     assert found.mean(np.arange(12) == 1) == (1.0, None)
     assert found.metric == "accuracy"
+
+
+def test_questions_on_one_passage_are_one_part_of_the_sample_in_the_error(tmp_path, no_files):
+    random = np.random.default_rng(0)
+    passages = random.integers(0, 2, 30)  # one that is known is known in each of its questions
+    groups = tuple(str(n) for n in range(30) for _ in range(5))
+    rights = tuple(np.repeat(passages, 5).astype(float).tolist())
+    counts = tuple((int(right), 1, 1) for right in rights)
+    whole = {
+        "shots": 0, "numbers": tuple(range(150)), "rights": {"accuracy": rights, "f1a": rights},
+        "used": 0.0, "shortened": 0, "cut": 0, "refused": 0, "counts": counts,
+    }  # fmt: skip
+    apart, together = Summary(**whole), Summary(**whole, groups=groups)
+    wanted = passages.std(ddof=1) / np.sqrt(30)
+    assert together.mean() == pytest.approx((passages.mean(), wanted))
+    assert apart.mean() == pytest.approx((passages.mean(), wanted / np.sqrt(5)), rel=0.02)
+    assert together.mean(metric="f1a")[1] == pytest.approx(wanted, rel=0.1)
+    assert apart.mean(metric="f1a")[1] == pytest.approx(wanted / np.sqrt(5), rel=0.1)
+    assert together.mean(np.arange(150) < 5) == (passages[0], None)  # a passage alone
+    some = np.arange(150) % 5 == 0  # a question of each
+    assert together.mean(some) == pytest.approx(apart.mean(some))
+    items = [replace(item, group=f"{n % 3}") for n, item in enumerate(ITEMS[:12])]
+    assert told(tmp_path, Knowing(), shots=0, items=items).groups == tuple("012" * 4)
 
 
 def test_the_digest_is_of_items_protocol_and_style(no_files):
