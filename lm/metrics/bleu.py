@@ -39,10 +39,14 @@ def bleu_counts(prediction: str, reference: str, tokens: Tokens = "13a") -> tupl
 
 
 def bleu_of_sums(sums: np.ndarray) -> float:
-    """BLEU-4 of the sums of `bleu_counts`, as a fraction. [10]"""
+    """BLEU-4 of the sums of `bleu_counts`, as a fraction. [10]
+
+    An order without a match is smoothed as sacrebleu's corpus score is: halved for each such order.
+    """
     matches, totals = sums[:4].tolist(), sums[4:8].tolist()
     lengths = {"sys_len": int(sums[8]), "ref_len": int(sums[9])}
-    return float(scorers().BLEU.compute_bleu(matches, totals, **lengths).score) / 100
+    found = scorers().BLEU.compute_bleu(matches, totals, **lengths, smooth_method="exp")
+    return float(found.score) / 100
 
 
 @functools.cache
