@@ -25,7 +25,7 @@ class Verify:
     labels: tuple[str, str] = ("True", "False")
     metrics: tuple[str, ...] = ("f1a", "exact_match")
 
-    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt], seed: int = 0) -> list[Outcome]:
         requests = [
             Request(prompt.contexts[0], option_line(label, option))
             for prompt in prompts

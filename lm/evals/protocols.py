@@ -4,6 +4,8 @@
 `Predict` asks whether the right completion is what the model would write, token by token.
 `Write` lets the model write and compares the words. (Brown et al. 2020, section 2.4)
 `Program` lets it write a program and runs it.
+
+`ask` gives an outcome a prompt; its seed is that of what is drawn, and only programs are.
 """
 
 import dataclasses
@@ -48,7 +50,7 @@ class Choose:
     answer_context: str = "Answer:"  # "A:" is the other form; a blank belongs to the completion
     metrics: tuple[str, ...] = ("accuracy",)
 
-    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt], seed: int = 0) -> list[Outcome]:
         requests, bounds = [], [0]
         for prompt in prompts:
             pairs = [(a, b) for a in prompt.contexts for b in prompt.item.completions]
@@ -107,7 +109,7 @@ class Predict:
 
     metrics: tuple[str, ...] = ("accuracy",)
 
-    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt], seed: int = 0) -> list[Outcome]:
         requests = [
             Request(prompt.contexts[0], prompt.item.completions[prompt.item.gold])
             for prompt in prompts
@@ -143,7 +145,7 @@ class Write:
             set(self.metrics) <= set(known), f"metrics {self.metrics} must be of {', '.join(known)}"
         )
 
-    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt], seed: int = 0) -> list[Outcome]:
         written = scorer.generate(
             [prompt.contexts[0] for prompt in prompts],
             self.tokens,
@@ -197,11 +199,11 @@ class Program:
     def metrics(self) -> tuple[str, ...]:
         return (f"pass_at_{self.k}",)
 
-    def ask(self, scorer: Scorer, prompts: Sequence[Prompt]) -> list[Outcome]:
+    def ask(self, scorer: Scorer, prompts: Sequence[Prompt], seed: int = 0) -> list[Outcome]:
         heads = [prompt for prompt in prompts for _ in range(self.samples)]
         written = scorer.generate(
             [prompt.contexts[0] for prompt in heads], self.tokens, stop=self.stop,
-            temperature=self.temperature,
+            temperature=self.temperature, seed=seed,
         )  # fmt: skip
         programs = [
             f"{prompt.item.contexts[0]}{body}\n{prompt.item.answers[0][0]}"

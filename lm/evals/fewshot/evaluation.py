@@ -62,7 +62,9 @@ def evaluate(
 ) -> Summary:  # fmt: skip
     """Asks every item that the ledger has no outcome of, some at a time, and sums up all.
 
-    `model`: a digest of what the scorer has, which with that of the items is a part of the key.
+    Args:
+      model: a digest of what the scorer has, which with that of the items is a part of the key.
+      seed: of the draw of examples, and of what the model draws.
     """
     numbers = read.chosen(limit)
 
@@ -76,7 +78,8 @@ def evaluate(
             read.prompt(number, shots, seed, scorer.tokenizer, scorer.length) for number in some
         ]
         kept = [prompt for prompt in prompts if prompt is not None]
-        outcomes = iter(read.task.protocol.ask(scorer, kept) if kept else ())
+        drawn = int(np.random.SeedSequence((seed, some[0])).generate_state(1)[0])  # of these items
+        outcomes = iter(read.task.protocol.ask(scorer, kept, drawn) if kept else ())
         rows = []
         for number, prompt in zip(some, prompts, strict=True):
             row = dict(zip(("task", "shots", "seed", "of", "number"), key(number), strict=True))

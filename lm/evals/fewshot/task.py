@@ -40,6 +40,7 @@ class Task:
     whole: int | None = None  # items of the published set that the paper measured on
     remark: str = ""  # what is not as in the paper
     needs: Callable[[], object] | None = None  # raises ConfigError where a package is missing
+    version: int = 1  # raised where an outcome is made otherwise than before
 
     def read(self, root: Path) -> "TaskItems":
         """All items of the task.
@@ -139,7 +140,10 @@ class TaskItems:
     @cached_property
     def digest(self) -> str:
         """Of all that outcomes depend on but the model, the seed and the number of examples."""
-        told = (self.items, self.alone, self.pool, self.task.protocol, self.task.style)
+        told: tuple[Any, ...] = (self.items, self.alone, self.pool)
+        told += (self.task.protocol, self.task.style)
+        if self.task.version > 1:
+            told += (self.task.version,)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 

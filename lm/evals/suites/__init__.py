@@ -42,7 +42,7 @@ class Options:
     tasks: tuple[str, ...] = ()  # (): all
     shots: tuple[str, ...] = ("0", "1", "few")  # numbers of examples; "few" is the paper's
     limit: int | None = None  # items of a task at most
-    seed: int = 0  # of the draw of examples
+    seed: int = 0  # of the draw of examples, and of programs where there are several samples
     overlap: bool = True  # look for the items in the training text
     samples: int = 1  # programs that are drawn for a problem; 1: the greedy one
     k: int = 1  # of pass@k, at most `samples`

@@ -34,9 +34,11 @@ class Knowing:
 
     def __init__(self, dies_at: int | None = None):
         self.asked: list[str] = []
+        self.seeds: list[int] = []
         self.dies_at = dies_at
 
-    def ask(self, scorer, prompts):
+    def ask(self, scorer, prompts, seed=0):
+        self.seeds.append(seed)
         outcomes = []
         for prompt in prompts:
             if len(self.asked) == self.dies_at:
@@ -55,11 +57,13 @@ def read_with(protocol, items=ITEMS):
     return task.read(None)
 
 
-def told(tmp_path, protocol, shots=2, items=ITEMS, limit=None, name="a.jsonl"):
+def told(tmp_path, protocol, shots=2, items=ITEMS, limit=None, name="a.jsonl", seed=0):
     read = read_with(protocol, items)
     object.__setattr__(read, "digest", str(hash(tuple(items))))  # not of the counting protocol
     with Ledger(tmp_path / name) as ledger:
-        return evaluate(read, shots, scorer=protocol, model="m", seed=0, limit=limit, ledger=ledger)
+        return evaluate(
+            read, shots, scorer=protocol, model="m", seed=seed, limit=limit, ledger=ledger
+        )
 
 
 @pytest.fixture
@@ -140,6 +144,20 @@ def test_other_data_seeds_and_numbers_of_examples_are_asked_anew(tmp_path, no_fi
     assert len(more.asked) == 3  # the five are among the eight
 
 
+def test_what_is_drawn_is_of_the_seed_and_of_the_items_and_the_same_after_a_kill(
+    tmp_path, no_files
+):
+    whole, first, second = Knowing(), Knowing(dies_at=CHUNK + 10), Knowing()
+    told(tmp_path, whole, name="whole.jsonl")
+    with pytest.raises(Killed):
+        told(tmp_path, first)
+    told(tmp_path, second)
+    assert second.seeds == whole.seeds[1:] and first.seeds == whole.seeds[:2]
+    again = Knowing()
+    told(tmp_path, again, seed=1)
+    assert len({*whole.seeds, *again.seeds}) == 6  # a seed of each chunk of each
+
+
 def test_examples_that_do_not_fit_are_counted_and_items_that_do_not_are_refused(tmp_path, no_files):
     long = Item(id="1", contexts=("x" * 70,), completions=(" even", " odd"))
     middle = Item(id="2", contexts=("y" * 40,), completions=(" even", " odd"))
@@ -198,6 +216,7 @@ def test_the_digest_is_of_items_protocol_and_style(no_files):
 
     one = digest(ITEMS)
     assert one == digest(ITEMS, shots=9)  # which the key of an outcome has beside it
+    assert one == digest(ITEMS, version=1) != digest(ITEMS, version=2)
     others = [digest(ITEMS[1:]), digest(ITEMS, protocol=Choose(rule="sum")),
               digest(ITEMS, style=Style(between="\n"))]  # fmt: skip
     assert len({one, *others}) == 4
