@@ -29,9 +29,9 @@ Compare = Literal[
 
 
 def named(text: str, noun: str) -> bool:
-    """Whether a text that was written holds the noun, or the noun holds it."""
-    said, meant = normalized(text), normalized(noun)
-    return bool(said) and (said in meant or meant in said)
+    """Whether a text that was written has all words of the noun, or the noun has all of its."""
+    said, meant = (set(normalized(words).split()) for words in (text, noun))
+    return bool(said and meant) and (said <= meant or meant <= said)
 
 
 def as_meant(text: str, answers: Sequence[Sequence[str]]) -> float:

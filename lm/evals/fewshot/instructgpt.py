@@ -131,6 +131,7 @@ TASKS = (
             "marked in *bold* refers to."
         ),
         remark="examples are of rows that say which noun is meant",
+        version=2,  # a noun is named by words, not by letters
     ),
     *(
         Task(

@@ -7,7 +7,7 @@ import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.evals.fewshot.instructgpt import TASKS
-from lm.evals.incontext import Prompt
+from lm.evals.incontext import Item, Prompt
 from lm.evals.published import figures
 from lm.evals.requests import Score
 from lm.evals.suites import Model, Options
@@ -98,6 +98,14 @@ def test_entailment_and_sentiment_are_chosen_by_words(tmp_path):
     prompt = prompt_of("sst2", tmp_path)
     assert prompt.contexts[0].endswith("as positive or negative.\n\nText: so good\nLabel:")
     assert prompt.item.completions == (" positive", " negative") and prompt.item.gold == 0
+
+
+def test_a_noun_is_named_by_words_and_not_by_letters_of_them():
+    mother = Item(
+        contexts=("Who?",), completions=(" Mike's mother",), answers=(("Mike's mother",), ("true",))
+    )
+    texts = " he", " the mother", " Mike", " I think Mike's mother", " the", " a moth"
+    assert judged("wsc", mother, *texts) == [0, 1, 0, 1, 0, 0]
 
 
 def test_a_pronoun_is_right_by_the_noun_that_is_written_and_only_known_nouns_are_shown(tmp_path):
