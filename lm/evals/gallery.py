@@ -25,10 +25,11 @@ attention = jax.jit(attention_to_slots, static_argnums=0)
 def write_gallery(
     run: Path, config: GptVisionConfig, params: Any, tokenizer: Tokenizer, answered: Answered
 ) -> None:
-    """The first image of `SHOWN` examples with attention over its slots, into `run`."""
+    """The first image of up to `SHOWN` examples with attention over its slots, into `run`."""
     chosen = [n for n, one in enumerate(answered.examples) if one.pictures]
-    chosen = [chosen[place * len(chosen) // SHOWN] for place in range(min(SHOWN, len(chosen)))]
-    examples = [answered.examples[n] for n in dict.fromkeys(chosen)]
+    shown = min(SHOWN, len(chosen))
+    chosen = [chosen[place * len(chosen) // shown] for place in range(shown)]
+    examples = [answered.examples[n] for n in chosen]
     if not examples:
         return
     rows = VisualRows(
@@ -40,7 +41,7 @@ def write_gallery(
         return  # what is shown has to be what was answered
     looked = np.asarray(attention(config, params, batch.tokens, batch.images, batch.prefix))
     with (run / NAME).open("w", encoding="utf-8") as file:
-        for number, place in enumerate(dict.fromkeys(chosen)):
+        for number, place in enumerate(chosen):
             out, one = io.BytesIO(), answered.examples[place]
             pillow().fromarray(batch.images[number, 0]).save(out, "PNG")
             slots = np.flatnonzero(batch.tokens[number] == config.image_id)[: config.slots]
