@@ -7,7 +7,7 @@ light and a dark page. The same points give the same bytes.
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Curve:
     label: str
     x: Sequence[float]
     y: Sequence[float]
+    # its place in all figures, as a colour; None: that in its own
+    series: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -79,18 +81,20 @@ def draw(
     levels: Sequence[Level] = (),
     tokens: Curve | None = None,
 ) -> str:
-    """An `<svg>` element of the curves. `tokens` (tokens against x) adds a second scale on top."""
+    """An `<svg>` element of the curves. `tokens` (tokens against x) adds a second scale on top. A
+    curve alone has no legend, unless it is one of a series."""
 
     def paint(figure: "Figure") -> None:
         figure.subplots_adjust(left=0.14, right=0.97, bottom=0.15, top=0.84 if tokens else 0.96)
         axes = figure.add_subplot()
-        for number, curve in enumerate(curves):
+        for place, curve in enumerate(curves):
+            number = place if curve.series is None else curve.series
             _line(axes, curve, COLOURS[number % SERIES], DASHES[number // SERIES % len(DASHES)])
         for number, level in enumerate(levels):
             dash = DASHES[1 + number % (len(DASHES) - 1)]
             axes.axhline(level.value, color=REFERENCE, lw=1.2, ls=dash, label=_plain(level.label))
         _scales(axes, curves, xlabel, ylabel, tokens)
-        if len(curves) + len(levels) > 1:
+        if len(curves) + len(levels) > 1 or any(curve.series is not None for curve in curves):
             axes.legend(fontsize=8)
 
     return _inline(svg(title, (5.6, 3.1), paint, layout=None, style=STYLE), title)

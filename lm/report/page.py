@@ -116,8 +116,8 @@ def _compared_figures(names: Sequence[str], records: Sequence[Record]) -> str:
         metrics = [name for name in names_of if not name.startswith(WHOLE)]  # one point: no curve
         for metric in metrics:
             curves = [
-                Curve(name, *record.curve(metric, over))
-                for name, record in zip(names, records, strict=True)
+                Curve(name, *record.curve(metric, over), series=number)
+                for number, (name, record) in enumerate(zip(names, records, strict=True))
                 if metric in record.metrics()
             ]
             heading = label(metric).capitalize() if len(metrics) > 1 else title

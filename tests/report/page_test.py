@@ -197,6 +197,17 @@ def test_a_comparison_lays_runs_over_each_other(tmp_path):
     Tags(page)
 
 
+def test_what_one_run_alone_has_is_drawn_with_its_name_and_in_its_colour(tmp_path):
+    runs = [write_run(tmp_path / name) for name in ("first", "second", "third")]
+    rows = [training_row(step, rare=1.0 / step) for step in range(1, 101)]
+    (runs[1] / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = compare(runs, tmp_path / "all.html").read_text("utf-8")
+    (figure,) = (part for part in page.split("<figure>") if "<figcaption>Rare<" in part)
+    figure = figure.split("</figure>")[0]
+    assert "second" in figure and "first" not in figure
+    assert "var(--series-1)" in figure and "var(--series-0)" not in figure
+
+
 def test_runs_of_the_same_name_are_told_apart_by_their_path(tmp_path):
     runs = [write_run(tmp_path / place / "run") for place in ("a", "b")]
     page = compare(runs, tmp_path / "all.html").read_text("utf-8")
