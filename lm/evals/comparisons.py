@@ -4,6 +4,7 @@ words      SQuAD's own: without case, punctuation and articles (lm/metrics/answe
 squad2     the same, where an answer may be that there is none: right or wrong, not in part
 verbatim   only blanks around are no matter: of numbers the sign counts
 left_out   CoQA's and QuAC's F1: the mean over references left out
+trivia     TriviaQA's own: of punctuation blanks remain (lm/metrics/triviaqa.py)
 drop       DROP's (lm/metrics/drop.py), against the item's `answers`
 number     GSM8K's: the number after "####" (lm/metrics/final_number.py)
 bleu       a translation, scored with all others of the set (lm/metrics/bleu.py)
@@ -21,10 +22,11 @@ from lm.metrics.bleu import Tokens, bleu
 from lm.metrics.drop import drop_exact, drop_f1
 from lm.metrics.final_number import same_number
 from lm.metrics.rouge import rouge
+from lm.metrics.triviaqa import trivia_exact
 
 Compare = Literal[
-    "words", "squad2", "verbatim", "left_out", "drop", "number", "bleu", "bleu_intl", "rouge",
-    "noun",
+    "words", "squad2", "verbatim", "left_out", "trivia", "drop", "number", "bleu", "bleu_intl",
+    "rouge", "noun",
 ]  # fmt: skip
 
 
@@ -59,6 +61,7 @@ SCORES: dict[Compare, dict[str, Callable[[str, Any], float]]] = {  # of what is 
     },
     "verbatim": {"exact_match": lambda text, right: float(text in right)},
     "left_out": {"answer_f1": left_out_f1},
+    "trivia": {"exact_match": trivia_exact},
     "drop": {"exact_match": drop_exact, "answer_f1": drop_f1},
     "number": {"exact_match": lambda text, right: float(same_number(text, right[0]))},
     "bleu": {"bleu": lambda text, right: bleu([text], right[:1])[0]},

@@ -9,6 +9,7 @@ all of them can be held against the appendix at once.
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from lm.data.arithmetic import OPERATIONS, problems
 from lm.data.tasks import choices
@@ -278,7 +279,8 @@ LABELS = (
 
 ANSWERS = (
     Task(
-        name="triviaqa", shots=64, protocol=ANSWER, item=triviaqa, whole=7993,
+        name="triviaqa", shots=64, item=triviaqa, whole=7993,
+        protocol=replace(ANSWER, compare="trivia"),
         files=("triviaqa_small/triviaqa_small.jsonl", "triviaqa/dev.jsonl"),
         remark="3,000 questions of unknown parts",
     ),

@@ -9,6 +9,7 @@ import pytest
 from lm.core.errors import DataError
 from lm.evals.fewshot.task import first_of
 from lm.evals.fewshot.tasks import TASKS
+from lm.evals.incontext import Item, Prompt
 from lm.text.byte import ByteTokenizer
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
@@ -93,6 +94,13 @@ def test_every_row_of_the_published_files_is_read(task):
 
 
 @needs_data
+def test_answers_of_trivia_qa_are_compared_by_its_own_rule():
+    right = Item(contexts=("Q: What did they play?\n\nA:",), completions=(" Rock-n-Roll",))
+    for name, score in (("triviaqa", 1), ("natural_questions", 0)):
+        outcome = NAMED[name].protocol.outcome(" rock n roll", Prompt(right, "", 0))
+        assert outcome.figures == {"exact_match": score}
+
+
 def test_lambada_is_a_cloze_with_examples_and_plain_text_without():
     read = NAMED["lambada"].read(DATA)
     tokenizer = ByteTokenizer()
