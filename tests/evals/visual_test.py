@@ -259,3 +259,14 @@ def test_a_set_that_is_asked_alone_leaves_the_figures_of_the_others_of_the_same_
     assert sets("strings", limit=1) == [("strings", 1)]
     assert sets("charts", digest="trained on") == [("charts", 3)]
     assert len((tmp_path / "out" / "gpt4-step3.jsonl").read_text().splitlines()) == 10
+
+
+def test_answers_of_an_earlier_form_are_not_taken_for_outcomes(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpt4, "SETS", {"strings": lambda *_: talks(tmp_path, "a")})
+    path = tmp_path / "gpt4-step3.jsonl"
+    path.write_text('{"set": "strings", "id": "0", "answer": "a", "score": 1.0}\n')
+    options = Options(root=tmp_path, out=tmp_path, tasks=("strings",))
+    with pytest.raises(DataError, match="or the file, where an earlier version wrote other lines"):
+        gpt4.evaluate(seeing(Echo(("dense",))), options, print)
+    path.unlink()
+    assert len(gpt4.evaluate(seeing(Echo(("dense",))), options, print)) == 1
