@@ -26,6 +26,7 @@ from lm.train.manifest import (
     Damaged,
     compare_trees,
     make_manifest,
+    passing,
     read_manifest,
     sound,
     steps_in,
@@ -190,7 +191,8 @@ class Checkpoints:
     ) -> tuple[Any, dict[str, Any]] | None:
         """The newest step that is whole and verified, and its manifest; None if there is no step.
 
-        A damaged step is kept aside as `<step>.corrupt`.
+        A damaged step is kept aside as `<step>.corrupt`; one that this process cannot read for want
+        of memory, or of a disk that answers, is left where it is.
 
         Args:
           abstract: shapes, dtypes and shardings to restore to, on any mesh.
@@ -198,7 +200,8 @@ class Checkpoints:
           fallback: try the next older where one is damaged.
 
         Raises:
-          CheckpointError: other shapes than asked for, or no step that can be used.
+          CheckpointError: other shapes than asked for, no step that can be used, or a fault that
+            passes.
         """
         steps = self.shared_steps()
         if step is not None:
@@ -213,7 +216,8 @@ class Checkpoints:
             except Damaged as error:
                 problem = f"{self.folder / str(candidate)}: {error}"
             if not fallback:
-                way_out = "choose another --restore_step" if step else "--restore_fallback"
+                another = "step" if self.read_only else "--restore_step"
+                way_out = f"choose another {another}" if step else "--restore_fallback"
                 raise CheckpointError(f"{problem}; {way_out}")
             print(f"warning: {problem}; trying an older step", file=sys.stderr)
             if not self.read_only:
@@ -224,6 +228,18 @@ class Checkpoints:
         """Sets newer steps aside as `<step>.abandoned`: the run goes on from this one."""
         for newer in [other for other in self.shared_steps() if other > step]:
             self.set_aside(newer, "abandoned")
+
+    def refuse_all_aside(self) -> None:
+        """Raises CheckpointError where every step was set aside as damaged: a run that began anew
+        would write over what else is left of it. All processes must ask."""
+        corrupt = [path.stem for path in self.folder.glob("*.corrupt")]
+        aside = of_first(sorted(int(name) for name in corrupt if name.isdigit()))
+        if not self.shared_steps() and aside:
+            newest = self.folder / str(aside[-1])
+            raise CheckpointError(
+                f"{newest}.corrupt, and no step that is whole: rename it to {newest.name} to try "
+                "it again, or choose another --workdir"
+            )
 
     def set_aside(self, step: int, why: str) -> None:
         self.manager.close()
@@ -251,6 +267,10 @@ class Checkpoints:
             try:  # the manager would wait at its end for the others, of which one may fail
                 return ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
             except Exception as error:  # four types for one fault, by its place
+                if cause := passing(error):
+                    raise CheckpointError(
+                        f"{folder} cannot be read now: {first_line(cause)}; mend that and run again"
+                    ) from None
                 raise Damaged(first_line(error)) from None
 
         manifest = on_all(fitting)
@@ -263,7 +283,7 @@ def on_all(act: Callable[[], Result]) -> Result:
     """What `act` returns once it has on every process: what they do next, they do together.
 
     Raises:
-      Damaged, CheckpointError: `act` did, here. Damaged: it did so on another process.
+      Damaged, CheckpointError: `act` did, here, or else on another process.
     """
     problem: Exception = Damaged("another process cannot read it")
     done: list[Result] = []
@@ -271,9 +291,12 @@ def on_all(act: Callable[[], Result]) -> Result:
         done.append(act())
     except (Damaged, CheckpointError) as error:
         problem = error
-    if not agreed(bool(done)):
-        raise problem
-    return done[0]
+    if agreed(bool(done)):
+        return done[0]
+    damaged = isinstance(problem, Damaged)
+    if not agreed(damaged) and damaged:  # elsewhere it may be whole: nobody sets it aside
+        raise CheckpointError(str(problem))
+    raise problem
 
 
 def unless_loop_is_closed(told: Any) -> None:

@@ -5,6 +5,7 @@ sharding, and needs no copy to the host.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,26 @@ from lm.core.errors import CheckpointError
 from lm.core.tree import named_leaves
 
 FORMAT = 1
+ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+PASSING = re.compile(  # how XLA and TensorStore begin, of what is no fault of the files
+    "RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|CANCELLED|PERMISSION_DENIED|UNAUTHENTICATED"
+)
 
 
 class Damaged(Exception):
     """One step cannot be used; an older one may."""
+
+
+def passing(error: BaseException) -> BaseException | None:
+    """What `error` comes from, where that may pass and leaves the files whole: no memory, too many
+    open files, a disk or store that does not answer. None: something is missing or damaged."""
+    cause: BaseException | None = error
+    while cause is not None:
+        of_system = isinstance(cause, OSError) and not isinstance(cause, ABSENT)
+        if of_system or isinstance(cause, MemoryError) or PASSING.match(str(cause)):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -72,7 +89,11 @@ def verify(manifest: dict[str, Any], state: Any) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a step's folder. Raises Damaged where it is not one."""
+    """The manifest of a step's folder.
+
+    Raises:
+      Damaged: it is not one. CheckpointError: it may be, and cannot be read now.
+    """
     path = folder / "manifest" / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
@@ -82,8 +103,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         for entry in manifest["tree"].values():
             list(map(int, entry["shape"])), str(entry["dtype"]), int(entry["digest"])
         return manifest
-    except OSError:
+    except ABSENT:
         raise Damaged("no manifest: an incomplete or foreign folder") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read now: {error.strerror or error}; mend that and run again"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise Damaged("the manifest cannot be read") from None
 

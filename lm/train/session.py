@@ -117,6 +117,7 @@ class Session:
                 stack.enter_context(locked(self.workdir, steal=self.process.steal_lock))
             self.checkpoints = Checkpoints(self.workdir / "checkpoints", keep=self.loop.keep)
             stack.callback(self.checkpoints.close)
+            self.checkpoints.refuse_all_aside()
             self.changed = changed_bindings(
                 self.workdir, self.checkpoints.steps(), self.config,
                 allow_data=self.process.allow_data_change,

@@ -16,8 +16,8 @@ import pytest
 from lm.core.errors import CheckpointError
 from lm.core.tree import size_bytes
 from lm.train import checkpoint
-from lm.train.checkpoint import Checkpoints
-from lm.train.manifest import digest
+from lm.train.checkpoint import Checkpoints, on_all
+from lm.train.manifest import Damaged, digest
 from tests.launched import free_port
 from tests.train.process_test import child
 
@@ -169,6 +169,69 @@ def test_other_shapes_are_named_all_at_once(saved):
     ):
         checkpoints.restore(other)
     checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (MemoryError("Unable to allocate"), "Unable to allocate"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "Out of memory"),
+        (OSError(24, "Too many open files"), "Too many open files"),
+    ],
+)
+@pytest.mark.parametrize("place", ["arrays", "manifest"])
+def test_a_step_that_a_process_cannot_read_for_a_passing_fault_is_left_where_it_is(
+    saved, tmp_path, monkeypatch, capsys, fault, told, place
+):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(saved, folder)
+    checkpoints = Checkpoints(folder)
+
+    def fail(*_, **__):
+        if place == "manifest":
+            raise fault
+        raise Exception("Encountered error while reading array index") from fault  # as Orbax does
+
+    whole = "StandardCheckpointHandler.restore"
+    with monkeypatch.context() as patch:
+        if place == "arrays":
+            patch.setattr(f"lm.train.checkpoint.ocp.{whole}", fail)
+        else:
+            patch.setattr("pathlib.Path.read_text", fail)
+        expected = (
+            CheckpointError if place == "arrays" or isinstance(fault, OSError) else type(fault)
+        )
+        with pytest.raises(expected, match=told):
+            checkpoints.restore(abstract())
+    assert capsys.readouterr().err == ""
+    assert checkpoints.steps() == [1, 2] and not list(folder.glob("*.corrupt"))
+    assert checkpoints.restore(abstract())[1]["step"] == 2
+    checkpoints.close()
+
+
+def test_a_step_is_damaged_only_where_every_process_finds_it_so(monkeypatch):
+    def act():
+        raise Damaged("digest mismatch")
+
+    with pytest.raises(Damaged, match="digest mismatch"):
+        on_all(act)
+    monkeypatch.setattr(checkpoint, "agreed", lambda done: False)  # another has no memory for it
+    with pytest.raises(CheckpointError, match="digest mismatch"):
+        on_all(act)
+
+
+def test_another_step_is_chosen_by_the_flag_that_the_command_has(saved, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(saved, folder)
+    delete(folder / "2" / "manifest" / "manifest.json")
+    for read_only, way_out in (
+        (True, "; choose another step$"),
+        (False, "another --restore_step$"),
+    ):
+        checkpoints = Checkpoints(folder, read_only=read_only)
+        with pytest.raises(CheckpointError, match=way_out):
+            checkpoints.restore(abstract(), 2)
+        checkpoints.close()
 
 
 async def two_failures_of_which_one_is_awaited():

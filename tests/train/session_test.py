@@ -407,6 +407,18 @@ def test_what_was_set_otherwise_on_the_way_is_kept_with_its_step(tmp_path):
     assert told() == []
 
 
+def test_a_run_whose_steps_were_all_set_aside_does_not_begin_anew_over_what_is_left(tmp_path):
+    run(tmp_path, GuardConfig())
+    checkpoints, rows = tmp_path / "checkpoints", (tmp_path / "metrics.jsonl").read_text()
+    for step in (2, 4, 6, 8):
+        (checkpoints / str(step)).rename(checkpoints / f"{step}.corrupt")
+    with pytest.raises(CheckpointError, match=r"8.corrupt, and no step .*: rename it to 8 "):
+        run(tmp_path, GuardConfig())
+    assert (tmp_path / "metrics.jsonl").read_text() == rows
+    (checkpoints / "8.corrupt").rename(checkpoints / "8")
+    assert run(tmp_path, GuardConfig(), steps=9)[0] == [8]
+
+
 def test_reading_a_run_leaves_a_save_under_way_alone(tmp_path):
     run(tmp_path, GuardConfig())
     under_way = tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp"
