@@ -10,19 +10,17 @@ import jax
 import jax.numpy as jnp
 
 from lm.core.config import require
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError
 from lm.core.paths import run_path
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
-from lm.models.adapters import ADAPTERS, BASE, merged
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.finetune import Finetune
 from lm.train.manifest import read_manifest, steps_in
 from lm.train.pretrain import Pretrain
-from lm.train.saved import read_config, read_run, refuse_other
-from lm.train.state import shardings
+from lm.train.saved import read_config, read_init, refuse_other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +50,14 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
       ConfigError: none is named.
       CheckpointError: no run, no decoder, or one without a tokenizer.
     """
-    if init is None:
-        raise ConfigError("init is not set: --set init=RUN names the run to start from")
-    run = run_path(init)
-    saved = read_run(run, mesh, step)
+    saved = read_init(init, mesh, step)
     model = saved.config.model
     if not isinstance(model, GptConfig) or isinstance(saved.config, Finetune):
-        raise CheckpointError(f"{init} is not a decoder's run: {type(saved.config).__name__}")
+        raise saved.refused(init, "a decoder, or of a reward model")
     if saved.tokenizer is None:
         raise CheckpointError(f"{init} has no tokenizer: convert it with its files")
-    params = saved.params
-    if ADAPTERS in params:  # placed as the base: what reads either is compiled once
-        params = jax.jit(merged, out_shardings=shardings(params[BASE]))(params)
-    return Source(model, saved.tokenizer, text_of(saved.config), params, identity(run, saved.step))
+    known = identity(run_path(str(init)), saved.step)
+    return Source(model, saved.tokenizer, text_of(saved.config), saved.params, known)
 
 
 def knowing(source: Source, data: RowsConfig) -> Source:

@@ -1,4 +1,5 @@
-"""Pre-training that begins with the parameters of another run: on other text, with new steps."""
+"""What begins with the parameters of another run: that their models agree, and the first state of
+pre-training that goes on so, on other text and with new steps."""
 
 from typing import Any
 
@@ -16,7 +17,7 @@ from lm.train.supervised import Supervised
 SAME = (  # what a decoder computes; dropout, first values and how it is computed may be others
     "layers", "width", "heads", "head_width", "hidden_width", "vocab", "length", "causal", "norm",
     "epsilon", "activation", "qkv_bias", "pattern", "band", "stride", "summary", "summary_by_head",
-    "final_norm",
+    "final_norm", "segments", "units",
 )  # fmt: skip
 
 
@@ -37,14 +38,19 @@ def read_beginning(init: str, model: Any, kind: type, mesh: Any) -> tuple[Any, T
     if saved.tokenizer is None:
         raise CheckpointError(f"init={init} has no tokenizer: convert it with its files")
     require(isinstance(model, GptConfig), f"init={init} is of a GPT, model is none: leave it out")
-    for name in SAME:
+    require_same(model, found, init, f"--gin_file={init}/config.gin has its model")
+    return saved.params, saved.tokenizer
+
+
+def require_same(model: Any, found: Any, init: str, way_out: str) -> None:
+    """Raises ConfigError where `model` computes another thing than `found`, that of `init`."""
+    ours, theirs = type(model).__name__, type(found).__name__
+    require(ours == theirs, f"model is a {ours}, and a {theirs} in init={init}: {way_out}")
+    for name in [name for name in SAME if hasattr(found, name)]:
         ours, theirs = getattr(model, name), getattr(found, name)
         require(
-            ours == theirs,
-            f"model.{name} is {ours!r}, and {theirs!r} in init={init}: "
-            f"--gin_file={init}/config.gin has its model",
+            ours == theirs, f"model.{name} is {ours!r}, and {theirs!r} in init={init}: {way_out}"
         )
-    return saved.params, saved.tokenizer
 
 
 def with_params(config: Supervised, abstract: TrainState, params: Any) -> TrainState:

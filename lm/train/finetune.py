@@ -19,7 +19,6 @@ from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import local_rows, make_mesh
-from lm.core.paths import run_path
 from lm.data import bert_features, gpt1_features
 from lm.data.bert_features import BertFeatures
 from lm.data.features import Encoded, TaskBatch, TaskRows
@@ -33,10 +32,11 @@ from lm.models.lstm import LstmConfig
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
+from lm.train.beginning import require_same
 from lm.train.manifest import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
-from lm.train.saved import Saved, read_config, read_run
+from lm.train.saved import Saved, read_config, read_init
 from lm.train.state import create, shardings
 from lm.train.supervised import Supervised
 from lm.train.task_evaluation import Evaluation
@@ -135,18 +135,21 @@ class Finetune(Supervised):
         return self.model
 
     def source(self, mesh: jax.sharding.Mesh) -> Saved:
-        """The run to start from."""
-        if self.init is None:
-            raise ConfigError("init is not set: --set init=RUN names the run to start from")
-        return read_run(run_path(self.init), mesh)
+        """The run to start from. Raises CheckpointError where its model reads more than text."""
+        saved = read_init(self.init, mesh)
+        if not isinstance(saved.config.model, BertConfig | GptConfig | LstmConfig):
+            raise saved.refused(self.init, "a model of text, such as bert:tiny's")
+        return saved
 
     def resolved(self, task: Task, model: Any) -> "Finetune":
         """With `model`, that of `source_model`; or with this run's own, once it has begun.
 
         Raises:
-          ConfigError: rows longer than the model's context, more layers than it has, or a model
-            that this kind of task cannot use.
+          ConfigError: both are there and differ, rows longer than the model's context, more layers
+            than it has, or a model that this kind of task cannot use.
         """
+        if self.model and model:
+            require_same(self.model, model, str(self.init), "--set model=None takes that one")
         model = self.model or model
         config = replace(self, model=model, classes=len(task.labels) or 1)
         config = replace(config, length=config.row)
@@ -245,7 +248,7 @@ class Finetune(Supervised):
         if self.scratch or source is None:
             return state
         known = source.params
-        if isinstance(source.config, Finetune):
+        if source.headed:
             known = known["model"]
         known = {name: value for name, value in known.items() if name not in HEADS}
         merge = jax.jit(

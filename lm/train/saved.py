@@ -10,10 +10,13 @@ import jax
 
 from lm.core.config import read
 from lm.core.errors import CheckpointError, ConfigError
+from lm.core.paths import run_path
+from lm.models.adapters import ADAPTERS, BASE, merged
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.checkpoint import Checkpoints
 from lm.train.manifest import steps_in
+from lm.train.state import shardings
 from lm.train.supervised import Supervised
 
 
@@ -26,6 +29,16 @@ class Saved:
     tokenizer: Tokenizer | None
     step: int
     digest: str  # of all arrays of the checkpoint
+
+    @property
+    def headed(self) -> bool:
+        """Whether its model stands below a head: that of a classifier, or of a reward model."""
+        return "head" in self.params
+
+    def refused(self, init: str | None, wanted: str) -> CheckpointError:
+        """That the run `init`, which is this one, is none of those to go on from."""
+        kind = type(self.config).__name__
+        return CheckpointError(f"init={init} holds a {kind}: name a run of {wanted}")
 
 
 def read_config(run: Path) -> Any:
@@ -79,6 +92,23 @@ def read_run(run: Path, mesh: jax.sharding.Mesh, step: int | None = None) -> Sav
         )
     state, manifest = restored
     return Saved(config, state.params, tokenizer, int(manifest["step"]), digest(manifest["tree"]))
+
+
+def read_init(init: str | None, mesh: jax.sharding.Mesh, step: int | None = None) -> Saved:
+    """The run that another goes on from, as `read_run`, its adapters merged with their model.
+
+    Raises:
+      ConfigError: none is named.
+      CheckpointError: as `read_run`.
+    """
+    if init is None:
+        raise ConfigError("init is not set: --set init=RUN names the run to start from")
+    saved = read_run(run_path(init), mesh, step)
+    if ADAPTERS not in saved.params:
+        return saved
+    placed = shardings(saved.params[BASE])  # as the base: what reads either is compiled once
+    params = jax.jit(merged, out_shardings=placed)(saved.params)
+    return dataclasses.replace(saved, params=params)
 
 
 def digest(tree: dict[str, Any]) -> str:

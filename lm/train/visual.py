@@ -20,7 +20,6 @@ from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import CheckpointError
 from lm.core.mesh import make_mesh
-from lm.core.paths import run_path
 from lm.data.tokens import TextConfig
 from lm.data.visual.rows import VisionBatch, VisualConfig, image_id, prefetched
 from lm.data.visual.unread import Unread
@@ -34,7 +33,7 @@ from lm.text.tokenizer import Tokenizer, TokenizerConfig, load
 from lm.train.checkpoint import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
-from lm.train.saved import Saved, read_config, read_run, refuse_other
+from lm.train.saved import Saved, read_config, read_init, refuse_other
 from lm.train.state import create, shardings
 from lm.train.supervised import Supervised, run_tokenizer
 from lm.train.visual_evaluation import Evaluation
@@ -150,7 +149,7 @@ class VisualTuning(Supervised):
 
         Raises:
           ConfigError: more tokens than the model's vocabulary.
-          CheckpointError: `init` is no run of a decoder.
+          CheckpointError: `init` is no run of a decoder alone, or has no tokenizer.
         """
         if steps_in(workdir / "checkpoints"):
             refuse_other(workdir, VisualTuning)
@@ -165,7 +164,7 @@ class VisualTuning(Supervised):
             tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, vocab)
             model = replace(self.model, image_id=image_id(tokenizer), vision=self.eye())
             return replace(self, model=model), tokenizer, None
-        source = read_run(run_path(self.init), mesh, self.init_step)
+        source = read_init(self.init, mesh, self.init_step)
         if source.tokenizer is None:
             raise CheckpointError(f"{self.init} has no tokenizer: convert it with its files")
         found, known = source.config.model, source.config
@@ -174,11 +173,11 @@ class VisualTuning(Supervised):
             vision = replace(found.vision, image=self.model.vision.image)
             dialogue = found.dialogue or self.model.dialogue
             model = replace(found, vision=vision, dialogue=dialogue)
-        elif isinstance(found, GptConfig):
+        elif isinstance(found, GptConfig) and not source.headed:
             decoder = replace(found, vocab=max(found.vocab, image + 1))
             model = replace(self.model, text=decoder, image_id=image, vision=self.eye())
         else:
-            raise CheckpointError(f"{self.init} is not a decoder's run: {type(known).__name__}")
+            raise source.refused(self.init, "a decoder, such as gpt2:tiny's")
         theirs = known.text if isinstance(found, GptVisionConfig) else known.data
         text = self.text or (theirs if isinstance(theirs, TextConfig) else None)
         return replace(self, model=model, text=text), source.tokenizer, source

@@ -13,10 +13,15 @@ import pytest
 
 import experiments.bert
 import experiments.gpt1
+import experiments.gpt4
+import lm.train.saved
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.tree import named_leaves
 from lm.data.tasks import TaskConfig, read
+from lm.models.adapters import merged
 from lm.models.bert import HEADS
+from lm.rlhf.reward import RewardTraining
+from lm.rlhf.sft import Sft
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.finetune import Finetune, source_model, transferred
@@ -24,9 +29,9 @@ from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
-from lm.train.saved import read_config, read_run
+from lm.train.saved import Saved, read_config, read_run
 from lm.train.session import LoopConfig
-from lm.train.state import TrainState
+from lm.train.state import TrainState, create
 from tests.launched import ROOT, environment, final_digests, losses
 from tests.models.pretrained.models import bert, drawn, gpt1
 from tests.rlhf.runs import written
@@ -405,7 +410,65 @@ def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_d
         np.testing.assert_array_equal(leaf, known[name])
 
 
+def saved_run(config, params):
+    return Saved(config, params, ByteTokenizer(), 1, "")
+
+
+def test_a_run_of_adapters_and_a_reward_model_lend_their_decoder(
+    runs, tasks, one_device, monkeypatch
+):
+    model = MODELS["gpt1"]
+    tuned = Sft(optim=OPTIM, batch=4, init="RUN", model=model, lora_rank=2)
+    with jax.set_mesh(one_device):
+        state = create(tuned.initial(), tuned.abstract(one_device), 0)
+    lora = jax.tree.map(lambda leaf: leaf + 1.0, state.params["lora"])
+    adapted = saved_run(tuned, state.params | {"lora": lora})
+    judge = RewardTraining(optim=OPTIM, batch=4, model=model)
+    headed = saved_run(judge, {"model": state.params["base"], "head": {}})
+    for found, known in (
+        (adapted, merged(adapted.params)), (headed, state.params["base"]),
+    ):  # fmt: skip
+        monkeypatch.setattr(lm.train.saved, "read_run", lambda *_, found=found: found)
+        config = tuning(runs, tasks, "classification", "gpt1")
+        source = config.source(one_device)
+        config = config.resolved(read(config.data), source_model(source))
+        with jax.set_mesh(one_device):
+            taken = config.create(config.abstract(one_device), source).params["model"]
+        kernel = taken["stack"]["blocks"]["mlp"]["hidden"]["kernel"]
+        wanted = known["stack"]["blocks"]["mlp"]["hidden"]["kernel"]
+        np.testing.assert_allclose(kernel, wanted, rtol=1e-6)
+
+
 # ------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("system", "other", "said"),
+    [
+        ("bert", {"layers": 2}, "model.layers is 2, and 1 in init=.*: --set model=None takes"),
+        ("bert", {"segments": 3}, "model.segments is 3, and 2 in"),
+        ("gpt1", {"width": 64}, "model.width is 64, and 32 in"),
+        ("gpt1", {"vocab": VOCAB + 4}, f"model.vocab is {VOCAB + 4}, and {VOCAB + 3} in"),
+        ("gpt1", None, "model is a BertConfig, and a GptConfig in"),
+    ],
+)
+def test_a_model_that_is_not_that_of_init_is_refused(runs, tasks, one_device, system, other, said):
+    source = read_run(runs[system], one_device)
+    config = tuning(runs, tasks, "classification", system)
+    task = read(config.data)
+    model = source_model(source)
+    same = replace(model, residual_dropout=0.1)  # which is no other shape
+    assert replace(config, model=same).resolved(task, model).model == same
+    changed = MODELS["bert"] if other is None else replace(model, **other)
+    with pytest.raises(ConfigError, match=said):
+        replace(config, model=changed).resolved(task, model)
+
+
+def test_a_run_that_sees_is_no_beginning_of_a_task_about_text(runs, tasks, one_device, monkeypatch):
+    seen = saved_run(experiments.gpt4.tiny(), {})
+    monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: seen)
+    with pytest.raises(CheckpointError, match="holds a VisualTuning: name a run of a model of tex"):
+        tuning(runs, tasks, "classification", "gpt1").source(one_device)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 import lm
+import lm.train.saved
+from experiments import gpt1
 from launch.experiment import resolve
 from lm.core.config import bind, dump, load
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.visual import VisualConfig
 from lm.data.visual.example import Given, asked
@@ -26,7 +28,7 @@ from lm.models.gpt_vision import widened
 from lm.text.byte import ByteTokenizer
 from lm.train import pretrain, visual
 from lm.train.optimizer import AdamWConfig
-from lm.train.saved import read_run
+from lm.train.saved import Saved, read_run
 from lm.train.session import LoopConfig
 from lm.train.state import create
 from lm.train.visual_material import Material
@@ -253,6 +255,15 @@ def test_a_step_on_eight_devices_is_the_step_on_one(data):
             found.append((jax.device_get(state.params), float(metrics.loss)))
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), found[0][0], found[1][0])
+
+
+def test_a_classifier_is_no_decoder_to_see_with(data, tmp_path, monkeypatch):
+    tuned = gpt1.finetune()
+    found = Saved(replace(tuned, model=gpt1.tiny().model), {"model": {}, "head": {}},
+                  ByteTokenizer(), 1, "")  # fmt: skip
+    monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: found)
+    with pytest.raises(CheckpointError, match="init=RUN holds a Finetune: name a run of a decoder"):
+        config(data, init="RUN").resolved(tmp_path, one_device())
 
 
 def test_settings_that_cannot_be_are_refused(data):
