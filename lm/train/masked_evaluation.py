@@ -1,7 +1,6 @@
 """What BERT's pre-training measures on held-out text, on the way and at the end."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from lm.core.mesh import fetch, local_rows, place
 from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.losses.language import masked_sum, mean, token_losses
+from lm.metrics.perplexity import perplexity
 from lm.report.text import WHOLE
 from lm.text.tokenizer import Tokenizer
 from lm.train.masked_objective import MaskedWords
@@ -113,7 +113,7 @@ class Evaluation:
             "steps": config.steps,
             "tokens": tokens,
             "parameters": tree.count(params),
-            "valid_perplexity": math.exp(figures["valid_loss"]),
+            "valid_perplexity": perplexity(figures["valid_loss"]),
             **figures,
         }
         if config.reference:

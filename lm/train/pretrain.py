@@ -1,7 +1,6 @@
 """Language-model pre-training: the experiment behind GPT-1, GPT-2 and GPT-3."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
 from lm.evals.published import one
 from lm.losses.language import masked_sum, token_losses
+from lm.metrics.perplexity import perplexity
 from lm.metrics.trigram import WittenBell
 from lm.models.gpt import GptConfig
 from lm.models.layers import stream_norms
@@ -280,7 +280,7 @@ class Evaluation:
             "tokens": tokens,
             "parameters": tree.count(params),
             "valid_loss_estimate": estimate["valid_loss"],
-            "valid_perplexity": math.exp(figures["valid_loss"]),
+            "valid_perplexity": perplexity(figures["valid_loss"]),
             **figures,
         }
         self.session.journal.say(
