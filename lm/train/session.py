@@ -106,7 +106,8 @@ class Session:
         self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
         self.reaction = Reaction(guard, self.journal)
-        self.trace = Trace(process.profile_steps, workdir / "profile", self.journal.say)
+        folder = workdir / "profile"
+        self.trace = Trace(process.profile_steps, folder, self.journal.say, self.drain)
         self.first = self.next_step = 0
         self.unevaluated = True  # the parameters to go on from are still to be measured
         self.unsaved = False  # the last save that was due could not begin

@@ -9,9 +9,16 @@ import jax
 class Trace:
     """A trace of the steps from `wanted[0]` up to `wanted[1]`, as far as a process makes them."""
 
-    def __init__(self, wanted: tuple[int, int] | None, folder: Path, say: Callable[[str], None]):
+    def __init__(
+        self, wanted: tuple[int, int] | None, folder: Path, say: Callable[[str], None],
+        settle: Callable[[], None],
+    ):  # fmt: skip
+        """
+        Args:
+          settle: waits for the steps that were dispatched: they belong to one side of a bound.
+        """
         self.wanted = range(*wanted or (0, 0))
-        self.folder, self.say = folder, say
+        self.folder, self.say, self.settle = folder, say, settle
         self.first: int | None = None  # of the steps that are being traced
         self.last = 0
 
@@ -28,13 +35,15 @@ class Trace:
         """Begins with the first of the steps."""
         if step in self.wanted:
             if self.first is None:
+                self.settle()
                 jax.profiler.start_trace(str(self.folder))
                 self.first = step
             self.last = step
 
     def after(self, step: int) -> None:
         """Ends with the last of the steps."""
-        if step + 1 == self.wanted.stop:
+        if self.first is not None and step + 1 == self.wanted.stop:
+            self.settle()
             self.end()
 
     def end(self) -> None:

@@ -319,6 +319,20 @@ def test_a_trace_is_written_of_the_steps_that_are_made_and_else_it_is_said_that_
     assert told in capsys.readouterr().out
 
 
+def test_a_trace_holds_the_device_s_work_of_its_steps_and_of_no_others(tmp_path, monkeypatch):
+    """Steps run behind their dispatch: none is still to be read where a trace begins or ends."""
+    sessions, left = [], []
+    for name in ("start_trace", "stop_trace"):
+        monkeypatch.setattr(
+            jax.profiler, name, lambda *_: left.append([step for step, *_ in sessions[0].pending])
+        )
+    run(
+        tmp_path, GuardConfig(), process=Process(profile_steps=(4, 6)),
+        loop=replace(LOOP, save_every=100), evaluated=lambda s, done: sessions.append(s),
+    )  # fmt: skip
+    assert left == [[], []]
+
+
 def test_fewer_steps_than_were_made_are_refused_and_the_summary_stays(tmp_path):
     run(tmp_path, GuardConfig())
     before = (tmp_path / "summary.json").read_text()
