@@ -81,7 +81,13 @@ class MaskedPretrain(Supervised):
         rows_of = [self.rows(text, length, tokenizer) for length, _ in self.stages]
         last_length = self.stages[-1][0]
         valid = self.rows(held_out, last_length, tokenizer)
-        facts = {"data": [rows.digest for rows in rows_of], "data_valid": valid.digest}
+        facts: dict[str, Any] = {
+            "data": [rows.digest for rows in rows_of],
+            "data_valid": valid.digest,
+        }
+        if len(self.stages) > 1:  # which other `steps` begin elsewhere, and so read other rows
+            starts = zip(self.bounds(), self.stages, strict=False)
+            facts["data_stages"] = [[first, length] for first, (length, _) in starts]
         total_tokens = self.total_tokens()
         with self.begun(
             workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,

@@ -10,7 +10,8 @@ from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import write_whole
 from lm.train.metrics import read_metrics
 
-HOW = ("model.remat", "model.attention", "model.unroll", "model.dtype", "data.cache", "text.cache")
+HOW = ("remat", "attention", "unroll", "dtype")  # how names end of how a model is computed
+LATER = ("data_stages",)  # facts that checkpoints did not always have
 ROWS = (  # how bindings begin of what the rows are, and in which order
     "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
     "question", "stride", "documents", "prompt_length", "answer_length", "text_rows",
@@ -42,16 +43,17 @@ def changed_bindings(
         if results:
             raise
         return {}  # cut off as it was written
-    changed = {name: pair for name, pair in changed.items() if name not in HOW}
+    changed = {name: pair for name, pair in changed.items() if not name.endswith(".cache")}
     if CLASS in changed:
         old, new = changed[CLASS]
         raise ConfigError(f"{workdir} holds a run of {old}, not {new}; choose another")
     if not results:
         return {}
-    model = {n: pair for n, pair in changed.items() if n.startswith(("model.", "tokenizer."))}
+    what = {name: pair for name, pair in changed.items() if name.rpartition(".")[2] not in HOW}
+    model = {n: pair for n, pair in what.items() if n.startswith(("model.", "tokenizer."))}
     if model:
         raise ConfigError(f"{told(model)}; choose another --workdir or set them as they were")
-    data = {n: pair for n, pair in changed.items() if n.startswith(ROWS)}
+    data = {n: pair for n, pair in what.items() if n.startswith(ROWS)}
     if data and not allow_data:
         raise ConfigError(f"{told(data)}: other data or order; --allow_data_change to go on so")
     return changed
@@ -61,7 +63,7 @@ def check_facts(manifest: Mapping[str, Any], facts: Mapping[str, Any], *, allow_
     """Raises CheckpointError where tokenizer or data are not those of the checkpoint."""
     for name, now in facts.items():
         then, is_data = manifest.get(name), name.startswith("data")
-        if then == now or (is_data and allow_data):
+        if then == now or (is_data and allow_data) or (name in LATER and name not in manifest):
             continue
         way_out = "--allow_data_change to go on" if is_data else "choose another --workdir"
         raise CheckpointError(f"{name}: checkpoint {then}, now {now}; {way_out}")

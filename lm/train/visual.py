@@ -156,7 +156,10 @@ class VisualTuning(Supervised):
             earlier = read_config(workdir)
             model = replace(self.model, image_id=earlier.model.image_id)
             if self.init or self.encoder:
-                model = earlier.model
+                seen = replace(earlier.model.vision, image=self.model.vision.image)
+                model = replace(
+                    earlier.model, vision=seen
+                )  # all else is of `init`, which may be gone
             text = self.text or earlier.text
             return replace(self, model=model, text=text), load(workdir / "tokenizer"), None
         if self.init is None:

@@ -14,7 +14,7 @@ import pytest
 from flax import linen as nn
 
 from experiments import bert as published
-from lm.core.errors import ConfigError
+from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig
@@ -306,6 +306,26 @@ def test_going_on_from_before_the_second_stage_repeats_every_bit(running, straig
     assert final_digests(workdir, 12) == final_digests(straight, 12)
     one, other = (json.loads((d / "summary.json").read_text()) for d in (workdir, straight))
     assert one["valid_loss"] == other["valid_loss"]
+
+
+@pytest.mark.slow
+def test_more_steps_begin_the_second_stage_elsewhere_and_are_asked_for(running, straight, tmp_path):
+    workdir = tmp_path / "more"
+    shutil.copytree(straight, workdir)
+    with pytest.raises(
+        CheckpointError, match=r"data_stages: checkpoint \[\[0, 12\], \[6, 16\]\], now"
+    ):
+        replace(running, steps=16).run(workdir)
+    replace(running, steps=16).run(workdir, Process(allow_data_change=True))
+    assert json.loads((workdir / "summary.json").read_text())["steps"] == 16
+
+
+@pytest.mark.slow
+def test_a_run_of_one_stage_takes_more_steps_unasked(running, tmp_path):
+    one = replace(running, stages=((16, 1.0),), steps=4)
+    one.run(tmp_path)
+    replace(one, steps=5).run(tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 5
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import pytest
 from etils import epath
 from tensorboardX.proto import event_pb2
 
-from experiments import bert, gpt1
+from experiments import bert, gpt1, gpt4
 from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
@@ -26,6 +26,7 @@ from lm.train.guard import GuardConfig, GuardState
 from lm.train.journal import Journal
 from lm.train.metrics import MetricsFile, read_metrics
 from lm.train.process import Process, Stop
+from lm.train.resume import check_facts
 from lm.train.session import Finished, LoopConfig, Session
 from lm.train.state import TrainState
 from lm.train.step import StepMetrics
@@ -393,6 +394,34 @@ def test_other_rows_are_not_gone_on_with_unless_that_is_said(tmp_path, first, th
     assert run(tmp_path, GuardConfig(), steps=12, experiment=changed, process=allowed)[0] == [
         *range(8, 12)
     ]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (gpt1.tiny(), {"model.dtype": "bfloat16", "model.remat": "full"}),
+        (gpt4.tiny(), {"model.text.dtype": "bfloat16", "model.text.remat": "full"}),
+    ],
+)
+def test_a_model_is_computed_otherwise_after_a_resume_and_it_is_told(tmp_path, capsys, first, then):
+    run(tmp_path, GuardConfig(), experiment=first)
+    run(tmp_path, GuardConfig(), steps=9, experiment=bind(first, then))
+    (row,) = read_metrics(tmp_path / "changes.jsonl")
+    assert row["step"] == 8 and set(row["changed"]) == set(then)
+    assert f"{next(iter(then))}: checkpoint 'float32', now 'bfloat16'" in capsys.readouterr().out
+    other = bind(first, {next(iter(then)).replace("dtype", "heads"): "1"})
+    with pytest.raises(ConfigError, match="heads: checkpoint .*, now 1; choose another --workdir"):
+        run(tmp_path, GuardConfig(), steps=10, experiment=other)  # the control
+
+
+def test_a_fact_that_older_checkpoints_have_not_is_compared_in_newer_ones_alone():
+    now = {"data_stages": [[0, 128], [1800, 512]]}
+    check_facts({}, now, allow_data=False)
+    check_facts(then := {"data_stages": [[0, 128], [900, 512]]}, now, allow_data=True)
+    with pytest.raises(CheckpointError, match="data_stages: checkpoint .*900.*; --allow_data_chan"):
+        check_facts(then, now, allow_data=False)
+    with pytest.raises(CheckpointError, match="data_ramp: checkpoint None"):
+        check_facts({}, {"data_ramp": []}, allow_data=False)
 
 
 def test_what_was_set_otherwise_on_the_way_is_kept_with_its_step(tmp_path):

@@ -266,6 +266,19 @@ def test_a_classifier_is_no_decoder_to_see_with(data, tmp_path, monkeypatch):
         config(data, init="RUN").resolved(tmp_path, one_device())
 
 
+def test_another_resolution_is_seen_where_a_stage_that_began_with_another_run_goes_on(
+    data, tmp_path
+):
+    first = config(data, init="RUN")
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    (tmp_path / "config.gin").write_text(dump(first))
+    ByteTokenizer().save(tmp_path / "tokenizer")
+    finer = bind(first, {"model.vision.image": "32", "model.text.layers": "7"})
+    model = finer.resolved(tmp_path, one_device())[0].model
+    assert model.vision.image == 32  # and is refused, where the two are compared
+    assert model.text == first.model.text  # that of RUN
+
+
 def test_settings_that_cannot_be_are_refused(data):
     with pytest.raises(ConfigError, match="text_rows 16 must be below batch 16"):
         config(data, text_rows=16)
