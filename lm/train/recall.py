@@ -58,6 +58,18 @@ class Recall(Supervised):
             )
             rows = local_rows(mesh, self.batch)
 
+            def evaluate(step: int, params: Any) -> dict[str, float]:
+                figures = self.held_out(params, mesh)
+                session.journal.evaluation(
+                    {"step": step, "tokens": step * per_step, **figures},
+                    f"step {step}  held out: {figures['valid_loss']:.4f} nats a question, "
+                    f"{figures['valid_accuracy']:.1%} right",
+                )
+                return figures
+
+            if session.first and session.unevaluated:
+                evaluate(session.first, state.params)
+
             def origins(step: int) -> list[dict[str, Any]]:
                 return [{"row": step * self.batch + row} for row in range(self.batch)]
 
@@ -69,15 +81,9 @@ class Recall(Supervised):
                 rate = self.optim.rate(Progress(step, self.steps, tokens, self.steps * per_step))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
                 state = session.after(step, state, metrics, tokens)
-                if (step + 1) % self.loop.evaluate_every == 0 or step + 1 == self.steps:
-                    figures = self.held_out(state.params, mesh)
-                    session.journal.evaluation(
-                        {"step": step + 1, "tokens": tokens, **figures},
-                        f"step {step + 1}  held out: {figures['valid_loss']:.4f} nats a question, "
-                        f"{figures['valid_accuracy']:.1%} right",
-                    )
-            if session.first == self.steps:
-                figures = self.held_out(state.params, mesh)
+                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
+                    evaluate(step + 1, state.params)
+            figures = evaluate(self.steps, state.params)
             session.finish(
                 {
                     "steps": self.steps, "tokens": self.steps * per_step,
