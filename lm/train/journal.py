@@ -187,11 +187,12 @@ def environment() -> str:
 
 
 def commit() -> str:
-    """The git commit of this code, or a dash."""
-    here = Path(__file__).parent
+    """The git commit that has this code, or a dash: an installed package may lie in a folder of
+    another repository, whose commit says nothing of it."""
+    here = Path(__file__)
     try:
-        command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
+        command = ["git", "-C", str(here.parent), "rev-parse", "HEAD", f"HEAD:./{here.name}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "-"
-    return done.stdout.strip() or "-"
+    return done.stdout[:9] if done.returncode == 0 else "-"

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -17,13 +18,14 @@ import pytest
 from etils import epath
 from tensorboardX.proto import event_pb2
 
+import lm.train.journal
 from experiments import bert, gpt1, gpt4
 from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig, GuardState
-from lm.train.journal import Journal
+from lm.train.journal import Journal, commit
 from lm.train.metrics import MetricsFile, read_metrics
 from lm.train.process import Process, Stop
 from lm.train.resume import check_facts
@@ -120,6 +122,26 @@ def test_what_a_run_can_do_without_does_not_stop_it_and_its_summary_does(tmp_pat
     (tmp_path / "metrics.jsonl.part").mkdir()
     with pytest.raises(ConfigError, match=r"cannot write .*metrics.jsonl: Is a directory"):
         journal.open(None)
+
+
+def test_the_commit_of_another_repository_that_code_lies_in_is_not_told(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=b"]
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    code = tmp_path / "venv" / "journal.py"
+    code.parent.mkdir()
+    code.write_text("")
+    monkeypatch.setattr(lm.train.journal, "__file__", str(code))
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "theirs")
+    assert commit() == "-"
+    git("add", ".")
+    git("commit", "-q", "-m", "ours")
+    assert git("rev-parse", "HEAD").startswith(commit()) and len(commit()) == 9
 
 
 def test_what_was_measured_of_the_last_step_is_told_once_however_often_the_command_is_run(tmp_path):
