@@ -32,7 +32,7 @@ from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
 from lm.train.state import create, initialiser, shardings
-from lm.train.supervised import Supervised
+from lm.train.supervised import Supervised, steps_of
 
 
 class Material(Protocol):
@@ -100,7 +100,7 @@ class Stage(Supervised):
         form = self.form(tokenizer, source)
         config = self.resolved(earlier)
         material = config.material(form, source, mesh)
-        steps = self.steps or max(1, round(self.epochs * material.count / self.batch))
+        steps = steps_of(self.steps, self.epochs, material.count, self.batch)
         config = replace(config, steps=steps)
         tokens = self.batch * material.width
         with config.begun(

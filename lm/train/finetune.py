@@ -38,7 +38,7 @@ from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.saved import Saved, read_config, read_init
 from lm.train.state import create, shardings
-from lm.train.supervised import Supervised
+from lm.train.supervised import Supervised, steps_of
 from lm.train.task_evaluation import Evaluation
 from lm.train.task_objective import TaskObjective
 
@@ -95,7 +95,7 @@ class Finetune(Supervised):
         train, valid = (config.encode(task, part, tokenizer) for part in ("train", "valid"))
         items = task.records("train")
         rows = TaskRows(train.rows, self.seed, [items[n].id for n in train.rows.example])
-        steps = self.steps or max(1, round(self.epochs * rows.count / self.batch))
+        steps = steps_of(self.steps, self.epochs, rows.count, self.batch)
         config = replace(config, steps=steps)
         length = train.rows.tokens.shape[1] * train.rows.tokens.shape[2]
         with config.begun(

@@ -35,7 +35,7 @@ from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.saved import Saved, read_config, read_init, refuse_other
 from lm.train.state import create, shardings
-from lm.train.supervised import Supervised, run_tokenizer
+from lm.train.supervised import Supervised, run_tokenizer, steps_of
 from lm.train.visual_evaluation import Evaluation
 from lm.train.visual_material import Material
 from lm.train.visual_objective import SeenAnswer
@@ -100,7 +100,7 @@ class VisualTuning(Supervised):
         self.check_mesh(mesh)
         config, tokenizer, source = self.resolved(workdir, mesh)
         material = Material(config, tokenizer, mesh)
-        steps = self.steps or max(1, round(self.epochs * material.rows.count / material.own))
+        steps = steps_of(self.steps, self.epochs, material.rows.count, material.own)
         config = replace(config, steps=steps)
         tokens = self.batch * material.rows.width
         with config.begun(

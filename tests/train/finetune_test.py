@@ -15,6 +15,7 @@ import experiments.bert
 import experiments.gpt1
 import experiments.gpt4
 import lm.train.saved
+from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.tree import named_leaves
 from lm.data.tasks import TaskConfig, read
@@ -32,6 +33,7 @@ from lm.train.pretrain import Pretrain
 from lm.train.saved import Saved, read_config, read_run
 from lm.train.session import LoopConfig
 from lm.train.state import TrainState, create
+from lm.train.supervised import steps_of
 from tests.launched import ROOT, environment, final_digests, losses
 from tests.models.pretrained.models import bert, drawn, gpt1
 from tests.rlhf.runs import written
@@ -536,6 +538,14 @@ def test_a_folder_that_is_no_run_and_a_run_without_checkpoints_are_named(runs, t
     shutil.copy(runs["bert"] / "config.gin", tmp_path / "config.gin")
     with pytest.raises(CheckpointError, match="has no checkpoint yet; train it first"):
         tuning(runs, tasks, "classification", "bert", init=str(tmp_path)).run(tmp_path / "run")
+
+
+def test_epochs_beside_other_steps_are_said_to_be_left_out(capsys):
+    assert steps_of(None, 5.0, 160, 16) == 50 and steps_of(50, 5.0, 160, 16) == 50
+    assert capsys.readouterr().out == ""
+    assert steps_of(30, 5.0, 160, 16) == 30  # as of a saved config.gin, and --set epochs=5
+    assert "steps=30 is set, and epochs=5, which are 50 steps, is left" in capsys.readouterr().out
+    assert bind(Finetune(optim=OPTIM, batch=8, steps=9), {"steps": "None"}).steps is None
 
 
 @pytest.mark.parametrize("changes", [{"transfer": -1}, {"lm_weight": -0.5}, {"head_dropout": 1.0}])
