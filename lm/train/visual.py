@@ -130,12 +130,8 @@ class VisualTuning(Supervised):
                     evaluate(step + 1, done, state.params)
             figures = evaluate(steps, steps * tokens, state.params)
             session.finish(
-                {"steps": steps, "tokens": steps * tokens, "rows": str(material)}
-                | {
-                    "unreadable_images": unread.count,
-                    "parameters": tree.count(state.params),
-                    **figures,
-                }
+                {"steps": steps, "tokens": steps * tokens, "rows": f"{material}{unread}"}
+                | {"parameters": tree.count(state.params), **figures}
             )
         if jax.process_index() == 0:
             print(f"report: {write_report(workdir)}")

@@ -144,6 +144,22 @@ def test_a_held_out_image_that_cannot_be_read_is_left_out_of_the_figures_and_sai
     assert len(re.findall(told, capfd.readouterr().out)) == 1
 
 
+@pytest.mark.slow
+def test_images_that_cannot_be_read_are_told_of_the_rows_that_the_process_drew(data, tmp_path):
+    rows = [{"image": f"{n}.png", "question": "colour?", "answer": "red"} for n in range(2)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "valid.jsonl").write_text(json.dumps(rows[1]) + "\n")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.png")
+    made = config(data, steps=2)
+    sets, valid = (str(tmp_path / "own.jsonl"),), str(tmp_path / "valid.jsonl")
+    made = replace(made, data=replace(made.data, sets=sets, valid=valid))
+    made.run(tmp_path / "run")
+    told = "; 16 of 32 rows drawn had images that cannot be read"
+    assert summary(tmp_path / "run")["rows"].endswith(told)
+    replace(made, steps=3).run(tmp_path / "run")
+    assert summary(tmp_path / "run")["rows"].endswith(told.replace("16 of 32", "8 of 16"))
+
+
 def test_an_archive_that_is_damaged_stops_the_run_before_it_begins(data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     archive = tmp_path / "data" / "easy_vqa" / "train_images.zip"
