@@ -100,7 +100,7 @@ class Stage(Supervised):
         form = self.form(tokenizer, source)
         config = self.resolved(earlier)
         material = config.material(form, source, mesh)
-        steps = steps_of(self.steps, self.epochs, material.count, self.batch)
+        steps = steps_of(self, material.count, self.batch)
         config = replace(config, steps=steps)
         tokens = self.batch * material.width
         with config.begun(

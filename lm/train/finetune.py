@@ -95,7 +95,7 @@ class Finetune(Supervised):
         train, valid = (config.encode(task, part, tokenizer) for part in ("train", "valid"))
         items = task.records("train")
         rows = TaskRows(train.rows, self.seed, [items[n].id for n in train.rows.example])
-        steps = steps_of(self.steps, self.epochs, rows.count, self.batch)
+        steps = steps_of(self, rows.count, self.batch)
         config = replace(config, steps=steps)
         length = train.rows.tokens.shape[1] * train.rows.tokens.shape[2]
         with config.begun(

@@ -153,16 +153,18 @@ class Supervised:
         return self.step(mesh, abstract).trace(abstract, batch, rate)
 
 
-def steps_of(steps: int | None, epochs: float, rows: int, batch: int) -> int:
-    """How many steps a run has: `steps`, or else as many as `epochs` of `rows`, `batch` in a step.
+def steps_of(config: Any, rows: int, batch: int) -> int:
+    """How many steps a run has: `config.steps`, or else as many as its `epochs` of `rows`, `batch`
+    in a step.
 
-    Where both are set and differ, that is said: a saved config.gin has the steps of its run, and
-    other epochs beside it would be nothing.
+    Epochs that are not its class's own, beside other steps, are said to be nothing: a saved
+    config.gin has the steps of its run.
     """
+    steps, epochs = config.steps, config.epochs
     counted = max(1, round(epochs * rows / batch))
     if steps is None:
         return counted
-    if steps != counted and jax.process_index() == 0:
+    if steps != counted and epochs != type(config).epochs and jax.process_index() == 0:
         print(
             f"steps={steps} is set, and epochs={epochs:g}, which are {counted} steps, is left out; "
             "--set steps=None goes by epochs"

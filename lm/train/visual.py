@@ -100,7 +100,7 @@ class VisualTuning(Supervised):
         self.check_mesh(mesh)
         config, tokenizer, source = self.resolved(workdir, mesh)
         material = Material(config, tokenizer, mesh)
-        steps = steps_of(self.steps, self.epochs, material.rows.count, material.own)
+        steps = steps_of(self, material.rows.count, material.own)
         config = replace(config, steps=steps)
         tokens = self.batch * material.rows.width
         with config.begun(
@@ -152,10 +152,9 @@ class VisualTuning(Supervised):
             earlier = read_config(workdir)
             model = replace(self.model, image_id=earlier.model.image_id)
             if self.init or self.encoder:
+                # all else is of `init`, which may be gone
                 seen = replace(earlier.model.vision, image=self.model.vision.image)
-                model = replace(
-                    earlier.model, vision=seen
-                )  # all else is of `init`, which may be gone
+                model = replace(earlier.model, vision=seen)
             text = self.text or earlier.text
             return replace(self, model=model, text=text), load(workdir / "tokenizer"), None
         if self.init is None:

@@ -541,9 +541,11 @@ def test_a_folder_that_is_no_run_and_a_run_without_checkpoints_are_named(runs, t
 
 
 def test_epochs_beside_other_steps_are_said_to_be_left_out(capsys):
-    assert steps_of(None, 5.0, 160, 16) == 50 and steps_of(50, 5.0, 160, 16) == 50
+    run = Finetune(optim=OPTIM, batch=16)  # 3 epochs
+    quiet = (replace(run, epochs=5.0), replace(run, epochs=5.0, steps=50), replace(run, steps=50))
+    assert [steps_of(config, 160, 16) for config in quiet] == [50, 50, 50]
     assert capsys.readouterr().out == ""
-    assert steps_of(30, 5.0, 160, 16) == 30  # as of a saved config.gin, and --set epochs=5
+    assert steps_of(replace(run, epochs=5.0, steps=30), 160, 16) == 30  # as of a saved config.gin
     assert "steps=30 is set, and epochs=5, which are 50 steps, is left" in capsys.readouterr().out
     assert bind(Finetune(optim=OPTIM, batch=8, steps=9), {"steps": "None"}).steps is None
 
