@@ -158,7 +158,7 @@ def bytes_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("part", ["all", "one pass"])
+@pytest.mark.parametrize("part", [pytest.param("all", marks=pytest.mark.slow), "one pass"])
 def test_what_is_killed_goes_on_after_its_last_file_and_ends_with_the_same_bytes(corpus, part):
     specs, root = corpus
     specs |= {"raw": write(root / "raw.jsonl", [page("click", n) for n in range(300, 400)])}

@@ -109,6 +109,7 @@ def test_a_row_is_drawn_alike_alone_and_among_others():
     assert generator([[1, 2, 3]], 10, sampling, seed=6)[0] != together[0]
 
 
+@pytest.mark.slow
 def test_writing_goes_on_past_the_context_without_repeating_its_draws():
     config = small(length=16)
     generator = Generator(config, made(config), end=None)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lm.decode.generate import Generator
 from lm.decode.words import Parts, next_words
@@ -50,6 +51,7 @@ def test_a_wide_search_finds_every_word_with_its_probability():
         np.testing.assert_allclose([s for _, s in words], [s for _, s in right], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_rows_of_a_model_that_are_no_tokens_take_no_probability():
     config = small(length=32)
     params = made(config)

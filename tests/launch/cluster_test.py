@@ -192,10 +192,16 @@ def test_a_process_that_never_starts_is_told_in_one_line():
     ("flags", "said"),
     [
         (["--process_count=2", "--process_id=2"], "--process_id=2 is not below --process_count=2"),
-        (["--process_count=2"], "no cluster was found here: give --coordinator_address=HOST:PORT"),
-        (["--process_count=0"], "there is at least one process"),
+        pytest.param(
+            ["--process_count=2"],
+            "no cluster was found here: give --coordinator_address=HOST:PORT",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--process_count=0"], "there is at least one process", marks=pytest.mark.slow
+        ),
         (["--process_count=2", "--process_id=0"], "without --coordinator_address=HOST:PORT"),
-        (["--coordinator_address=here"], "write HOST:PORT"),
+        pytest.param(["--coordinator_address=here"], "write HOST:PORT", marks=pytest.mark.slow),
     ],
 )
 def test_addresses_and_numbers_that_do_not_fit_are_refused(flags, said):

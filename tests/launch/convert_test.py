@@ -53,9 +53,8 @@ def published(name, folder):
     return config, params
 
 
-@pytest.mark.parametrize(
-    "name", ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt1", "gpt2"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "gpt1", "gpt2"])
 def test_weights_become_a_run_and_go_back_with_their_vocabulary(name, tmp_path):
     config, params = published(name, tmp_path / "theirs")
     convert.read(tmp_path / "theirs", tmp_path / "run")

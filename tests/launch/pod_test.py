@@ -82,7 +82,9 @@ def test_a_misspelt_binding_fails_here_and_not_on_every_worker(cloud, tmp_path):
     assert not (tmp_path / "calls.jsonl").exists()
 
 
-@pytest.mark.parametrize("flag", ["--gin_file=c.gin", "--experiment=mine.py:small"])
+@pytest.mark.parametrize(
+    "flag", [pytest.param("--gin_file=c.gin", marks=pytest.mark.slow), "--experiment=mine.py:small"]
+)
 def test_a_config_that_is_not_committed_is_refused_where_workers_have_only_what_is(
     cloud, tmp_path, flag
 ):

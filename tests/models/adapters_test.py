@@ -59,6 +59,7 @@ def test_the_sum_is_that_of_the_written_out_product(params):
     np.testing.assert_allclose(np.reshape(found, (2, 16, 16)), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_scalar_head_is_learned_whole_and_shifted():
     make = jax.jit(lambda key: nn.unbox(adapted(reward.init(CONFIG, key), 1, key)))
     made = make(jax.random.key(0))

@@ -161,7 +161,8 @@ READINGS = {  # deviations of these kernels, of 2 layers
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_what_a_module_draws_has_the_deviations_of_its_reading_and_of_no_other(reading):
-    params = nn.unbox(init(small(**DRAWN | {"init": reading}), jax.random.key(0)))
+    drawn = functools.partial(init, small(**DRAWN | {"init": reading}))
+    params = nn.unbox(jax.jit(drawn)(jax.random.key(0)))
     leaves = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(params).items()}
     found = np.array([leaves[f"stack/blocks/{name}/kernel"].std() for name in KERNELS])
     for other, told in READINGS.items():

@@ -114,6 +114,7 @@ def test_patches_in_another_order_with_their_positions_give_the_same_states(para
     assert np.abs(np.asarray(other) - np.asarray(straight)[:, order]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_slots_in_another_order_with_their_positions_change_no_text_where_a_prompt_sees_itself():
     prefix = replace(CONFIG, merge=1, mask="prefix")
     drawn = nn.unbox(jax.jit(gpt_vision.init, static_argnums=0)(prefix, jax.random.key(3)))
@@ -194,6 +195,7 @@ def test_a_prompt_of_a_fixed_pattern_is_written_as_it_is_read_and_unequal_ones_a
         generator([prompt, prompt[:-1]], [pictures(1)] * 2, 12, sampling)
 
 
+@pytest.mark.slow
 def test_no_row_beyond_the_tokens_is_drawn(params):
     tokens = set(range(6))  # the image's place is a row after them
     generator = ImageGenerator(CONFIG, params, end=None, vocab=len(tokens))

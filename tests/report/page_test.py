@@ -260,7 +260,9 @@ def test_the_command_compares_runs(tmp_path):
     assert done.returncode == 0 and (tmp_path / "all.html").exists()
 
 
-@pytest.mark.parametrize("pattern", ["*", "?", "[ab]"])
+@pytest.mark.parametrize(
+    "pattern", ["*", *(pytest.param(one, marks=pytest.mark.slow) for one in ("?", "[ab]"))]
+)
 def test_a_pattern_names_the_folders_that_it_finds(tmp_path, pattern):
     for name in ("a", "b"):
         write_run(tmp_path / "runs" / name)

@@ -64,6 +64,7 @@ def asked_of(source, mesh, prompt_length=8):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_of_more_rows_than_tokens_answers_in_tokens(monkeypatch, one_device):
     source = random_source(vocab=2 * MODEL.vocab)
     assert all(asked_of(source, one_device))

@@ -422,7 +422,7 @@ def test_a_schedule_that_would_do_nothing_is_refused_and_none_is_recorded(name):
         replace(config, **{name: BertAdamConfig(peak_lr=1e-3)}).check_rates()
 
 
-@pytest.mark.parametrize("gamma", [0.0, 27.8])
+@pytest.mark.parametrize("gamma", [pytest.param(0.0, marks=pytest.mark.slow), 27.8])
 def test_the_update_is_lowered_for_a_mesh_without_a_run_to_start_from(gamma):
     config = Ppo(
         model=MODEL, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16,

@@ -83,6 +83,7 @@ def test_an_answer_stops_at_its_end_token_and_what_follows_is_padding(params, pr
     assert 0 < ended < 24
 
 
+@pytest.mark.slow
 def test_rows_of_a_model_that_are_no_tokens_are_never_said_and_have_no_probability(params, prompts):
     more = 0.3 * jax.random.normal(jax.random.key(1), (24, 32))
     table = jnp.concatenate([params["tokens"]["table"], more])

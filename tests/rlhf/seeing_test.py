@@ -131,6 +131,7 @@ def damaged(tmp_path):
     return VisualConfig(sets=(own,), valid=own), SimpleNamespace(eyes=eyes)
 
 
+@pytest.mark.slow
 def test_a_prompt_whose_image_cannot_be_read_leaves_its_place_to_another(
     damaged, one_device, capfd
 ):

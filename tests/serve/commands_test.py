@@ -277,7 +277,11 @@ def labelling(*flags, folder=ROOT):
 
 
 @pytest.mark.parametrize(
-    "temperature, parts", [("nan", ("temperature must be finite", "nan")), ("0.5", ())]
+    "temperature, parts",
+    [
+        ("nan", ("temperature must be finite", "nan")),
+        pytest.param("0.5", (), marks=pytest.mark.slow),
+    ],
 )
 def test_a_temperature_of_labels_that_is_none_is_told_before_they_are_sampled(
     tmp_path, temperature, parts
@@ -294,6 +298,7 @@ def test_a_temperature_of_labels_that_is_none_is_told_before_they_are_sampled(
         assert done.returncode == 0 and "labels: True" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_labels_that_cannot_be_kept_are_one_line_where_they_were_asked_for(tmp_path):
     file = tmp_path / "README.md"
     file.write_text("a file")
@@ -309,6 +314,7 @@ def test_labels_that_cannot_be_kept_are_one_line_where_they_were_asked_for(tmp_p
     assert f"{tmp_path}/toy/labels: " in done.stdout and "without labels" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_folder_that_one_is_in_keeps_labels(tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()

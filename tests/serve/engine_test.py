@@ -61,14 +61,10 @@ def engine(model):
     engine.close(drain=False)
 
 
-@pytest.mark.parametrize("piece", [pytest.param(256, marks=pytest.mark.slow), 16])
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", [256, 16])
 @pytest.mark.parametrize(
-    "pattern",
-    [
-        ("dense", "banded"),
-        pytest.param(("strided", "fixed"), marks=pytest.mark.slow),
-        pytest.param((("banded", "columns"),) * 2, marks=pytest.mark.slow),
-    ],
+    "pattern", [("dense", "banded"), ("strided", "fixed"), (("banded", "columns"),) * 2]
 )
 def test_requests_that_come_and_go_get_the_tokens_that_each_gets_alone(pattern, piece):
     config = small(length=80, pattern=pattern, band=5, stride=4, summary=2)

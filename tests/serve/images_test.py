@@ -33,6 +33,7 @@ from tests.serve.engine_test import asked as request
 from tests.serve.seeing import IMAGE_ID, asking, black, drawn, model, picture, seeing_run, shown
 from tests.serve.served import client, listening
 
+pytestmark = pytest.mark.slow  # a run that sees, and a server of it
 URL = "/v1/chat/completions"
 SIDE, SLOTS = 16, 4
 
@@ -228,7 +229,6 @@ def test_a_model_of_single_questions_says_that_it_is_told_nothing(seeing, api, m
     assert api.get("/v1/models").json()["data"][0]["dialogue"]
 
 
-@pytest.mark.slow
 def test_the_terminal_says_of_a_model_of_single_questions_that_it_is_told_nothing(run):
     terminal = Terminal("launch.chat", f"--workdir={run}", "--max_tokens=6")
     terminal.until("> ")
@@ -261,8 +261,7 @@ def test_nothing_compiles_for_another_number_of_images(seeing, api):
 
 @pytest.mark.parametrize(
     "mask, piece",
-    [("causal", 16)]
-    + [pytest.param(mask, 256, marks=pytest.mark.slow) for mask in ("causal", "prefix")],
+    [("causal", 16), ("causal", 256), ("prefix", 256)],
 )
 def test_prompts_with_images_among_others_get_the_answers_that_each_gets_alone(mask, piece):
     config = model(mask)
@@ -288,7 +287,6 @@ def test_prompts_with_images_among_others_get_the_answers_that_each_gets_alone(m
     engine.close()
 
 
-@pytest.mark.slow
 def test_the_commands_and_openais_client_say_the_same(run, address, tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(picture(1))

@@ -43,6 +43,7 @@ def test_a_law_without_noise_is_foretold_exactly():
     assert found.law.irreducible == pytest.approx(1.4, rel=2e-2)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_a_new_run_about_as_often_as_it_says():
     held, plain = [], []
     for seed in range(50):

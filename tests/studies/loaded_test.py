@@ -25,6 +25,7 @@ def loaded():
 IDS = np.arange(24).reshape(2, 12)
 
 
+@pytest.mark.slow
 def test_one_row_and_several_have_the_same_logits_hidden_states_and_attention(loaded):
     np.testing.assert_allclose(
         loaded.logits(IDS), forward(loaded.config.model, loaded.params, IDS)[0], atol=1e-5

@@ -46,6 +46,7 @@ def judge(tmp_path_factory):
     return loaded, run
 
 
+@pytest.mark.slow
 def test_a_masked_word_is_guessed_as_the_network_scores_it_from_both_sides(bert):
     loaded, _ = bert
     (found,) = loaded.guesses("ab[MASK]cd", count=3)
@@ -82,7 +83,7 @@ def test_a_text_that_masks_nothing_or_is_too_long_is_told_so(bert):
         load_run(run)  # which is what writes
 
 
-@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize("end", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_answers_are_judged_as_they_were_read_in_training(judge, end):
     loaded, _ = judge
     loaded = replace(loaded, config=replace(loaded.config, end_token=end))

@@ -29,6 +29,7 @@ def saved(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_parameters_of_another_alone(saved):
     mesh = one_device()
     model = replace(MODEL, residual_dropout=0.1, hidden=64)  # of the same shape

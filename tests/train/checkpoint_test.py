@@ -244,6 +244,7 @@ async def two_failures_of_which_one_is_awaited():
     await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 def test_the_other_writes_of_a_save_that_failed_are_not_told_beside_the_first(
     tmp_path, caplog, monkeypatch
 ):

@@ -62,7 +62,7 @@ def test_a_pair_may_keep_the_line_ends_that_a_published_vocabulary_would_move():
     assert (gpt2.decode(pair.context), gpt2.decode(pair.continuation)) == ("It was\n\n", "Power")
 
 
-@pytest.mark.parametrize("pattern", [("dense",), ("fixed",)])
+@pytest.mark.parametrize("pattern", [("dense",), pytest.param(("fixed",), marks=pytest.mark.slow)])
 def test_words_are_predicted_alike_in_one_batch_and_alone(pattern):
     scorer = tiny(pattern)
     requests = [lambada.last_word(text) for text in TEXTS]
