@@ -123,7 +123,9 @@ def slots_seen(
 ) -> tuple[Array, Array] | None:
     """The few slots of a cache that a query in `slot` may see, each once, and which of them exist.
 
-    Those of a band come in the order of a ring: slot s at s modulo their number.
+    Those of a band come in the order of a ring: slot s at s modulo their number. Of every other
+    pattern they are fewer than the cache has: as many, in an order of their own, would be taken
+    for the cache as it stands.
 
     Returns:
       [R] slots within the cache and [R] bool; None where a pattern has to look at all of them.
@@ -147,6 +149,8 @@ def slots_seen(
         earlier = jnp.where(columns < first, columns, -1)
         found = jnp.concatenate([earlier, first + every(min(stride, slots))])
     else:
+        return None
+    if pattern != "banded" and found.size >= slots:
         return None
     exists = (found >= 0) & (found <= slot)
     return jnp.where(exists, found, 0), exists

@@ -100,6 +100,15 @@ def test_a_prompt_of_a_fixed_pattern_is_continued_as_decoding_anew_does():
     assert found == [greedy_anew(config, params, [1, 2], 20)]
 
 
+@pytest.mark.parametrize("pattern", ["strided", "columns", "fixed", "block", "powers"])
+def test_a_padded_prompt_shorter_than_a_stride_is_continued_as_decoding_anew_does(pattern):
+    config = small(layers=1, length=128, pattern=(pattern,))
+    assert config.stride == 128
+    params, prompt = made(config), list(range(1, 20))
+    found = Generator(config, params, end=None)([prompt], 8, GREEDY)
+    assert found == [greedy_anew(config, params, prompt, 8)]
+
+
 def test_a_row_is_drawn_alike_alone_and_among_others():
     config = small(length=64)
     generator = Generator(config, made(config), end=None)
