@@ -22,6 +22,7 @@ from lm.nn.embed import Table
 from lm.nn.initializers import named, truncated_normal
 from lm.nn.mlp import ACTIVATIONS, Dense
 from lm.nn.norms import LayerNorm
+from lm.nn.passes import LEARNED, Passes
 from lm.nn.stack import Stack, block_outputs
 
 
@@ -60,13 +61,17 @@ class BertConfig(BlockConfig):
     def module(self) -> "Bert":
         return Bert(self)
 
-    def flops_per_token(self, length: int, scored: float = 0.15) -> float:
+    def flops_per_token(
+        self, length: int, scored: float = 0.15, *, blocks: Passes = LEARNED
+    ) -> float:
         """Floating-point operations of training on a token of a sequence: 6 for each weight of a
-        product, 12 L N H T for attention to both sides, the output layer for the share `scored`."""
+        product, 12 L N H T for attention to both sides, the output layer for the share `scored`;
+        `blocks` is what is computed of them."""
         inner = self.heads * self.head_width
         block = 4 * self.width * inner + 2 * self.width * self.hidden_width
         head = scored * (self.vocab * self.width + self.width**2)
-        return 6.0 * (self.layers * block + head) + 12.0 * self.layers * inner * length
+        products = blocks.weight * self.layers * block + LEARNED.weight * head
+        return products + blocks.pair * self.layers * inner * length
 
 
 class Bert(nn.Module):

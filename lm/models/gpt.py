@@ -19,6 +19,7 @@ from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
 from lm.nn.mlp import turn_kernels
 from lm.nn.norms import LayerNorm
+from lm.nn.passes import LEARNED, Passes
 from lm.nn.patterns import pairs
 from lm.nn.stack import Stack, unstack
 
@@ -58,16 +59,25 @@ class GptConfig(BlockConfig):
     def module(self) -> "Gpt":
         return Gpt(self)
 
-    def flops_per_token(self, length: int) -> float:
+    def flops_per_token(
+        self, length: int, scored: float = 1.0, *,
+        blocks: Passes = LEARNED, output: Passes = LEARNED,
+    ) -> float:  # fmt: skip
         """Floating-point operations of training on a token: 6 for each weight of a product, and 12
         N H for each pair that a layer attends to, which are (T + 1) / 2 a token where it is dense
-        (Chowdhery et al. 2022, appendix B, halved)."""
+        (Chowdhery et al. 2022, appendix B, halved).
+
+        Args:
+          scored: share of the tokens for which the output layer is computed.
+          blocks, output: what is computed of the blocks, and of the output layer.
+        """
         attention = self.heads * self.head_width
         block = 4 * self.width * attention + 2 * self.width * self.hidden_width
-        products = self.layers * block + self.vocab * self.width
+        products = blocks.weight * self.layers * block
+        products += output.weight * scored * self.vocab * self.width
         every = [(pattern, head) for pattern in self.pattern for head in range(self.heads)]
         seen = sum(pairs(length, pattern, self, head) for pattern, head in every) / len(every)
-        return 6.0 * products + 12.0 * self.layers * attention * seen / length
+        return products + blocks.pair * self.layers * attention * seen / length
 
 
 @flax.struct.dataclass

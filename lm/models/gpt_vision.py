@@ -11,6 +11,7 @@ vectors. So text and any number of images interleave, and no text can spell an i
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -23,6 +24,7 @@ from lm.models.gpt import Gpt, GptConfig, Inserted
 from lm.models.vision import Vision, VisionConfig, normalised
 from lm.nn.dropout import DropoutKeys
 from lm.nn.mlp import Dense
+from lm.nn.passes import LEARNED, READ, THROUGH
 
 PARTS = ("vision", "connector", "text")  # of the parameters
 
@@ -79,10 +81,16 @@ class GptVisionConfig:
     def module(self) -> "GptVision":
         return GptVision(self)
 
-    def flops_per_token(self, length: int, images: int = 1) -> float:
-        """Operations of training on a token of rows with so many images."""
-        encoding = images * self.vision.flops_per_image() / length
-        return self.text.flops_per_token(length) + encoding
+    def flops_per_token(
+        self, length: int, images: int = 1, learned: Sequence[str] = PARTS
+    ) -> float:
+        """Operations of training these parts on a token of rows with so many images. Gradients go
+        through the decoder to whatever is learned, and into the encoder only where it is."""
+        seen = self.vision.flops_per_image(LEARNED if "vision" in learned else READ)
+        passes = LEARNED if "text" in learned else THROUGH
+        return self.text.flops_per_token(length, blocks=passes, output=passes) + (
+            images * seen / length
+        )
 
 
 class Connector(nn.Module):

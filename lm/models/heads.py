@@ -9,15 +9,18 @@ from flax import linen as nn
 from lm.core import axes
 from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
-from lm.models.lstm import BiLstm, LstmConfig
+from lm.models.lstm import BiLstm, LstmConfig, tagger_flops
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.initializers import truncated_normal
 from lm.nn.mlp import Dense
+from lm.nn.passes import READ
 
 BackboneConfig = BertConfig | GptConfig | LstmConfig
 
 # What the head makes: scores of classes, one number a candidate, scores of classes at each token.
 Output = Literal["classes", "candidates", "tokens"]
+
+TAGGER_LAYERS = 2
 
 
 class TaskModel(nn.Module):
@@ -43,7 +46,7 @@ class TaskModel(nn.Module):
             drawn = nn.initializers.normal(0.02)
         self.model: Any = self.backbone.module()
         if self.features:
-            self.tagger = BiLstm(units=width, layers=2)
+            self.tagger = BiLstm(units=width, layers=TAGGER_LAYERS)
         read = 2 * width if self.features else width
         self.head = Dense((read, self.outputs), (axes.WIDTH, axes.CLASSES), drawn)
 
@@ -98,3 +101,14 @@ class TaskModel(nn.Module):
         states = states.reshape(rows, candidates, -1)
         kept = dropout(jnp.ones((rows, 1, states.shape[-1])), self.head_dropout, keys)
         return states * kept.astype(states.dtype)
+
+
+def flops_per_token(model: TaskModel, length: int, language: bool) -> float:
+    """Operations of training a model of a task on a token of a sequence, its head left out; the
+    output layer over the vocabulary is computed with the language model's loss alone."""
+    backbone = model.backbone
+    if not model.features:
+        return backbone.flops_per_token(length, scored=float(language))
+    assert isinstance(backbone, BertConfig)
+    known = backbone.flops_per_token(length, scored=0.0, blocks=READ)
+    return known + tagger_flops(model.features * backbone.width, backbone.width, TAGGER_LAYERS)

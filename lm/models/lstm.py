@@ -20,6 +20,7 @@ from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
 from lm.nn.initializers import named
 from lm.nn.mlp import Dense
+from lm.nn.passes import LEARNED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,14 @@ class LstmConfig:
     def module(self) -> "Lstm":
         return Lstm(self)
 
-    def flops_per_token(self, length: int) -> float:
-        """Floating-point operations of training on a token: 6 for each weight of a product."""
+    def flops_per_token(self, length: int, scored: float = 1.0) -> float:
+        """Floating-point operations of training on a token: 6 for each weight of a product, the
+        output layer for the share `scored`."""
         del length
         first, others = self.width + self.units, 2 * self.units
         gates = 4 * self.units * (first + (self.layers - 1) * others)
-        return 6.0 * (gates + self.units * self.width + self.vocab * self.width)
+        output = scored * self.vocab * self.width
+        return LEARNED.weight * (gates + self.units * self.width + output)
 
 
 class Recurrence(nn.Module):
@@ -103,6 +106,13 @@ class BiLstm(nn.Module):
             read = back(jnp.take_along_axis(x, mirrored, axis=1))
             x = jnp.concatenate([forth(x), jnp.take_along_axis(read, mirrored, axis=1)], axis=-1)
         return x
+
+
+def tagger_flops(read: int, units: int, layers: int) -> float:
+    """Operations of training a `BiLstm` on a token that comes in as `read` constants: nothing goes
+    back to them, which leaves 4 for each weight that they are multiplied with."""
+    others = units + (layers - 1) * 3 * units
+    return 2 * 4 * units * (4.0 * read + LEARNED.weight * others)
 
 
 class Lstm(nn.Module):

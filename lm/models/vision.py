@@ -16,6 +16,7 @@ from lm.core.config import require, require_positive
 from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
 from lm.nn.norms import LayerNorm
+from lm.nn.passes import LEARNED, Passes
 from lm.nn.patches import Convolutions, PatchEmbedding, Positions, patches, resized, widths
 from lm.nn.stack import Stack
 
@@ -84,12 +85,13 @@ class VisionConfig(BlockConfig):
         places = [max(1, side >> number) ** 2 for number in range(1, len(made))]
         return sum(weights * count for weights, count in zip(found, places, strict=True))
 
-    def flops_per_image(self) -> float:
+    def flops_per_image(self, passes: Passes = LEARNED) -> float:
         """Operations of training on an image, as `GptConfig.flops_per_token` counts them."""
         attention = self.heads * self.head_width
         block = 4 * self.width * attention + 2 * self.width * self.hidden_width
         products = self.layers * block + self.read * self.width + self.convolved(self.patch)
-        return self.patches * (6.0 * products + 12.0 * self.layers * attention * self.patches)
+        pairs = self.layers * attention * self.patches
+        return self.patches * (passes.weight * products + passes.pair * pairs)
 
 
 class Vision(nn.Module):

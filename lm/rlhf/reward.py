@@ -59,6 +59,9 @@ class RewardTraining(Stage):
     def objective(self) -> "Ranking":
         return Ranking(self.decoder, self.loss)
 
+    def flops_per_token(self) -> float:
+        return self.decoder.flops_per_token(self.length, scored=0.0)
+
     def abstract_rows(self) -> RankingBatch:
         return abstract_rankings(self.batch, self.length)
 

@@ -18,6 +18,7 @@ from lm.data.tokens import TextConfig
 from lm.models import gpt, reward
 from lm.models.adapters import adapted, learned_alone, merged, with_base
 from lm.models.gpt import GptConfig
+from lm.nn.passes import LEARNED, THROUGH
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, Experience
 from lm.rlhf.rates import constant
@@ -142,12 +143,17 @@ class PpoSetting(Supervised):
 
     def flops_per_token(self) -> float:
         """Of an update, for each token of a prompt and its answer: both models are trained on them,
-        the policy on `text_rows` times as many of pre-training text. Rollouts are left out."""
-        config = self.update
-        trained = config.inner_epochs * (1 + (config.text_rows if config.gamma else 0))
-        own = config.inner_epochs * (self.value_from != "trunk")
-        value = own * self.critic_model.flops_per_token(self.width)
-        return trained * self.policy_model.flops_per_token(self.width) + value
+        the policy's output layer on those of answers, and the policy on `text_rows` times as many
+        of pre-training text. Rollouts are left out."""
+        config, model = self.update, self.policy_model
+        output = THROUGH if self.lora_rank else LEARNED
+        answered = self.answer_length / self.width
+        each = model.flops_per_token(self.width, answered, output=output)
+        if config.gamma:
+            each += config.text_rows * model.flops_per_token(self.width, output=output)
+        if self.value_from != "trunk":
+            each += self.critic_model.flops_per_token(self.width, scored=0.0)
+        return config.inner_epochs * each
 
     def resolved(self, source: Any, reward_model: GptConfig | None) -> Any:
         """With the models of the runs that it starts from, and optimizers that say of their rates

@@ -24,6 +24,7 @@ from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
 from lm.models.adapters import BASE, adapted, learned_alone, with_base
 from lm.models.gpt import GptConfig
+from lm.nn.passes import LEARNED, THROUGH
 from lm.report.page import write_report
 from lm.rlhf.source import Source, knowing, read_source, require_shape, started
 from lm.text.interface import Form
@@ -150,7 +151,8 @@ class Stage(Supervised):
         return self.model
 
     def flops_per_token(self) -> float:
-        return self.decoder.flops_per_token(self.length)
+        output = THROUGH if self.lora_rank else LEARNED
+        return self.decoder.flops_per_token(self.length, output=output)
 
     def needs_source(self, before: Any) -> bool:
         """Whether the run to start from is read: once it has begun, a run stands on its own."""

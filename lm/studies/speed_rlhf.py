@@ -102,9 +102,12 @@ def ppo_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
     median = {name: statistics.median(seconds) for name, seconds in laps.items()}
     answered = config.batch * config.answer_length
     # forward and backward of policy and value in each epoch; before them a third of that, forward
-    # alone, for the rollout, for its three assessments and for the reward
-    passes = 2 * config.update.inner_epochs + 5 / 3
-    flops = passes * model.flops_per_token(config.width) * config.batch * config.width
+    # alone, of language models for the rollout and two assessments, of others for the third and for
+    # the reward
+    epochs, of_answers = config.update.inner_epochs, config.answer_length / config.width
+    each = (epochs + 3 / 3) * model.flops_per_token(config.width, of_answers)
+    each += (epochs + 2 / 3) * model.flops_per_token(config.width, scored=0.0)
+    flops = each * config.batch * config.width
     return {
         "name": "ppo", "model": "4x4x128", "batch": config.batch, "length": config.width,
         "dtype": dtype, "inner_epochs": config.update.inner_epochs,
@@ -143,7 +146,7 @@ def reward_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
             seconds.append(time.perf_counter() - start)
             busy_seconds.append(time.process_time() - busy)
     median, tokens = statistics.median(seconds[1:]), host.tokens.size
-    flops = tokens * model.flops_per_token(config.length)
+    flops = tokens * config.flops_per_token()
     return {
         "name": "reward", "model": "4x4x128", "batch": config.batch, "length": config.length,
         "dtype": dtype, "tokens_per_second": round(tokens / median, 1),

@@ -27,7 +27,7 @@ from lm.data.tasks import Task, TaskConfig, read
 from lm.data.tasks.task import Part
 from lm.models.bert import HEADS, BertConfig
 from lm.models.gpt import GptConfig
-from lm.models.heads import BackboneConfig
+from lm.models.heads import BackboneConfig, flops_per_token
 from lm.models.lstm import LstmConfig
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer
@@ -221,7 +221,8 @@ class Finetune(Supervised):
         return optax.masked(super().direction(), {"model": False, "tagger": True, "head": True})
 
     def flops_per_token(self) -> float:
-        return self.backbone.flops_per_token(self.row)
+        objective = self.objective()
+        return flops_per_token(objective.model, self.row, objective.language)
 
     def abstract_rows(self) -> TaskBatch:
         shape, kind = (self.batch, 1, self.row), self.data.form().kind

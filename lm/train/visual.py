@@ -227,7 +227,7 @@ class VisualTuning(Supervised):
         return optax.multi_transform({LEARNED: direction, KEPT: optax.set_to_zero()}, labels)
 
     def flops_per_token(self) -> float:
-        return self.model.flops_per_token(self.length)
+        return self.model.flops_per_token(self.length, learned=self.learned)
 
     def abstract_rows(self) -> VisionBatch:
         shape, struct, side = (self.batch, self.length), jax.ShapeDtypeStruct, self.model.vision

@@ -4,11 +4,26 @@ import json
 import math
 from dataclasses import replace
 
+import jax
 import pytest
 
 from launch.experiment import resolve
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.products import product_flops
+from lm.data.tasks.config import TaskConfig
+from lm.models.bert import BertConfig
+from lm.models.gpt import GptConfig
+from lm.models.gpt_vision import GptVisionConfig
+from lm.models.vision import VisionConfig
 from lm.plan.page import page, row
 from lm.plan.plan import Plan, Traffic, axes_of, flops_per_token, refused, total_tokens
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.reward import RewardTraining
+from lm.rlhf.sft import Sft
+from lm.rlhf.update import UpdateConfig
+from lm.train.finetune import Finetune
+from lm.train.optimizer import AdamWConfig
+from lm.train.visual import VisualTuning
 
 GATHER = Traffic("fsdp", "all-gather", 10, 9e9, 6e9, 0.3, 0.2, 10**9)
 PLAN = Plan(
@@ -83,6 +98,87 @@ def test_the_useful_products_are_of_the_rows_that_are_compiled_and_not_of_an_ave
     assert flops_per_token(experiment) > 1.05 * experiment.flops_per_token()
     text = resolve("gpt2:small")
     assert flops_per_token(text) == text.flops_per_token()
+
+
+DECODER = GptConfig(layers=2, width=64, heads=2, vocab=256, length=32, attention="plain")
+ENCODER = BertConfig(layers=2, width=64, heads=2, vocab=256, length=32)
+EYES = VisionConfig(image=32, patch=8, layers=2, width=64, heads=2)
+ADAM = AdamWConfig(peak_lr=1e-3)
+
+
+def stage(kind, **changes):
+    return kind(model=DECODER, optim=ADAM, batch=4, length=32, steps=1, **changes)
+
+
+def seeing(*learned):
+    model = GptVisionConfig(text=DECODER, vision=EYES, image_id=255)
+    return VisualTuning(model=model, optim=ADAM, batch=4, length=32, steps=1, learned=learned)
+
+
+def ppo(**changes):
+    return Ppo(
+        model=DECODER, value_model=DECODER, optim=ADAM, batch=4, prompt_length=24, answer_length=8,
+        update=UpdateConfig(minibatches=1), **changes,
+    )  # fmt: skip
+
+
+def tuned(kind, model, **changes):
+    return Finetune(
+        model=model, data=TaskConfig(name=kind), classes=2, optim=ADAM, batch=4, length=32,
+        steps=1, **changes,
+    )  # fmt: skip
+
+
+def output_layer(tokens=1.0):
+    """Operations of one product with the word table for this share of the tokens, a token."""
+    return 2 * tokens * DECODER.vocab * DECODER.width
+
+
+def test_products_of_parts_that_are_frozen_or_not_there_are_not_useful():
+    whole = DECODER.flops_per_token(32)
+    assert stage(Sft).flops_per_token() == whole
+    assert stage(Sft, lora_rank=1).flops_per_token() == whole - output_layer()
+    without = whole - 3 * output_layer()
+    assert stage(RewardTraining).flops_per_token() == without
+    assert stage(RewardTraining, lora_rank=1).flops_per_token() == without
+    assert ppo().flops_per_token() == 2 * without + 3 * output_layer(8 / 32)
+    assert ppo(lora_rank=1).flops_per_token() == 2 * without + 2 * output_layer(8 / 32)
+    weights = 2 * (2 * 12 * 64**2 + DECODER.vocab * DECODER.width)  # of one pass
+    seen = EYES.flops_per_image() / 32
+    every = seeing("vision", "connector", "text").flops_per_token()
+    assert every == whole + seen
+    assert seeing("vision").flops_per_token() == whole - weights + seen
+    assert seeing("connector").flops_per_token() == whole - weights + seen / 3
+    assert seeing("text").flops_per_token() == whole + seen / 3
+    words = ENCODER.flops_per_token(32, scored=0.0)
+    assert tuned("classification", ENCODER).flops_per_token() == words
+    assert tuned("classification", DECODER, lm_weight=0.5).flops_per_token() == whole
+    assert tuned("classification", DECODER).flops_per_token() == without
+    tagger = (
+        2 * 4 * 64 * (4 * 2 * 64 + 6 * (64 + 3 * 64))
+    )  # both ways: gates of what is read, others
+    assert tuned("tagging", ENCODER, features=2).flops_per_token() == words / 3 + tagger
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        stage(Sft), stage(Sft, lora_rank=1), stage(RewardTraining), ppo(), ppo(lora_rank=1),
+        seeing("vision"), seeing("connector"), seeing("text"),
+        tuned("classification", ENCODER), tuned("tagging", ENCODER, features=2),
+    ],
+    ids=[
+        "sft", "lora", "reward", "ppo", "ppo lora", "vision", "connector", "text", "bert",
+        "features",
+    ],
+)  # fmt: skip
+def test_the_useful_products_are_those_of_the_compiled_step(experiment):
+    """Short rows: of what causal attention leaves out the program makes all, a few per cent."""
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    text = experiment.lowered(mesh).compile().as_text()
+    tokens = math.prod(experiment.abstract_rows().tokens.shape)
+    assert 1.0 <= product_flops(text) / (tokens * flops_per_token(experiment)) < 1.08
 
 
 def test_a_row_tells_a_step_of_milliseconds_from_none():
