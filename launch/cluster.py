@@ -3,7 +3,8 @@
 python -m launch.train ... --coordinator_address=host0:8476 --process_count=2 --process_id=0
 python -m launch.train ... --coordinator_address=host0:8476 --process_count=2 --process_id=1
 
-On a TPU pod, under SLURM and under Open MPI none of these flags is needed: jax finds the others.
+On a TPU pod, under SLURM and under Open MPI 4 none of these flags is needed: jax finds the others.
+Open MPI 5 it does not know: --process_id='$OMPI_COMM_WORLD_RANK' in a shell of each process.
 """
 
 import os
@@ -39,7 +40,8 @@ def join() -> None:
     JAX_PROCESS_ID), then what jax detects of a TPU pod, SLURM, Open MPI or Kubernetes.
 
     Raises:
-      ConfigError: addresses, counts and ids that do not fit together.
+      ConfigError: addresses, counts and ids that do not fit together, or an MPI whose other
+        processes jax does not find.
       PeerError: process 0 does not answer.
     """
     address, count, number = given()
@@ -58,6 +60,7 @@ def join() -> None:
             coordinator_address=address,
             num_processes=count,
             process_id=number,
+            local_device_ids=own_devices(),
             initialization_timeout=START.value + 30,
             heartbeat_timeout_seconds=HEARTBEAT.value,
             shutdown_timeout_seconds=HEARTBEAT.value,
@@ -70,9 +73,31 @@ def join() -> None:
                 f"--process_count={count}, and no cluster was found here: give "
                 "--coordinator_address=HOST:PORT of process 0 and --process_id"
             ) from None
-        # no cluster: one process, alone
+        check_alone()  # no cluster: one process
     finally:
         late.cancel()
+
+
+def own_devices() -> list[int] | None:
+    """[], which is all of the node's, for a process that SLURM or Open MPI started there alone;
+    None is for jax to say: JAX_LOCAL_DEVICE_IDS, or of several processes one device each."""
+    if os.environ.get("JAX_LOCAL_DEVICE_IDS"):
+        return None
+    here = number("OMPI_COMM_WORLD_LOCAL_SIZE")
+    if here is None and (tasks := number("SLURM_NTASKS")) is not None:
+        here = 1 if tasks == number("SLURM_STEP_NUM_NODES") else tasks
+    return [] if here == 1 else None
+
+
+def check_alone() -> None:
+    """Raises ConfigError where an MPI started several processes: each would run by itself."""
+    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if (number(variable) or 1) > 1:
+            raise ConfigError(
+                f"{variable}={os.environ[variable]}, and jax does not find the others: give "
+                "--coordinator_address=HOST:PORT of process 0, --process_count and --process_id, "
+                "or --process_count=1 to run alone"
+            )
 
 
 def given() -> tuple[str | None, int | None, int | None]:

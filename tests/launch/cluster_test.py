@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from launch.cluster import own_devices
 from tests.launched import (
     ROOT,
     await_step,
@@ -211,3 +212,60 @@ def test_addresses_and_numbers_that_do_not_fit_are_refused(flags, said):
 def test_the_environment_names_the_processes_where_flags_do_not():
     done = launched(JAX_PROCESS_COUNT="2", JAX_PROCESS_ID="5")
     one_line(done, 1, "--process_id=5 is not below --process_count=2")
+
+
+JOINED = """
+import logging, os, sys
+from absl import flags
+from launch import cluster
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+flags.FLAGS(["joined"])
+cluster.join()
+import jax
+print("processes", jax.process_count())
+"""
+SLURM = {
+    "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "1",
+    "SLURM_STEP_NUM_NODES": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+}  # fmt: skip
+
+
+def test_a_process_that_slurm_starts_alone_on_its_node_has_all_devices_of_it():
+    variables = SLURM | {"JAX_COORDINATOR_PORT": str(free_port())}
+    words = [sys.executable, "-c", JOINED]
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment() | variables, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "processes 1" in done.stdout, done.stderr
+    assert "visible devices" not in done.stdout  # which jax says where it takes a part of them
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices"),
+    [
+        ({}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4"}, []),
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, None),
+        ({"SLURM_NTASKS": "4"}, None),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, []),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, None),
+        # mpirun starts one daemon a node by srun, and that the node's processes
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "2"},
+         None),
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NUM_NODES": "1", "JAX_LOCAL_DEVICE_IDS": "0,1"}, None),
+    ],
+)  # fmt: skip
+def test_all_devices_of_a_node_are_of_the_one_process_on_it_or_left_to_jax(
+    variables, devices, monkeypatch
+):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_NODES", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert own_devices() == devices
+
+
+@pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+def test_an_mpi_that_jax_does_not_know_is_told_and_no_process_runs_alone(variable):
+    done = launched(**{variable: "2"})
+    one_line(done, 1, f"{variable}=2, and jax does not find the others", "--coordinator_address")
