@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from launch import command
-from launch.experiment import EXPERIMENT, SET, configured, resolve
+from launch.experiment import EXPERIMENT, GIN_FILE, SET, configured, resolve
 from lm.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,20 +44,30 @@ def main() -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"  # or jax looks for the TPU that is not here
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # it cannot give back what is for a TPU
     if ALL.value:
-        if SET.value or SEARCH.value or JSON.value or SLICES.value > 1:
-            raise ConfigError("--all takes neither --set nor --search, --json or --slices")
+        if SET.value or GIN_FILE.value or SEARCH.value or JSON.value or SLICES.value > 1:
+            raise ConfigError(
+                "--all takes neither --set nor --search, --json, --slices or --gin_file"
+            )
         return table()
     if not TOPOLOGY.value:
         raise ConfigError("--topology is empty; name a pod such as v5p:8x8x16")
     from lm.plan.topology import Topology
 
     experiment = configured()
-    if not hasattr(experiment, "abstract_rows"):
-        raise ConfigError(
-            f"--experiment={EXPERIMENT.value} trains several models: plan one of its members"
-        )
+    check_model(experiment, EXPERIMENT.value or GIN_FILE.value)
     topology = Topology(TOPOLOGY.value, SLICES.value)
     return search(experiment, topology) if SEARCH.value else one(experiment, topology)
+
+
+def check_model(experiment: Any, name: str | None) -> None:
+    """Raises ConfigError unless it trains one model, whose sizes are known before it begins."""
+    if not hasattr(experiment, "abstract_rows"):
+        raise ConfigError(f"{name} trains several models: plan one of its members")
+    if experiment.model is None:
+        raise ConfigError(
+            f"{name} has no model before it has begun: name one by its size, such as "
+            "'instructgpt:sft(size=\"6b\")', or --gin_file=RUN/config.gin once it has"
+        )
 
 
 def one(experiment: Any, topology: "Topology") -> int:
@@ -76,7 +86,7 @@ def search(experiment: Any, topology: "Topology") -> int:
     from lm.plan.search import candidates
 
     devices, found = topology.devices(), []
-    for name, variant in candidates(experiment, len(devices)):
+    for name, variant in candidates(experiment, len(devices), topology.slices):
         made = plan(variant, topology, devices)
         print(row(name, made), flush=True)
         found.append((name, made))
@@ -94,6 +104,8 @@ def table() -> int:
     from lm.plan.topology import TABLE
 
     names = (EXPERIMENT.value,) if EXPERIMENT.value else PUBLISHED
+    for name in names:
+        check_model(resolve(name), name)
     pods = (TOPOLOGY.value,) if TOPOLOGY.value else TABLE
     for line in rows(names, resolve, pods, Path(OUT.value) if OUT.value else None):
         print(line, flush=True)

@@ -33,29 +33,30 @@ def decoder(experiment: Any) -> BlockConfig:
     return found
 
 
-def meshes(experiment: Any, devices: int) -> list[MeshConfig]:
+def meshes(experiment: Any, devices: int, slices: int = 1) -> list[MeshConfig]:
     """Meshes that divide a batch, computed at once, and its model; the least to send first.
 
-    Parameters are split over as many devices as divide the width, the batch over all of them but
-    those of a tensor axis. Sequences are split only where nothing else divides.
+    Parameters are split over as many devices of a slice as divide the width, the batch over all of
+    them but those of a tensor axis, and over the slices. Sequences are split only where nothing
+    else divides.
     """
     model, rows = decoder(experiment), experiment.batch
     found = list[MeshConfig]()
     for sequence, tensor in product(SEQUENCE, TENSOR):
         left = devices // (sequence * tensor)
-        whole = left * sequence * tensor == devices
+        whole = left * sequence * tensor == devices and left % slices == 0
         if sequence > 1 and found:
             break
         if whole and rows % left == 0 and model.heads % tensor == 0:
-            fsdp = math.gcd(left, model.width)
+            fsdp = math.gcd(left // slices, model.width)
             found.append(MeshConfig(data=left // fsdp, fsdp=fsdp, tensor=tensor, sequence=sequence))
     return found
 
 
-def candidates(experiment: Any, devices: int) -> Iterator[tuple[str, Any]]:
+def candidates(experiment: Any, devices: int, slices: int = 1) -> Iterator[tuple[str, Any]]:
     """Variants of an experiment that trains a decoder, by what is changed."""
     model, blocks = experiment.model, cast(Any, decoder(experiment))
-    for mesh in meshes(experiment, devices):
+    for mesh in meshes(experiment, devices, slices):
         for remat in REMAT:
             for stream in STREAM if mesh.tensor > 1 else STREAM[:1]:
                 changed = replace(blocks, remat=remat, stream=stream)

@@ -89,6 +89,14 @@ def test_files_of_the_users_that_cannot_be_read_are_one_line(tmp_path):
     ("module", "flags", "said"),
     [
         ("launch.plan", ["--all", "--search"], "--all takes neither --set nor --search"),
+        ("launch.plan", ["--all", "--gin_file=runs/x/config.gin"], "--all takes neither --set nor"),
+        ("launch.plan", ["--all", "--experiment=instructgpt:pipeline"], "trains several models"),
+        ("launch.plan", ["--all", "--experiment=bert:finetune"], "no model before it has begun"),
+        (
+            "launch.plan",
+            ["--topology=v5e:2x2", "--experiment=instructgpt:sft", "--set=init=runs/x"],
+            "instructgpt:sft has no model before it has begun: name one by its size",
+        ),
         ("launch.plan", ["--slices=0"], "--slices=0"),
         ("launch.sample", ["--workdir=x", "--seed=99999999999999999999"], "--seed"),
         ("launch.sample", ["--workdir=x", "--length_penalty=nan"], "--length_penalty must be"),

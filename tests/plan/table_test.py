@@ -34,6 +34,16 @@ def test_a_search_tries_the_ways_to_split_the_stream_only_where_something_splits
     assert {one.model.stream for _, one in candidates(gpt2.xl(), 64)} == {"width"}
 
 
+@pytest.mark.parametrize("slices", [2, 3])
+def test_a_search_over_slices_splits_parameters_within_each_and_the_batch_across(slices):
+    experiment = replace(gpt2.xl(), batch=1536)
+    for mesh in (found := meshes(experiment, 64 * slices, slices)):
+        assert mesh.data % slices == 0 and mesh.data * mesh.fsdp * mesh.tensor == 64 * slices
+        assert mesh.fsdp == 64 // mesh.tensor  # all of a slice, of which each divides the width
+    tried = [one.mesh for _, one in candidates(experiment, 64 * slices, slices)]
+    assert set(tried) == set(found) and len(found) > 0
+
+
 def test_a_search_changes_the_decoder_of_a_model_with_eyes():
     experiment = gpt4.base()
     tried = [one.model for _, one in candidates(experiment, 16)]
