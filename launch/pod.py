@@ -22,9 +22,11 @@ from launch.experiment import EXPERIMENT, GIN_FILE, SET, configured
 from launch.recipes import (
     ACTIONS,
     Job,
+    check_code,
     check_committed,
     gke,
     manifest,
+    pushed_commit,
     sbatch_script,
     slurm,
     tpu_vm,
@@ -40,7 +42,7 @@ HOSTS = flags.DEFINE_integer("hosts", 1, "Workers of a GKE or SLURM run.")
 TOPOLOGY = flags.DEFINE_string("topology", "2x2", "Of the GKE node pool.")
 ACCELERATOR = flags.DEFINE_string("accelerator", "tpu-v5-lite-podslice", "Of the GKE node pool.")
 IMAGE = flags.DEFINE_string("image", "python:3.12", "Container of a GKE worker, with git.")
-SOURCE = flags.DEFINE_string("source", None, "Git address that a GKE worker clones.")
+SOURCE = flags.DEFINE_string("source", None, "Git address that a GKE worker fetches from.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, that all hosts see.")
 TRAIN_FLAG = flags.DEFINE_multi_string(
     "train_flag", [], "Another flag of launch.train, such as --train_flag=--step_timeout=600."
@@ -58,10 +60,12 @@ def main() -> int:
     if ON.value is None or NAME.value is None:
         raise ConfigError("--on and --name are needed: --on=tpu-vm --name=my-slice")
     starts = ACTION.value == "start"
+    train = train_flags() if starts else []
     job = Job(
-        name=NAME.value, train=train_flags() if starts else [], zone=ZONE.value,
+        name=NAME.value, train=train, zone=ZONE.value,
         project=PROJECT.value, topology=TOPOLOGY.value, accelerator=ACCELERATOR.value,
         hosts=HOSTS.value, image=IMAGE.value, source=SOURCE.value,
+        commit=pushed_commit() if starts and ON.value == "gke" else "HEAD",
     )  # fmt: skip
     if starts and ON.value != "tpu-vm":
         write(job)
@@ -78,8 +82,8 @@ def train_flags() -> list[str]:
     misspelt binding should fail on this machine and not on every worker.
 
     Raises:
-      ConfigError: no such experiment or binding, one in a file that workers have not, or no
-        workdir.
+      ConfigError: no such experiment or binding, one in a file that workers have not, code that
+        is not committed, or no workdir.
     """
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name a directory that all hosts see, such as gs://")
@@ -90,6 +94,7 @@ def train_flags() -> list[str]:
             check_committed("experiment", module)
         if GIN_FILE.value:
             check_committed("gin_file", GIN_FILE.value)
+        check_code()
     words = [f"--experiment={EXPERIMENT.value}"] if EXPERIMENT.value else []
     words += [f"--gin_file={GIN_FILE.value}"] if GIN_FILE.value else []
     words += [f"--set={binding}" for binding in SET.value]

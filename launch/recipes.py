@@ -7,6 +7,7 @@ quoted for the shell that reads it.
 
 import dataclasses
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -17,6 +18,9 @@ from lm.core.errors import ConfigError
 from lm.core.paths import at_home
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+CODE = ("lm", "experiments", "launch", "requirements", "pyproject.toml", "setup.py")
+CHIPS = 4  # of a GKE worker
+PERMANENT = (1, 2, 3)  # exit codes after which launch/again.sh does not start the command again
 ACTIONS = ("start", "logs", "stop", "status")
 INSTALL = (
     "python3 -m venv .venv && .venv/bin/pip install -q --require-hashes -r requirements/tpu.lock "
@@ -40,7 +44,8 @@ class Job:
     accelerator: str = "tpu-v5-lite-podslice"  # as GKE calls it
     hosts: int = 1
     image: str = "python:3.12"
-    source: str | None = None  # git address that a GKE worker clones
+    source: str | None = None  # git address that a GKE worker fetches from
+    commit: str = "HEAD"  # which it fetches there
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -79,6 +84,42 @@ def check_committed(flag: str, name: str) -> None:
             f"--{flag}={name}: workers have what is committed here, by its relative path, and "
             "this is not: commit it, or put it where all hosts see it"
         )
+
+
+def check_code() -> None:
+    """What workers run is as it stands here: they get the commit.
+
+    Raises:
+      ConfigError: something of it is changed or new, or this is no git repository.
+    """
+    changed = [line[3:] for line in git("status", "--porcelain", "--", *CODE).splitlines()]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"{', '.join(changed[:3])}{more}: workers have what is committed here, and this is "
+            "not: commit it, or git stash"
+        )
+
+
+def pushed_commit() -> str:
+    """The commit that is checked out here. Raises ConfigError where it is on no remote branch."""
+    commit = git("rev-parse", "HEAD").strip()
+    if not git("branch", "--remotes", "--contains", commit):
+        raise ConfigError(
+            f"commit {commit[:12]} is on no remote branch, where workers fetch it: git push"
+        )
+    return commit
+
+
+def git(*words: str) -> str:
+    """What git prints. Raises ConfigError where it fails."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ConfigError("git is not installed here") from None
+    if done.returncode:
+        raise ConfigError(f"git {words[0]}: {done.stderr.strip() or 'failed'}".splitlines()[0])
+    return done.stdout
 
 
 def tpu_vm(job: Job, action: str) -> list[list[str]]:
@@ -126,19 +167,28 @@ def manifest(job: Job) -> str:
     """The JobSet of a run, as JSON, which YAML includes.
 
     Raises:
-      ConfigError: nothing says where a worker gets the code.
+      ConfigError: nothing says where a worker gets the code, or the chips of the topology are not
+        those of the hosts.
     """
     if not job.source:
-        raise ConfigError("--source is empty: name the git address that workers clone")
-    script = " && ".join(
-        [shlex.join(["git", "clone", "-q", "--depth=1", job.source, "lm"]), "cd lm", INSTALL,
-         f"exec {job.command()}"]
-    )  # fmt: skip
+        raise ConfigError("--source is empty: name the git address that workers fetch from")
+    if not re.fullmatch(r"\d+(x\d+){1,2}", job.topology):
+        raise ConfigError(f"--topology={job.topology}: write AxB or AxBxC, such as 2x4")
+    chips = math.prod(int(n) for n in job.topology.split("x"))
+    if chips != job.hosts * CHIPS:
+        raise ConfigError(
+            f"--topology={job.topology} has {chips} chips, and --hosts={job.hosts} of {CHIPS} have "
+            f"{job.hosts * CHIPS}: set one of them"
+        )
+    fetch = shlex.join(["git", "fetch", "-q", "--depth=1", job.source, job.commit])
+    begin = f"git init -q lm && cd lm && {fetch} && git checkout -q FETCH_HEAD && {INSTALL}"
+    # what a network does is not the command's own exit code, and is tried again
+    script = f"{{ {begin}; }} || exit 75; exec {job.command()}"
     container = {
         "name": "train",
         "image": job.image,
         "command": ["sh", "-c", script],
-        "resources": {"limits": {"google.com/tpu": 4}},
+        "resources": {"limits": {"google.com/tpu": CHIPS}},
     }
     pod = {
         "restartPolicy": "Never",
@@ -152,14 +202,26 @@ def manifest(job: Job) -> str:
     work = {
         "parallelism": job.hosts, "completions": job.hosts, "backoffLimit": 0,
         "completionMode": "Indexed", "template": {"spec": pod},
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {
+                        "containerName": container["name"], "operator": "In",
+                        "values": list(PERMANENT),
+                    },
+                },
+            ],
+        },
     }  # fmt: skip
+    permanent = {"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
     return json.dumps(
         {
             "apiVersion": "jobset.x-k8s.io/v1alpha2",
             "kind": "JobSet",
             "metadata": {"name": job.name},
             "spec": {
-                "failurePolicy": {"maxRestarts": 100},
+                "failurePolicy": {"maxRestarts": 100, "rules": [permanent]},
                 "replicatedJobs": [
                     {"name": "worker", "replicas": 1, "template": {"spec": work}},
                 ],

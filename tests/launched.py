@@ -18,6 +18,14 @@ TINY = {
 }  # fmt: skip
 
 
+def clone(folder: Path) -> Path:
+    """The commit of this repository, as it is on a branch of a remote one."""
+    subprocess.run(["git", "clone", "-q", "--shared", ROOT, folder], check=True)
+    pushed = ["git", "update-ref", "refs/remotes/origin/pushed", "HEAD"]
+    subprocess.run(pushed, cwd=folder, check=True)
+    return folder
+
+
 def write_text(path: Path) -> Path:
     words = ["the", "cat", "sat", "on", "a", "mat", "and", "then", "it", "ran"]
     chosen = random.Random(0)

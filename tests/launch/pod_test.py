@@ -10,7 +10,7 @@ import pytest
 
 from experiments import gpt2
 from lm.core.config import dump
-from tests.launched import ROOT, TINY, await_step, environment, free_port, write_text
+from tests.launched import ROOT, TINY, await_step, clone, environment, free_port, write_text
 
 GCLOUD = """\
 #!{python}
@@ -59,14 +59,16 @@ def cloud(tmp_path):
     return environment(devices=4) | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "STAND_IN": str(tmp_path),
         "STAND_IN_ADDRESS": f"localhost:{free_port()}", "AGAIN_SECONDS": "0",
+        "CLONE": str(clone(tmp_path / "clone")),
     }  # fmt: skip
 
 
 def pod(cloud, *flags, **options):
-    words = [sys.executable, "-m", "launch.pod", "--on=tpu-vm", "--name=mine", *flags]
+    words = [sys.executable, "-P", "-m", "launch.pod", "--on=tpu-vm", "--name=mine", *flags]
     return subprocess.run(
-        words, env=cloud, capture_output=True, text=True, timeout=200, **{"cwd": ROOT} | options
-    )
+        words, env=cloud | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=200,
+        **{"cwd": cloud["CLONE"]} | options,
+    )  # fmt: skip
 
 
 def test_a_dry_run_shows_the_commands_and_runs_none(cloud, tmp_path):
@@ -94,9 +96,15 @@ def test_a_config_that_is_not_committed_is_refused_where_workers_have_only_what_
     )
     (tmp_path / "c.gin").write_text(dump(gpt2.tiny()))
     words = [flag, "--workdir=/shared/run", "--dry_run"]
-    done = pod(cloud | {"PYTHONPATH": str(ROOT)}, *words, cwd=tmp_path)
+    done = pod(cloud, *words, cwd=tmp_path)
     assert done.returncode == 1, done.stdout
     assert f"{flag.removesuffix(':small')}: workers have what is committed here" in done.stderr
+
+
+def test_code_that_is_not_committed_is_refused_where_workers_have_only_what_is(cloud, tmp_path):
+    (tmp_path / "clone" / "experiments" / "mine.py").write_text("")
+    done = pod(cloud, "--experiment=gpt2:tiny", "--workdir=/shared/run", "--dry_run")
+    assert done.returncode == 1 and "experiments/mine.py: workers have what is" in done.stderr
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.launched import ROOT, TINY, await_step, environment, free_port, write_text
+from tests.launched import ROOT, TINY, await_step, clone, environment, free_port, write_text
 
 # Both read the file that launch.pod wrote as the real ones do, and run it as two local workers.
 WORKERS = """
@@ -105,6 +105,7 @@ def cluster(tmp_path):
     for folder in ("launch", "experiments", "lm"):
         (here / folder).symlink_to(ROOT / folder)
     subprocess.run([programs / "python3"], cwd=here, check=True)
+    clone(tmp_path / "clone")
     return environment(devices=4) | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "STAND_IN": str(tmp_path),
         "STAND_IN_ADDRESS": f"localhost:{free_port()}", "AGAIN_SECONDS": "0",
@@ -113,9 +114,10 @@ def cluster(tmp_path):
 
 
 def pod(cluster, on, *flags):
-    words = [sys.executable, "-m", "launch.pod", f"--on={on}", "--name=mine", *flags]
+    words = [sys.executable, "-P", "-m", "launch.pod", f"--on={on}", "--name=mine", *flags]
+    where = "submitted" if on == "slurm" else "clone"
     done = subprocess.run(
-        words, cwd=f"{cluster['STAND_IN']}/submitted", env=cluster, capture_output=True, text=True,
+        words, cwd=f"{cluster['STAND_IN']}/{where}", env=cluster, capture_output=True, text=True,
         timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -129,7 +131,7 @@ def test_two_workers_train_one_run_save_when_stopped_and_log(cluster, tmp_path, 
     sets = {"data.train": text, "data.cache": tmp_path / "cache"} | TINY
     sets |= {"batch": 8, "steps": 100_000}
     bindings = [f"--set={name}={value}" for name, value in sets.items()]
-    source = [f"--source=file://{ROOT}"] if on == "gke" else []
+    source = [f"--source=file://{ROOT}", "--topology=2x4"] if on == "gke" else []
     pod(
         cluster, on, "--hosts=2", *source, "--experiment=gpt2:shakespeare_char_cpu",
         f"--workdir={workdir}", *bindings,
