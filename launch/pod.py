@@ -18,19 +18,9 @@ from pathlib import Path
 from absl import flags
 
 from launch import command
+from launch.commit import check_code, check_committed, pushed_commit
 from launch.experiment import EXPERIMENT, GIN_FILE, SET, configured
-from launch.recipes import (
-    ACTIONS,
-    Job,
-    check_code,
-    check_committed,
-    gke,
-    manifest,
-    pushed_commit,
-    sbatch_script,
-    slurm,
-    tpu_vm,
-)
+from launch.recipes import ACTIONS, Job, gke, manifest, sbatch_script, slurm, tpu_vm
 from lm.core.errors import ConfigError
 
 ON = flags.DEFINE_enum("on", None, ["tpu-vm", "gke", "slurm"], "What runs the workers.")
