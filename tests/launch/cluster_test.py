@@ -1,5 +1,6 @@
 """Two processes with four devices each, on this machine: together at every step, or not at all."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -169,7 +170,9 @@ def test_a_lost_process_ends_the_other_in_time_and_the_next_start_goes_on(
 
 
 def launched(*flags, **variables):
-    words = [sys.executable, "-m", "launch.train", "--experiment=gpt2:tiny", "--workdir=never"]
+    """A command that ends before it has a workdir, which no folder could be."""
+    words = [sys.executable, "-m", "launch.train", "--experiment=gpt2:tiny"]
+    words += [f"--workdir={os.devnull}/run"]
     return subprocess.run(
         [*words, *flags], cwd=ROOT, env=environment() | variables, capture_output=True, text=True,
         timeout=60,

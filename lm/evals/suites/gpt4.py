@@ -23,7 +23,7 @@ from lm.evals.fewshot.ledger import KEY, Ledger
 from lm.evals.published import figures
 from lm.evals.suites import Model, Options, gpt4_text, write_table
 from lm.evals.visual import Answered
-from lm.metrics.spread import standard_error
+from lm.metrics.spread import by_group, ratio_error
 
 ABILITIES = {  # set -> what it shows, and the published set that is nearest to it
     "easy_vqa": ("what an image means", "vqav2"),
@@ -69,8 +69,11 @@ class Line:
     def __str__(self) -> str:
         found = self.answered.scores
         right = f"{found.mean():.3f}"
-        if len(found) > 1:
-            right += f" ± {standard_error(found):.3f}"
+        # questions about one image are one part of the sample
+        images = [repr(one.pictures) if one.pictures else "" for one in self.answered.examples]
+        sums, sizes = by_group(found, images), by_group(np.ones(len(found)), images)
+        if len(sums) > 1:
+            right += f" ± {ratio_error(sums, sizes):.3f}"
         task = ABILITIES[self.name][1]
         told: dict[str, list[str]] = {}
         for row in figures():

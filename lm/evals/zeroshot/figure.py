@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lm.metrics.perplexity import perplexity as perplexity_of
 from lm.metrics.spread import ratio_error, standard_error
 
 
@@ -39,7 +40,7 @@ def perplexity(metric: str, nats: Sequence[float], units: Sequence[int]) -> Figu
       units: [N] of each part.
     """
     ratio = ratio_of("", nats, units)
-    value = math.exp(min(ratio.value, 700.0))  # beyond that no float holds it
+    value = perplexity_of(ratio.value)
     return Figure(metric, value, None if ratio.error is None else value * ratio.error, ratio.items)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from lm.data.visual.example import Example
+from lm.data.visual.example import Drawn, Example
 from lm.evals.suites.gpt4 import HEAD, Line
 from lm.evals.visual import Answered
+from lm.metrics.spread import ratio_error, standard_error
 
 
 def line(name, match, *answers):
@@ -34,3 +35,13 @@ def test_the_error_is_that_of_a_sample_and_one_item_has_none():
     wanted, biased = (np.std([1, 0, 0, 1], ddof=d) / 2 for d in (1, 0))
     assert f"0.500 ± {wanted:.3f} " in said and f"± {biased:.3f}" not in said
     assert "±" not in str(line("receipts", "exact", "3.2"))
+
+
+def test_questions_about_one_image_are_one_part_of_the_sample():
+    one, other = (Drawn(print, (name,)) for name in "ab")
+    examples = [
+        Example(id="a", parts=(image, "what?"), answers=("yes",)) for image in (one, one, other)
+    ]
+    said = str(Line("charts", Answered(examples, ("yes", "yes", "no")), 0, 0, 0, {}, None))
+    parts = ratio_error([2, 0], [2, 1])
+    assert f"0.667 ± {parts:.3f} " in said and parts > standard_error([1, 1, 0])  # the control
