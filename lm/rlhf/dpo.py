@@ -20,7 +20,8 @@ from lm.data.rankings import RankingBatch
 from lm.models import gpt
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
-from lm.rlhf.reward import Accuracy, ComparisonMaterial, Ranking, abstract_rankings
+from lm.rlhf.ranking import Accuracy, Ranking, abstract_rankings
+from lm.rlhf.reward import ComparisonMaterial
 from lm.rlhf.rollout import answer_logp
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage

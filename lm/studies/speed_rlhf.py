@@ -19,7 +19,8 @@ from lm.models import gpt, reward
 from lm.models.gpt import GptConfig
 from lm.rlhf.experience import assess
 from lm.rlhf.ppo import Ppo
-from lm.rlhf.reward import RewardTraining, abstract_rankings
+from lm.rlhf.ranking import abstract_rankings
+from lm.rlhf.reward import RewardTraining
 from lm.rlhf.rollout import Prompts, roll_out
 from lm.rlhf.scores import score_rollout
 from lm.rlhf.update import UpdateConfig

@@ -18,7 +18,7 @@ from lm.models import gpt_vision
 from lm.models.gpt_vision import forward
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.eyes import EYES, Eyes, SeenForm
-from lm.rlhf.reward import scored
+from lm.rlhf.ranking import scored
 from lm.rlhf.rollout import answer_logp, roll_out
 from lm.rlhf.scores import RewardConfig, RolloutScorer
 from lm.rlhf.seeing import SeeingPpo, SeenMaterial

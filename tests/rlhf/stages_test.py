@@ -17,15 +17,8 @@ from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
 from lm.data.rankings import encode_rankings
 from lm.rlhf.dpo import Dpo
-from lm.rlhf.reward import (
-    Accuracy,
-    Ranking,
-    RewardTraining,
-    abstract_rankings,
-    first_answers,
-    moments,
-    scored,
-)
+from lm.rlhf.ranking import Accuracy, Ranking, abstract_rankings, scored
+from lm.rlhf.reward import RewardTraining, first_answers, moments
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
 from lm.rlhf.sft import Sft, SftEvaluation

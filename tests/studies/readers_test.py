@@ -13,7 +13,8 @@ from lm.core.mesh import one_device
 from lm.data.comparisons import Comparison
 from lm.data.rankings import encode_rankings
 from lm.models import reward
-from lm.rlhf.reward import RewardTraining, scored
+from lm.rlhf.ranking import scored
+from lm.rlhf.reward import RewardTraining
 from lm.rlhf.seeing_reward import SeeingReward
 from lm.studies.loaded import load_run
 from lm.studies.readers import Encoder, Judge
