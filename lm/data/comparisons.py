@@ -3,7 +3,8 @@
 A row of a JSONL file is one comparison, of one of these kinds:
 
     {"prompt": ..., "answers": [...], "ranks": [0, 1, 1], "labeler": ...}    0 the best; 1, 1 a tie;
-        perhaps with "ended": [...], false of an answer that was cut off
+        perhaps with "ended": [...], false of an answer that was cut off, and with
+        "metadata": [{"hallucination": true}, {}, ...], the yes/no questions answered of each
     {"chosen": ..., "rejected": ...}    two HH-RLHF transcripts, or with a prompt or instruction
     {"output_1", "output_2", "preference"}    AlpacaEval: 1 or 2
     {"response1", "response2", "annotator1", ...}    PandaLM: one comparison an annotator, 0 a tie
@@ -13,7 +14,7 @@ A row of a JSONL file is one comparison, of one of these kinds:
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Comparison:
     labeler: str  # "" where nobody is named
     where: str  # file:line
     ended: tuple[bool, ...] = ()  # whether each answer ends; a model's may be cut; (): all do
+    metadata: tuple[Mapping[str, bool], ...] = ()  # of each answer, questions that were answered
 
     @property
     def tied(self) -> bool:
@@ -91,6 +93,10 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
             ended = ended_of(values, len(answers))
             return Comparison(prompt, tuple(answers), tuple(ranks), by, where, ended)
 
+        def ranked() -> Comparison:
+            one = compared(listed(values), values.get("ranks"))
+            return dataclasses.replace(one, metadata=metadata_of(values, len(one.answers)))
+
         prompt: str | Example
         if images:
             path, _, _ = where.rpartition(":")
@@ -98,13 +104,13 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
                 prompt = prompted(row, Path(path).parent)
             except DataError as error:
                 raise Malformed(str(error).removeprefix(f"{where}: ")) from None
-            return [compared(listed(values), values.get("ranks"))]
+            return [ranked()]
         if "chosen" in values:
             prompt, answers = chosen_and_rejected(values, between)
             return [compared(answers, FIRST)]
         if "answers" in values:
             prompt = prompt_of(values, between)
-            return [compared(listed(values), values.get("ranks"))]
+            return [ranked()]
         if "prediction 1" in values:
             passages = values.get("passages", [])
             if not isinstance(passages, list) or not all(isinstance(one, list) for one in passages):
@@ -155,6 +161,21 @@ def ended_of(values: dict[str, Any], count: int) -> tuple[bool, ...]:
     if len(ended) != count or not all(isinstance(one, bool) for one in ended):
         raise Malformed(f'"ended" is {ended!r}, not true or false of each of {count} answers')
     return tuple(ended)
+
+
+def metadata_of(values: dict[str, Any], count: int) -> tuple[dict[str, bool], ...]:
+    """The yes/no questions that a row has answers to, of each of its answers to the prompt."""
+    told = values.get("metadata")
+    if not isinstance(told, list):  # a column of another meaning
+        return ()
+    if len(told) != count or not all(
+        isinstance(one, dict) and all(isinstance(said, bool) for said in one.values())
+        for one in told
+    ):
+        raise Malformed(
+            f'"metadata" is {told!r}, not questions with true or false of each of {count} answers'
+        )
+    return tuple(told)
 
 
 def spelled(values: dict[str, Any], name: str) -> str:

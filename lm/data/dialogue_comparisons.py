@@ -17,6 +17,7 @@ from lm.data.comparisons import (
     ComparisonsConfig,
     comparisons,
     ended_of,
+    metadata_of,
     placed,
 )
 from lm.data.demonstrations import Demonstration
@@ -91,8 +92,10 @@ def ranking(row: Row) -> Comparison:
     if not all(isinstance(rank, int) and not isinstance(rank, bool) for rank in ranks):
         raise Malformed(f"ranks {ranks!r} are no whole numbers")
     labeler = str(values.get("labeler", ""))
-    ended = ended_of(values, len(answers))
-    return Comparison(said, tuple(answers), placed(ranks), labeler, row.where, ended)
+    ended, metadata = ended_of(values, len(answers)), metadata_of(values, len(answers))
+    return Comparison(
+        said, tuple(answers), placed(ranks), labeler, row.where, ended, metadata
+    )  # fmt: skip
 
 
 def in_tree(node: Mapping[str, Any], where: str, before: Conversation = ()) -> Iterator[Comparison]:

@@ -26,6 +26,7 @@ class RankingBatch:
     reference: np.ndarray  # [B C] float32: log-probability under a reference; 0 where none is asked
     rows: np.ndarray  # [B] uint32: the row's number in the run
     sight: Any = None  # what is seen in the prompts, at places [B C T]
+    answered: Any = None  # [B C Q] int8, of each question asked: 1 yes, 0 no, -1 not answered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Ranked:
 
 
 def encode_rankings(
-    items: Sequence[Comparison], form: Form, length: int, *, end: bool = True
-) -> Ranked:
+    items: Sequence[Comparison], form: Form, length: int, *, end: bool = True,
+    questions: Sequence[str] = (),
+) -> Ranked:  # fmt: skip
     """Rows of at most `length` tokens: of a longer prompt the end stays, as wide as all answers
     to it leave room, and as the form of prompts lets it be cut. With `end` an answer that ends has
-    its end token, and is read there.
+    its end token, and is read there. `questions` are those of the metadata that the rows have.
 
     Raises:
       DataError: no comparison fits.
@@ -85,6 +87,10 @@ def encode_rankings(
             tokens[row, place, : len(ids)] = ids
             start[row, place], read[row, place] = len(prompt), len(ids) - 1
             ranks[row, place], mask[row, place] = rank, True
+    answered = np.full((*shape, len(questions)), -1, np.int8)
+    for row, (_, _, item) in enumerate(fitting):
+        for place, told in enumerate(item.metadata):
+            answered[row, place] = [int(told.get(name, -1)) for name in questions]
     rows = RankingBatch(
         tokens=tokens,
         start=start,
@@ -93,5 +99,17 @@ def encode_rankings(
         mask=mask,
         reference=np.zeros(shape, np.float32),
         rows=np.arange(len(fitting), dtype=np.uint32),
+        answered=answered if questions else None,
     )
     return Ranked(rows, tuple(item for _, _, item in fitting), cut, long)
+
+
+def check_asked(questions: Sequence[str], items: Sequence[Comparison], told: str) -> None:
+    """Raises DataError where a question has no answer in the metadata of any of the items."""
+    known = sorted({name for item in items for one in item.metadata for name in one})
+    for name in questions:
+        if name not in known:
+            raise DataError(
+                f"metadata: nobody answers {name!r} in {told}, as far as it is trained on; there "
+                f"are: {', '.join(map(repr, known)) or 'no questions'}"
+            )

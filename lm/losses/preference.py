@@ -61,6 +61,13 @@ def pairs(ranks: jax.Array, present: jax.Array) -> jax.Array:
     return jnp.sum(preferred(ranks, present), axis=(1, 2), dtype=jnp.float32)
 
 
+def answer_losses(log_odds: jax.Array, answered: jax.Array) -> jax.Array:
+    """-log probability of the yes or no that a question was answered with, under the log-odds of a
+    yes. [...] from [...] and [...]: 1 yes, 0 no, -1 not answered, whose loss is 0."""
+    signed = jnp.where(answered == 1, log_odds, -log_odds).astype(jnp.float32)
+    return jnp.where(answered >= 0, -jax.nn.log_sigmoid(signed), 0.0)
+
+
 def right_pairs(scores: jax.Array, ranks: jax.Array, present: jax.Array) -> jax.Array:
     """Pairs of each prompt in the order of the ranks; equal scores are half right. [B]"""
     above = preferred(ranks, present)

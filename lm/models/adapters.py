@@ -2,7 +2,7 @@
 
 Adapted parameters are {"base": the model's, "lora": ...}, where a kernel of a block becomes
 W + down @ up. `merged` makes them a model's parameters again, and leaves others as they are: what
-reads parameters need not know. A scalar head, which is new, is learned whole.
+reads parameters need not know. Heads, which are new, are learned whole.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 BASE, ADAPTERS = "base", "lora"
-HEAD = "head"
+HEADS = ("head", "metadata")
 
 
 def adapted(params: Any, rank: int, key: jax.Array) -> Any:
@@ -22,8 +22,9 @@ def adapted(params: Any, rank: int, key: jax.Array) -> Any:
     if not rank:
         return params
     adapters = adapters_of(params, rank, key, ())
-    if HEAD in params:
-        adapters[HEAD] = jax.tree.map(jnp.zeros_like, params[HEAD])
+    for head in HEADS:
+        if head in params:
+            adapters[head] = jax.tree.map(jnp.zeros_like, params[head])
     return {BASE: params, ADAPTERS: adapters}
 
 

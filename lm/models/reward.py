@@ -1,7 +1,9 @@
 """A decoder whose last layer is one number a token: a reward model, and a value function.
 
 The reward of an answer is the number at its last token; a value function reads it at every token.
-One parameter tree serves both, so that a value function begins as the reward model is.
+One parameter tree serves both, so that a value function begins as the reward model is. A reward
+model may have a second head, "metadata", which only its training reads: log-odds of a yes to each
+of some questions of an answer.
 """
 
 from typing import Any
@@ -18,15 +20,19 @@ from lm.nn.mlp import Dense
 
 
 class RewardModel(nn.Module):
-    """`Gpt` under "model", and a scalar head."""
+    """`Gpt` under "model", a scalar head, and beside it one of a number for each question."""
 
     config: GptConfig
+    questions: int = 0
 
     def setup(self) -> None:
         self.model = self.config.module()
         # Stiennon et al. (2020, appendix C.1) and lm-human-preferences: std 1 / sqrt(width + 1)
         drawn = nn.initializers.normal((self.config.width + 1) ** -0.5)
         self.head = Dense((self.config.width, 1), (axes.WIDTH, axes.CLASSES), drawn)
+        if self.questions:
+            shape = (self.config.width, self.questions)
+            self.metadata = Dense(shape, (axes.WIDTH, axes.CLASSES), drawn)
 
     def __call__(
         self,
@@ -35,14 +41,16 @@ class RewardModel(nn.Module):
         inserted: Inserted | None = None,
         prefix: jax.Array | None = None,  # [B T] bool
     ) -> jax.Array:
-        """Float32 numbers [B T]. Padding stands at the right, where no token looks."""
+        """Float32 numbers [B T 1 + Q]: the reward, and the log-odds of a yes to each question.
+        Padding stands at the right, where no token looks."""
         hidden, _ = self.model.hidden(tokens, keys=keys, inserted=inserted, prefix=prefix)
-        return self.head(hidden).astype(jnp.float32)[..., 0]
+        heads = [self.head(hidden)] + ([self.metadata(hidden)] if self.questions else [])
+        return jnp.concatenate(heads, axis=-1).astype(jnp.float32)
 
 
-def init(config: GptConfig, key: jax.Array) -> Any:
+def init(config: GptConfig, key: jax.Array, questions: int = 0) -> Any:
     """Initial parameters, boxed with the names of their axes."""
-    return RewardModel(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+    return RewardModel(config, questions).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
 
 def token_values(
@@ -50,12 +58,22 @@ def token_values(
     inserted: Inserted | None = None, prefix: jax.Array | None = None,
 ) -> jax.Array:  # fmt: skip
     """The number at each token. [B T] float32"""
-    model = RewardModel(config)
-    found: Any = model.apply({"params": merged(params)}, tokens, keys, inserted, prefix)
-    return found
+    found: Any = RewardModel(config).apply(
+        {"params": merged(params)}, tokens, keys, inserted, prefix
+    )
+    return found[..., 0]
 
 
 def answer_scores(
+    config: GptConfig, params: Any, tokens: jax.Array, read: jax.Array,
+    keys: DropoutKeys | None = None, inserted: Inserted | None = None,
+    prefix: jax.Array | None = None,
+) -> jax.Array:  # fmt: skip
+    """The reward of each answer, as `answer_numbers` reads it. [B C] float32"""
+    return answer_numbers(config, params, tokens, read, keys, inserted, prefix)[..., 0]
+
+
+def answer_numbers(
     config: GptConfig,
     params: Any,
     tokens: jax.Array,
@@ -63,16 +81,21 @@ def answer_scores(
     keys: DropoutKeys | None = None,
     inserted: Inserted | None = None,  # as `token_values` takes them of rows [B C]
     prefix: jax.Array | None = None,
+    questions: int = 0,
 ) -> jax.Array:
-    """The reward of each answer. [B C] float32 from tokens [B C T] and last places [B C].
+    """Of each answer the reward, and the log-odds of a yes to each question. [B C 1 + Q] float32
+    from tokens [B C T] and last places [B C].
 
     The C answers of a prompt are C forward passes, not one for each of C (C - 1) / 2 pairs.
     """
     rows, answers, length = tokens.shape
     spread = None if keys is None else keys.spread(answers)
     flat = tokens.reshape(-1, length)
-    values = token_values(config, params, flat, spread, inserted, prefix)
-    return jnp.take_along_axis(values, read.reshape(-1, 1), axis=1).reshape(rows, answers)
+    found: Any = RewardModel(config, questions).apply(
+        {"params": merged(params)}, flat, spread, inserted, prefix
+    )
+    numbers = jnp.take_along_axis(found, read.reshape(-1, 1, 1), axis=1)
+    return numbers.reshape(rows, answers, 1 + questions)
 
 
 def critic(policy: Any, value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The order that people put answers in: what is descended, and what is measured of it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -9,7 +9,14 @@ import jax.numpy as jnp
 
 from lm.data.rankings import RankingBatch
 from lm.losses.language import masked_sum
-from lm.losses.preference import choice_losses, chosen, comparison_losses, pairs, right_pairs
+from lm.losses.preference import (
+    answer_losses,
+    choice_losses,
+    chosen,
+    comparison_losses,
+    pairs,
+    right_pairs,
+)
 from lm.models import reward
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
@@ -17,7 +24,9 @@ from lm.rlhf.rollout import seen
 from lm.rlhf.stage import summed
 
 
-def abstract_rankings(batch: int, length: int, answers: int = 9) -> RankingBatch:
+def abstract_rankings(
+    batch: int, length: int, answers: int = 9, questions: int = 0
+) -> RankingBatch:
     """Shapes of the widest batch: K from 4 to 9 answers (section 3.5)."""
     shape, struct = (batch, answers), jax.ShapeDtypeStruct
     fields: dict[str, Any] = {
@@ -28,13 +37,15 @@ def abstract_rankings(batch: int, length: int, answers: int = 9) -> RankingBatch
         "mask": struct(shape, jnp.bool_),
         "reference": struct(shape, jnp.float32),
         "rows": struct(shape[:1], jnp.uint32),
+        "answered": struct((*shape, questions), jnp.int8) if questions else None,
     }
     return RankingBatch(**fields)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """Mean over prompts of the mean loss over a prompt's pairs, or of the loss of its choice."""
+    """Mean over prompts of the mean loss over a prompt's pairs, or of the loss of its choice; where
+    "metadata" has a weight, beside it the mean loss of the questions that were answered."""
 
     model: GptConfig
     loss: Literal["pairs", "choice"] = "pairs"
@@ -45,12 +56,28 @@ class Ranking:
         flat = (-1, ranks.shape[-1])  # a step counts over all its microbatches
         count = pairs if self.loss == "pairs" else chosen
         counted = count(ranks.reshape(flat), mask.reshape(flat)) > 0
-        return {"prompts": jnp.sum(counted, dtype=jnp.float32)}
+        counts = {"prompts": jnp.sum(counted, dtype=jnp.float32)}
+        if "metadata" in self.weights:
+            counts["metadata"] = jnp.sum(told(batch) >= 0, dtype=jnp.float32)
+        return counts
 
     def sums(
         self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
     ) -> dict[str, jax.Array]:
-        return {"prompts": jnp.sum(self.losses(self.scores(params, batch, keys), batch))}
+        scores, log_odds = self.said(params, batch, keys)
+        sums = {"prompts": jnp.sum(self.losses(scores, batch))}
+        if "metadata" in self.weights:
+            sums["metadata"] = jnp.sum(answer_losses(log_odds, told(batch)))
+        return sums
+
+    def said(
+        self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
+    ) -> tuple[jax.Array, Any]:
+        """Scores [B C], and of the questions that are asked the log-odds of a yes [B C Q]."""
+        if batch.answered is None:
+            return self.scores(params, batch, keys), None
+        found = numbers(self.model, params, batch, keys, batch.answered.shape[-1])
+        return found[..., 0], found[..., 1:]
 
     def losses(self, scores: jax.Array, batch: RankingBatch) -> jax.Array:
         """Of each prompt, from scores [B C]; 0 where it is not counted. [B]"""
@@ -68,22 +95,41 @@ def scored(
     model: GptConfig, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
 ) -> jax.Array:
     """The reward of each answer. [B C]"""
+    return numbers(model, params, batch, keys)[..., 0]
+
+
+def numbers(
+    model: GptConfig, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None,
+    questions: int = 0,
+) -> jax.Array:  # fmt: skip
+    """The reward of each answer, and the log-odds of a yes to each question. [B C 1 + Q]"""
     tokens, read, start = (jnp.asarray(x) for x in (batch.tokens, batch.read, batch.start))
     sight = None if batch.sight is None else batch.sight.of_answers()
     inserted, prefix = seen(sight, start.reshape(-1), tokens.shape[-1])
-    return reward.answer_scores(model, params, tokens, read, keys, inserted, prefix)
+    return reward.answer_numbers(model, params, tokens, read, keys, inserted, prefix, questions)
+
+
+def told(batch: RankingBatch) -> jax.Array:
+    """What answers that are there were said to be: 1 yes, 0 no, -1 not answered. [... C Q]"""
+    there = jnp.expand_dims(batch.mask, -1)
+    return jnp.where(there, jnp.asarray(batch.answered), -1)
 
 
 class Accuracy:
     """How many pairs are in the right order, over prompts and labelers nothing was learned of, and
-    the loss that is descended, of these."""
+    the loss that is descended, of these; and how many questions are answered as people did."""
 
-    def __init__(self, objective: Ranking, material: Any, mesh: jax.sharding.Mesh, rows: int):
+    def __init__(
+        self, objective: Ranking, material: Any, mesh: jax.sharding.Mesh, rows: int,
+        questions: Sequence[str] = (),
+    ):  # fmt: skip
         self.parts = {name: some for name, some in material.parts.items() if name != "train"}
         self.mesh, self.rows = mesh, rows
+        self.answers: dict[str, Any] = {}  # what people say to the questions, by part and question
 
-        def sums(params: Any, batch: Any) -> dict[str, jax.Array]:
-            said, ranks, mask = objective.scores(params, batch), batch.ranks, batch.mask
+        def sums(params: Any, batch: Any) -> dict[str, Any]:
+            said, log_odds = objective.said(params, batch)
+            ranks, mask = batch.ranks, batch.mask
             counted = pairs(ranks, mask)
             there = counted > 0
             share = right_pairs(said, ranks, mask) / jnp.maximum(counted, 1.0)
@@ -93,6 +139,10 @@ class Accuracy:
                 "squares": masked_sum(jnp.square(share), there),
                 "loss": jnp.sum(objective.losses(said, batch)),
                 "losses": objective.counts(batch)["prompts"],
+                "questions": {
+                    name: judged(log_odds[..., n], told(batch)[..., n])
+                    for n, name in enumerate(questions)
+                },
             }
 
         self.sums = jax.jit(sums)
@@ -110,7 +160,35 @@ class Accuracy:
                 figures[f"{name}_accuracy_error"] = (spread / (count - 1)) ** 0.5
             if found["losses"]:
                 figures[f"{name}_loss"] = found["loss"] / found["losses"]
+            figures |= self.of_questions(name, found["questions"])
+        return figures
+
+    def of_questions(self, part: str, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Of the questions that anybody answered the share that is answered so, and the mean loss
+        of all their answers; beside it is kept what a rule that knows the commoner one has."""
+        figures, count = {}, sum(one["given"] for one in found.values())
+        if count:
+            figures[f"{part}_metadata_loss"] = sum(one["loss"] for one in found.values()) / count
+        for name, one in found.items():
+            given: dict[str, float] = {"given": int(one["given"])}
+            if one["given"]:
+                yes = one["yes"] / one["given"]
+                given |= {"yes": yes, "commoner": max(yes, 1 - yes)}
+                figures[f"{part}_{name}_accuracy"] = one["right"] / one["given"]
+            self.answers[f"{part}_{name}_answers"] = given
         return figures
 
     def summary(self) -> dict[str, Any]:
-        return {}
+        """How many answers the questions were given, the share of yes and of the commoner one."""
+        return self.answers
+
+
+def judged(log_odds: jax.Array, answered: jax.Array) -> dict[str, jax.Array]:
+    """Sums over what was answered to a question [B C]; even odds are half right."""
+    right = jnp.where(log_odds == 0, 0.5, (log_odds > 0) == (answered == 1))
+    return {
+        "given": jnp.sum(answered >= 0),
+        "yes": jnp.sum(answered == 1),
+        "right": masked_sum(right, answered >= 0),
+        "loss": jnp.sum(answer_losses(log_odds, answered)),
+    }

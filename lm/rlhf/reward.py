@@ -1,6 +1,7 @@
 """The reward model: trained on rankings (Ouyang et al. 2022, section 3.5 and appendix C.2)."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -8,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.config import require
+from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.demonstrations import Demonstration
 from lm.data.features import TaskRows, take
-from lm.data.rankings import Ranked, RankingBatch, encode_rankings
+from lm.data.rankings import Ranked, RankingBatch, check_asked, encode_rankings
 from lm.losses.language import masked_sum
 from lm.models import reward
 from lm.models.gpt import GptConfig
@@ -36,31 +37,56 @@ class RewardTraining(Stage):
     # answers whose first scores have mean 0 and deviation 1, before anything is learned; 0: the
     # scores of a fresh head stay as they are (lm-human-preferences: 256, of the policy's own)
     normalise: int = 0
+    # yes/no questions of the metadata, each learned by a logistic head on the state that the score
+    # is read from. The paper asked them to evaluate (table 3) and trained nothing on the answers:
+    # the weight is our choice. Those about comparisons without a preference are not learned.
+    metadata: tuple[str, ...] = ()
+    metadata_weight: float = 1.0  # of the mean loss of what was answered, beside the order's
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.normalise >= 0, f"normalise must not be negative, got {self.normalise}")
+        require_positive(self, "metadata_weight")
+        require(
+            len(set(self.metadata)) == len(self.metadata),
+            f"metadata {self.metadata} names a question twice",
+        )
+
+    def resolved(self, source: Any) -> Any:
+        before = source.metadata if isinstance(source, RewardTraining) else self.metadata
+        require(
+            self.metadata == before,
+            f"metadata {self.metadata} is not the {before} that the run began with: choose another "
+            "--workdir",
+        )
+        return super().resolved(source)
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> "ComparisonMaterial":
-        material = ComparisonMaterial(self.data, form, self.length, self.seed, end=self.end_token)
+        material = ComparisonMaterial(
+            self.data, form, self.length, self.seed, end=self.end_token, questions=self.metadata
+        )
         if self.demonstrations:
             material.zero = self.data.demonstrated(self.demonstrations)
         return material
 
     def first_params(self, key: jax.Array) -> Any:
-        return reward.init(self.decoder, key)
+        return reward.init(self.decoder, key, len(self.metadata))
 
     def adopted(self, fresh: Any, source: Source) -> Any:
-        return source.params if source.scalar else fresh | {"model": source.params}
+        """Questions have a fresh head, also over a reward model that had one."""
+        return fresh | (source.params if source.scalar else {"model": source.params})
 
-    def objective(self) -> "Ranking":
-        return Ranking(self.decoder, self.loss)
+    def objective(self) -> Ranking:
+        if not self.metadata:
+            return Ranking(self.decoder, self.loss)
+        weights = {"prompts": 1.0, "metadata": self.metadata_weight}
+        return Ranking(self.decoder, self.loss, weights)
 
     def flops_per_token(self) -> float:
         return self.decoder.flops_per_token(self.length, scored=0.0)
 
     def abstract_rows(self) -> RankingBatch:
-        return abstract_rankings(self.batch, self.length)
+        return abstract_rankings(self.batch, self.length, questions=len(self.metadata))
 
     def prepared(self, state: Any, material: Any, mesh: jax.sharding.Mesh) -> Any:
         """The gain and bias that `normalise` asks for, from the first comparisons."""
@@ -82,20 +108,24 @@ class RewardTraining(Stage):
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> "Accuracy":
         del form, session
-        return Accuracy(self.objective(), material, mesh, self.batch // self.microbatches)
+        rows = self.batch // self.microbatches
+        return Accuracy(self.objective(), material, mesh, rows, self.metadata)
 
 
 class ComparisonMaterial:
     """Rankings to learn from, and parts of them held out."""
 
     def __init__(
-        self, config: ComparisonsConfig, form: Form, length: int, seed: int, *, end: bool = True
-    ):
+        self, config: ComparisonsConfig, form: Form, length: int, seed: int, *, end: bool = True,
+        questions: Sequence[str] = (),
+    ):  # fmt: skip
         parts = config.parts()
         self.form, self.length, self.end = form, length, end
         self.parts: dict[str, Ranked] = {
-            name: encode_rankings(some, form, length, end=end) for name, some in parts.items()
+            name: encode_rankings(some, form, length, end=end, questions=questions)
+            for name, some in parts.items()
         }
+        check_asked(questions, self.parts["train"].items, config.told)
         self.learned = self.shuffled(seed)
         self.zero: list[Demonstration] | list[Comparison] = parts["train"]
         self.count = self.learned.count

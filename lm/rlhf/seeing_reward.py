@@ -105,6 +105,7 @@ class SeeingReward(RewardTraining):
             f"demonstrations {self.demonstrations}: none with images are read; the preferred "
             "answers score 0 on average",
         )
+        require(not self.metadata, f"metadata {self.metadata}: none with images is learned")
 
     def needs_source(self, before: Any) -> bool:
         del before

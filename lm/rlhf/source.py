@@ -30,7 +30,7 @@ class Source:
     model: GptConfig
     tokenizer: Tokenizer
     text: TextConfig | None  # what it was pre-trained on, where that is known
-    params: Any  # of a language model; of a reward model {"model": ..., "head": ...}
+    params: Any  # of a language model; of a reward model {"model": ..., "head": ...} alone
     identity: str  # of the parameters, to be told from those of another checkpoint
 
     @property
@@ -56,8 +56,11 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
         raise saved.refused(init, "a decoder, or of a reward model")
     if saved.tokenizer is None:
         raise CheckpointError(f"{init} has no tokenizer: convert it with its files")
+    params = saved.params
+    if saved.headed:  # the head of metadata is its run's own
+        params = {name: params[name] for name in ("model", "head")}
     known = identity(run_path(str(init)), saved.step)
-    return Source(model, saved.tokenizer, text_of(saved.config), saved.params, known)
+    return Source(model, saved.tokenizer, text_of(saved.config), params, known)
 
 
 def knowing(source: Source, data: RowsConfig) -> Source:

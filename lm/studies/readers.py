@@ -120,7 +120,7 @@ class Judge:
     """A run of a reward model."""
 
     config: RewardTraining
-    params: Any  # {"model": ..., "head": ...}
+    params: Any  # {"model": ..., "head": ...}, and the head of the questions that it learned
     tokenizer: Tokenizer
     step: int
     digest: str  # of the checkpoint

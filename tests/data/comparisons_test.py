@@ -8,7 +8,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
-from lm.data.rankings import encode_rankings
+from lm.data.rankings import check_asked, encode_rankings
 from lm.text.byte import ByteTokenizer
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -33,6 +33,16 @@ def test_a_ranking_keeps_its_ties_and_its_labeler(tmp_path):
         "p", ("a", "b", "c"), (1, 0, 1), "ann",
     )  # fmt: skip
     assert not found.tied and not found.faulty
+
+
+def test_a_ranking_keeps_what_was_answered_of_each_answer_and_no_column_of_another_meaning(
+    tmp_path,
+):
+    row = {"prompt": "p", "answers": ["a", "b"], "ranks": [1, 0]}
+    said = [{}, {"opinion": True, "sexual": False}]
+    pair = {"prompt": "p", "chosen": "yes", "rejected": "no", "metadata": ["web", 3, None]}
+    found = read(tmp_path, row | {"metadata": said}, row, row | {"metadata": {"from": "x"}}, pair)
+    assert [one.metadata for one in found] == [tuple(said), (), (), ()]
 
 
 def test_pairs_of_every_kind_put_the_preferred_answer_first_in_rank(tmp_path):
@@ -89,6 +99,9 @@ def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, "x"]}, "no whole numbers"),
         ({"prompt": "p", "answers": ["a", 3], "ranks": [0, 1]}, "no list of strings"),
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, 1], "ended": [True]}, '"ended" is'),
+        *((({"prompt": "p", "answers": ["a", "b"], "ranks": [0, 1], "metadata": told},
+            '"metadata" is .* of each of 2 answers'))
+          for told in ([{}], [{}, None], [{}, {"opinion": 1}], ["yes", "no"])),
         ({"chosen": "a", "rejected": "b"}, "no transcript"),
         ({"prompt": "p", "chosen": "a"}, 'rejected'),
         ({"prompt": "p", "response 1": "a", "response 2": "b", "label": 7}, '"label" is 7'),
@@ -172,3 +185,19 @@ def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():
 def test_the_published_sets_are_read(name, least):
     parts = ComparisonsConfig(train=str(DATA / name / "*.jsonl.gz")).parts()
     assert len(parts["train"]) >= least and len(parts["valid"]) > 0
+
+
+def test_questions_are_columns_of_1_0_and_minus_1_where_nobody_answered():
+    items = [
+        Comparison("p", ("a", "b"), (1, 0), "", "f:1", (), ({"x": True}, {"x": False, "y": True})),
+        Comparison("q", ("a", "b", "c"), (0, 1, 1), "", "f:2"),
+    ]
+    found = encode_rankings(items, TOKENIZER, 16, questions=("y", "x")).rows.answered
+    assert found.dtype == np.int8 and found.shape == (2, 3, 2)
+    assert found[0].tolist() == [[-1, 1], [1, 0], [-1, -1]] and (found[1] == -1).all()
+    assert encode_rankings(items, TOKENIZER, 16).rows.answered is None
+    check_asked(("y", "x"), items, "f")
+    with pytest.raises(DataError, match="answers 'z' in f, .* there are: 'x', 'y'$"):
+        check_asked(("x", "z"), items, "f")
+    with pytest.raises(DataError, match="answers 'x' in f, .* there are: no questions$"):
+        check_asked(("x",), items[1:], "f")

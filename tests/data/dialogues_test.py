@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -197,6 +198,16 @@ def test_labels_are_read_as_the_page_writes_them(tmp_path):
     assert found == {("ann", (1, 0, 0)), ("bob", (2, 1, 0))}
     assert all(one.prompt == turns("a", "b", "c") for one in compared(folder))
     assert read(folder) == [turns("q", "d")]
+
+
+def test_what_was_answered_of_each_answer_of_a_label_is_kept_and_checked(tmp_path):
+    told = [{"hallucination": True}, {}, {"opinion": False, "sexual": False}]
+    label_of = partial(label, labeler="ann", ranks=[1, 2, 3])
+    rows = write(tmp_path / "a.jsonl", label_of("i", metadata=told), label_of("j"))
+    assert [one.metadata for one in compared(rows)] == [tuple(told), ()]
+    wrong = write(tmp_path / "b.jsonl", label_of("i", metadata=told[:2]))
+    with pytest.raises(DataError, match='"metadata" is .* of each of 3 answers'):
+        compared(wrong)
 
 
 def test_a_half_written_last_label_is_left_out_and_one_in_the_middle_is_not(tmp_path, capsys):

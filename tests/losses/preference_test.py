@@ -128,3 +128,14 @@ def test_a_choice_is_the_cross_entropy_of_the_best_answer_over_those_that_are_th
     assert abs(float(found[0] - others[0])) > 0.1
     grads = jax.grad(lambda s: jnp.sum(choice_losses(s, ranks, present)))(scores)
     assert np.isfinite(np.asarray(grads)).all() and not np.asarray(grads)[2:].any()
+
+
+def test_an_answered_question_costs_its_log_probability_and_another_nothing():
+    odds = np.array([-3.0, 0.5, 2.0, 40.0, 7.0], np.float32)
+    answered = np.array([1, 0, 1, 0, -1], np.int8)
+    yes = 1 / (1 + np.exp(-np.float64(odds[:4])))
+    expected = -np.log(np.where(answered[:4] == 1, yes, 1 - yes + 1e-300))
+    expected[3] = 40.0  # where 1 - yes has no digits left
+    losses, slopes = jax.vmap(jax.value_and_grad(preference.answer_losses))(odds, answered)
+    close(losses, [*expected, 0.0], rtol=1e-6)
+    close(slopes, [*(yes - answered[:4]), 0.0], rtol=1e-5)

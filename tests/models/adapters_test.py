@@ -14,6 +14,7 @@ from lm.models.gpt import GptConfig, forward
 
 CONFIG = GptConfig(layers=2, width=16, heads=2, vocab=20, length=8)
 TOKENS = np.arange(8)[None] % 20
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,14 @@ def test_a_scalar_head_is_learned_whole_and_shifted():
     before, after = values(made), values(reward.shifted(made, jnp.float32(0.5)))
     np.testing.assert_allclose(before - after, 0.5, atol=1e-6)
     assert made["lora"]["head"]["kernel"].shape == (16, 1)
+
+
+def test_a_head_of_questions_is_learned_whole_too():
+    boxed = jax.eval_shape(lambda key: adapted(reward.init(CONFIG, key, 3), 1, key), KEY)
+    made = nn.unbox(boxed)
+    assert made["lora"]["metadata"]["kernel"].shape == (16, 3)
+    whole = jax.eval_shape(merged, made)
+    assert jax.tree.structure(whole) == jax.tree.structure(made["base"])
 
 
 def test_rank_zero_is_no_adapter_at_all():

@@ -3,11 +3,14 @@
 from functools import partial
 
 import jax
+import numpy as np
 import pytest
+from flax import linen as nn
 
 from experiments import gpt3
 from lm.core import tree
 from lm.models import reward
+from lm.models.gpt import GptConfig
 
 
 @pytest.mark.parametrize(
@@ -18,3 +21,19 @@ def test_a_scalar_head_is_one_number_a_width_and_a_bias_more(size, expected):
     config = gpt3.train(size).model
     params = jax.eval_shape(partial(reward.init, config), jax.random.key(0))
     assert tree.count(params) == expected == config.parameters() + config.width + 1
+
+
+def test_a_head_for_questions_is_asked_for_and_leaves_the_rest_as_it_is():
+    config, tokens = GptConfig(layers=1, width=16, heads=2, vocab=11, length=8), np.ones((2, 3, 4))
+    tokens, read = tokens.astype(int), np.full((2, 3), 3)
+    alone, beside = (
+        nn.unbox(jax.jit(reward.init, static_argnums=(0, 2))(config, jax.random.key(0), count))
+        for count in (0, 5)
+    )
+    assert beside["metadata"]["kernel"].shape == (16, 5) and "metadata" not in alone
+    rest = {name: beside[name] for name in alone}
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), alone, rest))
+    asked = partial(jax.jit(reward.answer_numbers, static_argnums=(0, 7)), config, beside)
+    found = asked(tokens, read, None, None, None, 5)
+    assert found.shape == (2, 3, 6) and len(np.unique(found[0, 0])) == 6
+    np.testing.assert_allclose(found[..., :1], asked(tokens, read), rtol=1e-6)

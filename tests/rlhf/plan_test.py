@@ -1,4 +1,4 @@
-"""The four networks of PPO on a pod that is not here."""
+"""The networks of a reward model's training and of PPO on a pod that is not here."""
 
 import json
 from dataclasses import replace
@@ -9,6 +9,7 @@ from experiments.instructgpt import ppo_ptx
 from lm.core import tree
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.rlhf.ppo import Ppo
+from lm.rlhf.reward import RewardTraining
 from lm.train.optimizer import AdamWConfig
 from tests.plan.compile_test import compiling
 from tests.rlhf.runs import MODEL
@@ -26,6 +27,20 @@ def test_reference_and_reward_model_lie_beside_the_state_split_like_it():
     assert beside["reference"] == state.policy and beside["reward"] == state.value
     assert tree.count(state.policy) == small.parameters()
     assert config.abstract_rows().tokens.shape == (16, 18)
+
+
+def test_a_reward_model_that_learns_questions_is_lowered_with_its_heads_split_alike():
+    config = RewardTraining(
+        model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=8, length=16, metadata=("a", "b")
+    )
+    rows = config.abstract_rows()
+    assert rows.answered.shape == (8, 9, 2) and rows.answered.dtype == "int8"
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+    heads = config.abstract(mesh).params
+    assert heads["metadata"]["kernel"].sharding == heads["head"]["kernel"].sharding
+    alone = replace(config, metadata=()).abstract(mesh).params
+    assert tree.count(heads) == tree.count(alone) + 2 * (MODEL.width + 1)
+    config.lowered(mesh)
 
 
 @pytest.mark.slow
