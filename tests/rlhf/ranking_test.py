@@ -210,7 +210,7 @@ def test_the_head_of_questions_is_its_runs_own(params, monkeypatch, one_device):
         init="before", optim=OPTIM, batch=8, length=16, model=MODEL, metadata=QUESTIONS
     )
     saved = Saved(config, params, ByteTokenizer(), 1, "")
-    monkeypatch.setattr(source_module, "read_run", lambda *some: saved)
+    monkeypatch.setattr(source_module, "read_init", lambda *some: saved)
     monkeypatch.setattr(source_module, "identity", lambda *some: "")
     found = read_source("run", one_device)
     assert set(found.params) == {"model", "head"} and found.scalar
