@@ -314,8 +314,9 @@ def unless_never_retrieved(record: logging.LogRecord) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What happened: the system's own reason where one is in the text, else its first line."""
+    """What happened: of TensorStore's text the reason, which is last of what stands before its
+    facts in brackets, whose order varies; else the first line."""
     text = str(error).strip() or type(error).__name__
-    if reason := re.search(r"([^:\n]+) \[os_error_code", text):
-        return reason[1].strip()
+    if told := re.match(r"(.*?) \[\w+='", text, re.DOTALL):
+        text = told[1].rpartition(": ")[2]
     return text.splitlines()[0][:200]

@@ -5,6 +5,7 @@ sharding, and needs no copy to the host.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from lm.core.tree import named_leaves
 FORMAT = 1
 ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 PASSING = re.compile(  # how XLA and TensorStore begin, of what is no fault of the files
-    "RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|CANCELLED|PERMISSION_DENIED|UNAUTHENTICATED"
+    "ABORTED|RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|CANCELLED|PERMISSION_DENIED|"
+    "UNAUTHENTICATED"
 )
 
 
@@ -31,11 +33,20 @@ def passing(error: BaseException) -> BaseException | None:
     open files, a disk or store that does not answer. None: something is missing or damaged."""
     cause: BaseException | None = error
     while cause is not None:
-        of_system = isinstance(cause, OSError) and not isinstance(cause, ABSENT)
-        if of_system or isinstance(cause, MemoryError) or PASSING.match(str(cause)):
+        system = of_system(cause)
+        answered = system is None or isinstance(system, ABSENT)
+        if not answered or isinstance(cause, MemoryError) or PASSING.match(str(cause)):
             return cause
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def of_system(error: BaseException) -> OSError | None:
+    """The system's error: `error` itself, or the one whose number TensorStore tells in its text."""
+    if isinstance(error, OSError):
+        return error
+    number = re.search(r" \[os_error_code='(\d+)'\]", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
 
 
 def steps_in(folder: Path) -> list[int]:

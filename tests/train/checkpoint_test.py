@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent, whatever happens to their files."""
 
 import asyncio
+import errno
 import gc
 import logging
 import shutil
@@ -17,7 +18,7 @@ from lm.core.errors import CheckpointError
 from lm.core.tree import size_bytes
 from lm.train import checkpoint
 from lm.train.checkpoint import Checkpoints, on_all
-from lm.train.manifest import Damaged, digest
+from lm.train.manifest import Damaged, digest, passing
 from tests.launched import free_port
 from tests.train.process_test import child
 
@@ -207,6 +208,56 @@ def test_a_step_that_a_process_cannot_read_for_a_passing_fault_is_left_where_it_
     assert checkpoints.steps() == [1, 2] and not list(folder.glob("*.corrupt"))
     assert checkpoints.restore(abstract())[1]["step"] == 2
     checkpoints.close()
+
+
+def of_tensorstore(status, reason, *facts):
+    """An error as TensorStore words it; its facts come in any order."""
+    spec = """[tensorstore_spec='{\\"driver\\":\\"zarr\\",\\"recheck_cached_metadata\\":false}']"""
+    where = 'Error reading "w/.zarray" in OCDBT database at local file "/run/2/state/"'
+    text = (
+        f'{status}Error opening "zarr" driver: {where}: Error reading /run/2/state/d/e5: {reason}'
+    )
+    return ValueError(" ".join([text, *(fact or spec for fact in facts)]))
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (("UNKNOWN: ", "Input/output error", "[os_error_code='5']", None), "Input/output error"),
+        (("ABORTED: ", "Stale file handle", None, "[os_error_code='116']"), "Stale file handle"),
+        (
+            ("ABORTED: ", "All 32 retry attempts failed: busy", None, "[http_response_code='503']"),
+            "busy",
+        ),
+    ],
+)
+def test_arrays_of_a_disk_or_store_that_does_not_answer_are_left_where_they_are(
+    saved, tmp_path, monkeypatch, fault, reason
+):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(saved, folder)
+    checkpoints = Checkpoints(folder)
+    handler = checkpoint.ocp.StandardCheckpointHandler
+    monkeypatch.setattr(handler, "restore", Mock(side_effect=of_tensorstore(*fault)))
+    with pytest.raises(CheckpointError, match=f"/2 cannot be read now: {reason}; mend that and"):
+        checkpoints.restore(abstract())
+    assert checkpoints.steps() == [1, 2] and not list(folder.glob("*.corrupt"))
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EISDIR])
+def test_arrays_that_the_system_says_are_not_there_are_damaged(number):
+    fault = of_tensorstore("NOT_FOUND: ", "away", None, f"[os_error_code='{number}']")
+    assert passing(fault) is None
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_reason_is_told_in_whatever_order_the_facts_beside_it_come(turn):
+    for number in ("5", "116"):
+        facts = [f"[os_error_code='{number}']", None][::turn]
+        assert checkpoint.first_line(of_tensorstore("", "no answer", *facts)) == "no answer"
+    assert checkpoint.first_line(of_tensorstore("", "Invalid JSON", None)) == "Invalid JSON"
+    assert checkpoint.first_line(ValueError("one: two [three]\nfour")) == "one: two [three]"
 
 
 def test_a_step_is_damaged_only_where_every_process_finds_it_so(monkeypatch):
