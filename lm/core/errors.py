@@ -29,6 +29,12 @@ class CheckpointError(UserError):
     exit_code = 2
 
 
+class StorageError(CheckpointError):
+    """A disk or store does not answer, and what is there may be whole; run again, it may pass."""
+
+    exit_code = 70  # which launch/again.sh starts again, though not without end
+
+
 class GuardStop(UserError):
     """The run stopped itself: a loss, gradient or divergence left its bounds."""
 

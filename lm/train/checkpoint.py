@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from lm.core.errors import CheckpointError
+from lm.core.errors import CheckpointError, StorageError
 from lm.core.paths import is_remote, remove_tree
 from lm.core.tree import size_bytes
 from lm.train.manifest import (
@@ -79,14 +79,15 @@ class Checkpoints:
         try:
             self.manager = make()
         except Exception as error:  # it reads a record of each step, and one is damaged
-            problem = first_line(error)
+            problem = error
         if not agreed(problem is None):
             broken = [step for step in self.steps() if not sound(self.folder / str(step))]
             broken = of_first(broken)
             if self.read_only or not broken:
                 what = ", ".join(str(self.folder / str(step)) for step in broken) or self.folder
-                why = problem or "another process could not"
-                raise CheckpointError(f"{what} cannot be read: {why}")
+                why = first_line(problem) if problem else "another process could not"
+                passes = not broken and (problem is None or passing(problem))
+                raise (StorageError if passes else CheckpointError)(f"{what} cannot be read: {why}")
             for step in broken:
                 print(f"warning: {self.folder / str(step)} is damaged; set aside", file=sys.stderr)
                 self.move_aside(step, "corrupt")
@@ -200,8 +201,8 @@ class Checkpoints:
           fallback: try the next older where one is damaged.
 
         Raises:
-          CheckpointError: other shapes than asked for, no step that can be used, or a fault that
-            passes.
+          CheckpointError: other shapes than asked for, or no step that can be used.
+          StorageError: a fault that passes.
         """
         steps = self.shared_steps()
         if step is not None:
@@ -268,7 +269,7 @@ class Checkpoints:
                 return ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
             except Exception as error:  # four types for one fault, by its place
                 if cause := passing(error):
-                    raise CheckpointError(
+                    raise StorageError(
                         f"{folder} cannot be read now: {first_line(cause)}; mend that and run again"
                     ) from None
                 raise Damaged(first_line(error)) from None
@@ -284,6 +285,7 @@ def on_all(act: Callable[[], Result]) -> Result:
 
     Raises:
       Damaged, CheckpointError: `act` did, here, or else on another process.
+      StorageError: what is damaged here may be whole on another process.
     """
     problem: Exception = Damaged("another process cannot read it")
     done: list[Result] = []
@@ -295,7 +297,7 @@ def on_all(act: Callable[[], Result]) -> Result:
         return done[0]
     damaged = isinstance(problem, Damaged)
     if not agreed(damaged) and damaged:  # elsewhere it may be whole: nobody sets it aside
-        raise CheckpointError(str(problem))
+        raise StorageError(str(problem))
     raise problem
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm.core.errors import CheckpointError
+from lm.core.errors import CheckpointError, StorageError
 from lm.core.tree import named_leaves
 
 FORMAT = 1
@@ -103,7 +103,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a step's folder.
 
     Raises:
-      Damaged: it is not one. CheckpointError: it may be, and cannot be read now.
+      Damaged: it is not one. StorageError: it may be, and cannot be read now.
     """
     path = folder / "manifest" / "manifest.json"
     try:
@@ -117,7 +117,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except ABSENT:
         raise Damaged("no manifest: an incomplete or foreign folder") from None
     except OSError as error:
-        raise CheckpointError(
+        raise StorageError(
             f"{path} cannot be read now: {error.strerror or error}; mend that and run again"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):

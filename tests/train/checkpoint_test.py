@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.core.errors import CheckpointError
+from lm.core.errors import CheckpointError, StorageError
 from lm.core.tree import size_bytes
 from lm.train import checkpoint
 from lm.train.checkpoint import Checkpoints, on_all
@@ -245,6 +245,23 @@ def test_arrays_of_a_disk_or_store_that_does_not_answer_are_left_where_they_are(
     checkpoints.close()
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "pathlib.Path.read_text",
+        "lm.train.checkpoint.ocp.StandardCheckpointHandler.restore",
+        "lm.train.checkpoint.ocp.CheckpointManager",
+    ],
+)
+def test_a_fault_that_passes_ends_with_an_exit_code_after_which_a_run_is_started_again(
+    saved, monkeypatch, place
+):
+    monkeypatch.setattr(place, Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(CheckpointError, match="Input/output error") as caught:
+        Checkpoints(saved, read_only=True).restore(abstract())
+    assert caught.value.exit_code == 70
+
+
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EISDIR])
 def test_arrays_that_the_system_says_are_not_there_are_damaged(number):
     fault = of_tensorstore("NOT_FOUND: ", "away", None, f"[os_error_code='{number}']")
@@ -267,7 +284,7 @@ def test_a_step_is_damaged_only_where_every_process_finds_it_so(monkeypatch):
     with pytest.raises(Damaged, match="digest mismatch"):
         on_all(act)
     monkeypatch.setattr(checkpoint, "agreed", lambda done: False)  # another has no memory for it
-    with pytest.raises(CheckpointError, match="digest mismatch"):
+    with pytest.raises(StorageError, match="digest mismatch"):
         on_all(act)
 
 
