@@ -24,10 +24,11 @@ from lm.rlhf.experience import AdvantageConfig, Experience
 from lm.rlhf.rates import constant
 from lm.rlhf.rollout import Prompts
 from lm.rlhf.scores import RewardConfig
-from lm.rlhf.source import Source, require_shape
+from lm.rlhf.source import Source
 from lm.rlhf.state import PpoState
 from lm.rlhf.update import UpdateConfig, Updater
 from lm.text.interface import Form
+from lm.train.beginning import require_same
 from lm.train.guard import GuardState
 from lm.train.optimizer import AdamWConfig, OptimizerConfig
 from lm.train.state import abstract_state, create, shardings
@@ -160,14 +161,21 @@ class PpoSetting(Supervised):
         what is done.
 
         Raises:
-          ConfigError: prompt and answer are longer than a model's context.
+          ConfigError: a model that computes another thing than its run's, or prompt and answer
+            longer than a model's context.
         """
-        require_shape(self.model, source.model, self.init)
         model = self.model or source.model
         reward_model = reward_model if self.value_from == "reward" else None
         given = self.value_model if self.value_from != "trunk" else None
         critic = given or reward_model or model
-        require_shape(given, reward_model or model, self.reward.run or self.init)
+        begun = self.reward.run if reward_model else self.init
+        for name, ours, theirs, run in (
+            ("model", self.model, source.model, self.init),
+            ("value_model", given, reward_model or model, begun),
+        ):
+            if ours:
+                way_out = f"--set {name}=None takes that one"
+                require_same(ours, theirs, str(run), way_out, name=name)
         for name, one in (("model", model), ("value_model", critic)):
             require(
                 self.width <= one.length,

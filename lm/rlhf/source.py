@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm.core.config import require
 from lm.core.errors import CheckpointError
 from lm.core.paths import run_path
 from lm.data.prompts import RowsConfig
@@ -109,15 +108,3 @@ def started(workdir: Path, kind: type) -> tuple[Any, Tokenizer] | None:
         return None
     refuse_other(workdir, kind)
     return read_config(workdir), load_tokenizer(workdir / "tokenizer")
-
-
-def require_shape(model: GptConfig | None, found: GptConfig, init: str | None) -> None:
-    """Raises ConfigError where a model that is set is not of the shape of the run's."""
-    if model is None:
-        return
-    for name in ("layers", "width", "heads", "vocab", "length"):
-        ours, theirs = getattr(model, name), getattr(found, name)
-        require(
-            ours == theirs,
-            f"model.{name} {ours} is not the {theirs} of init={init}: choose another run",
-        )

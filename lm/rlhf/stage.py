@@ -26,9 +26,10 @@ from lm.models.adapters import BASE, adapted, learned_alone, with_base
 from lm.models.gpt import GptConfig
 from lm.nn.passes import LEARNED, THROUGH
 from lm.report.page import write_report
-from lm.rlhf.source import Source, knowing, read_source, require_shape, started
+from lm.rlhf.source import Source, knowing, read_source, started
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
+from lm.train.beginning import require_same
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
@@ -176,9 +177,11 @@ class Stage(Supervised):
         """With model and text of `source`: a Source, or this run's own earlier config.
 
         Raises:
-          ConfigError: rows longer than the model's context.
+          ConfigError: a model that computes another thing, or rows longer than its context.
         """
-        require_shape(self.model, source.model, self.init)
+        if self.model:
+            way_out = "--set model=None takes that one"
+            require_same(self.model, source.model, str(self.init), way_out)
         model = self.model or source.model
         require(
             self.length <= model.length,

@@ -42,14 +42,15 @@ def read_beginning(init: str, model: Any, kind: type, mesh: Any) -> tuple[Any, T
     return saved.params, saved.tokenizer
 
 
-def require_same(model: Any, found: Any, init: str, way_out: str) -> None:
-    """Raises ConfigError where `model` computes another thing than `found`, that of `init`."""
+def require_same(model: Any, found: Any, init: str, way_out: str, name: str = "model") -> None:
+    """Raises ConfigError where `model`, by `name`, computes another thing than `found`, that of
+    `init`."""
     ours, theirs = type(model).__name__, type(found).__name__
-    require(ours == theirs, f"model is a {ours}, and a {theirs} in init={init}: {way_out}")
-    for name in [name for name in SAME if hasattr(found, name)]:
-        ours, theirs = getattr(model, name), getattr(found, name)
+    require(ours == theirs, f"{name} is a {ours}, and a {theirs} in init={init}: {way_out}")
+    for field in [field for field in SAME if hasattr(found, field)]:
+        ours, theirs = getattr(model, field), getattr(found, field)
         require(
-            ours == theirs, f"model.{name} is {ours!r}, and {theirs!r} in init={init}: {way_out}"
+            ours == theirs, f"{name}.{field} is {ours!r}, and {theirs!r} in init={init}: {way_out}"
         )
 
 

@@ -404,6 +404,25 @@ def test_an_update_in_microbatches_equals_the_whole(base, run, tmp_path):
     assert min(lengths) < 8  # some end early: microbatches have unequal numbers of tokens
 
 
+@pytest.mark.parametrize(
+    ("name", "run"), [("model", "BASE"), ("value_model", "REWARD"), ("value_model", "BASE")]
+)
+def test_a_policy_and_a_value_function_compute_what_the_runs_they_begin_with_do(name, run):
+    config = Ppo(
+        model=MODEL, value_model=MODEL, init="BASE", reward=RewardConfig(run="REWARD"),
+        optim=AdamWConfig(peak_lr=1e-3), batch=16, prompt_length=10, answer_length=8,
+        value_from="reward" if run == "REWARD" else "policy",
+    )  # fmt: skip
+    begins, scores = SimpleNamespace(model=MODEL, text=None), MODEL
+    assert config.resolved(begins, scores).value_model == MODEL
+    other = replace(config, **{name: replace(MODEL, activation="relu")})
+    told = rf"^{name}\.activation is 'relu', and .* in init={run}: --set {name}=None takes that one"
+    with pytest.raises(ConfigError, match=told):
+        other.resolved(begins, scores)
+    trunk = replace(config, value_from="trunk", value_model=replace(MODEL, activation="relu"))
+    assert trunk.resolved(begins, scores).value_model == MODEL  # which has no model of its own
+
+
 @pytest.mark.parametrize("name", ["optim", "value_optim"])
 def test_a_schedule_that_would_do_nothing_is_refused_and_none_is_recorded(name):
     config = Ppo(

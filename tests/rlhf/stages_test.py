@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import chatgpt, instructgpt
+from experiments import chatgpt, gpt3, instructgpt
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
@@ -290,6 +290,24 @@ def test_an_answer_is_read_alike_in_training_as_a_text_and_in_ppo_whether_or_not
     np.testing.assert_allclose(trained, rolled, atol=1e-4)
     np.testing.assert_allclose(text(["q:"] * 3, answers, ended), rolled, atol=1e-4)
     assert np.abs(text(["q:"] * 3, answers) - rolled)[1] > 1e-2  # the control: taken to have ended
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation": "relu"}, {"epsilon": 1e-6}, {"norm": "post"}, {"pattern": ("dense",)},
+        {"hidden": 4096}, {"vocab": 50_260}, {"length": 1024},
+    ],
+)  # fmt: skip
+def test_a_stage_of_a_published_size_begins_with_a_run_that_computes_the_same_alone(change):
+    stage, base = replace(instructgpt.sft("1.3b"), init="RUN"), gpt3.train("xl").model
+    other = replace(base, dtype="float32", remat="none")  # how it is computed
+    model = stage.resolved(SimpleNamespace(model=other, text=None)).model
+    assert model == stage.model and model.dtype == "bfloat16"
+    (name,) = change
+    refused = rf"model\.{name}\w* is .* in init=RUN: --set model=None takes that one"
+    with pytest.raises(ConfigError, match=refused):
+        stage.resolved(SimpleNamespace(model=replace(base, **change), text=None))
 
 
 @pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
