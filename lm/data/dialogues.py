@@ -270,8 +270,14 @@ class DialoguesConfig(RowsConfig):
     def dialogues(self, part: Part) -> dict[str, list[Dialogue]]:
         """The conversations of each part of the mixture; those to measure on, once, where they have
         files of their own."""
-        reader = dialogues(self.between)
-        return {name: one.read(reader, part) for name, one in self.read_from(part).items()}
+        return self.read_parts(dialogues(self.between), part)
+
+    def read_parts(self, items: Reader[Dialogue], part: Part) -> dict[str, list[Dialogue]]:
+        """`read` of each part of the mixture; what any of them holds out is learned from none."""
+        sources = self.read_from(part)
+        divided = {name: one.divided(items, part) for name, one in sources.items()}
+        elsewhere = set().union(*(one.elsewhere for one in divided.values()))
+        return {name: one.kept(divided[name], elsewhere, part) for name, one in sources.items()}
 
     def prompts(self, part: Part) -> list[Conversation]:
         """Each prompt of a part once: a conversation up to an answer of the assistant."""
@@ -290,7 +296,7 @@ class DialoguesConfig(RowsConfig):
                 for prompt in prompts_in(one.turns, self.asked)
             ]
 
-        some = (one.read(items, part) for one in self.read_from(part).values())
+        some = self.read_parts(items, part).values()
         return list(dict.fromkeys(one.turns for one in itertools.chain.from_iterable(some)))
 
     def prompt_ids(self, part: Part, form: Form, length: int) -> list[list[int]]:

@@ -8,15 +8,16 @@
 
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
 begins. Rows of one user, or of one prompt, are never divided between training and measuring: what
-several users ask and one who is held out does is not learned. A row that says of itself
-`"held_out": true` or `false`, as labels of answers do, is believed.
+several users ask and one who is held out does is not learned. Conversations are of one prompt where
+their users say the same first. A row that says of itself `"held_out": true` or `false`, as labels
+of answers do, is believed.
 """
 
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Any, Generic, Literal, TypeVar
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
@@ -88,10 +89,15 @@ class RowsConfig:
         Raises:
           DataError: no rows, or malformed ones: the first few are told, the others counted.
         """
+        divided = self.divided(items, part)
+        return self.kept(divided, divided.elsewhere, part)
+
+    def divided(self, items: Reader[Item], part: Part) -> "Divided[Item]":
+        """`read`, before what the other part asks too is left out. Raises DataError as it does."""
         spec = self.train if part == "train" or self.valid is None else self.valid
         sieve = Sieve(self.per_user, self.common_prefix)
-        found: list[tuple[Item, bool]] = []  # and whether its row is believed
-        elsewhere: set[Any] = set()  # prompts of the other part
+        found: list[tuple[Item, bool]] = []
+        elsewhere: set[Any] = set()
         problems = []
         for row in self.rows(spec):
             try:
@@ -112,13 +118,27 @@ class RowsConfig:
             raise DataError(f"no rows in {spec} for {part}: name other files or valid_fraction")
         if left_out := str(sieve):
             tell(f"{spec}: prompts left out: {left_out}")
+        return Divided(found, elsewhere)
+
+    def kept(self, divided: "Divided[Item]", elsewhere: Set[Any], part: Part) -> list[Item]:
+        """The items of a part without those to learn from that are held out `elsewhere`: in these
+        files, or in others that are learned from with them.
+
+        Raises:
+          DataError: none is left.
+        """
+        found = divided.found
         if part == "valid":
             return [item for item, _ in found]
         kept = [item for item, sure in found if sure or same(item) not in elsewhere]
         if not kept:
-            raise DataError(f"{spec}: held-out users ask all that the others do: set data.valid")
+            raise DataError(
+                f"{self.train}: held-out users ask all that the others do: set data.valid"
+            )
         if count := len(found) - len(kept):
-            tell(f"{spec}: {count} prompts are not learned from: a held-out user asks the same")
+            tell(
+                f"{self.train}: {count} prompts are not learned from: a held-out user asks the same"
+            )
         return kept
 
     def belongs(self, row: Row, item: Any, part: Part) -> bool:
@@ -133,6 +153,14 @@ class RowsConfig:
 
 class Malformed(Exception):
     """What is wrong with a row, which is named by who catches it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Divided(Generic[Item]):
+    """The items of a part, and what the other part asks."""
+
+    found: list[tuple[Item, bool]]  # and whether its row is believed
+    elsewhere: set[Any]  # as `same` tells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +180,8 @@ def held_out_key(row: Row, item: Any) -> str:
 
 
 def same(item: Any) -> Any:
-    """Equal of items that ask the same: a text, a whole conversation, or something of an image."""
-    return item.prompt.about if isinstance(item.prompt, Example) else item.prompt
+    """Equal of items that ask the same: what they begin with, or something of one image."""
+    return item.prompt.about if isinstance(item.prompt, Example) else beginning(item)
 
 
 def beginning(item: Any) -> str:

@@ -10,6 +10,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogue_rows import DialogueMixture, encode_dialogues
 from lm.data.dialogues import Dialogue, DialoguesConfig, prompts_in
+from lm.data.prompts import RowsConfig, held_out
 from lm.data.rankings import encode_rankings
 from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import Chat, as_objects
@@ -132,6 +133,44 @@ def test_one_opening_is_never_on_both_sides(tmp_path):
              for part in ("train", "valid")]  # fmt: skip
     assert all(sides) and not sides[0] & sides[1]
     assert {p[0].content for p in config.prompts("valid")} == sides[1]
+
+
+def users_of_parts():
+    """A user whose rows are learned, and one whose are held out."""
+    parts = [held_out(f"user {n}", RowsConfig.valid_fraction) for n in range(100)]
+    return parts.index(False), parts.index(True)
+
+
+def said_first(config, part):
+    return {one.turns[0].content for some in config.dialogues(part).values() for one in some}
+
+
+def test_what_a_held_out_user_asks_is_not_learned_whatever_was_answered(tmp_path, capsys):
+    learned, measured = users_of_parts()
+    rows = [
+        ours("both", "an answer") | {"user": learned},
+        ours("both", "another", "and more", "c") | {"user": measured},
+        {"prompt": "both", "response": "a third", "user": learned},
+        ours("one", "b") | {"user": learned},
+    ]
+    config = DialoguesConfig(train=write(tmp_path / "rows.jsonl", *rows))
+    assert (said_first(config, "train"), said_first(config, "valid")) == ({"one"}, {"both"})
+    assert config.prompts("train") == [turns("one")]
+    assert "2 prompts are not learned from" in capsys.readouterr().err
+
+
+def test_what_one_part_of_a_mixture_holds_out_is_not_learned_from_another(tmp_path):
+    learned, measured = users_of_parts()
+    rows = {
+        "a": [ours("both", "b") | {"user": measured}, ours("one", "b") | {"user": learned}],
+        "b": [ours(name, "c") | {"user": learned} for name in ("both", "other")]
+        + [ours("more", "c") | {"user": measured}],
+    }
+    files = {name: write(tmp_path / f"{name}.jsonl", *some) for name, some in rows.items()}
+    config = DialoguesConfig(mixture=tuple((name, file, 1.0) for name, file in files.items()))
+    assert said_first(config, "train") == {"one", "other"}
+    assert said_first(config, "valid") == {"both", "more"}
+    assert {prompt[0].content for prompt in config.prompts("train")} == {"one", "other"}
 
 
 def test_rows_teach_what_the_assistant_says_and_padding_is_not_the_end():
