@@ -30,6 +30,7 @@ from lm.data.prompts import (
     prompt_of,
     text,
     transcript,
+    unicode_text,
 )
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
@@ -150,7 +151,7 @@ def listed(values: dict[str, Any]) -> list[str]:
     answers = values.get("answers")
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
         raise Malformed('"answers" is no list of strings')
-    return answers
+    return [unicode_text("answers", answer) for answer in answers]
 
 
 def ended_of(values: dict[str, Any], count: int) -> tuple[bool, ...]:

@@ -110,7 +110,7 @@ def turns_of(values: Mapping[str, Any]) -> Conversation | None:
     if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
         return ordered(spoken(turns, GUIDED, ("speaker",), ("utterance",)))
     if isinstance(values.get("dialogue"), str):
-        lines = values["dialogue"].split("\t")[0].split(END_OF_UTTERANCE)
+        lines = text(dict(values), "dialogue").split("\t")[0].split(END_OF_UTTERANCE)
         roles: Iterator[Role] = itertools.cycle(("user", "assistant"))
         said = [Message(role, line.strip()) for role, line in zip(roles, lines, strict=False)]
         return ordered(said[:-1] if said and not said[-1].content else said)

@@ -26,7 +26,7 @@ from lm.data.sources import content_digest, files, tell
 from lm.data.tasks.rows import Problem, Row, jsonl
 from lm.data.visual.example import Example
 from lm.text.dialogue import Conversation
-from lm.text.interface import Form
+from lm.text.interface import Form, unpaired
 from lm.text.tokenizer import Tokenizer
 
 BETWEEN = "\n\n"
@@ -210,13 +210,20 @@ def held_out(key: str, fraction: float) -> bool:
 
 
 def text(values: dict[str, Any], *names: str) -> str:
-    """The first of these fields that is there. Raises Malformed unless it is a string."""
+    """The first of these fields that is there. Raises Malformed unless it is a text."""
     for name in names:
         if name in values:
-            if not isinstance(values[name], str):
-                raise Malformed(f'"{name}" is no string')
-            return values[name]
+            return unicode_text(name, values[name])
     raise Malformed(f'missing "{names[0]}"')
+
+
+def unicode_text(name: str, value: Any) -> str:
+    """What a field holds. Raises Malformed unless it is a string that a tokenizer can read."""
+    if not isinstance(value, str):
+        raise Malformed(f'"{name}" is no string')
+    if unpaired(value):
+        raise Malformed(f'"{name}" is not Unicode text')
+    return value
 
 
 def prompt_of(values: dict[str, Any], between: str) -> str:
@@ -240,8 +247,7 @@ def prompt_of(values: dict[str, Any], between: str) -> str:
 
 def instruction(values: dict[str, Any], given: Any, between: str) -> str:
     """An instruction and what it is about, with `between` after each."""
-    if not isinstance(given, str):
-        raise Malformed('"input" is no string')
+    given = unicode_text("input", given)
     task = text(values, "instruction")
     return task + between + (given + between if given.strip() else "")
 

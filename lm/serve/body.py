@@ -7,6 +7,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from lm.text.interface import unpaired
+
 LARGEST = 1 << 20  # bytes of a body
 LARGEST_SEEN = 16 << 20  # of one that may hold images
 
@@ -134,8 +136,3 @@ class Fields:
         shown = repr(self.body.get(name))
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         return Refused(f"{name} must be {wanted}, got {shown}", param=name)
-
-
-def unpaired(text: str) -> bool:
-    """Whether the text holds half a surrogate pair, which UTF-8 cannot hold."""
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

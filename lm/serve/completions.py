@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lm.serve.answers import Answers, Choice, News, Settings, number, told
-from lm.serve.body import Fields, Refused, unpaired
+from lm.serve.body import Fields, Refused
 from lm.serve.model import Served
 from lm.serve.request import Likely, Prompt
 from lm.serve.spelling import Spelling
+from lm.text.interface import unpaired
 
 MOST_PROMPTS = 64
 MOST_LOGPROBS = 5  # as OpenAI's

@@ -13,13 +13,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from lm.core.errors import DataError
 from lm.data.visual.turns import pictures_of, turns_of
 from lm.serve.answers import Answers, Choice, Settings, number, told
-from lm.serve.body import Fields, Refused, unpaired
+from lm.serve.body import Fields, Refused
 from lm.serve.completions import NO_CACHE, event, failed
 from lm.serve.model import Served
 from lm.serve.programs import ALTERNATIVES
 from lm.serve.request import Likely, Prompt
 from lm.serve.turns import given
 from lm.text.dialogue import Message
+from lm.text.interface import unpaired
 
 DEFAULT_TOKENS = 256
 DECODERS = ThreadPoolExecutor(2, thread_name_prefix="images")  # few: an image takes much memory

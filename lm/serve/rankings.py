@@ -7,9 +7,10 @@ from typing import Any
 
 from lm.core.errors import DataError
 from lm.data.comparisons import MOST
-from lm.serve.body import Fields, Refused, unpaired
+from lm.serve.body import Fields, Refused
 from lm.serve.items import Item, digest
 from lm.text.dialogue import Conversation, as_objects, conversation
+from lm.text.interface import unpaired
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 QUALITY = 7

@@ -21,7 +21,7 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.text.added import with_specials
-from lm.text.interface import Tokenizer
+from lm.text.interface import Tokenizer, unpaired
 
 Role = Literal["system", "user", "assistant"]
 Learned = Literal["all", "last"]  # which of the assistant's turns
@@ -67,6 +67,8 @@ def conversation(messages: Any) -> Conversation:
             content = "".join(part["text"] for part in content)
         if not isinstance(content, str):
             raise DataError(f"message {number} has a content that is no text")
+        if unpaired(content):
+            raise DataError(f"message {number} has a content that is not Unicode text")
         found.append(Message(role, content))
     check_order(found)
     return tuple(found)

@@ -159,6 +159,15 @@ class Tokenizer(abc.ABC):
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
+def unpaired(text: str) -> bool:
+    """Whether the text holds half a surrogate pair, which JSON can spell and UTF-8 cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def require_utf8(texts: Sequence[str]) -> None:
     """DataError when a text holds a lone surrogate, which has no UTF-8 bytes and so no ids."""
     for text in texts:

@@ -98,6 +98,7 @@ def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0]}, "not one for each of 2 answers"),
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, "x"]}, "no whole numbers"),
         ({"prompt": "p", "answers": ["a", 3], "ranks": [0, 1]}, "no list of strings"),
+        ({"prompt": "p", "answers": ["a", "\ud800"], "ranks": [0, 1]}, "not Unicode text"),
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, 1], "ended": [True]}, '"ended" is'),
         *((({"prompt": "p", "answers": ["a", "b"], "ranks": [0, 1], "metadata": told},
             '"metadata" is .* of each of 2 answers'))

@@ -103,6 +103,12 @@ def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_p
         ({"prompt": 3, "response": "x"}, 'rows.jsonl:2: "prompt" is no string'),
         ({"prompt": " ", "response": "x"}, "rows.jsonl:2: the prompt is empty"),
         ({"prompt": TURNS[:1]}, 'rows.jsonl:2: missing "response"'),
+        ({"prompt": "a\ud800", "response": "x"}, 'rows.jsonl:2: "prompt" is not Unicode text'),
+        ({"prompt": "x", "response": "a\ud800"}, 'rows.jsonl:2: "response" is not Unicode text'),
+        (
+            {"instruction": "a", "input": "\ud800", "output": "x"},
+            'rows.jsonl:2: "input" is not Unicode text',
+        ),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, problem):

@@ -96,6 +96,8 @@ MALFORMED = [
     ),
     ({"question": 3}, 'missing "response"'),
     ({"kind": "demonstration", "item": 3}, '"item" is no string'),
+    (ours("a", "b\ud800"), "message 2 has a content that is not Unicode text"),
+    ({"dialogue": "a __eou__ \ud800"}, '"dialogue" is not Unicode text'),
 ]
 
 

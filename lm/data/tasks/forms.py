@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from lm.data.records import Answer, Choice, Classification, Record, Regression, Span, Tagging
+from lm.text.interface import unpaired
 
 Kind = Literal["classification", "regression", "choice", "span", "tagging"]
 Values = Mapping[str, Any]
@@ -120,10 +121,8 @@ def _text(value: Any, name: str) -> str:
         raise Malformed(f"{name} is {value!r:.40}, expected text")
     if not value.strip():
         raise Malformed(f"{name} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # JSON can spell half a surrogate pair
-        raise Malformed(f"{name} is not Unicode text") from None
+    if unpaired(value):
+        raise Malformed(f"{name} is not Unicode text")
     return value
 
 
