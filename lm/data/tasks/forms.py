@@ -142,9 +142,15 @@ def label_of(fields: Values, labels: tuple[str, ...], labelled: bool) -> int | N
 
 
 def index_of(name: str, labels: tuple[str, ...]) -> int:
+    """The index of a label, or that which its name spells where no label is a number itself.
+
+    Raises:
+      Malformed: the label is not known.
+    """
     if name in labels:
         return labels.index(name)
-    if name.isascii() and name.isdigit() and int(name) < len(labels):
+    numbers = any(label.isdigit() for label in labels)
+    if not numbers and name.isascii() and name.isdigit() and int(name) < len(labels):
         return int(name)
     raise Malformed(f"unknown label {name!r:.60}; known: {', '.join(labels)}")
 

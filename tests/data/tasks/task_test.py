@@ -148,6 +148,14 @@ def test_grades_as_labels_are_in_the_order_of_their_numbers(tmp_path):
     assert {r.text: task.labels[r.label] for r in task.train + task.valid}["t10"] == "10"
 
 
+def test_a_grade_that_no_training_row_has_is_never_the_index_of_another(tmp_path):
+    written(tmp_path, "valid.jsonl", rows({"text": "x", "label": 3}))
+    task = own(tmp_path, *({"text": f"t{y}", "label": y} for y in (1, 2, 4, 5)))
+    assert task.labels == ("1", "2", "4", "5")
+    with pytest.raises(DataError, match="valid.jsonl:1: unknown label '3'; known: 1, 2, 4, 5"):
+        task.valid  # noqa: B018
+
+
 def test_own_columns_are_named_without_code(tmp_path):
     written(tmp_path, "stars.jsonl", rows(*({"review": f"r{k}", "stars": k % 2} for k in range(9))))
     base = TaskConfig(name="classification", root=str(tmp_path), train="stars.jsonl")
