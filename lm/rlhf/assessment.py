@@ -15,6 +15,7 @@ from lm.evals.perplexity import HeldOut
 from lm.metrics.spread import bootstrap_interval, standard_error
 from lm.models.gpt import GptConfig
 from lm.rlhf.best_of import best_of_n, best_of_n_kl, win_rates
+from lm.rlhf.function import finite
 from lm.rlhf.material import PpoMaterial
 from lm.rlhf.rollout import Rollout, answer_logp, roll_out
 from lm.rlhf.scores import RewardConfig, RolloutScorer, texts
@@ -99,7 +100,12 @@ class PpoEvaluation:
         return [self.answered(params, SEED - n) for n in range(self.config.evaluate_draws)]
 
     def answered(self, params: Any, seed: int) -> Answered:
-        """Answers of a policy to every held-out prompt; `seed` numbers the draws."""
+        """Answers of a policy to every held-out prompt; `seed` numbers the draws.
+
+        Raises:
+          DataError: a score is not a number, but for the reward, at which an update stops, and
+            saves what there is.
+        """
         config, form = self.config, self.material.form
         vocab = form.tokenizer.vocab_size
         scores: dict[str, list[np.ndarray]] = {name: [] for name in self.scorers}
@@ -121,8 +127,12 @@ class PpoEvaluation:
                 pairs = zip(texts(rollout, form)[:SHOWN], scores["reward"][0], strict=False)
                 shown = "".join(f"{form.spell(p)}[{a}]  {score:.3f}\n\n" for (p, a), score in pairs)
         count = len(self.prompts.mask)
+        joined = {name: np.concatenate(some)[:count] for name, some in scores.items()}
         return Answered(
-            scores={name: np.concatenate(some)[:count] for name, some in scores.items()},
+            scores={
+                name: whole if name == "reward" else finite(whole, name)
+                for name, whole in joined.items()
+            },
             kl=np.concatenate(kl)[:count],
             length=np.concatenate(length)[:count],
             shown=shown,
@@ -136,10 +146,16 @@ class PpoEvaluation:
             yield place(local, self.mesh, mine, self.config.batch)
 
     def finish(self, params: Any) -> dict[str, Any]:
-        """The last figures, and the summary: the policy beside the best of n of the reference."""
+        """The last figures, and the summary: the policy beside the best of n of the reference.
+
+        Raises:
+          DataError: a score is not a number: it would count as a comparison lost.
+        """
         most = self.config.best_of
         baseline = [self.answered(self.reference, SEED + 1 + n) for n in range(most)]
         drawn = self.drawn(params)
+        for one in (*baseline, *drawn):
+            finite(one.scores["reward"], "reward")
         theirs = {
             name: np.stack([one.scores[name] for one in baseline]) for name in self.scorers
         }  # [N P] each

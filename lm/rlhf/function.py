@@ -58,3 +58,14 @@ def checked(name: str, function: Callable[[list[Any], list[str]], Any]) -> Score
         return said
 
     return scores
+
+
+def finite(scores: np.ndarray, whose: str) -> np.ndarray:
+    """The scores, to be compared or averaged. Raises DataError where one is not a number."""
+    wrong = scores[~np.isfinite(scores)]
+    if wrong.size:
+        raise DataError(
+            f"{whose} gave {wrong[0]} for {wrong.size} of {scores.size} answers: it must give "
+            "numbers; correct the reward model or function"
+        )
+    return scores

@@ -21,7 +21,7 @@ from lm.core.mesh import fetch, local_rows, place
 from lm.core.paths import write_whole
 from lm.data.features import in_order
 from lm.data.prompts import HELD_OUT, Part, RowsConfig
-from lm.rlhf.function import Scorer
+from lm.rlhf.function import Scorer, finite
 from lm.rlhf.rollout import encode_prompts, roll_out
 from lm.rlhf.scores import texts
 from lm.rlhf.source import Source
@@ -134,9 +134,7 @@ def label(
         if len(written) < 2:
             continue
         answers, ended = [one.text for one in written], [one.ended for one in written]
-        scores = judge([prompt] * len(answers), answers, ended)
-        if not np.isfinite(scores).all():
-            raise DataError(f"the judge gave {scores.tolist()} for answers: it must give numbers")
+        scores = finite(judge([prompt] * len(answers), answers, ended), "the judge")
         worth = np.where([bool(answer) for answer in answers], scores, LAST)
         seen = worth + config.noise * random.gumbel(size=len(answers))
         ranks = np.unique(-seen, return_inverse=True)[1]  # equal scores are a tie

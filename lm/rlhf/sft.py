@@ -28,7 +28,7 @@ from lm.evals.perplexity import HeldOut
 from lm.models import gpt
 from lm.models.adapters import merged
 from lm.nn.dropout import DropoutKeys
-from lm.rlhf.function import Scorer
+from lm.rlhf.function import Scorer, finite
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
@@ -215,6 +215,7 @@ class SftEvaluation:
         }
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
+        """Figures of a step. Raises DataError where a reward is not a number."""
         config, material = self.config, self.material
         loss, count = summed(self.total, params, material.held_out.rows, self.mesh, self.rows)
         figures = {"valid_loss": loss / max(count, 1.0)}
@@ -229,7 +230,7 @@ class SftEvaluation:
             written = self.written(params, prompts, 1.0)
             answers = [self.form.tokenizer.decode(row) for row in written]
             ended = [len(row) < config.loop.sample_tokens for row in written]
-            scores = self.scorer(prompts, answers, ended)
+            scores = finite(self.scorer(prompts, answers, ended), "reward")
             self.rewards[step] = figures["valid_reward"] = float(np.mean(scores))
         return figures
 

@@ -21,6 +21,7 @@ import jax
 from lm.core.config import require, require_positive
 from lm.core.mesh import make_mesh
 from lm.data.demonstrations import demonstrations
+from lm.rlhf.function import finite
 from lm.rlhf.labeling import Answer, answered
 from lm.rlhf.scores import text_scorer
 from lm.rlhf.source import Source, read_source
@@ -94,7 +95,9 @@ class GoldStudy(GoldSetting):
                 answers = [answer.text for answer in written]
                 ended = [answer.ended for answer in written]
                 scores = {
-                    name: text_scorer(config, source.tokenizer, mesh)(asked, answers, ended)
+                    name: finite(
+                        text_scorer(config, source.tokenizer, mesh)(asked, answers, ended), name
+                    )
                     for name, config in (("gold", pipeline.judge), ("second", self.second))
                 }
                 found[policy] = {name: float(values.mean()) for name, values in scores.items()} | {

@@ -1,10 +1,14 @@
 """What an evaluation of a policy says of several draws."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from lm.core.errors import DataError
 from lm.metrics.spread import standard_error
-from lm.rlhf.assessment import Answered, mean_figures, told_rate
+from lm.rlhf import assessment
+from lm.rlhf.assessment import Answered, PpoEvaluation, mean_figures, told_rate
 
 
 def one(seed):
@@ -35,3 +39,41 @@ def test_of_a_single_held_out_prompt_there_are_figures_without_an_error():
     assert mean_figures(drawn) == {"valid_reward": 1.5, "valid_kl": 1.0, "valid_length": 1.0}
     assert told_rate(np.array([0.75])) == [0.75, 0.0, 1.0]
     assert 0 < told_rate(np.array([0.0, 1.0, 1.0, 1.0]))[1] < 1  # the control: several prompts
+
+
+def test_a_gold_score_that_is_no_number_is_an_error_and_the_rewards_is_left_to_training(
+    monkeypatch,
+):
+    rollout = SimpleNamespace(mask=np.ones((3, 2), bool))
+    for name, said in (("roll_out", rollout), ("answer_kl", np.zeros(3)), ("texts", [])):
+        monkeypatch.setattr(assessment, name, lambda *some, said=said, **more: said)
+    config = SimpleNamespace(
+        policy_model=None, answer_length=2, end=lambda form: 0, temperature=1.0, seed=0
+    )
+    form = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=9))
+    right, wrong, padding = np.arange(3.0), np.array([0, np.nan, 1]), np.array([0, 1, np.nan])
+    scorers = {"reward": lambda _: wrong, "gold": lambda _: padding, "second": lambda _: right}
+    run = SimpleNamespace(
+        config=config, material=SimpleNamespace(form=form), scorers=scorers, reference=None,
+        batches=lambda: [None], prompts=SimpleNamespace(mask=np.ones(2)),
+    )  # fmt: skip
+    found = PpoEvaluation.answered(run, None, 0).scores  # padding is no answer
+    assert np.isnan(found["reward"]).any() and np.isfinite(found["gold"]).all()
+    for name in ("gold", "second"):
+        run.scorers = scorers | {name: lambda _: wrong}
+        with pytest.raises(DataError, match=f"{name} gave nan for 1 of 2 answers"):
+            PpoEvaluation.answered(run, None, 0)
+
+
+def test_an_answer_whose_reward_is_no_number_is_no_lost_comparison():
+    scores = {"reward": np.array([0.5, np.nan])}
+    drawn = Answered(scores=scores, kl=np.ones(2), length=np.ones(2), shown="")
+    run = SimpleNamespace(
+        config=SimpleNamespace(best_of=2, steps=1), scorers=scores, reference=None,
+        answered=lambda params, seed: drawn, drawn=lambda params: [drawn],
+        measured=lambda step, params, drawn: {},
+    )  # fmt: skip
+    with pytest.raises(DataError, match="reward gave nan for 1 of 2 answers"):
+        PpoEvaluation.finish(run, None)
+    scores["reward"][1] = 0.0  # the control
+    assert PpoEvaluation.finish(run, None)["win_rate"][0] == 0.5

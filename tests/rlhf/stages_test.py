@@ -159,6 +159,23 @@ def test_where_no_checkpoint_with_a_reward_is_kept_none_is_chosen(tmp_path):
     assert SftEvaluation.summary(run) == {"selected_step": 4, "selected_reward": 0.1}
 
 
+def test_a_reward_that_is_no_number_chooses_no_checkpoint(monkeypatch):
+    monkeypatch.setattr("lm.rlhf.sft.summed", lambda *some: (1.0, 1.0))
+    config = SimpleNamespace(loop=LoopConfig(sample_tokens=0), reward_prompts=2)
+    material = SimpleNamespace(held_out=SimpleNamespace(rows=None), held_out_text=None)
+    run = SimpleNamespace(
+        config=config, material=material,
+        total=None, mesh=None, rows=1, prompts=["a", "b"], form=ByteTokenizer(), rewards={},
+        written=lambda params, prompts, temperature: [[97]] * len(prompts),
+        scorer=lambda *some: np.array([0.5, np.nan]),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="reward gave nan for 1 of 2 answers"):
+        SftEvaluation.__call__(run, 40, None)
+    assert run.rewards == {}
+    run.scorer = lambda *some: np.array([0.5, 1.5])  # the control
+    assert SftEvaluation.__call__(run, 40, None)["valid_reward"] == run.rewards[40] == 1.0
+
+
 def test_a_reward_of_empty_answers_or_of_steps_that_are_not_saved_is_refused(base, tmp_path):
     reward = RewardConfig(function="tests.rlhf.stages_test:shortness")
     with pytest.raises(ConfigError, match="loop.sample_tokens 0 leaves them empty"):
