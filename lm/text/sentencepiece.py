@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lm.core.errors import ConfigError, DataError
 from lm.text.interface import SPECIALS, BytePieces, Tokenizer, outside, require_utf8
+from lm.text.vocabulary import within_limit
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 FILE = "spiece.model"
 BLANK = "\u2581"
 LINE = 1000  # characters: at most 4,000 bytes, below the 4,192 at which the trainer drops a line
-LIMIT = 1 << 28  # characters of text the trainer sees; it holds them all in memory
 PROBE = "  \u0000\ufb01\r\n \U0001f600\t"
 
 
@@ -121,14 +121,10 @@ def train(texts: Iterable[str], vocab: int) -> SentencePieceTokenizer:
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
     """Lines of the texts, long ones cut: the trainer silently drops what is too long."""
-    left = LIMIT
-    for text in texts:
+    for text in within_limit(texts):  # the trainer holds them all in memory
         for line in text.split("\n"):
             for start in range(0, len(line), LINE):
                 yield line[start : start + LINE]
-        left -= len(text)
-        if left <= 0:
-            return
 
 
 def _cannot_train(error: str, vocab: int) -> ConfigError | DataError:

@@ -55,7 +55,7 @@ def learn(
       DataError: there is no text.
     """
     counts: Counter[str] = Counter()
-    for text in _within_limit(texts()):
+    for text in within_limit(texts()):
         counts.update(encoder.normalizer.normalize_str(text))
     seen = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     if not seen:
@@ -74,7 +74,7 @@ def learn(
         end_of_word_suffix=last,
         show_progress=False,
     )
-    encoder.train_from_iterator(_within_limit(texts()), trainer)
+    encoder.train_from_iterator(within_limit(texts()), trainer)
     model = json.loads(encoder.to_str())["model"]
     learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
     if len(learned) < vocab:
@@ -91,7 +91,8 @@ def _joins(encoder: "tokenizers.Tokenizer", character: str) -> bool:
     return len(encoder.pre_tokenizer.pre_tokenize_str(text)) == 1
 
 
-def _within_limit(texts: Iterable[str]) -> Iterator[str]:
+def within_limit(texts: Iterable[str]) -> Iterator[str]:
+    """The first `LIMIT` characters of the texts."""
     left = LIMIT
     for text in texts:
         yield text[:left]

@@ -7,6 +7,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.data.sources import Document
 from lm.data.token_file import TokenFile
 from lm.data.token_writer import write_tokens
+from lm.text import vocabulary
 from lm.text.interface import SPECIALS
 from lm.text.sentencepiece import SentencePieceTokenizer, read, train
 from lm.text.tokenizer import TokenizerConfig, build
@@ -26,6 +27,12 @@ def test_the_same_text_gives_the_same_model():
 def test_very_long_lines_are_learned_from_as_well():
     subject = train(["abracadabra " * 2000], 285)
     assert len(subject.encode("abracadabra abracadabra")) < 12
+
+
+def test_of_a_text_above_the_limit_only_its_beginning_is_learned_from(monkeypatch):
+    whole = PROSE + "\n" + "zyx" * 3000
+    monkeypatch.setattr(vocabulary, "LIMIT", len(PROSE))
+    assert train([whole, "wvu" * 3000], 330).digest == train([PROSE], 330).digest
 
 
 @pytest.mark.parametrize("vocab", [5, 100, 100_000])
