@@ -28,6 +28,7 @@ TEXTS = ("", "a", "hello", "abcdef", "Sandbox", "x1y2z3")  # what programs on te
 NUMBERS = (0, 1, 2, 7, 13, -5)  # and on numbers
 DEPTH = 3  # operations in a row, at most
 LETTERS = "abcdefgh"
+TRIES = 3_000  # draws of tasks that are known, after which a depth has no more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +134,18 @@ def made(random: Random, depth: int) -> Problem:
 
 
 def problems(count: int, seed: int = 0) -> list[Problem]:
-    """Tasks for test, all different, as many of each depth."""
+    """Tasks for test, all different, as many of each depth until one has no more: of one operation
+    there are about 50, of two some thousands, of three some hundred thousands."""
     random = Random(f"problems/{seed}")
     found: dict[str, Problem] = {}
+    depths, again = list(range(1, DEPTH + 1)), 0
     while len(found) < count:
-        problem = draw(random, "valid", 1 + len(found) % DEPTH)
+        depth = depths[len(found) % len(depths)]
+        problem = draw(random, "valid", depth)
+        again = again + 1 if problem.words in found else 0
         found.setdefault(problem.words, problem)
+        if again == TRIES and len(depths) > 1:
+            depths.remove(depth)
     return list(found.values())
 
 

@@ -59,6 +59,13 @@ def test_problems_have_every_depth_and_both_kinds_and_are_the_same_again():
     assert len(TEXTS) == len(NUMBERS) == len(some[0].cases)
 
 
+def test_where_one_operation_has_no_more_tasks_those_of_several_are_drawn():
+    some = problems(200)
+    counts = [[p.depth for p in some].count(depth) for depth in (1, 2, 3)]
+    assert len({p.words for p in some}) == 200 and counts == [54, 73, 73]
+    assert problems(150) == some[:150]
+
+
 def test_documents_are_a_function_of_the_row_and_fit():
     data = ProgramText(train="stdlib:", prose_share=0.5)
     texts = [data.document("train", row) for row in range(200)]
