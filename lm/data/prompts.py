@@ -62,7 +62,7 @@ class RowsConfig:
     @property
     def fingerprint(self) -> str:
         """Identity of what the files hold."""
-        return content_digest(self.train if self.valid is None else f"{self.train},{self.valid}")
+        return content_digest(*(spec for spec in (self.train, self.valid) if spec is not None))
 
     def form(self, tokenizer: Tokenizer) -> Form:
         """How its prompts and answers become ids: as text."""

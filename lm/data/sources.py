@@ -94,6 +94,20 @@ def parts(spec: str) -> list[str]:
     return some
 
 
+def together(specs: Sequence[str]) -> str:
+    """One spec of several.
+
+    Raises:
+      DataError: one is a file with a comma in its name, which can only stand alone.
+    """
+    for spec in specs if len(specs) > 1 else ():
+        if "," in spec and parts(spec) == [spec]:
+            raise DataError(
+                f"{spec!r} has a comma in its name and stands beside other files: rename it"
+            )
+    return ",".join(specs)
+
+
 def is_text(path: Path) -> bool:
     name = path.name.removesuffix(".gz")
     return name.endswith((*TEXT, ".jsonl"))
@@ -243,10 +257,10 @@ def fingerprint(spec: str) -> str:
     return digest.hexdigest()
 
 
-def content_digest(spec: str) -> str:
+def content_digest(*specs: str) -> str:
     """Identity of what is in the sources, wherever a copy of them lies."""
     digest = hashlib.sha256()
-    for path in files(spec):
+    for path in itertools.chain.from_iterable(map(files, specs)):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -19,11 +19,12 @@ from typing import Any
 
 import jax
 
-from lm.core.config import require_positive
+from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
+from lm.data.sources import together
 from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.labeling import LabelingConfig, label, model_written, to_label
 from lm.rlhf.ppo import Ppo
@@ -68,7 +69,7 @@ class Conversing:
             valid_fraction=data.valid_fraction, between=data.between,
             per_user=data.per_user, common_prefix=data.common_prefix,
         )  # fmt: skip
-        shown = ",".join(spec for _, spec, _ in data.mixture) or data.train
+        shown = together([spec for _, spec, _ in data.mixture]) or data.train
         for number in range(1, self.rounds + 1):
             labels = [str(workdir / str(n) / "labels.jsonl") for n in range(1, number + 1)]
             rankings = DialogueComparisonsConfig(
@@ -86,10 +87,19 @@ class Conversing:
         return found
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
-        """Runs the steps that are not done, and tells what came out."""
+        """Runs the steps that are not done, and tells what came out.
+
+        Raises:
+          ConfigError, DataError: a step cannot be done as it is set, or a name has a comma.
+        """
         process = process or Process()
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
+        require(
+            self.rounds == 1 or "," not in str(workdir),
+            f"workdir {workdir} has a comma, which would divide the names of the labels' files: "
+            "choose another",
+        )
         self.judge.check()
         self.ppo.check_rates()
         check_begun(self.reward, self.sft)

@@ -203,3 +203,12 @@ def test_prompts_are_read_from_questions_and_dialogues(tmp_path):
     config = RowsConfig(train=str(path), valid_fraction=1e-9)
     found = config.prompts("train")
     assert found == ["Why?\n\n", "Who?\n\n", "\n\nHuman: Hi\n\nAssistant:"]
+
+
+def test_files_with_commas_in_their_names_have_a_fingerprint(tmp_path):
+    odd, even = tmp_path / "a,b.jsonl", tmp_path / "c.jsonl"
+    odd.write_text('{"prompt": "a", "response": "b"}\n')
+    even.write_text("{}\n")
+    found = RowsConfig(train=str(odd), valid=str(even)).fingerprint
+    odd.rename(tmp_path / "a.jsonl")
+    assert found == RowsConfig(train=str(tmp_path / "a.jsonl"), valid=str(even)).fingerprint

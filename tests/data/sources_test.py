@@ -5,7 +5,15 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data import sources
-from lm.data.sources import content, content_digest, documents, files, fingerprint, split
+from lm.data.sources import (
+    content,
+    content_digest,
+    documents,
+    files,
+    fingerprint,
+    split,
+    together,
+)
 from lm.data.tokens import TextConfig
 from lm.evals.fewshot.reading import whole
 from lm.evals.parallel import pairs
@@ -196,6 +204,19 @@ def test_what_files_hold_is_the_same_in_a_copy_and_another_where_a_byte_differs(
     assert copies[0] == copies[1]
     (tmp_path / "b" / "rows.jsonl").write_text("[]\n")
     assert content_digest(str(tmp_path / "b")) != copies[0]
+
+
+def test_a_file_with_a_comma_in_its_name_stands_alone_and_is_no_two_files(tmp_path):
+    odd, even = tmp_path / "a,b.txt", tmp_path / "c.txt"
+    odd.write_text("a")
+    even.write_text("c")
+    assert together([str(odd)]) == str(odd)
+    listed = f"{even},{even}"  # a list is no name
+    assert together([listed, str(even)]) == f"{listed},{even}"
+    with pytest.raises(DataError, match="a,b.txt' has a comma in its name .*rename it"):
+        together([str(odd), str(even)])
+    alone = [content_digest(str(even), str(even)), content_digest(f"{even},{even}")]
+    assert alone[0] == alone[1] != content_digest(str(odd), str(even))
 
 
 READERS = [content, whole, read_coqa, lambda path: pairs(path, path)]

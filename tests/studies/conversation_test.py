@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from experiments import chatgpt, sweeps
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.data.dialogues import DialoguesConfig
 from lm.data.labels import conversation_rows
 from lm.data.smalltalk import Smalltalk
@@ -205,6 +205,18 @@ def test_a_pipeline_without_a_run_or_a_labeler_is_refused(tmp_path):
     plan = replace(small(), judge=RewardConfig())
     with pytest.raises(ConfigError, match="nobody ranks answers"):
         plan.label(tmp_path, 1, plan.ppo)
+
+
+def test_names_that_lists_of_files_would_divide_are_refused_before_a_run(tmp_path):
+    plan = replace(small(), init="base")
+    with pytest.raises(ConfigError, match="a,b has a comma"):
+        plan.run(tmp_path / "a,b")
+    (tmp_path / "x,y.jsonl").write_text("")
+    parts = tuple((name, str(tmp_path / f"{name}.jsonl"), 1.0) for name in ("x,y", "z"))
+    mixed = replace(plan, sft=replace(plan.sft, data=DialoguesConfig(mixture=parts)))
+    with pytest.raises(DataError, match="x,y.jsonl' has a comma"):
+        mixed.run(tmp_path / "a")
+    assert not (tmp_path / "a,b").exists() and not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("mixed", [False, True])
