@@ -149,9 +149,11 @@ def passage(spec: str, part: Part, random: Random, length: int) -> str:
 def prose(spec: str, most: int = 1 << 23) -> str:
     """The first characters of a source, as one text in ASCII."""
     some: list[str] = []
+    held = 0
     for document in documents(spec, on_error="replace"):
         some.append(document.text.encode("ascii", "ignore").decode())
-        if sum(map(len, some)) > most:
+        held += len(some[-1])
+        if held > most:
             break
     return "\n".join(some)[:most]
 

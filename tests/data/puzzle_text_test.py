@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from lm.core.errors import ConfigError, DataError
+from lm.data import puzzle_text
 from lm.data.puzzle_text import PuzzleText
+from lm.data.sources import Document
 from lm.data.tokens import prepare
 from lm.text.byte import ByteTokenizer
 
@@ -85,3 +87,23 @@ def test_shares_that_do_not_add_up_and_prose_without_words_are_refused(text, tmp
     poor.write_text("abc def ghi " * 100)
     with pytest.raises(DataError, match="too few"):
         replace(text, train=str(poor)).stock("valid")
+
+
+def test_prose_ends_with_the_document_that_reaches_its_length_each_measured_once(monkeypatch):
+    measured = []
+
+    class Text(str):
+        def encode(self, *some):
+            return self
+
+        def decode(self):
+            return self
+
+        def __len__(self):
+            measured.append(str(self))
+            return super().__len__()
+
+    some = (Document("", Text(letter * 3)) for letter in "abcdef")
+    monkeypatch.setattr(puzzle_text, "documents", lambda spec, on_error: some)
+    assert puzzle_text.prose.__wrapped__("", 8) == "aaa\nbbb\n"
+    assert measured == ["aaa", "bbb", "ccc"] and len(list(some)) == 3
