@@ -26,7 +26,9 @@ TOLD = 5.0  # seconds between lines of progress
 
 # No vocabulary here has a token across these: before one blank between two words and, only where
 # there are no blanks, after one newline between two lines. Cut there, a document has the same ids
-# as whole; GPT-1 alone has a token for the newline, and loses it where a piece ends with one.
+# as whole, but for GPT-1's: it alone has a token for the newline, and loses it where a piece ends
+# with one; and ftfy mends a piece as if it were whole: `&amp;` stays only behind a `<` of the same
+# piece.
 SEAMS = (re.compile(r"\S(?= \S)"), re.compile(r"\S\n(?=\S)"))
 
 Row = tuple[np.ndarray, int, bool]  # ids, bytes of text behind them, whether a document ends here

@@ -78,7 +78,7 @@ class Tokenizer(abc.ABC):
     `end` is the id written after each document. `pad` is never `end`; it is None where the
     published vocabulary has no padding, and then padding is told by the mask alone. `lossless`
     says that `decode(encode(text)) == text` for every text; where it is false, decoding is
-    idempotent: what was decoded once encodes and decodes to itself.
+    idempotent on the ids of a text: what was decoded once encodes and decodes to itself.
     """
 
     kind: str

@@ -32,9 +32,10 @@ class WordPieceTokenizer(Tokenizer):
     """Words split at punctuation, then greedily into the longest pieces. Lossy.
 
     Blanks are lost, case and accents as well unless `cased`, and a word that the pieces cannot
-    spell, or of more than `longest` characters, is `[UNK]`, which decodes to nothing; decoding is
-    idempotent. Documents end with `[SEP]`. The published vocabularies have 30,522 ids uncased and
-    28,996 cased.
+    spell, or of more than `longest` characters, is `[UNK]`, which decodes to nothing. Decoding is
+    idempotent on the ids of a text; a model may say what no text has, a `##` piece after a mark,
+    which is written without the blank that such a word has when it is decoded again. Documents end
+    with `[SEP]`. The published vocabularies have 30,522 ids uncased and 28,996 cased.
 
     The ids are those of the released code (google-research/bert, tokenization.py) but for a
     capital sigma that ends a word: in lower case it is U+03C3 here as within a word, and U+03C2
