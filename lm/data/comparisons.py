@@ -116,7 +116,8 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
             passages = values.get("passages", [])
             if not isinstance(passages, list) or not all(isinstance(one, list) for one in passages):
                 raise Malformed('"passages" is no list of lists')
-            prompt = "".join(map(str, itertools.chain(*passages)))
+            joined = "".join(map(str, itertools.chain(*passages)))
+            prompt = unicode_text("passages", joined)
             prompt += (BETWEEN if prompt else "") + prompt_of({"question": values.get("question")},
                                                               between)  # fmt: skip
             answers = [text(values, f"prediction {number}") for number in range(1, 5)]

@@ -17,6 +17,7 @@ from lm.data.comparisons import (
     ComparisonsConfig,
     comparisons,
     ended_of,
+    listed,
     metadata_of,
     placed,
 )
@@ -79,12 +80,10 @@ def before(values: Mapping[str, Any], between: str, prompt: str) -> Conversation
 def ranking(row: Row) -> Comparison:
     """A ranking of the labelling page."""
     values = row.values
-    turns, answers, ranks = (values.get(name) for name in ("messages", "answers", "ranks"))
-    said = conversation(turns)
+    said, ranks = conversation(values.get("messages")), values.get("ranks")
     if said[-1].role != "user":
         raise Malformed("the messages do not end with the user, who is answered")
-    if not isinstance(answers, list) or not all(isinstance(one, str) for one in answers):
-        raise Malformed('"answers" is no list of strings')
+    answers = listed(values)
     if not 2 <= len(answers) <= MOST:
         raise Malformed(f"{len(answers)} answers; a ranking has 2 to {MOST}")
     if not isinstance(ranks, list) or len(ranks) != len(answers):

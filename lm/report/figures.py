@@ -22,6 +22,12 @@ MASKED = (
     ("Masked words", "nats a word", ("loss/words", "valid_loss")),
     ("Next sentence", "nats a pair", ("loss/next", "next_loss")),
 )
+# A reward model's that learns questions too: its training loss is the sum of two means as well.
+QUESTIONS = (
+    ("Loss", "nats a pair + nats a question", ("loss",)),
+    ("Order", "nats a pair", ("loss/prompts", "valid_loss")),
+    ("Questions", "nats a question", ("loss/metadata", "valid_metadata_loss")),
+)
 # Experiments whose loss is the mean of a token's.
 OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
 
@@ -31,8 +37,10 @@ def measured(records: Sequence[Record]) -> list[Figure]:
     stands beside its estimates."""
     there = dict.fromkeys(name for record in records for name in record.metrics())
     figures = FIGURES
-    if all("loss/words" in record.metrics() for record in records):
-        figures = (*MASKED, *FIGURES[1:])
+    sums = {"loss/words": MASKED, "loss/metadata": QUESTIONS}  # by what they alone have
+    own = [name for name in sums if all(name in record.metrics() for record in records)]
+    if own:
+        figures = (*sums[own[0]], *FIGURES[1:])
     elif not all(record.kind in OF_TOKENS for record in records):
         figures = (("Loss", "", FIGURES[0][2]), *FIGURES[1:])
     named = {name for _, _, names in figures for name in names}

@@ -117,7 +117,7 @@ def told(batch: RankingBatch) -> jax.Array:
 
 class Accuracy:
     """How many pairs are in the right order, over prompts and labelers nothing was learned of, and
-    the loss that is descended, of these; and how many questions are answered as people did."""
+    the loss of their order; and how many questions are answered as people did, and theirs."""
 
     def __init__(
         self, objective: Ranking, material: Any, mesh: jax.sharding.Mesh, rows: int,

@@ -174,7 +174,7 @@ class PpoSetting(Supervised):
             ("value_model", given, reward_model or model, begun),
         ):
             if ours:
-                way_out = f"--set {name}=None takes that one"
+                way_out = f"--set {name}=None takes that one (in a pipeline ppo.{name}=None)"
                 require_same(ours, theirs, str(run), way_out, name=name)
         for name, one in (("model", model), ("value_model", critic)):
             require(

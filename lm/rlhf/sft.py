@@ -1,6 +1,7 @@
 """Supervised fine-tuning on demonstrations (Ouyang et al. 2022, section 3.5 and appendix C.1)."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -211,7 +212,7 @@ class SftEvaluation:
         self.rewards: dict[int, float] = {
             row["step"]: row["valid_reward"]
             for row in (read_metrics(before) if session.first and before.exists() else ())
-            if "valid_reward" in row and row["step"] <= session.first
+            if row["step"] <= session.first and math.isfinite(row.get("valid_reward", math.nan))
         }
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:

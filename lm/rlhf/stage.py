@@ -180,7 +180,7 @@ class Stage(Supervised):
           ConfigError: a model that computes another thing, or rows longer than its context.
         """
         if self.model:
-            way_out = "--set model=None takes that one"
+            way_out = "--set model=None takes that one (in a pipeline sft.model=None)"
             require_same(self.model, source.model, str(self.init), way_out)
         model = self.model or source.model
         require(

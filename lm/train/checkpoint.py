@@ -83,10 +83,10 @@ class Checkpoints:
         if not agreed(problem is None):
             broken = [step for step in self.steps() if not sound(self.folder / str(step))]
             broken = of_first(broken)
+            passes = agreed(problem is None or passing(problem) is not None) and not broken
             if self.read_only or not broken:
                 what = ", ".join(str(self.folder / str(step)) for step in broken) or self.folder
                 why = first_line(problem) if problem else "another process could not"
-                passes = not broken and (problem is None or passing(problem))
                 raise (StorageError if passes else CheckpointError)(f"{what} cannot be read: {why}")
             for step in broken:
                 print(f"warning: {self.folder / str(step)} is damaged; set aside", file=sys.stderr)

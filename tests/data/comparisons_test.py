@@ -112,6 +112,7 @@ def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
         ({"chosen": [1], "rejected": [2]}, '"chosen" is no string'),
         ({"prediction 1": "a", "question": "q", "passages": 5}, '"passages" is no list of lists'),
         ({"prediction 1": "a", "question": "q", "passages": [5]}, "no list of lists"),
+        ({"prediction 1": "a", "question": "q", "passages": [["\ud800"]]}, "not Unicode text"),
         ({"prompt": "p"}, 'missing "answers" and "ranks", or "chosen" and "rejected"'),
     ],
 )  # fmt: skip

@@ -203,7 +203,9 @@ def test_records_with_one_answer_to_the_questions_an_item_are_still_read(tmp_pat
         found[name] = [replace(each, where="") for each in data.compared("train")]
         again = Labels(tmp_path / name)
         assert again.current() and agreement(again.records)["items"] == 1
-    assert found["older"] == found["newer"] and found["newer"][0].ranks == (0, 1, 2)
+    (newer,) = found["newer"]
+    assert newer.ranks == (0, 1, 2) and newer.metadata == ({"opinion": True}, {}, {})
+    assert found["older"] == [replace(newer, metadata=())]
 
 
 def test_records_that_lack_what_all_have_are_counted_and_left_out(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -141,6 +142,9 @@ def label_of(fields: Values, labels: tuple[str, ...], labelled: bool) -> int | N
     return index_of(label_name(value), labels)
 
 
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
 def index_of(name: str, labels: tuple[str, ...]) -> int:
     """The index of a label, or that which its name spells where no label is a number itself.
 
@@ -149,7 +153,7 @@ def index_of(name: str, labels: tuple[str, ...]) -> int:
     """
     if name in labels:
         return labels.index(name)
-    numbers = any(label.isdigit() for label in labels)
+    numbers = any(NUMBER.fullmatch(label) for label in labels)
     if not numbers and name.isascii() and name.isdigit() and int(name) < len(labels):
         return int(name)
     raise Malformed(f"unknown label {name!r:.60}; known: {', '.join(labels)}")

@@ -69,8 +69,9 @@ class Line:
     def __str__(self) -> str:
         found = self.answered.scores
         right = f"{found.mean():.3f}"
-        # questions about one image are one part of the sample
-        images = [repr(one.pictures) if one.pictures else "" for one in self.answered.examples]
+        # questions about one image, which those of a conversation begin with, are one part of the
+        # sample
+        images = ["".join(map(repr, one.pictures[:1])) for one in self.answered.examples]
         sums, sizes = by_group(found, images), by_group(np.ones(len(found)), images)
         if len(sums) > 1:
             right += f" ± {ratio_error(sums, sizes):.3f}"

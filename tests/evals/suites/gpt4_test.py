@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lm.data.visual.example import Drawn, Example
+from lm.data.visual.example import Drawn, Example, Said
 from lm.evals.suites.gpt4 import HEAD, Line
 from lm.evals.visual import Answered
 from lm.metrics.spread import ratio_error, standard_error
@@ -39,9 +39,8 @@ def test_the_error_is_that_of_a_sample_and_one_item_has_none():
 
 def test_questions_about_one_image_are_one_part_of_the_sample():
     one, other = (Drawn(print, (name,)) for name in "ab")
-    examples = [
-        Example(id="a", parts=(image, "what?"), answers=("yes",)) for image in (one, one, other)
-    ]
+    turns = ((one, "what?"), (one, "what?", Said("yes"), other, "and this?"), (other, "what?"))
+    examples = [Example(id="a", parts=parts, answers=("yes",)) for parts in turns]
     said = str(Line("charts", Answered(examples, ("yes", "yes", "no")), 0, 0, 0, {}, None))
     parts = ratio_error([2, 0], [2, 1])
     assert f"0.667 ± {parts:.3f} " in said and parts > standard_error([1, 1, 0])  # the control
