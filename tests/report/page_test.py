@@ -153,6 +153,13 @@ def test_a_loss_is_drawn_beside_what_it_can_be_compared_with_and_in_its_own_unit
     assert "validation loss" not in loss  # it has no next sentence in it, the training loss has
     assert "Masked words" in words and "loss/words" in words and "validation loss" in words
 
+    held_out = valid_row(1) | {"valid_metadata_loss": 0.6}
+    rows = [training_row(1, **{"loss/prompts": 0.7, "loss/metadata": 0.5}), held_out]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {title: names for title, _, names in measured([read_run(run)])}
+    assert found["Loss"] == ("loss",) and found["Order"] == ("loss/prompts", "valid_loss")
+    assert found["Questions"] == ("loss/metadata", "valid_metadata_loss")
+
 
 def test_the_loss_over_all_held_out_text_is_a_point_beside_its_estimates(run, tmp_path):
     rows = [valid_row(1), valid_row(50), valid_row(100) | {
