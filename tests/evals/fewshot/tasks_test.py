@@ -101,6 +101,7 @@ def test_answers_of_trivia_qa_are_compared_by_its_own_rule():
         assert outcome.figures == {"exact_match": score}
 
 
+@needs_data
 def test_lambada_is_a_cloze_with_examples_and_plain_text_without():
     read = NAMED["lambada"].read(DATA)
     tokenizer = ByteTokenizer()
