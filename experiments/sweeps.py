@@ -5,7 +5,8 @@
 
 Sizes, budgets and rates are our choice: the published comparisons at a scale of minutes on a CPU.
 For an accelerator: --set bert.steps=100000 --set bert.batch=256 --set bert.model.width=256, and so
-on for gpt1 and lstm.
+on for gpt1 and lstm. The file is long because it is a list: a function for each study, which is no
+more than its settings.
 """
 
 from dataclasses import replace
