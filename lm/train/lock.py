@@ -1,5 +1,6 @@
 """The lock on the directory of a run: no second job writes there."""
 
+import fcntl
 import json
 import os
 import socket
@@ -8,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,8 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if steal:
-            path.unlink(missing_ok=True)
-        for _ in range(2):
-            try:
-                write_new(path, json.dumps(mine))
-                break
-            except FileExistsError:
-                held = holder(path)
-                if held is not None and in_use(path):
-                    raise ConfigError(
-                        f"{folder} is in use by {held}; --steal_lock if it is not"
-                    ) from None
-                path.unlink(missing_ok=True)
-        else:
-            raise ConfigError(f"{folder} is being taken by other processes; start again alone")
+        with judging(folder):
+            take(path, mine, steal=steal)
     except OSError as error:
         raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None
     done = threading.Event()
@@ -60,6 +48,38 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
         renewing.join()
         if ours(path, mine):
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def judging(folder: Path) -> Iterator[None]:
+    """One process of a host at a time, so that of two that find a lock which is nobody's the second
+    does not remove the one that the first then writes."""
+    descriptor = None if is_remote(folder) else os.open(folder, os.O_RDONLY)
+    try:
+        if descriptor is not None:
+            with suppress(OSError):  # a file system that has no such locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def take(path: Path, mine: dict[str, Any], *, steal: bool) -> None:
+    """Writes a lock where there is none that somebody holds. Raises ConfigError if there is."""
+    if steal:
+        path.unlink(missing_ok=True)
+    for _ in range(2):
+        try:
+            return write_new(path, json.dumps(mine))
+        except FileExistsError:
+            held = holder(path)
+            if held is not None and in_use(path):
+                raise ConfigError(
+                    f"{path.parent} is in use by {held}; --steal_lock if it is not"
+                ) from None
+            path.unlink(missing_ok=True)
+    raise ConfigError(f"{path.parent} is being taken by other processes; start again alone")
 
 
 def renew(path: Path, mine: dict[str, Any], done: threading.Event) -> None:

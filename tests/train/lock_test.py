@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -109,6 +110,36 @@ def test_a_lock_that_others_take_again_and_again_is_not_had(tmp_path, monkeypatc
     monkeypatch.setattr(lock, "write_new", late)
     with pytest.raises(ConfigError, match="is being taken by other processes"):
         is_taken(tmp_path)
+
+
+def test_of_two_that_find_one_stale_lock_one_has_the_directory(tmp_path, monkeypatch):
+    write_lock(tmp_path, age=lock.STALE + 60)
+    found, both, outcomes = lock.holder, threading.Barrier(2), []
+
+    def slow(path):
+        held = found(path)
+        with suppress(threading.BrokenBarrierError):  # at which nobody waits for the other
+            both.wait(timeout=0.3)
+        return held
+
+    def begin():
+        try:
+            with locked(tmp_path, steal=False):
+                outcomes.append("had it")
+                ended.wait(timeout=2)
+        except ConfigError as error:
+            outcomes.append(str(error))
+            ended.set()
+
+    monkeypatch.setattr(lock, "holder", slow)
+    ended = threading.Event()
+    threads = [threading.Thread(target=begin) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("had it") == 1
+    assert sum("is in use by" in outcome for outcome in outcomes) == 1
 
 
 def test_a_lock_that_another_has_taken_is_not_removed(tmp_path):
