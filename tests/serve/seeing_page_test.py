@@ -152,6 +152,37 @@ def test_what_is_no_image_and_too_many_are_told(address):
         assert "fewer" in page.locator(".fault").inner_text()
 
 
+def test_a_message_goes_where_it_was_sent_and_not_where_one_has_gone_while_its_image_is_read(
+    address,
+):
+    with browsing(address) as page:
+        say(page, "there", 2)
+        page.click("#new")
+        page.wait_for_selector("#attach:visible")
+        for wait in ("createImageBitmap", "keepPicture"):  # what is waited for before and after
+            page.evaluate(f"""() => {{
+              const read = {wait};
+              const held = new Promise((resolve) => {{ window.release = resolve; }});
+              {wait} = async (file) => {{ window.begun = true; await held; return read(file); }};
+              window.begun = false;
+            }}""")
+            transfer(page, "drop", "body", "image/gif", picture(2, kind="GIF"))
+            if wait == "keepPicture":
+                page.wait_for_selector("#pending img")
+            page.fill("#text", wait)
+            page.press("#text", "Enter")
+            page.wait_for_function("window.begun")
+            page.locator(".entry .name", has_text="there").click()
+            page.evaluate("release()")
+            page.locator(".entry .name", has_text=wait).wait_for()
+            settled(page)
+            assert page.locator(".turn").count() == 2
+            page.locator(".entry .name", has_text=wait).click()
+            assert page.locator(".turn").count() == 2
+            assert page.locator(".user .shown img").count() == 1
+            page.click("#new")
+
+
 def test_two_tabs_keep_each_others_conversations(address):
     with browsing(address) as page:
         other = page.context.new_page()
@@ -170,6 +201,26 @@ def test_two_tabs_keep_each_others_conversations(address):
         say(other, "fourth", 6)  # and what one has deleted, the other does not bring back
         page.wait_for_function("document.querySelectorAll('.turn').length === 6")
         assert page.locator(".entry").count() == 1
+
+
+def test_a_conversation_that_one_tab_deletes_ends_no_answer_to_another(address):
+    with browsing(address) as page:
+        other = page.context.new_page()
+        other.goto(address)
+        say(page, "first", 2)
+        say(other, "second", 2)
+        held = []
+        other.route("**/v1/chat/completions", lambda route: held.append(route))
+        other.fill("#text", "third")
+        other.press("#text", "Enter")
+        other.wait_for_selector(".growing")
+        other.locator(".entry .name", has_text="first").click()
+        page.locator(".entry", has_text="first").locator(".drop").click()
+        other.wait_for_function("document.querySelectorAll('.entry').length === 1")
+        held[0].continue_()
+        settled(other)
+        assert other.locator(".turn").count() == 4 and not other.locator(".fault").count()
+        assert other.evaluate("open.turns.at(-1).content")
 
 
 def test_what_two_tabs_write_in_one_conversation_at_once_is_kept_twice(address):
@@ -212,6 +263,36 @@ def test_a_message_that_was_changed_is_kept_without_what_followed_it(address):
         page.reload()  # before the answer comes
         page.wait_for_selector(".turn")
         assert page.locator(".turn").count() == 3 and len(before) == 4
+
+
+def test_a_new_answer_that_never_comes_leaves_the_one_that_was_there_and_what_followed(address):
+    with browsing(address) as page:
+        say(page, "first", 2)
+        say(page, "second", 4)
+        kept = "localStorage.getItem('lm.conversations')"
+        turns = "JSON.stringify(JSON.parse(localStorage.getItem('lm.conversations'))[0].turns)"
+        before, whole = page.evaluate(turns), page.evaluate(kept)
+        again = page.locator(".turn").nth(1).get_by_text("Regenerate")
+        refused = {"status": 429, "json": {"error": {"message": "ask again later"}}}
+        page.route("**/v1/chat/completions", lambda route: route.fulfill(**refused))
+        again.click()
+        page.locator("#note", has_text="ask again later").wait_for()
+        settled(page)
+        assert page.locator(".turn").count() == 4 and page.evaluate(turns) == before
+        page.unroute("**/v1/chat/completions")
+        page.route("**/v1/chat/completions", lambda route: None)  # never answered
+        again.click()
+        page.wait_for_selector(".growing")
+        assert page.locator(".turn").count() == 2 and page.evaluate(kept) != "[]"
+        page.click("#stop")
+        settled(page)
+        assert page.locator(".turn").count() == 4 and page.evaluate(turns) == before
+        again.click()
+        page.wait_for_selector(".growing")
+        page.reload()  # before anything comes
+        page.wait_for_selector(".turn")
+        assert page.locator(".turn").count() == 4 and page.evaluate(turns) == before
+        assert len(page.evaluate(kept)) == len(whole)
 
 
 def test_an_answer_is_told_once_to_those_who_listen(address):

@@ -23,7 +23,8 @@ function meet(event) {
   const before = JSON.stringify(open);
   all = merged(all, running?.conversation);
   if (!all.length) all = [fresh()];
-  if (!all.includes(open)) { stop(); choose(all[0]); }
+  if (running && !all.includes(running.conversation)) stop();
+  if (!all.includes(open)) choose(all[0]);
   else if (running?.conversation === open || JSON.stringify(open) === before) showList();
   else show();
 }
@@ -118,15 +119,16 @@ async function* events(response) {
   }
 }
 
-// `answers`: those that were drawn to the same before.
-async function answer(answers = []) {
-  if (running || open.turns.at(-1)?.role !== "user") return;
+// `answers`: those that were drawn to the same before. `before`: the turns that stood here, which
+// are put back where nothing comes in their place.
+async function answer(one = open, answers = [], before = []) {
+  if (running || one.turns.at(-1)?.role !== "user") return;
   const turn = { role: "assistant", content: "", model: $("model").value, answers };
-  const own = { abort: new AbortController(), conversation: open, turn, node: null };
-  const said = body({ system: open.system, turns: [...open.turns] });
+  const own = { abort: new AbortController(), conversation: one, turn, node: null };
+  const said = body({ system: one.system, turns: [...one.turns] });
   let reason = null; // why it ended; what was stopped is no answer to rank
   running = own;
-  open.turns.push(turn);
+  one.turns.push(turn);
   const tell = speaker();
   show();
   try {
@@ -141,7 +143,7 @@ async function answer(answers = []) {
       turn.content += event.choices[0]?.delta.content ?? "";
       reason ??= event.choices[0]?.finish_reason ?? null;
       tell(turn.content, false);
-      if (open === own.conversation && own.node) {
+      if (open === one && own.node) {
         const log = $("turns");
         const following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
         own.node.textContent = turn.content;
@@ -151,14 +153,20 @@ async function answer(answers = []) {
   } catch (error) {
     if (error.name !== "AbortError") turn.fault = error.message;
   }
-  tell(turn.fault ? `${turn.content} ${turn.fault}` : turn.content, true);
+  const back = before.length && !turn.content;
+  tell(turn.fault && !back ? `${turn.content} ${turn.fault}` : turn.content, true);
   running = null;
-  if (reason && turn.content && turn.answers && !answers.some((one) => one.content === turn.content)) {
-    const one = { content: turn.content, model: turn.model, ended: reason === "stop" }; // or cut off
-    turn.answers = [...answers, one].slice(-MOST_RANKED);
+  if (back) {
+    if (!turn.answers) forgetAnswers(before); // they were told something else meanwhile
+    one.turns.splice(-1, 1, ...before);
+    note(turn.fault ?? "");
   }
-  if (overtaken(own.conversation)) own.conversation.id = newId(); // both tabs wrote: both are kept
-  if (all.includes(own.conversation)) keep(own.conversation);
+  if (reason && turn.content && turn.answers && !answers.some(({ content }) => content === turn.content)) {
+    const drawn = { content: turn.content, model: turn.model, ended: reason === "stop" }; // or cut off
+    turn.answers = [...answers, drawn].slice(-MOST_RANKED);
+  }
+  if (overtaken(one)) one.id = newId(); // both tabs wrote: both are kept
+  if (all.includes(one)) keep(one);
   const idle = [document.body, $("stop")].includes(document.activeElement);
   show();
   if (idle) $("text").focus(); // not while somebody types elsewhere
@@ -182,6 +190,7 @@ function speaker() {
 
 async function send(event, reply = answer) {
   event?.preventDefault();
+  const one = open; // it goes there, wherever one is when its images have been read
   await attaching;
   const [text, images] = [$("text").value, pending];
   if (!(text.trim() || images.length) || running) return;
@@ -192,10 +201,10 @@ async function send(event, reply = answer) {
   grow();
   const turn = { role: "user", content: text };
   if (images.length) turn.images = await Promise.all(images.map((one) => keepPicture(one.url)));
-  if (open.turns.at(-1)?.role === "user") open.turns.pop(); // its answer never came
-  open.turns.push(turn);
-  keep(open);
-  reply();
+  if (one.turns.at(-1)?.role === "user") one.turns.pop(); // its answer never came
+  one.turns.push(turn);
+  keep(one);
+  reply(one);
 }
 
 function grow() {

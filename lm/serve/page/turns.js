@@ -114,17 +114,16 @@ function edit(node, turn, number) {
 }
 
 // The assistant's turn is written, not drawn; left empty it is one that never came.
-function writeTurn() {
+function writeTurn(one) {
   const turn = { role: "assistant", content: "" };
-  open.turns.push(turn);
-  keep(open);
+  one.turns.push(turn);
+  keep(one);
   show();
-  edit($("turns").lastChild, turn, open.turns.length - 1);
+  if (one === open) edit($("turns").lastChild, turn, open.turns.length - 1);
 }
 
+// It is kept when the new answer has come, so that what stands here outlives a page that is closed.
 function again(number) {
-  const { answers } = open.turns[number];
-  open.turns.length = number;
-  keep(open);
-  answer(answers);
+  const before = open.turns.splice(number);
+  answer(open, before[0].answers, before);
 }
