@@ -218,6 +218,54 @@ def test_a_conversation_of_the_chat_is_edited_written_and_kept_as_demonstrations
         assert kept["messages"][2]["content"] == "Red." and kept["answer"] == "Green."
 
 
+def saying(page, text, reason):
+    """The next answers are this."""
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+    body = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n"
+    page.unroute("**/v1/chat/completions")
+    kind = "text/event-stream"
+    answer = {"content_type": kind, "body": body}
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(**answer))
+
+
+def test_an_answer_that_was_cut_off_is_no_demonstration_until_somebody_has_edited_it(labelled):
+    address, _ = labelled
+    with browsing(address) as page:
+        keep = page.get_by_role("button", name="Keep as demonstration")
+        for turns, text, reason in ((2, "Once upon a", "length"), (4, "The end.", "stop")):
+            saying(page, text, reason)
+            page.fill("#text", "Go on.")
+            page.keyboard.press("Enter")
+            page.wait_for_function(f"document.querySelectorAll('.turn').length === {turns}")
+            settled(page)
+        page.reload()  # that it was is kept with the conversation
+        page.wait_for_selector(".turn")
+        assert keep.count() == 2
+        assert keep.first.is_disabled() and keep.last.is_disabled()  # which is behind it
+        assert "cut off: edit" in keep.first.get_attribute("title")
+        page.locator(".turn").nth(1).get_by_text("Edit").click()
+        page.get_by_label("Change this turn").fill("Once upon a time.")
+        page.keyboard.press("Enter")
+        assert keep.first.is_enabled() and keep.last.is_enabled()
+
+
+def test_a_tenth_answer_to_a_message_makes_no_other_item_of_it(labelled):
+    address, _ = labelled
+    with browsing(address) as page:
+        page.wait_for_function("labelled")
+        for number in range(11):
+            saying(page, f"answer {number}", "stop")
+            if number:
+                page.locator(".turn").last.get_by_text("Regenerate").click()
+            else:
+                page.fill("#text", "Name a colour.")
+                page.keyboard.press("Enter")
+            page.get_by_text(f"answer {number}", exact=True).first.wait_for()
+            settled(page)
+        drawn = page.evaluate("open.turns[1].answers.map(({ content }) => content)")
+        assert drawn == [f"answer {number}" for number in (0, *range(3, 11))]
+
+
 def test_a_server_without_labels_offers_none_in_the_chat(toy):
     with listening(toy) as address, browsing(address) as page:
         page.click("#gear")

@@ -161,9 +161,10 @@ async function answer(one = open, answers = [], before = []) {
     one.turns.splice(-1, 1, ...before);
     note(turn.fault ?? "");
   }
+  turn.ended = reason === "stop"; // or cut off
   if (reason && turn.content && turn.answers && !answers.some(({ content }) => content === turn.content)) {
-    const drawn = { content: turn.content, model: turn.model, ended: reason === "stop" }; // or cut off
-    turn.answers = [...answers, drawn].slice(-MOST_RANKED);
+    turn.answers = [...answers, { content: turn.content, model: turn.model, ended: turn.ended }];
+    if (turn.answers.length > MOST_RANKED) turn.answers.splice(1, 1); // by the first it is known
   }
   if (overtaken(one)) one.id = newId(); // both tabs wrote: both are kept
   if (all.includes(one)) keep(one);

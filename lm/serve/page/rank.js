@@ -6,6 +6,9 @@
 const seesNothing = (number) => !open.turns.slice(0, number).some((one) => one.images?.length);
 const rankable = (turn, number) => turn.answers?.length > 1 && seesNothing(number);
 const demonstrable = (turn, number) => labelled && turn.content.trim() && seesNothing(number);
+// Whether an answer up to a turn was stopped or too long; of older ones it was not kept. Who learns
+// from it would learn to end there.
+const cutOff = (number) => open.turns.slice(0, number + 1).some((one) => one.ended === false && one.content);
 
 const messagesBefore = ({ system, turns }, number) => messagesOf({ system, turns: turns.slice(0, number) });
 
@@ -80,7 +83,7 @@ function rankTurn(node, turn, number) {
     turn.ranked = true;
     const best = answers[order[0].number];
     const liked = answers.some(({ content }, n) => content === turn.content && sent.ranks[n] === 1);
-    if (one.turns.at(-1) === turn && !liked) Object.assign(turn, { content: best.content, model: best.model, fault: undefined, kept: undefined });
+    if (one.turns.at(-1) === turn && !liked) Object.assign(turn, { content: best.content, model: best.model, ended: best.ended, fault: undefined, kept: undefined });
     keep(one);
   });
   orderedList(list, order);

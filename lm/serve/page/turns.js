@@ -28,10 +28,14 @@ function showTurn(turn, number) {
       doing.append(action(`Rank ${turn.answers.length} answers`, "Put the answers to this in order", () => rankTurn(node, turn, number)));
     }
     if (demonstrable(turn, number)) {
-      doing.append(action("Keep as demonstration", "Keep the conversation up to here, to learn from", () => demonstrateTurn(node, turn, number)));
+      const cut = cutOff(number);
+      const told = cut ? "An answer up to here was cut off: edit it first" : "Keep the conversation up to here, to learn from";
+      const keeping = action("Keep as demonstration", told, () => demonstrateTurn(node, turn, number));
+      keeping.disabled = cut;
+      doing.append(keeping);
     }
   }
-  if (running) for (const button of doing.children) button.disabled = button.textContent !== "Copy";
+  if (running) for (const button of doing.children) button.disabled ||= button.textContent !== "Copy";
   for (const told of [turn.ranked && "Ranked", turn.kept]) if (told) doing.append(make("span", "soft", told));
   node.append(doing);
   return node;
@@ -99,7 +103,7 @@ function edit(node, turn, number) {
     turn.content = area.value;
     delete turn.fault; // of the answer that did not come
     if (turn.role === "user") open.turns.length = number + 1; // what followed answers something else
-    else forgetAnswers(open.turns.slice(number));
+    else { turn.ended = true; forgetAnswers(open.turns.slice(number)); }
     keep(open);
     if (turn.role === "user") answer(); else show();
   };
