@@ -395,6 +395,15 @@ def test_answers_are_ranked_by_keys_and_by_dragging(labelled):
         moved = order()[3]  # by dragging, the last to the first place
         page.locator(".answer").nth(3).drag_to(page.locator(".answer").nth(0))
         assert order()[0] == moved
+        dropped = """(node) => {
+          const data = new DataTransfer();
+          data.items.add(new File(["x"], "a.txt"));
+          const options = { bubbles: true, cancelable: true, dataTransfer: data };
+          node.dispatchEvent(new DragEvent("drop", options));
+        }"""
+        before = order()
+        page.locator(".answer").nth(2).evaluate(dropped)  # what is no card moves none
+        assert order() == before
         page.click("#submit")
         page.wait_for_selector("#none")
         ranks = dict(zip(labels.records[-1]["answers"], labels.records[-1]["ranks"], strict=True))

@@ -137,6 +137,25 @@ def test_an_image_that_is_still_being_read_goes_with_the_message(address, asked)
         say(page, "and now?", 4)  # the control: without an image nothing waits
 
 
+def test_of_a_large_image_what_is_transparent_is_white(address):
+    with browsing(address) as page:
+        found = page.evaluate("""async () => {
+          const side = 1200, clear = 50; // of noise, which compresses to no less than it is
+          const canvas = document.createElement("canvas");
+          canvas.width = canvas.height = side;
+          const drawing = canvas.getContext("2d");
+          const data = drawing.createImageData(side, side);
+          data.data.forEach((_, n) => { data.data[n] = n % 4 === 3 ? 255 : Math.random() * 256; });
+          drawing.putImageData(data, 0, 0);
+          drawing.clearRect(0, 0, clear, clear);
+          const url = await redrawn(await new Promise((resolve) => canvas.toBlob(resolve)));
+          const image = await createImageBitmap(await (await fetch(url)).blob());
+          drawing.drawImage(image, 0, 0);
+          return [url.slice(0, 15), ...drawing.getImageData(10, 10, 1, 1).data];
+        }""")
+        assert found == ["data:image/jpeg", 255, 255, 255, 255]
+
+
 def test_what_is_no_image_and_too_many_are_told(address):
     with browsing(address) as page:
         page.wait_for_selector("#attach:visible")

@@ -18,9 +18,14 @@ async function redrawn(file) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(image.width * scale));
   canvas.height = Math.max(1, Math.round(image.height * scale));
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const drawing = canvas.getContext("2d");
+  drawing.drawImage(image, 0, 0, canvas.width, canvas.height);
   const url = canvas.toDataURL("image/png");
-  return url.length < LARGEST_FILE ? url : canvas.toDataURL("image/jpeg", 0.92);
+  if (url.length < LARGEST_FILE) return url;
+  drawing.globalCompositeOperation = "destination-over"; // JPEG has no transparency, and makes it black
+  drawing.fillStyle = "white";
+  drawing.fillRect(0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL("image/jpeg", 0.92);
 }
 
 // One choice after the other; what is sent meanwhile waits for them.

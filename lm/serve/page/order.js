@@ -21,6 +21,7 @@ function small(text, title, pressed, run) {
 // `more(answer, place)` are further nodes of a card, `other(key, place)` does what another key says
 // and tells whether it says anything.
 function orderedList(list, order, more = () => [], other = () => false) {
+  let held = null; // the place of the card that is dragged; a file or a text has none
   function show(focus) {
     const ranked = ranks(order);
     list.replaceChildren(...order.map((answer, place) => card(answer, place, ranked[place])));
@@ -46,13 +47,15 @@ function orderedList(list, order, more = () => [], other = () => false) {
     node.addEventListener("dragstart", (event) => {
       event.dataTransfer.setData("text/plain", String(place));
       event.dataTransfer.effectAllowed = "move";
+      held = place;
       node.classList.add("held");
     });
-    node.addEventListener("dragend", () => node.classList.remove("held"));
+    node.addEventListener("dragend", () => { held = null; node.classList.remove("held"); });
     node.addEventListener("dragover", (event) => event.preventDefault());
     node.addEventListener("drop", (event) => {
       event.preventDefault();
-      move(Number(event.dataTransfer.getData("text/plain")), place);
+      if (held !== null) move(held, place);
+      held = null;
     });
     return node;
   }
