@@ -11,11 +11,21 @@ from starlette.requests import Request
 from lm.decode.sampling import SamplingConfig
 from lm.serve.body import Fields, Refused
 from lm.serve.model import Served
-from lm.serve.request import SEEDS, Asked, Drawn, Ended, Event, Likely, Prompt, Prompted
+from lm.serve.request import (
+    FAILED,
+    NOT_FINITE,
+    SEEDS,
+    Asked,
+    Drawn,
+    Ended,
+    Event,
+    Likely,
+    Prompt,
+    Prompted,
+)
 from lm.serve.writer import Writer
 
 MOST_STOPS = 4
-NOT_FINITE = "the model's logits are not finite: serve an earlier --step, or another run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Choice:
     prompt: Likely | None = None
     reason: str | None = None
     end: tuple[int, Likely | None] | None = None  # the token that ended it, not of the text
-    fault: str = "the engine failed, see the server's log"  # where the reason is "error"
+    fault: str = FAILED  # where the reason is "error"
 
     @property
     def failure(self) -> Refused:
@@ -137,8 +147,7 @@ class Answers:
                     continue
                 if event.likely is not None and np.isnan(event.likely.logp).any():
                     choice.asked.leave()
-                    choice.fault = NOT_FINITE
-                    event = Ended("error")
+                    event = Ended("error", fault=NOT_FINITE)
                 if isinstance(event, Prompted):
                     choice.prompt = event.likely
                     yield News(choice, "", read=True)
@@ -153,6 +162,7 @@ class Answers:
                 elif isinstance(event, Ended):
                     text = choice.writer.finish()
                     choice.reason = "stop" if choice.writer.stopped else event.reason
+                    choice.fault = event.fault
                     choice.end = None if event.token is None else (event.token, event.likely)
                     open_choices -= 1
                     yield News(choice, text)

@@ -20,7 +20,7 @@ from lm.serve.completions import complete
 from lm.serve.conversations import chat
 from lm.serve.guard import Guard, refusal
 from lm.serve.model import Served
-from lm.serve.request import Busy
+from lm.serve.request import Busy, Failed
 from lm.serve.schema import schema
 
 PAGES = Path(__file__).parent / "page"
@@ -48,8 +48,8 @@ def application(
     app = Starlette(
         routes=[*api.routes(), *extra, *pages()],
         exception_handlers={
-            Refused: refused, Busy: busy, UserError: mistaken, HTTPException: unknown,
-            ClientDisconnect: gone, Exception: internal,
+            Refused: refused, Busy: busy, Failed: failed, UserError: mistaken,
+            HTTPException: unknown, ClientDisconnect: gone, Exception: internal,
         },
         lifespan=lifespan,
     )  # fmt: skip
@@ -64,6 +64,11 @@ async def refused(_: Request, error: Exception) -> Response:
 async def busy(_: Request, error: Exception) -> Response:
     body = {"message": str(error), "type": "rate_limit_error", "param": None, "code": "busy"}
     return JSONResponse({"error": body}, status_code=429, headers={"Retry-After": "1"})
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """An engine that has ended for good: asking again is no use."""
+    return await refused(request, Refused(str(error), status=503, kind="server_error"))
 
 
 async def mistaken(_: Request, error: Exception) -> Response:

@@ -20,7 +20,16 @@ from lm.core.errors import ConfigError
 from lm.serve.prefill import Model, decoder
 from lm.serve.programs import Ask, Likelihood, Slots, decode
 from lm.serve.reading import PIECE, Reader, Reading, doubling
-from lm.serve.request import Asked, Busy, Drawn, Ended, Event, Likely, Prompted
+from lm.serve.request import (
+    NOT_FINITE,
+    Asked,
+    Busy,
+    Drawn,
+    Ended,
+    Event,
+    Failed,
+    Prompted,
+)
 
 REACH = 256  # the fewest slots of a cache that a step of all rows looks at
 FEW = 2  # rows of the small decoding program; with one XLA on CPU would copy the cache
@@ -43,6 +52,7 @@ class Flight:
 
     seats: list[Seat | None]  # as they were when it began
     tokens: jax.Array
+    finite: jax.Array  # whether each was drawn from numbers
     likelihood: Likelihood
 
 
@@ -93,6 +103,7 @@ class Engine:
 
         Raises:
           Busy: they do not all fit into it.
+          Failed: the engine has ended by an error of ours.
           ConfigError: a prompt that is empty, or with its answer longer than `length`, or whose
             image places are not those of its images; more of them than ever fit.
         """
@@ -109,7 +120,7 @@ class Engine:
             self.reader.check(one)
         with self._changed:
             if self.failed:
-                raise Busy("the engine has failed, see the server's log, and start it again")
+                raise Failed("the engine has failed, see the server's log, and start it again")
             if self._closing:
                 raise Busy("the server is closing")
             waiting = [one for one in self._waiting if not one.left.is_set()]
@@ -224,7 +235,7 @@ class Engine:
                 return
             slot, seat = taken
             if seat.asked.left.is_set():
-                self._end(slot, seat, "left")
+                self._end(slot, seat, Ended("left"))
                 continue
             self._read(seat, Reading(seat.asked, slot, Ask.of(seat.asked, self.config.vocab)))
 
@@ -255,13 +266,13 @@ class Engine:
         seat.read = True
         self._tell(asked, Prompted(reading.likely()))
         if asked.max_tokens == 0:
-            self._end(reading.slot, seat, "length")
+            self._end(reading.slot, seat, Ended("length"))
 
     def _step(self) -> Flight | None:
         """Dispatches a step for the slots that are taken."""
         for slot, seat in enumerate(self._seats):
             if seat is not None and seat.asked.left.is_set():
-                self._end(slot, seat, "left")
+                self._end(slot, seat, Ended("left"))
         seats = [seat if seat is not None and seat.read else None for seat in self._seats]
         taken = [slot for slot, seat in enumerate(seats) if seat is not None]
         if not taken:
@@ -272,36 +283,34 @@ class Engine:
         filled = max(len(seat.asked.prompt) + seat.drawn + 2 for seat in seats if seat is not None)
         reaches = [reach for count, reach in self.shapes if count == rows]
         reach = next((reach for reach in reaches if reach >= filled), self.length)
-        self._state, tokens, likelihood = decode(
-            self.config, self._params, self._state, active, rows, reach
-        )
+        self._state, *found = decode(self.config, self._params, self._state, active, rows, reach)
         self.steps += 1
-        return Flight(seats, tokens, likelihood)
+        return Flight(seats, *found)
 
     def _deliver(self, flight: Flight) -> None:
         """Tells the tokens of a step to who waits for them."""
-        tokens = np.asarray(flight.tokens)
+        tokens, finite = jax.device_get((flight.tokens, flight.finite))
         told = any(seat and seat.asked.alternatives for seat in flight.seats)
         found = jax.device_get(flight.likelihood) if told else None
         for slot, seat in enumerate(flight.seats):
             if seat is None or seat.done:
                 continue
             asked, token = seat.asked, int(tokens[slot])
+            if not finite[slot]:
+                self._end(slot, seat, Ended("error", fault=NOT_FINITE))
+                continue
             how = found.rows(slot, slot + 1) if found and asked.alternatives else None
             if token in asked.ends:
-                self._end(slot, seat, "stop", token, how)
+                self._end(slot, seat, Ended("stop", token, how))
                 continue
             seat.drawn += 1
             self.tokens += 1
             self._tell(asked, Drawn(token, how))
             if seat.drawn == asked.max_tokens:
-                self._end(slot, seat, "length")
+                self._end(slot, seat, Ended("length"))
 
-    def _end(
-        self, slot: int, seat: Seat, reason: str, token: int | None = None,
-        how: Likely | None = None,
-    ) -> None:  # fmt: skip
+    def _end(self, slot: int, seat: Seat, how: Ended) -> None:
         seat.done = True
         with self._changed:
             self._seats[slot] = None
-        self._tell(seat.asked, Ended(reason, token, how))
+        self._tell(seat.asked, how)

@@ -257,7 +257,7 @@ class Pool:
                 tokens.append(event.token)
             elif isinstance(event, Ended):
                 if event.reason == "error":
-                    raise Busy("the engine failed: see what the server printed")
+                    raise Busy(event.fault)
                 if event.reason not in ("stop", "length"):
                     return None
                 return served.text(tokens), event.reason == "stop"

@@ -109,7 +109,7 @@ class Likelihood:
 @functools.partial(jax.jit, static_argnames=("config", "rows", "reach"), donate_argnames="slots")
 def decode(
     config: GptConfig, params: Any, slots: Slots, active: jax.Array, rows: int, reach: int
-) -> tuple[Slots, jax.Array, Likelihood]:
+) -> tuple[Slots, jax.Array, jax.Array, Likelihood]:
     """Draws a token for each of the first `rows` slots, and reads it.
 
     Args:
@@ -117,7 +117,8 @@ def decode(
       reach: slots of the cache that are looked at: more than any active slot has filled.
 
     Returns:
-      The slots, the tokens [rows], and how likely each was.
+      The slots, the tokens [rows], whether each was drawn from numbers [rows], and how likely it
+      was.
     """
     active = active[:rows]
     ask = jax.tree.map(lambda leaf: leaf[:rows], slots.ask)
@@ -128,6 +129,7 @@ def decode(
     keys = jax.vmap(jax.random.fold_in)(keys, drawn)
     idle = jnp.where(active, ask.temperature, 0.0)  # what is not read need not be drawn
     tokens = sample_each(keys, logits, idle, ask.top_k, ask.top_p)
+    finite = jnp.isfinite(jnp.max(logits, axis=-1))  # one that is no number is the largest
     likelihood = jax.lax.cond(
         jnp.any(active & ask.told),
         lambda: Likelihood.of(logits, tokens),
@@ -151,4 +153,4 @@ def decode(
         drawn=first(slots.drawn, drawn + active),
         ask=slots.ask,
     )
-    return slots, tokens, likelihood
+    return slots, tokens, finite, likelihood

@@ -11,10 +11,16 @@ from lm.core.config import require
 from lm.decode.sampling import SamplingConfig
 
 SEEDS = 2**32
+FAILED = "the engine failed, see the server's log"
+NOT_FINITE = "the model's logits are not finite: serve an earlier --step, or another run"
 
 
 class Busy(Exception):
     """The queue is full, or the server is closing: ask again later."""
+
+
+class Failed(Busy):
+    """An error of ours has ended the engine: it never answers again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Ended:
     reason: str
     token: int | None = None  # the end token
     likely: Likely | None = None  # of it
+    fault: str = FAILED  # what is told where the reason is "error"
 
 
 Event = Prompted | Drawn | Ended

@@ -13,13 +13,15 @@ from starlette.testclient import TestClient
 
 from lm.models.gpt import forward
 from lm.serve.api import application
+from lm.serve.engine import Engine
 from lm.serve.model import Served
-from lm.serve.request import Drawn, Ended, Likely, Prompted
+from lm.serve.request import Drawn, Ended, Failed, Likely, Prompted
 from lm.serve.spelling import Bytes
 from lm.serve.writer import Writer
 from lm.text import gpt1
 from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import Message
+from tests.models.gpt_test import made, small
 from tests.serve.served import client, listening, wait_until
 from tests.serve.spelling_test import TEXT
 
@@ -319,6 +321,32 @@ def test_chat_is_said_of_models_that_have_learned_turns(toy):
         api = TestClient(application({"toy": one}), base_url="http://127.0.0.1")
         (entry,) = api.get("/v1/models").json()["data"]
         assert entry["chat"] is learned and entry["dialogue"] is learned
+
+
+def test_a_model_whose_numbers_are_none_is_an_error_whatever_is_asked():
+    tokenizer = ByteTokenizer()
+    config = small(length=16, vocab=tokenizer.vocab_size)
+    engine = Engine(config, jax.tree.map(lambda leaf: leaf * np.nan, made(config, 0)), slots=1)
+    with listening(Served("it", engine.start(), tokenizer)) as address, client(address) as api:
+        for more in ({}, GREEDY, {"logprobs": 0}, {"prompt": "y" * 9}):
+            answer = api.post("/v1/completions", json={"prompt": "x", "max_tokens": 5} | more)
+            assert answer.status_code == 500, answer.text
+            assert "not finite" in answer.json()["error"]["message"]
+    engine.close(drain=False)
+
+
+def test_an_engine_that_has_failed_for_good_is_not_asked_again(toy):
+    one = saying(toy.tokenizer)
+
+    def submit(*_):
+        raise Failed("the engine has failed")
+
+    one.engine.submit = submit
+    with listening(one) as address, client(address) as api:
+        for more in ({}, {"stream": True}):
+            answer = api.post("/v1/completions", json={"prompt": "x"} | more)
+            assert answer.status_code == 503 and "Retry-After" not in answer.headers
+            assert answer.json()["error"]["type"] == "server_error"
 
 
 def test_a_client_that_leaves_stops_costing(toy, api, monkeypatch):

@@ -14,7 +14,7 @@ from lm.decode.sampling import SamplingConfig, sample, sample_each
 from lm.models.gpt import forward
 from lm.serve.engine import Engine, doubling
 from lm.serve.programs import decode
-from lm.serve.request import Asked, Busy, Drawn, Ended, Prompted
+from lm.serve.request import Asked, Busy, Drawn, Ended, Failed, Prompted
 from tests.models.gpt_test import made, small
 
 GREEDY = SamplingConfig(temperature=0)
@@ -247,8 +247,28 @@ def test_a_fault_of_the_device_ends_what_runs_and_an_error_of_ours_the_engine(mo
     last = asked([7], 5)
     engine.submit(last)
     assert last.tell.tokens() == [] and last.tell.reason == "error" and engine.failed
-    with pytest.raises(Busy, match="has failed"):
+    with pytest.raises(Failed, match="has failed"):
         engine.submit(asked([7], 5))
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig(temperature=1.0)])
+def test_logits_that_are_no_numbers_end_an_answer_and_not_the_one_beside_it(
+    engine, monkeypatch, sampling
+):
+    one, other = asked([7], 20, sampling), asked([7], 20, GREEDY)
+    step, steps = engine._step, itertools.count()
+
+    def spoiled():
+        if next(steps) == 2:
+            logits = engine._state.logits.at[0, 3].set(np.nan)
+            engine._state = engine._state.replace(logits=logits)
+        return step()
+
+    monkeypatch.setattr(engine, "_step", spoiled)
+    engine.submit(one, other)
+    assert len(one.tell.tokens()) == 2 and one.tell.reason == "error"
+    assert "not finite" in one.tell.events[-1].fault
+    assert len(other.tell.tokens()) == 20 and other.tell.reason == "length"
 
 
 def test_an_end_token_ends_an_answer_and_is_not_told(model, engine):
