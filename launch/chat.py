@@ -72,11 +72,14 @@ class Talk:
             return True
         if line.startswith("/"):
             return self.obey(*line[1:].partition(" ")[::2])
-        if self.turns and self.turns[-1].role == "user":
-            self.turns.pop()  # its answer never came
-        self.turns.append(seen_turn(line, *self.shown))
-        self.shown, self.alternatives.answers = [], {}
-        self.answer()
+        unanswered = self.turns and self.turns[-1].role == "user"  # its answer never came
+        turns = [*self.turns[: -1 if unanswered else None], seen_turn(line, *self.shown)]
+        known, self.alternatives.answers = self.alternatives.answers, {}
+        answer = self.answer(turns)
+        if answer is None:
+            self.alternatives.answers = known
+        else:
+            self.turns, self.shown = [*turns, *answer], []
         return True
 
     def obey(self, name: str, text: str) -> bool:
@@ -105,12 +108,12 @@ class Talk:
         elif name == "rank":
             self.rank(text)
         elif name == "regenerate":
-            if self.turns and self.turns[-1].role == "assistant":
-                self.turns.pop()
-            if self.turns:
-                self.answer()
-            else:
+            answered = self.turns and self.turns[-1].role == "assistant"
+            turns = self.turns[: -1 if answered else None]
+            if not turns:
                 print("[there is nothing to answer yet]")
+            elif answer := self.answer(turns):  # or what was answered stays
+                self.turns = [*turns, *answer]
         else:
             print(f"[no command /{name}; /help lists them]")
         return True
@@ -126,9 +129,9 @@ class Talk:
             for number, answer in enumerate(answers, start=1):
                 write(f"{number}: {answer}\n")
         else:
-            said = self.told()[:-1]  # up to the message that was answered
+            said = objects_of(self.told(self.turns[:-1]))  # up to the message that was answered
             try:
-                best, path = self.alternatives.rank(objects_of(said), text)
+                best, path = self.alternatives.rank(said, text)
             except (UserError, OSError) as error:
                 print(f"[{error}]")
                 return
@@ -174,32 +177,34 @@ class Talk:
             return
         try:
             path = Path(name).expanduser()
-            path.write_text(json.dumps({"messages": objects_of(self.told())}) + "\n")
+            path.write_text(json.dumps({"messages": objects_of(self.told(self.turns))}) + "\n")
         except (OSError, RuntimeError, ValueError) as error:
             print(f"[not saved: {error}]")
         else:
             print(f"[saved in {name}]")
 
-    def told(self) -> "list[Message]":
-        """The conversation with its system turn."""
+    def told(self, turns: "list[Message]") -> "list[Message]":
+        """A conversation with its system turn."""
         from lm.text.dialogue import Message
 
-        return [*([Message("system", self.system)] if self.system else []), *self.turns]
+        return [*([Message("system", self.system)] if self.system else []), *turns]
 
-    def answer(self) -> None:
-        """Writes the assistant's turn as it comes; Ctrl-C ends it where it is."""
+    def answer(self, turns: "list[Message]") -> "list[Message] | None":
+        """Writes the assistant's turn as it comes; Ctrl-C ends it where it is.
+
+        Returns:
+          That turn; none where nothing came; None where the conversation cannot be answered.
+        """
         from lm.serve.conversations import chat_prompt
-        from lm.serve.request import Asked, Drawn, Ended, Event
+        from lm.serve.request import Asked, Busy, Drawn, Ended, Event
         from lm.serve.writer import Writer
         from lm.text.dialogue import Message
 
         try:
-            prompt = chat_prompt(self.served, self.told(), MAX_TOKENS.value)
+            prompt = chat_prompt(self.served, self.told(turns), MAX_TOKENS.value)
         except UserError as error:
             print(f"[{error}]")
-            self.turns.pop()
-            self.alternatives.answers = {}
-            return
+            return None
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         asked = Asked(
             prompt=prompt.ids, max_tokens=prompt.max_tokens, images=prompt.images,
@@ -217,10 +222,14 @@ class Talk:
             print()
             if event.reason in ("stop", "length"):
                 self.alternatives.add(writer.text, ended=event.reason == "stop")
+            elif event.reason == "error":
+                print(f"[{event.fault}]")
+        except Busy as error:
+            print(f"[{error}]")
         except KeyboardInterrupt:
             asked.leave()
             print(" [stopped]")
-        self.turns.append(Message("assistant", writer.text))
+        return [Message("assistant", writer.text)] if writer.text else []
 
 
 def write(text: str) -> None:

@@ -22,9 +22,11 @@ class Alternatives:
     answers: dict[str, bool] = dataclasses.field(default_factory=dict)  # whether each ended
 
     def add(self, answer: str, ended: bool) -> None:
-        """Of more than a ranking holds the oldest are forgotten."""
+        """Of more than a ranking holds the oldest are forgotten, but not the first, by which an
+        item is known."""
         if answer and answer not in self.answers:
-            self.answers = dict([*self.answers.items(), (answer, ended)][-MOST:])
+            first, *more = *self.answers.items(), (answer, ended)
+            self.answers = dict([first, *more[1 - MOST :]])
 
     def rank(self, messages: list[dict[str, Any]], text: str) -> tuple[str, Path]:
         """Keeps an order of the answers to a conversation; returns the best, and where it is kept.

@@ -255,6 +255,72 @@ def test_a_second_signal_ends_at_once(run):
     process.communicate()
 
 
+# What is kept of a talk whose answers come, or do not: how each line is answered, then the line.
+TALKING = """
+import json, sys
+from types import SimpleNamespace
+from absl import flags
+from launch import chat
+from lm.decode.sampling import SamplingConfig
+from lm.serve.alternatives import Alternatives
+from lm.serve.model import Served
+from lm.serve.request import Busy, Drawn, Ended
+from lm.text.byte import ByteTokenizer
+
+flags.FLAGS(["chat"])
+tokenizer, drawn = ByteTokenizer(), iter(range(9))
+
+def submit(asked):
+    if how == "interrupted":
+        raise KeyboardInterrupt
+    if how == "busy":
+        raise Busy("the engine has failed")
+    for token in tokenizer.encode(f"fine {next(drawn)}") if how == "well" else ():
+        asked.tell(Drawn(token, None))
+    asked.tell(Ended("stop" if how == "well" else "error"))
+
+config, reader = SimpleNamespace(vocab=tokenizer.vocab_size), SimpleNamespace(sight=None)
+engine = SimpleNamespace(length=100, config=config, submit=submit, reader=reader)
+served = Served("it", engine, tokenizer)
+talk = chat.Talk(served, SamplingConfig(), "", Alternatives(None, "ann", "it"))
+for how, line in json.loads(sys.argv[1]):
+    if line == "/image":
+        talk.shown.append(b"an image")
+    else:
+        talk.say(line)
+said = [turn.content for turn in talk.turns]
+print(json.dumps([said, list(talk.alternatives.answers), len(talk.shown)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "lines, kept, told",
+    [
+        ([("interrupted", "b")], [["a", "fine 0", "b"], [], 0], "stopped"),
+        ([("error", "b"), ("well", "c")], [["a", "fine 0", "c", "fine 1"], ["fine 1"], 0],
+         "the engine failed"),
+        ([("busy", "b")], [["a", "fine 0", "b"], [], 0], "the engine has failed"),
+        ([("error", "b"), ("well", "/regenerate")],
+         [["a", "fine 0", "b", "fine 1"], ["fine 1"], 0], "the engine failed"),
+        ([("interrupted", "/regenerate")], [["a", "fine 0"], ["fine 0"], 0], "stopped"),
+        ([("well", "/regenerate")], [["a", "fine 1"], ["fine 0", "fine 1"], 0], ""),
+        ([("well", "/system " + "x" * 90), ("well", "/regenerate")], [["a", "fine 0"], [], 0],
+         "shorten"),
+        ([("well", "x" * 90)], [["a", "fine 0"], ["fine 0"], 0], "shorten"),
+        ([("well", "/image"), ("well", "b")], [["a", "fine 0"], ["fine 0"], 1], "sees no images"),
+    ],
+)  # fmt: skip
+def test_what_is_not_answered_is_told_and_takes_nothing_that_was_said(lines, kept, told):
+    lines = [("well", "a"), *lines]
+    done = subprocess.run(
+        [sys.executable, "-c", TALKING, json.dumps(lines)], cwd=ROOT, env=environment(),
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == kept and told in done.stdout
+
+
 # What launch.serve makes of the flags of labels, for a run that was never trained.
 LABELLING = """
 from launch import command, serve

@@ -207,6 +207,18 @@ def test_a_terminal_without_a_folder_or_with_no_name_keeps_nothing(folder):
     assert not folder.exists()
 
 
+def test_a_tenth_answer_in_a_terminal_makes_no_other_item_of_the_message(folder):
+    drawn = Alternatives(folder, "ann", "toy")
+    for number in range(12):
+        drawn.add(f"answer {number}", ended=True)
+        if number == 8:
+            drawn.rank(MESSAGES, "1 2 3 4 5 6 7 8 9")
+    assert list(drawn.answers) == [f"answer {number}" for number in (0, *range(4, 12))]
+    drawn.rank(MESSAGES, "9 8 7 6 5 4 3 2 1")
+    (kept,) = Labels(folder).current().values()
+    assert kept["answers"] == list(drawn.answers)
+
+
 def test_a_line_waits_while_another_process_writes_its_own(tmp_path):
     path = tmp_path / "labels.jsonl"
     with path.open("ab") as held:
