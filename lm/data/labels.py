@@ -10,8 +10,9 @@ The labelling page appends to `labels/*.jsonl`, an object a line, one of these k
 A ranking has the prompt's "user" too, where it is known, and may have of each answer "ratings",
 1 to 7, "metadata", the answers to the yes/no questions that were given, and "ended", false of an
 answer that was cut off.
-A later record of an item by the same labeler stands for the earlier one, an undo takes it back. A
-line that was being written when the machine went down is passed over, and told.
+A later record of an item by the same labeler stands for the earlier one, an undo takes it back. To
+`labels.jsonl` the pages append, so that what other files of a folder hold is earlier. A line that
+was being written when the machine went down is passed over, and told.
 """
 
 import itertools
@@ -21,6 +22,7 @@ from pathlib import Path
 from lm.data.sources import files, opened, tell
 from lm.data.tasks.rows import Problem, Row, jsonl, lines, stem
 
+FILE = "labels.jsonl"
 BEGUN = b'{"kind"'  # how the page begins a record
 KINDS = ("ranking", "demonstration", "skip", "undo")
 
@@ -28,7 +30,12 @@ KINDS = ("ranking", "demonstration", "skip", "undo")
 def conversation_rows(spec: str) -> Iterator[Row | Problem]:
     """The rows of JSONL files, of which the labels are those that stand, and of text files the
     lines, as {"dialogue": line}."""
-    return standing(itertools.chain.from_iterable(map(rows_of, files(spec))))
+    return standing(itertools.chain.from_iterable(map(rows_of, from_the_oldest(files(spec)))))
+
+
+def from_the_oldest(paths: Iterable[Path]) -> list[Path]:
+    """The files in their order, but those last to which labels are appended."""
+    return sorted(paths, key=lambda path: path.name == FILE)
 
 
 def rows_of(path: Path) -> Iterable[Row | Problem]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from lm.core.errors import UserError
 from lm.data.comparisons import MOST
+from lm.data.labels import FILE
 from lm.serve.body import Fields, Refused
-from lm.serve.labels import FILE, Labels
+from lm.serve.labels import Labels
 from lm.serve.rankings import Judgement, checked_name, ranking, talked
 
 

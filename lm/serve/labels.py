@@ -15,9 +15,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lm.data.labels import KINDS
+from lm.data.labels import FILE, KINDS, from_the_oldest
 
-FILE = "labels.jsonl"
 NUMBERS = (int, float, type(None))  # and no bool
 
 
@@ -38,7 +37,7 @@ class Labels:
         self._lock = threading.Lock()
         self.damaged = 0  # lines that are no record
         self.records: list[dict[str, Any]] = []
-        for path in sorted(self.folder.glob("*.jsonl")):
+        for path in from_the_oldest(sorted(self.folder.glob("*.jsonl"))):
             found, damaged = read_lines(path)
             found = [one for one in found if one.get("kind") in KINDS]
             self.records += [one for one in found if whole(one)]

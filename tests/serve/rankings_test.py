@@ -128,6 +128,17 @@ def test_the_labelling_page_neither_counts_nor_takes_back_what_was_ranked_in_a_c
     assert [record["kind"] for record in lines(folder)] == ["ranking"]
 
 
+@pytest.mark.parametrize("name", ["early.jsonl", "merged.jsonl"])  # before labels.jsonl, or behind
+def test_what_is_taken_back_stays_so_beside_the_records_of_another_file(folder, name):
+    record = {"kind": "demonstration", "labeler": "ann", "messages": MESSAGES, "answer": "Pink."}
+    for item in "ab":
+        Labels(folder).keep(record | {"item": item})
+    (folder / "labels.jsonl").rename(folder / name)
+    assert len(Labels(folder).current()) == len(told(folder)) == 2  # the control
+    Labels(folder).take_back("ann", {"a"})
+    assert [*Labels(folder).current()] == [("b", "ann")] and len(told(folder)) == 1
+
+
 def told(folder):
     """The conversations that are learned from."""
     data = DialoguesConfig(train=str(folder), valid=str(folder))
