@@ -100,8 +100,22 @@ class News:
     read: bool = False  # its prompt has been read
 
 
+def writers(
+    served: Served, prompts: Sequence[Prompt], settings: Settings, echo: bool = False
+) -> list[Writer]:
+    """Those of all answers to some prompts; to spell prompts that are echoed is work."""
+    return [
+        Writer(served.spelling(), settings.stops, prompt.ids if echo else ())
+        for prompt in prompts
+        for _ in range(settings.choices)
+    ]
+
+
 class Answers:
     """All answers that one request of a client asks for.
+
+    Args:
+      writers: of each of them.
 
     Raises:
       Busy, ConfigError: as the engine's `submit`.
@@ -109,7 +123,7 @@ class Answers:
 
     def __init__(
         self, served: Served, prompts: Sequence[Prompt], settings: Settings,
-        ends: frozenset[int], *, alternatives: bool, scored: bool, echo: bool = False,
+        ends: frozenset[int], writers: Sequence[Writer], *, alternatives: bool, scored: bool,
     ):  # fmt: skip
         loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
         self._served = served
@@ -131,9 +145,7 @@ class Answers:
                     prefix=prompt.prefix, sampling=settings.sampling, tell=teller(index),
                     seed=seed, number=number, ends=ends, alternatives=alternatives, scored=scored,
                 )  # fmt: skip
-                echoed = prompt.ids if echo else ()
-                writer = Writer(served.spelling(), settings.stops, echoed)
-                self.choices.append(Choice(index, asked, writer))
+                self.choices.append(Choice(index, asked, writers[index]))
         served.engine.submit(*(choice.asked for choice in self.choices))
 
     async def news(self) -> AsyncIterator[News]:

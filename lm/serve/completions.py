@@ -1,6 +1,7 @@
 """OpenAI's completions: what a model writes after a text, or after token ids."""
 
 import asyncio
+import functools
 import json
 import time
 import uuid
@@ -10,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from lm.serve.answers import Answers, Choice, News, Settings, number, told
+from lm.serve.answers import Answers, Choice, News, Settings, number, told, writers
 from lm.serve.body import Fields, Refused
 from lm.serve.model import Served
 from lm.serve.request import Likely, Prompt
@@ -30,15 +31,17 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     echo = fields.flag("echo")
     if fields.whole("best_of", settings.choices, 1, 16) != settings.choices:
         raise Refused("best_of is not supported: leave it out", param="best_of")
-    # encoding is work: the others are answered meanwhile
-    prompts = await asyncio.to_thread(read_prompts, fields, served)
+    # encoding is work, and spelling too: the others are answered meanwhile
+    ids = await asyncio.to_thread(read_prompts, fields, served)
     fields.end()
-    room = [served.engine.length - len(prompt) for prompt in prompts]
+    room = [served.engine.length - len(each) for each in ids]
     wanted = settings.max_tokens
     counts = [min(DEFAULT_TOKENS, max(each, 0)) if wanted is None else wanted for each in room]
+    prompts = list(map(Prompt, ids, counts))
     answers = Answers(
-        served, list(map(Prompt, prompts, counts)), settings, served.ends,
-        alternatives=logprobs is not None, scored=echo and logprobs is not None, echo=echo,
+        served, prompts, settings, served.ends,
+        await asyncio.to_thread(writers, served, prompts, settings, echo),
+        alternatives=logprobs is not None, scored=echo and logprobs is not None,
     )  # fmt: skip
     form = Form(served, "cmpl-" + uuid.uuid4().hex, logprobs, echo)
     if settings.stream:
@@ -48,7 +51,7 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     if not await answers.finish(request):
         return Response(status_code=499)
     failed(answers)
-    choices = [form.whole(choice) for choice in answers.choices]
+    choices = await asyncio.to_thread(lambda: list(map(form.whole, answers.choices)))
     return JSONResponse(form.envelope(choices) | {"usage": answers.usage})
 
 
@@ -164,7 +167,8 @@ class Form:
         """Server-sent events of all choices as they grow."""
         spellings = [self.served.spelling() for _ in answers.choices]
         async for news in answers.news():
-            for chunk in self.chunks(news, spellings[news.choice.index]):
+            chunks = functools.partial(self.chunks, news, spellings[news.choice.index])
+            for chunk in await asyncio.to_thread(chunks) if news.read else chunks():
                 yield event(chunk)
         if settings.usage:
             yield event(self.envelope([]) | {"usage": answers.usage})

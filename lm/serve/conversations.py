@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lm.core.errors import DataError
 from lm.data.visual.turns import pictures_of, turns_of
-from lm.serve.answers import Answers, Choice, Settings, number, told
+from lm.serve.answers import Answers, Choice, Settings, number, told, writers
 from lm.serve.body import Fields, Refused
 from lm.serve.completions import NO_CACHE, event, failed
 from lm.serve.model import Served
@@ -40,8 +40,9 @@ async def chat(request: Request, served: Served, body: dict[str, Any]) -> Respon
         chat_prompt, served, turns, settings.max_tokens,
     )  # fmt: skip
     answers = Answers(
-        served, [prompt], settings, served.chat_ends, alternatives=wants, scored=False
-    )
+        served, [prompt], settings, served.chat_ends, writers(served, [prompt], settings),
+        alternatives=wants, scored=False,
+    )  # fmt: skip
     form = ChatForm(served, most if wants else None)
     if settings.stream:
         return StreamingResponse(

@@ -1,5 +1,7 @@
 """OpenAI's interface over a small model, through real sockets."""
 
+import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -180,6 +182,22 @@ def test_while_a_text_is_encoded_the_others_are_answered(path, body):
         finally:
             slow.let_go.set()
             asking.join()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_echoed_is_spelled_while_the_others_are_answered(monkeypatch, stream):
+    tokenizer, beside = ByteTokenizer(), []
+    spelled = tokenizer.decode_bytes
+
+    def noted(ids):
+        with contextlib.suppress(RuntimeError):
+            beside.append(asyncio.get_running_loop())  # where the others are answered
+        return spelled(ids)
+
+    monkeypatch.setattr(tokenizer, "decode_bytes", noted)
+    body = {"prompt": "abc", "echo": True, "logprobs": 0, "max_tokens": 0, "stream": stream}
+    with listening(saying(tokenizer)) as address, client(address) as api:
+        assert '"abc"' in api.post("/v1/completions", json=body).text and not beside
 
 
 @pytest.mark.parametrize(
