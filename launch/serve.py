@@ -4,7 +4,7 @@ python -m launch.serve --workdir=runs/chat
 python -m launch.serve --workdir=runs/chat --label_prompts=asked.jsonl --label_runs=runs/chat,runs/a
 python -m launch.serve --workdir=runs/chat --host=0.0.0.0 --token=SECRET --slots=32
 
-SIGTERM and Ctrl-C finish what is being answered and end; a second one ends at once.
+SIGTERM and Ctrl-C finish what is being answered, however long, and end; a second one ends at once.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def main() -> None:
         raise ConfigError("--workdir is empty; name the directory of a run")
     try:
         from lm.serve.guard import is_loopback
-        from lm.serve.server import Server, bound
+        from lm.serve.server import Server, authority, bound
     except ImportError:
         raise ConfigError("serving needs starlette and uvicorn: pip install 'lm[serve]'") from None
 
@@ -64,7 +64,7 @@ def main() -> None:
 
     def announce() -> None:
         port = listener.getsockname()[1]
-        print(f"listening on http://{HOST.value}:{port}", flush=True)
+        print(f"listening on http://{authority(HOST.value, port)}", flush=True)
 
     app = application(models, token=TOKEN.value, loopback=loopback, extra=extra)
     try:

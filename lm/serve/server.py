@@ -11,8 +11,6 @@ from starlette.types import ASGIApp
 
 from lm.core.errors import DataError
 
-GRACE = 60  # seconds that answers under way have when the server is to end
-
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket bound to an address, at which nobody is answered yet; port 0 takes a free one.
@@ -34,20 +32,24 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def cannot_bind(host: str, port: int, error: OSError) -> DataError:
-    return DataError(
-        f"cannot bind to {host}:{port} ({error.strerror}): choose another --host or --port"
-    )
+    where = authority(host, port)
+    return DataError(f"cannot bind to {where} ({error.strerror}): choose another --host or --port")
+
+
+def authority(host: str, port: int) -> str:
+    """As they stand in a URL: an address of IPv6 in brackets."""
+    host = host.strip("[]")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Server(uvicorn.Server):
     """One that says when it listens. The first SIGTERM or Ctrl-C lets it finish what is being
-    answered, a second one ends the process at once."""
+    answered, however long that takes, a second one ends the process at once."""
 
     def __init__(self, app: ASGIApp, listening: Callable[[], None] = lambda: None):
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE,
-            server_header=False, lifespan="off",
-        )  # fmt: skip
+            app, log_level="warning", access_log=False, server_header=False, lifespan="off"
+        )
         super().__init__(config)
         self._listening = listening
 

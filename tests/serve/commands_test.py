@@ -21,6 +21,7 @@ from lm.core import paths
 from lm.core.errors import ConfigError
 from lm.data.visual.turns import turns_of
 from lm.models.gpt import GptConfig
+from lm.serve.server import Server, authority, cannot_bind
 from lm.serve.terminal import harmless
 from lm.serve.turns import given
 from tests.launched import ROOT, environment, one_line
@@ -237,6 +238,19 @@ def test_sigterm_finishes_what_is_being_answered_and_then_ends(run):
     assert found["answer"].json()["choices"][0]["finish_reason"] in ("length", "stop")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "stopped" in out
+
+
+def test_a_signal_cuts_off_no_answer_however_long_it_takes():
+    assert Server(lambda: None).config.timeout_graceful_shutdown is None  # in seconds
+
+
+@pytest.mark.parametrize(
+    "host, told",
+    [("::1", "[::1]:80"), ("[::1]", "[::1]:80"), ("127.0.0.1", "127.0.0.1:80"), ("me", "me:80")],
+)
+def test_an_address_is_told_as_a_url_has_it(host, told):
+    assert authority(host, 80) == told
+    assert f"cannot bind to {told} (taken)" in str(cannot_bind(host, 80, OSError(98, "taken")))
 
 
 @pytest.mark.slow
