@@ -175,10 +175,15 @@ def seated(
 
 
 def put(kept: jax.Array, new: jax.Array, slot: jax.Array, length: jax.Array) -> jax.Array:
-    """`kept` [B*N S H] with the first `length` of `new` [N P H] in row `slot`, s at s modulo S."""
+    """`kept` [B*N S H] with the first `length` of `new` [N P H] in row `slot`, s at s modulo S.
+
+    Nothing of what stood in the row stays: it is never seen, but what is no number, times a weight
+    of 0, is none either.
+    """
     heads, size, _ = new.shape
     ring = kept.shape[1]
     if size > ring:  # at each place the last token that belongs there
         places = jnp.arange(ring)
         new = new[:, jnp.maximum(places + (length - 1 - places) // ring * ring, 0)]
+    new = jnp.pad(new, ((0, 0), (0, max(ring - size, 0)), (0, 0)))
     return jax.lax.dynamic_update_slice(kept, new.astype(kept.dtype), (slot * heads, 0, 0))

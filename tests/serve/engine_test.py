@@ -5,6 +5,7 @@ import re
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -269,6 +270,19 @@ def test_logits_that_are_no_numbers_end_an_answer_and_not_the_one_beside_it(
     assert len(one.tell.tokens()) == 2 and one.tell.reason == "error"
     assert "not finite" in one.tell.events[-1].fault
     assert len(other.tell.tokens()) == 20 and other.tell.reason == "length"
+
+
+@pytest.mark.parametrize("prompt", [[7], [4] * 40])  # read at once, and in pieces
+def test_numbers_that_are_none_stay_in_no_slot(model, patient, prompt):
+    def answer():
+        one = asked(prompt, 20)
+        patient.submit(one)
+        return one.tell.tokens()
+
+    plain, state = answer(), patient._state
+    spoiled = jax.tree.map(lambda leaf: jnp.full_like(leaf, np.nan), state.layers)
+    patient._state = state.replace(layers=spoiled)
+    assert answer() == plain and len(plain) == 20
 
 
 def test_an_end_token_ends_an_answer_and_is_not_told(model, engine):
