@@ -54,8 +54,10 @@ def base() -> Pretrain:
 
 
 def original() -> Pretrain:
-    """GPT-1's data and rules at the size of the first Transformer's base: 6 x 512, 8 heads, 2048
-    (Vaswani et al. 2017, table 3)."""
+    """GPT-1's data and rules at the size of the first Transformer's base.
+
+    6 layers of width 512, 8 heads, 2,048 hidden units (Vaswani et al. 2017, table 3).
+    """
     return published(decoder(6, 512, 8, vocab=40_478, length=512))
 
 

@@ -153,10 +153,12 @@ def ppo_ptx(size: str = "tiny", text: str | None = None) -> Ppo:
 
 
 def sentiment() -> Ancestor:
-    """Books gone on with warmly and happily (Ziegler et al. 2019, section 3.1), in miniature, by
-    the mechanics of lm-human-preferences: a classifier chooses, `--set judge.run=RUN` of a
-    fine-tuning on SST-2 (theirs: of product reviews). In brackets their own numbers, where a tiny
-    model bears others."""
+    """Books gone on with warmly and happily, in miniature (Ziegler et al. 2019, section 3.1).
+
+    The mechanics are those of lm-human-preferences: a classifier chooses, `--set judge.run=RUN` of
+    a fine-tuning on SST-2 (theirs: of product reviews). In brackets their own numbers, where a tiny
+    model bears others.
+    """
     # (1e-5); TensorFlow's Adam, as GPT-1's
     adam = Gpt1AdamConfig(peak_lr=2e-4, epsilon=1e-5, weight_decay=0.0, clip=None)
     return Ancestor(
@@ -200,8 +202,10 @@ def sentiment() -> Ancestor:
 
 
 def descriptiveness() -> Ancestor:
-    """The same for what describes best: a program counts words of the senses where section 3.2.1
-    has people."""
+    """The same for what describes best (section 3.2.1).
+
+    A program counts words of the senses where the paper has people.
+    """
     return replace(sentiment(), judge=RewardConfig(function="lm.rlhf.gold:descriptive"))
 
 

@@ -255,8 +255,9 @@ def gold() -> GoldStudy:
 
 
 def overoptimization() -> Overoptimization:
-    """PPO far by a reward model of few labels, best of n alongside: the gold score rises, then
-    falls (Gao et al. 2022).
+    """PPO far by a reward model of few labels: the gold score rises, then falls (Gao et al. 2022).
+
+    Best of n stands alongside.
 
     --set base.data.train=TEXT --set pipeline.demonstrations=FILE
     """

@@ -1,6 +1,6 @@
 """Prepares raw text as GPT-3 did: by quality, without near copies, without what test sets hold.
 
-python -m launch.prepare --input='crawl/*.jsonl.gz' --output=data/crawl --curated=books/,wiki/ \
+python -m launch.prepare --input='crawl/*.jsonl.gz' --output=data/crawl --curated=books/,wiki/ \\
     --against=webtext/ --held_out='tests/*/*.jsonl'
 python -m launch.tokenize --text=data/crawl --out=data/crawl_tokens --kind=gpt2 --path=vocab_gpt2
 

@@ -27,7 +27,9 @@ MAX_TOKENS = flags.DEFINE_integer("max_tokens", 200, "Tokens to write.", lower_b
 TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token (greedy).")
 TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the likeliest so many.")
 TOP_P = flags.DEFINE_float("top_p", None, "Draw among the likeliest that reach this probability.")
-BEAMS = flags.DEFINE_integer("beams", 0, "Beam search over so many hypotheses, instead of drawing.")
+BEAMS = flags.DEFINE_integer(
+    "beams", 0, "Beam search over so many hypotheses, instead of drawing; 0: none.", lower_bound=0
+)
 LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.6, "Of beam search.", -100.0, 100.0)
 SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", 0, 2**32 - 1)
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
@@ -38,12 +40,16 @@ def main() -> None:
         raise ConfigError("--workdir is empty; name the directory of a run")
     from lm.core.paths import run_path
     from lm.decode.beam import beam_search
+    from lm.decode.generate import check_prompts
     from lm.decode.sampling import SamplingConfig
     from lm.serve.spelling import spelling_of
     from lm.studies.loaded import load_run
 
     if not isfinite(LENGTH_PENALTY.value):
         raise ConfigError(f"--length_penalty must be finite, got {LENGTH_PENALTY.value}")
+    drawn = [flag.serialize() for flag in (TEMPERATURE, TOP_K, TOP_P) if flag.present]
+    if BEAMS.value and drawn:
+        raise ConfigError(f"{drawn[0]} is for drawing, and --beams draws nothing: leave out one")
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
     run = load_run(run_path(WORKDIR.value), STEP.value)
     if run.tokenizer is None:
@@ -54,6 +60,7 @@ def main() -> None:
     texts = PROMPT.value or ["\n"]
     prompts = [run.tokenizer.encode(text) for text in texts]
     generator, count = run.generator(), MAX_TOKENS.value
+    check_prompts(prompts, generator.config.length)  # before any of them is printed
     if BEAMS.value:
         # hypotheses are compared whole: none goes on beyond the context, as what is drawn does
         count = max(1, min(count, generator.config.length - max(map(len, prompts))))

@@ -217,6 +217,18 @@ def test_a_finished_run_samples(straight):
 
 
 @pytest.mark.slow
+def test_what_cannot_be_sampled_is_refused_before_anything_is_printed(straight):
+    def sampled(*flags):
+        words = [sys.executable, "-m", "launch.sample", f"--workdir={straight}", *flags]
+        return subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+
+    one_line(sampled("--beams=2", "--top_k=3"), 1, "--top_k=3 is for drawing")
+    long = sampled("--prompt=" + "the " * 100)
+    one_line(long, 2, "prompt 0 has", "the model's context is 32")
+    assert long.stdout == ""
+
+
+@pytest.mark.slow
 def test_a_beam_search_writes_as_much_as_the_context_holds(straight):
     words = [sys.executable, "-m", "launch.sample", f"--workdir={straight}", "--prompt=the ",
              "--beams=2"]  # fmt: skip

@@ -59,7 +59,7 @@ class InstancesConfig:
         require_positive(self, "duplication", "max_predictions")
         short, fraction, kept = self.short_probability, self.mask_fraction, self.kept
         require(0 <= short <= 1, f"short_probability must be between 0 and 1, got {short}")
-        require(0 < fraction < 1, f"mask_fraction must be between 0 and 1, got {fraction}")
+        require(0 < fraction < 1, f"mask_fraction must be above 0 and below 1, got {fraction}")
         require(
             0 <= self.masked <= 1 and 0 <= kept <= 1 and self.masked + kept <= 1 + 1e-9,
             f"masked {self.masked} and kept {kept} must be shares that add up to at most 1",

@@ -57,7 +57,7 @@ class RowsConfig:
         require_positive(self, "per_user", "common_prefix")
         require(bool(self.train), "data.train is empty: name a JSONL file, a folder or a glob")
         fraction = self.valid_fraction
-        require(0 < fraction < 1, f"valid_fraction must be between 0 and 1, got {fraction}")
+        require(0 < fraction < 1, f"valid_fraction must be above 0 and below 1, got {fraction}")
 
     @property
     def fingerprint(self) -> str:

@@ -44,7 +44,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         require(bool(self.train), "data.train is empty: name a file, a folder, a glob or stdlib:")
         fraction = self.valid_fraction
-        require(0 < fraction < 1, f"valid_fraction must be between 0 and 1, got {fraction}")
+        require(0 < fraction < 1, f"valid_fraction must be above 0 and below 1, got {fraction}")
         require(
             not self.mixture or self.train == STDLIB,
             f"data.train={self.train} beside data.mixture: for one text set data.mixture=()",

@@ -34,8 +34,9 @@ class Goodput:
         self.seconds = dict.fromkeys(KINDS, 0.0)
         self.began = Goodput.told
         self.seconds["init"] = max(0.0, time.time() - self.began)
-        self.first = self.last = 0
         self.before = processes(path) if path is not None else []
+        # one that is refused before it begins has made nothing, and loses nothing of the others
+        self.first = self.last = self.before[-1]["last"] if self.before else 0
         self.written = 0.0
 
     def switch(self, kind: str) -> None:

@@ -293,8 +293,9 @@ class Evaluation:
             bits = trigram.bits_per_byte(d.text.encode() for d in config.data.documents("valid"))
             summary["trigram_bits_per_byte"] = bits
             model = figures["valid_bits_per_byte"]
+            side = "below" if model < bits else "above"
             print(f"byte trigram (Witten-Bell) of the whole training text: {bits:.4f} bits a byte; "
-                  f"this model: {model:.4f}, {bits - model:.4f} below")  # fmt: skip
+                  f"this model: {model:.4f}, {abs(bits - model):.4f} {side}")  # fmt: skip
         if mixture:
             summary["mixture"] = mixture
             self.session.journal.say(f"what was read:\n{told(mixture)}")

@@ -297,7 +297,7 @@ def test_a_damaged_pass_is_refused(tmp_path, damage):
     ("changes", "message"),
     [
         ({"short_probability": 1.5}, "short_probability must be between 0 and 1, got 1.5"),
-        ({"mask_fraction": 0.0}, "mask_fraction must be between 0 and 1, got 0.0"),
+        ({"mask_fraction": 0.0}, "mask_fraction must be above 0 and below 1, got 0.0"),
         ({"masked": 0.95}, "masked 0.95 and kept 0.1 must be shares"),
         ({"duplication": 0}, "duplication must be positive, got 0"),
         ({"max_predictions": -1}, "max_predictions must be positive, got -1"),

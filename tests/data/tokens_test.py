@@ -237,7 +237,7 @@ def test_tokens_of_one_part_stand_beside_text_of_the_other(tmp_path, made):
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
 def test_the_held_out_share_lies_between_none_and_all(fraction):
-    with pytest.raises(ConfigError, match="valid_fraction must be between 0 and 1"):
+    with pytest.raises(ConfigError, match="valid_fraction must be above 0 and below 1"):
         TextConfig(valid_fraction=fraction)
     with pytest.raises(ConfigError, match=r"data\.train is empty"):
         TextConfig(train="")

@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,13 @@ def test_help_is_the_commands_own_text_and_flags():
     assert "python -m launch.train --experiment" in done.stdout
     for flag in ("workdir", "experiment", "[no]traceback"):
         assert done.stdout.count(f"  --{flag}:") == 1
+
+
+def test_an_experiments_line_in_the_list_is_whole():
+    for generation in generations():
+        for name, function in functions(module_of(generation)).items():
+            first, *rest = inspect.getdoc(function).split("\n")
+            assert first.endswith((".", ":")) and not "".join(rest[:1]), (generation, name)
 
 
 def test_the_list_has_every_experiment():

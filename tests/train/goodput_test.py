@@ -49,6 +49,19 @@ def test_steps_that_are_made_again_are_lost():
     assert totals([])["goodput"] == 0.0
 
 
+def test_a_process_that_ends_before_it_begins_loses_nothing_of_those_before_it(tmp_path):
+    path = tmp_path / "goodput.json"
+    for first, last, spent in ((0, 7, 70.0), (None, None, 0.0), (7, 9, 20.0)):
+        goodput = Goodput(path)
+        if last is not None:
+            goodput.first = first
+            goodput.seconds["step"] = spent
+            goodput.reached(last)
+        goodput.write()
+    found = totals(processes(path))
+    assert found["lost"] == 0.0 and found["step"] == 90.0
+
+
 def test_a_process_that_goes_back_further_loses_the_steps_of_all_before_it():
     some = [entry(0, 10, step=10.0), entry(8, 9, step=1.0), entry(5, 12, step=7.0)]
     found = totals(some)

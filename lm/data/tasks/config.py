@@ -40,7 +40,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.valid_fraction < 1:
-            raise ConfigError(f"valid_fraction {self.valid_fraction} must be between 0 and 1")
+            raise ConfigError(f"valid_fraction {self.valid_fraction} must be above 0 and below 1")
         for name, value in (("limit", self.limit), ("valid_limit", self.valid_limit)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value} must be 1 or more, or None for all")
