@@ -127,16 +127,16 @@ def outcomes(forecast: Mapping[str, Any], large: Measured) -> list[dict[str, Any
     ]  # fmt: skip
     for name, one in forecast["rates"].items():
         numbers = np.array(one["problems"])
-        solved = numbers[large.passed[numbers] > 0]
-        if len(solved):
-            values = minus_log_rates(large.passed[solved], large.samples[solved])
-            rows.append(
-                {
-                    "what": f"-log pass@1, {name} ({len(numbers)} problems)",
-                    "out": float(values.mean()), **bounds(one), "plain": None,
-                    "last": one["small"][-1], "unsolved": len(numbers) - len(solved),
-                }
-            )  # fmt: skip
+        passed, samples = large.passed[numbers], large.samples[numbers]
+        # over the problems that it was foretold of: one never solved counts half a success
+        values = np.log(samples / np.maximum(passed, 0.5))
+        rows.append(
+            {
+                "what": f"-log pass@1, {name} ({len(numbers)} problems)",
+                "out": float(values.mean()), **bounds(one), "plain": None,
+                "last": one["small"][-1], "unsolved": int((passed == 0).sum()),
+            }
+        )  # fmt: skip
     return rows
 
 
@@ -150,12 +150,26 @@ def interval(row: Mapping[str, Any]) -> str:
     return "not bound by so few points" if loose else f"{row['low']:.4g} to {row['high']:.4g}"
 
 
+def came_out(row: Mapping[str, Any]) -> str:
+    """What was measured; of problems never solved it is known that it is no less."""
+    return f"{'at least ' if row['unsolved'] else ''}{row['out']:.4g}"
+
+
+def error(row: Mapping[str, Any]) -> str:
+    """Of what was foretold, relative to what was measured; none of zero, or of a bound."""
+    known = row["out"] and not row["unsolved"]
+    return f"{row['value'] / row['out'] - 1:+.1%}" if known else "-"
+
+
 def verdict(row: Mapping[str, Any]) -> str:
-    inside = row["low"] <= row["out"] <= row["high"]
+    if row["unsolved"] and row["out"] <= row["high"]:
+        judged = f"no verdict: {row['unsolved']} never solved"
+    else:
+        inside = row["low"] <= row["out"] <= row["high"]
+        judged = f"{'inside' if inside else 'outside of'} the interval"
     return (
         f"{row['what']}: foretold {row['value']:.4g} ({interval(row)}), came "
-        f"out {row['out']:.4g}, error {row['value'] / row['out'] - 1:+.1%}, "
-        f"{'inside' if inside else 'outside of'} the interval"
+        f"out {came_out(row)}, error {error(row)}, {judged}"
     )
 
 
@@ -175,7 +189,7 @@ def write_report(
          "power law without c", "largest small run", "never solved"],
         [
             [row["what"], f"{row['value']:.4g}", interval(row),
-             f"{row['out']:.4g}", f"{row['value'] / row['out'] - 1:+.1%}",
+             came_out(row), error(row),
              "-" if row["plain"] is None else f"{row['plain']:.4g}", f"{row['last']:.4g}",
              str(row["unsolved"])]
             for row in rows
@@ -242,7 +256,7 @@ def panels(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
     for number, (name, one) in enumerate(forecast["rates"].items()):
         bands.append(Band(name, rated, one["small"], colour=number, dash=""))
         bands.append(Band("", line.tolist(), law(one), colour=number, dash=":"))
-        if name in out:
+        if out[name]["out"] > 0:  # the axis is of logarithms
             bands.append(Band("", [1.0], [out[name]["out"]], colour=number, dash=""))
     if bands:
         drawn.append(

@@ -136,6 +136,43 @@ def test_planted_runs_come_out_as_foretold_and_a_run_off_the_laws_does_not(tmp_p
     assert "outside of the interval" in verdict(outcomes(told, off)[0])
 
 
+def test_a_bucket_that_is_wholly_solved_has_no_relative_error(tmp_path):
+    small, large = planted()
+    told = foretell(small, {"compute": 1e12}, [one.name for one in small[2:]], 0.95)
+    solved = [replace(trial, passed=trial.samples) for trial in large.trials]
+    large = replace(large, trials=solved)
+    write_report(tmp_path, "title", told, small, large)
+    assert "came out 0, error -, outside of the interval" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_a_pass_rate_is_measured_over_the_problems_that_it_was_foretold_of(tmp_path):
+    small, large = planted()
+    told = foretell(small, {"compute": 1e12}, [one.name for one in small[2:]], 0.95)
+
+    def unsolved(*numbers):
+        trials = [
+            replace(trial, passed=0) if number in numbers else trial
+            for number, trial in enumerate(large.trials)
+        ]
+        return replace(large, trials=trials)
+
+    whole, one, none = (outcomes(told, unsolved(*some)) for some in ((), (11,), range(8, 12)))
+    names = ["loss, nats a token", *(f"-log pass@1, {name}" for name in told["rates"])]
+    for rows in (whole, one, none):  # a bucket of which nothing is solved keeps its row
+        assert [row["what"].partition(" (")[0] for row in rows] == names
+    assert one[4]["unsolved"] == 1 and none[4]["unsolved"] == 4
+    half = np.log(5000 / 0.5)  # the hardest problem counts half a success
+    rate = -np.log(large.passed[8:] / 5000)
+    assert one[4]["out"] == pytest.approx((rate[:3].sum() + half) / 4)
+    assert one[4]["out"] > whole[4]["out"] and none[4]["out"] == pytest.approx(half)
+    assert "came out at least 9.21, error -, outside of the interval" in verdict(none[4])
+    wide = one[4] | {"high": 100.0}
+    assert verdict(wide).endswith("error -, no verdict: 1 never solved")
+    write_report(tmp_path, "title", told, small, unsolved(11))
+    assert "| at least " in (tmp_path / "report.md").read_text()
+
+
 def small_runs(study):
     """Of its sizes, as if they had ended."""
     members = study.members()
