@@ -64,10 +64,16 @@ class SparseCritique:
         for task, model in ((NOVELS, self.novels.model), (RECALL, self.recall.model)):
             if isinstance(model, GptConfig):
                 require(
-                    reach(model) + self.bins < model.length,
+                    reach(model) + max(self.bins, model.band) < model.length,
                     f"{task}: {model.layers} layers of band {model.band} reach {reach(model)} "
-                    f"tokens back, which leaves too few of {model.length} beyond it",
+                    f"tokens back, which leaves too few of {model.length} beyond it for a band and "
+                    f"{self.bins} bins",
                 )
+        require(
+            self.novels.batch > 1,
+            f"novels.batch {self.novels.batch} must be 2 or more: the far tokens of a row are "
+            "exchanged for those of another",
+        )
 
     # --------------------------------------------------------------- members
 

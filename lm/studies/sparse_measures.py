@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from lm.core.mesh import make_mesh
 from lm.data.batches import Windows
@@ -109,6 +110,7 @@ def measured_novels(saved: Saved, rows: int) -> dict[str, Any]:
     }
 
 
-@jax.jit(static_argnums=0)
+@jax.jit(static_argnums=0, out_shardings=PartitionSpec())
 def logits_of(model: GptConfig, params: Any, tokens: jax.Array) -> jax.Array:
+    """Logits [B T V] of tokens [B T], whole on every process, within a mesh."""
     return forward(model, params, tokens)[0]

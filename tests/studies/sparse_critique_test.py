@@ -1,20 +1,23 @@
 """The critique of sparse attention: its members, what it measures of them, what it tells."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from experiments import sweeps
 from lm.core.errors import ConfigError
+from lm.core.mesh import MeshConfig, make_mesh, replicated
 from lm.data.tokens import TextConfig
-from lm.models.gpt import forward
+from lm.models.gpt import GptConfig, forward
 from lm.studies import sparse_critique
 from lm.studies.sparse_critique import binned, place
-from lm.studies.sparse_measures import joined, measured, reach, spanned
+from lm.studies.sparse_measures import joined, logits_of, measured, reach, spanned
 from lm.studies.sparse_verdict import Verdict
 from tests.launched import ROOT
 
@@ -205,3 +208,26 @@ def test_a_study_without_room_beyond_the_reach_is_refused():
     with pytest.raises(ConfigError, match="reach 60 tokens back"):
         short = replace(study.recall.model, band=16, length=64)
         replace(study, recall=replace(study.recall, model=short))
+    model = study.novels.model
+    least = reach(model) + model.band + 1  # the last tokens, a band of them, do not see the first
+    for length, taken in ((least, True), (least - 1, False)):
+        novels = replace(study.novels, model=replace(model, length=length))
+        with nullcontext() if taken else pytest.raises(ConfigError, match="too few of"):
+            replace(study, novels=novels, bins=4)
+
+
+def test_a_study_without_other_rows_to_take_far_tokens_from_is_refused():
+    study = sweeps.sparse_critique()
+    with pytest.raises(ConfigError, match=r"^novels\.batch 1 must be 2 or more"):
+        replace(study, novels=replace(study.novels, batch=1))
+
+
+def test_logits_are_whole_on_every_process():
+    devices = jax.local_devices()
+    mesh = make_mesh(MeshConfig(), devices)
+    model = GptConfig(layers=1, width=8, heads=1, vocab=16, length=8)
+    params = nn.unbox(model.module().init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))
+    with jax.set_mesh(mesh):
+        params = jax.device_put(params["params"], replicated(mesh))
+        found = logits_of(model, params, np.zeros((len(devices), 8), np.int32))
+    assert len(devices) == 8 == len(found.sharding.device_set) and found.is_fully_replicated
