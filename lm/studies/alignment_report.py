@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lm.core.paths import write_whole
 from lm.evals.published import figures
 from lm.report.curves import Curve, Level, draw
 from lm.report.markdown import with_deviation
@@ -18,7 +19,6 @@ def write_alignment(workdir: Path) -> Path:
     """Writes `report.html` and `summary.json` of a pipeline whose steps are done."""
     steps = {name: read_run(workdir / name) for name in ("sft", "reward", *POLICIES)}
     summary = gathered(workdir, steps)
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     policies = {POLICIES[name]: steps[name] for name in POLICIES}
     sections = [
         section("What came out", table(["figure", "value"], told(summary))),
@@ -28,7 +28,9 @@ def write_alignment(workdir: Path) -> Path:
         section("In trouble", troubles(policies)),
         section("What was published, of people's labels and larger models", published()),
     ]
-    return write_page(workdir / "report.html", workdir.name, sections)
+    page = write_page(workdir / "report.html", workdir.name, sections)
+    write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")  # it is done
+    return page
 
 
 def gathered(workdir: Path, steps: dict[str, Record]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lm.core.paths import write_whole
 from lm.report.page import section, write_page
 from lm.report.record import Record, read_run
 from lm.report.text import escape, table
@@ -17,7 +18,6 @@ def write_conversing(workdir: Path, rounds: int) -> Path:
     numbers = range(1, rounds + 1)
     policies = {f"round {n}": read_run(workdir / f"{n}/ppo") for n in numbers}
     summary = gathered(workdir, policies)
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     samples = {f"{name}: after it": record.samples[max(record.samples)]
                for name, record in policies.items()}  # fmt: skip
     samples = {"before": policies["round 1"].samples[0]} | samples
@@ -32,7 +32,9 @@ def write_conversing(workdir: Path, rounds: int) -> Path:
         section("Answers to the same conversations", f'<div class="pair">{articles}</div>'),
         section("In trouble", troubles(policies)),
     ]
-    return write_page(workdir / "report.html", workdir.name, sections)
+    page = write_page(workdir / "report.html", workdir.name, sections)
+    write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")  # it is done
+    return page
 
 
 def gathered(workdir: Path, policies: dict[str, Record]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import pytest
 from experiments import sweeps
 from lm.core.config import bind
 from lm.core.errors import ConfigError
+from lm.report.record import Record
 from lm.rlhf.gold import descriptive, plain, tidy
+from lm.studies import alignment_report, conversation_report
 from lm.studies.alignment_report import told
 from lm.studies.gold_report import accuracies, gain, shown, taxes, verdict
 from tests.studies.demonstrated import bindings
@@ -74,6 +76,32 @@ def test_a_plain_word_counts_once_however_often_it_comes():
 def test_a_study_without_scorers_is_refused():
     with pytest.raises(ConfigError, match="scorers"):
         bind(sweeps.gold(), {"second.function": "None"})
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("module", [alignment_report, conversation_report])
+def test_a_pipeline_is_not_done_before_its_page_is_there(module, tmp_path, monkeypatch):
+    def write(page, *_):
+        assert page == tmp_path / "report.html" and not (tmp_path / "summary.json").exists()
+        raise Stop
+
+    row = {"step": 0, "valid_reward": 0.0, "valid_kl": 0.0}
+    record = Record("", [row], {}, [], samples={0: ""}, summary={"best_of_n": [], "rows": 1})
+    monkeypatch.setattr(module, "read_run", lambda _: record)
+    monkeypatch.setattr(module, "write_page", write)
+    tell = {
+        alignment_report: lambda: alignment_report.write_alignment(tmp_path),
+        conversation_report: lambda: conversation_report.write_conversing(tmp_path, 1),
+    }[module]
+    with pytest.raises(Stop):
+        tell()
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(module, "write_page", lambda page, *_: page)
+    assert tell() == tmp_path / "report.html"
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
 @pytest.mark.slow
