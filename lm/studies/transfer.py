@@ -13,6 +13,7 @@ A member that has its summary is done; the same command goes on with the others.
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import jax
 
 from lm.core.config import assignment, bind, require
 from lm.core.errors import ConfigError
+from lm.data.tasks import read
 from lm.evals.published import gap, of_case
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
@@ -77,7 +79,7 @@ class Transfer:
         }
         needed = dict.fromkeys(model for _, model, _ in self.cases)
         return {
-            name: bound(bases[made[name][0]], f"data.train={self.corpus} {made[name][1]}")
+            name: bound(bases[made[name][0]], made[name][1], {"data.train": self.corpus})
             for name in needed
         }
 
@@ -89,7 +91,8 @@ class Transfer:
             for label, model, bindings in self.cases:
                 masked = isinstance(models[model], MaskedPretrain)
                 base = self.bert_tuning if masked else self.gpt1_tuning
-                tuning = bound(base, f"data.name={task} data.root={self.root} {task_bindings}")
+                data = {"data.name": task, "data.root": self.root}
+                tuning = bound(base, task_bindings, data)
                 tuning = replace(bound(tuning, bindings), init=str(workdir / "pretrained" / model))
                 for seed in self.seeds:
                     found[task, label, seed] = replace(tuning, seed=seed)
@@ -98,7 +101,11 @@ class Transfer:
     # ------------------------------------------------------------------- run
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
-        """Runs the members that are not done, and tells what came out."""
+        """Runs the members that are not done, and tells what came out.
+
+        Raises:
+          ConfigError, DataError: before any member runs, no such task or no files of it.
+        """
         process = process or Process()
         with alone(workdir, process):
             begin(workdir, self, self.done(workdir))
@@ -107,6 +114,12 @@ class Transfer:
                 for name, experiment in self.pretrainings().items()
             }
             tunings = self.tunings(workdir)
+            left = [
+                tuning for key, tuning in tunings.items()
+                if not (place(workdir, *key) / "summary.json").exists()
+            ]  # fmt: skip
+            for data in dict.fromkeys(tuning.data for tuning in left):
+                read(data)
             members |= {place(workdir, *key): tuning for key, tuning in tunings.items()}
             for number, (folder, experiment) in enumerate(members.items(), start=1):
                 if (folder / "summary.json").exists():
@@ -165,9 +178,11 @@ class Transfer:
         print(f"{told}{workdir}/table.md, {workdir}/figure.svg")
 
 
-def bound(experiment: Any, bindings: str) -> Any:
-    """An experiment with `name=value` bindings, separated by blanks."""
-    return bind(experiment, dict(assignment(binding) for binding in bindings.split()))
+def bound(experiment: Any, bindings: str, values: Mapping[str, Any] | None = None) -> Any:
+    """An experiment with `name=value` bindings, separated by blanks, and before them with values
+    that may have blanks."""
+    given = dict(assignment(binding) for binding in bindings.split())
+    return bind(experiment, {**(values or {}), **given})
 
 
 def place(workdir: Path, task: str, label: str, seed: int) -> Path:

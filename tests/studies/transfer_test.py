@@ -8,7 +8,7 @@ import pytest
 
 from experiments import gpt2, sweeps
 from lm.core.config import bind
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, DataError
 from lm.studies.transfer import place
 
 
@@ -108,6 +108,27 @@ def test_one_process_alone_tells(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     study.run(tmp_path)
     assert (tmp_path / "table.md").exists()
+
+
+def test_a_corpus_and_a_folder_of_tasks_may_have_blanks_in_their_names(tmp_path):
+    study = bind(sweeps.pretraining(), {"corpus": "my novels", "root": "/data/glue sets"})
+    assert {one.data.train for one in study.pretrainings().values()} == {"my novels"}
+    assert {one.data.root for one in study.tunings(tmp_path).values()} == {"/data/glue sets"}
+    study = replace(study, tasks=(("cola", "data.root=here steps=3"),))  # a task's own comes first
+    assert {(one.data.root, one.steps) for one in study.tunings(tmp_path).values()} == {("here", 3)}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"), [("sst3", "unknown task 'sst3'; did you mean"), ("cola", "no files of cola")]
+)
+def test_a_task_that_is_not_there_is_told_before_anything_is_trained(task, said, tmp_path):
+    study = bind(sweeps.pretraining(), {"root": str(tmp_path), "corpus": "none"})
+    (tmp_path / "SST-2").mkdir()
+    (tmp_path / "SST-2" / "train.tsv").write_text("sentence\tlabel\nfine\t1\n")
+    study = replace(study, tasks=(("sst2", ""), (task, "")))
+    with pytest.raises((ConfigError, DataError), match=f"^{said}") as error:
+        study.run(tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run" / "pretrained").exists()
 
 
 def test_an_unknown_model_is_named_beside_the_known_ones():
