@@ -83,7 +83,7 @@ class Capacity:
         """Trains and asks the members that are not done, and tells what came out."""
         process = process or Process()
         with alone(workdir, process):
-            begin(workdir, self, fixed(workdir, MADE_WITH))
+            begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             members = self.members()
             for number, ((size, seed), experiment) in enumerate(members.items(), start=1):
                 folder = workdir / size / str(seed)

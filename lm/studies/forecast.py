@@ -108,7 +108,7 @@ class Forecast:
         """Small runs, forecast, large run, report: what of them is not done."""
         process = process or Process()
         with alone(workdir, process):
-            begin(workdir, self, fixed(workdir, MADE_WITH))
+            begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             *few, large = self.members()
             small = [self.measured(workdir, name, process) for name in few]
             forecast = self.register(workdir, small)

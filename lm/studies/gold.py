@@ -25,6 +25,7 @@ from lm.rlhf.function import finite
 from lm.rlhf.labeling import Answer, answered
 from lm.rlhf.scores import text_scorer
 from lm.rlhf.source import Source, read_source
+from lm.studies import alignment
 from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
 from lm.studies.gold_setting import GoldSetting
@@ -34,6 +35,10 @@ from lm.train.process import Process, write_for_all
 MEASURED = "measured.json"
 MADE_WITH = {
     "*/base/summary.json": ["base."],
+    **{
+        f"*/pipeline/{file}": [f"pipeline.{name}" for name in names]
+        for file, names in alignment.MADE_WITH.items()
+    },
     "*/pipeline/summary.json": ["pipeline."],
     f"*/{MEASURED}": ["second.", "prompts", "draws", "examples"],
 }
@@ -57,7 +62,7 @@ class GoldStudy(GoldSetting):
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
         with alone(workdir, process):
-            begin(workdir, self, fixed(workdir, MADE_WITH))
+            begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             for seed in self.seeds:
                 folder = workdir / str(seed)
                 base, pipeline = self.members(workdir, seed)

@@ -54,7 +54,7 @@ class Overoptimization(GoldSetting):
         """Trains the seeds that are not done, and tells what came out."""
         process = process or Process()
         with alone(workdir, process):
-            begin(workdir, self, fixed(workdir, MADE_WITH))
+            begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             for seed in self.seeds:
                 folder = workdir / str(seed)
                 base, pipeline = self.members(workdir, seed)

@@ -19,9 +19,11 @@ from lm.rlhf.sft import Sft
 from lm.train.lock import locked
 from lm.train.metrics import read_metrics
 from lm.train.process import Process
-from lm.train.resume import HOW
+from lm.train.resume import HOW, same_place
 
 FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
+
+SUMMARY, CHECKPOINTS = "summary.json", "checkpoints/*"  # of a run that has ended, or has begun
 
 NAMED = ("sizes", "patterns", "cases", "variants", "tasks")  # lists of things that a name begins
 
@@ -66,7 +68,7 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             if name.startswith(done) and not name.endswith(HOW)
             and (name in done or not any(part in f".{name}" for part in FREE))
             and not (name in NAMED and kept(old, new))
-            and not (name == "init" and same_place(old, new))  # a study's own is below its workdir
+            and not same_place(old, new)  # --workdir and init may be spelled otherwise
         ]  # fmt: skip
         if wrong:
             raise ConfigError(
@@ -86,11 +88,6 @@ def kept(old: Iterable[Any], new: Iterable[Any]) -> bool:
     return all(after.get(one[0]) == one for one in old)
 
 
-def same_place(old: str | None, new: str | None) -> bool:
-    """Whether two paths name one folder, as spelled from here."""
-    return bool(old and new) and Path(str(old)).absolute() == Path(str(new)).absolute()
-
-
 def check_distinct(**lists: Sequence[Any]) -> None:
     """Raises ConfigError for a list, by its name, that is empty or holds one thing twice: of two
     runs of one name, or of one seed, the second would be the first."""
@@ -100,11 +97,21 @@ def check_distinct(**lists: Sequence[Any]) -> None:
         require(not twice, f"{name} has {twice[:1]} twice among {values}: give each once")
 
 
-def fixed(workdir: Path, results: Mapping[str, Iterable[str]]) -> list[str]:
-    """How the bindings begin that results were made with, which files of a pattern hold."""
-    return [
-        name for pattern, names in results.items() if any(workdir.glob(pattern)) for name in names
-    ]
+def fixed(
+    workdir: Path, results: Mapping[str, Iterable[str]], *, pooled: bool = False
+) -> list[str]:
+    """How the bindings begin that results were made with, which files of a pattern hold.
+
+    Args:
+      pooled: runs are told as one, so that none goes on from its checkpoints under settings that
+        the others do not have, as the step of a pipeline may: they are results too.
+    """
+
+    def held(pattern: str) -> bool:
+        begun = pattern.replace(SUMMARY, CHECKPOINTS)
+        return any(workdir.glob(pattern)) or (pooled and any(workdir.glob(begun)))
+
+    return [name for pattern, names in results.items() if held(pattern) for name in names]
 
 
 def evaluated(

@@ -37,6 +37,7 @@ from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
+from lm.studies import conversation
 from lm.studies.conversation import Conversing
 from lm.studies.several import alone, begin, check_distinct, evaluated, fixed, selected
 from lm.studies.smalltalk_report import claims, verdict
@@ -48,6 +49,10 @@ MEASURED = "measured.json"
 MADE_WITH = {
     "*/data/text.txt": ["talk."],
     "*/base/summary.json": ["base."],
+    **{
+        f"*/chat/{file}": [f"chat.{name}" for name in names]
+        for file, names in conversation.MADE_WITH.items()
+    },
     "*/chat/sft/summary.json": ["chat.sft.", "weights"],
     "*/chat/1/ppo/metrics.jsonl": ["chat.ppo.loop.evaluate_every"],  # the curves of all seeds
     "*/chat/summary.json": ["chat."],
@@ -117,7 +122,7 @@ class SmalltalkStudy:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
         with alone(workdir, process):
-            begin(workdir, self, fixed(workdir, MADE_WITH))
+            begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             for seed in self.seeds:
                 folder = workdir / str(seed)
                 if jax.process_index() == 0 and not (folder / "data" / "text.txt").exists():

@@ -101,7 +101,7 @@ class SparseCritique:
         """Runs the members that are not done, measures each, and tells what came out."""
         process = process or Process()
         with alone(workdir, process):
-            begin(workdir, self, fixed(workdir, MADE_WITH))
+            begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             members = self.members()
             for number, (key, member) in enumerate(members.items(), start=1):
                 folder = place(workdir, *key)

@@ -138,7 +138,7 @@ class Transfer:
             for name, of in kinds.items()
         }
         tuned = ["bert_tuning.", "gpt1_tuning.", "root", "cases", "tasks"]
-        return fixed(workdir, made | {"*/*/*/summary.json": tuned})
+        return fixed(workdir, made | {"*/*/*/summary.json": tuned}, pooled=True)
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

@@ -49,6 +49,7 @@ def changed_bindings(
         raise ConfigError(f"{workdir} holds a run of {old}, not {new}; choose another")
     if not results:
         return {}
+    changed = {name: pair for name, pair in changed.items() if not same_place(*pair)}
     what = {name: pair for name, pair in changed.items() if name.rpartition(".")[2] not in HOW}
     model = {n: pair for n, pair in what.items() if n.startswith(("model.", "tokenizer."))}
     if model:
@@ -57,6 +58,21 @@ def changed_bindings(
     if data and not allow_data:
         raise ConfigError(f"{told(data)}: other data or order; --allow_data_change to go on so")
     return changed
+
+
+def same_place(old: Any, new: Any) -> bool:
+    """Whether two values of a binding name the same folders and files, as spelled from here."""
+    return bool(spelled(old) == spelled(new))
+
+
+def spelled(value: Any) -> Any:
+    """A value with its texts, parts of tuples too, as absolute paths: those of what are no paths
+    are the same only where the texts are."""
+    if isinstance(value, tuple):
+        return tuple(map(spelled, value))
+    if isinstance(value, str):
+        return [str(Path(name).absolute()) for name in value.split(",")]
+    return value
 
 
 def check_facts(manifest: Mapping[str, Any], facts: Mapping[str, Any], *, allow_data: bool) -> None:

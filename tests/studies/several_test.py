@@ -11,10 +11,11 @@ from experiments import chatgpt, gpt2, instructgpt, sweeps
 from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError, DataError
 from lm.rlhf.scores import RewardConfig
-from lm.studies import several
+from lm.studies import alignment, several
 from lm.studies.several import begin, check_begun, evaluated
 from lm.train.lock import locked
 from lm.train.process import Process
+from lm.train.resume import changed_bindings
 from tests.rlhf.runs import write_rows
 
 PLAN = instructgpt.pipeline()
@@ -117,6 +118,45 @@ STUDIES = [
     (sweeps.forecast(), "a/config.gin", {"base.seed": "9"}, {"base.steps": "9"}),
     (sweeps.forecast(), "forecast.json", {"confidence": "0.5"}, {"samples": "9"}),
     (sweeps.sparse_critique(), "novels/a/0/summary.json", {"novels.steps": "9"}, {"held_out": "9"}),
+    (sweeps.gold(), "0/base/checkpoints/5/x", {"base.steps": "9"}, {"pipeline.ppo.steps": "9"}),
+    (
+        sweeps.gold(),
+        "0/pipeline/sft/checkpoints/5/x",
+        {"pipeline.sft.epochs": "9.0"},
+        {"pipeline.ppo.kl.beta": "9.0"},
+    ),
+    (
+        sweeps.conversation(),
+        "0/chat/1/ppo/checkpoints/5/x",
+        {"chat.ppo.kl.beta": "9.0"},
+        {"talk.wrong": "0.5"},
+    ),
+    (
+        sweeps.overoptimization(),
+        "0/control/checkpoints/5/x",
+        {"pipeline.ppo.steps": "9"},
+        {"base.steps": "9"},
+    ),
+    (sweeps.capacity(), "a/0/checkpoints/5/x", {"base.optim.clip": "0.5"}, {"items": "9"}),
+    (sweeps.forecast(), "a/checkpoints/5/x", {"base.optim.clip": "0.5"}, {"samples": "9"}),
+    (
+        sweeps.sparse_critique(),
+        "novels/a/0/checkpoints/5/x",
+        {"recall.steps": "9"},
+        {"held_out": "9"},
+    ),
+    (
+        sweeps.pretraining(),
+        "pretrained/bert/checkpoints/5/x",
+        {"bert.steps": "9"},
+        {"gpt1.steps": "9"},
+    ),
+    (
+        sweeps.pretraining(),
+        "cola/bert/0/checkpoints/5/x",
+        {"bert_tuning.epochs": "9.0"},
+        {"seeds": "(0,)"},
+    ),
     (
         sweeps.pretraining(),
         "pretrained/bert/summary.json",
@@ -215,6 +255,38 @@ def test_a_run_to_begin_with_may_be_spelled_otherwise_and_not_be_another(tmp_pat
     begin(tmp_path, replace(begun, init=str(tmp_path / "runs/base")), ["init"])
     with pytest.raises(ConfigError, match="init was .*runs/base', now 'runs/other'"):
         begin(tmp_path, replace(begun, init="runs/other"), ["init"])
+
+
+def test_a_study_and_its_steps_go_on_where_their_directory_is_spelled_otherwise(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    study, places = sweeps.conversation(), (Path("run"), tmp_path / "run")
+    for before, now in (places, places[::-1]):
+        for name, member in study.members(before, 0).items():
+            again, folder = study.members(now, 0)[name], before / name
+            begin(folder, member)
+            begin(folder, again, [""])
+            (folder / "config.gin").write_text(dump(member))  # as a run of its own
+            assert not changed_bindings(folder, [1], again, allow_data=False)
+    for rounds in (CONVERSING, ALIGNMENT):
+        for name, member in rounds.members(places[0]).items():
+            (places[0] / name).mkdir(parents=True, exist_ok=True)
+            (places[0] / name / "config.gin").write_text(dump(member))
+            again = rounds.members(places[1])[name]
+            assert not changed_bindings(places[0] / name, [1], again, allow_data=False)
+    other = ALIGNMENT.members(tmp_path / "other")["reward"]
+    with pytest.raises(ConfigError, match=r"data.train: checkpoint 'run/comp.* other data or"):
+        changed_bindings(places[0] / "reward", [1], other, allow_data=False)
+
+
+def test_a_step_of_a_pipeline_goes_on_under_other_settings_until_it_has_ended(tmp_path):
+    """As any run does, which is what is said where PPO left its reference."""
+    begin(tmp_path, ALIGNMENT)
+    measured(tmp_path, "ppo/checkpoints/5/x")
+    calmer = bind(ALIGNMENT, {"ppo.kl.beta": "9.0"})
+    begin(tmp_path, calmer, several.fixed(tmp_path, alignment.MADE_WITH))
+    assert load(held(tmp_path), "a") == calmer
 
 
 def test_how_a_step_is_made_may_always_change(tmp_path):
