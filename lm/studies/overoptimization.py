@@ -3,7 +3,9 @@ labels were about (Gao, Schulman and Hilton 2022, arXiv 2210.10760; Stiennon et 
 
 A programmed labeler's scores are known, so that the gold score can be followed while PPO goes far
 by the reward model, with no penalty for it, beside the best of n of the SFT model by the same
-reward model. The control is the same PPO by the gold scorer itself, which cannot be deceived.
+reward model. The control is the same PPO by the gold scorer itself, which cannot be deceived. It
+differs in one thing more: its value function begins as the policy with a head of zeros, since a
+program has no parameters, and that of the proxy as the reward model (`ppo.value_from`).
 
     <workdir>/<seed>/base, pipeline         the runs (lm/studies/gold_setting.py), up to the reward
     <workdir>/<seed>/proxy                  PPO by the reward model
