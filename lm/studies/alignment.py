@@ -27,7 +27,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
-from lm.studies.several import alone, begin, begun, check_begun, fixed, selected
+from lm.studies.several import alone, begin, begun, check_begun, check_used, fixed, selected
 from lm.train.process import Process
 
 RANKED_WITH = ["labeling.", "judge.", "ppo.prompt_length", "ppo.answer_length", "ppo.data."]
@@ -71,13 +71,27 @@ class Alignment:
         for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
             found[name] = replace(
                 ppo, init=init, init_step=step, data=replace(ppo.data, train=rows), gold=self.judge,
-                reward=RewardConfig(run=str(workdir / "reward")),
+                reward=replace(ppo.reward, run=str(workdir / "reward")),
             )  # fmt: skip
         return found
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
-        """Runs the steps that are not done, and tells what came out."""
+        """Runs the steps that are not done, and tells what came out.
+
+        Raises:
+          ConfigError: a step cannot be done as it is set.
+        """
         process = process or Process()
+        self.check(workdir)
+        with alone(workdir, process):
+            begin(workdir, self, fixed(workdir, MADE_WITH))
+            for name in self.members(workdir):
+                self.make(workdir, name, process)
+            if jax.process_index() == 0:
+                print(f"report: {write_alignment(workdir)}")
+
+    def check(self, workdir: Path) -> None:
+        """Raises ConfigError for what would stop a step only after those before it."""
         if self.init is None:
             raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
         if self.comparisons is None and not self.judge.given:
@@ -87,12 +101,7 @@ class Alignment:
         self.judge.check()
         self.ppo.check_rates()
         check_begun(self.reward, self.sft)
-        with alone(workdir, process):
-            begin(workdir, self, fixed(workdir, MADE_WITH))
-            for name in self.members(workdir):
-                self.make(workdir, name, process)
-            if jax.process_index() == 0:
-                print(f"report: {write_alignment(workdir)}")
+        check_used(self, self.members(workdir))
 
     def make(self, workdir: Path, name: str, process: Process) -> None:
         """Runs one step after those before it, unless it is done."""

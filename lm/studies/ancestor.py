@@ -28,7 +28,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, check_used, fixed
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, agreed
 
@@ -86,6 +86,7 @@ class Ancestor:
             )
         self.judge.check()
         self.ppo.check_rates()
+        check_used(self, self.members(workdir))
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH))
             members = self.members(workdir)

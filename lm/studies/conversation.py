@@ -22,7 +22,6 @@ import jax
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
-from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
 from lm.data.sources import together
 from lm.rlhf.dialogue_sft import DialogueSft
@@ -32,7 +31,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
-from lm.studies.several import alone, begin, begun, check_begun, fixed, selected
+from lm.studies.several import alone, begin, begun, check_begun, check_used, fixed, selected
 from lm.train.process import Process
 
 MADE_WITH = {
@@ -72,16 +71,17 @@ class Conversing:
         shown = together([spec for _, spec, _ in data.mixture]) or data.train
         for number in range(1, self.rounds + 1):
             labels = [str(workdir / str(n) / "labels.jsonl") for n in range(1, number + 1)]
-            rankings = DialogueComparisonsConfig(
-                train=",".join(labels), valid_fraction=data.valid_fraction, between=data.between
-            )
+            rankings = replace(
+                self.reward.data, train=",".join(labels), valid_fraction=data.valid_fraction,
+                between=data.between,
+            )  # fmt: skip
             found[f"{number}/reward"] = replace(
                 begun(self.reward, self.sft, workdir / "sft"), data=rankings, demonstrations=shown
             )
             found[f"{number}/ppo"] = replace(
                 self.ppo, init=policy, init_step=step if number == 1 else None, data=asked,
                 gold=self.judge,
-                reward=RewardConfig(run=str(workdir / f"{number}/reward")),
+                reward=replace(self.ppo.reward, run=str(workdir / f"{number}/reward")),
             )  # fmt: skip
             policy = str(workdir / f"{number}/ppo")
         return found
@@ -103,7 +103,8 @@ class Conversing:
         self.judge.check()
         self.ppo.check_rates()
         check_begun(self.reward, self.sft)
-        members = list(self.members(workdir))
+        members = self.members(workdir)
+        check_used(self, members)
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH))
             for name in members:

@@ -61,6 +61,7 @@ class GoldStudy(GoldSetting):
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""
         process = process or Process()
+        self.check(workdir, "ppo", "ppo_ptx")
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             for seed in self.seeds:

@@ -50,5 +50,25 @@ class GoldSetting:
             labeling=replace(plan.labeling, seed=seed),
         )
 
+    def check(self, workdir: Path, *policies: str) -> None:
+        """Raises ConfigError, before the base is trained, for what would stop a step after it.
+
+        Args:
+          policies: the pipeline's steps of PPO that are run.
+        """
+        base, pipeline = self.members(workdir, self.seeds[0])
+        pipeline.check(workdir / str(self.seeds[0]) / "pipeline")
+        lengths = {"sft.length": pipeline.sft.length}
+        if pipeline.reward.init is None:
+            lengths["reward.length"] = pipeline.reward.length
+        for name in policies:
+            lengths[f"{name}.prompt_length + answer_length"] = getattr(pipeline, name).width
+        for name, length in lengths.items():
+            require(
+                length <= base.model.length,
+                f"pipeline.{name} {length} is more than base.model.length {base.model.length}: "
+                "set one of them lower",
+            )
+
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a study is several runs: plan one of them")

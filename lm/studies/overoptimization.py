@@ -55,6 +55,7 @@ class Overoptimization(GoldSetting):
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains the seeds that are not done, and tells what came out."""
         process = process or Process()
+        self.check(workdir, "ppo")
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             for seed in self.seeds:

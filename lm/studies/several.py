@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from lm.core.config import CLASS, differences, dump, read, require
+from lm.core.config import CLASS, bindings, differences, dump, read, require
 from lm.core.errors import ConfigError, DataError
 from lm.core.paths import write_whole
 from lm.rlhf.reward import RewardTraining
@@ -145,6 +145,33 @@ def selected(run: Path, reward: RewardConfig) -> int | None:
     path = run / "summary.json"
     chosen = reward.given and path.exists()
     return json.loads(path.read_text()).get("selected_step") if chosen else None
+
+
+def check_used(plan: Any, members: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a setting of a pipeline's step that the pipeline makes another: it
+    would do nothing.
+
+    Args:
+      members: the steps as they run, whose names end as the plan's fields are called.
+    """
+    for member, made in members.items():
+        step = member.rpartition("/")[2]
+        given, used = getattr(plan, step), bindings(made)
+        for name, value in bindings(given).items():
+            *path, field = name.split(".")
+            if field == CLASS or value in (used.get(name), default(given, path, field)):
+                continue
+            raise ConfigError(
+                f"{step}.{name}={value!r} would do nothing: the pipeline sets it to "
+                f"{used.get(name)!r}; leave it as it was"
+            )
+
+
+def default(config: Any, path: Sequence[str], field: str) -> Any:
+    """What a field of a config below another is where nothing is said of it."""
+    for name in path:
+        config = getattr(config, name)
+    return next(one.default for one in fields(config) if one.name == field)
 
 
 def begun(reward: RewardTraining, sft: Sft, run: Path) -> RewardTraining:

@@ -35,7 +35,6 @@ from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
 from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.ppo import Ppo
-from lm.rlhf.scores import RewardConfig
 from lm.rlhf.source import Source, read_source
 from lm.studies import conversation
 from lm.studies.conversation import Conversing
@@ -111,7 +110,7 @@ class SmalltalkStudy:
         first: Ppo = steps["1/ppo"]
         again = replace(
             first, init=str(folder / "chat/1/ppo"), init_step=None,
-            reward=RewardConfig(run=str(folder / "chat/1/reward")),
+            reward=replace(first.reward, run=str(folder / "chat/1/reward")),
         )  # fmt: skip
         return {
             "base": base, "chat/sft": steps["sft"], "single": single, "chat": rounds,

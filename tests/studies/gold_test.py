@@ -78,6 +78,22 @@ def test_a_study_without_scorers_is_refused():
         bind(sweeps.gold(), {"second.function": "None"})
 
 
+@pytest.mark.parametrize("made", [sweeps.gold, sweeps.overoptimization])
+def test_what_would_stop_a_step_of_the_pipeline_is_told_before_the_base_is_trained(made, tmp_path):
+    for changes, said in (
+        ({"pipeline.ppo.prompt_length": "150"}, r"answer_length \d+ is more than .* 160: set one"),
+        ({"pipeline.sft.length": "161"}, "^pipeline.sft.length 161 is more than base.model.length"),
+        ({"pipeline.reward.length": "161"}, "^pipeline.reward.length 161 is more than"),
+        ({"pipeline.ppo.data.train": "mine"}, "would do nothing"),
+        ({"pipeline.judge.function": "lm.rlhf.gold:no"}, "lm.rlhf.gold"),
+    ):
+        with pytest.raises(ConfigError, match=said) as error:
+            bind(made(), changes).run(tmp_path / "run")
+        assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="^pipeline.ppo_ptx.prompt_length"):
+        bind(sweeps.gold(), {"pipeline.ppo_ptx.prompt_length": "150"}).run(tmp_path / "run")
+
+
 class Stop(Exception):
     pass
 

@@ -12,7 +12,7 @@ from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError, DataError
 from lm.rlhf.scores import RewardConfig
 from lm.studies import alignment, several
-from lm.studies.several import begin, check_begun, evaluated
+from lm.studies.several import begin, check_begun, check_used, evaluated
 from lm.train.lock import locked
 from lm.train.process import Process
 from lm.train.resume import changed_bindings
@@ -351,6 +351,46 @@ def test_a_reward_model_of_another_size_than_the_policy_begins_with_a_run_of_its
         members = plan.members(tmp_path)
         stage = members.get("reward") or members["1/reward"]
         assert (stage.init, stage.init_step) == (init, step)
+
+
+IDLE = [
+    (ALIGNMENT, "reward.demonstrations", "mine.jsonl", "data/demonstrations.jsonl"),
+    (ALIGNMENT, "ppo.data.train", "prompts.jsonl", "data/demonstrations.jsonl"),
+    (ALIGNMENT, "ppo_ptx.gold.function", "a:b", "lm.data.smalltalk:gold"),
+    (ALIGNMENT, "ppo.init", "other", ".*sft"),
+    (ALIGNMENT, "ppo.reward.run", "other", ".*reward"),
+    (CONVERSING, "ppo.data.asked", "last", "random"),
+    (CONVERSING, "reward.data.valid_fraction", "0.3", "0.1"),
+    (CONVERSING, "reward.demonstrations", "d.jsonl", "data/train.jsonl"),
+    (ANCESTOR, "reward.data.train", "mine.jsonl", ".*comparisons.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("plan", "name", "value", "made"), IDLE)
+def test_a_setting_of_a_step_that_the_pipeline_makes_another_is_refused(
+    plan, name, value, made, tmp_path
+):
+    said = rf"^{name}='?{value}'? would do nothing: the pipeline sets it to '?{made}'?; leave .*$"
+    with pytest.raises(ConfigError, match=said):
+        bind(plan, {name: value}).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size", ["tiny", "1.3b", "6b", "175b"])
+@pytest.mark.parametrize("made", [instructgpt.pipeline, chatgpt.pipeline])
+def test_every_setting_of_the_steps_that_the_pipelines_come_with_does_something(
+    made, size, tmp_path
+):
+    plan = replace(made(size), **GIVEN)
+    check_used(plan, plan.members(tmp_path))
+
+
+@pytest.mark.parametrize("plan", [ALIGNMENT, CONVERSING, ANCESTOR])
+def test_how_a_pipelines_reward_is_normalised_and_cut_off_is_what_ppo_is_given(plan, tmp_path):
+    given = {"ppo.reward.normalise": "64", "ppo.reward.truncation.mark": "!"}
+    members = bind(plan, given).members(tmp_path)
+    reward = (members.get("ppo") or members["2/ppo"]).reward
+    assert (reward.normalise, reward.truncation.mark) == (64, "!") and "reward" in reward.run
 
 
 @pytest.mark.parametrize(("labelers", "held_out"), [(1, ()), (2, ("judge 1",)), (5, ("judge 4",))])
