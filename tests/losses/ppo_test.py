@@ -125,6 +125,25 @@ def test_what_stands_in_the_tail_is_never_read():
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_a_ratio_that_overflows_in_the_tail_leaves_the_gradient_as_it_was():
+    logp, old, advantages = drawn(), drawn(), drawn()
+    slope = jax.grad(lambda x, old: ppo.policy_loss(x, old, advantages, MASK, clip=0.2))
+    beyond = np.where(MASK, old, -1000.0).astype(np.float32)
+    np.testing.assert_array_equal(slope(logp, beyond), slope(logp, old))
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_whitened_values_are_zero_behind_an_answer(shift):
+    whitened = ppo.whiten(drawn() + 3, MASK, bessel=True, shift=shift)
+    assert not np.asarray(whitened)[~MASK].any()
+
+
+def test_values_that_hardly_differ_are_divided_by_the_root_of_1e_8_more_than_their_variance():
+    values = np.tile(np.array([1e-4, -1e-4], np.float32), (4, 3))  # variance 1e-8
+    found = ppo.whiten(values, np.ones_like(MASK), bessel=False)
+    close(found, values / np.sqrt(2e-8), rtol=1e-5)
+
+
 @pytest.mark.parametrize("shift", [True, False])
 def test_whitening_has_two_conventions_and_each_equals_its_own_program_alone(shift):
     values, everywhere = drawn(), np.ones_like(MASK)
@@ -161,6 +180,8 @@ def test_a_score_comes_with_the_last_token_and_the_penalty_with_each():
     for row, length in enumerate(LENGTHS):
         expected[row, length - 1] += scores[row]
     close(found, expected, rtol=1e-6)
+    # an answer without a token has no place for its score
+    assert not np.asarray(ppo.token_rewards(scores, kl, np.zeros_like(MASK), 0.3)).any()
 
 
 def test_both_estimates_of_the_kl_have_it_as_their_mean_and_k3_varies_less():

@@ -65,6 +65,12 @@ def test_log_probabilities_are_those_of_the_whole_forward_pass(params, prompts):
         np.testing.assert_allclose(rollout.logp[row, :length], expected, atol=1e-4)
 
 
+def test_a_token_of_an_answer_has_the_value_of_the_state_before_it():
+    values = jnp.arange(16.0).reshape(2, 8)
+    found = rollouts.answer_values(values, jnp.array([3, 5]), 3)
+    np.testing.assert_array_equal(found, [[2, 3, 4], [12, 13, 14]])
+
+
 def test_an_answer_stops_at_its_end_token_and_what_follows_is_padding(params, prompts):
     ended = 0
     for seed in range(6):

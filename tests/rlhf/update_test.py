@@ -7,31 +7,42 @@ import pytest
 
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.batches import TokenBatch
+from lm.losses import ppo
 from lm.models.gpt import forward
-from lm.rlhf.experience import Experience
+from lm.models.reward import token_values
+from lm.rlhf.controller import KlConfig
+from lm.rlhf.experience import AdvantageConfig, Experience
 from lm.rlhf.ppo import Ppo
-from lm.rlhf.update import UpdateConfig
+from lm.rlhf.rollout import answer_logp, answer_values
+from lm.rlhf.state import PpoState, UpdateMetrics
+from lm.rlhf.update import UpdateConfig, Updater, clipped
+from lm.train.guard import GuardConfig, GuardState
 from lm.train.optimizer import AdamWConfig
 from tests.rlhf.runs import MODEL
 
-GAMMA, AVERAGE = 2.5, 0.75
+GAMMA, AVERAGE, VALUE_CLIP = 2.5, 0.75, 0.2
 ANSWERS, TEXT_ROWS, LENGTH = 4, 3, 8
 
 
 @pytest.fixture(scope="module")
 def given():
-    """A minibatch of answers, and rows of text beside them, of unequal lengths."""
+    """A minibatch of answers, and rows of text beside them, all of unequal lengths."""
     numbers = np.random.default_rng(0)
     logp, values, advantages, returns = numbers.standard_normal((4, ANSWERS, 4), np.float32)
     part = Experience(
         tokens=numbers.integers(0, 255, (ANSWERS, LENGTH), np.int32),
-        start=np.full(ANSWERS, 4, np.int32), mask=np.ones((ANSWERS, 4), bool), logp=logp - 5,
-        values=values, rewards=returns, advantages=advantages, returns=returns,
+        start=np.full(ANSWERS, 4, np.int32), mask=np.arange(4) < [[4], [1], [3], [2]],
+        logp=logp - 5, values=values, rewards=returns, advantages=advantages,
+        returns=returns,
     )  # fmt: skip
     rows = (ANSWERS, TEXT_ROWS)
     tokens, targets = numbers.integers(0, 255, (2, *rows, LENGTH), np.int32)
     mask = np.arange(LENGTH) < numbers.integers(2, LENGTH + 1, (*rows, 1))
     return part, TokenBatch(tokens, targets, mask, np.zeros(rows, np.uint32))
+
+
+def one_device():
+    return make_mesh(MeshConfig(data=1), jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
@@ -41,24 +52,27 @@ def updated(given):
     numbers, (part, text) = np.random.default_rng(1), given
     config = Ppo(
         model=MODEL, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-2, clip=None), batch=ANSWERS,
-        prompt_length=4, answer_length=4,
-        update=UpdateConfig(minibatches=1, gamma=GAMMA, text_rows=TEXT_ROWS, average=AVERAGE),
+        value_optim=AdamWConfig(peak_lr=1e-2, clip=VALUE_CLIP), prompt_length=4, answer_length=4,
+        update=UpdateConfig(
+            minibatches=1, gamma=GAMMA, text_rows=TEXT_ROWS, average=AVERAGE, value_weight=0.3,
+            value_clip=0.05,
+        ), microbatches=2,
     )  # fmt: skip
 
     def drawn(leaf):
         normal = 0.3 * numbers.standard_normal(leaf.shape, np.float32)
         return normal if leaf.dtype == jnp.float32 else np.zeros(leaf.shape, leaf.dtype)
 
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = one_device()
     with jax.set_mesh(mesh):
         abstract = config.abstract(mesh)
         before = jax.tree.map(drawn, abstract)
         nothing = jax.tree.map(np.zeros_like, (before.policy_moments, before.value_moments))
         before = before.replace(policy_moments=nothing[0], value_moments=nothing[1])
-        update, rate = config.compiled(mesh, abstract), jnp.float32(1e-2)
+        update, rates = config.compiled(mesh, abstract), (jnp.float32(1e-2), jnp.float32(0))
         after = [
             jax.device_get(update(
-                jax.tree.map(jnp.asarray, before), part, rows, jnp.float32(0), (rate, rate),
+                jax.tree.map(jnp.asarray, before), part, rows, jnp.float32(0), rates,
                 jax.random.key(0),
             )) for rows in (text, text.replace(mask=np.zeros_like(text.mask)))
         ]  # fmt: skip
@@ -66,9 +80,9 @@ def updated(given):
     return before, *after
 
 
-def gradient(state):
-    """Of the policy, in the one update that there was."""
-    (mu,) = (one.mu for one in state.policy_moments if hasattr(one, "mu"))
+def gradient(moments):
+    """In the one update that there was."""
+    (mu,) = (one.mu for one in moments if hasattr(one, "mu"))
     return jax.tree.map(lambda leaf: leaf / np.float32(1 - AdamWConfig(peak_lr=1.0).b1), mu)
 
 
@@ -92,14 +106,15 @@ def test_text_adds_gamma_times_the_gradient_of_its_mean_loss(given, updated):
 
     loss, expected = jax.device_get(jax.jit(jax.value_and_grad(mean_loss))(before.policy))
     assert metrics.text_loss == pytest.approx(loss, rel=1e-4) and of_nothing.text_loss == 0
-    added = jax.tree.map(np.subtract, gradient(mixed), gradient(plain))
+    own = gradient(plain.policy_moments)
+    added = jax.tree.map(np.subtract, gradient(mixed.policy_moments), own)
 
     def weighed(gamma):
         return jax.tree.map(lambda leaf: gamma * leaf, expected)
 
     assert close(added, weighed(GAMMA))
     assert not close(added, weighed(0.0)) and not close(added, weighed(0.9 * GAMMA))  # the control
-    assert not close(gradient(plain), weighed(0.0))  # PPO's own is there beside it
+    assert not close(own, weighed(0.0))  # PPO's own is there beside it
 
 
 def test_the_average_keeps_its_share_of_what_it_was_and_takes_the_rest_of_the_new_policy(updated):
@@ -112,3 +127,67 @@ def test_the_average_keeps_its_share_of_what_it_was_and_takes_the_rest_of_the_ne
     for decay in (1 - AVERAGE, 0.9 * AVERAGE, 0.992):  # the control
         assert not close(after.average, expected(decay, after.policy))
     assert not close(after.average, expected(AVERAGE, before.policy))
+
+
+def test_an_update_in_parts_descends_both_losses_over_all_tokens_of_its_minibatch(given, updated):
+    before, _, (after, metrics) = updated
+    part = given[0]
+
+    @jax.jit
+    def losses(policy, value):
+        logp = answer_logp(MODEL, policy, part.tokens, part.start, 4)
+        values = answer_values(token_values(MODEL, value, part.tokens), part.start, 4)
+        of_policy = ppo.policy_loss(logp, part.logp, part.advantages, part.mask, clip=0.2)
+        of_values = ppo.value_loss(values, part.values, part.returns, part.mask, clip=0.05)
+        step_kl = ppo.masked_mean(part.logp - logp, part.mask)
+        return of_policy + 0.3 * of_values, (of_policy, of_values, step_kl)
+
+    slopes, expected = jax.grad(losses, argnums=(0, 1), has_aux=True)(before.policy, before.value)
+    assert close((metrics.policy_loss, metrics.value_loss, metrics.step_kl), expected)
+    assert close(gradient(after.policy_moments), slopes[0])
+    # whose own length is below its clip, though that of the policy's is not
+    assert close(gradient(after.value_moments), slopes[1]) and metrics.grad_norm > VALUE_CLIP
+    # each has a rate of its own, and the value function's is 0
+    jax.tree.map(np.testing.assert_array_equal, after.value, before.value)
+    assert not close(after.policy, before.policy)
+
+
+@pytest.mark.parametrize(("most", "scale"), [(None, 1.0), (10.0, 1.0), (5.0, 1.0), (2.0, 0.4)])
+def test_a_gradient_is_scaled_down_to_its_clip_and_never_up(most, scale):
+    found = clipped({"kernel": jnp.array([3.0, 4.0])}, jnp.float32(5.0), most)
+    np.testing.assert_allclose(found["kernel"], [3 * scale, 4 * scale], rtol=1e-6)
+
+
+class Recorder(Updater):
+    """Keeps which rows the minibatches have, one after another."""
+
+    def learn(self, state, part, text, rates):
+        rows = jnp.roll(state.policy, -1, axis=0).at[-1].set(part.mask)
+        zero, true = jnp.zeros(()), jnp.ones((), bool)
+        return state.replace(policy=rows), UpdateMetrics(
+            policy_loss=zero, value_loss=zero, text_loss=zero, grad_norm=zero, finite=true,
+            applied=true, spike=zero, clipped=zero, first_ratio=zero, step_kl=zero,
+        )  # fmt: skip
+
+
+def test_every_inner_epoch_has_each_row_once_the_first_as_drawn_and_others_in_another_order():
+    guard, zero, none = GuardConfig(spike="off"), jnp.zeros(()), jnp.full((6, 4), -1)
+    config = UpdateConfig(minibatches=2, inner_epochs=3)
+    update = Recorder(
+        MODEL, MODEL, config, AdvantageConfig(), KlConfig(beta=0.1, target=6.0), guard,
+        None, None, None, None, 1.0, one_device(),
+    )  # fmt: skip
+    state = PpoState(
+        step=zero, policy=none, value=zero, average=none, policy_moments=zero, value_moments=zero,
+        beta=jnp.float32(0.1), guard=GuardState.empty(guard),
+    )  # fmt: skip
+    fields = ("tokens", "start", "logp", "values", "rewards", "advantages", "returns")
+    part = Experience(mask=jnp.arange(8), **dict.fromkeys(fields))
+    with jax.set_mesh(one_device()):
+        after, _ = update(state, part, None, jnp.float32(99.0), (zero, zero), jax.random.key(0))
+    epochs = np.asarray(after.policy).reshape(3, 8).tolist()
+    assert epochs[0] == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert all(sorted(epoch) == list(range(8)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 3
+    # an update counts as many episodes as it has answers
+    assert float(after.beta) == pytest.approx(0.1 * (1 + 0.2 * 8 / 10_000), rel=1e-6)
