@@ -1,5 +1,7 @@
 """Spikes by a robust z-score: told or left out, and never part of their own yardstick."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,15 @@ def test_a_spike_is_left_out_told_or_ignored_as_the_policy_says(spike, applied):
     assert [each[0] for each in decided] == [True] * 16 + [applied, True]
     assert (decided[16][2] > 8) == (spike != "off")
     assert all(each[2] < 8 for each in decided[:16])
+
+
+def test_a_gradient_that_leaps_is_a_spike_where_the_loss_does_not():
+    config, calm = GuardConfig(spike="skip", window=8), jnp.asarray(noisy(8), jnp.float32)
+    state = GuardState(losses=calm, norms=calm)
+    applied, _, z, _ = judge(config, state, jnp.float32(2.0), jnp.float32(9.0))
+    assert not applied and z == robust_z(calm, jnp.float32(9.0))
+    # a score of just the threshold is one
+    assert not judge(replace(config, threshold=float(z)), state, *jnp.float32([2.0, 9.0]))[0]
 
 
 def test_a_short_run_has_no_spikes_yet():

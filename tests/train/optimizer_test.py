@@ -152,6 +152,23 @@ def gpt1_transcribed(*, peak, warmup, schedule, decayed=MATRICES, inside=False, 
     return params
 
 
+def adamw_transcribed(*, rate, decayed=MATRICES, coupled=False):
+    """Adam of Kingma and Ba (algorithm 1), with the decay of Loshchilov and Hutter beside it; with
+    `coupled` the decay is part of the gradient."""
+    params = {name: value.astype(np.float64) for name, value in FIRST.items()}
+    m = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    v = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for t, gradients in enumerate(GRADIENTS, start=1):
+        for name, g in by_global_norm(gradients).items():
+            decay = 0.1 * params[name] * (name in decayed)
+            g = g + decay * coupled
+            m[name] = 0.9 * m[name] + 0.1 * g
+            v[name] = 0.95 * v[name] + 0.05 * g * g
+            update = (m[name] / (1 - 0.9**t)) / (np.sqrt(v[name] / (1 - 0.95**t)) + 1e-3)
+            params[name] = params[name] - rate * (update + decay * (not coupled))
+    return params
+
+
 def furthest(found, expected):
     return max(np.abs(found[name] - expected[name]).max() for name in SHAPES)
 
@@ -179,6 +196,13 @@ def test_ten_updates_are_those_of_gpt1s_code(schedule):
     assert furthest(found, gpt1_transcribed(**settings)) < TOLERANCE
     assert furthest(found, gpt1_transcribed(**settings, decayed=tuple(SHAPES))) > TOLERANCE
     assert furthest(found, gpt1_transcribed(**settings, counted=1)) > TOLERANCE
+
+
+def test_ten_updates_are_those_of_adam_with_decoupled_decay_of_matrices():
+    found = ten_updates(AdamWConfig(peak_lr=1e-3, epsilon=1e-3), [1e-3] * STEPS)
+    assert furthest(found, adamw_transcribed(rate=1e-3)) < TOLERANCE
+    assert furthest(found, adamw_transcribed(rate=1e-3, decayed=tuple(SHAPES))) > TOLERANCE
+    assert furthest(found, adamw_transcribed(rate=1e-3, coupled=True)) > TOLERANCE
 
 
 def test_a_bias_corrected_adam_passes_neither():

@@ -15,7 +15,8 @@ from lm.models.gpt import GptConfig
 from lm.train.guard import GuardConfig
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
-from lm.train.state import create, shardings
+from lm.train.state import abstract_state, create, initialiser, shardings
+from lm.train.step import norms_by_layer, train_step
 
 VOCAB = 127  # divides by no tensor axis
 EXPERIMENT = Pretrain(
@@ -126,6 +127,41 @@ def test_an_update_that_is_not_finite_is_not_made(single):
     before, state, metrics = updated(EXPERIMENT, {"data": 1}, 1, state=poisoned)
     assert not metrics.finite and not metrics.applied
     jax.tree.map(np.testing.assert_array_equal, before, state.params)
+    jax.tree.map(np.testing.assert_array_equal, poisoned.moments, state.moments)
+
+
+class Noise:
+    """A loss that is what its keys draw."""
+
+    weights = {"loss": 1.0}
+
+    def counts(self, batch):
+        return {"loss": jnp.ones(())}
+
+    def sums(self, params, batch, keys):
+        return {"loss": params["kernel"] + jax.random.uniform(keys.key)}
+
+
+def test_every_step_draws_anew_and_the_same_step_the_same():
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    direction, guard = EXPERIMENT.optim.direction(), GuardConfig(spike="off")
+    batch = TokenBatch(*np.zeros((3, 1, 1, 4), np.int32), np.zeros((1, 1), np.uint32))
+    with jax.set_mesh(mesh):
+        initial = initialiser(lambda key: {"kernel": jnp.zeros(())}, direction, guard)
+        abstract = abstract_state(initial, mesh)
+        step = train_step(Noise(), direction, abstract, mesh, seed=0, clip=None, guard=guard)
+        state, losses = create(initial, abstract, 0), []
+        for at in (0, 1, 0):
+            state, metrics = step(state.replace(step=jnp.int32(at)), batch, jnp.float32(0.0))
+            losses.append(float(metrics.loss))
+    assert losses[0] != losses[1] and losses[0] == losses[2]
+
+
+def test_the_norm_of_a_stack_is_told_layer_by_layer_and_that_of_a_table_whole():
+    leaf = np.array([[3.0, 4.0], [5.0, 12.0]], np.float32)
+    found = norms_by_layer({"stack": {"blocks": {"kernel": leaf}}, "tokens": {"table": leaf}})
+    np.testing.assert_allclose(found["stack/blocks/kernel"], [5.0, 13.0])
+    np.testing.assert_allclose(found["tokens/table"], np.sqrt(194.0), rtol=1e-6)
 
 
 def test_a_batch_without_labels_has_loss_zero():
