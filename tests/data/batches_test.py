@@ -119,6 +119,13 @@ def test_a_ramp_grows_in_at_most_eight_multiples_of_its_first_and_its_rows_add_u
         assert last == 0 or sizes.tokens_before(last - 1) < tokens
 
 
+def test_the_fewest_steps_that_have_seen_some_tokens_are_told():
+    sizes = BatchSizes(8, 4, BatchRamp(start=2, tokens=70, sizes=3))
+    for tokens in range(1, 300):
+        steps = sizes.steps_to(tokens)
+        assert sizes.tokens_before(steps - 1) < tokens <= sizes.tokens_before(steps)
+
+
 def test_without_a_ramp_every_step_is_the_full_batch():
     sizes = BatchSizes(32, 8)
     assert [sizes.rows(step) for step in (0, 1, 10**6)] == [32] * 3

@@ -137,7 +137,7 @@ def test_a_held_out_labeler_teaches_nothing_and_an_unknown_one_is_refused(tmp_pa
         ComparisonsConfig(train=path, valid_fraction=0.3, held_out=("eve",)).parts()
 
 
-@pytest.mark.parametrize("answers", [["same", "same"], ["", "bad"]])
+@pytest.mark.parametrize("answers", [["same", "same"], ["", "bad"], [" \n", "bad"]])
 def test_equal_or_empty_preferred_answers_are_dropped_and_many_are_refused(
     tmp_path, answers, capsys
 ):
@@ -167,6 +167,8 @@ def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():
     ends = np.take_along_axis(rows.tokens, rows.read[..., None], axis=2)[..., 0]
     assert (ends[rows.mask] == TOKENIZER.end).all()
     assert rows.start[0, 0] == 3 and rows.start[1, 0] == 14  # one answer token, one end
+    just = encode_rankings(items[:1], TOKENIZER, 7)  # with the longer answer and its end
+    assert just.cut == 0 and just.rows.start[0, 0] == 3
     with pytest.raises(DataError, match="none of 2 comparisons fits into 2 tokens"):
         encode_rankings(items, TOKENIZER, 2)
 

@@ -4,7 +4,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm.data.masking import Masks, gathered, smallest, whole_words, word_starts
+from lm.data.masking import (
+    KIND,
+    ORDER,
+    TOKEN,
+    Masks,
+    draws,
+    gathered,
+    smallest,
+    whole_words,
+    word_starts,
+)
 from lm.data.permutation import mix
 from tests.text.tokenizers import tokenizer
 
@@ -95,6 +105,12 @@ def test_masks_of_a_row_depend_on_its_key_and_on_no_other_row():
     fresh = MASKS(tokens, words, used, keys + np.uint64(1))
     long = used > 40
     assert (together[1][long] != fresh[1][long]).any(1).all()
+
+
+def test_no_two_positions_nor_kinds_of_draw_share_a_number():
+    key, positions = np.array([[7]], np.uint64), np.arange(512)
+    numbers = np.concatenate([draws(key, positions, kind) for kind in (ORDER, KIND, TOKEN)])
+    assert len(np.unique(numbers)) == 3 * 512
 
 
 def test_masking_leaves_its_arguments_alone():

@@ -264,8 +264,9 @@ def test_a_pass_is_stored_once_for_each_seed_length_and_text(tmp_path, monkeypat
     stored(text, LENGTH, PLAIN, 0, 1)
     stored(text, LENGTH + 1, PLAIN, 0, 0)
     stored(text, LENGTH, replace(PLAIN, short_probability=0.2), 0, 0)
+    stored(text, LENGTH, replace(PLAIN, short_per="chunk"), 0, 0)
     stored(text_2, LENGTH, PLAIN, 0, 0)
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "longer", "gone", "manifest", "no manifest"])
