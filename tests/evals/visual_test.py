@@ -29,6 +29,8 @@ from tests.models.gpt_test import small
 @pytest.mark.parametrize(
     ("said", "truth", "right"),
     [("22", "22", True), ("21", "22", True), ("20.8", "22", False), ("23.2", "22", False),
+     # five of a hundred of the truth, and of its size
+     ("23.12", "22", False), ("20.92", "22", True), ("-5", "-5", True), ("-5.2", "-5", True),
      ("55%", "0.55", True), ("55%", "55", False), ("57%", "55%", True),
      ("Finland", "finland ", True),
      ("Finnland", "Finland", False), ("0", "0", True), ("0.01", "0", False), ("-5", "5", False),

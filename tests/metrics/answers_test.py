@@ -11,6 +11,7 @@ from lm.metrics.answers import (
     exact_match,
     has_answer_exact,
     has_answer_f1,
+    left_out_f1,
     no_answer_exact,
     normalized,
 )
@@ -75,6 +76,12 @@ def test_the_best_right_answer_counts():
     right = [["in 1905", "1905", "the year of 1905"]]
     assert exact_match(["1905."], right) == answer_f1(["1905."], right) == 1
     assert answer_f1(["1905"], [["in 1905"]]) == pytest.approx(2 / 3)
+
+
+def test_each_reference_is_left_out_in_turn_and_the_nearest_of_the_others_counts():
+    assert left_out_f1("a b", ["a b"]) == left_out_f1("b", ["b", "b"]) == 1
+    assert left_out_f1("ann", ["ann", "bob"]) == 0.5  # where it is left out, nothing is near
+    assert left_out_f1("ann", ["ann", "bob", "eve"]) == pytest.approx(2 / 3)
 
 
 def test_leaving_a_question_without_an_answer_is_right_where_it_has_none():

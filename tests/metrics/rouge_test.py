@@ -33,6 +33,7 @@ def test_order_counts_for_pairs_and_sequences_and_not_for_words():
     found = rouge(turned, straight)
     assert (found["rouge1"], found["rouge2"], found["rougeL"]) == (1, 0, 0.25)
     assert common(["a", "b", "c"], ["a", "x", "c"]) == [0, 2]
+    assert common(["a", "b"], ["b", "a"]) == [0]  # of two as long, that of rouge-score
 
 
 def test_an_empty_summary_is_worth_nothing():

@@ -3,6 +3,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.metrics.spread import (
+    bootstrap_error,
     bootstrap_interval,
     by_group,
     clear,
@@ -65,3 +66,10 @@ def test_sums_are_over_groups_and_what_has_none_stands_alone():
 def test_of_parts_of_one_unit_the_error_of_a_ratio_is_that_of_a_mean():
     values = np.random.default_rng(0).normal(size=50)
     assert ratio_error(values, np.ones(50)) == pytest.approx(standard_error(values))
+
+
+def test_the_bootstrap_error_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    counts = np.stack([values, np.ones(400)], axis=1)
+    error = bootstrap_error(lambda sums: sums[0] / sums[1], counts)
+    assert error == pytest.approx(standard_error(values), rel=0.1)

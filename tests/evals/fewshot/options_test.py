@@ -77,6 +77,29 @@ def test_an_option_is_right_where_its_label_is_the_likelier_and_f1a_is_over_all_
     assert nobody.counts == (0, 0, 1) and nobody.figures["f1a"] == 0
 
 
+def test_where_no_option_is_right_to_say_so_of_none_is_all_right(tmp_path):
+    put(tmp_path, "MultiRC/val.jsonl", passage(3, [question("Who?", Ann=0, Bob=0)]))
+    (item,) = NAMED["multirc"].read(tmp_path).items
+    (found,) = Verify().ask(Likes(), [Prompt(item, "", 0)])
+    assert found.counts == (0, 0, 0) and found.figures == {"f1a": 1.0, "exact_match": 1.0}
+
+
+def test_labels_are_compared_by_their_mean_over_tokens(tmp_path):
+    class Long:
+        """The line with True is of more tokens, each of them likelier."""
+
+        def scores(self, requests):
+            return [
+                Score(-3.0, 3, False, 0) if "True" in r.continuation else Score(-2.0, 1, False, 0)
+                for r in requests
+            ]
+
+    put(tmp_path, "MultiRC/val.jsonl", passage(3, [question("Who?", Ann=1, Bob=0)]))
+    (item,) = NAMED["multirc"].read(tmp_path).items
+    (found,) = Verify().ask(Long(), [Prompt(item, "", 0)])
+    assert found.answer == "Ann; Bob"
+
+
 def story():
     text = "Ann Lee met Bob.\n@highlight\nAnn won.\n@highlight\nBob lost."
     places = [(0, 6), (12, 14), (28, 30), (48, 50)]  # of first and last characters
