@@ -34,6 +34,9 @@ def test_every_kernel_of_a_block_has_adapters_that_change_nothing_yet(params):
     logits = jax.jit(lambda params: forward(CONFIG, merged(params), TOKENS)[0])
     np.testing.assert_array_equal(logits(params), logits(params["base"]))
     assert tree.count(params["lora"]) < 0.5 * tree.count(params["base"])
+    for part, inputs in (("hidden", 16), ("output", 64)):  # rows of length one, as many come in
+        down = params["lora"]["stack"]["blocks"]["mlp"][part]["kernel"]["down"]
+        assert 0.5 < float(jnp.std(down)) * inputs**0.5 < 1.5
 
 
 def test_gradients_reach_the_adapters_alone_and_the_optimizer_leaves_the_base(params):

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -10,6 +11,7 @@ from flax import linen as nn
 from experiments import gpt3
 from lm.core import tree
 from lm.models import reward
+from lm.models.adapters import merged
 from lm.models.gpt import GptConfig
 
 
@@ -37,3 +39,18 @@ def test_a_head_for_questions_is_asked_for_and_leaves_the_rest_as_it_is():
     found = asked(tokens, read, None, None, None, 5)
     assert found.shape == (2, 3, 6) and len(np.unique(found[0, 0])) == 6
     np.testing.assert_allclose(found[..., :1], asked(tokens, read), rtol=1e-6)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_rescaled_head_says_the_gain_times_as_much_and_the_bias_more(learned):
+    head = {"kernel": jnp.array([[1.0], [-3.0]]), "bias": jnp.array([0.25])}
+    more = {"kernel": jnp.array([[0.5], [0.0]]), "bias": jnp.array([1.0])}
+    params = {"base": {"head": head}, "lora": {"head": more}} if learned else {"head": head}
+
+    def said(params):
+        of = merged(params)["head"]
+        return np.array([0.5, 2.0]) @ of["kernel"] + of["bias"]
+
+    found = said(reward.rescaled(params, 2.0, jnp.float32(0.75)))
+    np.testing.assert_allclose(found, 2 * said(params) + 0.75)
+    np.testing.assert_allclose(said(reward.shifted(params, jnp.float32(3.0))), said(params) - 3)

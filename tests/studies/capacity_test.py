@@ -77,6 +77,15 @@ def test_a_gain_of_exactly_twice_its_spread_is_none():
     assert Verdict(**level | {"few": [0.25, 0.5, 0.625]}).failed.startswith("one minus zero")
 
 
+def test_shuffled_labels_that_remove_just_half_of_the_gain_remove_enough():
+    half = {
+        "zero": [0.0] * 3, "one": [0.25] * 3, "few": [0.5] * 3, "shuffled": [0.25] * 3,
+        "another": [0.0] * 3, "smallest": [0.0] * 3, "zeros": [[0.0] * 3, [0.125] * 3],
+    }  # fmt: skip
+    assert Verdict(**half).removed == 0.5 and Verdict(**half).shown
+    assert not Verdict(**half | {"shuffled": [0.26] * 3}).shown
+
+
 def test_the_report_says_first_whether_it_is_shown_and_counts_the_cells(tmp_path):
     study = {
         ("small", seed): measured(0.1, 0.1, 0.1 + 0.01 * seed, shuffled=0.1, another=0.1)
