@@ -67,6 +67,16 @@ def test_every_pair_with_six_equal_minima_is_looked_at():
         Duplicates(agree=5)
 
 
+@pytest.mark.parametrize(("same", "copy"), [(AGREE - 1, False), (AGREE, True), (HASHES, True)])
+def test_six_of_the_ten_minima_make_a_copy_and_five_do_not(same, copy):
+    text = " ".join(article(0))
+    whole = signature(text)
+    assert len(np.unique(whole)) == HASHES  # the hashes are ten
+    copies = Duplicates()
+    copies.remember(np.where(np.arange(HASHES) < same, whole, whole + np.uint64(1)))
+    assert copies.seen(text) is copy
+
+
 def test_the_cost_is_linear_in_the_documents():
     compared = []
     for size in (300, 600, 1200):

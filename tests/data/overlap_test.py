@@ -73,6 +73,7 @@ def test_what_more_than_ten_documents_share_is_no_sign():
     index = GramIndex([QUESTION, prose(20, 0)])
     index.scan([f"{n} {QUESTION} {n}" for n in range(10)])
     assert index.contaminated().tolist() == [True, False] and index.common() == 0
+    assert index.positions(QUESTION, most=10) == [(0, len(QUESTION))]
     index.scan([f"{QUESTION} {QUESTION}"])  # an eleventh, which counts once
     assert index.contaminated().tolist() == [False, False]
     assert index.contaminated(most=None).tolist() == [True, False]

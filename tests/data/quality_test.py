@@ -35,6 +35,12 @@ def test_curated_text_is_told_from_raw_text_that_was_not_learned(quality):
     assert 0.3 < np.mean(right) < 0.7
 
 
+def test_the_features_of_a_text_have_length_one_however_long_it_is():
+    for text in ("a", "a b b", " ".join(GOOD)):
+        assert np.linalg.norm(features(text)[1]) == pytest.approx(1)
+    assert sorted(features("a b b")[1]) == pytest.approx([1 / 5**0.5, 2 / 5**0.5])
+
+
 def test_the_score_is_the_minimum_of_the_penalised_likelihood(quality):
     """Its gradient is nought, written out without the solver."""
     rows = [features(text) for text in GOOD[:100] + RAW[:200]]
