@@ -81,6 +81,18 @@ def test_every_token_is_drawn_as_often_as_its_probability_says(vocab):
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-37, 1e-60])
 def test_a_temperature_near_zero_takes_the_likeliest(temperature):
-    logits = jnp.array([[1.0, 300.0, 299.0, -jnp.inf]])
-    keys = jax.random.split(jax.random.key(0), 1)
-    assert sample(keys, logits, SamplingConfig(temperature=temperature)).tolist() == [1]
+    logits = jnp.array([[1.0, 300.0, 299.0, -jnp.inf], [-700.0, -900.0, -600.0, -601.0]])
+    keys = jax.random.split(jax.random.key(0), 2)
+    assert sample(keys, logits, SamplingConfig(temperature=temperature)).tolist() == [1, 2]
+
+
+def test_the_likeliest_are_counted_before_their_probabilities_are_added_up():
+    """Of two of 0.4 and 0.3 the first has over half; of all four it has not."""
+    keys, count = jax.random.split(jax.random.key(0), 200), 200
+    logits = jnp.tile(jnp.log(jnp.array([0.4, 0.3, 0.2, 0.1])), (count, 1))
+    one = np.asarray(sample(keys, logits, SamplingConfig(top_k=2, top_p=0.5)))
+    asked = (jnp.ones(count), jnp.full(count, 2), jnp.full(count, 0.5))
+    each = np.asarray(jax.jit(sampling.sample_each)(keys, logits, *asked))
+    assert not one.any() and not each.any()
+    both = np.asarray(sample(keys, logits, SamplingConfig(top_p=0.5)))  # the control
+    assert set(both.tolist()) == {0, 1}

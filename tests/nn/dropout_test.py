@@ -34,6 +34,8 @@ def test_the_share_that_is_dropped_is_the_rate_and_the_mean_stays(rate):
     assert abs((kept == 0).mean() - rate) < 4 * spread
     assert abs(kept.mean() - 1) < 4 * spread / (1 - rate)
     assert len(np.unique(kept)) == 2
+    dropped = round(rate * 2**16) / 2**16  # what 16 bits can say of the rate
+    assert kept.max() == pytest.approx(1 / (1 - dropped), rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(8, 4, 12, 16), (8, 2, 13, 5), (8, 40, 16), (8, 600)])

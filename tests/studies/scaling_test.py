@@ -67,6 +67,9 @@ def test_a_loss_that_no_compute_removes_is_found_by_the_law_that_has_it_alone():
     assert np.median([law.irreducible for law in laws]) == pytest.approx(1.5, rel=0.05)
     assert np.median([law.exponent for law in laws]) == pytest.approx(0.2, rel=0.1)
     assert covered(without) == 0  # the control: the plain law is surely wrong
+    # three numbers are fitted: so many points fewer are free
+    away = laws[0](compute) / planted(0, noise=0.01, irreducible=1.5, compute=compute) - 1
+    assert laws[0].error == pytest.approx((away @ away / (10 - 3)) ** 0.5, rel=1e-6)
     pure = fit_irreducible(COMPUTE, planted(0, noise=0))
     assert pure.exponent == pytest.approx(0.2, rel=2e-3)
     assert pure.irreducible == pytest.approx(0, abs=0.02)
