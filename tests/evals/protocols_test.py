@@ -8,7 +8,7 @@ import pytest
 from lm.core.errors import ConfigError
 from lm.evals.incontext import Item, Prompt, Style
 from lm.evals.protocols import Choose, Predict, Write
-from lm.evals.requests import Request
+from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
 from lm.text.byte import ByteTokenizer
 from tests.evals.scorer_test import Latin, logits_of, tiny
@@ -82,6 +82,20 @@ def test_every_normalisation_of_multiple_choice_equals_a_loop_and_no_other():
     assert found == expected
     # the control: on these items the rules do differ, so that one cannot pass for another
     assert len({tuple(chosen) for chosen in found.values()}) >= 3
+
+
+@pytest.mark.parametrize("rule", MEASURES)
+def test_probabilities_are_shares_of_the_likelihoods_whatever_is_compared(rule):
+    class Likely:
+        """Says 1/2 of the first and 1/6 of the second, and of either 1/9 alone."""
+
+        def scores(self, requests):
+            said = [1 / 2, 1 / 6] + [1 / 9, 1 / 9]
+            return [Score(np.log(p), 4, False, 0) for p in said[: len(requests)]]
+
+    item = Item(contexts=("Q: who?\nA:",), completions=(" Ann", " Bo"))
+    (found,) = Choose(rule=rule).ask(Likely(), [Prompt(item, "", 0)])
+    assert found.probabilities == pytest.approx((0.75, 0.25))
 
 
 class Pairs(ByteTokenizer):

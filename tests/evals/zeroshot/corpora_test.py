@@ -2,12 +2,13 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lm.core.errors import DataError
-from lm.evals.zeroshot.corpora import Corpus, corpus_figures
+from lm.evals.zeroshot.corpora import Corpus, by_line, corpus_figures
 from lm.text.detokenizer import WIKITEXT
 from tests.evals.scorer_test import logits_of, tiny
 
@@ -30,6 +31,19 @@ def naive(scorer, text) -> float:
 @pytest.fixture(scope="module")
 def scorer():
     return tiny()
+
+
+def test_a_token_is_of_the_line_in_which_it_ends():
+    def of(tokens, lines):
+        told = SimpleNamespace(
+            encode=lambda text: range(len(tokens)), decode_bytes=lambda ids: tokens[ids[0]]
+        )
+        nats = SimpleNamespace(tokenizer=told, rolling=lambda ids: 2.0 ** np.arange(len(ids)))
+        return by_line(nats, lines)
+
+    lines = ["a b\n", "é\n", "c"]
+    assert of([b"a", b" b", b"\n", "é".encode(), b"\n", b"c"], lines) == [7, 24, 32]
+    assert of([b"a b", b"\n\xc3", b"\xa9", b"\nc"], lines) == [1, 6, 8]  # over ends of lines
 
 
 def test_word_perplexity_is_of_the_words_of_the_original(scorer):
