@@ -9,6 +9,7 @@ from lm.core.errors import DataError
 from lm.metrics.spread import standard_error
 from lm.rlhf import assessment
 from lm.rlhf.assessment import Answered, PpoEvaluation, mean_figures, told_rate
+from lm.rlhf.best_of import best_of_n, win_rates
 
 
 def one(seed):
@@ -77,3 +78,31 @@ def test_an_answer_whose_reward_is_no_number_is_no_lost_comparison():
         PpoEvaluation.finish(run, None)
     scores["reward"][1] = 0.0  # the control
     assert PpoEvaluation.finish(run, None)["win_rate"][0] == 0.5
+
+
+def test_the_best_of_n_are_the_references_by_the_reward_and_no_two_answers_are_one_draw():
+    asked = []
+
+    def answered(params, seed):
+        asked.append((params, seed))
+        return one(seed)
+
+    run = SimpleNamespace(
+        config=SimpleNamespace(best_of=4, steps=1, evaluate_draws=3), reference="reference",
+        scorers=("reward", "gold"), answered=answered, measured=lambda step, params, drawn: {},
+    )  # fmt: skip
+    run.drawn = lambda params: PpoEvaluation.drawn(run, params)
+    found = PpoEvaluation.finish(run, "policy")
+    assert [params for params, _ in asked] == ["reference"] * 4 + ["policy"] * 3
+    seeds = [seed for _, seed in asked]
+    assert len(set(seeds)) == 7
+    theirs = {
+        name: np.stack([one(seed).scores[name] for seed in seeds[:4]])
+        for name in ("reward", "gold")
+    }  # fmt: skip
+    for point, n in zip(found["best_of_n"], (1, 2, 4), strict=True):
+        for name, scores in theirs.items():
+            expected = best_of_n(theirs["reward"], n, scores).mean()
+            assert point["n"] == n and point[name] == pytest.approx(expected)
+    rates = [win_rates(one(seed).scores["gold"], theirs["gold"]).mean() for seed in seeds[4:]]
+    assert found["gold_win_rate"][0] == pytest.approx(np.mean(rates))
