@@ -13,11 +13,19 @@ from flax import linen as nn
 from experiments import sweeps
 from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, make_mesh, replicated
+from lm.data.recall import HELD_OUT, RecallRows
 from lm.data.tokens import TextConfig
 from lm.models.gpt import GptConfig, forward
-from lm.studies import sparse_critique
+from lm.studies import sparse_critique, sparse_measures
 from lm.studies.sparse_critique import binned, place
-from lm.studies.sparse_measures import joined, logits_of, measured, reach, spanned
+from lm.studies.sparse_measures import (
+    joined,
+    logits_of,
+    measured,
+    measured_recall,
+    reach,
+    spanned,
+)
 from lm.studies.sparse_verdict import Verdict
 from tests.launched import ROOT
 
@@ -117,6 +125,21 @@ def test_recall_is_counted_by_distance(study):
     asked, right = np.array(found["asked_at"]), np.array(found["right_at"])
     assert asked[0] == 0 and asked.sum() > 100 and (right <= asked).all()
     assert found["right"] == pytest.approx(right.sum() / asked.sum())
+
+
+def test_recall_within_reach_holds_the_last_token_that_is_reached(study, monkeypatch):
+    config = study[1].recall
+    made = RecallRows(config.data, config.model.length, HELD_OUT)
+    batch, distances = made.with_distances(0, config.batch)
+    told = np.where(distances % 2, batch.targets, batch.targets + 1)  # right at odd distances
+    monkeypatch.setattr(sparse_measures, "logits_of", lambda model, *_: np.eye(model.vocab)[told])
+    found = measured_recall(config, None, config.batch)
+    asked = np.bincount(distances[distances > 0], minlength=config.model.length)
+    right, far = asked * (np.arange(len(asked)) % 2), reach(config.model) + 1
+    assert asked[far - 1] and asked[far] and found["right_at"] == right.tolist()
+    assert found["right_within"] == right[:far].sum() / asked[:far].sum()
+    assert found["right_beyond"] == right[far:].sum() / asked[far:].sum()
+    assert found["right_near"] == right[:4].sum() / asked[:4].sum()
 
 
 def test_layers_span_sums_of_the_steps_that_each_of_them_can_take():

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
+from lm.evals.requests import Score
 from lm.evals.scorer import Request
 from lm.evals.zeroshot.cloze import (
     Schema,
     cbt_figures,
     cbt_requests,
+    chosen,
     read_cbt,
     winograd_figures,
 )
@@ -94,3 +96,12 @@ def test_full_scoring_is_of_the_whole_text_and_partial_of_its_rest():
     for figure, requests in zip(winograd_figures(scorer, SCHEMAS), (wholes, rests), strict=True):
         best = int(np.argmax([brute(scorer, request).log_likelihood for request in requests]))
         assert figure.value == pytest.approx([2 / 3, 1 / 3][best])
+
+
+def test_of_candidates_as_likely_the_first_is_chosen():
+    class Alike:
+        def scores(self, requests):
+            return [Score(-1.0, 1, False, 0) for _ in requests]
+
+    groups = [[Request("", "a"), Request("", "b")]] * 3
+    assert chosen("accuracy", Alike(), groups, [0, 1, 1]).value == pytest.approx(1 / 3)
