@@ -67,6 +67,18 @@ def test_an_answer_is_read_to_its_first_mark_that_is_not_too_early():
     assert np.asarray(truncated(rollout(), marks, 0).rollout.mask).sum(axis=1)[2] == 1
 
 
+def test_an_answer_that_is_cut_at_its_mark_has_no_end_and_what_stands_behind_it_no_mark():
+    marks, whole = TruncationConfig(mark=".").ids(TOKENIZER), rollout()
+    ended = dataclasses.replace(whole, ended=jnp.array([True, True, False, True]))
+    read = truncated(ended, marks, 4).rollout
+    assert np.asarray(read.ended).tolist() == [False, True, False, False]
+    assert [said for _, said in scores.texts(read, TOKENIZER)] == [
+        "x.yz.", "no mark", ".....", "abcdef."  # the second's last token is its end
+    ]  # fmt: skip
+    short = dataclasses.replace(whole, mask=whole.mask & (jnp.arange(COUNT) < 4))
+    assert not np.asarray(truncated(short, marks, 4).marked).any()
+
+
 def test_an_answer_without_a_mark_has_a_fixed_score_and_the_others_that_of_what_was_read(mesh):
     cut = TruncationConfig(mark=".", after=4, missing=-1.0)
     config = RewardConfig(function=f"{__name__}:vowels", truncation=cut)
