@@ -94,6 +94,20 @@ def test_every_answer_before_the_ranked_one_is_written_anew_turn_after_turn(monk
     }  # fmt: skip
 
 
+def test_every_turn_is_drawn_with_a_key_of_its_own(monkeypatch):
+    keys = []
+
+    def answered(asked, form, source, key, mesh, **lengths):
+        keys.append(tuple(jax.random.key_data(key).tolist()))
+        return ended("x" for _ in asked)
+
+    monkeypatch.setattr(labeling, "answered", answered)
+    for seed in (0, 0, 1):
+        model_written(ASKED, Chat(ByteTokenizer()), None, seed, None, **LENGTHS)
+    first, again, other = (keys[at : at + 2] for at in (0, 2, 4))
+    assert len(keys) == 6 and first == again and len({*first, *other}) == 4
+
+
 def test_a_conversation_that_no_longer_fits_is_left_out(monkeypatch):
     speaking(monkeypatch, lambda talk: "x" if len(talk) < 3 else None)
     found = model_written(ASKED, Chat(ByteTokenizer()), None, 0, None, **LENGTHS)

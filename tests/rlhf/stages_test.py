@@ -390,6 +390,12 @@ def test_of_a_single_prompt_no_error_of_the_accuracy_is_told(one_device):
     assert two["valid_accuracy"] == two["valid_accuracy_error"] == 0.5
 
 
+def test_a_prompt_without_a_pair_is_no_prompt_of_the_accuracy(one_device):
+    scores = [(3.0, 1.0), (1.0, 3.0)]
+    found = held_out_figures([(0, 1), (0, 0)], "pairs", scores, one_device)
+    assert found == held_out_figures([(0, 1)], "pairs", scores[:1], one_device)
+
+
 # ----------------------------------------------------------------------- dpo
 
 
