@@ -2,6 +2,7 @@
 
 import itertools
 from random import Random
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from flax import linen as nn
 
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.puzzles import PUZZLES, Stock
+from lm.evals import puzzles
 from lm.evals.puzzles import CONDITIONS, Question, ask, gives, right
 from lm.models.gpt import GptConfig, abstract_params, forward
 from lm.text.byte import ByteTokenizer
@@ -132,3 +134,22 @@ def test_what_is_right_equals_a_brute_force_loop_of_greedy_writing():
     np.testing.assert_array_equal(right(config, params, tokenizer, mesh, questions), expected)
     with pytest.raises(AssertionError):  # the control: another model writes something else
         np.testing.assert_array_equal(right(config, other, tokenizer, mesh, questions), expected)
+
+
+def test_an_answer_that_goes_on_is_not_right(monkeypatch):
+    asked = [Question("a b =", " c", 0), Question("what is one and one? ", "two", 0)]
+
+    def told(after):
+        """Of a model that says each text again and then this token."""
+
+        def likeliest(params, tokens):
+            found = np.roll(tokens, -1, axis=1)
+            found[np.arange(len(tokens)), (tokens != 0).sum(axis=1) - 1] = after
+            return found
+
+        monkeypatch.setattr(puzzles, "predictor", lambda config, mesh: likeliest)
+        return right(SimpleNamespace(length=64), None, tokenizer, None, asked).tolist()
+
+    tokenizer = ByteTokenizer()
+    assert told(tokenizer.end) == told(tokenizer.encode("\n")[0]) == [True, True]
+    assert told(tokenizer.encode("s")[0]) == [False, False]
