@@ -11,7 +11,8 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.core.errors import ConfigError
-from lm.models.gpt import GptConfig, abstract_params, forward, init
+from lm.models.gpt import GptConfig, abstract_params, fold_keys, forward, init
+from lm.nn.dropout import DropoutKeys
 
 SIZES = {  # layers, width, heads, length -> parameters (Radford et al. 2019; Brown et al. 2020)
     "gpt2 small": (12, 768, 12, 1024, 124_439_808),
@@ -206,3 +207,18 @@ def test_sinusoidal_first_positions_tell_how_far_apart_two_rows_are():
         np.testing.assert_allclose(same, same[0], rtol=1e-4)
     other = positions(small(position_std=0.3))
     assert np.diagonal(other @ other.T, 1).std() > 0.1  # the control: draws tell nothing of it
+
+
+def test_tokens_behind_padding_are_numbered_from_the_first_real_one():
+    config = small()
+    read = jax.jit(lambda ids, valid: forward(config, made(config), ids, valid=valid)[0])
+    ids = np.random.default_rng(1).integers(1, 50, (1, 8))
+    padded = np.concatenate([np.zeros((1, 3), int), ids], axis=1)
+    whole = read(ids, np.ones((1, 8), bool))
+    np.testing.assert_allclose(read(padded, padded > 0)[:, 3:], whole, atol=1e-5)
+    assert np.abs(read(padded, padded >= 0)[:, 3:] - whole).max() > 1e-3  # the control
+
+
+def test_tokens_positions_and_blocks_are_dropped_out_by_keys_of_their_own():
+    keys = fold_keys(DropoutKeys(jax.random.key(0), jnp.arange(2)))
+    assert len({tuple(jax.random.key_data(one.key).tolist()) for one in keys}) == 3
