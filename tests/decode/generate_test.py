@@ -113,7 +113,8 @@ def test_a_row_is_drawn_alike_alone_and_among_others():
     config = small(length=64)
     generator = Generator(config, made(config), end=None)
     sampling = SamplingConfig(temperature=1.0)
-    together = generator([[1, 2, 3], [4]], 10, sampling, seed=5)
+    together = generator([[1, 2, 3], [1, 2, 3]], 10, sampling, seed=5)
+    assert together[0] != together[1]  # one prompt twice is drawn twice
     assert generator([[1, 2, 3]], 10, sampling, seed=5)[0] == together[0]
     assert generator([[1, 2, 3]], 10, sampling, seed=6)[0] != together[0]
 

@@ -6,13 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.extend.random import threefry_2x32
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.tree import name_of
 from lm.nn import dropout as dropouts
+from lm.nn import kernels
+from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, threefry
+from lm.nn.stack import Stack
 
 KEYS = DropoutKeys(jax.random.key(7), jnp.arange(8))
 dropout = jax.jit(dropouts.dropout, static_argnums=1)
@@ -99,3 +104,33 @@ def test_a_mesh_changes_no_mask_and_sends_nothing(spec):
     assert not any(
         word in program for word in ("all-gather", "all-to-all", "permute", "all-reduce")
     )
+
+
+@pytest.mark.parametrize(
+    ("layers", "biases"),
+    [(1, ("attention/output/bias", "mlp/output/bias")), (2, ("mlp/output/bias",))],
+)
+def test_two_sums_of_a_block_and_two_layers_of_a_cycle_lose_other_elements(layers, biases):
+    """Each of the two adds ones, of which half are dropped: both, one of them, or none."""
+    config = BlockConfig(
+        layers=layers, width=16, heads=2, band=4, residual_dropout=0.5,
+        pattern=("dense", "banded")[:layers],
+    )  # fmt: skip
+    stack, x = Stack(config), jnp.zeros((8, 4, 16))
+    shapes = jax.eval_shape(stack.init, jax.random.key(0), x[:1, :1])["params"]
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.full(leaf.shape, name_of(path).endswith(biases), np.float32),
+        nn.unbox(shapes),
+    )
+    found = np.asarray(jax.jit(stack.apply)({"params": params}, x, None, KEYS)[0])
+    shares = [(found == value).mean() for value in (0, 2, 4)]
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=0.08)
+
+
+def test_every_block_of_queries_loses_other_weights(monkeypatch):
+    monkeypatch.setattr(kernels, "QUERY_BLOCK", 4)
+    config = BlockConfig(layers=1, width=8, heads=1, attention_dropout=0.5)
+    q, v = jnp.zeros((1, 1, 8, 8)), jnp.eye(8)[None, None]  # a context is its weights
+    keys = DropoutKeys(jax.random.key(7), jnp.arange(1))
+    kept = np.asarray(kernels.blocks(q, q, v, config, None, keys))[0, 0] > 0
+    assert (kept[:4, :4] != kept[4:, :4])[np.tril_indices(4)].any()
