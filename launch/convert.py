@@ -7,6 +7,7 @@ What was written is read again, and must give the logits of the run to a row of 
 is read must give those of transformers, where that is installed.
 """
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,9 @@ def read(folder: Path, run: Path) -> None:
     print(f"{model.parameters():,} parameters of {folder} in {run}")
     if isinstance(model, GptConfig) and facts:
         warmup = "optim.warmup_tokens=0" if model.norm == "pre" else "optim.warmup_steps=0"
+        named = shlex.quote(str(run))
         print(
-            f"to train on: python -m launch.train --gin_file={run}/config.gin --set init={run} "
+            f"to train on: python -m launch.train --gin_file={named}/config.gin --set init={named} "
             "--set data.train=FOLDER --set batch=8 --set steps=1000 --set optim.peak_lr=3e-5 "
             f"--set {warmup} --workdir=OTHER"
         )
@@ -109,17 +111,28 @@ def experiment(model: Any) -> Any:
 
 
 def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
-    """The tokenizer that lies beside the weights, None where there is none."""
-    from lm.text.tokenizer import TokenizerConfig
+    """The tokenizer that lies beside the weights, None where there is none.
+
+    One that `write` left there says itself of what kind it is; another is of `kind`, which the
+    published models of this architecture have.
+
+    Raises:
+      DataError: its files are missing or damaged.
+    """
+    from lm.text.interface import MANIFEST
+    from lm.text.tokenizer import TokenizerConfig, load
     from lm.text.vocabulary import WHOLE, existing
     from lm.text.wordpiece import read as read_wordpiece
 
     names = ("vocab.txt" if kind == "wordpiece" else "merges.txt", WHOLE)
-    if existing(folder, *names) is None:
-        print(f"no vocabulary in {folder} ({' or '.join(names)}): the run has none")
+    if (folder / MANIFEST).is_file():
+        kind = load(folder).kind
+    elif existing(folder, *names) is None:
+        print(f"no vocabulary in {folder} ({MANIFEST}, {' or '.join(names)}): the run has none")
         return None
     cased = kind == "wordpiece" and read_wordpiece(folder).cased
-    return TokenizerConfig(kind=kind, path=str(folder), cased=cased)  # type: ignore[arg-type]
+    path = None if kind == "bytes" else str(folder)
+    return TokenizerConfig(kind=kind, path=path, cased=cased)  # type: ignore[arg-type]
 
 
 def write(run: Path, folder: Path) -> None:
@@ -155,8 +168,8 @@ def write(run: Path, folder: Path) -> None:
         end, pad = (tokenizer.end, tokenizer.pad) if tokenizer else (None, None)
         write_weights(model, params, work, end=end, pad=pad)
         check(model, params, work, folder)
-        for name, data in tokenizer.files().items() if tokenizer else ():
-            (work / name).write_bytes(data)
+        if tokenizer:
+            tokenizer.save(work)
     print(f"step {saved.step} of {run} in {folder}")
     if tokenizer and tokenizer.kind != experiment(model).tokenizer.kind:
         print(

@@ -19,6 +19,7 @@ from lm.core.errors import CheckpointError, ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.models.lstm import LstmConfig
 from lm.models.pretrained import read, write
+from lm.text.added import with_specials
 from lm.text.tokenizer import TokenizerConfig, build
 from lm.text.wordpiece import SPECIALS
 from lm.train.optimizer import rising
@@ -111,13 +112,14 @@ def test_a_file_of_json_says_its_own_case(lower, tmp_path):
 @pytest.mark.parametrize("name", ["gpt1", "gpt2"])
 def test_the_command_that_trains_imported_weights_on_can_be_given(name, tmp_path, capsys):
     published(name, tmp_path / "theirs")
-    convert.read(tmp_path / "theirs", tmp_path / "run")
+    run = tmp_path / "a run's folder"
+    convert.read(tmp_path / "theirs", run)
     told = capsys.readouterr().out.splitlines()[-1]
     words = shlex.split(told.removeprefix("to train on: python -m launch.train "))
-    assert words[0] == f"--gin_file={tmp_path}/run/config.gin"
+    assert words[0] == f"--gin_file={run}/config.gin"
     sets = dict(map(assignment, words[2:-1:2]))
-    config = bind(read_config(tmp_path / "run" / "config.gin"), sets)
-    assert config.init == str(tmp_path / "run") and config.data.train == "FOLDER"
+    config = bind(read_config(run / "config.gin"), sets)
+    assert config.init == str(run) and config.data.train == "FOLDER"
     assert not rising(config.optim, 1000, 1000)
 
 
@@ -181,6 +183,23 @@ def test_a_vocabulary_that_transformers_cannot_read_is_told_and_its_ids_are_its_
     assert ids == [tokenizer.end, tokenizer.end, tokenizer.pad]
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "back").iterdir()}
     assert modes["model.safetensors"] == modes["config.json"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "sentencepiece", "wordpiece", "gpt1"])
+def test_whatever_vocabulary_a_run_exports_is_imported_again_with_the_weights(
+    tmp_path, monkeypatch, kind
+):
+    pytest.importorskip("ftfy" if kind == "gpt1" else "sentencepiece")
+    vocab = 300 if kind == "sentencepiece" else 60
+    config = TokenizerConfig(kind=kind, vocab=vocab, cased=kind == "wordpiece")
+    tokenizer = build(config, lambda: ["The quick brown fox jumps over it. " * 9] * 9)
+    tokenizer = with_specials(tokenizer, ["im_start", "image"])  # some have them, some have not
+    model = replace(MODELS["gpt2"](), vocab=tokenizer.vocab_size)
+    saved = Saved(replace(gpt2.tiny(), model=model), drawn(model), tokenizer, 1, "")
+    monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: saved)
+    convert.write(tmp_path / "run", tmp_path / "back")
+    found = build(convert.vocabulary(tmp_path / "back", "gpt2"), lambda: ())
+    assert found.kind == kind and found.digest == tokenizer.digest
 
 
 def misread(folder):
