@@ -8,6 +8,7 @@ python -m launch.tokenize --verify=data/books
 Writes OUT/tokenizer, OUT/train and OUT/valid; a run reads them with data.train=OUT.
 """
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -109,12 +110,11 @@ def tell(tokenizer: "Tokenizer", out: Path, seconds: float) -> None:
         )
     size = sum(file.bytes for file in parts.values())
     print(f"  {seconds:.1f} s, {size / max(seconds, 1e-9) / 1e6:.1f} MB/s")
-    path = "" if tokenizer.kind == "bytes" else f" --set tokenizer.path={out / 'tokenizer'}"
-    cased = " --set tokenizer.cased=True" if CASED.value else ""
-    print(
-        f"use: --set data.train={out} --set tokenizer.kind={tokenizer.kind}{path}{cased} "
-        f"--set model.vocab={tokenizer.vocab_size}"
-    )
+    words = [f"data.train={out}", f"tokenizer.kind={tokenizer.kind}"]
+    words += [] if tokenizer.kind == "bytes" else [f"tokenizer.path={out / 'tokenizer'}"]
+    words += ["tokenizer.cased=True"] if CASED.value else []
+    words += [f"model.vocab={tokenizer.vocab_size}"]
+    print("use:", *(f"--set {shlex.quote(word)}" for word in words))
 
 
 def verify(folder: Path) -> None:

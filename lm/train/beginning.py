@@ -1,6 +1,7 @@
 """What begins with the parameters of another run: that their models agree, and the first state of
 pre-training that goes on so, on other text and with new steps."""
 
+import shlex
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ def read_beginning(init: str, model: Any, kind: type, mesh: Any) -> tuple[Any, T
     if saved.tokenizer is None:
         raise CheckpointError(f"init={init} has no tokenizer: convert it with its files")
     require(isinstance(model, GptConfig), f"init={init} is of a GPT, model is none: leave it out")
-    require_same(model, found, init, f"--gin_file={init}/config.gin has its model")
+    require_same(model, found, init, f"--gin_file={shlex.quote(init)}/config.gin has its model")
     return saved.params, saved.tokenizer
 
 

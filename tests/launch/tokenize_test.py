@@ -1,9 +1,13 @@
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from lm.core.config import assignment
 from tests.launched import one_line
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +35,20 @@ def test_a_folder_is_made_told_and_checked_and_a_damaged_block_is_named(tmp_path
     path.write_bytes(data)
     found = tokenize(f"--verify={out}")
     assert found.returncode == 2 and "block 0" in found.stderr and str(path) in found.stderr
+
+
+def test_what_a_run_is_given_to_use_can_be_pasted_into_a_shell(tmp_path):
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
+    out = tmp_path / "a folder's"
+    made = tokenize(
+        f"--text={tmp_path}/a.txt", f"--out={out}", "--kind=sentencepiece", "--vocab=290"
+    )
+    assert made.returncode == 0, made.stderr
+    told = made.stdout.splitlines()[-1]
+    sets = dict(map(assignment, shlex.split(told.removeprefix("use: "))[1::2]))
+    assert sets["data.train"] == str(out) and sets["tokenizer.path"] == str(out / "tokenizer")
+    assert sets["tokenizer.kind"] == "sentencepiece" and sets["model.vocab"] == "290"
 
 
 def test_text_that_is_not_utf8_stops_it_and_leaves_nothing(tmp_path):

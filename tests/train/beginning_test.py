@@ -57,6 +57,11 @@ def test_a_run_of_another_model_or_kind_is_no_beginning(saved, monkeypatch):
             read_beginning("RUN", MODEL, Pretrain, mesh)
 
 
+def test_the_flag_that_takes_the_other_model_can_be_pasted_into_a_shell(saved):
+    with pytest.raises(ConfigError, match=r"--gin_file='A RUN'/config.gin has its model"):
+        read_beginning("A RUN", replace(MODEL, width=32), Pretrain, one_device())
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_from_another_on_other_text_and_is_resumed_without_it(tmp_path):
     text = write_text(tmp_path / "a.txt")
