@@ -46,6 +46,10 @@ def read_config(path: Path) -> tuple[Architecture, Any]:
         kind = raw["model_type"]
         if kind in ARCHITECTURES:
             return ARCHITECTURES[kind], ARCHITECTURES[kind].config(raw)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such file; name a folder that holds config.json and model.safetensors"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path}: not a config that can be read: {error!r}") from None
     known = ", ".join(ARCHITECTURES)

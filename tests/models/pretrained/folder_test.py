@@ -119,6 +119,13 @@ def test_all_wrong_keys_are_told_at_once(tmp_path, model, missing, misshapen):
         assert part in str(error.value)
 
 
+def test_a_folder_that_is_not_there_is_told_with_what_it_must_hold(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"nope/config\.json: no such file; name a folder that"
+    ):
+        read(tmp_path / "nope")
+
+
 def test_pickles_and_cut_files_are_refused(exported):
     folder = exported[2]
     whole = (folder / "model.safetensors").read_bytes()
