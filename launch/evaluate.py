@@ -7,7 +7,8 @@ python -m launch.evaluate --workdir=runs/small --suite=gpt2 --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt3 --shots=0,1,few --root=data
 python -m launch.evaluate --workdir=runs/ppo --suite=instructgpt --shots=0 --root=data
 
-A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics.
+A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics. What
+has a label is measured; what a decoder's context cannot hold is refused, and counted.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
 of a file, every row of which is answered, TASK-file-STEM.jsonl; of a suite, SUITE-stepN.jsonl and
 the table beside it. A suite that was interrupted goes on; the table keeps the rows of tasks that
@@ -64,6 +65,7 @@ def main() -> None:
 
     from lm.core.mesh import one_device
     from lm.data.tasks import TaskConfig, read
+    from lm.evals.tasks import told
     from lm.train.finetune import Finetune
     from lm.train.saved import read_run
 
@@ -79,10 +81,11 @@ def main() -> None:
     name = f"{data.name}-{part}" if not of else f"{data.name}-file-{stems(task.files['test'])}"
     out = folder / f"{name}.jsonl"
     answers.write(out, task, part)
-    figures = {"step": saved.step, **of, "items": len(answers.ids), **answers.figures}
+    counts = answers.counts(task, part)
+    figures = {"step": saved.step, **of, **counts, **answers.figures}
     with writing(out):
         out.with_suffix(".json").write_text(json.dumps(figures) + "\n")
-    print(f"{len(answers.ids)} items")
+    print(told(counts))
     for metric, value in answers.figures.items():
         print(f"{metric} {value:.4f}")
     print(f"step {saved.step}; answers in {out}")
@@ -149,7 +152,8 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
             f"made for {own.name}, a {own.form().kind} task of {config.classes}"
         )
     encoded = config.encode(task, part, saved.tokenizer)
-    print(f"{task.name}, {part}: {encoded.counts}", flush=True)
+    which = FILE.value or f"{task.name}, {part}"
+    print(f"{which}: {encoded.counts}", flush=True)
     held_out = part == "valid" and TASK.value is None
     threshold = None if held_out else null_threshold(run_path(str(WORKDIR.value)))
     with jax.set_mesh(mesh):

@@ -8,7 +8,8 @@ section 5 and figure 2, right).
     multiple choice    mean log-probability of the answer after context and question
 
 The report does not say where CoLA's threshold comes from: here it is the best one on the training
-items. Nothing else is fitted.
+items. Nothing else is fitted. An item of which a scored text alone is longer than the model's
+context is refused: it has no answer, and no metric counts it.
 """
 
 from collections.abc import Sequence
@@ -20,43 +21,52 @@ from lm.data.records import Choice, Classification, Record
 from lm.data.tasks import Task
 from lm.data.tasks.task import Part
 from lm.evals.scorer import Request, Scorer
-from lm.evals.tasks import Answers
-from lm.metrics.score import score
+from lm.evals.tasks import Answers, measured
 
 SENTIMENT = ("negative", "positive")  # in the order of SST-2's labels
 Pieces = tuple[str, str]  # what comes before, and what is scored
 
 
 def answer_untrained(scorer: Scorer, task: Task, part: Part) -> Answers:
-    """Answers to every item of a part of a task, and its metrics where all have labels.
+    """Answers to every item of a part of a task, None to those refused, and its metrics.
 
     Raises:
       ConfigError: a task for which the report has no heuristic.
-      DataError: an answer that alone is longer than the model's context.
+      DataError: an answer that is empty.
     """
     if task.name not in ("cola", "sst2") and task.kind != "choice":
         raise ConfigError(
             f"GPT-1 has no zero-shot heuristic for {task.name}: name cola, sst2 or a task of "
             "multiple choice, or fine-tune the run first"
         )
-    records, references = task.records(part), task.references(part)
+    records = task.records(part)
+    answers: list[int | None]
     if task.name == "cola":
+        pairs = zip(fluency(scorer, task.train), task.references("train"), strict=True)
+        known = [(value, label) for value, label in pairs if value is not None]
+        threshold = best_threshold(*np.array(known, float).reshape(-1, 2).T)
         said = fluency(scorer, records)
-        threshold = best_threshold(fluency(scorer, task.train), np.array(task.references("train")))
-        answers = (said > threshold).astype(int).tolist()
+        answers = [None if value is None else int(value > threshold) for value in said]
     elif task.name == "sst2":
         answers = likeliest(scorer, [sentiment(record) for record in records])
     else:
         answers = likeliest(scorer, [candidates(task, record) for record in records])
-    figures = {} if None in references else score(task.metrics, answers, references)
+    figures = measured(task, answers, task.references(part))
     return Answers(tuple(record.id for record in records), answers, figures)
 
 
-def fluency(scorer: Scorer, records: Sequence[Record]) -> np.ndarray:
-    """Mean log-probability of each text's tokens, in nats. [N]"""
+def means(scorer: Scorer, requests: Sequence[Request]) -> list[float | None]:
+    """Mean log-probability of each continuation's tokens, in nats; None of one that is longer than
+    the model's context."""
+    fits = scorer.fits(requests)
+    scores = iter(scorer.scores([one for one, fit in zip(requests, fits, strict=True) if fit]))
+    return [(one := next(scores)).log_likelihood / one.tokens if fit else None for fit in fits]
+
+
+def fluency(scorer: Scorer, records: Sequence[Record]) -> list[float | None]:
+    """`means` of the texts alone."""
     texts = [record.text for record in records if isinstance(record, Classification)]
-    scores = scorer.scores([Request("", text) for text in texts])
-    return np.array([one.log_likelihood / one.tokens for one in scores])
+    return means(scorer, [Request("", text) for text in texts])
 
 
 def best_threshold(values: np.ndarray, label: np.ndarray) -> float:
@@ -105,8 +115,12 @@ def shared_end(rows: Sequence[Sequence[str]]) -> int:
     return count
 
 
-def likeliest(scorer: Scorer, items: Sequence[Sequence[Pieces]]) -> list[int]:
-    """Which of each item's continuations has the highest mean log-probability a token."""
-    scores = scorer.scores([Request(*pieces) for item in items for pieces in item])
-    means = iter([one.log_likelihood / one.tokens for one in scores])
-    return [int(np.argmax([next(means) for _ in item])) for item in items]
+def likeliest(scorer: Scorer, items: Sequence[Sequence[Pieces]]) -> list[int | None]:
+    """Which continuation of each item has the highest of the `means`; None where one has none."""
+    values = iter(means(scorer, [Request(*pieces) for item in items for pieces in item]))
+    answers: list[int | None] = []
+    for item in items:
+        row = [next(values) for _ in item]
+        read = [value for value in row if value is not None]
+        answers.append(int(np.argmax(read)) if len(read) == len(row) else None)
+    return answers

@@ -58,6 +58,11 @@ class Scorer:
 
     # ------------------------------------------------------------------ scores
 
+    def fits(self, requests: Sequence[Request]) -> list[bool]:
+        """Whether `scores` takes each request: its continuation is within the model's context."""
+        pairs = encode(requests, self.tokenizer)
+        return [len(pair.continuation) <= self.length for pair in pairs]
+
     def scores(self, requests: Sequence[Request], *, exact: bool = False) -> list[Score]:
         """The score of each continuation after its context; `exact` as in `encode`.
 

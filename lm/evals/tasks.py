@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,18 @@ Scores = Callable[[Any, TaskBatch], jax.Array]  # (params, rows) -> what the hea
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """One answer an item, and the task's metrics where all items have labels."""
+    """One answer an item, and the task's metrics over the items that have a label."""
 
     ids: tuple[str, ...]
-    answers: list[Any]  # an index, a number, a text, or the names of tags
+    answers: list[Any]  # an index, a number, a text, names of tags; None: the item was refused
     figures: dict[str, float]
     probabilities: np.ndarray | None = None  # of the classes, or the choices, of each item  [N C]
+
+    def counts(self, task: Task, part: Part) -> dict[str, int]:
+        """How many items there are, how many have a label, and how many were refused."""
+        labelled = sum(right is not None for right in task.references(part))
+        refused = sum(answer is None for answer in self.answers)
+        return {"items": len(self.ids), "labelled": labelled, "refused": refused}
 
     def shown(self, task: Task, part: Part, most: int = 20) -> str:
         """The first items, a line each: the answer, and the right one where it is another."""
@@ -64,6 +70,25 @@ class Answers:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(lines))
+
+
+def told(counts: dict[str, int]) -> str:
+    """What `Answers.counts` gave, in a line: items, and which of them no metric counts."""
+    items, labelled, refused = counts["items"], counts["labelled"], counts["refused"]
+    line = f"{items} items"
+    if labelled < items:
+        line += f"; the {labelled} with a label are measured" if labelled else "; none has a label"
+    return line + (f"; {refused} refused, longer than the model's context" if refused else "")
+
+
+def measured(task: Task, answers: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+    """The task's metrics over the items that have an answer and a label; none where none has."""
+    both = [
+        (answer, right)
+        for answer, right in zip(answers, references, strict=True)
+        if answer is not None and right is not None
+    ]
+    return score(task.metrics, [a for a, _ in both], [r for _, r in both]) if both else {}
 
 
 def named(task: Task, answer: Any) -> Any:
@@ -134,8 +159,7 @@ def answer_task(
             figures["null_threshold"] = threshold
         texts = predictions(found, (threshold or 0.0) if search.null else None)
         answers = [texts[record.id] for record in records]
-    if None not in references:
-        figures = score(task.metrics, answers, references) | figures
+    figures = measured(task, answers, references) | figures
     return Answers(tuple(record.id for record in records), answers, figures, probabilities)
 
 

@@ -10,16 +10,21 @@ from lm.data.records import Choice
 from lm.data.tasks import TaskConfig, read
 from lm.evals.heuristics import answer_untrained, best_threshold, candidates
 from lm.evals.scorer import Score
+from lm.evals.tasks import told
 from lm.metrics.classes import matthews
 
 
 class Said:
     """Stands for a `Scorer`: a word is a token, and its log-probability is told by `worth`."""
 
-    def __init__(self, worth):
-        self.worth, self.asked = worth, []
+    def __init__(self, worth, length=9):
+        self.worth, self.length, self.asked = worth, length, []
+
+    def fits(self, requests):
+        return [len(request.continuation.split()) <= self.length for request in requests]
 
     def scores(self, requests):
+        assert all(self.fits(requests))
         self.asked += [(request.context, request.continuation) for request in requests]
         return [
             Score(
@@ -50,6 +55,31 @@ def test_cola_accepts_what_is_likelier_a_token_than_a_threshold_of_the_training_
     assert found.answers == [1, 0, 1]
     assert found.figures["accuracy"] == pytest.approx(2 / 3)
     assert {context for context, _ in said.asked} == {""}
+
+
+def test_a_sentence_longer_than_the_context_is_refused_and_no_metric_counts_it(tmp_path):
+    train = [("s", "1", "", "fine"), ("s", "0", "", "bad"), ("s", "0", "", "fine fine fine fine")]
+    valid = [("s", "1", "", "fine"), ("s", "1", "", "bad bad bad bad"), ("s", "0", "", "bad")]
+    task = task_of(tmp_path, "cola", COLA, (train, valid))
+    found = answer_untrained(Said({"fine": -1.0, "bad": -4.0}.get, length=3), task, "valid")
+    assert found.answers == [1, None, 0] and found.figures["accuracy"] == 1.0
+    counts = found.counts(task, "valid")
+    assert counts == {"items": 3, "labelled": 3, "refused": 1}
+    assert told(counts) == "3 items; 1 refused, longer than the model's context"
+    found.write(tmp_path / "answers.jsonl", task, "valid")
+    rows = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [row["answer"] for row in rows] == ["acceptable", None, "unacceptable"]
+
+
+def test_an_item_of_which_one_choice_is_longer_than_the_context_is_refused(tmp_path):
+    row = {"context": "Where?", "question": "Say.", "choices": ["b", "a a a"], "label": 1}
+    fitting = row | {"choices": ["b", "a a"]}
+    for part in ("train", "valid"):
+        rows = (row, fitting)
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    task = read(TaskConfig(name="choice", root=str(tmp_path)))
+    found = answer_untrained(Said({"a": -1.0, "b": -2.0}.get, length=2), task, "valid")
+    assert found.answers == [None, 1] and found.figures["accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("seed", range(20))

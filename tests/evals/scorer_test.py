@@ -165,6 +165,13 @@ def test_an_empty_or_an_endless_continuation_is_refused():
         scorer.scores([Request("a", "b" * 17)])
 
 
+def test_what_fits_is_what_is_scored_and_nothing_is_no_score():
+    scorer = tiny(length=16)
+    requests = [Request("a" * 40, "b" * size) for size in (16, 17)]
+    assert scorer.fits(requests) == [True, False]
+    assert len(scorer.scores(requests[:1])) == 1 and scorer.scores([]) == []
+
+
 @pytest.mark.parametrize("stride", [None, 5, 16])
 def test_rolling_scores_every_token_once_after_what_its_window_shows(stride):
     scorer = tiny(length=16, batch_tokens=16)

@@ -9,6 +9,7 @@ import pytest
 from lm.core.mesh import MeshConfig, make_mesh, one_device
 from lm.data.bert_features import BertFeatures, encode
 from lm.data.tasks import TaskConfig, read
+from lm.evals import tasks
 from lm.evals.spans import NEVER
 from lm.evals.tasks import answer_task, null_threshold
 from tests.data.toy import Toy
@@ -62,6 +63,31 @@ def test_a_run_without_a_threshold_has_that_of_even_odds(folder):
     (folder / "summary.json").write_text("{}")
     assert null_threshold(folder) == 0
     assert answered(folder, "test", [-0.1, 0.1], null_threshold(folder)).answers == ["sat", ""]
+
+
+@pytest.mark.parametrize(
+    ("labels", "accuracy", "line"),
+    [
+        (("a", "a", ""), 0.5, "3 items; the 2 with a label are measured"),
+        (("", "", ""), None, "3 items; none has a label"),
+        (("a", "a", "a"), 2 / 3, "3 items"),
+    ],
+)
+def test_of_a_file_the_items_with_a_label_are_measured(tmp_path, labels, accuracy, line):
+    rows = {"train": ("a", "b"), "valid": ("a", "b"), "test": labels}
+    for part, told in rows.items():
+        texts = [json.dumps({"text": "cat", "label": label or None}) + "\n" for label in told]
+        (tmp_path / f"{part}.jsonl").write_text("".join(texts))
+    task = read(TaskConfig(name="classification", root=str(tmp_path), test="test.jsonl"))
+    toy, mesh = Toy(), one_device()
+    encoded = encode(task.test, toy, BertFeatures(length=16, question=4, stride=8))
+    said = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])  # a, b, a
+    with jax.set_mesh(mesh):
+        found = answer_task(
+            lambda params, rows: params[rows.example], said, encoded, task, "test", toy, mesh, 3
+        )
+    assert found.figures.get("accuracy") == (accuracy and pytest.approx(accuracy))
+    assert tasks.told(found.counts(task, "test")) == line
 
 
 @pytest.mark.parametrize(

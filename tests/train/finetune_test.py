@@ -300,7 +300,8 @@ def test_every_row_of_a_file_is_measured_beside_what_was_measured_before(
         made = [{"text": letters(5) + "z", "label": "no"} for _ in range(count)]
         path = tmp_path / f"{stem}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in made))
-        assert f"\n{count} items\n" in evaluated(workdir, f"--file={path}", *part)
+        told = evaluated(workdir, f"--file={path}", *part)
+        assert f"\n{count} items\n" in told and told.startswith(f"{path}: {count} ")
         assert len(rows_in(folder / f"classification-file-{stem}.jsonl")) == count
         figures = json.loads((folder / f"classification-file-{stem}.json").read_text())
         assert figures["items"] == count and figures["file"] == str(path)
