@@ -13,7 +13,7 @@ import importlib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from lm.core.errors import ConfigError
@@ -64,6 +64,8 @@ def bind(config: Any, values: Mapping[str, Any]) -> Any:
     A string is read as its field's type demands; anything else must already have that type. All
     the fields of one config are replaced at once, so that relations are checked only on the result.
 
+    A field may say under which names of other configs it is looked for: metadata={"also": (...)}.
+
     Raises:
       ConfigError: an unknown name (with the nearest right one), a wrong type, a broken relation.
     """
@@ -77,7 +79,9 @@ def _bind(config: Any, values: dict[str, Any], prefix: str) -> Any:
     for name, value in values.items():
         head, _, rest = name.partition(".")
         if head not in types_of or (rest and not is_config(getattr(config, head))):
-            raise unknown_name(prefix + name, [prefix + known for known in bindings(config)])
+            meant = (f for f in dataclasses.fields(config) if head in f.metadata.get("also", ()))
+            near = [prefix + field.name for field in meant]
+            raise unknown_name(prefix + name, [prefix + known for known in bindings(config)], near)
         if rest:
             inner.setdefault(head, {})[rest] = value
         else:
@@ -91,10 +95,10 @@ def _bind(config: Any, values: dict[str, Any], prefix: str) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def unknown_name(name: str, known: list[str]) -> ConfigError:
+def unknown_name(name: str, known: list[str], near: Sequence[str] = ()) -> ConfigError:
     known = [other for other in known if not other.endswith(CLASS)]
     leaves = [other.rpartition(".")[2] for other in known]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:  # a field's own name without its path: `peak_lr` for `optim.peak_lr`
         near = [known[leaves.index(leaf)] for leaf in difflib.get_close_matches(name, leaves, n=1)]
     hint = f"did you mean {near[0]}? " if near else ""

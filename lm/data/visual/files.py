@@ -16,7 +16,10 @@ HELD_OUT = 8  # one image of so many, of a set that was published in one part
 def rows(path: Path) -> Iterator[Row]:
     """Objects of a .jsonl or .jsonl.gz. Raises DataError with file and line."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; data.root names the folder of data")
+        raise DataError(
+            f"{path}: no such file; data.root names the folder of the sets that have a name, and a "
+            ".jsonl of your own is named with its own folder"
+        )
     for row in jsonl(path):
         if isinstance(row, Problem):
             raise DataError(f"{row}; correct the file")

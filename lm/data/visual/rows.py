@@ -48,7 +48,8 @@ class VisualConfig:
     """Which questions are learned."""
 
     root: str = "data"  # folder of the real sets
-    sets: tuple[str, ...] = ("easy_vqa",)  # names of `SETS`, or .jsonl files of one's own
+    # names of `SETS`, or .jsonl files of one's own, which are not looked for in `root`
+    sets: tuple[str, ...] = dataclasses.field(default=("easy_vqa",), metadata={"also": ("train",)})
     times: tuple[int, ...] = ()  # how often an epoch has each set; once where ()
     valid: str | None = None  # a .jsonl to measure on instead of the sets' own
     shift: int = 0  # pixels that an image is moved at most, at random, when it is learned from
@@ -59,7 +60,8 @@ class VisualConfig:
         require(len(self.sets) > 0, "data.sets is empty: name one, such as easy_vqa")
         require(
             not self.times or len(self.times) == len(self.sets),
-            f"data.times {self.times} are not one a set of {self.sets}",
+            f"data.times {self.times} are not one a set of {self.sets}: "
+            f"--set 'data.times={(1,) * len(self.sets)}' has each once",
         )
         require_positive(self, "limit", "valid_limit")
         require(self.shift >= 0, f"data.shift must not be negative, got {self.shift}")

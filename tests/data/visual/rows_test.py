@@ -1,5 +1,6 @@
 """Rows of questions about images: order, buckets, faults, and text that spells the marker."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lm.core.config import bind
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.visual import Example, VisualConfig, VisualRows
@@ -22,6 +24,11 @@ from lm.text.byte import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 IMAGE = TOKENIZER.specials["image"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Holder:
+    data: VisualConfig
 
 
 def plain(colour, side):
@@ -138,6 +145,18 @@ def test_a_set_that_is_not_known_is_refused():
         VisualConfig(sets=("vqa",))
     with pytest.raises(ConfigError, match="not one a set"):
         replace(VisualConfig(), times=(1, 2))
+
+
+def test_a_file_of_ones_own_is_asked_for_where_it_belongs(tmp_path):
+    config = VisualConfig(sets=("easy_vqa", "easy_captions"), times=(1, 10))
+    with pytest.raises(ConfigError, match=r"binding data\.train; did you mean data\.sets\?"):
+        bind(Holder(data=config), {"data.train": "own.jsonl"})
+    with pytest.raises(ConfigError, match=r"--set 'data.times=\(1,\)' has each once"):
+        bind(config, {"sets": '("own.jsonl",)'})
+    own = bind(config, {"sets": '("own.jsonl",)', "times": "(1,)", "root": str(tmp_path)})
+    (tmp_path / "own.jsonl").write_text("{}")
+    with pytest.raises(DataError, match=r"^own.jsonl: no such file; .* is named with its own f"):
+        own.examples("train")
 
 
 def squares(step):
