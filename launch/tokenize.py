@@ -8,15 +8,18 @@ python -m launch.tokenize --verify=data/books
 Writes OUT/tokenizer, OUT/train and OUT/valid; a run reads them with data.train=OUT.
 """
 
+import re
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from absl import flags
 
 from launch.command import run
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import ConfigError, DataError, UserError
 
 if TYPE_CHECKING:
     from lm.data.sources import OnError
@@ -53,18 +56,27 @@ def main() -> None:
     from lm.data.tokens import TextConfig
     from lm.text.tokenizer import TokenizerConfig
 
-    tokenize(
-        TextConfig(
-            train=TEXT.value or "",
-            valid=VALID.value,
-            valid_fraction=VALID_FRACTION.value,
-            on_error=cast("OnError", ERRORS.value),
-        ),
-        TokenizerConfig(
-            kind=cast("Kind", KIND.value), path=PATH.value, vocab=VOCAB.value, cased=CASED.value
-        ),
-        Path(OUT.value or "").expanduser(),
+    text = TextConfig(
+        train=TEXT.value or "",
+        valid=VALID.value,
+        valid_fraction=VALID_FRACTION.value,
+        on_error=cast("OnError", ERRORS.value),
     )
+    with told_by_flags():
+        config = TokenizerConfig(
+            kind=cast("Kind", KIND.value), path=PATH.value, vocab=VOCAB.value, cased=CASED.value
+        )
+        tokenize(text, config, Path(OUT.value or "").expanduser())
+
+
+@contextmanager
+def told_by_flags() -> Iterator[None]:
+    """Has an error name the flags of this command: --vocab, which in a run is tokenizer.vocab."""
+    try:
+        yield
+    except UserError as error:
+        names = r"(--set )?(?<![\w/.])tokenizer\.(?=(kind|path|vocab|cased)\b)"
+        raise type(error)(re.sub(names, "--", str(error))) from error
 
 
 def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:

@@ -95,7 +95,8 @@ def train(texts: Iterable[str], vocab: int) -> SentencePieceTokenizer:
             sentence_iterator=_lines(texts),
             model_writer=model,
             model_type="bpe",
-            vocab_size=vocab,
+            # its specials' ids below have to be in it; whatever is that small is told as too small
+            vocab_size=max(vocab, len(SPECIALS)),
             byte_fallback=True,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,

@@ -76,6 +76,22 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--kind=wordpiece", "--vocab=-3"], "--kind='wordpiece' with --vocab=-3: train at least"),
+        (["--kind=sentencepiece", "--vocab=3"], "error: --vocab=3 is too small for"),
+        (["--kind=gpt2"], "--kind='gpt2' with --path=None: set the path"),
+    ],
+)
+def test_a_wrong_flag_of_the_tokenizer_is_told_by_its_name_here(tmp_path, flags, said):
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
+    done = tokenize(f"--text={tmp_path}/a.txt", f"--out={tmp_path}/out", *flags)
+    one_line(done, 1, said)
+    assert "tokenizer." not in done.stderr
+
+
 def test_help_and_missing_flags_leave_at_once():
     assert tokenize("--help").returncode == 0
     done = tokenize("--text=x")

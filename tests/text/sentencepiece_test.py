@@ -35,7 +35,7 @@ def test_of_a_text_above_the_limit_only_its_beginning_is_learned_from(monkeypatc
     assert train([whole, "wvu" * 3000], 330).digest == train([PROSE], 330).digest
 
 
-@pytest.mark.parametrize("vocab", [5, 100, 100_000])
+@pytest.mark.parametrize("vocab", [3, 5, 100, 100_000])
 def test_a_vocabulary_that_the_text_cannot_have_names_one_that_it_can(vocab):
     with pytest.raises(ConfigError, match=rf"tokenizer\.vocab={vocab} .*use at (most|least) \d+"):
         train([PROSE], vocab)
