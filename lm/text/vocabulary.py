@@ -64,6 +64,11 @@ def learn(
     joins = [c for c in characters if _joins(encoder, c)] if inner else characters
     marked = [inner + c + last for c in joins]
     pieces = [*first, *characters, *marked]
+    if len(set(pieces)) > vocab:
+        raise ConfigError(
+            f"tokenizer.vocab={vocab} is too small for the specials and characters of this text: "
+            f"use at least {3 * len(first)}"
+        )
     trainer = library().trainers.BpeTrainer(
         vocab_size=vocab,
         special_tokens=pieces,

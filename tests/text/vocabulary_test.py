@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from lm.core.errors import DataError
+from lm.core.errors import ConfigError, DataError
+from lm.text import gpt1, wordpiece
 from lm.text.tokenizer import TokenizerConfig, build
 from lm.text.vocabulary import learn
 
@@ -119,6 +120,14 @@ def test_learned_merges_equal_those_of_the_written_out_definition(inner, last):
     assert merged_slowly(text.split(), ids, vocab, inner, last) == (pieces, merges)
     other = merged_slowly(text.split(), ids, vocab, inner, last, least=True)  # the control
     assert other[1] != merges
+
+
+@pytest.mark.parametrize("train, least", [(wordpiece.train, 15), (gpt1.train, 9)])
+def test_a_vocabulary_below_its_specials_and_characters_names_one_that_holds_them(train, least):
+    pytest.importorskip("tokenizers"), pytest.importorskip("ftfy")
+    with pytest.raises(ConfigError, match=rf"tokenizer\.vocab=3 is too small .* at least {least}$"):
+        train(lambda: [TEXT] * 3, 3)
+    assert train(lambda: [TEXT] * 3, least).vocab_size == least
 
 
 VOCAB = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}
