@@ -138,7 +138,10 @@ def gradient(remat):
     return jax.jit(jax.grad(lambda p: jnp.sum(forward(config, p, ids)[0] ** 2)))(made(config))
 
 
-@pytest.mark.parametrize("remat", ["full", "dots", "context", "qkv", "products"])
+SOME = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("dots", "context", "qkv")]
+
+
+@pytest.mark.parametrize("remat", ["full", *SOME, "products"])
 def test_rematerialisation_changes_no_gradient(remat):
     def same(a, b):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -245,6 +245,7 @@ def test_a_study_without_other_rows_to_take_far_tokens_from_is_refused():
         replace(study, novels=replace(study.novels, batch=1))
 
 
+@pytest.mark.slow
 def test_logits_are_whole_on_every_process():
     devices = jax.local_devices()
     mesh = make_mesh(MeshConfig(), devices)

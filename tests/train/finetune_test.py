@@ -417,6 +417,7 @@ def saved_run(config, params):
     return Saved(config, params, ByteTokenizer(), 1, "")
 
 
+@pytest.mark.slow
 def test_a_run_of_adapters_and_a_reward_model_lend_their_decoder(
     runs, tasks, one_device, monkeypatch
 ):
