@@ -272,18 +272,21 @@ def split(
 ) -> Iterator[Document]:  # fmt: skip
     """The documents to train on, or those held out.
 
-    With a `valid` spec, that. Otherwise whole documents, chosen by a hash of their names, at least
-    one and never all; the last characters where there is only one document (as nanoGPT holds out
-    the end of Tiny Shakespeare).
+    With a `valid` spec, that. Otherwise whole documents, chosen by a hash of their names, of those
+    that are not empty at least one and never all; the last characters where there is only one such
+    document (as nanoGPT holds out the end of Tiny Shakespeare).
+
+    Raises:
+      DataError: no document has text in it, and what `documents` refuses.
     """
     if valid is not None:
         yield from documents(spec if part == "train" else valid, on_error=on_error)
         return
-    names = [d.name for d in itertools.islice(documents(spec, on_error=on_error), FEW + 1)]
-    if not names:
-        raise DataError(f"no documents in {spec!r}")
-    if len(names) == 1:
-        (whole,) = documents(spec, on_error=on_error)
+    names, filled = first_names(spec, on_error)
+    if not filled:
+        raise DataError(f"no text in {spec!r}: it has no documents, or empty ones alone")
+    if len(filled) == 1:
+        (whole,) = (d for d in documents(spec, on_error=on_error) if d.text)
         cut = int(len(whole.text) * (1 - fraction))
         text = whole.text[:cut] if part == "train" else whole.text[cut:]
         yield Document(whole.name, text)
@@ -291,12 +294,25 @@ def split(
     parts = 2  # of a name; more where the files are called alike
     while 2 * len({tail(name, parts) for name in names}) <= len(names) and parts < deepest(names):
         parts += 1
-    if len(names) <= FEW:  # the fraction by chance holds out none, or all
-        ordered = sorted(position(name, parts) for name in names)
+    if len(filled) <= FEW:  # the fraction by chance holds out none, or all
+        ordered = sorted(position(name, parts) for name in filled)
         fraction = min(max(fraction, math.nextafter(ordered[0], 1)), ordered[-1])
     for document in documents(spec, on_error=on_error):
         if (position(document.name, parts) < fraction) == (part == "valid"):
             yield document
+
+
+def first_names(spec: str, on_error: OnError = "stop") -> tuple[list[str], list[str]]:
+    """The names of the first documents, and those of the first that are not empty: of either
+    `FEW` and one more at most."""
+    names, filled = [], []
+    for document in documents(spec, on_error=on_error):
+        names.append(document.name)
+        if document.text:
+            filled.append(document.name)
+        if len(filled) > FEW:
+            break
+    return names[: FEW + 1], filled
 
 
 def position(name: str, parts: int) -> float:

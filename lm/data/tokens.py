@@ -12,7 +12,16 @@ from typing import Literal, NamedTuple
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.paths import at_home
-from lm.data.sources import DIVISION, FEW, STDLIB, Document, OnError, fingerprint, split
+from lm.data.sources import (
+    DIVISION,
+    FEW,
+    STDLIB,
+    Document,
+    OnError,
+    fingerprint,
+    first_names,
+    split,
+)
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows, write_tokens
 from lm.text.tokenizer import Tokenizer, load
@@ -120,15 +129,20 @@ def prepare(
 def tell_share(
     config: TextConfig, train: TokenFile, valid: TokenFile, report: Callable[[str], None]
 ) -> None:
-    """Says where few documents, held out whole, are not nearly the share that was asked for."""
+    """Says where what is held out of a few documents is not nearly the share that was asked for:
+    whole ones, or of a very short one its last characters."""
     asked, share = config.valid_fraction, valid.bytes / max(1, train.bytes + valid.bytes)
     documents = sum(int(file.manifest["documents"]) for file in (train, valid))
     apart = not asked / FAR < share < asked * FAR or not (1 - asked) / FAR < 1 - share
     if apart and documents <= FEW and config.made_by_tokenize("valid") is None:
+        if documents == 2 and len(first_names(config.train, config.on_error)[1]) == 1:
+            why = "one short document, whose end is held out; set data.valid, or give more text"
+        else:
+            why = f"{documents} documents, which are held out whole; set data.valid, or give more "
+            why += "files"
         report(
             f"warning: held out {share:.0%} of the text of {config.train} where "
-            f"data.valid_fraction asks {asked:.0%}: it has {documents} documents, which are held "
-            "out whole; set data.valid, or give more files"
+            f"data.valid_fraction asks {asked:.0%}: it has {why}"
         )
 
 

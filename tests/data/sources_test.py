@@ -143,6 +143,32 @@ def test_a_few_documents_leave_something_to_train_on_and_to_measure_on(tmp_path,
         assert sorted(train + valid) == sorted("".join(texts(folder)))
 
 
+@pytest.mark.parametrize("empty", [1, 4, 120])
+def test_empty_files_are_neither_all_that_is_held_out_nor_all_that_is_trained_on(tmp_path, empty):
+    (tmp_path / "a.txt").write_text("text " * 20)
+    for i in range(empty):
+        (tmp_path / f"{i}.txt").touch()
+    train, valid = ("".join(d.text for d in part) for part in parts(tmp_path))
+    assert train + valid == "text " * 20 and len(valid) == 10  # the end of the only one
+    (tmp_path / "b.txt").write_text("other")
+    assert sorted("".join(d.text for d in part) for part in parts(tmp_path)) == [
+        "other", "text " * 20,
+    ]  # fmt: skip
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "b.txt").write_text("")
+    with pytest.raises(DataError, match=r"no text in '.*': it has no documents, or empty ones"):
+        parts(tmp_path)
+
+
+def test_an_empty_file_moves_no_other_from_one_part_to_the_other(tmp_path):
+    for i in range(30):
+        (tmp_path / f"{i}.txt").write_text(f"{i}")
+    before = [[d.name for d in part if d.text] for part in parts(tmp_path, 0.3)]
+    for name in ("x", "y", "z"):
+        (tmp_path / f"{name}.txt").touch()
+    assert before == [[d.name for d in part if d.text] for part in parts(tmp_path, 0.3)]
+
+
 @pytest.mark.parametrize("count", [2, 120])
 def test_files_that_are_called_alike_are_told_apart_by_more_of_their_names(tmp_path, count):
     for i in range(count):

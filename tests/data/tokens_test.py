@@ -208,6 +208,10 @@ def test_a_share_that_is_not_what_was_asked_is_told_where_documents_are_few(tmp_
         assert "data.valid_fraction asks 10%" in line and "set data.valid" in line
     assert told([500, 500], valid_fraction=0.5)[0] == []
     assert told([1000])[0] == []  # whose end is held out
+    for sizes in ([2], [2, 0]):  # of which no less can be held out
+        (line,), _ = told(sizes)
+        assert "held out 50%" in line and "one short document, whose end is held out" in line
+        assert "2 documents" not in line and "held out whole" not in line
     assert told([10] * 101)[0] == []
     (tmp_path / "valid.txt").write_text("y")
     assert told([500, 500], valid=str(tmp_path / "valid.txt"))[0] == []
