@@ -46,7 +46,7 @@ def main() -> int | None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of the run")
     from lm.train.process import Process, check_finite_flag
-    from lm.train.saved import refuse_other
+    from lm.train.saved import refuse_among_texts, refuse_other
     from lm.train.session import Finished
 
     check_finite_flag("step_timeout", STEP_TIMEOUT.value)
@@ -61,6 +61,7 @@ def main() -> int | None:
     cluster.join()
     workdir = run_path(WORKDIR.value)
     refuse_other(workdir, type(config))
+    refuse_among_texts(workdir, config)
     try:
         config.run(workdir, process)
     except Finished as finished:

@@ -94,6 +94,12 @@ def parts(spec: str) -> list[str]:
     return some
 
 
+def folders(spec: str) -> list[Path]:
+    """The folders of a spec, of which every text is read, however deep it lies."""
+    local = [part for part in parts(spec) if not part.startswith((STDLIB, HUB))]
+    return [path for path in map(at_home, local) if path.is_dir()]
+
+
 def together(specs: Sequence[str]) -> str:
     """One spec of several.
 

@@ -105,6 +105,12 @@ def test_the_run_goes_on_past_it_where_the_policy_says_so(mine, tmp_path, policy
     assert summary["valid_loss"] < 5.0  # of ln 269 = 5.6: it has learned, and is finite
 
 
+def test_a_directory_among_the_texts_is_refused_before_anything_is_written_there(tmp_path):
+    text = write_text(tmp_path / "text.txt")
+    one_line(run(tmp_path, tmp_path / "run"), 1, f"is in {tmp_path}, of which data.train reads")
+    assert tree(tmp_path) == [text.name]
+
+
 def tree(folder):
     return sorted(path.name for path in folder.iterdir())
 
