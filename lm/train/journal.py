@@ -44,6 +44,7 @@ class Journal:
         self.before = 0.0  # seconds of earlier processes of this run
         self.started = self.told = time.perf_counter()
         self.told_tokens = 0
+        self.earlier = 0  # tokens that were counted before, and that today's settings do not count
         self.speed = 0.0  # tokens a second, of what was told last; 0: not known yet
 
     def reopen(self) -> None:
@@ -83,6 +84,7 @@ class Journal:
         """A row of metrics after `done` steps and `tokens` tokens, and the line of progress.
 
         Args:
+          tokens: as the settings of today count them.
           reached: tokens of all steps that have ended by now, these among them.
         """
         if self.file is None:
@@ -94,7 +96,7 @@ class Journal:
             self.told, self.told_tokens = now, reached
         row: dict[str, Any] = {
             "step": done,
-            "tokens": tokens,
+            "tokens": tokens + self.earlier,
             "seconds": self.seconds,
             "loss": float(values.loss),
             "grad_norm": float(values.grad_norm),
@@ -124,9 +126,15 @@ class Journal:
         """A row of figures after all steps that were begun, and `text`; the time that they took to
         find is left out of the next speed."""
         if self.file is not None:
-            self.file.write(row)
+            self.file.write(self.counted(row))
             self.say(text)
         self.told, self.told_tokens = time.perf_counter(), int(row["tokens"])
+
+    def counted(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """The same, whose tokens are those of the whole run, under whatever settings."""
+        if not self.earlier:
+            return figures
+        return figures | {"tokens": figures["tokens"] + self.earlier}
 
     def sample(self, step: int, text: str) -> None:
         """Keeps what the model wrote at this step; the time that it took is left out as well."""
@@ -153,7 +161,7 @@ class Journal:
 
     def summary(self, figures: dict[str, Any]) -> None:
         """Says that the run has ended, and with what. Raises CheckpointError where it cannot."""
-        text = json.dumps({"seconds": self.seconds, **figures}, indent=1)
+        text = json.dumps({"seconds": self.seconds, **self.counted(figures)}, indent=1)
         if self.main:
             try:
                 write_whole(self.workdir / "summary.json", text + "\n")

@@ -91,7 +91,7 @@ class MaskedPretrain(Supervised):
         total_tokens = self.total_tokens()
         with self.begun(
             workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,
-            total_tokens=total_tokens,
+            tokens_before=self.tokens_before,
         ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             session.journal.say(

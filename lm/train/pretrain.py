@@ -108,7 +108,7 @@ class Pretrain(Supervised):
                 tokenizer=tokenizer,
                 facts=facts,
                 first=first,
-                total_tokens=total_tokens,
+                tokens_before=sizes.tokens_before,
             ) as (session, state, step_fn),
             Verification(files, (jax.process_index(), jax.process_count())) as verification,
         ):

@@ -85,20 +85,23 @@ class Session:
         facts: dict[str, Any],
         flops_per_token: float,
         peak: float,
-        total_tokens: int | None = None,
+        tokens_before: Callable[[int], int] | None = None,
     ):
         """
         Args:
           config: the experiment; `config.gin` is made of it.
           facts: digests of what the run reads, kept in every checkpoint and compared on resume.
           flops_per_token, peak: of the training step and of all devices, for MFU.
-          total_tokens: of the whole run, where its steps have not all as many.
+          tokens_before: tokens of all the steps before one, as these settings count them; with
+            it, a run that goes on with another batch counts on from what its checkpoint has.
         """
         if loop.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise ConfigError("loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'")
         self.workdir, self.config, self.process = workdir, config, process
         self.loop = loop
         self.total, self.facts = steps, facts
+        self.tokens_before = tokens_before
+        total_tokens = tokens_before(steps) if tokens_before else None
         self.journal = Journal(
             workdir, steps, flops_per_token, peak, loop.tensorboard, total_tokens
         )
@@ -109,6 +112,7 @@ class Session:
         folder = workdir / "profile"
         self.trace = Trace(process.profile_steps, folder, self.journal.say, self.drain)
         self.first = self.next_step = 0
+        self.tokens = 0  # of the steps that were taken, as the settings of today count them
         self.unevaluated = True  # the parameters to go on from are still to be measured
         self.unsaved = False  # the last save that was due could not begin
 
@@ -156,6 +160,8 @@ class Session:
                     "to what it has, or more, or go back by --restore_step"
                 )
             self.reaction.rollbacks = int(manifest.get("rollbacks", 0))
+            if self.tokens_before and "tokens" in manifest:  # which older checkpoints have not
+                self.journal.earlier = manifest["tokens"] - self.tokens_before(self.first)
             self.checkpoints.abandon_after(self.first)
             self.journal.say(f"resumed from step {self.first} of {self.workdir}")
             if self.changed:
@@ -213,7 +219,7 @@ class Session:
         """Reads older metrics, saves when it is time, leaves when a signal asks for it.
 
         Args:
-          tokens: of the run so far, this step included.
+          tokens: of the run so far, this step included, as the settings of today count them.
 
         Returns:
           The state to go on with: another one after a roll back.
@@ -225,6 +231,7 @@ class Session:
             with self.watchdog:
                 jax.block_until_ready(metrics)  # what a step holds is seen before the next begins
         heap.map_where_memory_is_short()
+        self.tokens = tokens
         self.pending.append((step, tokens, metrics))
         done = step + 1
         asked = self.stop.requested(done)
@@ -299,6 +306,7 @@ class Session:
         """Begins to save, or notes that it cannot; raises CheckpointError after some failures."""
         with self.goodput.spent("save"):
             facts = self.facts | self.origin | {"rollbacks": self.reaction.rollbacks}
+            facts["tokens"] = self.tokens + self.journal.earlier
             self.unsaved = not self.checkpoints.save(step, state, facts)
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(

@@ -77,7 +77,8 @@ class Supervised:
     def begun(
         self, workdir: Path, process: Process, mesh: jax.sharding.Mesh, *,
         steps: int, facts: dict[str, Any], tokenizer: Tokenizer | None = None,
-        first: Callable[[TrainState], TrainState] | None = None, total_tokens: int | None = None,
+        first: Callable[[TrainState], TrainState] | None = None,
+        tokens_before: Callable[[int], int] | None = None,
     ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
         """The session of a run, its first state, and its compiled step.
 
@@ -85,7 +86,7 @@ class Supervised:
           facts: digests of what the run learns from, by name.
           tokenizer: kept with the run, and its digest with the facts.
           first: the state of a run that has no checkpoint, from its shapes; random if it is None.
-          total_tokens: of the whole run, where its steps have not all as many.
+          tokens_before: as of a session.
         """
         if tokenizer:
             facts = {"tokenizer": tokenizer.digest, **facts}
@@ -94,7 +95,7 @@ class Supervised:
             Session(
                 workdir, self, process, loop=self.loop, guard=self.guard, steps=steps, facts=facts,
                 flops_per_token=self.flops_per_token(), peak=peak_flops(mesh.size),
-                total_tokens=total_tokens,
+                tokens_before=tokens_before,
             ) as session,
         ):  # fmt: skip
             if tokenizer and session.main and not session.checkpoints.steps():
@@ -103,7 +104,7 @@ class Supervised:
             step = self.step(mesh, abstract)
             make = first or (lambda shapes: create(self.initial(), shapes, self.seed))
             state = session.start(abstract, lambda: make(abstract))
-            if total_tokens and rising(self.optim, steps, total_tokens):
+            if tokens_before and rising(self.optim, steps, tokens_before(steps)):
                 session.journal.say(
                     "warning: the rate still rises at the last step, for the warm-up of optim is "
                     "as long as the run or longer: shorten it, or set more steps"

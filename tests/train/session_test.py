@@ -46,8 +46,10 @@ def state_at(step, value):
 def run(
     workdir, guard, bad=(), steps=8, process=None, experiment: Any = EXPERIMENT, pause=0.0,
     loop=LOOP, evaluated=lambda session, done: None, completed=lambda session, metrics: None,
+    each=1, summary=None,
 ):  # fmt: skip
-    """Steps that add one to a number; those in `bad` are not finite and change nothing."""
+    """Steps of `each` tokens that add one to a number; those in `bad` are not finite and change
+    nothing."""
     visited = []
     settings = {"flops_per_token": 1.0, "peak": 1.0, "facts": {"data": "same"}}
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
@@ -60,6 +62,7 @@ def run(
             loop=loop,
             guard=guard,
             steps=steps,
+            tokens_before=lambda step: step * each,
             **settings,
         ) as s,
     ):
@@ -82,9 +85,9 @@ def run(
             metrics = StepMetrics(loss, one, one, flag, flag, jnp.zeros(()), one)
             if step + 1 == steps:
                 completed(s, metrics)
-            state = s.after(step, state, metrics, step + 1)
+            state = s.after(step, state, metrics, (step + 1) * each)
             evaluated(s, step + 1)
-        s.finish({})
+        s.finish(summary or {})
     return visited, float(state.params["w"])
 
 
@@ -416,6 +419,24 @@ def test_other_rows_are_not_gone_on_with_unless_that_is_said(tmp_path, first, th
     assert run(tmp_path, GuardConfig(), steps=12, experiment=changed, process=allowed)[0] == [
         *range(8, 12)
     ]
+
+
+def test_after_another_batch_tokens_are_counted_on_from_those_of_the_checkpoint(tmp_path):
+    def evaluated(session, done):
+        if done == 3:
+            session.journal.evaluation({"step": done, "tokens": done * 8, "valid_loss": 1.0}, "")
+
+    told = {"summary": {"tokens": 5 * 8}, "evaluated": evaluated, "each": 8}
+    run(tmp_path, GuardConfig(), steps=2, each=16)
+    run(tmp_path, GuardConfig(), steps=4, **told)
+    # whose checkpoint has what both counted
+    run(tmp_path, GuardConfig(), steps=5, **told)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    counted = [(row["step"], row["tokens"]) for row in rows]
+    assert counted == [(1, 16), (2, 32), (3, 40), (3, 40), (4, 48), (5, 56)]
+    assert json.loads((tmp_path / "summary.json").read_text())["tokens"] == 56
+    run(tmp_path, GuardConfig(), steps=5, summary={"tokens": 5 * 4}, each=4)  # and takes no step
+    assert json.loads((tmp_path / "summary.json").read_text())["tokens"] == 56
 
 
 @pytest.mark.parametrize(
