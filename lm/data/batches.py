@@ -117,14 +117,24 @@ def check_divisible(name: str, size: int, multiple: int) -> None:
 class Windows:
     """Training rows of `length` tokens, cut from one token file."""
 
-    def __init__(self, file: TokenFile, length: int, seed: int):
-        """Raises DataError if the file has not one window."""
+    def __init__(self, file: TokenFile, length: int, seed: int, *, held_out: bool = False):
+        """
+        Args:
+          held_out: the file is measured on, which an error says.
+
+        Raises:
+          DataError: the file has not one window at every offset.
+        """
         self.file, self.length, self.seed = file, length, seed
         self.count = (len(file.tokens) - length) // length  # windows an epoch, at any offset
         if self.count < 1:
+            part, more = "to train on", "give more text"
+            if held_out:
+                part, more = "held out", "hold out more by data.valid or data.valid_fraction"
             raise DataError(
-                f"{file.folder}: {len(file.tokens)} tokens are too few for one row of {length}; "
-                f"need at least {2 * length}, or set a smaller model.length"
+                f"{file.named}: {len(file.tokens)} tokens {part} are too few for one row of "
+                f"{length} at every offset, of which each epoch has another; need at least "
+                f"{2 * length}: {more}, or set a smaller model.length"
             )
 
     def __call__(self, first: int, count: int) -> TokenBatch:

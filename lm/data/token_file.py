@@ -93,6 +93,11 @@ class TokenFile:
         return int(self.manifest["bytes"])
 
     @property
+    def named(self) -> str:
+        """The text that the tokens are of, as the user named it; else the folder."""
+        return str(self.manifest.get("source") or self.folder)
+
+    @property
     def digest(self) -> str:
         """Identity of the content."""
         return str(self.manifest["digest"])

@@ -25,9 +25,13 @@ class HeldOut:
     rows: int  # of a batch
     mesh: jax.sharding.Mesh
 
+    def windows(self, seed: int) -> Windows:
+        """Rows of the file in an order of their own. Raises DataError if it has not one."""
+        return Windows(self.file, self.length, seed, held_out=True)
+
     def estimate(self, batches: int, seed: int) -> Iterator[TokenBatch]:
         """As many batches of windows drawn without replacement, always the same ones."""
-        windows = Windows(self.file, self.length, seed)
+        windows = self.windows(seed)
         for number in range(batches):
             yield windows(number * self.rows, self.rows)
 

@@ -92,6 +92,7 @@ class Pretrain(Supervised):
             first = partial(with_params, self, params=params)
         sources, valid = prepare(self.data, tokenizer)
         text = Mixture(sources, self.model.length, self.seed)
+        HeldOut(valid, self.model.length, self.batch, mesh).windows(self.seed)  # is long enough
         facts: dict[str, Any] = {"data": text.digest, "data_valid": valid.digest}
         if self.ramp:
             facts["data_ramp"] = [list(stage) for stage in sizes.stages]

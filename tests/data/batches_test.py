@@ -80,8 +80,17 @@ def test_another_seed_is_another_order():
 
 def test_a_file_shorter_than_a_row_and_its_offset_is_refused():
     assert windows(16, 8).count == 1
-    with pytest.raises(DataError, match="15 tokens are too few for one row of 8; need at least 16"):
+    with pytest.raises(
+        DataError, match="t: 15 tokens to train on are too few for one row of 8 at every offset.*"
+        "need at least 16: give more text, or set a smaller model.length",
+    ):  # fmt: skip
         windows(15, 8)
+
+
+def test_a_file_that_is_too_short_is_named_by_its_text_and_by_what_it_is_for():
+    file = TokenFile(Path("cache/09b4/valid"), {"source": "my.txt"}, np.zeros(9, np.uint16))
+    with pytest.raises(DataError, match=r"^my\.txt: 9 tokens held out are .* data\.valid or"):
+        Windows(file, 8, 0, held_out=True)
 
 
 @given(st.lists(st.integers(0, 40), max_size=9), st.integers(1, 9))
