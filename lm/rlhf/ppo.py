@@ -66,12 +66,13 @@ class Ppo(PpoSetting):
             "tokenizer": source.tokenizer.digest, "data": material.digest,
             "init": source.identity, "reward": score.identity,
         }  # fmt: skip
+        each = self.batch * config.width
         with (
             jax.set_mesh(mesh),
             Session(
                 workdir, config, process, loop=self.loop, guard=self.guard, steps=self.steps,
                 facts=facts, flops_per_token=config.flops_per_token(),
-                peak=peak_flops(mesh.size),
+                peak=peak_flops(mesh.size), tokens_before=lambda step: step * each,
             ) as session,
         ):  # fmt: skip
             check_beta(self.kl, session.changed)
@@ -86,7 +87,6 @@ class Ppo(PpoSetting):
                 config.normalise(score, reference, material, mesh, session)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
             session.journal.say(f"{tree.count(state.policy):,} parameters; {material}; {workdir}")
-            each = self.batch * config.width
             tokens = session.first * each
             if session.unevaluated:
                 first = session.first

@@ -110,6 +110,7 @@ class Stage(Supervised):
             steps=steps, facts={"data": material.digest} | config.facts(source),
             tokenizer=tokenizer,
             first=lambda abstract: config.prepared(config.create(abstract, source), material, mesh),
+            tokens_before=lambda step: step * tokens,
         ) as (session, state, step_fn):  # fmt: skip
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"

@@ -102,6 +102,7 @@ class Finetune(Supervised):
             workdir, process, mesh,
             steps=steps, facts={"data": task.fingerprint}, tokenizer=tokenizer,
             first=lambda abstract: config.create(abstract, source),
+            tokens_before=lambda step: step * self.batch * length,
         ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(config, task, valid, tokenizer, mesh, session)
             session.journal.say(

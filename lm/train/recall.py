@@ -49,9 +49,10 @@ class Recall(Supervised):
         self.check_mesh(mesh)
         made = RecallRows(self.data, self.model.length, self.seed)
         per_step = self.batch * self.model.length
-        with self.begun(workdir, process, mesh, steps=self.steps, facts={}) as (
-            session, state, step_fn
-        ):  # fmt: skip
+        with self.begun(
+            workdir, process, mesh, steps=self.steps, facts={},
+            tokens_before=lambda step: step * per_step,
+        ) as (session, state, step_fn):  # fmt: skip
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
                 f"{jax.devices()[0].device_kind}; run in {workdir}"

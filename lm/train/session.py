@@ -85,15 +85,15 @@ class Session:
         facts: dict[str, Any],
         flops_per_token: float,
         peak: float,
-        tokens_before: Callable[[int], int] | None = None,
+        tokens_before: Callable[[int], int],
     ):
         """
         Args:
           config: the experiment; `config.gin` is made of it.
           facts: digests of what the run reads, kept in every checkpoint and compared on resume.
           flops_per_token, peak: of the training step and of all devices, for MFU.
-          tokens_before: tokens of all the steps before one, as these settings count them; with
-            it, a run that goes on with another batch counts on from what its checkpoint has.
+          tokens_before: tokens of all the steps before one, as these settings count them: a run
+            that goes on with another batch counts on from what its checkpoint has.
         """
         if loop.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise ConfigError("loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'")
@@ -101,9 +101,8 @@ class Session:
         self.loop = loop
         self.total, self.facts = steps, facts
         self.tokens_before = tokens_before
-        total_tokens = tokens_before(steps) if tokens_before else None
         self.journal = Journal(
-            workdir, steps, flops_per_token, peak, loop.tensorboard, total_tokens
+            workdir, steps, flops_per_token, peak, loop.tensorboard, tokens_before(steps)
         )
         self.main = jax.process_index() == 0
         self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
@@ -160,7 +159,7 @@ class Session:
                     "to what it has, or more, or go back by --restore_step"
                 )
             self.reaction.rollbacks = int(manifest.get("rollbacks", 0))
-            if self.tokens_before and "tokens" in manifest:  # which older checkpoints have not
+            if "tokens" in manifest:  # which older checkpoints have not
                 self.journal.earlier = manifest["tokens"] - self.tokens_before(self.first)
             self.checkpoints.abandon_after(self.first)
             self.journal.say(f"resumed from step {self.first} of {self.workdir}")

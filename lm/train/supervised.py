@@ -76,17 +76,17 @@ class Supervised:
     @contextmanager
     def begun(
         self, workdir: Path, process: Process, mesh: jax.sharding.Mesh, *,
-        steps: int, facts: dict[str, Any], tokenizer: Tokenizer | None = None,
+        steps: int, facts: dict[str, Any], tokens_before: Callable[[int], int],
+        tokenizer: Tokenizer | None = None,
         first: Callable[[TrainState], TrainState] | None = None,
-        tokens_before: Callable[[int], int] | None = None,
     ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
         """The session of a run, its first state, and its compiled step.
 
         Args:
           facts: digests of what the run learns from, by name.
+          tokens_before: tokens of all the steps before one.
           tokenizer: kept with the run, and its digest with the facts.
           first: the state of a run that has no checkpoint, from its shapes; random if it is None.
-          tokens_before: as of a session.
         """
         if tokenizer:
             facts = {"tokenizer": tokenizer.digest, **facts}
@@ -104,7 +104,7 @@ class Supervised:
             step = self.step(mesh, abstract)
             make = first or (lambda shapes: create(self.initial(), shapes, self.seed))
             state = session.start(abstract, lambda: make(abstract))
-            if tokens_before and rising(self.optim, steps, tokens_before(steps)):
+            if rising(self.optim, steps, tokens_before(steps)):
                 session.journal.say(
                     "warning: the rate still rises at the last step, for the warm-up of optim is "
                     "as long as the run or longer: shorten it, or set more steps"

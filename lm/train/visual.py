@@ -107,6 +107,7 @@ class VisualTuning(Supervised):
             workdir, process, mesh,
             steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
             first=lambda abstract: config.create(abstract, source),
+            tokens_before=lambda step: step * tokens,
         ) as (session, state, step_fn):  # fmt: skip
             evaluate = Evaluation(config, material, tokenizer, mesh, session)
             session.journal.say(

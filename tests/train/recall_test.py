@@ -1,5 +1,8 @@
 """Learning recall, as a run like any other."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,25 +13,25 @@ from lm.models.gpt import GptConfig
 from lm.train import recall
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig
-from lm.train.process import Stop
+from lm.train.process import Process, Stop
 from lm.train.recall import Recall
 from lm.train.session import Finished, LoopConfig
 
 TASK = RecallConfig()
+SMALL = Recall(
+    model=GptConfig(layers=1, width=16, heads=2, vocab=TASK.vocab, length=64),
+    optim=AdamWConfig(peak_lr=1e-3), steps=6, batch=8, data=TASK, evaluate_batches=1,
+    mesh=MeshConfig(data=-1), loop=LoopConfig(evaluate_every=2, save_every=100),
+)  # fmt: skip
 
 
 @pytest.mark.slow
 def test_an_evaluation_that_a_stop_came_before_is_made_by_the_next_process(tmp_path, monkeypatch):
-    config = Recall(
-        model=GptConfig(layers=1, width=16, heads=2, vocab=TASK.vocab, length=64),
-        optim=AdamWConfig(peak_lr=1e-3), steps=6, batch=8, data=TASK, evaluate_batches=1,
-        mesh=MeshConfig(data=-1), loop=LoopConfig(evaluate_every=2, save_every=100),
-    )  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(Stop, "requested", lambda stop, step: step == 4)
         with pytest.raises(Finished):
-            config.run(tmp_path)
-    config.run(tmp_path)
+            SMALL.run(tmp_path)
+    SMALL.run(tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows if "valid_loss" in row] == [2, 4, 6]
 
@@ -43,3 +46,13 @@ def test_right_answers_and_losses_are_counted_over_questions_alone(monkeypatch):
     share = np.exp(5) / (np.exp(5) + 3)
     assert (right, count) == (1, 2)
     assert float(loss) == pytest.approx(-2 * np.log(share) + 5, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_with_another_batch_tells_the_tokens_that_it_read(tmp_path):
+    SMALL.run(tmp_path)
+    replace(SMALL, steps=8, batch=16).run(tmp_path, Process(allow_data_change=True))
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    ends = [(row["step"], row["tokens"]) for row in rows if "valid_loss" in row]
+    assert ends == [(2, 1024), (4, 2048), (6, 3072), (8, 5120)]
+    assert json.loads((tmp_path / "summary.json").read_text())["tokens"] == 5120
