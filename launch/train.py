@@ -46,8 +46,9 @@ def main() -> int | None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of the run")
     from lm.train.process import Process, check_finite_flag
-    from lm.train.saved import refuse_among_texts, refuse_other
+    from lm.train.saved import refuse_other
     from lm.train.session import Finished
+    from lm.train.texts import refuse_among_texts
 
     check_finite_flag("step_timeout", STEP_TIMEOUT.value)
     process = Process(

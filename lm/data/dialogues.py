@@ -23,7 +23,7 @@ from typing import Any, Literal
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.data.demonstrations import demonstrations
-from lm.data.labels import conversation_rows
+from lm.data.labels import conversation_rows, from_the_oldest
 from lm.data.prompts import BETWEEN, Malformed, Part, Reader, RowsConfig, prompt_of, text
 from lm.data.sources import content_digest
 from lm.data.tasks.rows import Problem, Row
@@ -258,7 +258,9 @@ class DialoguesConfig(RowsConfig):
         if not self.mixture:
             return super().fingerprint
         told = ";".join(f"{one.fingerprint}*{weight}" for one, weight in self.sources.values())
-        return told if self.valid is None else f"{told};{content_digest(self.valid)}"
+        if self.valid is None:
+            return told
+        return f"{told};{content_digest(self.valid, order=from_the_oldest)}"
 
     def form(self, tokenizer: Tokenizer) -> Form:
         """As turns."""

@@ -21,6 +21,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
+from lm.data.labels import from_the_oldest
 from lm.data.sieve import Sieve
 from lm.data.sources import content_digest, files, tell
 from lm.data.tasks.rows import Problem, Row, jsonl
@@ -62,7 +63,8 @@ class RowsConfig:
     @property
     def fingerprint(self) -> str:
         """Identity of what the files hold."""
-        return content_digest(*(spec for spec in (self.train, self.valid) if spec is not None))
+        specs = [spec for spec in (self.train, self.valid) if spec is not None]
+        return content_digest(*specs, order=from_the_oldest)
 
     def form(self, tokenizer: Tokenizer) -> Form:
         """How its prompts and answers become ids: as text."""

@@ -22,7 +22,7 @@ import os
 import sys
 import sysconfig
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal
 
@@ -36,7 +36,7 @@ SKIPPED = {"site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3"
 SHOWN = 5  # malformed records told one by one
 LONGEST = 64 << 20  # bytes of one record
 FEW = 100  # documents of which a fraction may hold out none, or far more or less than it asks
-DIVISION = 2  # of the rules by which a text is divided: names what is kept of its parts
+DIVISION = 3  # of the rules by which a text is divided: names what is kept of its parts
 
 OnError = Literal["stop", "replace"]
 
@@ -95,9 +95,12 @@ def parts(spec: str) -> list[str]:
 
 
 def folders(spec: str) -> list[Path]:
-    """The folders of a spec, of which every text is read, however deep it lies."""
-    local = [part for part in parts(spec) if not part.startswith((STDLIB, HUB))]
-    return [path for path in map(at_home, local) if path.is_dir()]
+    """The folders of a spec, of which every text is read, however deep it lies: those of a glob
+    with `**` as well."""
+    local = [at_home(part) for part in parts(spec) if not part.startswith((STDLIB, HUB))]
+    above = [Path(*itertools.takewhile(lambda name: not glob.has_magic(name), path.parts))
+             for path in local if "**" in path.parts]  # fmt: skip
+    return [path for path in [*local, *above] if path.is_dir()]
 
 
 def together(specs: Sequence[str]) -> str:
@@ -263,10 +266,10 @@ def fingerprint(spec: str) -> str:
     return digest.hexdigest()
 
 
-def content_digest(*specs: str) -> str:
-    """Identity of what is in the sources, wherever a copy of them lies."""
+def content_digest(*specs: str, order: Callable[[list[Path]], list[Path]] = list) -> str:
+    """Identity of what is in the sources, wherever a copy of them lies; `order`: of reading."""
     digest = hashlib.sha256()
-    for path in itertools.chain.from_iterable(map(files, specs)):
+    for path in itertools.chain.from_iterable(order(files(spec)) for spec in specs):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

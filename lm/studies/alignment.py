@@ -71,7 +71,7 @@ class Alignment:
         for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
             found[name] = replace(
                 ppo, init=init, init_step=step, data=replace(ppo.data, train=rows), gold=self.judge,
-                reward=replace(ppo.reward, run=str(workdir / "reward")),
+                reward=replace(ppo.reward, run=str(workdir / "reward"), function=None),
             )  # fmt: skip
         return found
 

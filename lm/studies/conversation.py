@@ -81,7 +81,9 @@ class Conversing:
             found[f"{number}/ppo"] = replace(
                 self.ppo, init=policy, init_step=step if number == 1 else None, data=asked,
                 gold=self.judge,
-                reward=replace(self.ppo.reward, run=str(workdir / f"{number}/reward")),
+                reward=replace(
+                    self.ppo.reward, run=str(workdir / f"{number}/reward"), function=None
+                ),
             )  # fmt: skip
             policy = str(workdir / f"{number}/ppo")
         return found

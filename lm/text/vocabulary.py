@@ -67,7 +67,7 @@ def learn(
     if len(set(pieces)) > vocab:
         raise ConfigError(
             f"tokenizer.vocab={vocab} is too small for the specials and characters of this text: "
-            f"use at least {3 * len(first)}"
+            f"use {3 * len(first)} or more"
         )
     trainer = library().trainers.BpeTrainer(
         vocab_size=vocab,

@@ -34,8 +34,7 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with judging(folder):
-            take(path, mine, steal=steal)
+        take(path, mine, steal=steal)
     except OSError as error:
         raise ConfigError(f"cannot write to --workdir {folder}: {error.strerror}") from None
     done = threading.Event()
@@ -50,21 +49,6 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-@contextmanager
-def judging(folder: Path) -> Iterator[None]:
-    """One process of a host at a time, so that of two that find a lock which is nobody's the second
-    does not remove the one that the first then writes."""
-    descriptor = None if is_remote(folder) else os.open(folder, os.O_RDONLY)
-    try:
-        if descriptor is not None:
-            with suppress(OSError):  # a file system that has no such locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
 def take(path: Path, mine: dict[str, Any], *, steal: bool) -> None:
     """Writes a lock where there is none that somebody holds. Raises ConfigError if there is."""
     if steal:
@@ -73,13 +57,37 @@ def take(path: Path, mine: dict[str, Any], *, steal: bool) -> None:
         try:
             return write_new(path, json.dumps(mine))
         except FileExistsError:
+            judged = content(path)
             held = holder(path)
             if held is not None and in_use(path):
                 raise ConfigError(
                     f"{path.parent} is in use by {held}; --steal_lock if it is not"
                 ) from None
-            path.unlink(missing_ok=True)
+            remove(path, judged)
     raise ConfigError(f"{path.parent} is being taken by other processes; start again alone")
+
+
+def content(path: Path) -> bytes | None:
+    """What is in a file; None if it is not there, or cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def remove(path: Path, judged: bytes | None) -> None:
+    """Removes a lock that was found to be nobody's, unless another process of this host has done so
+    and written its own: one at a time looks again and removes."""
+    folder = None if is_remote(path) else os.open(path.parent, os.O_RDONLY)
+    try:
+        if folder is not None:
+            with suppress(OSError):  # a file system that has no such locks
+                fcntl.flock(folder, fcntl.LOCK_EX)
+        if content(path) == judged:
+            path.unlink(missing_ok=True)
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
 def renew(path: Path, mine: dict[str, Any], done: threading.Event) -> None:

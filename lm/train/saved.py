@@ -3,18 +3,14 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from lm.core.config import is_config, read
+from lm.core.config import read
 from lm.core.errors import CheckpointError, ConfigError
-from lm.core.paths import is_remote, run_path
-from lm.data.prompts import RowsConfig
-from lm.data.sources import folders, together
-from lm.data.tokens import TextConfig
+from lm.core.paths import run_path
 from lm.models.adapters import ADAPTERS, BASE, merged
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
@@ -22,8 +18,6 @@ from lm.train.checkpoint import Checkpoints
 from lm.train.manifest import steps_in
 from lm.train.state import shardings
 from lm.train.supervised import Supervised
-
-TOKENS = "manifest.json"  # what a folder of tokens has, of which no text is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,34 +67,6 @@ def refuse_other(workdir: Path, kind: type) -> None:
             f"{workdir} holds a {type(found).__name__}, not a {kind.__name__}; choose another "
             "--workdir"
         )
-
-
-def refuse_among_texts(workdir: Path, config: Any) -> None:
-    """Raises ConfigError where a run would write into a folder of the texts that it reads: its
-    metrics and samples would be among them, for every later run as well."""
-    for name, folder in text_folders(config) if not is_remote(workdir) else ():
-        if workdir.resolve().is_relative_to(folder.resolve()):
-            raise ConfigError(
-                f"--workdir {workdir} is in {folder}, of which {name} reads every text, those of "
-                "the run too: choose another --workdir"
-            )
-
-
-def text_folders(config: Any, prefix: str = "") -> Iterator[tuple[str, Path]]:
-    """The folders of which a run reads every text, and the dotted name of what names them."""
-    for field in dataclasses.fields(config):
-        name, value = prefix + field.name, getattr(config, field.name)
-        if isinstance(value, TextConfig | RowsConfig):
-            specs = {f"{name}.train": value.train, f"{name}.valid": value.valid or ""}
-            if isinstance(value, TextConfig):
-                specs[f"{name}.mixture"] = together([spec for _, spec, _ in value.mixture])
-            for source, spec in specs.items():
-                for folder in folders(spec) if spec else ():
-                    parts = (folder, folder / "train", folder / "valid")
-                    if not any((part / TOKENS).is_file() for part in parts):
-                        yield source, folder
-        elif is_config(value):
-            yield from text_folders(value, f"{name}.")
 
 
 def read_run(run: Path, mesh: jax.sharding.Mesh, step: int | None = None) -> Saved:

@@ -37,6 +37,7 @@ from lm.train.process import Process, Stop, Watchdog, agreed
 from lm.train.reaction import Origins, Reaction
 from lm.train.resume import changed_bindings, check_facts, note_changes, told
 from lm.train.step import StepMetrics
+from lm.train.texts import refuse_among_texts
 from lm.train.trace import Trace
 
 BEHIND = 2  # steps dispatched before a step's metrics are read
@@ -116,6 +117,7 @@ class Session:
         self.unsaved = False  # the last save that was due could not begin
 
     def __enter__(self) -> "Session":
+        refuse_among_texts(self.workdir, self.config)  # as a step of a pipeline alone knows them
         with ExitStack() as stack:
             if self.main:
                 stack.enter_context(locked(self.workdir, steal=self.process.steal_lock))

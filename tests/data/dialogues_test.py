@@ -418,3 +418,15 @@ def test_a_comparison_of_a_conversation_that_nobody_asks_last_is_told(tmp_path):
     row = ours("a", "b") | {"answers": ["x", "y"], "ranks": [0, 1]}
     with pytest.raises(DataError, match="rows.jsonl:1: .*does not end with the user"):
         compared(write(tmp_path / "rows.jsonl", row))
+
+
+def test_files_are_told_apart_by_the_order_in_which_their_labels_are_read(tmp_path):
+    rows = [ours("a", "b"), ours("c", "d")]
+    digests = []
+    for names in (("labels.jsonl", "mine.jsonl"), ("b.jsonl", "a.jsonl"), ("a.jsonl", "b.jsonl")):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        for name, row in zip(names, rows, strict=True):
+            write(folder / name, row)
+        digests.append(DialoguesConfig(train=str(folder)).fingerprint)
+    assert digests[0] == digests[1] != digests[2]  # of labels.jsonl, which is read last

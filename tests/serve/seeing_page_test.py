@@ -308,6 +308,7 @@ def test_a_new_answer_that_never_comes_leaves_the_one_that_was_there_and_what_fo
         assert page.locator(".turn").count() == 4 and page.evaluate(turns) == before
         again.click()
         page.wait_for_selector(".growing")
+        page.evaluate("keep(open)")  # as somebody does who sets the system prompt meanwhile
         page.reload()  # before anything comes
         page.wait_for_selector(".turn")
         assert page.locator(".turn").count() == 4 and page.evaluate(turns) == before

@@ -359,6 +359,8 @@ IDLE = [
     (ALIGNMENT, "ppo_ptx.gold.function", "a:b", "lm.data.smalltalk:gold"),
     (ALIGNMENT, "ppo.init", "other", ".*sft"),
     (ALIGNMENT, "ppo.reward.run", "other", ".*reward"),
+    (ALIGNMENT, "ppo_ptx.reward.function", "a:b", "None"),
+    (CONVERSING, "ppo.reward.function", "a:b", "None"),
     (CONVERSING, "ppo.data.asked", "last", "random"),
     (CONVERSING, "reward.data.valid_fraction", "0.3", "0.1"),
     (CONVERSING, "reward.demonstrations", "d.jsonl", "data/train.jsonl"),

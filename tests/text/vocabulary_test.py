@@ -125,7 +125,7 @@ def test_learned_merges_equal_those_of_the_written_out_definition(inner, last):
 @pytest.mark.parametrize("train, least", [(wordpiece.train, 15), (gpt1.train, 9)])
 def test_a_vocabulary_below_its_specials_and_characters_names_one_that_holds_them(train, least):
     pytest.importorskip("tokenizers"), pytest.importorskip("ftfy")
-    with pytest.raises(ConfigError, match=rf"tokenizer\.vocab=3 is too small .* at least {least}$"):
+    with pytest.raises(ConfigError, match=rf"tokenizer\.vocab=3 is too small .* {least} or more$"):
         train(lambda: [TEXT] * 3, 3)
     assert train(lambda: [TEXT] * 3, least).vocab_size == least
 

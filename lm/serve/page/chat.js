@@ -14,7 +14,13 @@ let labelled = false; // whether it keeps labels
 function keep(one) {
   one.changed = Date.now();
   all = merged(all, running?.conversation);
-  write(all);
+  write(all.map(standing));
+}
+
+// A conversation as it is kept: what a new answer takes the place of stays until that has come.
+function standing(one) {
+  if (running?.conversation !== one || !running.before.length) return one;
+  return { ...one, turns: [...one.turns.slice(0, -1), ...running.before] };
 }
 
 // Another tab has changed something.
@@ -43,8 +49,8 @@ function showList() {
       if (running?.conversation === one) stop();
       forget(one);
       all = merged(all, running?.conversation);
-      write(all);
-      sweep(all);
+      write(all.map(standing));
+      sweep(all.map(standing));
       if (!all.length) all = [fresh()];
       choose(one === open ? all[0] : open);
     });
@@ -124,7 +130,7 @@ async function* events(response) {
 async function answer(one = open, answers = [], before = []) {
   if (running || one.turns.at(-1)?.role !== "user") return;
   const turn = { role: "assistant", content: "", model: $("model").value, answers };
-  const own = { abort: new AbortController(), conversation: one, turn, node: null };
+  const own = { abort: new AbortController(), conversation: one, turn, before, node: null };
   const said = body({ system: one.system, turns: [...one.turns] });
   let reason = null; // why it ended; what was stopped is no answer to rank
   running = own;

@@ -126,7 +126,7 @@ function writeTurn(one) {
   if (one === open) edit($("turns").lastChild, turn, open.turns.length - 1);
 }
 
-// It is kept when the new answer has come, so that what stands here outlives a page that is closed.
+// What stands here is kept until the new answer has come, and outlives a page that is closed.
 function again(number) {
   const before = open.turns.splice(number);
   answer(open, before[0].answers, before);

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments import bert, gpt2, instructgpt
+from experiments import bert, chatgpt, gpt2, instructgpt
 from lm.core.errors import ConfigError
+from lm.data.dialogues import DialoguesConfig
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
-from lm.train.saved import refuse_among_texts
+from lm.train.guard import GuardConfig
+from lm.train.process import Process
+from lm.train.session import LoopConfig, Session
+from lm.train.texts import refuse_among_texts
 
 
 @pytest.fixture
@@ -27,7 +31,12 @@ def texts(tmp_path):
         lambda spec: replace(gpt2.tiny(), data=TextConfig(train=f"stdlib:,{spec}")),
         lambda spec: replace(gpt2.tiny(), data=TextConfig(valid=spec)),
         lambda spec: replace(gpt2.tiny(), data=TextConfig(mixture=(("one", spec, 1.0),))),
+        lambda spec: replace(gpt2.tiny(), data=TextConfig(train=f"{spec}/**/*.txt")),
         lambda spec: replace(bert.tiny(), data=TextConfig(train=spec)),
+        lambda spec: replace(
+            chatgpt.pipeline(),
+            sft=replace(chatgpt.sft(), data=DialoguesConfig(mixture=(("one", spec, 1.0),))),
+        ),
         lambda spec: replace(instructgpt.sft(), data=RowsConfig(train=spec)),
         lambda spec: instructgpt.sft(text=spec),
         lambda spec: instructgpt.ppo(text=spec),
@@ -55,6 +64,28 @@ def test_a_run_is_refused_by_where_its_directory_is_and_not_by_its_name(texts, m
     monkeypatch.chdir(texts)
     with pytest.raises(ConfigError, match="choose another --workdir"):
         refuse_among_texts(Path("run"), config)
+
+
+def test_a_run_whose_mixture_has_a_comma_in_a_name_is_not_refused_for_it(texts):
+    (texts / "a,b.txt").write_text("text")
+    mixture = (("one", str(texts / "a,b.txt"), 0.5), ("other", str(texts / "a.txt"), 0.5))
+    refuse_among_texts(texts / "run", replace(gpt2.tiny(), data=TextConfig(mixture=mixture)))
+
+
+def test_a_step_of_a_pipeline_is_refused_by_what_it_alone_reads(texts):
+    plan = replace(
+        instructgpt.pipeline(),
+        init="a run",
+        demonstrations=str(texts),
+        comparisons="rankings.jsonl",
+    )
+    member = plan.members(texts / "run")["sft"]
+    with pytest.raises(ConfigError, match="of which data.train reads every text"):
+        Session(
+            texts / "run" / "sft", member, Process(), loop=LoopConfig(), guard=GuardConfig(),
+            steps=1, facts={}, flops_per_token=1.0, peak=1.0, tokens_before=int,
+        ).__enter__()  # fmt: skip
+    assert not (texts / "run").exists()
 
 
 def test_a_run_beside_its_file_or_in_its_folder_of_tokens_is_none_among_texts(texts):
