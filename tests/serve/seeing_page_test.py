@@ -315,6 +315,22 @@ def test_a_new_answer_that_never_comes_leaves_the_one_that_was_there_and_what_fo
         assert len(page.evaluate(kept)) == len(whole)
 
 
+def test_a_message_that_is_sent_before_the_models_are_known_waits_for_them(address):
+    with browsing(address) as page:
+        held = []
+        page.route("**/v1/models", lambda route: held.append(route))
+        page.reload(wait_until="domcontentloaded")
+        page.fill("#text", "early")
+        page.press("#text", "Enter")
+        page.wait_for_timeout(300)
+        assert not page.locator(".turn").count() and held
+        for route in held:
+            route.continue_()
+        page.wait_for_selector(".assistant")
+        settled(page)
+        assert page.locator(".turn").count() == 2 and not page.locator(".fault").count()
+
+
 def test_an_answer_is_told_once_to_those_who_listen(address):
     with browsing(address) as page:
         say(page, "x", 2)

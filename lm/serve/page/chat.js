@@ -198,7 +198,7 @@ function speaker() {
 async function send(event, reply = answer) {
   event?.preventDefault();
   const one = open; // it goes there, wherever one is when its images have been read
-  await attaching;
+  await Promise.all([attaching, listed]);
   const [text, images] = [$("text").value, pending];
   if (!(text.trim() || images.length) || running) return;
   $("text").value = "";
@@ -290,5 +290,5 @@ narrow.addEventListener("change", () => menu(false));
 watchForImages(mostImages);
 showKnobs();
 choose(open);
-models();
+const listed = models().catch((error) => note(error.message)); // to whom a message may go
 sweep(all);
