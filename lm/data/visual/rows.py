@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.struct
@@ -19,6 +18,7 @@ from absl import flags
 
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
+from lm.core.paths import at_home
 from lm.data.images import moved
 from lm.data.permutation import mix, permute
 from lm.data.visual.example import Example, Kept, Picture, Said, spread, unfolded
@@ -80,7 +80,7 @@ class VisualConfig:
           DataError: a file is missing or malformed, or there is nothing to measure on.
         """
         if part == "valid" and self.valid is not None:
-            found = [turn for one in written(Path(self.valid)) for turn in unfolded(one)]
+            found = [turn for one in written(at_home(self.valid)) for turn in unfolded(one)]
             return found[: self.valid_limit]
         found = []
         times = (self.times or (1,) * len(self.sets)) if part == "train" else (1,) * len(self.sets)
@@ -92,9 +92,9 @@ class VisualConfig:
 
     def of(self, name: str, part: Part) -> list[Example]:
         if name in SETS:
-            some = SETS[name](Path(self.root), part)
+            some = SETS[name](at_home(self.root), part)
         else:
-            some = written(Path(name)) if part == "train" else []
+            some = written(at_home(name)) if part == "train" else []
         if part == "valid":
             some = [turn for one in some for turn in unfolded(one)]
         return spread(some, self.limit if part == "train" else self.valid_limit)

@@ -159,6 +159,17 @@ def test_a_file_of_ones_own_is_asked_for_where_it_belongs(tmp_path):
         own.examples("train")
 
 
+def test_files_and_folders_in_the_home_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.jsonl").write_text("")
+    own = VisualConfig(sets=("~/own.jsonl",), valid="~/held.jsonl", root="~/data")
+    with pytest.raises(DataError, match="own.jsonl: nothing to measure on"):
+        own.examples("train")
+    for part, name, path in (("valid", "any", "held.jsonl"), ("train", "easy_vqa", "data")):
+        with pytest.raises(DataError, match=f"^{tmp_path}/{path}.*no such file"):
+            replace(own, sets=own.sets if part == "valid" else (name,)).examples(part)
+
+
 def squares(step):
     return np.full(3, step), []
 
