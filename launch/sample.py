@@ -30,7 +30,7 @@ TOP_P = flags.DEFINE_float("top_p", None, "Draw among the likeliest that reach t
 BEAMS = flags.DEFINE_integer(
     "beams", 0, "Beam search over so many hypotheses, instead of drawing; 0: none.", lower_bound=0
 )
-LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.6, "Of beam search.", -100.0, 100.0)
+LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.6, "Of beam search.", -10.0, 10.0)
 SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", 0, 2**32 - 1)
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 

@@ -14,6 +14,8 @@ from lm.core.errors import ConfigError
 from lm.decode.generate import Decoding, Generator, check_prompts
 from lm.models.gpt import GptConfig, forward
 
+SEARCH = 2  # raised where other texts are found than before
+
 
 @flax.struct.dataclass
 class Beams:
@@ -75,29 +77,30 @@ def search(
 
     def grow(beams: Beams) -> Beams:
         logp = jax.nn.log_softmax(beams.decoding.logits[:, :vocab]).reshape(prompts, width, vocab)
-        totals = (beams.scores[:, :, None] + logp).reshape(prompts, width * vocab)
-        totals, flat = jax.lax.top_k(totals, 2 * width)
-        source, token = flat // vocab, (flat % vocab).astype(jnp.int32)
-        histories = jnp.take_along_axis(beams.tokens, source[..., None], axis=1)
-        histories = histories.at[:, :, beams.number].set(token)
+        totals = beams.scores[:, :, None] + logp
 
-        ended = ends[token]
-        final = jnp.where(ended, totals / penalty(beams.number + 1.0), -jnp.inf)
+        def likeliest(totals: jax.Array, count: int) -> tuple[jax.Array, ...]:
+            """Totals, hypotheses gone on from, tokens and histories of the likeliest so many."""
+            totals, flat = jax.lax.top_k(totals.reshape(prompts, width * vocab), count)
+            source, token = flat // vocab, (flat % vocab).astype(jnp.int32)
+            histories = jnp.take_along_axis(beams.tokens, source[..., None], axis=1)
+            return totals, source, token, histories.at[:, :, beams.number].set(token)
+
+        found, _, token, histories = likeliest(totals, 2 * width)
+        final = jnp.where(ends[token], found / penalty(beams.number + 1.0), -jnp.inf)
         first = jnp.argmax(final, axis=1)
         score = jnp.take_along_axis(final, first[:, None], axis=1)[:, 0]
         better = score > beams.best_score
         best = jnp.take_along_axis(histories, first[:, None, None], axis=1)[:, 0]
 
-        live = jnp.where(ended, -jnp.inf, totals)
-        scores, chosen = jax.lax.top_k(live, width)
-        source = jnp.take_along_axis(source, chosen, axis=1)
+        # of those that go on: with many tokens that end, the likeliest may all have ended
+        scores, source, token, tokens = likeliest(jnp.where(ends[:vocab], -jnp.inf, totals), width)
         row = (jnp.arange(prompts)[:, None] * width + source).reshape(rows)
         cache = beams.decoding.cache.rows(config, row)
-        token = jnp.take_along_axis(token, chosen, axis=1).reshape(rows, 1)
-        logits, cache = forward(config, params, token, cache=cache)
+        logits, cache = forward(config, params, token.reshape(rows, 1), cache=cache)
         return Beams(
             decoding=Decoding(cache, logits[:, 0], beams.decoding.finished, beams.decoding.drawn),
-            tokens=jnp.take_along_axis(histories, chosen[..., None], axis=1),
+            tokens=tokens,
             scores=scores,
             best=jnp.where(better[:, None], best, beams.best),
             best_score=jnp.where(better, score, beams.best_score),

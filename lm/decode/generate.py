@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.mesh import fetch
 from lm.decode.sampling import SamplingConfig, sample
@@ -120,9 +121,11 @@ class Generator:
         read again as the prompt: what lies before is forgotten.
 
         Raises:
+          ConfigError: a context of one token, which has no room for another.
           DataError: an empty prompt, one longer than the context, or unequal ones for a fixed
             pattern.
         """
+        require(self.config.length > 1, "a context of 1 token has no room for another")
         check_prompts(prompts, self.config.length)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             jax.random.key(seed), jnp.arange(len(prompts))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.core.errors import DataError
+from lm.core.errors import ConfigError, DataError
 from lm.core.tree import size_bytes
 from lm.decode.beam import beam_search
 from lm.decode.generate import Generator, extend
@@ -153,6 +153,24 @@ def test_one_beam_is_greedy_and_more_beams_find_no_worse_a_text():
     assert one == generator(prompts, 12, GREEDY)
     _, score4 = beam_search(generator, prompts, 12, width=4, alpha=0.0)
     assert all(four >= single - 1e-5 for four, single in zip(score4, score1, strict=True))
+
+
+def test_a_hypothesis_goes_on_whatever_many_tokens_end_one():
+    config = GptConfig(layers=1, width=16, heads=2, length=16, vocab=6)
+    params = made(config)
+    first = np.asarray(forward(config, params, np.array([[1, 2]]))[0])[0, -1]
+    alone = int(first.argmin())  # of the tokens the one that does not end a text
+    end, *more = (token for token in range(6) if token != alone)
+    generator = Generator(config, params, end)
+    for width in (1, 2):  # 5 tokens are likelier, and longer texts are far better
+        (found,), _ = beam_search(generator, [[1, 2]], 4, width=width, alpha=10.0, ends=more)
+        assert found[:3] == [alone] * 3
+
+
+def test_a_context_of_one_token_is_refused():
+    config = small(length=1)
+    with pytest.raises(ConfigError, match="context of 1 token"):
+        next(Generator(config, made(config), end=49).stream([[1]], 4, GREEDY))
 
 
 def test_a_beam_search_beyond_the_context_is_told_with_the_context_as_it_is():

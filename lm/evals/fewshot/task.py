@@ -12,6 +12,7 @@ import numpy as np
 from lm.core.errors import DataError
 from lm.data.tasks import rows as files
 from lm.data.tasks.rows import Problem, Row
+from lm.decode.beam import SEARCH
 from lm.evals.incontext import Item, Prompt, Style, drawn, fit
 from lm.evals.options import ChooseName, Verify
 from lm.evals.protocols import Choose, Predict, Program, Write
@@ -144,6 +145,8 @@ class TaskItems:
         told += (self.task.protocol, self.task.style)
         if self.task.version > 1:
             told += (self.task.version,)
+        if getattr(self.task.protocol, "beams", 1) > 1:
+            told += (SEARCH,)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 
