@@ -5,6 +5,7 @@ draws imports it then.
 """
 
 import io
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ def svg(
     from matplotlib.figure import Figure
 
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9} | (style or {})
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser's fonts may have it
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(settings)
         figure = Figure(figsize=size, layout=layout)

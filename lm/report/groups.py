@@ -13,8 +13,9 @@ def seeds_table(records: Sequence[Record]) -> str:
     """An HTML table of the groups with a row each; "" where no two runs differ by their seed alone.
 
     A row is named by the bindings in which the groups differ. Of runs of one seed, which are no
-    more than one, the first counts.
+    more than one, the first counts; one that has not ended, and has no final figures, does not.
     """
+    records = [record for record in records if record.summary]
     groups: dict[tuple[tuple[str, str], ...], dict[str | None, Record]] = {}
     for record in records:
         rest = tuple(item for item in record.history().items() if item[0] != SEED)
@@ -33,13 +34,17 @@ def seeds_table(records: Sequence[Record]) -> str:
     for rest, seeds in groups.items():
         members = list(seeds.values())
         names = [f"{name} = {dict(rest).get(name, '-')}" for name in differing]
-        cells = [_told([m.final()[name] for m in members if name in m.final()]) for name in figures]
+        cells = [
+            _told([m.final()[name] for m in members if name in m.final()], len(members))
+            for name in figures
+        ]
         rows.append([", ".join(names) or members[0].name, str(len(members)), *cells])
     return table(["runs", "seeds", *map(label, figures)], rows)
 
 
-def _told(values: Sequence[float]) -> str:
+def _told(values: Sequence[float], seeds: int) -> str:
     if not values:
         return ""
     mean, deviation = over_seeds(values)
-    return number(mean) if deviation is None else f"{number(mean)} ± {number(deviation)}"
+    told = number(mean) if deviation is None else f"{number(mean)} ± {number(deviation)}"
+    return told if len(values) == seeds else f"{told} (of {len(values)})"

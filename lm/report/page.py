@@ -65,6 +65,7 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     records = [read_run(run) for run in runs]
     names = _distinct_names(runs, records)
     sections = [
+        *(_unfinished(record, name) for name, record in zip(names, records, strict=True)),
         section("Curves", _compared_figures(names, records), wide=True),
         section("Over seeds", seeds_table(records)),
         section("Final figures", _compared_finals(names, records)),
@@ -151,13 +152,13 @@ def _tiles(record: Record) -> str:
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
 
 
-def _unfinished(record: Record) -> str:
+def _unfinished(record: Record, name: str = "This run") -> str:
     notes = []
     if not record.summary:
-        notes.append("This run has not ended: the figures are its latest.")
+        notes.append(f"{name} has not ended: its figures are its latest.")
     if record.unreadable:
-        notes.append(f"{record.unreadable} lines of metrics.jsonl could not be read.")
-    return "".join(f'<p class="notice">{note}</p>' for note in notes)
+        notes.append(f"{name}: {record.unreadable} lines of metrics.jsonl could not be read.")
+    return "".join(f'<p class="notice">{escape(note)}</p>' for note in notes)
 
 
 def _final_figures(record: Record) -> str:
@@ -286,6 +287,8 @@ def write_page(out: Path, title: str, sections: Sequence[str]) -> Path:
         "</body>\n</html>\n"
     )
     page = re.sub(r"[\ud800-\udfff]", "\ufffd", page)
+    if not out.name:
+        raise DataError(f"cannot write {out}: it is a folder; name a file")
     unfinished = out.with_name(out.name + ".tmp")
     try:
         unfinished.write_text(page, encoding="utf-8")

@@ -22,10 +22,13 @@ LABELS = {
 }
 WHOLE = "whole_"  # begins what is measured once, at the end: over all held-out text, no estimate
 CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+UNSEEN = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # C1, directions
+CONTROLS |= dict.fromkeys(UNSEEN, 0xFFFD)
 
 
 def escape(value: str) -> str:
-    """Escaped for a page; control characters become their pictures."""
+    """Escaped for a page; control characters become their pictures, those that have none, and those
+    that turn a line's direction, the replacement character."""
     return html.escape(value.translate(CONTROLS))
 
 
@@ -57,7 +60,7 @@ def number(value: Any) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:,.0f}" if 9_999.5 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

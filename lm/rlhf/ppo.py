@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from lm.core import tree
 from lm.core.dot import exact
-from lm.core.errors import GuardStop
+from lm.core.errors import DataError, GuardStop
 from lm.core.mesh import make_mesh
 from lm.report.page import write_report
 from lm.rlhf.assessment import PpoEvaluation
@@ -193,7 +193,10 @@ class Ppo(PpoSetting):
                 session.checkpoints.settle()
             if session.main:
                 session.journal.flush()
-                write_report(session.workdir)
+                try:
+                    write_report(session.workdir)
+                except DataError as error:  # on a full disk: why it stopped is told in any case
+                    session.journal.say(f"warning: {error}")
             raise GuardStop("; ".join([f"update {step}: {stop}", *wrong])) from None
 
     def metrics(self, found: Any, step: int, figures: dict[str, float]) -> StepMetrics:

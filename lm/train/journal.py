@@ -48,9 +48,10 @@ class Journal:
         self.speed = 0.0  # tokens a second, of what was told last; 0: not known yet
 
     def reopen(self) -> None:
-        """Takes back that the run has ended: it has steps to make, and others go by its summary."""
-        if self.main:
-            (self.workdir / "summary.json").unlink(missing_ok=True)
+        """Takes back that the run has ended: it has steps to make, and others go by its summary,
+        and by the gallery of its last step."""
+        for name in ("summary.json", "gallery.jsonl") if self.main else ():
+            (self.workdir / name).unlink(missing_ok=True)
 
     def open(self, resumed_step: int | None) -> None:
         """Starts, or goes on after this step: rows and samples that come later are dropped. Raises

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from lm.core.errors import DataError
 from lm.report.figures import measured
 from lm.report.page import compare, write_page, write_report
 from lm.report.record import read_run
+from lm.report.text import escape, number
 from tests.report.runs import training_row, valid_row, write_run
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x00\x1b[31m"
@@ -132,6 +134,29 @@ def test_a_run_that_has_not_ended_says_so(run):
     (run / "metrics.jsonl").write_text("")
     page = page_of(run)
     assert "has not ended" in page and "Nothing has been logged" in page
+
+
+def test_a_comparison_says_which_of_its_runs_have_not_ended(run, tmp_path):
+    other = write_run(tmp_path / "<other>")
+    (other / "summary.json").unlink()
+    page = compare([run, other], tmp_path / "all.html").read_text("utf-8")
+    assert "&lt;other&gt; has not ended" in page and "run has not ended" not in page
+
+
+@pytest.mark.parametrize("out", [".", "/"])
+def test_a_page_that_is_a_folder_is_refused(run, tmp_path, out):
+    with pytest.raises(DataError, match="it is a folder; name a file"):
+        compare([run, write_run(tmp_path / "other")], Path(out))
+
+
+def test_a_name_that_the_drawing_s_font_has_not_is_drawn_without_a_warning(run, tmp_path, recwarn):
+    page = compare([run, write_run(tmp_path / "日本")], tmp_path / "all.html").read_text("utf-8")
+    assert "日本" in page and not [one for one in recwarn if "Glyph" in str(one.message)]
+
+
+def test_numbers_and_controls_are_shown_as_a_reader_expects():
+    assert [number(one) for one in (9999.4, 9999.7, 10000.2)] == ["9999", "10,000", "10,000"]
+    assert escape("a\x85\x9bb\u202ec\u2067\x1b") == "a\ufffd\ufffdb\ufffdc\ufffd\u241b"
 
 
 def test_a_run_with_other_metrics_has_a_figure_for_each(run):

@@ -234,6 +234,11 @@ def test_a_kl_above_its_bound_stops_the_run_with_its_state_saved(base, run):
     with pytest.raises(GuardStop, match=r"update 1: KL .* above kl.stop 0.0001"):
         config.run(folder / "run")
     assert (folder / "run" / "checkpoints" / "1").is_dir()
+    # nor does a page that cannot be written hide why it stopped
+    shutil.rmtree(folder / "run")
+    (folder / "run" / "report.html.tmp").mkdir(parents=True)
+    with pytest.raises(GuardStop, match="update 1: KL"):
+        config.run(folder / "run")
 
 
 @pytest.mark.slow

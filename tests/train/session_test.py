@@ -396,9 +396,10 @@ def test_a_run_that_goes_on_has_not_ended_and_shows_nothing_of_steps_to_come(tmp
 
     run(tmp_path, GuardConfig(), evaluated=evaluated)
     assert (tmp_path / "summary.json").exists()
+    (tmp_path / "gallery.jsonl").write_text("{}\n")  # of the last step
     with pytest.raises(GuardStop):
         run(tmp_path, GuardConfig(), bad=(5,), process=Process(restore_step=4))
-    assert not (tmp_path / "summary.json").exists()
+    assert not (tmp_path / "summary.json").exists() and not (tmp_path / "gallery.jsonl").exists()
     assert max(int(path.stem) for path in (tmp_path / "samples").iterdir()) == 4
 
 
