@@ -10,7 +10,7 @@ is read must give those of transformers, where that is installed.
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lm.models.bert import BertConfig
     from lm.models.gpt import GptConfig
-    from lm.text.tokenizer import TokenizerConfig
+    from lm.text.tokenizer import Kind, TokenizerConfig
 
 FROM_HF = flags.DEFINE_string("from_hf", None, "Folder with config.json and model.safetensors.")
 TO_HF = flags.DEFINE_string("to_hf", None, "Folder to write them to.")
@@ -132,7 +132,7 @@ def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
         return None
     cased = kind == "wordpiece" and read_wordpiece(folder).cased
     path = None if kind == "bytes" else str(folder)
-    return TokenizerConfig(kind=kind, path=path, cased=cased)  # type: ignore[arg-type]
+    return TokenizerConfig(kind=cast("Kind", kind), path=path, cased=cased)
 
 
 def write(run: Path, folder: Path) -> None:
