@@ -33,6 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(CORE)
 	@$(BIN)/python -m launch.train --experiment=gpt2:tiny --workdir=$(WORKDIR)
 	@echo "The page of this run: $(abspath $(WORKDIR))/report.html"
+	@echo "For the README's other commands: . $(VENV)/bin/activate"
 
 test: $(TEST)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15

@@ -16,7 +16,7 @@ CORE = [
 EXTRAS = {
     "text": ["tokenizers", "ftfy"],  # published vocabularies: GPT-2, GPT-1 and BERT
     "weights": ["safetensors"],  # published weights, in and out
-    "records": ["grain"],  # records that vary: pairs, dialogues, images
+    "records": ["grain"],  # images among text, read by several workers
     "serve": ["starlette", "uvicorn"],
     "images": ["pillow"],
     "eval": ["lm-eval", "sacrebleu"],

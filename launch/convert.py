@@ -1,4 +1,4 @@
-"""Weights of BERT, GPT-1 and GPT-2 from and to Hugging Face's safetensors layout.
+"""Weights of BERT, GPT-1, GPT-2 and GPT-Neo from and to Hugging Face's safetensors layout.
 
 python -m launch.convert --from_hf=DIR --workdir=runs/bert
 python -m launch.convert --to_hf=DIR --workdir=runs/bert
