@@ -282,11 +282,13 @@ def overoptimization() -> Overoptimization:
 
 
 FORECAST = {  # layers, width, heads, steps: 20 tokens a parameter; our choice
-    "12k": (2, 16, 2, 505),
-    "17k": (2, 20, 2, 700),
-    "23k": (2, 24, 2, 940),
-    "37k": (2, 32, 2, 1_490),
-    "0.10m": (2, 56, 2, 3_830),
+    "38k": (2, 32, 2, 1_491),
+    "55k": (2, 40, 2, 2_164),
+    "76k": (2, 48, 2, 2_957),
+    "0.11m": (2, 60, 2, 4_371),
+    "0.19m": (2, 80, 2, 7_328),
+    "0.33m": (2, 108, 2, 12_728),
+    "1.0m": (2, 200, 4, 40_820),
 }
 
 
@@ -311,15 +313,13 @@ def forecast() -> Forecast:
             optim=AdamWConfig(peak_lr=1e-3, warmup_tokens=50 * batch * length, b2=0.99),
             steps=1,
             batch=batch,
-            data=ProgramText(documents_train=80_000),
+            data=ProgramText(documents_train=220_000),  # no text is read twice
             loop=LoopConfig(log_every=100, evaluate_every=100_000, save_every=1_000, keep=1),
             evaluate_batches=10,
         ),
         sizes=runs[:-1],
         large=runs[-1],
-        rated="17k",
-        problems=45,
-        samples=48,
+        rated="38k",
     )  # fmt: skip
 
 

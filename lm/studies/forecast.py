@@ -8,8 +8,9 @@ loss and of the pass rate of programs, and what they say of the large run is wri
     <workdir>/forecast.json            the date, the fits, their predictions with intervals
     <workdir>/report.md, figure.svg    what came out
 
-Keep `forecast.json` where its date cannot be doubted, in version control, while the large run
-trains. What is done is not done again: the same command goes on.
+The command that writes `forecast.json` ends with it, so that it can be kept where its date cannot
+be doubted, in version control, before the large run starts; the same command then goes on with
+that. What is done is not done again.
 """
 
 import dataclasses
@@ -105,13 +106,15 @@ class Forecast:
     # ------------------------------------------------------------------- run
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
-        """Small runs, forecast, large run, report: what of them is not done."""
+        """Small runs and the forecast; called again, the large run and the report."""
         process = process or Process()
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH, pooled=True))
             *few, large = self.members()
             small = [self.measured(workdir, name, process) for name in few]
             forecast = self.register(workdir, small)
+            if forecast is None:
+                return
             found = self.measured(workdir, large, process)
             if jax.process_index() == 0:
                 write_report(workdir, self.title, forecast, small, found)
@@ -145,8 +148,8 @@ class Forecast:
         rows = ",\n".join(json.dumps(dataclasses.asdict(trial)) for trial in trials)
         write_for_all(folder / TRIALS, f"[\n{rows}\n]\n")
 
-    def register(self, workdir: Path, small: list[Measured]) -> Mapping[str, Any]:
-        """Writes the forecast, or reads the one that was written.
+    def register(self, workdir: Path, small: list[Measured]) -> Mapping[str, Any] | None:
+        """Reads the forecast; where there is none yet, writes it and returns None.
 
         Raises:
           DataError: the large run was started without one, or it was made of other small runs.
@@ -170,9 +173,10 @@ class Forecast:
             if jax.process_index() == 0:
                 print(
                     f"forecast in {path}: loss {loss['value']:.4f} ({loss['low']:.4f} to "
-                    f"{loss['high']:.4f}); commit it before {name} ends",
+                    f"{loss['high']:.4f}); commit it, then {name} is trained by the same command",
                     flush=True,
                 )
+            return None
         registered: dict[str, Any] = json.loads(path.read_text())
         if any(registered[part] != told[part] for part in ("small", "large", "rated")):
             raise DataError(

@@ -185,13 +185,12 @@ def small_runs(study):
 def test_a_forecast_is_written_once_before_the_large_run_and_of_the_same_small_ones(tmp_path):
     study = sweeps.forecast()
     names, small = [name for name, _ in study.sizes], small_runs(study)
-    first = study.register(tmp_path, small)
+    assert study.register(tmp_path, small) is None  # nothing more before it is committed
     path = tmp_path / "forecast.json"
     text = path.read_text()
-    assert (
-        json.loads(text)["written"].startswith("20")
-        and first["rated"] == names[names.index(study.rated) :]
-    )
+    first = json.loads(text)
+    assert first["written"].startswith("20")
+    assert first["rated"] == names[names.index(study.rated) :]
     assert study.register(tmp_path, small) == json.loads(text)  # read, not made again
     (tmp_path / study.large[0]).mkdir()
     assert study.register(tmp_path, small) == json.loads(text)
@@ -204,7 +203,7 @@ def test_a_forecast_is_written_once_before_the_large_run_and_of_the_same_small_o
         study.register(tmp_path, small)
 
 
-def test_another_process_reads_the_forecast_once_the_first_has_written_it(tmp_path, monkeypatch):
+def test_another_process_ends_where_the_first_has_written_the_forecast(tmp_path, monkeypatch):
     study, written = sweeps.forecast(), []
     small = small_runs(study)
     (tmp_path / "first").mkdir()
@@ -223,7 +222,8 @@ def test_another_process_reads_the_forecast_once_the_first_has_written_it(tmp_pa
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(process, "agreed", waited)
     monkeypatch.setattr(forecast, "agreed", waited, raising=False)
-    assert study.register(tmp_path, small)["written"].startswith("19") and written == [True, True]
+    assert study.register(tmp_path, small) is None and written == [True, True]
+    assert study.register(tmp_path, small)["written"].startswith("19")
 
 
 def test_runs_that_carry_no_forecast_are_refused():
@@ -249,15 +249,16 @@ def test_runs_that_have_begun_keep_their_seeds_beside_a_new_smaller_one(tmp_path
     for name, member in list(study.members().items())[:2]:
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.gin").write_text(dump(member))
-    smaller = ("9k", study.sizes[0][1].replace("model.width=16", "model.width=12"))
+    first, second, third, *_, last = study.members()
+    smaller = ("9k", study.sizes[0][1].replace("model.width=32", "model.width=12"))
     grown = replace(study, sizes=(smaller, *study.sizes))
-    for name, seed in {"9k": 2, "12k": 0, "17k": 1, "23k": 3, study.large[0]: 5}.items():
+    for name, seed in {"9k": 2, first: 0, second: 1, third: 3, last: len(study.sizes) + 1}.items():
         assert grown.members(tmp_path)[name].seed == seed
         with pytest.raises(InterruptedError):
             grown.measured(tmp_path, name, Process())
         assert given[name] == seed
     seeds = {name: member.seed for name, member in study.members(tmp_path).items()}
-    assert list(seeds.values()) == [0, 1, 2, 3, 4]  # as where none has begun
+    assert list(seeds.values()) == list(range(len(seeds)))  # as where none has begun
     assert study.members(tmp_path / "new") == study.members()
 
 
@@ -294,6 +295,8 @@ def test_one_command_foretells_trains_and_tells_and_goes_on_where_it_stopped(tmp
     study = replace(study, sizes=sizes, rated="a", large=("e", f"{tiny} steps=9"))
     study.run(tmp_path / "study")
     text = (tmp_path / "study" / "forecast.json").read_text()
+    assert not (tmp_path / "study" / "e").exists() and "commit it" in capsys.readouterr().out
+    study.run(tmp_path / "study")
     report = (tmp_path / "study" / "report.md").read_text()
     assert report.startswith("loss, nats a token: foretold ")
     capsys.readouterr()
