@@ -166,7 +166,7 @@ class Bert(nn.Module):
 
     def is_next(self, pooled: jax.Array) -> jax.Array:
         """Float32 scores: 0, the second text follows the first; 1, it is a random one. [B 2]"""
-        return self.next(pooled).astype(jnp.float32)
+        return self.next(pooled.astype(jnp.float32))  # they have the dtype of what it reads
 
 
 class Bias(nn.Module):

@@ -85,7 +85,7 @@ class TaskModel(nn.Module):
             states = self.read(hidden, batch, head_keys)
         if self.output == "classes":
             states = states.sum(axis=1)
-        scores = self.head(states).astype(jnp.float32)
+        scores = self.head(states.astype(jnp.float32))  # they have the dtype of what it reads
         if logits is not None:
             logits = logits.reshape(rows, candidates, length, -1)
         return (scores[..., 0] if self.output == "candidates" else scores), logits

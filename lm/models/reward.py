@@ -44,8 +44,9 @@ class RewardModel(nn.Module):
         """Float32 numbers [B T 1 + Q]: the reward, and the log-odds of a yes to each question.
         Padding stands at the right, where no token looks."""
         hidden, _ = self.model.hidden(tokens, keys=keys, inserted=inserted, prefix=prefix)
+        hidden = hidden.astype(jnp.float32)  # a head's numbers have its input's dtype
         heads = [self.head(hidden)] + ([self.metadata(hidden)] if self.questions else [])
-        return jnp.concatenate(heads, axis=-1).astype(jnp.float32)
+        return jnp.concatenate(heads, axis=-1)
 
 
 def init(config: GptConfig, key: jax.Array, questions: int = 0) -> Any:

@@ -161,6 +161,14 @@ def test_the_next_sentence_is_read_off_the_first_token_through_tanh():
         assert np.allclose(pooled, np.tanh(inner), atol=1e-5) == same
 
 
+def test_what_is_said_of_the_next_sentence_is_not_what_bfloat16_can_hold():
+    config = bert(dtype="bfloat16")
+    pooled = jax.random.normal(jax.random.key(0), (16, 32), jnp.bfloat16)
+    found = applied(config, drawn(config), pooled, method="is_next")
+    assert found.dtype == np.float32
+    assert np.mean(found != found.astype(jnp.bfloat16)) > 0.9
+
+
 def test_a_causal_model_is_read_at_its_last_real_token_since_the_first_sees_nothing():
     config = bert(causal=True)
     params, ids = drawn(config), ids_of(1)

@@ -41,6 +41,18 @@ def test_a_head_for_questions_is_asked_for_and_leaves_the_rest_as_it_is():
     np.testing.assert_allclose(found[..., :1], asked(tokens, read), rtol=1e-6)
 
 
+def test_rewards_and_answers_are_float32_and_not_what_bfloat16_can_hold():
+    sizes = {"layers": 1, "width": 16, "heads": 2, "vocab": 11, "length": 8}
+    config, numbers = GptConfig(**sizes, dtype="bfloat16"), np.random.default_rng(0)
+    shapes = nn.unbox(jax.eval_shape(lambda key: reward.init(config, key, 1), jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: 0.1 * numbers.standard_normal(leaf.shape), shapes)
+    asked = jax.jit(partial(reward.answer_numbers, config, questions=1))
+    tokens, read = numbers.integers(0, 11, (16, 1, 4)), np.full((16, 1), 3)
+    found = asked(params, tokens, read)[:, 0]
+    assert found.dtype == jnp.float32
+    assert np.mean(found != found.astype(jnp.bfloat16), axis=0).min() > 0.9  # of either head
+
+
 @pytest.mark.parametrize("learned", [False, True])
 def test_a_rescaled_head_says_the_gain_times_as_much_and_the_bias_more(learned):
     head = {"kernel": jnp.array([[1.0], [-3.0]]), "bias": jnp.array([0.25])}
