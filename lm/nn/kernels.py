@@ -132,30 +132,56 @@ def choose(config: BlockConfig, pattern: str, length: int, masked: bool, dropped
     """The way to compute attention here: what the config says where that applies, or the fastest.
 
     The kernels of accelerators know neither padding nor dropout: with these, XLA computes it.
+
+    Raises:
+      ConfigError: the kernel that the config names cannot run here, or not with these sizes.
     """
     if length == 1:  # the token that parameters are made with
         return "plain"
     how: str = config.attention
-    if how == "splash" and length % 128:
-        raise ConfigError(
-            f"model.attention=splash needs a length that 128 divides, and {length} is not; "
-            "--set model.attention=auto, or another model.length"
-        )
     if how == "auto":
         how = {"tpu": "splash", "gpu": "cudnn"}.get(platform(), "blocks")
         if how == "splash" and length % 128:
             warnings.warn(f"length {length} is not a multiple of 128: no splash", stacklevel=2)
-            how = "blocks"
-        if how == "cudnn" and config.dtype != "bfloat16":
+        if needs(how, config, pattern, length):
             how = "blocks"
     beyond = masked or (dropped and config.attention_dropout > 0)
     if how in ("splash", "cudnn") and beyond:
         how = "blocks"
     if how in ("splash", "cudnn") and pattern not in ("dense", "banded"):
         how = "blocks"  # those kernels know bands alone
+    lacking = needs(how, config, pattern, length)
+    if lacking:
+        raise ConfigError(f"model.attention={how} needs {lacking}; --set model.attention=auto")
     if how == "blocks" and not config.causal:
         return "plain"
     return "sparse" if how == "blocks" and pattern != "dense" else how
+
+
+def needs(how: str, config: BlockConfig, pattern: str, length: int) -> str | None:
+    """What a kernel asks for and does not find in this platform and these sizes, or None."""
+    size = config.head_width
+    if how == "splash" and platform() != "tpu":
+        return f"a TPU, and the platform is {platform()}"
+    if how == "splash" and length % 128:
+        return f"a length that 128 divides, and {length} is not"
+    if how != "cudnn":
+        return None
+    if platform() != "gpu":
+        return f"a GPU, and the platform is {platform()}"
+    if config.dtype != "bfloat16":
+        return f"model.dtype=bfloat16, and it is {config.dtype}"
+    if size % 8 or size > 256 or (size > 128 and not hopper()):
+        return f"a head size of 8, 16, ... 128, or from Hopper on 256, and it is {size}"
+    if pattern == "banded" and not config.causal:
+        return "bands to be causal, and causal=False"
+    return None
+
+
+def hopper() -> bool:
+    """Whether this process's GPUs are of Hopper's generation or a later one."""
+    here = jax.local_devices()[0]
+    return here.platform == "gpu" and int(here.compute_capability.split(".")[0]) >= 9
 
 
 def blocks(
@@ -184,9 +210,9 @@ def blocks(
 def cudnn(
     q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, pattern: str, band: int
 ) -> jax.Array:
-    """cuDNN's flash attention; its window counts the keys before and after a query."""
+    """cuDNN's flash attention; its window, of causal attention alone, counts the keys before."""
     q, k, v = (jnp.swapaxes(each, 1, 2) for each in (q, k, v))
-    window = (band - 1, 0 if causal else band - 1) if pattern == "banded" else None
+    window = (band - 1, 0) if pattern == "banded" else None
     context = jax.nn.dot_product_attention(
         q, k, v, is_causal=causal, local_window_size=window, implementation="cudnn"
     )

@@ -188,9 +188,9 @@ def test_relations_between_sizes_are_checked_with_both_values():
 def test_a_length_that_splash_cannot_cut_is_refused_by_name_and_passed_over_by_itself(monkeypatch):
     from lm.nn.kernels import choose
 
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     with pytest.raises(ConfigError, match="attention=splash needs a length that 128 divides"):
         choose(small(attention="splash"), "dense", 100, False, False)
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose(small(), "dense", 256, False, False) == "splash"
     assert choose(small(), "strided", 256, False, False) == "sparse"
     with pytest.warns(UserWarning, match="length 100 is not a multiple of 128"):

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lm.core.errors import ConfigError
+from lm.nn import kernels
 from lm.nn.config import BlockConfig
-from lm.nn.kernels import attend, cudnn, splash
+from lm.nn.kernels import attend, choose, cudnn, splash
 from lm.nn.patterns import visible
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -35,13 +37,10 @@ def mask(pattern, causal, length):
     return visible(jnp.arange(length), jnp.arange(length), pattern, sizes)[None, None]
 
 
-PATTERNS = pytest.mark.parametrize(
-    ("pattern", "causal"),
-    [("dense", True), ("banded", True), ("dense", False), ("banded", False)],
-)
+OF_CUDNN = [("dense", True), ("banded", True), ("dense", False)]
 
 
-@PATTERNS
+@pytest.mark.parametrize(("pattern", "causal"), [*OF_CUDNN, ("banded", False)])
 @pytest.mark.slow
 def test_splash_and_its_gradient_equal_the_masked_definition(pattern, causal):
     arrays = qkvs(512, 128)  # two blocks of a band
@@ -66,7 +65,7 @@ def test_two_programs_have_kernels_of_one_shape():
         assert program.trace(*arrays).out_info.shape == (1, 2, 128, 128)
 
 
-@PATTERNS
+@pytest.mark.parametrize(("pattern", "causal"), OF_CUDNN)
 def test_what_cudnn_is_asked_for_is_the_masked_definition(pattern, causal, monkeypatch):
     """By XLA, which takes the same arguments."""
     call = jax.nn.dot_product_attention
@@ -82,3 +81,43 @@ def test_what_cudnn_is_asked_for_is_the_masked_definition(pattern, causal, monke
     if pattern == "banded":  # the control
         other = cudnn(*arrays, causal, pattern, BAND + 1)
         assert np.abs(other - expected).max() > 1e-2
+
+
+def half(**changes):
+    return BlockConfig(**{"layers": 1, "width": 128, "heads": 2, "dtype": "bfloat16"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern", "instead"),
+    [
+        ({"head_size": 20}, "dense", "blocks"),
+        ({"head_size": 136}, "dense", "blocks"),
+        ({"head_size": 20}, "banded", "sparse"),
+        ({"causal": False}, "banded", "plain"),
+        ({"dtype": "float32"}, "dense", "blocks"),
+    ],
+)
+def test_what_cudnn_refuses_is_computed_by_xla_or_if_asked_for_by_name_refused_in_a_line(
+    changes, pattern, instead, monkeypatch
+):
+    monkeypatch.setattr(kernels, "platform", lambda: "gpu")
+    for sort, causal in OF_CUDNN:
+        assert choose(half(causal=causal), sort, 160, False, False) == "cudnn"
+    assert choose(half(**changes), pattern, 160, False, False) == instead
+    with pytest.raises(ConfigError, match=r"^model.attention=cudnn needs .*; --set model.attenti"):
+        choose(half(attention="cudnn", **changes), pattern, 160, False, False)
+
+
+def test_cudnn_has_heads_of_256_from_hopper_on(monkeypatch):
+    monkeypatch.setattr(kernels, "platform", lambda: "gpu")
+    monkeypatch.setattr(kernels, "hopper", lambda: True)
+    found = [choose(half(head_size=size), "dense", 160, False, False) for size in (256, 264)]
+    assert found == ["cudnn", "blocks"]
+
+
+@pytest.mark.parametrize(("how", "needed"), [("splash", "a TPU"), ("cudnn", "a GPU")])
+def test_a_kernel_of_a_platform_that_is_not_here_is_refused_unless_xla_computes_it(how, needed):
+    asked = half(attention=how)
+    with pytest.raises(ConfigError, match=f"attention={how} needs {needed}, and the platform is c"):
+        choose(asked, "dense", 128, False, False)
+    assert choose(asked, "dense", 128, True, False) == "blocks"  # with padding, say

@@ -12,6 +12,7 @@ from lm.core.hlo import collectives
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves, size_bytes
 from lm.models.gpt import GptConfig
+from lm.nn import kernels
 from lm.train import step
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
@@ -100,8 +101,9 @@ def test_a_data_mesh_reduces_the_gradient_once_a_step_whatever_the_microbatches(
 
 
 @pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
-def test_the_kernel_of_a_tpu_is_lowered_on_every_mesh(sizes):
+def test_the_kernel_of_a_tpu_is_lowered_on_every_mesh(sizes, monkeypatch):
     """A kernel of Pallas is refused where the partitioner has any axis left to split, of 1 too."""
+    monkeypatch.setattr(kernels, "platform", lambda: "tpu")
     model = replace(EXPERIMENT.model, layers=1, length=128, attention="splash")
     experiment = replace(EXPERIMENT, model=model)
     placed = make_mesh(MeshConfig(**sizes))
