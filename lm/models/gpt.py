@@ -44,6 +44,7 @@ class GptConfig(BlockConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "vocab", "length", "token_std", "position_std")
+        require(self.causal, "causal=False, and a decoder would see what it predicts: set it True")
         rate = self.embedding_dropout
         require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
 

@@ -185,6 +185,11 @@ def test_relations_between_sizes_are_checked_with_both_values():
         small(layers=3, pattern=("dense", "banded"))
 
 
+def test_a_decoder_that_would_see_what_it_predicts_is_refused():
+    with pytest.raises(ConfigError, match="causal=False, and a decoder would see what it predict"):
+        small(causal=False)
+
+
 def test_a_length_that_splash_cannot_cut_is_refused_by_name_and_passed_over_by_itself(monkeypatch):
     from lm.nn.kernels import choose
 

@@ -116,7 +116,6 @@ def refused(config: GptConfig) -> dict[str, bool]:
     return {
         "a sparse pattern": config.patterns != {"dense"},
         "qkv without a bias": not config.qkv_bias,
-        "attention to both sides": not config.causal,
         "head_size that is not width / heads": config.heads * config.head_width != config.width,
     }
 

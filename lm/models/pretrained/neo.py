@@ -84,7 +84,6 @@ def refused(config: GptConfig) -> dict[str, bool]:
         "bias of q, k and v": config.qkv_bias,
         f"pattern {foreign}": bool(foreign),
         "layer whose heads differ": mixed,
-        "attention to both sides": not config.causal,
         "head_size that is not width / heads": config.heads * config.head_width != config.width,
         f"norm={config.norm}": config.norm != "pre",
         "stack without a final norm": not config.final_norm,
