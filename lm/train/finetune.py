@@ -280,11 +280,15 @@ def source_tokenizer(source: Saved | None) -> Tokenizer:
 def transferred(fresh: Any, known: Any, layers: int | None) -> Any:
     """`fresh` parameters with those of another run over them.
 
-    A table that has grown keeps its new rows. Of stacked layers the first `layers` are taken.
+    A table that has grown keeps its new rows. Of stacked layers, and of an LSTM's, which have names
+    of their own, the first `layers` are taken.
     """
 
     def over(path: Any, new: jax.Array) -> jax.Array:
         names = [part.key for part in path]
+        numbers = [int(name.split("_")[1]) for name in names if name.startswith("recurrences_")]
+        if layers is not None and numbers and numbers[0] >= layers:
+            return new
         old: Any = known
         for name in names:
             old = old[name]

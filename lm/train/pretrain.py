@@ -75,6 +75,10 @@ class Pretrain(Supervised):
             isinstance(self.model, GptConfig) or self.loop.sample_tokens == 0,
             "only GPT models write samples: set loop.sample_tokens=0",
         )
+        require(
+            isinstance(self.model, GptConfig) or self.vocabulary_parts == 1,
+            f"vocabulary_parts={self.vocabulary_parts} is of GPT models alone: set it to 1",
+        )
 
     # ------------------------------------------------------------------- run
 

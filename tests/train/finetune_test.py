@@ -401,6 +401,16 @@ def test_exactly_the_first_layers_are_taken(layers):
     assert np.asarray(merged["tokens"]["table"]).min() == 1  # embeddings always come along
 
 
+@pytest.mark.parametrize("layers", [0, 1, None])
+def test_exactly_the_first_layers_of_an_lstm_are_taken(layers):
+    names = ["recurrences_0", "recurrences_1", "projection"]
+    fresh, known = ({name: {"kernel": one(2)} for name in names} for one in (np.zeros, np.ones))
+    merged = transferred(fresh, known, layers)
+    taken = [np.asarray(merged[name]["kernel"]).tolist() for name in names]
+    count = 2 if layers is None else layers
+    assert taken == [[float(number < count)] * 2 for number in range(2)] + [[1.0, 1.0]]
+
+
 @pytest.mark.slow
 def test_a_fine_tuned_run_can_be_fine_tuned_again(runs, tasks, classifier, one_device):
     config = tuning(runs, tasks, "classification", "bert", init=str(classifier))
