@@ -23,6 +23,7 @@ from lm.nn.initializers import named, truncated_normal
 from lm.nn.mlp import ACTIVATIONS, Dense
 from lm.nn.norms import LayerNorm
 from lm.nn.passes import LEARNED, Passes
+from lm.nn.patterns import mean_pairs
 from lm.nn.stack import Stack, block_outputs
 
 
@@ -65,13 +66,15 @@ class BertConfig(BlockConfig):
         self, length: int, scored: float = 0.15, *, blocks: Passes = LEARNED
     ) -> float:
         """Floating-point operations of training on a token of a sequence: 6 for each weight of a
-        product, 12 L N H T for attention to both sides, the output layer for the share `scored`;
-        `blocks` is what is computed of them."""
+        product, 12 L N H for each pair of attention, T of them to both sides and (T + 1) / 2 where
+        it is causal, the output layer for the share `scored`; `blocks` is what is computed of
+        them."""
         inner = self.heads * self.head_width
         block = 4 * self.width * inner + 2 * self.width * self.hidden_width
         head = scored * (self.vocab * self.width + self.width**2)
         products = blocks.weight * self.layers * block + LEARNED.weight * head
-        return products + blocks.pair * self.layers * inner * length
+        seen = mean_pairs(length, self) / length if self.causal else length
+        return products + blocks.pair * self.layers * inner * seen
 
 
 class Bert(nn.Module):

@@ -20,7 +20,7 @@ from lm.nn.embed import Table
 from lm.nn.mlp import turn_kernels
 from lm.nn.norms import LayerNorm
 from lm.nn.passes import LEARNED, Passes
-from lm.nn.patterns import pairs
+from lm.nn.patterns import mean_pairs
 from lm.nn.stack import Stack, unstack
 
 
@@ -76,9 +76,8 @@ class GptConfig(BlockConfig):
         block = 4 * self.width * attention + 2 * self.width * self.hidden_width
         products = blocks.weight * self.layers * block
         products += output.weight * scored * self.vocab * self.width
-        every = [(pattern, head) for pattern in self.pattern for head in range(self.heads)]
-        seen = sum(pairs(length, pattern, self, head) for pattern, head in every) / len(every)
-        return products + blocks.pair * self.layers * attention * seen / length
+        seen = mean_pairs(length, self) / length
+        return products + blocks.pair * self.layers * attention * seen
 
 
 @flax.struct.dataclass

@@ -87,10 +87,20 @@ class GptVisionConfig:
         """Operations of training these parts on a token of rows with so many images. Gradients go
         through the decoder to whatever is learned, and into the encoder only where it is."""
         seen = self.vision.flops_per_image(LEARNED if "vision" in learned else READ)
+        seen += self.slots * self.flops_per_slot(learned)
         passes = LEARNED if "text" in learned else THROUGH
         return self.text.flops_per_token(length, blocks=passes, output=passes) + (
             images * seen / length
         )
+
+    def flops_per_slot(self, learned: Sequence[str] = PARTS) -> float:
+        """Operations of the connector on a slot, where these parts are learned."""
+        width, encoder = self.text.width, "vision" in learned
+        first, second = self.joined * width, width**2 if self.connector == "mlp" else 0
+        if "connector" not in learned:
+            return (THROUGH if encoder else READ).weight * (first + second)
+        into = LEARNED.weight if encoder else LEARNED.weight - 2  # nothing goes back to constants
+        return into * first + LEARNED.weight * second
 
 
 class Connector(nn.Module):

@@ -108,6 +108,12 @@ def pairs(length: int, pattern: LayerPattern, config: BlockConfig, head: int = 0
     raise ConfigError(f"no attention pattern {pattern!r}")
 
 
+def mean_pairs(length: int, config: BlockConfig) -> float:
+    """`pairs` of a head, averaged over those of all layers."""
+    every = [(pattern, head) for pattern in config.pattern for head in range(config.heads)]
+    return sum(pairs(length, pattern, config, head) for pattern, head in every) / len(every)
+
+
 def banded_pairs(length: int, band: int) -> int:
     band = min(band, length)
     return band * (band + 1) // 2 + (length - band) * band

@@ -123,7 +123,7 @@ def total_tokens(experiment: Any, plan: Plan) -> int | None:
 def flops_per_token(experiment: Plannable) -> float:
     """Of the step that is compiled: of a run with rows of several lengths, that of the longest."""
     if isinstance(experiment, MaskedPretrain):
-        return experiment.model.flops_per_token(experiment.abstract_rows().tokens.shape[-1])
+        return experiment.flops_at(experiment.abstract_rows().tokens.shape[-1])
     return experiment.flops_per_token()
 
 

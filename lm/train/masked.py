@@ -151,8 +151,12 @@ class MaskedPretrain(Supervised):
     def flops_per_token(self) -> float:
         """Over the whole run: of each stage by its share of the tokens."""
         tokens = [length * share for length, share in self.stages]
-        flops = [self.model.flops_per_token(length) for length, _ in self.stages]
+        flops = [self.flops_at(length) for length, _ in self.stages]
         return float(np.average(flops, weights=tokens))
+
+    def flops_at(self, length: int) -> float:
+        """Of a token of a row of `length`, whose places for words alone are scored."""
+        return self.model.flops_per_token(length, self.instances.predictions(length) / length)
 
     def rows(self, text: Any, length: int, tokenizer: Tokenizer) -> Instances:
         return Instances(text, length, self.seed, self.instances, tokenizer)

@@ -206,6 +206,13 @@ def test_sizes_that_cannot_be_are_refused_by_value(changes, said):
         replace(bert(), **changes)
 
 
+def test_a_causal_encoder_is_counted_by_the_pairs_that_it_sees():
+    config, length = bert(), 12
+    both = 12 * config.layers * config.width * length
+    less = config.flops_per_token(length) - bert(causal=True).flops_per_token(length)
+    assert less == pytest.approx(both * (1 - (length + 1) / (2 * length)))
+
+
 def test_features_are_what_the_last_blocks_put_out_and_nothing_trains_them():
     params, ids = drawn(bert(), 0), ids_of()
     segments, valid = ids % 2, np.arange(12) < np.array([[12], [7]])

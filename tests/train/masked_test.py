@@ -188,6 +188,17 @@ def test_nine_tenths_of_the_steps_are_short_and_tokens_are_counted_by_their_leng
     assert base.abstract_rows().positions.shape == (256, 77)
 
 
+def test_useful_products_are_of_the_words_that_are_predicted():
+    """Of all words where the next one is, and of the places of a row where some are masked."""
+    base, (length, _) = EXPERIMENT.model, EXPERIMENT.stages[-1]
+    every = replace(
+        EXPERIMENT, model=replace(base, causal=True), instances=InstancesConfig(objective="next")
+    )
+    assert every.flops_at(length) == every.model.flops_per_token(length, scored=1.0)
+    some = replace(EXPERIMENT, instances=InstancesConfig(max_predictions=4))
+    assert some.flops_at(length) == base.flops_per_token(length, scored=4 / length)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
