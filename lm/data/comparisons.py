@@ -5,7 +5,8 @@ A row of a JSONL file is one comparison, of one of these kinds:
     {"prompt": ..., "answers": [...], "ranks": [0, 1, 1], "labeler": ...}    0 the best; 1, 1 a tie;
         perhaps with "ended": [...], false of an answer that was cut off, and with
         "metadata": [{"hallucination": true}, {}, ...], the yes/no questions answered of each
-    {"chosen": ..., "rejected": ...}    two HH-RLHF transcripts, or with a prompt or instruction
+    {"chosen": ..., "rejected": ...}    two HH-RLHF transcripts, lists of turns, or with a prompt or
+        instruction, which comes before turns too (TRL)
     {"output_1", "output_2", "preference"}    AlpacaEval: 1 or 2
     {"response1", "response2", "annotator1", ...}    PandaLM: one comparison an annotator, 0 a tie
     {"response 1", "response 2", "label"}    Auto-J: 0 the first, 1 the second, 2 a tie
@@ -20,6 +21,7 @@ from typing import Any
 
 from lm.core.errors import DataError
 from lm.data.demonstrations import Demonstration, demonstrations
+from lm.data.parting import chosen_and_rejected
 from lm.data.prompts import (
     BETWEEN,
     Malformed,
@@ -29,7 +31,6 @@ from lm.data.prompts import (
     check_faults,
     prompt_of,
     text,
-    transcript,
     unicode_text,
 )
 from lm.data.sources import tell
@@ -40,7 +41,6 @@ from lm.text.dialogue import Conversation
 
 LARGEST = 1_000  # rank, either side of 0
 MOST = 9  # answers of a comparison (Ouyang et al. 2022, 3.5: K from 4 to 9)
-SPEAKS = "\n\nAssistant:"
 FIRST, SECOND, TIE = (0, 1), (1, 0), (0, 0)
 
 
@@ -189,35 +189,6 @@ def chosen(values: dict[str, Any], name: str, orders: dict[int, tuple[int, int]]
     if values.get(name) not in list(orders):  # it may be of any type
         raise Malformed(f'"{name}" is {values.get(name)!r}, expected one of {list(orders)}')
     return orders[values[name]]
-
-
-def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list[str]]:
-    """The prompt and both answers of a row of {chosen, rejected}."""
-    both = [values["chosen"], values.get("rejected")]
-    if all(isinstance(one, dict) for one in both):
-        both = [text(one, "value", "content") for one in both]
-        return prompt_of(values, between), [f" {one}" for one in both]
-    # whole dialogues, alike but for the end
-    if all(isinstance(one, list) and one and isinstance(one[-1], dict) for one in both):
-        answers = [text(dict(dialogue[-1]), "value", "content") for dialogue in both]
-        return transcript(both[0][:-1]), [f" {one}" for one in answers]
-    answers = [text({"chosen": both[0]}, "chosen"), text({"rejected": both[1]}, "rejected")]
-    if "prompt" in values or "instruction" in values:
-        return prompt_of(values, between), answers
-    heads, ends = zip(*(one.rpartition(SPEAKS)[::2] for one in answers), strict=True)
-    if not heads[0]:
-        raise Malformed('no "prompt", and no transcript: "chosen" has no "\\n\\nAssistant:"')
-    if heads[0] != heads[1]:  # a pair that parts before the last turn: what both begin with
-        parting = next(
-            (i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b),
-            min(map(len, answers)),
-        )
-        place = answers[0].rfind(SPEAKS, 0, parting)
-        if place < 0:
-            raise Malformed("the transcripts of a pair have no turn in common")
-        place += len(SPEAKS)
-        return answers[0][:place], [one[place:] for one in answers]
-    return heads[0] + SPEAKS, list(ends)
 
 
 def ranks_of_pairs(preference: Any, answers: int) -> list[int]:

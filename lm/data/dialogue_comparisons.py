@@ -24,6 +24,7 @@ from lm.data.comparisons import (
 from lm.data.demonstrations import Demonstration
 from lm.data.dialogues import DialoguesConfig, asked, question, replies_of, turns_of
 from lm.data.labels import KINDS, conversation_rows
+from lm.data.parting import in_turns, parted
 from lm.data.prompts import BETWEEN, Malformed, Part, Reader, text
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Message, conversation
@@ -64,8 +65,8 @@ def before(values: Mapping[str, Any], between: str, prompt: str) -> Conversation
     chosen = values.get("chosen")
     named = "prompt" in values or "instruction" in values
     turns = values.get("conversations") or values.get("messages")
-    if isinstance(chosen, list):
-        said = turns_of({"conversations": chosen[:-1]})
+    if in_turns(values):
+        said = turns_of({"conversations": parted(values, between)[0]})
     elif isinstance(chosen, str) and not named:
         said = asked(prompt)
     elif turns and not named and "prediction 1" not in values:

@@ -8,6 +8,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
+from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.rankings import check_asked, encode_rankings
 from lm.text.byte import ByteTokenizer
 
@@ -83,6 +84,48 @@ def test_transcripts_that_part_before_the_last_turn_are_compared_from_where_they
     assert found.prompt == start and found.answers[1] == " c"
 
 
+def spoken(*turns):
+    return [{"role": role, "content": what} for role, what in turns]
+
+
+HI, YES, NO = ("user", "hi"), ("assistant", "yes"), ("assistant", "no")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [spoken(HI), "hi", "\n\nHuman: hi\n\nAssistant:"],
+)
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_prompt_beside_lists_of_turns_comes_before_them_unless_they_repeat_it(
+    tmp_path, prompt, repeated
+):
+    head = spoken(("system", "s"), HI) if repeated else []
+    row = {"prompt": prompt, "chosen": [*head, *spoken(YES)], "rejected": [*head, *spoken(NO)]}
+    (found,) = read(tmp_path, row)
+    told = "s" if repeated else ""
+    assert (found.prompt, found.answers) == (
+        f"{told}\n\nHuman: hi\n\nAssistant:", (" yes", " no"),
+    )  # fmt: skip
+    data = DialogueComparisonsConfig(train=written(tmp_path, [row]), valid_fraction=1e-9)
+    (found,) = data.compared("train")
+    roles = [(one.role, one.content) for one in found.prompt]
+    assert (roles[-1], found.answers) == (HI, ("yes", "no"))
+    assert len(roles) == 1 + repeated
+
+
+def test_lists_of_turns_that_part_before_the_last_are_read_as_transcripts_are(tmp_path):
+    lists = {
+        "chosen": spoken(HI, YES, ("user", "x"), ("assistant", "b")), "rejected": spoken(HI, NO),
+    }  # fmt: skip
+    start = "\n\nHuman: hi\n\nAssistant:"
+    texts = {"chosen": start + " yes\n\nHuman: x\n\nAssistant: b", "rejected": start + " no"}
+    listed, written_out = read(tmp_path, lists, texts)
+    assert (listed.prompt, listed.answers) == (written_out.prompt, written_out.answers)
+    data = DialogueComparisonsConfig(train=written(tmp_path, [lists, texts]), valid_fraction=1e-9)
+    listed, written_out = data.compared("train")
+    assert (listed.prompt, listed.answers) == (written_out.prompt, written_out.answers)
+
+
 def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
     row = {"question": "q", "passages": [["t", "u"]], "preference": [1, 1, 1, 2, 0, 1],
            **{f"prediction {n}": f"a{n}" for n in range(1, 5)}}  # fmt: skip
@@ -104,6 +147,8 @@ def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
             '"metadata" is .* of each of 2 answers'))
           for told in ([{}], [{}, None], [{}, {"opinion": 1}], ["yes", "no"])),
         ({"chosen": "a", "rejected": "b"}, "no transcript"),
+        ({"chosen": [{"role": "assistant", "content": "a"}],
+          "rejected": [{"role": "assistant", "content": "b"}]}, "no turn in common"),
         ({"prompt": "p", "chosen": "a"}, 'rejected'),
         ({"prompt": "p", "response 1": "a", "response 2": "b", "label": 7}, '"label" is 7'),
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [0, 10**30]}, "at most 1000"),
