@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from lm.data.prompts import same
 from lm.data.rankings import RankingBatch
 from lm.losses.language import masked_sum
 from lm.losses.preference import (
@@ -17,11 +19,12 @@ from lm.losses.preference import (
     pairs,
     right_pairs,
 )
+from lm.metrics.spread import by_group, ratio_error
 from lm.models import reward
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
 from lm.rlhf.rollout import seen
-from lm.rlhf.stage import summed
+from lm.rlhf.stage import added, of_batches
 
 
 def abstract_rankings(
@@ -116,8 +119,9 @@ def told(batch: RankingBatch) -> jax.Array:
 
 
 class Accuracy:
-    """How many pairs are in the right order, over prompts and labelers nothing was learned of, and
-    the loss of their order; and how many questions are answered as people did, and theirs."""
+    """How many pairs are in the right order, a mean over rankings of prompts and by labelers that
+    nothing was learned of, its error over the prompts, and the loss of the order; and how many
+    questions are answered as people did, and theirs."""
 
     def __init__(
         self, objective: Ranking, material: Any, mesh: jax.sharding.Mesh, rows: int,
@@ -127,16 +131,15 @@ class Accuracy:
         self.mesh, self.rows = mesh, rows
         self.answers: dict[str, Any] = {}  # what people say to the questions, by part and question
 
-        def sums(params: Any, batch: Any) -> dict[str, Any]:
+        def shares(params: Any, batch: Any) -> tuple[jax.Array, dict[str, Any]]:
+            """Of each row the share of its pairs that is right, and whether it has any [B 2]; and
+            sums of the rest."""
             said, log_odds = objective.said(params, batch)
             ranks, mask = batch.ranks, batch.mask
             counted = pairs(ranks, mask)
             there = counted > 0
             share = right_pairs(said, ranks, mask) / jnp.maximum(counted, 1.0)
-            return {
-                "prompts": jnp.sum(there),
-                "right": masked_sum(share, there),
-                "squares": masked_sum(jnp.square(share), there),
+            return jnp.stack([share * there, there], axis=-1), {
                 "loss": jnp.sum(objective.losses(said, batch)),
                 "losses": objective.counts(batch)["prompts"],
                 "questions": {
@@ -145,19 +148,22 @@ class Accuracy:
                 },
             }
 
-        self.sums = jax.jit(sums)
+        self.shares = jax.jit(shares)
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
         del step
         figures: dict[str, float] = {}
         for name, ranked in self.parts.items():
-            found = summed(self.sums, params, ranked.rows, self.mesh, self.rows)
-            count = found["prompts"]
-            accuracy = found["right"] / count
-            figures[f"{name}_accuracy"] = accuracy
-            if count > 1:  # over prompts, whose pairs are not independent; of one it is not known
-                spread = max(0.0, found["squares"] / count - accuracy**2)
-                figures[f"{name}_accuracy_error"] = (spread / (count - 1)) ** 0.5
+            each, sums = zip(
+                *of_batches(self.shares, params, ranked.rows, self.mesh, self.rows), strict=True
+            )
+            found = added(sums)
+            asked = [str(same(item)) for item in ranked.items]
+            by_prompt = by_group(np.concatenate(each)[: len(asked)].astype(np.float64), asked)
+            right, there = by_prompt[by_prompt[:, 1] > 0].T
+            figures[f"{name}_accuracy"] = right.sum() / there.sum()
+            if len(there) > 1:  # over prompts: neither pairs nor labelers of one are independent
+                figures[f"{name}_accuracy_error"] = ratio_error(right, there)
             if found["losses"]:
                 figures[f"{name}_loss"] = found["loss"] / found["losses"]
             figures |= self.of_questions(name, found["questions"])

@@ -5,7 +5,7 @@ A stage begins with another run's model, `init`, and is otherwise a supervised r
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ import optax
 from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
-from lm.core.mesh import local_rows, make_mesh, place
+from lm.core.mesh import fetch, local_rows, make_mesh, place
 from lm.data.features import in_order
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
@@ -241,10 +241,21 @@ def summed(
     sums: Callable[[Any, Any], Any], params: Any, whole: Any, mesh: jax.sharding.Mesh, rows: int
 ) -> Any:
     """`sums(params, batch)`, a tree of scalars, added up over all rows, `rows` at a time."""
+    return added(of_batches(sums, params, whole, mesh, rows))
+
+
+def added(parts: Sequence[Any]) -> Any:
+    """The sums of trees of scalars."""
+    return jax.tree.map(lambda *leaves: float(np.sum(leaves, dtype=np.float64)), *parts)
+
+
+def of_batches(
+    found: Callable[[Any, Any], Any], params: Any, whole: Any, mesh: jax.sharding.Mesh, rows: int
+) -> list[Any]:
+    """`found(params, batch)`, on the host, of all rows, `rows` at a time."""
     mine = local_rows(mesh, rows)
-    found = []
+    parts = []
     for batch in in_order(whole, rows):
         local = jax.tree.map(lambda leaf: leaf[mine], batch)
-        found.append(sums(params, place(local, mesh, mine, rows)))
-    parts = jax.device_get(found)
-    return jax.tree.map(lambda *leaves: float(np.sum(leaves, dtype=np.float64)), *parts)
+        parts.append(found(params, place(local, mesh, mine, rows)))
+    return jax.tree.map(fetch, parts)

@@ -122,7 +122,10 @@ def test_shares_of_what_was_answered_are_told_and_of_nothing_no_share(params, on
     odds = jnp.array([[2.0, -1.0, 0.0], [-1.0, 3.0, 1.0]])
     found = jax.jit(judged)(odds, jnp.array([[1, 1, 0], [0, -1, -1]]))
     assert (found["given"], found["yes"], found["right"]) == (4, 2, 2.5)
-    parts = {"train": None, "valid": type("Held", (), {"rows": batch_of(ITEMS[:3])})}
+    parts = {
+        "train": None,
+        "valid": type("Held", (), {"rows": batch_of(ITEMS[:3]), "items": ITEMS[:3]}),
+    }
     material = type("Material", (), {"parts": parts})
     measure = Accuracy(OBJECTIVE, material, one_device, 2, QUESTIONS)  # the last batch is filled up
     figures = measure(0, params)
@@ -137,6 +140,7 @@ def test_shares_of_what_was_answered_are_told_and_of_nothing_no_share(params, on
     }
     # of whose answers nothing is known
     parts["valid"].rows = jax.tree.map(lambda leaf: leaf[2:3], batch_of())
+    parts["valid"].items = ITEMS[2:3]
     assert not any("metadata" in name or "loud" in name for name in measure(0, params))
     assert measure.summary()["valid_loud_answers"] == {"given": 0}
 

@@ -357,8 +357,8 @@ def test_before_it_learns_a_reward_model_can_say_numbers_of_mean_0_and_deviation
         assert same is fresh
 
 
-def held_out_figures(rows, loss, scores, mesh):
-    """What is measured of rows of ranks, answers with these scores [B C]."""
+def held_out_figures(rows, loss, scores, mesh, prompts="abcdefgh"):
+    """What is measured of rows of ranks to these prompts, answers with these scores [B C]."""
     ranks = np.array(rows, np.int32)
     batch = abstract_rankings(*ranks.shape[:1], 1, ranks.shape[1])
     batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
@@ -368,7 +368,9 @@ def held_out_figures(rows, loss, scores, mesh):
         def scores(self, params, batch, keys=None):
             return jnp.asarray(params)
 
-    material = SimpleNamespace(parts={"train": None, "valid": SimpleNamespace(rows=batch)})
+    items = [SimpleNamespace(prompt=prompt) for prompt in prompts[: len(ranks)]]
+    valid = SimpleNamespace(rows=batch, items=items)
+    material = SimpleNamespace(parts={"train": None, "valid": valid})
     return Accuracy(Given(MODEL, loss), material, mesh, len(ranks))(0, np.array(scores, np.float32))
 
 
@@ -388,6 +390,17 @@ def test_of_a_single_prompt_no_error_of_the_accuracy_is_told(one_device):
     scores = [(3.0, 1.0), (1.0, 3.0)]
     two = held_out_figures([(0, 1)] * 2, "pairs", scores, one_device)  # the control
     assert two["valid_accuracy"] == two["valid_accuracy_error"] == 0.5
+
+
+def test_rankings_of_one_prompt_say_no_more_of_the_error_than_one_of_them(one_device):
+    rows, scores = [(0, 1), (0, 1)], [(3.0, 1.0), (1.0, 3.0)]
+    once = held_out_figures(rows, "pairs", scores, one_device)
+    often = held_out_figures(rows * 3, "pairs", scores * 3, one_device, "ababab")
+    assert often == pytest.approx(once)
+    alone = held_out_figures(rows, "pairs", scores, one_device, "aa")
+    assert alone["valid_accuracy"] == 0.5 and "valid_accuracy_error" not in alone
+    tied = held_out_figures([*rows, (0, 0)], "pairs", [*scores, (0.0, 0.0)], one_device, "aab")
+    assert "valid_accuracy_error" not in tied
 
 
 def test_a_prompt_without_a_pair_is_no_prompt_of_the_accuracy(one_device):
