@@ -139,11 +139,13 @@ def label(
         seen = worth + config.noise * random.gumbel(size=len(answers))
         ranks = np.unique(-seen, return_inverse=True)[1]  # equal scores are a tie
         truth, order = np.sign(np.subtract.outer(worth, worth)), np.less.outer(ranks, ranks)
+        # by turns in each part, so that of whom nothing is learned something is held out
+        labeler = config.names[len(shares[held_out[number]]) % config.labelers]
         if order.any():
             shares[held_out[number]].append(float(np.mean((truth[order] + 1) / 2)))
         pairs += int(order.sum())
         item = f"{config.seed}-{number}"  # another round's is another item
-        row = record(prompt, answers, ranks.tolist(), config.names[number % config.labelers], item)
+        row = record(prompt, answers, ranks.tolist(), labeler, item)
         more = {"ended": ended, HELD_OUT: held_out[number]}
         rows.append(row | more | {"scores": [float(score) for score in scores]})
     if not pairs:

@@ -12,6 +12,7 @@ with the others, and each of them resumes at its own checkpoint.
 """
 
 import dataclasses
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import jax
 
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
+from lm.data.prompts import HELD_OUT
 from lm.rlhf.labeling import LabelingConfig, label, to_label
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
@@ -61,9 +63,8 @@ class Alignment:
         rankings = replace(
             self.reward.data, train=self.comparisons or str(workdir / "comparisons.jsonl")
         )
-        names = self.labeling.names
-        if self.comparisons is None and len(names) > 1:  # from one of them nothing is learned
-            rankings = replace(rankings, held_out=names[-1:])
+        if left_out := self.left_out(workdir / "comparisons.jsonl"):
+            rankings = replace(rankings, held_out=left_out)
         sft = replace(self.sft, init=self.init, data=replace(self.sft.data, train=rows))
         reward = begun(self.reward, self.sft, workdir / "sft")
         reward = replace(reward, demonstrations=rows, data=rankings)
@@ -74,6 +75,21 @@ class Alignment:
                 reward=replace(ppo.reward, run=str(workdir / "reward"), function=None),
             )  # fmt: skip
         return found
+
+    def left_out(self, rankings: Path) -> tuple[str, ...]:
+        """The last of several labelers, of whom nothing is learned; nobody, where there are so few
+        rankings that none that is held out is theirs."""
+        last = self.labeling.names[-1]
+        if self.comparisons is not None or self.labeling.labelers == 1:
+            return ()
+        if rankings.exists():
+            rows = map(json.loads, rankings.read_text().splitlines())
+            if not any(
+                row.get("labeler") == last and row.get(HELD_OUT) and len(set(row["ranks"])) > 1
+                for row in rows
+            ):
+                return ()
+        return (last,)
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Runs the steps that are not done, and tells what came out.

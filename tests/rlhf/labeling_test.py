@@ -198,6 +198,17 @@ def test_the_bayes_limit_is_a_mean_over_the_prompts_that_are_held_out(monkeypatc
     assert (found["pairs"], found["bayes_accuracy"]) == (6, 1.0)  # over all pairs it is 3/4
 
 
+def test_labelers_take_turns_in_each_part_over_what_has_an_order(monkeypatch, tmp_path):
+    asked = {"train": ["a1", "b1"], "valid": ["same", "a2", "b2"]}
+    said = iter([["x"] * 5, ["yy", "yy", "x", "yy", "yy"]])
+    monkeypatch.setattr(labeling, "answered", lambda *_, **__: ended(next(said)))
+    config = LabelingConfig(answers=(2, 2), noise=0.0, labelers=2)
+    _, rows = labeled(config, asked, ByteTokenizer(), tmp_path / "rows.jsonl", len)
+    assert [(row["prompt"], row["labeler"]) for row in rows] == [
+        ("a1", "judge 0"), ("b1", "judge 1"), ("a2", "judge 0"), ("b2", "judge 1")
+    ]  # fmt: skip
+
+
 def test_every_prompt_has_its_own_number_of_answers_from_four_to_nine(monkeypatch, tmp_path):
     number = itertools.count()
     monkeypatch.setattr(

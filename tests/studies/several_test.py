@@ -412,5 +412,8 @@ def test_one_of_several_labelers_is_never_learned_from_and_a_single_one_is(
     learned = {one.labeler for one in parts["train"]}
     assert learned == set(plan.labeling.names) - set(held_out)
     assert ("labelers" in parts) == (labelers > 1)
+    few = [row | {"held_out": row["held_out"] and row["labeler"] == "judge 0"} for row in rows]
+    write_rows(tmp_path / "comparisons.jsonl", few)
+    assert plan.members(tmp_path)["reward"].data.parts()["valid"]  # of nobody else any is held out
     people = replace(plan, comparisons="people.jsonl").members(tmp_path)["reward"].data
     assert people.held_out == ()
