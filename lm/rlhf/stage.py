@@ -119,6 +119,10 @@ class Stage(Supervised):
             if session.unevaluated:
                 first = session.first
                 tell(session, first, first * tokens, evaluate(first, state.params))
+
+            def complete(state: Any) -> Any:
+                return state.replace(params=config.completed(state.params, material, mesh))
+
             mine = local_rows(mesh, self.batch)
             for step in session.steps(lambda step: material.origins(step, self.batch)):
                 with session.goodput.spent("data"):
@@ -127,11 +131,7 @@ class Stage(Supervised):
                 done = (step + 1) * tokens
                 rate = self.optim.rate(Progress(step, steps, done, steps * tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
-                if step + 1 == steps:
-                    with session.apart(metrics):
-                        params = config.completed(state.params, material, mesh)
-                    state = state.replace(params=params)
-                state = session.after(step, state, metrics, done)
+                state = session.after(step, state, metrics, done, complete)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
                     tell(session, step + 1, done, evaluate(step + 1, state.params))
             figures = evaluate(steps, state.params)

@@ -14,9 +14,8 @@ The next step is dispatched before the last one's metrics are read.
 import collections
 import dataclasses
 import importlib.util
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -216,14 +215,19 @@ class Session:
             self.trace.after(step)
         self.trace.end()
 
-    def after(self, step: int, state: Any, metrics: StepMetrics, tokens: int) -> Any:
+    def after(
+        self, step: int, state: Any, metrics: StepMetrics, tokens: int,
+        complete: Callable[[Any], Any] = lambda state: state,
+    ) -> Any:  # fmt: skip
         """Reads older metrics, saves when it is time, leaves when a signal asks for it.
 
         Args:
           tokens: of the run so far, this step included, as the settings of today count them.
+          complete: what is done to the state that is left after the last step, before its save; its
+            time is of no step.
 
         Returns:
-          The state to go on with: another one after a roll back.
+          The state to go on with: another one after a roll back, or once it is complete.
 
         Raises:
           GuardStop: the policy says to stop. Finished: a signal came, the state is saved.
@@ -245,6 +249,9 @@ class Session:
             self.read(self.pending.popleft())
         if self.reaction.rollback_wanted:
             state = self.roll_back()
+        if done == self.total:
+            with self.goodput.spent("evaluate"):
+                state = complete(state)
         if due:
             self.save(done, state)
         if asked:
@@ -263,16 +270,6 @@ class Session:
         self.goodput.reached(done)
         self.goodput.switch("evaluate")
         return state
-
-    @contextmanager
-    def apart(self, metrics: StepMetrics) -> Iterator[None]:
-        """What is done between a step, of these metrics, and its save: its time is of no step."""
-        with self.watchdog:
-            jax.block_until_ready(metrics)
-        begun = time.perf_counter()
-        with self.goodput.spent("evaluate"):
-            yield
-        self.journal.told += time.perf_counter() - begun
 
     def read(self, entry: tuple[int, int, StepMetrics], reached: int = 0) -> None:
         """Waits for one step, acts on what its guard found, tells its metrics.

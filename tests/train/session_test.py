@@ -45,7 +45,7 @@ def state_at(step, value):
 
 def run(
     workdir, guard, bad=(), steps=8, process=None, experiment: Any = EXPERIMENT, pause=0.0,
-    loop=LOOP, evaluated=lambda session, done: None, completed=lambda session, metrics: None,
+    loop=LOOP, evaluated=lambda session, done: None, complete=lambda state: state,
     each=1, summary=None,
 ):  # fmt: skip
     """Steps of `each` tokens that add one to a number; those in `bad` are not finite and change
@@ -83,9 +83,7 @@ def run(
             loss = one if good else one * jnp.nan
             flag = jnp.asarray(good)
             metrics = StepMetrics(loss, one, one, flag, flag, jnp.zeros(()), one)
-            if step + 1 == steps:
-                completed(s, metrics)
-            state = s.after(step, state, metrics, (step + 1) * each)
+            state = s.after(step, state, metrics, (step + 1) * each, complete)
             evaluated(s, step + 1)
         s.finish(summary or {})
     return visited, float(state.params["w"])
@@ -229,12 +227,12 @@ def test_a_step_is_not_told_to_be_as_slow_as_the_evaluation_after_it_or_the_samp
     assert all(speeds[step] > 1 for step in (2, 3, 4, 5))  # with a second in it, one is below
 
 
-def test_what_is_done_apart_from_a_step_is_not_of_its_speed(tmp_path):
-    def completed(session, metrics):
-        with session.apart(metrics):
-            time.sleep(1)
+def test_what_is_done_after_the_last_step_is_not_of_its_speed(tmp_path):
+    def complete(state):
+        time.sleep(1)
+        return state
 
-    run(tmp_path, GuardConfig(), pause=0.05, completed=completed)
+    run(tmp_path, GuardConfig(), pause=0.05, complete=complete)
     assert 1 < read_metrics(tmp_path / "metrics.jsonl")[-1]["tokens_per_second"] < 1.5 / 0.05
     (process,) = json.loads((tmp_path / "goodput.json").read_text())["processes"]
     assert process["seconds"]["step"] < 1 <= process["seconds"]["evaluate"]
@@ -270,6 +268,18 @@ def test_roll_back_takes_older_parameters_and_leaves_the_bad_batches_behind(tmp_
     assert manifest["rollbacks"] == 1
     assert "rolled back to the parameters of step 4" in capsys.readouterr().out
     assert value == 6
+
+
+@pytest.mark.parametrize("bad", [(), (6,), (7,)])
+def test_what_is_done_after_the_last_step_is_done_to_what_a_roll_back_leaves(tmp_path, bad):
+    def complete(state):
+        return state.replace(params={"w": state.params["w"] + 100})
+
+    _, value = run(tmp_path, GuardConfig(nonfinite="rollback"), bad, complete=complete)
+    assert value == 100 + (6 if bad else 8)
+    # what is kept is what is gone on with
+    again, kept = run(tmp_path, GuardConfig(nonfinite="rollback"), complete=complete)
+    assert again == [] and kept == value
 
 
 def test_a_stop_that_cannot_be_saved_says_so_and_does_not_ask_to_be_run_again(
