@@ -86,6 +86,11 @@ class PpoSetting(Supervised):
             self.value_from != "trunk" or not self.lora_rank,
             f"lora_rank {self.lora_rank}: adapters and value_from='trunk' do not go together",
         )
+        require(
+            self.kl.target is None or self.batch < 5 * self.kl.horizon,
+            f"batch {self.batch} must be below 5 x kl.horizon {self.kl.horizon}: an update changes "
+            "kl.beta by up to 0.2 x batch / horizon of it, below 0; set a longer kl.horizon",
+        )
         for name, parts in (
             ("update.minibatches", self.update.minibatches),
             ("update.minibatches x microbatches", self.update.minibatches * self.microbatches),

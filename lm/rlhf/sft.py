@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.config import require
+from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError, DataError
 from lm.data.batches import TokenBatch
 from lm.data.demonstrations import (
@@ -57,6 +57,7 @@ class Sft(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_positive(self, "reward_prompts")
         share = self.pretraining_share
         require(0 <= share < 1, f"pretraining_share must be at least 0 and below 1, got {share}")
         require(

@@ -1,10 +1,14 @@
 """The coefficient of the KL penalty against lm-human-preferences, written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from experiments import instructgpt
 from lm.core.errors import ConfigError
 from lm.rlhf.controller import KlConfig, check_beta, next_beta, own_beta
+from lm.rlhf.update import UpdateConfig
 
 
 def test_beta_is_steered_as_in_lm_human_preferences():
@@ -36,6 +40,15 @@ def test_a_beta_that_was_steered_since_is_not_set_anew():
     assert "\n" not in str(told.value)
     check_beta(KlConfig(beta=0.5), changed)  # the controls
     check_beta(KlConfig(beta=0.5, target=6.0), {"steps": (4, 9)})
+
+
+def test_a_penalty_that_an_update_could_turn_below_zero_is_refused():
+    kl = KlConfig(target=6.0, horizon=10)
+    with pytest.raises(ConfigError, match="^batch 50 must be below 5 x kl.horizon 10: .* longer"):
+        replace(instructgpt.ppo(), batch=50, update=UpdateConfig(minibatches=1), kl=kl)
+    for batch, config in ((49, kl), (50, KlConfig(horizon=10))):  # the controls
+        replace(instructgpt.ppo(), batch=batch, update=UpdateConfig(minibatches=1), kl=config)
+    assert float(next_beta(kl, 0.2, 0.0, 49)) > 0 >= float(next_beta(kl, 0.2, 0.0, 50))
 
 
 def test_a_target_without_a_penalty_to_steer_is_refused():

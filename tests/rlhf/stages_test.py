@@ -176,6 +176,12 @@ def test_a_reward_that_is_no_number_chooses_no_checkpoint(monkeypatch):
     assert SftEvaluation.__call__(run, 40, None)["valid_reward"] == run.rewards[40] == 1.0
 
 
+@pytest.mark.parametrize("count", [0, -3])
+def test_a_reward_of_no_prompts_is_refused(count):
+    with pytest.raises(ConfigError, match=f"^reward_prompts must be positive.* {count}"):
+        replace(instructgpt.sft(), reward_prompts=count)
+
+
 def test_a_reward_of_empty_answers_or_of_steps_that_are_not_saved_is_refused(base, tmp_path):
     reward = RewardConfig(function="tests.rlhf.stages_test:shortness")
     with pytest.raises(ConfigError, match="loop.sample_tokens 0 leaves them empty"):
