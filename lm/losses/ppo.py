@@ -9,6 +9,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+Estimator = Literal["k1", "k3"]
+
 
 def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of `x` where `mask` is true; zero where it is nowhere."""
@@ -34,7 +36,7 @@ def whiten(x: jax.Array, mask: jax.Array, *, bessel: bool, shift: bool = True) -
     return jnp.where(mask, scaled if shift else scaled + mean, 0.0)
 
 
-def kl_estimate(logp: jax.Array, reference_logp: jax.Array, kind: Literal["k1", "k3"]) -> jax.Array:
+def kl_estimate(logp: jax.Array, reference_logp: jax.Array, kind: Estimator) -> jax.Array:
     """The KL from a reference, estimated at each token that the policy drew. [B T]
 
     Both have the KL as their mean (Schulman 2020, "Approximating KL divergence"): k1, the logarithm

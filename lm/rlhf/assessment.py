@@ -12,7 +12,8 @@ import numpy as np
 from lm.core.mesh import fetch, local_rows, place
 from lm.data.features import in_order, take
 from lm.evals.perplexity import HeldOut
-from lm.metrics.spread import bootstrap_interval, standard_error
+from lm.losses.ppo import Estimator, kl_estimate
+from lm.metrics.spread import bootstrap_interval, standard_error, wilson_interval
 from lm.models.gpt import GptConfig
 from lm.rlhf.best_of import best_of_n, best_of_n_kl, win_rates
 from lm.rlhf.function import finite
@@ -47,10 +48,10 @@ def mean_figures(drawn: Sequence[Answered]) -> dict[str, float]:
     return found | ({"valid_reward_error": standard_error(means["reward"])} if several else {})
 
 
-@partial(jax.jit, static_argnames=("config", "temperature", "vocab"))
+@partial(jax.jit, static_argnames=("config", "temperature", "vocab", "estimator"))
 def answer_kl(
     config: GptConfig, policy: Any, reference: Any, rollout: Rollout, temperature: float,
-    vocab: int | None = None,
+    vocab: int | None = None, estimator: Estimator = "k1",
 ) -> jax.Array:  # fmt: skip
     """An estimate of each answer's KL from the reference, in nats. [B]"""
     logp = [
@@ -58,7 +59,7 @@ def answer_kl(
                     temperature, rollout.sight, vocab)
         for params in (policy, reference)
     ]  # fmt: skip
-    return jnp.sum(jnp.where(rollout.mask, logp[0] - logp[1], 0.0), axis=1)
+    return jnp.sum(jnp.where(rollout.mask, kl_estimate(logp[0], logp[1], estimator), 0.0), axis=1)
 
 
 class PpoEvaluation:
@@ -119,8 +120,9 @@ class PpoEvaluation:
             for name, score in self.scorers.items():
                 scores[name].append(fetch(score(rollout)))
             found = answer_kl(
-                config.policy_model, params, self.reference, rollout, config.temperature, vocab
-            )
+                config.policy_model, params, self.reference, rollout, config.temperature, vocab,
+                config.advantages.estimator,
+            )  # fmt: skip
             kl.append(fetch(found))
             length.append(fetch(rollout.mask).sum(axis=1))
             if not shown:
@@ -176,6 +178,10 @@ class PpoEvaluation:
 
 
 def told_rate(rates: np.ndarray) -> list[float]:
-    """Mean over prompts and its 95% interval, which of a single prompt is all that there is."""
-    interval = bootstrap_interval(rates) if len(rates) > 1 else (0.0, 1.0)
-    return [float(rates.mean()), *interval]
+    """Mean over prompts and its 95% interval, which of a single prompt is all that there is, and of
+    equal rates Wilson's."""
+    mean, count = float(rates.mean()), len(rates)
+    if count == 1:
+        return [mean, 0.0, 1.0]
+    same = bool(np.ptp(rates) == 0)
+    return [mean, *(wilson_interval(mean, count) if same else bootstrap_interval(rates))]

@@ -19,6 +19,7 @@ class Clock:
         self.seconds[name], self.last = now - self.last, now
 
     def told(self, tokens: int) -> dict[str, float]:
-        """Seconds and tokens a second of each part."""
+        """Seconds and tokens a second of each part, of an update that reads so many tokens of
+        prompts and answers, padding left out."""
         speeds = {f"{name}_tokens_per_second": tokens / s for name, s in self.seconds.items()}
         return {f"{name}_seconds": s for name, s in self.seconds.items()} | speeds

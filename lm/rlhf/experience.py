@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.core.config import require
-from lm.losses.ppo import gae, kl_estimate, masked_mean, token_rewards, whiten
+from lm.losses.ppo import Estimator, gae, kl_estimate, masked_mean, token_rewards, whiten
 from lm.models.gpt import GptConfig
 from lm.models.reward import critic, token_values
 from lm.rlhf.rollout import Rollout, Sight, answer_logp, answer_values, seen
@@ -28,7 +28,7 @@ class AdvantageConfig:
     # "answers": over real tokens, with Bessel's correction, once a rollout (TRL). "minibatch": in
     # the loss, over a minibatch, biased, rewards too without their mean (lm-human-preferences).
     whitening: Literal["answers", "minibatch", "none"] = "answers"
-    estimator: Literal["k1", "k3"] = "k1"  # of the KL, in the penalty and wherever it is told
+    estimator: Estimator = "k1"  # of the KL, in the penalty and wherever it is told
     missing_end: float = 0.0  # taken off the score of an answer that does not end
 
     def __post_init__(self) -> None:

@@ -114,7 +114,7 @@ class Ppo(PpoSetting):
                 )  # fmt: skip
                 clock.lap("update", metrics)
                 tokens += each
-                measured = config.metrics(metrics, step, figures | clock.told(each))
+                measured = config.metrics(metrics, step, figures | clock.told(int(rollout.there)))
                 state = session.after(step, state, measured, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
                     tell(session, step + 1, tokens, evaluate(step + 1, state.params))

@@ -83,6 +83,11 @@ class Rollout:
         """Where the answer's last token stands. [B]"""
         return self.start + jnp.sum(self.mask, axis=1, dtype=jnp.int32) - 1
 
+    @property
+    def there(self) -> jax.Array:
+        """Tokens of prompts and answers, without padding. []"""
+        return jnp.sum(self.last + 1)
+
 
 def encode_prompts(texts: Sequence[Sequence[int]], width: int) -> tuple[Prompts, int]:
     """Prompts of at most `width` tokens, and how many are longer and left out.

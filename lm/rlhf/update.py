@@ -13,7 +13,7 @@ from lm.core.mesh import batch_sharding
 from lm.core.tree import square_norm
 from lm.data.batches import TokenBatch
 from lm.losses.language import masked_sum, mean, token_losses
-from lm.losses.ppo import clipped_share, masked_mean, policy_loss, value_loss
+from lm.losses.ppo import clipped_share, kl_estimate, masked_mean, policy_loss, value_loss
 from lm.models.adapters import merged
 from lm.models.gpt import GptConfig, forward
 from lm.models.reward import critic, token_values
@@ -177,7 +177,9 @@ class Updater:
             finite=finite, applied=finite, spike=jnp.zeros(()),
             clipped=clipped_share(logp, part.logp, part.mask, clip=self.config.clip),
             first_ratio=jnp.max(jnp.abs(ratio - 1)),
-            step_kl=masked_mean(part.logp - logp, part.mask),
+            step_kl=masked_mean(
+                kl_estimate(part.logp, logp, self.advantages.estimator), part.mask
+            ),
         )  # fmt: skip
 
     def summed(self, state: PpoState, whole: Any, count: int) -> tuple[Any, jax.Array]:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
+from lm.losses.ppo import kl_estimate
 from lm.metrics.spread import standard_error
 from lm.rlhf import assessment
 from lm.rlhf.assessment import Answered, PpoEvaluation, mean_figures, told_rate
 from lm.rlhf.best_of import best_of_n, win_rates
+from lm.rlhf.experience import AdvantageConfig
 
 
 def one(seed):
@@ -42,6 +44,29 @@ def test_of_a_single_held_out_prompt_there_are_figures_without_an_error():
     assert 0 < told_rate(np.array([0.0, 1.0, 1.0, 1.0]))[1] < 1  # the control: several prompts
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_equal_rates_of_a_few_prompts_are_not_certain(rate):
+    for count in (2, 64):
+        mean, low, high = told_rate(np.full(count, rate))
+        assert mean == rate and low <= rate <= high
+        assert high - low > 0.5 / count
+    low = told_rate(np.ones(4))[1]  # Wilson's at a rate of 1
+    assert low == pytest.approx(4 / (4 + 1.96**2), abs=1e-4)
+
+
+def test_the_kl_that_is_told_of_an_evaluation_is_that_of_the_penalty(monkeypatch):
+    logp = {"policy": np.array([[-1.0, -2.0]]), "reference": np.array([[-3.0, -1.0]])}
+    monkeypatch.setattr(assessment, "answer_logp", lambda config, params, *_: logp[params])
+    mask = np.array([[True, True]])
+    rollout = SimpleNamespace(tokens=None, start=None, mask=mask, sight=None)
+    for kind in ("k1", "k3"):
+        found = assessment.answer_kl.__wrapped__(
+            None, "policy", "reference", rollout, 1.0, None, kind
+        )
+        expected = kl_estimate(logp["policy"], logp["reference"], kind).sum()
+        np.testing.assert_allclose(found, [expected], rtol=1e-6)
+
+
 def test_a_gold_score_that_is_no_number_is_an_error_and_the_rewards_is_left_to_training(
     monkeypatch,
 ):
@@ -49,8 +74,9 @@ def test_a_gold_score_that_is_no_number_is_an_error_and_the_rewards_is_left_to_t
     for name, said in (("roll_out", rollout), ("answer_kl", np.zeros(3)), ("texts", [])):
         monkeypatch.setattr(assessment, name, lambda *some, said=said, **more: said)
     config = SimpleNamespace(
-        policy_model=None, answer_length=2, end=lambda form: 0, temperature=1.0, seed=0
-    )
+        policy_model=None, answer_length=2, end=lambda form: 0, temperature=1.0, seed=0,
+        advantages=AdvantageConfig(),
+    )  # fmt: skip
     form = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=9))
     right, wrong, padding = np.arange(3.0), np.array([0, np.nan, 1]), np.array([0, 1, np.nan])
     scorers = {"reward": lambda _: wrong, "gold": lambda _: padding, "second": lambda _: right}

@@ -53,6 +53,13 @@ def test_drawn_log_probabilities_equal_those_of_reading_the_text_anew(params, pr
         assert np.abs(np.where(rollout.mask, shifted - rollout.logp, 0)).max() > 0.01
 
 
+def test_tokens_that_are_there_are_those_of_prompts_and_of_answers_to_their_end(params, prompts):
+    rollout = rolled(params, prompts)
+    answers = int(rollout.mask.sum())
+    assert answers < rollout.mask.size  # one ends early
+    assert rollout.there == sum(map(len, TEXTS)) + answers
+
+
 def test_log_probabilities_are_those_of_the_whole_forward_pass(params, prompts):
     rollout = rolled(params, prompts)
     for row, text in enumerate(TEXTS):

@@ -56,7 +56,7 @@ def updated(given):
         update=UpdateConfig(
             minibatches=1, gamma=GAMMA, text_rows=TEXT_ROWS, average=AVERAGE, value_weight=0.3,
             value_clip=0.05,
-        ), microbatches=2,
+        ), microbatches=2, advantages=AdvantageConfig(estimator="k3"),
     )  # fmt: skip
 
     def drawn(leaf):
@@ -139,7 +139,7 @@ def test_an_update_in_parts_descends_both_losses_over_all_tokens_of_its_minibatc
         values = answer_values(token_values(MODEL, value, part.tokens), part.start, 4)
         of_policy = ppo.policy_loss(logp, part.logp, part.advantages, part.mask, clip=0.2)
         of_values = ppo.value_loss(values, part.values, part.returns, part.mask, clip=0.05)
-        step_kl = ppo.masked_mean(part.logp - logp, part.mask)
+        step_kl = ppo.masked_mean(ppo.kl_estimate(part.logp, logp, "k3"), part.mask)
         return of_policy + 0.3 * of_values, (of_policy, of_values, step_kl)
 
     slopes, expected = jax.grad(losses, argnums=(0, 1), has_aux=True)(before.policy, before.value)
