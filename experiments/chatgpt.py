@@ -33,6 +33,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
 from lm.studies.conversation import Conversing
+from lm.studies.several import TOY
 from lm.train.optimizer import AdamWConfig
 from lm.train.session import LoopConfig
 
@@ -88,5 +89,5 @@ def pipeline(size: str = "tiny") -> Conversing:
         sft=sft(size),
         reward=reward(size),
         ppo=ppo(size),
-        judge=RewardConfig(function="lm.rlhf.gold:concise"),
+        judge=RewardConfig(function=TOY),
     )

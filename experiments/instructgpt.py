@@ -32,6 +32,7 @@ from lm.rlhf.truncation import TruncationConfig
 from lm.rlhf.update import UpdateConfig
 from lm.studies.alignment import Alignment
 from lm.studies.ancestor import Ancestor
+from lm.studies.several import TOY
 from lm.train.optimizer import AdamWConfig, Gpt1AdamConfig
 from lm.train.session import LoopConfig
 
@@ -223,5 +224,5 @@ def pipeline(size: str = "tiny") -> Alignment:
         reward=reward(size),
         ppo=ppo(size),
         ppo_ptx=ppo_ptx(size),
-        judge=RewardConfig(function="lm.rlhf.gold:concise"),
+        judge=RewardConfig(function=TOY),
     )

@@ -29,7 +29,16 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.sft import Sft
 from lm.rlhf.source import read_source
 from lm.studies.alignment_report import write_alignment
-from lm.studies.several import alone, begin, begun, check_begun, check_used, fixed, selected
+from lm.studies.several import (
+    alone,
+    begin,
+    begun,
+    check_begun,
+    check_used,
+    fixed,
+    gold_of,
+    selected,
+)
 from lm.train.process import Process
 
 RANKED_WITH = ["labeling.", "judge.", "ppo.prompt_length", "ppo.answer_length", "ppo.data."]
@@ -53,7 +62,9 @@ class Alignment:
     init: str | None = None  # the pre-trained run
     demonstrations: str = "data/demonstrations.jsonl"  # of step 1, and prompts of all steps
     comparisons: str | None = None  # rankings by people; a judge ranks where None
-    judge: RewardConfig = RewardConfig()  # also the gold score that PPO is measured by
+    # also the gold score that PPO is measured by; of people's rankings the program that the
+    # experiment comes with is none
+    judge: RewardConfig = RewardConfig()
     labeling: LabelingConfig = LabelingConfig()
 
     def members(self, workdir: Path) -> dict[str, Any]:
@@ -71,7 +82,8 @@ class Alignment:
         found: dict[str, Any] = {"sft": sft, "reward": reward}
         for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
             found[name] = replace(
-                ppo, init=init, init_step=step, data=replace(ppo.data, train=rows), gold=self.judge,
+                ppo, init=init, init_step=step, data=replace(ppo.data, train=rows),
+                gold=gold_of(self.judge, people=self.comparisons is not None),
                 reward=replace(ppo.reward, run=str(workdir / "reward"), function=None),
             )  # fmt: skip
         return found

@@ -31,7 +31,16 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import read_source
 from lm.studies.conversation_report import write_conversing
-from lm.studies.several import alone, begin, begun, check_begun, check_used, fixed, selected
+from lm.studies.several import (
+    alone,
+    begin,
+    begun,
+    check_begun,
+    check_used,
+    fixed,
+    gold_of,
+    selected,
+)
 from lm.train.process import Process
 
 MADE_WITH = {
@@ -51,7 +60,9 @@ class Conversing:
     reward: RewardTraining
     ppo: Ppo
     init: str | None = None  # the pre-trained run
-    judge: RewardConfig = RewardConfig()  # of (conversations, answers); also the gold score
+    # of (conversations, answers); also the gold score, but for the program that the experiment
+    # comes with where people have ranked
+    judge: RewardConfig = RewardConfig()
     labeling: LabelingConfig = LabelingConfig()
     rounds: int = 2
 
@@ -80,7 +91,7 @@ class Conversing:
             )
             found[f"{number}/ppo"] = replace(
                 self.ppo, init=policy, init_step=step if number == 1 else None, data=asked,
-                gold=self.judge,
+                gold=gold_of(self.judge, people=people(workdir, number)),
                 reward=replace(
                     self.ppo.reward, run=str(workdir / f"{number}/reward"), function=None
                 ),
@@ -150,3 +161,11 @@ class Conversing:
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         raise ConfigError("a pipeline is several runs: plan one of its steps")
+
+
+def people(workdir: Path, number: int) -> bool:
+    """Whether labels that a round's reward model learns from are people's."""
+    rounds = [workdir / str(n) for n in range(1, number + 1)]
+    return any(
+        (one / "labels.jsonl").exists() and not (one / "labeling.json").exists() for one in rounds
+    )

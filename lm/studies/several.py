@@ -25,6 +25,8 @@ FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, 
 
 SUMMARY, CHECKPOINTS = "summary.json", "checkpoints/*"  # of a run that has ended, or has begun
 
+TOY = "lm.rlhf.gold:concise"  # the judge that the pipelines come with
+
 NAMED = ("sizes", "patterns", "cases", "variants", "tasks")  # lists of things that a name begins
 
 
@@ -145,6 +147,12 @@ def selected(run: Path, reward: RewardConfig) -> int | None:
     path = run / "summary.json"
     chosen = reward.given and path.exists()
     return json.loads(path.read_text()).get("selected_step") if chosen else None
+
+
+def gold_of(judge: RewardConfig, *, people: bool) -> RewardConfig:
+    """What policies are measured by beside their reward: a pipeline's judge, but where people have
+    ranked not the one that pipelines come with, which is no truth behind their rankings."""
+    return RewardConfig() if people and judge.function == TOY else judge
 
 
 def check_used(plan: Any, members: Mapping[str, Any]) -> None:

@@ -378,6 +378,25 @@ def test_a_setting_of_a_step_that_the_pipeline_makes_another_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_of_peoples_rankings_the_program_that_a_pipeline_comes_with_is_no_gold_score(tmp_path):
+    def gold(plan, folder=tmp_path):
+        return {name: one.gold for name, one in plan.members(folder).items() if "ppo" in name}
+
+    plan = instructgpt.pipeline()
+    people = replace(plan, comparisons="people.jsonl")
+    assert not any(one.given for one in gold(people).values())
+    for one in (plan, replace(people, judge=GIVEN["judge"])):  # the controls
+        assert set(gold(one).values()) == {one.judge}
+    talk = chatgpt.pipeline()
+    for number, others in (("1", ()), ("2", ("labeling.json",))):
+        (tmp_path / number).mkdir()
+        for name in ("labels.jsonl", *others):
+            (tmp_path / number / name).write_text("{}")
+    assert not any(one.given for one in gold(talk).values())  # both learn from what people ranked
+    (tmp_path / "1" / "labeling.json").write_text("{}")
+    assert set(gold(talk).values()) == {talk.judge}
+
+
 @pytest.mark.parametrize("size", ["tiny", "1.3b", "6b", "175b"])
 @pytest.mark.parametrize("made", [instructgpt.pipeline, chatgpt.pipeline])
 def test_every_setting_of_the_steps_that_the_pipelines_come_with_does_something(
