@@ -12,6 +12,8 @@ from lm.report.page import section, write_page
 from lm.report.record import Record, read_run
 from lm.report.text import escape, number, table
 
+ACCURACIES = ("valid_accuracy", "valid_accuracy_error", "labelers_accuracy",
+              "labelers_accuracy_error")  # fmt: skip
 POLICIES = {"ppo": "PPO", "ppo_ptx": "PPO-ptx"}
 
 
@@ -36,9 +38,7 @@ def write_alignment(workdir: Path) -> Path:
 def gathered(workdir: Path, steps: dict[str, Record]) -> dict[str, Any]:
     """The figures of all steps; those of step 3 before it began stand for the SFT model."""
     reward = steps["reward"].summary
-    names = ("valid_accuracy", "valid_accuracy_error", "labelers_accuracy",
-             "labelers_accuracy_error")  # fmt: skip
-    found: dict[str, Any] = {f"reward model: {name}": reward[name] for name in names
+    found: dict[str, Any] = {f"reward model: {name}": reward[name] for name in ACCURACIES
                              if name in reward}  # fmt: skip
     labeling = workdir / "labeling.json"
     if labeling.exists():
@@ -57,7 +57,7 @@ def gathered(workdir: Path, steps: dict[str, Record]) -> dict[str, Any]:
 
 
 def told(summary: dict[str, Any]) -> list[list[str]]:
-    heard = "reward model: labelers_accuracy" in summary
+    heard = any(name.endswith("labelers_accuracy") for name in summary)
     rows = [] if heard else [["reward model: labelers held out", "none"]]
     for name, value in summary.items():
         if name == "best of n":
@@ -70,13 +70,16 @@ def told(summary: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def over_updates(policies: dict[str, Record]) -> str:
-    """Reward, gold score, KL and loss on pre-training text."""
+def over_updates(
+    policies: dict[str, Record], reward: str = "Reward of the policy's answers",
+    began: str = "the SFT model",
+) -> str:  # fmt: skip
+    """Reward, gold score, KL from where a policy began, and loss on pre-training text."""
     figures = ""
     for title, metric in (
-        ("Reward of the policy's answers", "reward"),
+        (reward, "reward"),
         ("Gold score of held-out answers", "valid_gold"),
-        ("KL from the SFT model, nats an answer", "kl"),
+        (f"KL from {began}, nats an answer", "kl"),
         ("Loss on pre-training text: the tax", "pretraining_loss"),
     ):
         curves = [
@@ -92,12 +95,13 @@ def over_updates(policies: dict[str, Record]) -> str:
     return figures
 
 
-def frontier(policies: dict[str, Record]) -> str:
-    """What is gained at which distance; the proxy that is optimised, and the truth behind it."""
+def frontier(policies: dict[str, Record], of: str = "") -> str:
+    """What is gained at which distance; the proxy that is optimised, and the truth behind it. All
+    policies have one reward, and began where the first did, whose best of n stand beside them."""
     figures = ""
     for title, metric, key in (
-        ("Reward against KL (nats)", "valid_reward", "reward"),
-        ("Gold score against KL (nats)", "valid_gold", "gold"),
+        (f"{of}Reward against KL (nats)", "valid_reward", "reward"),
+        (f"{of}Gold score against KL (nats)", "valid_gold", "gold"),
     ):
         curves = []
         for name, record in policies.items():

@@ -8,8 +8,10 @@ from lm.core.paths import write_whole
 from lm.report.page import section, write_page
 from lm.report.record import Record, read_run
 from lm.report.text import escape, table
-from lm.studies.alignment_report import frontier, over_updates, told, troubles
+from lm.studies.alignment_report import ACCURACIES, frontier, over_updates, told, troubles
 
+EACH = ("Reward of the policy's answers, by the reward model of its round",
+        "where the round began")  # fmt: skip
 MEASURED = ("valid_reward", "valid_gold", "valid_kl", "valid_length")
 
 
@@ -27,8 +29,8 @@ def write_conversing(workdir: Path, rounds: int) -> Path:
     )
     sections = [
         section("What came out", table(["figure", "value"], told(summary))),
-        section("Over updates", over_updates(policies), wide=True),
-        section("Against KL from where the round began", frontier(policies), wide=True),
+        section("Over updates", over_updates(policies, *EACH), wide=True),
+        section("Against KL from where the round began", frontiers(policies), wide=True),
         section("Answers to the same conversations", f'<div class="pair">{articles}</div>'),
         section("In trouble", troubles(policies)),
     ]
@@ -51,10 +53,15 @@ def gathered(workdir: Path, policies: dict[str, Record]) -> dict[str, Any]:
             found |= {f"{name}: labels, {key}": value for key, value in made.items()}
         reward = read_run(workdir / f"{number}/reward").summary
         found |= {f"{name}: reward model, {key}": reward[key] for key in
-                  ("valid_accuracy", "valid_accuracy_error") if key in reward}  # fmt: skip
+                  ACCURACIES if key in reward}  # fmt: skip
         summary = record.summary
         found |= {f"{name}: {key}": summary[key] for key in MEASURED if key in summary}
         for key in ("win_rate", "gold_win_rate"):
             if key in summary:
                 found[f"{name}: {key} against where it began"] = summary[key]
     return found
+
+
+def frontiers(policies: dict[str, Record]) -> str:
+    """Those of each round, which has its own reward model and its own beginning."""
+    return "".join(frontier({name: one}, f"{name}: ") for name, one in policies.items())

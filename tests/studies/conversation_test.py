@@ -12,9 +12,10 @@ from lm.core.errors import ConfigError, DataError
 from lm.data.dialogues import DialoguesConfig
 from lm.data.labels import conversation_rows
 from lm.data.smalltalk import Smalltalk
+from lm.report.record import Record
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.update import UpdateConfig
-from lm.studies import smalltalk
+from lm.studies import conversation_report, smalltalk
 from lm.studies.several import evaluated
 from lm.studies.smalltalk_report import claims, verdict
 from lm.text.dialogue import conversation as turns_of
@@ -205,6 +206,29 @@ def test_a_pipeline_without_a_run_or_a_labeler_is_refused(tmp_path):
     plan = replace(small(), judge=RewardConfig())
     with pytest.raises(ConfigError, match="nobody ranks answers"):
         plan.label(tmp_path, 1, plan.ppo)
+
+
+def test_each_round_is_drawn_from_where_it_began_and_by_its_own_reward_model(tmp_path, monkeypatch):
+    rows = [{"step": n, "reward": n / 2, "kl": n / 3, "valid_reward": n / 2, "valid_kl": n / 3}
+            for n in range(3)]  # fmt: skip
+    summary = {"best_of_n": [{"n": n, "kl": n - 1.0, "reward": n / 9} for n in (1, 2)], "rows": 1}
+    record = Record("", rows, {}, [], samples={0: ""}, summary=summary)
+    monkeypatch.setattr(conversation_report, "read_run", lambda _: record)
+
+    def page():
+        return conversation_report.write_conversing(tmp_path, 2).read_text()
+
+    assert "labelers held out" in page()
+    summary |= {"labelers_accuracy": 0.75, "labelers_accuracy_error": 0.125}
+    found = page()
+    assert "KL from where the round began" in found and "SFT model, nats" not in found
+    for number in (1, 2):
+        assert f"round {number}: Reward against KL" in found
+    assert found.count(">best of n<") == 2
+    assert "labelers held out" not in found
+    told = json.loads((tmp_path / "summary.json").read_text())
+    assert told["round 2: reward model, labelers_accuracy"] == 0.75
+    assert told["round 1: reward model, labelers_accuracy_error"] == 0.125
 
 
 def test_names_that_lists_of_files_would_divide_are_refused_before_a_run(tmp_path):
