@@ -64,6 +64,17 @@ class RewardConfig:
         if self.function is not None:
             named(self.function)
 
+    def check_unread(self, name: str, *fields: str) -> None:
+        """Raises ConfigError where one of these fields, which nobody reads of the scorer that a
+        config calls `name`, is set."""
+        for field in fields:
+            value = getattr(self, field)
+            require(
+                value == getattr(RewardConfig(), field),
+                f"{name}.{field}={value!r} would do nothing: {name} is not read so; leave it as "
+                "it was",
+            )
+
 
 def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Scorer:
     """A scorer of texts.

@@ -76,6 +76,8 @@ class PpoSetting(Supervised):
             self, "steps", "prompt_length", "answer_length", "temperature", "drift",
             "evaluate_prompts", "evaluate_draws", "best_of",
         )  # fmt: skip
+        self.gold.check_unread("gold", "normalise")
+        self.second.check_unread("second", "normalise")
         require(self.warmup >= 0, f"warmup must not be negative, got {self.warmup}")
         require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")
         require(

@@ -58,6 +58,7 @@ class Sft(Stage):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "reward_prompts")
+        self.reward.check_unread("reward", "truncation", "normalise")
         share = self.pretraining_share
         require(0 <= share < 1, f"pretraining_share must be at least 0 and below 1, got {share}")
         require(

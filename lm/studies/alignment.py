@@ -127,6 +127,9 @@ class Alignment:
                 "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"
             )
         self.judge.check()
+        self.judge.check_unread("judge", "normalise")
+        if self.comparisons is None:  # its labels are of what labeling.truncation shows
+            self.judge.check_unread("judge", "truncation")
         self.ppo.check_rates()
         check_begun(self.reward, self.sft)
         check_used(self, self.members(workdir))

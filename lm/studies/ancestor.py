@@ -74,6 +74,14 @@ class Ancestor:
             ),
         }  # fmt: skip
 
+    @property
+    def labels(self) -> LabelingConfig:
+        """How answers are labeled: as PPO draws and reads them."""
+        return replace(
+            self.labeling, temperature=self.ppo.temperature, fixed_length=self.ppo.fixed_length,
+            truncation=self.ppo.reward.truncation,
+        )  # fmt: skip
+
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Makes what is not there yet, and tells what came out."""
         process = process or Process()
@@ -85,8 +93,11 @@ class Ancestor:
                 "--set judge.function=module:name"
             )
         self.judge.check()
+        self.judge.check_unread("judge", "normalise")
         self.ppo.check_rates()
-        check_used(self, self.members(workdir))
+        members = self.members(workdir)
+        bound = {"labeling": self.labels, "judge": members["ppo"].gold}
+        check_used(self, members | bound)
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH))
             members = self.members(workdir)
@@ -112,10 +123,7 @@ class Ancestor:
             if jax.process_index() == 0 and not asked.exists():
                 write_rows(asked, [{"prompt": one} for one in self.cut(source)])
             agreed(True)
-            labeling = replace(
-                self.labeling, temperature=ppo.temperature, fixed_length=ppo.fixed_length,
-                truncation=ppo.reward.truncation,
-            )  # fmt: skip
+            labeling = self.labels
             ranked = workdir / "ranked.jsonl"
             label(
                 labeling, to_label(labeling, ppo.data), source.tokenizer, source,

@@ -114,6 +114,7 @@ class Conversing:
             "choose another",
         )
         self.judge.check()
+        self.judge.check_unread("judge", "normalise", "truncation")
         self.ppo.check_rates()
         check_begun(self.reward, self.sft)
         members = self.members(workdir)

@@ -36,6 +36,7 @@ class GoldSetting:
             self.pipeline.judge.given and self.second.given,
             "pipeline.judge and second must both be set: the scorers",
         )
+        self.second.check_unread("second", "normalise")
 
     def members(self, workdir: Path, seed: int) -> tuple[Pretrain, Alignment]:
         """The base and the pipeline of one seed."""

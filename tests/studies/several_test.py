@@ -365,6 +365,9 @@ IDLE = [
     (CONVERSING, "reward.data.valid_fraction", "0.3", "0.1"),
     (CONVERSING, "reward.demonstrations", "d.jsonl", "data/train.jsonl"),
     (ANCESTOR, "reward.data.train", "mine.jsonl", ".*comparisons.jsonl"),
+    (ANCESTOR, "labeling.temperature", "0.3", "0.7"),
+    (ANCESTOR, "labeling.truncation.mark", "!", "[.]"),
+    (ANCESTOR, "judge.truncation.after", "3", "16"),
 ]
 
 
@@ -376,6 +379,27 @@ def test_a_setting_of_a_step_that_the_pipeline_makes_another_is_refused(
     with pytest.raises(ConfigError, match=said):
         bind(plan, {name: value}).run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("plan", "name", "value"),
+    [(plan, "judge.normalise", "64") for plan in (ALIGNMENT, CONVERSING, ANCESTOR)]
+    + [(plan, "judge.truncation.mark", ".") for plan in (ALIGNMENT, CONVERSING)]
+    + [(ALIGNMENT, f"{name}.normalise", "64") for name in ("ppo.gold", "ppo.second", "sft.reward")]
+    + [(CONVERSING, "sft.reward.truncation.after", "3"),
+       (sweeps.gold(), "second.normalise", "64")],
+)  # fmt: skip
+def test_what_is_not_read_of_a_scorer_is_refused_before_anything_is_trained(
+    plan, name, value, tmp_path
+):
+    scorer = name.split(".")[-3 if "truncation" in name else -2]
+    with pytest.raises(ConfigError, match=rf"{scorer}\.\w+=.*{value}.* would do nothing") as told:
+        bind(plan, {name: value}).run(tmp_path / "run")
+    assert "\n" not in str(told.value) and not (tmp_path / "run").exists()
+    if plan is ALIGNMENT and "truncation" in name:  # of people's labels it is the gold score's
+        people = bind(plan, {name: value, "comparisons": "people.jsonl"})
+        people.check(tmp_path)
+        assert people.members(tmp_path)["ppo"].gold.truncation.mark == value
 
 
 def test_of_peoples_rankings_the_program_that_a_pipeline_comes_with_is_no_gold_score(tmp_path):
