@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from lm.core.hlo import Collective, collectives, largest_arrays
-from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh
+from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh, slice_of
 from lm.core.products import product_flops, splash_flops
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import live_blocks
@@ -227,14 +227,23 @@ def live_share(experiment: Any) -> float:
 def traffic(
     found: Iterable[Collective], mesh: jax.sharding.Mesh, topology: Topology
 ) -> tuple[Traffic, ...]:
-    """Collectives by the mesh axes that they cross and their kind, the costliest first."""
+    """Collectives by the mesh axes that they cross and their kind, the costliest first.
+
+    A group that stays in a slice is charged at the rate of the slice's links, also along an axis
+    that goes across slices.
+    """
     shape = [mesh.shape[name] for name in MESH_AXES]
-    rates = [topology.links(mesh.devices, axis) for axis in range(len(MESH_AXES))]
+    flat = mesh.devices.ravel()
+    rates = {
+        inside: [topology.links(mesh.devices, axis, inside) for axis in range(len(MESH_AXES))]
+        for inside in (False, True)
+    }
     sums: dict[tuple[str, str], list[Any]] = {}
     for one in found:
         crossed = axes_of(one.group, shape)
         names = "+".join(MESH_AXES[axis] for axis in crossed) or "none"
-        rate = sum(rates[axis] for axis in crossed) if crossed else math.inf
+        inside = len({slice_of(flat[n]) for n in one.group or range(flat.size)}) == 1
+        rate = sum(rates[inside][axis] for axis in crossed) if crossed else math.inf
         wire, seconds = one.wire * one.runs, one.wire * one.runs / rate
         total = sums.setdefault((names, one.kind), [0, 0.0, 0.0, 0.0, 0.0, 0])
         hidden = float(one.asynchronous)

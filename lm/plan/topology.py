@@ -80,14 +80,20 @@ class Topology:
             raise ConfigError(f"--topology={self.name}: {str(error).splitlines()[0]}") from None
         return list(described.devices)
 
-    def links(self, devices: np.ndarray, axis: int) -> float:
+    def links(self, devices: np.ndarray, axis: int, inside: bool = False) -> float:
         """Bytes/s at which a ring along a mesh axis moves data: all the directions that it has.
+
+        Args:
+          devices: of the mesh, an axis of the array for each of its own.
+          inside: only along the devices of one slice, where the axis leaves it.
 
         Each dimension of the torus along which the axis runs gives two links, one where the
         dimension does not close to a ring, and a part of them where it leaps over chips, whose own
         rings take the other parts. Between slices it is the data centre's network.
         """
-        moved = np.moveaxis(devices, axis, 0).reshape(devices.shape[axis], -1)[:, 0]
+        moved = list(np.moveaxis(devices, axis, 0).reshape(devices.shape[axis], -1)[:, 0])
+        if inside:
+            moved = [device for device in moved if slice_of(device) == slice_of(moved[0])]
         if len({slice_of(device) for device in moved}) > 1:
             return self.chip.outside
         places = np.array([tuple(device.coords)[: self.chip.dimensions] for device in moved])

@@ -3,12 +3,15 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from launch.experiment import resolve
-from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.hlo import Collective
+from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh
 from lm.core.products import product_flops
 from lm.data.tasks.config import TaskConfig
 from lm.models.bert import BertConfig
@@ -16,7 +19,8 @@ from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.vision import VisionConfig
 from lm.plan.page import page, row
-from lm.plan.plan import Plan, Traffic, axes_of, flops_per_token, refused, total_tokens
+from lm.plan.plan import Plan, Traffic, axes_of, flops_per_token, refused, total_tokens, traffic
+from lm.plan.topology import Topology
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.sft import Sft
@@ -193,3 +197,21 @@ def test_a_group_crosses_the_axes_along_which_its_members_differ():
     assert axes_of((0, 2, 4, 6), shape) == [1]
     assert axes_of(tuple(range(8)), shape) == [1, 2]
     assert axes_of((), shape) == [1, 2]
+
+
+def test_what_stays_in_a_slice_is_not_charged_at_the_rate_of_the_network_between_slices():
+    pod, flat = Topology("v5e:4x4", slices=2), np.empty(32, object)
+    for n in range(32):  # data 4, of which two to a slice, by fsdp 8
+        place = (n % 16 // 4, n % 4)
+        flat[n] = SimpleNamespace(coords=place, slice_index=n // 16, platform="tpu")
+    devices = flat.reshape(4, 8, 1, 1)
+    mesh = SimpleNamespace(devices=devices, shape=dict(zip(MESH_AXES, devices.shape, strict=True)))
+
+    def seconds(*group):
+        (row,) = traffic([Collective("all-reduce", 10**9, 1, "one", group)], mesh, pod)
+        assert row.axes == "data"
+        return row.seconds
+
+    assert seconds(0, 16) == seconds(8, 24) == 1e9 / pod.chip.outside
+    assert seconds(0, 8) == seconds(16, 24) == 1e9 / pod.links(devices[:2], 0)
+    assert pod.links(devices[:2], 0) >= pod.chip.link / 2 > 5 * pod.chip.outside
