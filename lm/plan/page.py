@@ -24,14 +24,13 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
         each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in plan.networks.items())
         lines.append(f"  networks: {each} GiB a device; the limit is what those beside it leave")
     if not plan.fits:
-        return "\n".join([*lines, *largest_buffers(plan.problem)])
+        return "\n".join([*lines, *largest(plan)])
     if not plan.flops:
         return "\n".join([*lines, "the program cannot be read with this jaxlib: 0.12 can"])
     spare = plan.useful / plan.flops
     lines += [
-        f"  temporary buffers {plan.temporary / GIB:.2f} GiB (activations and gradients), "
-        "the largest "
-        + ", ".join(f"{shape} {size / GIB:.2f}" for shape, size in plan.arrays.items()),
+        f"  temporary buffers {plan.temporary / GIB:.2f} GiB (activations and gradients)",
+        *largest(plan),
         f"products: {plan.flops:.3g} FLOPs a device and step, of which {spare:.0%} count once; "
         f"{plan.attention_kernels} attention kernels in the program",
         f"{'sent over':<16} {'how':<20} {'runs':>7} {'GB':>9} {'beside work':>12} {'s':>8}",
@@ -80,10 +79,16 @@ def mesh_text(mesh: dict[str, int]) -> str:
     return " x ".join(f"{name} {n}" for name, n in mesh.items()) or "1"
 
 
-def largest_buffers(problem: str, count: int = 5) -> list[str]:
-    """The compiler's own list of what takes the memory, shortened."""
-    found = [line.strip() for line in problem.splitlines() if "Size:" in line or "Shape:" in line]
-    return [f"  {line[:160]}" for line in found[: 2 * count]]
+def largest(plan: Plan) -> list[str]:
+    """A line of the largest arrays: the program's, or where there is none the state's."""
+    if not plan.arrays:
+        return []
+    of = "arrays of the program"
+    if plan.problem:
+        least = plan.parameters / 2 / GIB
+        of = f"arrays of the state, beside gradients of {least:.2f} GiB at the least"
+    each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in plan.arrays.items())
+    return [f"  the largest {of}: {each} GiB"]
 
 
 def row(name: str, plan: Plan) -> str:

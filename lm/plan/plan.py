@@ -31,6 +31,8 @@ from lm.plan.topology import Topology
 from lm.train.masked import MaskedPretrain
 
 BOUNDS = ("overlapped", "compiled", "serial")
+UNITS = "KMGTP"
+AMOUNT = rf"(\d+(?:\.\d+)?)([{UNITS}])"  # of memory, as the compiler writes it: 15.75G
 
 
 class Plannable(Protocol):
@@ -77,7 +79,7 @@ class Plan:
     flops: float  # of products, the kernels' included
     useful: float
     attention_kernels: int
-    arrays: dict[str, int]  # the largest that the program makes: shape to bytes
+    arrays: dict[str, int]  # the largest that the program makes, or of the state: name to bytes
     traffic: tuple[Traffic, ...]
     t_mxu: float
     t_ici: float
@@ -159,7 +161,7 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return refused(facts, str(error), time.monotonic() - began)
+        return refused(facts, largest_parts(state, 5), str(error), time.monotonic() - began)
     took = time.monotonic() - began
     memory: Any = compiled.memory_analysis()
     text = program_text(compiled)
@@ -191,18 +193,30 @@ def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def refused(facts: dict[str, Any], message: str, took: float) -> Plan:
-    """A plan that does not fit, with what the compiler says it would need."""
-    needed = re.search(r"\(?([\d.]+)G\)? (?:of [\d.]+G )?(?:exceeds|hbm)", message)
-    found = re.findall(r"([\d.]+)G", message)
-    amount = float((needed[1] if needed else None) or (found[0] if found else "nan")) * 2**30
+def refused(facts: dict[str, Any], arrays: dict[str, int], message: str, took: float) -> Plan:
+    """A plan that does not fit, with what the compiler says it would need, and arrays that are
+    known without it."""
+    said = message.partition("available HBM")[0]  # after it is what the chip has
+    needed = re.search(rf"\(?{AMOUNT}\)? (?:of {AMOUNT} )?(?:exceeds|hbm)", said)
+    found = needed or re.search(AMOUNT, said)
+    amount = float(found[1]) * 2 ** (10 * (1 + UNITS.index(found[2]))) if found else math.nan
     nothing: dict[str, Any] = dict.fromkeys(
         ("temporary", "flops", "t_mxu", "t_ici", "t_synchronous"), math.nan
     )
     return Plan(
         **facts, **nothing, fits=False, problem=message, peak_memory=amount,
-        attention_kernels=0, arrays={}, traffic=(), compile_seconds=took,
+        attention_kernels=0, arrays=arrays, traffic=(), compile_seconds=took,
     )  # fmt: skip
+
+
+def largest_parts(state: Any, count: int) -> dict[str, int]:
+    """The largest of a device's parts of a state's arrays: name, type and shape to bytes."""
+    sizes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        dims = ",".join(map(str, leaf.sharding.shard_shape(leaf.shape)))
+        sizes[f"{name} {leaf.dtype.name}[{dims}]"] = int(shard_bytes(leaf))
+    return dict(sorted(sizes.items(), key=lambda pair: -pair[1])[:count])
 
 
 def shard_bytes(tree: Any) -> float:

@@ -19,7 +19,16 @@ from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.vision import VisionConfig
 from lm.plan.page import page, row
-from lm.plan.plan import Plan, Traffic, axes_of, flops_per_token, refused, total_tokens, traffic
+from lm.plan.plan import (
+    Plan,
+    Traffic,
+    axes_of,
+    flops_per_token,
+    largest_parts,
+    refused,
+    total_tokens,
+    traffic,
+)  # fmt: skip
 from lm.plan.topology import Topology
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
@@ -68,23 +77,51 @@ def test_the_tokens_of_a_run_are_of_all_its_steps_and_not_of_its_largest(name, r
         assert alike == pytest.approx(largest, rel=0.01)  # the control: the largest at every step
 
 
-def test_a_step_that_does_not_fit_is_an_answer_with_what_to_change():
-    facts = {
-        name: getattr(PLAN, name)
-        for name in (
-            "topology", "chips", "mesh", "tokens", "limit", "parameters", "optimizer", "useful",
-        )
-    }  # fmt: skip
-    message = (
-        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Used 140.25G of 95.73G hbm. Exceeded "
-        "hbm capacity by 44.52G.\n  Size: 4.00G\n  Shape: f32[8,2048]"
+FACTS = {
+    name: getattr(PLAN, name)
+    for name in (
+        "topology", "chips", "mesh", "tokens", "limit", "parameters", "optimizer", "useful",
     )
-    plan = refused(facts, message, 3.0)
-    assert not plan.fits and plan.peak_memory == pytest.approx(140.25 * 2**30)
-    assert math.isnan(plan.mfu("compiled"))
-    text = page(plan)
-    assert "does not fit: it needs 140.25 GiB of 90.00 GiB" in text and "microbatches" in text
-    assert "refused" in row("x", plan)
+}  # fmt: skip
+USED = (
+    "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Used 140.25G of 95.73G hbm. Exceeded hbm "
+    "capacity by 44.52G."
+)
+# of gpt2:small on v5e:2x2 with batch 32768 and mesh.fsdp 4, and libtpu 0.0.50.1
+EXCEEDED = (
+    "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
+    "required for HLO temporaries (7.78T) exceeds available HBM (15.75G). HLO module: jit_step.\n"
+    "See https://openxla.org/xla/errors/error_1000 for more details."
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "needs"),
+    [
+        (USED, 140.25),
+        (EXCEEDED, 7.78 * 1024),
+        (EXCEEDED.replace("7.78T", "17.50G"), 17.5),
+        (EXCEEDED.replace(" (7.78T)", ""), None),
+    ],
+)
+def test_a_step_that_does_not_fit_is_an_answer_with_what_to_change(message, needs):
+    plan = refused(FACTS, {}, message, 3.0)
+    assert not plan.fits and math.isnan(plan.mfu("compiled"))
+    said = "more than it has" if needs is None else f"{needs:.2f} GiB"
+    assert f"does not fit: it needs {said} of 90.00 GiB" in page(plan)
+    assert "microbatches" in page(plan) and "refused" in row("x", plan)
+
+
+def test_a_step_that_does_not_fit_is_told_with_the_largest_arrays_known():
+    experiment = replace(resolve("gpt2:tiny"), mesh=MeshConfig(data=1, fsdp=2))
+    mesh = make_mesh(experiment.mesh, jax.devices()[:2])
+    model, parts = experiment.model, largest_parts(experiment.abstract(mesh), 5)
+    table = f"params.tokens.table float32[{model.vocab},{model.width // 2}]"
+    assert parts[table] == 4 * model.vocab * model.width // 2 and len(parts) == 5
+    text = page(refused(FACTS, parts, EXCEEDED, 3.0))  # whose compiler names none
+    assert f"{table} 0.00" in text and "beside gradients of 0.47 GiB at the least" in text
+    beside = page(replace(PLAN, fits=False))  # a program, but other networks leave no room for it
+    assert "the largest arrays of the program: bf16[8,2048,512] 0.02 GiB" in beside
 
 
 def test_a_plan_that_does_not_fit_is_json_with_null_for_what_is_not_known():
