@@ -10,14 +10,15 @@ Linux) and no TPU.
 """
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from launch import command
 from launch.experiment import EXPERIMENT, GIN_FILE, SET, configured, resolve
+from lm.core.config import assignment
 from lm.core.errors import ConfigError
+from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from lm.plan.topology import Topology
@@ -49,6 +50,8 @@ def main() -> int:
                 "--all takes neither --set nor --search, --json, --slices or --gin_file"
             )
         return table()
+    if OUT.value is not None:
+        raise ConfigError(f"--out={OUT.value} is for --all: add it, or leave --out out")
     if not TOPOLOGY.value:
         raise ConfigError("--topology is empty; name a pod such as v5p:8x8x16")
     from lm.plan.topology import Topology
@@ -56,6 +59,8 @@ def main() -> int:
     experiment = configured()
     check_model(experiment, EXPERIMENT.value or GIN_FILE.value)
     topology = Topology(TOPOLOGY.value, SLICES.value)
+    if SEARCH.value:
+        check_search()
     return search(experiment, topology) if SEARCH.value else one(experiment, topology)
 
 
@@ -70,6 +75,19 @@ def check_model(experiment: Any, name: str | None) -> None:
         )
 
 
+def check_search() -> None:
+    """Raises ConfigError where flags ask for what a search chooses itself, or does not print."""
+    from lm.plan.search import CHANGED
+
+    if JSON.value:
+        raise ConfigError("--search prints a table and no --json: leave one of them out")
+    for name, value in map(assignment, SET.value):
+        if CHANGED.fullmatch(name):
+            raise ConfigError(
+                f"--search tries meshes, remat and stream itself: leave --set {name}={value} out"
+            )
+
+
 def one(experiment: Any, topology: "Topology") -> int:
     from lm.plan.page import page
     from lm.plan.plan import plan, total_tokens
@@ -81,22 +99,22 @@ def one(experiment: Any, topology: "Topology") -> int:
 
 
 def search(experiment: Any, topology: "Topology") -> int:
-    from lm.plan.page import HEADER, row
-    from lm.plan.plan import plan
-    from lm.plan.search import candidates
+    from lm.plan.page import HEADER
+    from lm.plan.search import rank, rows
 
     devices, found = topology.devices(), []
-    for name, variant in candidates(experiment, len(devices), topology.slices):
-        made = plan(variant, topology, devices)
-        print(row(name, made), flush=True)
-        found.append((name, made))
+    for line, made in rows(experiment, topology, devices):
+        print(line, flush=True)
+        found.append((line, made))
     if not found:
         raise ConfigError(
-            f"no mesh of {len(devices)} devices divides batch {experiment.batch} and the model"
+            f"no mesh of {len(devices)} devices divides batch {experiment.batch} in "
+            f"{experiment.microbatches} microbatches, and the model"
         )
-    found.sort(key=lambda pair: (not pair[1].fits, -pair[1].mfu("compiled")))
-    print("\nbest first:\n" + "\n".join([HEADER, *(row(name, made) for name, made in found)]))
-    return 0 if found[0][1].fits else 1
+    found.sort(key=lambda pair: rank(pair[1]))
+    print("\nbest first:\n" + "\n".join([HEADER, *(line for line, _ in found)]))
+    best = found[0][1]
+    return 0 if best is not None and best.fits else 1
 
 
 def table() -> int:
@@ -107,7 +125,7 @@ def table() -> int:
     for name in names:
         check_model(resolve(name), name)
     pods = (TOPOLOGY.value,) if TOPOLOGY.value else TABLE
-    for line in rows(names, resolve, pods, Path(OUT.value) if OUT.value else None):
+    for line in rows(names, resolve, pods, at_home(OUT.value) if OUT.value else None):
         print(line, flush=True)
     return 0
 

@@ -2,7 +2,7 @@
 
 import math
 
-from lm.plan.plan import Plan
+from lm.plan.plan import Plan, first_line
 
 GIB = 2**30
 
@@ -108,6 +108,12 @@ def row(name: str, plan: Plan) -> str:
             "refused",
         ]
     return "| " + " | ".join([*cells, f"{plan.compile_seconds:.0f}"]) + " |"
+
+
+def no_row(name: str, topology: str, error: Exception) -> str:
+    """The line in that table of a step that could not be compiled at all, and why."""
+    text = first_line(error)[:160].replace("|", "/")
+    return f"| {name} | {topology} | no program: {text} | | | | | | |"
 
 
 HEADER = (

@@ -1,5 +1,6 @@
 """Many experiments on many pods, a row at a time."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ import jax
 
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
-from lm.plan.page import GIB, HEADER, mesh_text, row
+from lm.core.paths import writing
+from lm.plan.page import GIB, HEADER, mesh_text, no_row, row
 from lm.plan.plan import plan, shard_bytes
 from lm.plan.search import meshes
 from lm.plan.topology import Topology
@@ -51,20 +53,22 @@ def cell(name: str, experiment: Any, topology: Topology, devices: list[Any]) -> 
     try:
         return row(name, plan(chosen, topology, devices))
     except (jax.errors.JaxRuntimeError, ConfigError) as error:  # the other rows are worth having
-        text = str(error).strip().splitlines()[0][:160].replace("|", "/")
-        return f"| {name} | {topology.name} | no program: {text} | | | | | | |"
+        return no_row(name, topology.name, error)
 
 
 def rows(
     names: tuple[str, ...], resolve: Callable[[str], Any], pods: tuple[str, ...], out: Path | None
 ) -> Iterator[str]:
-    """The table's new rows, small models first; each is added to `out`, and none is made again."""
-    kept = out.read_text().splitlines() if out is not None and out.exists() else []
+    """The table's new rows, small models first; each is added to `out`, and none is made again.
+
+    Raises:
+      ConfigError: `out` cannot be read or written.
+    """
+    kept = lines_of(out) if out is not None else []
     cells = [[part.strip() for part in line.split("|")] for line in kept]
-    known = {(one[1].partition(",")[0], one[2]) for one in cells if len(one) > 2}
+    known = {(re.sub(r", batch \d+$", "", one[1]), one[2]) for one in cells if len(one) > 2}
     if out is not None and HEADER.splitlines()[0] not in kept:
-        with out.open("a") as file:
-            file.write(HEADER + "\n")
+        add(HEADER, out)
     for name in sorted(names, key=lambda name: int(resolve(name).model.parameters())):
         for pod in pods:
             if (name, pod) in known:
@@ -72,6 +76,18 @@ def rows(
             topology = Topology(pod)
             line = cell(name, resolve(name), topology, topology.devices())
             if out is not None:
-                with out.open("a") as file:
-                    file.write(line + "\n")
+                add(line, out)
             yield line
+
+
+def lines_of(path: Path) -> list[str]:
+    """Of a file that may not be there. Raises ConfigError where it is no text that can be read."""
+    try:
+        return path.read_text().splitlines() if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; name a Markdown file") from None
+
+
+def add(line: str, path: Path) -> None:
+    with writing(path), path.open("a") as file:
+        file.write(line + "\n")

@@ -10,6 +10,9 @@ from launch.experiment import functions, generations, module_of
 ROOT = Path(__file__).parents[2]
 
 
+SEARCH = ["--search", "--topology=v5e:2x2", "--experiment=gpt2:tiny"]
+
+
 def launch(*flags, options=(), module="launch.train"):
     words = [sys.executable, *options, "-m", module, *flags]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -99,6 +102,10 @@ def test_files_of_the_users_that_cannot_be_read_are_one_line(tmp_path):
             "instructgpt:sft has no model before it has begun: name one by its size",
         ),
         ("launch.plan", ["--slices=0"], "--slices=0"),
+        ("launch.plan", ["--out=x.md"], "--out=x.md is for --all"),
+        ("launch.plan", [*SEARCH, "--json"], "--search prints a table and no --json"),
+        ("launch.plan", [*SEARCH, "--set=mesh.data=2"], "itself: leave --set mesh.data=2 out"),
+        ("launch.plan", [*SEARCH, "--set=model.remat=qkv"], "leave --set model.remat=qkv out"),
         ("launch.sample", ["--workdir=x", "--seed=99999999999999999999"], "--seed"),
         ("launch.sample", ["--workdir=x", "--length_penalty=nan"], "--length_penalty must be"),
     ],

@@ -7,10 +7,11 @@ import pytest
 
 from experiments import bert, chatgpt, gpt2, gpt3, gpt4, instructgpt
 from lm.core.errors import ConfigError
-from lm.plan import table
+from lm.plan import search, table
 from lm.plan.page import HEADER
 from lm.plan.search import candidates, meshes
 from lm.plan.topology import Topology
+from tests.plan.plan_test import PLAN
 
 
 @pytest.mark.parametrize("devices", [16, 64, 256, 512, 1024])
@@ -58,6 +59,41 @@ def test_a_search_for_what_has_no_model_before_it_begins_is_one_line(experiment)
     assert list(candidates(instructgpt.sft("6b"), 16))
 
 
+def test_a_search_keeps_the_microbatches_and_tries_meshes_that_divide_each():
+    tried = [one for _, one in candidates(replace(gpt2.xl(), batch=512, microbatches=4), 64)]
+    assert {one.microbatches for one in tried} == {4}
+    assert all(512 % (4 * one.mesh.data * one.mesh.fsdp) == 0 for one in tried)
+    assert not list(candidates(replace(gpt2.xl(), batch=4, microbatches=4), 1024))
+
+
+def test_a_search_goes_on_after_a_candidate_of_which_there_is_no_program(monkeypatch):
+    def planned(experiment, *_):
+        if experiment.model.remat == "full":
+            raise ConfigError("batch 512 is not divisible by 9|10\nand more")
+        if experiment.model.remat == "qkv":
+            raise jax.errors.JaxRuntimeError("INTERNAL: a fault of the compiler")
+        return replace(PLAN, t_ici=10.0 * experiment.mesh.tensor)
+
+    monkeypatch.setattr(search, "plan", planned)
+    found = list(search.rows(gpt2.small(), Topology("v5e:4x4"), [None] * 16))
+    left = [line for line, made in found if made is None]
+    assert left[0] == (
+        "| remat full, mesh fsdp 16 | v5e:4x4 | no program: batch 512 is not divisible by 9/10 "
+        "| | | | | | |"
+    )
+    assert "no program: INTERNAL: a fault of the compiler" in left[1]
+    best, *_ = sorted(found, key=lambda pair: search.rank(pair[1]))
+    assert best[1].t_ici == 10.0 and len(found) > len(left) + 1
+
+
+def test_a_plan_of_unknown_utilisation_is_neither_the_best_nor_no_plan():
+    unread, refused = replace(PLAN, flops=0.0), replace(PLAN, fits=False)
+    slow = replace(PLAN, t_ici=5.0)
+    assert sorted([None, unread, slow, refused, PLAN], key=search.rank) == [
+        PLAN, slow, unread, refused, None,
+    ]  # fmt: skip
+
+
 def test_what_cannot_fit_by_far_is_refused_without_a_compiler():
     experiment = replace(gpt3.train("175b"), batch=1024)
     line = table.cell("gpt3:175b", experiment, Topology("v5e:2x4"), jax.devices())
@@ -81,3 +117,28 @@ def test_a_table_goes_on_where_it_stopped_the_smallest_model_first(tmp_path, mon
         for name, pod in [("small", "v6e:4x4"), ("large", "v5e:4x4"), ("large", "v6e:4x4")]
     ]
     assert len(out.read_text().splitlines()) == 2 + 4
+
+
+def test_a_table_knows_the_rows_it_has_of_a_name_with_commas(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        table, "cell", lambda name, _, topology, __: f"| {name}, batch 96 | {topology.name} | x |"
+    )
+    monkeypatch.setattr(Topology, "devices", lambda _: [])
+    names, out = ('gpt2:train(size="xl", seed=1)', "gpt2:xl"), tmp_path / "table.md"
+    assert len(list(table.rows(names, lambda _: gpt2.xl(), ("v5e:4x4",), out))) == 2
+    assert not list(table.rows(names, lambda _: gpt2.xl(), ("v5e:4x4",), out))
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("absent/table.md", "cannot write .*absent/table.md: No such file or directory"),
+        ("", "cannot be read: .*Is a directory.*; name a Markdown file"),
+        ("binary", "binary cannot be read: .*can't decode byte.*; name a Markdown file"),
+    ],
+)
+def test_a_table_that_cannot_be_kept_is_one_line(path, problem, tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=problem) as caught:
+        next(table.rows(("gpt2:xl",), lambda _: gpt2.xl(), ("v5e:4x4",), tmp_path / path))
+    assert "\n" not in str(caught.value)
