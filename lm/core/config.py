@@ -88,9 +88,7 @@ def _bind(config: Any, values: dict[str, Any], prefix: str) -> Any:
             changes[head] = convert(value, types_of[head], prefix + head)
     for head, below in inner.items():
         if head in changes:
-            raise ConfigError(
-                f"conflicting bindings: {prefix}{head} and {prefix}{head}.{next(iter(below))}"
-            )
+            raise _conflict(prefix + head, f"{prefix}{head}.{next(iter(below))}")
         changes[head] = _bind(getattr(config, head), below, f"{prefix}{head}.")
     return dataclasses.replace(config, **changes)
 
@@ -138,7 +136,13 @@ def typed(config: Any, prefix: str = "") -> Any:
 
 
 def _mistyped(value: Any, kind: Any, name: str) -> ConfigError:
-    return ConfigError(f"{name}: expected {_describe(kind)}, got {value!r}")
+    meant = [(one,) for one in _readings(value)] if isinstance(value, str) else []
+    hint = next((f"; write it as {one!r}" for one in meant if _fits(one, kind)), "")
+    return ConfigError(f"{name}: expected {_describe(kind)}, got {value!r}{hint}")
+
+
+def _conflict(whole: str, part: str) -> ConfigError:
+    return ConfigError(f"conflicting bindings: {whole} and {part}")
 
 
 def _readings(text: str) -> list[Any]:
@@ -149,8 +153,17 @@ def _readings(text: str) -> list[Any]:
     try:
         return [ast.literal_eval(text), text]
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        words = [word.strip() for word in text.strip("()").split(",")]
-        return [text, tuple(words)]
+        return [text, *_listed(text)]
+
+
+def _listed(text: str) -> list[tuple[str, ...]]:
+    """The words between commas, around which a pair of brackets may stand, as the one reading of a
+    tuple; none where a comma may be within quotes or brackets."""
+    inside = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
+    if set(inside) & set("()[]{}'\""):
+        return [] if "," in text else [(text,)]
+    words = [word.strip() for word in inside.split(",")]
+    return [tuple(words if words[-1] else words[:-1])]  # nothing is no word
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -238,7 +251,8 @@ def load(text: str, where: str = "config") -> Any:
     """The config that `dump` wrote. Only config classes of this project are built.
 
     Raises:
-      ConfigError: a malformed line, an unknown class or field, a missing or mistyped value.
+      ConfigError: a malformed line, an unknown class or field, a missing or mistyped value, a
+        value of a config beside values of its fields.
     """
     return _build(parse(text, where), "", where)
 
@@ -257,8 +271,12 @@ def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
         head, _, rest = name[len(prefix) :].partition(".")
         if head not in known:
             raise unknown_name(name, [prefix + field for field in known])
-        if not rest:
-            arguments[head] = convert(value, known[head], name)
+        if rest and prefix + head in values:
+            raise _conflict(prefix + head, name)
+        if not rest:  # text that fits as it is was not written to be read again
+            kind = known[head]
+            fits = _fits(value, kind)
+            arguments[head] = _coerce(value, kind) if fits else convert(value, kind, name)
         elif head not in arguments:
             below = _build(values, f"{prefix}{head}.", where)
             arguments[head] = convert(below, known[head], prefix + head)

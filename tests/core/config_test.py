@@ -283,6 +283,49 @@ def test_text_is_read_as_the_type_demands():
     assert convert("'3'", str, "x") == "3" and convert("3", str, "x") == "3"
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def main(x)", ("def main(x)",)),
+        ("print('a')", ("print('a')",)),
+        ("(a, b)", ("a", "b")),
+        ("[a,b]", ("a", "b")),
+        ("(a)(b)", ("(a)(b)",)),
+        ("a,", ("a",)),
+        ("", ()),
+        ("()", ()),
+        ("('f(x), y',)", ("f(x), y",)),
+    ],
+)
+def test_words_are_split_at_commas_and_lose_no_bracket_of_their_own(text, words):
+    assert convert(text, tuple[str, ...], "x") == words
+
+
+@pytest.mark.parametrize("text", ['print("a, b")', "f(a, b)", "(a, b), c", "don't, please", "3"])
+def test_words_with_a_comma_within_quotes_or_brackets_are_refused_with_their_literal(text):
+    with pytest.raises(ConfigError) as caught:
+        convert(text, tuple[str, ...], "x")
+    said = str(caught.value)
+    assert said.startswith("x: expected ") and said.endswith(f"; write it as {(text,)!r}")
+    assert convert(said.partition("write it as ")[2], tuple[str, ...], "x") == (text,)
+
+
+@pytest.mark.parametrize("text", ["none", "None", "'q'", '"q"', "3", "true", "\u2028"])
+def test_text_that_looks_like_a_literal_is_loaded_back_as_it_was(tiny, text):
+    data = replace(tiny.data, train=text, valid=text)
+    config = replace(tiny, data=data, loop=replace(tiny.loop, sample_prompts=(text,)))
+    assert load(dump(config)) == config
+
+
+def test_a_saved_config_with_a_value_and_fields_for_one_name_is_refused(tiny):
+    ramp = "ramp.class = 'lm.data.batches.BatchRamp'\nramp.start = 4\nramp.tokens = 1000\n"
+    assert tiny.ramp is None and load(dump(tiny)).ramp is None
+    for text in (dump(tiny) + ramp, ramp + dump(tiny)):
+        with pytest.raises(ConfigError, match="conflicting bindings: ramp and ramp.class"):
+            load(text)
+    assert load(dump(tiny).replace("ramp = None\n", ramp)).ramp.start == 4
+
+
 def test_configs_are_frozen(tiny):
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny.steps = 3
