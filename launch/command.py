@@ -31,6 +31,8 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
         fail(str(error).replace("\n", " "), 1)
+    except UnicodeDecodeError as error:  # absl reads it as text
+        fail(f"--flagfile cannot be read: {error}; name a file of flags, one a line", 1)
     if rest:
         name = rest[0].lstrip("-").partition("=")[0]
         hint = (

@@ -5,10 +5,10 @@ import importlib.util
 import os
 import sys
 import traceback
-from pathlib import Path
 from types import ModuleType
 
 from lm.core.errors import ConfigError
+from lm.core.paths import at_home
 
 
 def users_module(name: str, said: str) -> ModuleType:
@@ -20,19 +20,20 @@ def users_module(name: str, said: str) -> ModuleType:
     Raises:
       ConfigError: there is none, or it raises something; --traceback shows where.
     """
+    path = at_home(name)
     try:
         if not name.endswith(".py"):
             return importlib.import_module(name)
-        if not Path(name).is_file():
+        if not path.is_file():
             raise ImportError("no such file")
         # no module of a library has this name; dataclasses look theirs up by it
-        spec = importlib.util.spec_from_file_location(f"users_{Path(name).stem}", name)
+        spec = importlib.util.spec_from_file_location(f"users_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
     except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
-        raise ConfigError(f"{said} cannot be imported: {reason(error, name)}") from error
+        raise ConfigError(f"{said} cannot be imported: {reason(error, str(path))}") from error
 
 
 def reason(error: BaseException, file: str) -> str:

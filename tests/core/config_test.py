@@ -196,11 +196,13 @@ def test_an_experiment_is_named_in_call_syntax():
     assert resolve("gpt2:train()") == resolve("gpt2:train") == resolve("gpt2:small")
 
 
-def test_an_experiment_of_the_users_own_file_is_found(tmp_path):
+def test_an_experiment_of_the_users_own_file_is_found(tmp_path, monkeypatch):
     path = tmp_path / "mine.py"
     path.write_text(MINE)
     assert resolve(f"{path}:short").steps == 7
     assert resolve(f"{path}:short(steps=9)").steps == 9
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve("~/mine.py:short").steps == 7
     assert isinstance(resolve(f"{path}:short"), Pretrain)
     with pytest.raises(ConfigError, match=f"did you mean {path}:short.*has: short$"):
         resolve(f"{path}:shrot")

@@ -81,6 +81,7 @@ def test_files_of_the_users_that_cannot_be_read_are_one_line(tmp_path):
     (tmp_path / "mine.py").write_text("def small(:\n")
     (tmp_path / "mine.gin").write_bytes(b"\xff\xfe")
     for flag, said in (
+        (f"--flagfile={tmp_path}/mine.gin", "--flagfile cannot be read: 'utf-8' codec can't"),
         (f"--experiment={tmp_path}/mine.py:small", "cannot be imported: SyntaxError"),
         (f"--gin_file={tmp_path}/mine.gin", "mine.gin cannot be read"),
     ):
