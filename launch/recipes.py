@@ -174,21 +174,37 @@ def slurm(job: Job, action: str) -> list[list[str]]:
     return {
         "start": [["sbatch", f"{job.name}.sbatch"]],
         "logs": [["tail", "-n", "100", "-F", f"{job.name}.log"]],
-        # the tasks alone: with --full the batch script, srun here, has it too and kills them
+        # the tasks alone: with --full the batch script and its srun have it too and kill them
         "stop": [["scancel", "--signal=TERM", f"--name={job.name}"]],
         "status": [["squeue", f"--name={job.name}"]],
     }[action]
 
 
 def sbatch_script(job: Job) -> str:
-    """A batch script of one task a node; SIGTERM comes five minutes before the time is up."""
+    """A batch script of one task a node. Five minutes before its time is up the tasks have SIGTERM,
+    and once they have saved the job is queued again, which one that is stopped is not."""
+    permanent = " | ".join(map(str, (0, *PERMANENT)))
     return f"""#!/bin/sh
 #SBATCH --job-name={job.name}
 #SBATCH --nodes={job.hosts}
 #SBATCH --ntasks-per-node=1
 #SBATCH --output={job.name}.log
 #SBATCH --open-mode=append
-#SBATCH --signal=TERM@300
+#SBATCH --signal=B:USR1@300
 #SBATCH --requeue
-exec srun --kill-on-bad-exit=1 {job.command()}
+expired=
+trap 'expired=1; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
+srun --kill-on-bad-exit=1 {job.command()} &
+wait $!
+code=$?
+while kill -0 $! 2>/dev/null; do  # the signal ended the wait, not srun
+    wait $!
+    code=$?
+done
+[ -z "$expired" ] && exit $code
+case $code in
+    {permanent}) ;;
+    *) scontrol requeue "$SLURM_JOB_ID" ;;
+esac
+exit $code
 """

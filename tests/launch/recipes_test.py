@@ -1,5 +1,6 @@
 """Recipes of pods: what they would run, to the letter, and nothing that a shell could misread."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -56,18 +57,65 @@ def test_a_slice_gets_the_code_the_locked_packages_and_the_command():
 
 def test_slurm_gets_a_task_a_node_and_a_warning_before_the_time_is_up():
     job = Job(name="ladder", train=TRAIN, hosts=4)
-    assert sbatch_script(job).splitlines()[1:] == [
+    lines = sbatch_script(job).splitlines()
+    assert lines[1:8] == [
         "#SBATCH --job-name=ladder",
         "#SBATCH --nodes=4",
         "#SBATCH --ntasks-per-node=1",
         "#SBATCH --output=ladder.log",
         "#SBATCH --open-mode=append",
-        "#SBATCH --signal=TERM@300",
+        "#SBATCH --signal=B:USR1@300",
         "#SBATCH --requeue",
-        f"exec srun --kill-on-bad-exit=1 {WORKER}",
     ]
+    assert f"srun --kill-on-bad-exit=1 {WORKER} &" in lines
     assert slurm(job, "start") == [["sbatch", "ladder.sbatch"]]
     assert slurm(job, "stop") == [["scancel", "--signal=TERM", "--name=ladder"]]
+
+
+SLURM = {  # a task that takes a while to save, and what it is told by
+    "srun": 'sh -c \'trap "sleep 0.2; exit $CODE" TERM; echo $$ > task; '
+    "while :; do sleep 0.02; done'",
+    "scancel": 'echo scancel "$@" >> told; kill -TERM $(cat task)',
+    "scontrol": 'echo scontrol "$@" >> told',
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "expires", "told"),
+    [
+        (75, True, "scancel --signal=TERM 7\nscontrol requeue 7\n"),
+        (2, True, "scancel --signal=TERM 7\n"),
+        (75, False, "scancel --signal=TERM --name=mine\n"),
+    ],
+)
+def test_a_slurm_job_whose_time_is_up_saves_and_is_queued_again_and_a_stopped_one_is_not(
+    code, expires, told, tmp_path
+):
+    job = Job(name="mine", train=TRAIN)
+    for name, text in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "mine.sbatch").write_text(sbatch_script(job))
+    path = f"{tmp_path}:/usr/bin:/bin"
+    process = subprocess.Popen(
+        ["sh", "mine.sbatch"], cwd=tmp_path, start_new_session=True,
+        env={"PATH": path, "SLURM_JOB_ID": "7", "CODE": str(code)},
+    )  # fmt: skip
+    try:
+        limit = time.monotonic() + 30
+        while not (task := tmp_path / "task").exists() or not task.read_text():
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        if expires:
+            process.send_signal(signal.SIGUSR1)
+        else:
+            (stop,) = slurm(job, "stop")
+            subprocess.run([tmp_path / stop[0], *stop[1:]], cwd=tmp_path, check=True)
+        assert process.wait(30) == code
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (tmp_path / "told").read_text() == told
 
 
 def test_a_jobset_has_a_pod_a_host():

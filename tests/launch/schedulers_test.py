@@ -145,7 +145,7 @@ def test_two_workers_train_one_run_save_when_stopped_and_log(cluster, tmp_path, 
     finally:
         for pid in map(int, (tmp_path / "pids").read_text().split()):
             try:
-                os.kill(pid, signal.SIGTERM)
+                os.killpg(pid, signal.SIGTERM)
             except ProcessLookupError:
                 pass
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
