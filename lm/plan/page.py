@@ -2,7 +2,7 @@
 
 import math
 
-from lm.plan.plan import Plan, first_line
+from lm.plan.plan import Plan, first_line, versions
 
 GIB = 2**30
 
@@ -16,6 +16,7 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
     lines = [
         f"{plan.topology}: {plan.chips} chips, mesh {mesh_text(plan.mesh)}, "
         f"{plan.tokens:,} tokens a step",
+        "  " + ", ".join(f"{name} {version}" for name, version in versions().items()),
         verdict(plan),
         f"  parameters {plan.parameters / GIB:.2f}, optimizer {plan.optimizer / GIB:.2f} GiB "
         "a device",

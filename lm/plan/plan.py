@@ -11,8 +11,10 @@ They are bounds: nothing is executed, and vector work, memory and latency are le
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import math
+import platform
 import re
 import sys
 import time
@@ -104,13 +106,24 @@ class Plan:
         return self.tokens / max(self.t_mxu + self.t_synchronous, self.t_ici) * 86_400
 
     def json(self) -> str:
-        """One line; null where a figure is not known."""
+        """One line, with the versions that it was made by; null where a figure is not known."""
         bounds = {f"mfu_{bound}": round(self.mfu(bound), 4) for bound in BOUNDS}
-        figures = dataclasses.asdict(self) | bounds
+        figures = dataclasses.asdict(self) | bounds | {"versions": versions()}
         for name, value in figures.items():
             if isinstance(value, float) and not math.isfinite(value):
                 figures[name] = None
         return json.dumps(figures, allow_nan=False)
+
+
+def versions() -> dict[str, str]:
+    """Of what a plan's figures depend on: another compiler makes another program."""
+    found = {"python": platform.python_version()}
+    for name in ("jax", "jaxlib", "libtpu"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
 
 
 def total_tokens(experiment: Any, plan: Plan) -> int | None:

@@ -62,6 +62,14 @@ def test_a_page_says_the_margin_the_traffic_and_the_days():
     assert "fsdp" in text and "67%" in text and "days for 1e+09 tokens" in text
 
 
+def test_a_plan_says_what_it_was_made_by_whether_it_fits_or_not():
+    made = json.loads(PLAN.json())["versions"]
+    assert list(made) == ["python", "jax", "jaxlib", "libtpu"]
+    assert made["jax"] == jax.__version__
+    line = f"python {made['python']}, jax {made['jax']}, jaxlib {made['jaxlib']}, libtpu "
+    assert line in page(PLAN) and line in page(replace(PLAN, fits=False))
+
+
 @pytest.mark.parametrize(
     ("name", "right", "largest"),
     [("gpt3:175b", 300e9, 480e9), ("bert:base", 42.6e9, 131e9), ("gpt2:small", None, None)],
