@@ -2,10 +2,12 @@
 of the user's is one line and an exit code."""
 
 import os
+import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from absl import flags
 
@@ -54,6 +56,23 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         traceback.print_exc()
         leave(INTERNAL)
     leave(code or 0)
+
+
+@contextmanager
+def told_by_flags(names: Mapping[str, str]) -> Iterator[None]:
+    """Has an error name a command's own flags where it names bindings, which only a run has.
+
+    Args:
+      names: what stands for a binding here, as {"tokenizer.vocab": "--vocab"}.
+    """
+    try:
+        yield
+    except UserError as error:
+        some = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+        text = re.sub(
+            rf"(--set )?(?<![\w/.])({some})(?!\w)", lambda found: names[found[2]], str(error)
+        )
+        raise type(error)(text) from error
 
 
 def fail(message: str, code: int) -> None:

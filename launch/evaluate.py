@@ -2,6 +2,7 @@
 
 python -m launch.evaluate --workdir=runs/bert-mnli --task=mnli_mismatched --root=data
 python -m launch.evaluate --workdir=runs/bert-sst2 --file=mine.tsv
+python -m launch.evaluate --workdir=runs/bert-sst2 --file=mine.csv --columns=text=review
 python -m launch.evaluate --workdir=runs/gpt1 --task=cola --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt2 --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt3 --shots=0,1,few --root=data
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import jax
 
     from lm.data.tasks import Task, TaskConfig
+    from lm.data.tasks.config import OnBad
     from lm.data.tasks.task import Part
     from lm.evals.tasks import Answers
     from lm.train.saved import Saved
@@ -42,13 +44,23 @@ TASK = flags.DEFINE_string(
 ROOT = flags.DEFINE_string("root", None, "Folder of task data; the run's by default.")
 PART = flags.DEFINE_enum("part", "valid", ["train", "valid", "test"], "Which items; not of --file.")
 FILE = flags.DEFINE_string("file", None, "File with the items, all of them, labelled or not.")
+COLUMNS = flags.DEFINE_list("columns", [], "What columns are called: text=review,label=stars.")
+ON_BAD = flags.DEFINE_enum("on_bad", None, ["stop", "drop"], "What to do about malformed rows.")
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 
-OF_TASK = ("task", "part", "file", "batch")
+OF_TASK = ("task", "part", "file", "columns", "on_bad", "batch")
 OF_SUITE = (  # of some suite
     "shots", "tasks", "limit", "seed", "against", "overlap", "samples", "k"
 )  # fmt: skip
+TOLD = {  # what an error tells a run to bind, as it is told to here
+    "data.name": "--task",
+    "set data.train=FILE": "set --root=FOLDER",
+    "data.valid": "--file",
+    "data.test": "--file",
+    "data.columns": "--columns",
+    "data.on_bad": "--on_bad",
+}
 
 
 def main() -> None:
@@ -59,7 +71,12 @@ def main() -> None:
         suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
         return
 
-    run = run_path(WORKDIR.value)
+    with command.told_by_flags(TOLD):
+        answer(run_path(WORKDIR.value))
+
+
+def answer(run: Path) -> None:
+    """Writes what a run answers to a part of a task, or to a file."""
     part = cast("Part", PART.value if FILE.value is None else "test")  # which is never divided
     folder = suite.results_folder(run)
 
@@ -120,6 +137,9 @@ def asked(data: "TaskConfig") -> "TaskConfig":
         data = replace(data, name=TASK.value)
     if ROOT.value is not None:
         data = replace(data, root=ROOT.value)
+    if ON_BAD.value is not None:
+        data = replace(data, on_bad=cast("OnBad", ON_BAD.value))
+    data = replace(data, columns=(*data.columns, *COLUMNS.value))  # the last of a field counts
     if FILE.value is None:
         return data
     files = [str(Path(name.strip()).expanduser().absolute()) for name in FILE.value.split(",")]

@@ -8,18 +8,15 @@ python -m launch.tokenize --verify=data/books
 Writes OUT/tokenizer, OUT/train and OUT/valid; a run reads them with data.train=OUT.
 """
 
-import re
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from absl import flags
 
-from launch.command import run
-from lm.core.errors import ConfigError, DataError, UserError
+from launch.command import run, told_by_flags
+from lm.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lm.data.sources import OnError
@@ -42,6 +39,7 @@ ERRORS = flags.DEFINE_enum(
     "errors", "stop", ["stop", "replace"], "What to do about text that is not UTF-8."
 )
 VERIFY = flags.DEFINE_string("verify", None, "Folder to check instead: reads every byte of it.")
+OF_TOKENIZER = ("kind", "path", "vocab", "cased")  # in a run, bindings tokenizer.*
 
 
 def main() -> None:
@@ -62,21 +60,11 @@ def main() -> None:
         valid_fraction=VALID_FRACTION.value,
         on_error=cast("OnError", ERRORS.value),
     )
-    with told_by_flags():
+    with told_by_flags({f"tokenizer.{name}": f"--{name}" for name in OF_TOKENIZER}):
         config = TokenizerConfig(
             kind=cast("Kind", KIND.value), path=PATH.value, vocab=VOCAB.value, cased=CASED.value
         )
         tokenize(text, config, Path(OUT.value or "").expanduser())
-
-
-@contextmanager
-def told_by_flags() -> Iterator[None]:
-    """Has an error name the flags of this command: --vocab, which in a run is tokenizer.vocab."""
-    try:
-        yield
-    except UserError as error:
-        names = r"(--set )?(?<![\w/.])tokenizer\.(?=(kind|path|vocab|cased)\b)"
-        raise type(error)(re.sub(names, "--", str(error))) from error
 
 
 def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:

@@ -14,6 +14,7 @@ from lm.data.tasks.published import PUBLISHED
 from lm.metrics.score import metric
 
 Part = Literal["train", "valid", "test"]
+OnBad = Literal["stop", "drop"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class TaskConfig:
     columns: tuple[str, ...] = ()  # "field=column", in CoNLL files "words=0" and "tags=-1"
     labels: tuple[str, ...] = ()  # of own data; (): those of the training rows, sorted
     metrics: tuple[str, ...] = ()  # instead of the task's
-    on_bad: Literal["stop", "drop"] = "stop"  # rows that are malformed
+    on_bad: OnBad = "stop"  # rows that are malformed
 
     def __post_init__(self) -> None:
         if not 0 < self.valid_fraction < 1:
@@ -47,7 +48,7 @@ class TaskConfig:
         for binding in self.columns:
             field, equals, column = binding.partition("=")
             if not (field and equals and column):
-                raise ConfigError(f"columns: cannot read {binding!r}: write field=column")
+                raise ConfigError(f"data.columns: cannot read {binding!r}: write field=column")
 
     def form(self) -> Form:
         """What the task is. Raises ConfigError where nothing of that name is known."""
@@ -59,14 +60,17 @@ class TaskConfig:
 
 
 def resolved(config: TaskConfig) -> Form:
-    """The task's form with the config's columns, labels and metrics in it.
+    """The task's form with the config's columns, labels and metrics in it. A published task reads
+    rows that are laid out as one's own data as well, where its own columns are absent.
 
     Raises:
       ConfigError: no such task, field or metric.
     """
     form = config.form()
-    columns, places = dict(form.columns), dict(zip(("words", "tags"), form.places, strict=True))
-    known = ("id", *COLUMNS[form.kind])
+    plain = {"id": ("id",), **COLUMNS[form.kind]}
+    columns = {name: tuple(dict.fromkeys(of + plain[name])) for name, of in form.columns.items()}
+    places = dict(zip(("words", "tags"), form.places, strict=True))
+    known = tuple(plain)
     for binding in config.columns:
         field, _, column = binding.partition("=")
         if field not in known:

@@ -69,6 +69,11 @@ class Form:
         """The labels are those of the training rows: none is known before they are read."""
         return not self.labels and self.kind in ("classification", "tagging")
 
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """The columns that each field is looked for under."""
+        return {"id": ("id",), **COLUMNS[self.kind], **self.columns}
+
     def fields(self, values: Values) -> dict[str, Any]:
         """The values of a row by the names of the record's fields. Absent ones are left out.
 
@@ -79,9 +84,8 @@ class Form:
             values = self.restate(values) if self.restate else values
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise Malformed(f"not a row of this task ({error!r})") from None
-        names = {"id": ("id",), **COLUMNS[self.kind], **self.columns}
         found = {}
-        for field, columns in names.items():
+        for field, columns in self.names.items():
             column = next((name for name in columns if values.get(name) is not None), None)
             if column is not None:
                 found[field] = values[column]
@@ -111,9 +115,9 @@ def item(form: Form, labels: tuple[str, ...], name: str, values: Values, labelle
     return BUILDERS[form.kind](form, labels, str(identity), fields, labelled)
 
 
-def text_of(fields: Values, field: str) -> str:
+def text_of(form: Form, fields: Values, field: str) -> str:
     if field not in fields:
-        raise Malformed(f'missing "{field}"')
+        raise Malformed(f'missing "{field}" (columns looked for: {", ".join(form.names[field])})')
     return _text(fields[field], f'"{field}"')
 
 
@@ -169,7 +173,8 @@ def classification(
 
 def texts(form: Form, fields: Values) -> tuple[str, str | None]:
     paired = "pair" in fields or "pair" in form.columns
-    return text_of(fields, "text"), text_of(fields, "pair") if paired else None
+    pair = text_of(form, fields, "pair") if paired else None
+    return text_of(form, fields, "text"), pair
 
 
 def regression(
@@ -198,7 +203,7 @@ def number(value: Any) -> float:
 
 
 def choice(form: Form, labels: tuple[str, ...], name: str, fields: Values, labelled: bool) -> Item:
-    context, choices = text_of(fields, "context"), fields.get("choices")
+    context, choices = text_of(form, fields, "context"), fields.get("choices")
     if not isinstance(choices, (list, tuple)) or len(choices) < 2:
         raise Malformed(f'"choices" is {choices!r:.40}, expected a list of two or more')
     answers = tuple(_text(text, f"choice {k}") for k, text in enumerate(choices))
@@ -211,7 +216,7 @@ def choice(form: Form, labels: tuple[str, ...], name: str, fields: Values, label
 
 
 def span(form: Form, labels: tuple[str, ...], name: str, fields: Values, labelled: bool) -> Item:
-    question, passage = text_of(fields, "question"), text_of(fields, "passage")
+    question, passage = text_of(form, fields, "question"), text_of(form, fields, "passage")
     answers = _answers(form, fields, passage, labelled)
     record = Span(id=name, question=question, passage=passage, answers=answers)
     return Item(record, str(fields.get("title") or passage))

@@ -1,0 +1,51 @@
+"""What launch.evaluate asks of a run's task, and what it says where that cannot be."""
+
+import pytest
+from absl.testing import flagsaver
+
+from launch import evaluate
+from launch.command import told_by_flags
+from lm.core.errors import UserError
+from lm.data.tasks import TaskConfig, read
+
+
+def records(part="test", **flags):
+    """The records that these flags ask of a run that was tuned for SST-2."""
+    evaluate.flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(**flags), told_by_flags(evaluate.TOLD):
+        return read(evaluate.asked(TaskConfig(name="sst2"))).records(part)
+
+
+@pytest.mark.parametrize("name", ["mine.tsv", "mine.jsonl"])
+def test_a_file_laid_out_as_the_readme_says_is_read_by_a_published_task(tmp_path, name):
+    rows = {"mine.tsv": "text\tlabel\nfine\t1\n", "mine.jsonl": '{"text": "fine", "label": 1}\n'}
+    path = tmp_path / name
+    path.write_text(rows[name])
+    (record,) = records(file=str(path))
+    assert (record.text, record.label) == ("fine", 1)
+
+
+def test_columns_of_a_file_are_named_and_its_bad_rows_left_out_by_flags(tmp_path):
+    path = tmp_path / "mine.tsv"
+    path.write_text("review\tlabel\nfine\t1\nbad\tx\n")
+    (record,) = records(file=str(path), columns=["text=review"], on_bad="drop")
+    assert record.text == "fine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"file": "mine.tsv"}, r'missing "text" \(columns looked for: sentence, text\)'),
+        ({"file": "mine.tsv"}, "leave them out with --on_bad=drop"),
+        ({"file": "mine.tsv", "columns": ["words=a"]}, "^--columns: unknown field 'words'"),
+        ({"file": "mine.tsv", "columns": ["words"]}, "^--columns: cannot read 'words'"),
+        ({"file": "none.tsv"}, "^--file="),
+        ({"part": "valid"}, "set --root=FOLDER"),
+    ],
+)
+def test_what_is_wrong_is_told_with_a_flag_of_this_command(tmp_path, monkeypatch, flags, said):
+    (tmp_path / "mine.tsv").write_text("a\tb\nc\td\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said) as error:
+        records(**flags)
+    assert "data." not in str(error.value)
