@@ -15,7 +15,7 @@ from lm.data.features import Encoded, TaskBatch, in_order
 from lm.data.records import Choice, Record, Span, Tagging
 from lm.data.tasks import Task
 from lm.data.tasks.task import Part
-from lm.evals.spans import SpanSearch, best_threshold, predictions, search_spans
+from lm.evals.spans import SpanGuesses, SpanSearch, best_threshold, predictions, search_spans
 from lm.losses.tasks import ABSENT
 from lm.metrics.answers import answer_f1
 from lm.metrics.score import score
@@ -32,6 +32,7 @@ class Answers:
     answers: list[Any]  # an index, a number, a text, names of tags; None: the item was refused
     figures: dict[str, float]
     probabilities: np.ndarray | None = None  # of the classes, or the choices, of each item  [N C]
+    spans: tuple[SpanGuesses, ...] = ()  # of a span task, each item's best answers
 
     def counts(self, task: Task, part: Part) -> dict[str, int]:
         """How many items there are, how many have a label, and how many were refused."""
@@ -51,7 +52,8 @@ class Answers:
 
     def write(self, path: Path, task: Task, part: Part) -> None:
         """One JSON object a line: the item's id, the answer and the right one, and beside them
-        the probabilities of classes by name, or of choices in their order.
+        the probabilities of classes by name, or of choices in their order; of a span task the best
+        answers (`guesses`: text, score, probability) and the odds of none (`null_odds`).
 
         Raises:
           ConfigError: the path cannot be written.
@@ -66,6 +68,9 @@ class Answers:
             }
             if self.probabilities is not None:
                 row["probabilities"] = by_name(task, records[k], self.probabilities[k].tolist())
+            if self.spans:
+                row["guesses"] = [dataclasses.asdict(guess) for guess in self.spans[k].guesses]
+                row["null_odds"] = self.spans[k].null_odds
             lines.append(json.dumps(row) + "\n")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +137,7 @@ def answer_task(
     records, references = task.records(part), task.references(part)
     figures: dict[str, float] = {}
     probabilities: np.ndarray | None = None
+    spans: tuple[SpanGuesses, ...] = ()
     answers: list[Any]
     if task.kind in ("classification", "choice"):
         if task.kind == "choice":
@@ -159,8 +165,10 @@ def answer_task(
             figures["null_threshold"] = threshold
         texts = predictions(found, (threshold or 0.0) if search.null else None)
         answers = [texts[record.id] for record in records]
+        by_id = {item.id: item for item in found}
+        spans = tuple(by_id[record.id] for record in records)
     figures = measured(task, answers, references) | figures
-    return Answers(tuple(record.id for record in records), answers, figures, probabilities)
+    return Answers(tuple(record.id for record in records), answers, figures, probabilities, spans)
 
 
 def null_threshold(run: Path) -> float:

@@ -116,6 +116,19 @@ def test_each_class_or_choice_has_its_probability_beside_the_answer(tmp_path, na
     assert first["answer"] == first["reference"]
 
 
+def test_an_answer_of_a_passage_stands_beside_the_others_and_the_odds_of_none(folder):
+    found = answered(folder, "valid", [-1, 1])
+    task = read(TaskConfig(name="span", root=str(folder)))
+    found.write(folder / "answers.jsonl", task, "valid")
+    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    for row, odds in zip(rows, [-1, 1], strict=True):
+        assert row["null_odds"] == odds
+        assert {guess["text"] for guess in row["guesses"]} == {"", "cat", "sat", "cat sat"}
+        scores = [guess["score"] for guess in row["guesses"]]
+        assert scores == sorted(scores, reverse=True) and max(scores) == max(2, 2 + odds)
+        assert sum(guess["probability"] for guess in row["guesses"]) == pytest.approx(1)
+
+
 def test_never_to_answer_is_a_number_that_json_has(folder):
     items(folder, "valid", [False, False])
     valid = answered(folder, "valid", [-3, 1])
