@@ -21,6 +21,7 @@ EXTRAS = {
     "images": ["pillow"],
     "eval": ["lm-eval", "sacrebleu"],
     "tracking": ["tensorboardX"],
+    "datasets": ["datasets"],  # text by hf:NAME
     "gcs": ["gcsfs"],  # run directories in Google's object store
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],

@@ -11,9 +11,11 @@ import dataclasses
 import difflib
 import importlib
 import math
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Union, get_args, get_origin
 
 from lm.core.errors import ConfigError
@@ -90,7 +92,20 @@ def _bind(config: Any, values: dict[str, Any], prefix: str) -> Any:
         if head in changes:
             raise _conflict(prefix + head, f"{prefix}{head}.{next(iter(below))}")
         changes[head] = _bind(getattr(config, head), below, f"{prefix}{head}.")
-    return dataclasses.replace(config, **changes)
+    with _named(types_of, prefix):
+        return dataclasses.replace(config, **changes)
+
+
+@contextmanager
+def _named(fields: Mapping[str, Any], prefix: str) -> Iterator[None]:
+    """Has the error of a relation that opens with one of these fields say its dotted name."""
+    try:
+        yield
+    except ConfigError as error:
+        first = re.match(r"[\w.]+", str(error))
+        if prefix and first and first[0] in fields:
+            raise ConfigError(f"{prefix}{error}") from None
+        raise
 
 
 def unknown_name(name: str, known: list[str], near: Sequence[str] = ()) -> ConfigError:
@@ -281,7 +296,8 @@ def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
             below = _build(values, f"{prefix}{head}.", where)
             arguments[head] = convert(below, known[head], prefix + head)
     try:
-        return cls(**arguments)
+        with _named(known, prefix):
+            return cls(**arguments)
     except TypeError as error:
         raise ConfigError(f"{where}: {cls.__name__}: {error}") from None
 

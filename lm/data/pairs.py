@@ -88,7 +88,7 @@ def build(
     count = text.documents
     if config.pairs and count < 2:
         raise DataError(
-            f"{text.file.folder}: a random next segment needs another document, and the text is "
+            f"{text.file.named}: a random next segment needs another document, and the text is "
             "one; name more files, cut it with sentences.chapters=True or sentences.paragraphs=50, "
             "or set instances.pairs=False"
         )

@@ -5,7 +5,7 @@ wiki/*.jsonl.gz   a glob (`**` crosses folders)
 input.txt         one file, whatever its extension
 stdlib:           this Python's own library, without its tests: about 12 MB
 stdlib:*.py       a glob in it: here the modules that are no packages
-hf:NAME           the train split of a data set, column "text"; needs the package datasets
+hf:NAME           the train split of a data set, column "text"; needs lm[datasets]
 a.txt,stdlib:     several, with commas between
 """
 
@@ -247,7 +247,7 @@ def hub_documents(name: str) -> Iterator[Document]:
     try:
         import datasets
     except ImportError:
-        raise DataError(f"hf:{name} needs the datasets package: pip install datasets") from None
+        raise DataError(f"hf:{name} needs datasets: pip install 'lm[datasets]'") from None
     try:
         for number, row in enumerate(datasets.load_dataset(name, split="train", streaming=True)):
             if not isinstance(row.get("text"), str):

@@ -92,8 +92,11 @@ def test_floats_that_are_not_finite_are_refused_from_python_too(tiny, value):
 
 @pytest.mark.parametrize("value", ["-3e-4", "0", "-0.0"])
 def test_a_learning_rate_that_is_not_positive_is_refused(tiny, value):
-    with pytest.raises(ConfigError, match="peak_lr must be positive"):
+    with pytest.raises(ConfigError, match="^optim.peak_lr must be positive"):
         bind(tiny, {"optim.peak_lr": value})
+    text = dump(tiny).replace(f"peak_lr = {tiny.optim.peak_lr}", f"peak_lr = {value}")
+    with pytest.raises(ConfigError, match="^optim.peak_lr must be positive"):
+        load(text)
 
 
 def test_a_config_and_a_field_of_it_are_not_bound_together(tiny):

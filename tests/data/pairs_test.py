@@ -234,7 +234,9 @@ def test_truncation_of_pairs_is_balanced_and_takes_from_the_longer(tmp_path):
 
 def test_one_document_is_refused_with_the_way_out(tmp_path):
     text = corpus(tmp_path, [[5] * 50])
-    with pytest.raises(DataError, match=r"needs another document.*chapters=True.*pairs=False"):
+    text.file.manifest["source"] = "mine.txt"
+    said = r"^mine.txt: .*needs another document.*chapters=True.*pairs=False"
+    with pytest.raises(DataError, match=said):
         build(text, LENGTH, PLAIN, 0, 0)
     assert len(build(text, LENGTH, replace(PLAIN, pairs=False), 0, 0)) > 3
 
