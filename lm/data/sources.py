@@ -295,10 +295,7 @@ def split(
     if not filled:
         raise DataError(f"no text in {spec!r}: it has no documents, or empty ones alone")
     if len(filled) == 1:
-        (whole,) = (d for d in documents(spec, on_error=on_error) if d.text)
-        cut = int(len(whole.text) * (1 - fraction))
-        text = whole.text[:cut] if part == "train" else whole.text[cut:]
-        yield Document(whole.name, text)
+        yield side_of_one(spec, fraction, part, on_error)
         return
     parts = 2  # of a name; more where the files are called alike
     while 2 * len({tail(name, parts) for name in names}) <= len(names) and parts < deepest(names):
@@ -309,6 +306,20 @@ def split(
     for document in documents(spec, on_error=on_error):
         if (position(document.name, parts) < fraction) == (part == "valid"):
             yield document
+
+
+def side_of_one(
+    spec: str, fraction: float, part: Literal["train", "valid"], on_error: OnError
+) -> Document:
+    """What is trained on, or held out, of the one document that is not empty. It is cut as bytes,
+    of which a text with characters beyond Latin-1 has half as many as it takes in memory."""
+    (whole,) = (d for d in documents(spec, on_error=on_error) if d.text)
+    name, rest = whole.name, whole.text[int(len(whole.text) * (1 - fraction)) :].encode()
+    data = whole.text.encode()
+    del whole
+    if part == "valid":
+        return Document(name, rest.decode())
+    return Document(name, str(memoryview(data)[: len(data) - len(rest)], "utf-8"))
 
 
 def first_names(spec: str, on_error: OnError = "stop") -> tuple[list[str], list[str]]:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import tracemalloc
 
 import pytest
 
@@ -115,6 +116,27 @@ def test_a_single_document_holds_out_its_end_as_nanogpt_does(tmp_path):
     (train,), (valid,) = parts(tmp_path / "input.txt")
     assert train.text == text[: int(len(text) * 0.9)]
     assert train.text + valid.text == text
+
+
+@pytest.mark.parametrize("end", ["s", "é", "’", "\U0001f600"])
+@pytest.mark.parametrize("fraction", [0.1, 0.77])
+def test_a_single_document_is_cut_between_two_characters(tmp_path, end, fraction):
+    text = "".join(f"{k}{end}" for k in range(300))
+    (tmp_path / "input.txt").write_text(text)
+    (train,), (valid,) = parts(tmp_path / "input.txt", fraction)
+    assert train.text == text[: int(len(text) * (1 - fraction))]
+    assert train.text + valid.text == text
+
+
+def test_a_single_document_is_held_once_while_it_is_read(tmp_path):
+    path = tmp_path / "input.txt"
+    path.write_text("it’s " * 300_000)
+    tracemalloc.start()
+    rows = split(str(path), None, 0.1, "train")
+    train = next(rows)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1.1 * 2 * len(train.text)  # two bytes a character
 
 
 def test_many_documents_are_split_whole_and_the_same_wherever_they_lie(tmp_path):
