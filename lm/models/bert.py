@@ -125,11 +125,18 @@ class Bert(nn.Module):
         self, tokens: jax.Array, segments: jax.Array, valid: jax.Array, layers: int
     ) -> jax.Array:
         """What the last `layers` blocks put out, side by side, as constants. [B T layers*D]"""
+        stream = self.stream(tokens, segments, valid)
+        return jax.lax.stop_gradient(jnp.concatenate(stream[-layers:], axis=-1))
+
+    def stream(
+        self, tokens: jax.Array, segments: jax.Array | None = None, valid: jax.Array | None = None
+    ) -> list[jax.Array]:
+        """What enters the first block, and what each puts out, without dropout. L+1 x [B T D]"""
         x = self.embedded(tokens, segments, None)
         if self.is_initializing():
             self.stack(x)
-        outputs = block_outputs(self.config, self.stack.variables["params"]["blocks"], x, valid)
-        return jax.lax.stop_gradient(jnp.concatenate(outputs[-layers:], axis=-1))
+        blocks = self.stack.variables["params"]["blocks"]
+        return [x, *block_outputs(self.config, blocks, x, valid)]
 
     def embedded(
         self, tokens: jax.Array, segments: jax.Array | None, keys: DropoutKeys | None

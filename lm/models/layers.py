@@ -1,4 +1,4 @@
-"""What every layer of a decoder holds, for those who look into one: block by block, by the formula.
+"""What every layer of a model holds, for those who look into one: block by block, by the formula.
 
 Training and decoding keep none of this. It costs a [T T] matrix a head and a layer.
 """
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.core import axes
+from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
 from lm.nn.attention import attention_weights
 from lm.nn.blocks import Block
@@ -46,8 +47,20 @@ def by_layer(config: GptConfig, params: Any, tokens: jax.Array) -> Layers:
     return Layers(hidden=jnp.stack(hidden), attention=jnp.stack(attention))
 
 
-def stream_norms(config: GptConfig, params: Any, tokens: jax.Array) -> jax.Array:
+def stream_norms(
+    config: GptConfig | BertConfig,
+    params: Any,
+    tokens: jax.Array,  # [B T] int
+    segments: jax.Array | None = None,  # [B T] int, of BERT
+    valid: jax.Array | None = None,  # [B T] bool: real tokens; all where None
+) -> jax.Array:
     """Length of the residual stream's vectors before each block and after the last, as the root of
-    the mean square over all positions of ids [B T]. [L+1]"""
-    hidden = by_layer(config, params, tokens).hidden.astype(jnp.float32)
-    return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(hidden), axis=-1), axis=(1, 2)))
+    the mean square over all real positions. [L+1]"""
+    if isinstance(config, BertConfig):
+        some = {"params": params}, tokens, segments, valid
+        hidden = jnp.stack(config.module().apply(*some, method="stream"))  # type: ignore[arg-type]
+    else:  # padding stands behind what is real, which does not see it
+        hidden = by_layer(config, params, tokens).hidden
+    squares = jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1)
+    real = jnp.ones(tokens.shape, bool) if valid is None else valid
+    return jnp.sqrt(jnp.sum(squares * real, axis=(1, 2)) / jnp.sum(real))

@@ -28,6 +28,7 @@ from lm.data.tasks.task import Part
 from lm.models.bert import HEADS, BertConfig
 from lm.models.gpt import GptConfig
 from lm.models.heads import BackboneConfig, flops_per_token
+from lm.models.layers import stream_norms
 from lm.models.lstm import LstmConfig
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer
@@ -104,6 +105,7 @@ class Finetune(Supervised):
             first=lambda abstract: config.create(abstract, source),
             tokens_before=lambda step: step * self.batch * length,
         ) as (session, state, step_fn):  # fmt: skip
+            add_norms = config.adding_norms()
             evaluate = Evaluation(config, task, valid, tokenizer, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {task.name}, to train on: "
@@ -120,6 +122,7 @@ class Finetune(Supervised):
                 progress = Progress(step, steps, tokens, steps * self.batch * length)
                 rate = jnp.float32(self.optim.rate(progress))
                 state, metrics = step_fn(state, batch, rate)
+                metrics = add_norms(step, state, batch, metrics)
                 state = session.after(step, state, metrics, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
                     evaluate.at(step + 1, tokens, state.params)
@@ -214,6 +217,16 @@ class Finetune(Supervised):
         weight, dropout = self.lm_weight, self.head_dropout
         classes = self.classes or 1
         return TaskObjective(self.backbone, kind, classes, weight, dropout, self.features)
+
+    def stream_norms(self, params: Any, rows: TaskBatch) -> jax.Array | None:
+        """Candidates are rows of their own; those that fill up are not counted."""
+        model = self.backbone
+        if isinstance(model, LstmConfig):
+            return None
+        each = (rows.tokens, rows.segments, rows.valid & rows.candidates[..., None])
+        tokens, segments, valid = (leaf.reshape(-1, leaf.shape[-1]) for leaf in each)
+        tokens, segments, valid = map(jnp.asarray, (tokens, segments, valid))
+        return stream_norms(model, params["model"], tokens, segments, valid)
 
     def direction(self) -> optax.GradientTransformation:
         if not self.features:

@@ -16,8 +16,10 @@ from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig
 from lm.data.sentences import SentencesConfig, prepare_sentences
+from lm.data.token_file import Verification
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig, init
+from lm.models.layers import stream_norms
 from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
 from lm.train.masked_evaluation import Evaluation
@@ -89,10 +91,15 @@ class MaskedPretrain(Supervised):
             starts = zip(self.bounds(), self.stages, strict=False)
             facts["data_stages"] = [[first, length] for first, (length, _) in starts]
         total_tokens = self.total_tokens()
-        with self.begun(
-            workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,
-            tokens_before=self.tokens_before,
-        ) as (session, state, step_fn):  # fmt: skip
+        share = jax.process_index(), jax.process_count()
+        with (
+            self.begun(
+                workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,
+                tokens_before=self.tokens_before,
+            ) as (session, state, step_fn),
+            Verification([text.file, held_out.file], share) as verification,
+        ):  # fmt: skip
+            add_norms = self.adding_norms()
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
@@ -109,6 +116,7 @@ class MaskedPretrain(Supervised):
                 return rows_of[number].origins((step - first) * self.batch, self.batch)
 
             for step in session.steps(origins):
+                verification.check()
                 number, first = self.stage(step)
                 before = (step - first) * self.batch
                 with session.goodput.spent("data"):
@@ -117,6 +125,7 @@ class MaskedPretrain(Supervised):
                 tokens = self.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
+                metrics = add_norms(step, state, batch, metrics)
                 state = session.after(step, state, metrics, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
                     evaluate.at(step + 1, tokens, state.params)
@@ -166,6 +175,10 @@ class MaskedPretrain(Supervised):
 
     def first_params(self, key: jax.Array) -> Any:
         return init(self.model, key)
+
+    def stream_norms(self, params: Any, rows: MaskedBatch) -> jax.Array:
+        tokens, segments, valid = map(jnp.asarray, (rows.tokens, rows.segments, rows.valid))
+        return stream_norms(self.model, params, tokens, segments, valid)
 
     def objective(self) -> MaskedWords:
         return MaskedWords(self.model, self.instances.pairs and self.next_sentences)

@@ -1,7 +1,7 @@
 """Language-model pre-training: the experiment behind GPT-1, GPT-2 and GPT-3."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class Pretrain(Supervised):
             ) as (session, state, step_fn),
             Verification(files, (jax.process_index(), jax.process_count())) as verification,
         ):
-            norms_of = self.stream_norms()
+            add_norms = self.adding_norms()
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
@@ -150,9 +150,7 @@ class Pretrain(Supervised):
                 tokens = sizes.tokens_before(step + 1)
                 rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
                 state, metrics = step_fn(state, batch, jnp.float32(rate))
-                if norms_of and (step + 1) % self.loop.log_every == 0:
-                    norms = {"stream": norms_of(state.params, batch.tokens[0])}
-                    metrics = metrics.replace(layer_norms=metrics.layer_norms | norms)
+                metrics = add_norms(step, state, batch, metrics)
                 state = session.after(step, state, metrics, tokens)
                 if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
                     evaluate.at(step + 1, tokens, state.params)
@@ -176,11 +174,10 @@ class Pretrain(Supervised):
             check_divides(mesh, TENSOR, heads=self.model.heads, hidden=hidden)
         check_divides(mesh, SEQUENCE, length=self.model.length)
 
-    def stream_norms(self) -> Callable[[Any, jax.Array], jax.Array] | None:
-        """Parameters and ids to the norms of the residual stream, where they are asked for."""
-        if self.loop.layer_norms and isinstance(self.model, GptConfig):
-            return jax.jit(partial(stream_norms, self.model))
-        return None
+    def stream_norms(self, params: Any, rows: TokenBatch) -> jax.Array | None:
+        if isinstance(self.model, LstmConfig):
+            return None
+        return stream_norms(self.model, params, jnp.asarray(rows.tokens))
 
     def texts(self) -> Iterator[str]:
         return (document.text for document in self.data.documents("train"))

@@ -22,7 +22,7 @@ from lm.train.optimizer import OptimizerConfig, rising
 from lm.train.process import Process
 from lm.train.session import LoopConfig, Session
 from lm.train.state import TrainState, abstract_state, create, initialiser
-from lm.train.step import Objective, train_step
+from lm.train.step import Objective, StepMetrics, train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,28 @@ class Supervised:
     def flops_per_token(self) -> float:
         """Operations of the model's own products for a token that is trained on; none twice."""
         raise NotImplementedError
+
+    def stream_norms(self, params: Any, rows: Any) -> jax.Array | None:
+        """Norms of the residual stream [L+1] at the rows [B ...] of a microbatch, without dropout;
+        None of a model that is not looked into."""
+        del params, rows
+        return None
+
+    def adding_norms(self) -> Callable[[int, Any, Any, StepMetrics], StepMetrics]:
+        """What adds those of the first microbatch to the metrics of a step, where they are asked
+        for and the step is logged: of (step, state after it, its batch [M B/M ...], metrics)."""
+        norms_of = jax.jit(
+            lambda params, batch: self.stream_norms(params, jax.tree.map(lambda x: x[0], batch))
+        )
+
+        def add(step: int, state: Any, batch: Any, metrics: StepMetrics) -> StepMetrics:
+            if not self.loop.layer_norms or (step + 1) % self.loop.log_every:
+                return metrics
+            norms = norms_of(state.params, batch)
+            more = {} if norms is None else {"stream": norms}
+            return metrics.replace(layer_norms=metrics.layer_norms | more)  # type: ignore[attr-defined]
+
+        return add
 
     def initial(self) -> Any:
         return initialiser(self.first_params, self.direction(), self.guard)

@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+from lm.models.bert import BertConfig
 from lm.models.gpt import forward_hidden
 from lm.models.layers import by_layer, stream_norms
 from lm.nn.attention import Attention
 from lm.nn.norms import LayerNorm
 from lm.nn.stack import unstack
 from tests.models.gpt_test import made, small
+from tests.models.pretrained.models import drawn
 
 IDS = np.random.default_rng(0).integers(0, 50, (2, 12))
 
@@ -57,3 +59,14 @@ def test_the_norm_of_the_stream_is_the_root_mean_square_length(looked_into):
     expected = np.sqrt(np.mean(lengths**2, axis=(1, 2)))
     found = jax.jit(stream_norms, static_argnums=0)(config, params, IDS)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_stream_of_an_encoder_ends_in_its_hidden_states_and_padding_has_no_length():
+    config = BertConfig(layers=2, width=16, heads=2, vocab=50, length=12)
+    params, module = drawn(config, 0), config.module()
+    segments, valid = IDS % 2, np.arange(12) < np.array([[12], [5]])
+    hidden = module.apply({"params": params}, IDS, segments, valid, method="hidden")
+    length = np.sqrt(np.mean(np.sum(np.square(np.asarray(hidden)[valid]), axis=-1)))
+    found = jax.jit(stream_norms, static_argnums=0)(config, params, IDS, segments, valid)
+    assert found.shape == (3,)
+    np.testing.assert_allclose(found[-1], length, rtol=1e-5)

@@ -222,6 +222,16 @@ def test_every_other_kind_is_learned(runs, tasks, tmp_path, name, system, metric
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "system"), [("classification", "bert"), ("choice", "gpt1")])
+def test_norms_of_the_stream_are_logged_where_asked(runs, tasks, tmp_path, name, system):
+    loop = LoopConfig(log_every=1, layer_norms=True)
+    tuning(runs, tasks, name, system, steps=1, loop=loop).run(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    (norms,) = [row["norm/stream"] for row in rows if "loss" in row]
+    assert len(norms) == 2 and 0 < min(norms) < np.inf
+
+
+@pytest.mark.slow
 def test_features_are_read_and_left_as_they_are(runs, tasks, one_device, tmp_path):
     decaying = replace(OPTIM, weight_decay=0.1)
     config = tuning(runs, tasks, "tagging", "bert", features=1, optim=decaying, steps=150)

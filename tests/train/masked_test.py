@@ -14,13 +14,14 @@ import pytest
 from flax import linen as nn
 
 from experiments import bert as published
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig
-from lm.data.sentences import SentencesConfig
+from lm.data.sentences import SentencesConfig, prepare_sentences
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig
+from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import TokenizerConfig
 from lm.train import masked
 from lm.train.guard import GuardConfig, GuardState
@@ -264,7 +265,7 @@ def experiment_in(folder):
         data=TextConfig(train=str(text["train"]), valid=str(text["valid"]),
                         cache=str(folder / "cache")),
         sentences=SentencesConfig(form="lines"),
-        loop=LoopConfig(log_every=1, save_every=4, evaluate_every=6),
+        loop=LoopConfig(log_every=1, save_every=4, evaluate_every=6, layer_norms=True),
         evaluate_batches=1,
     )  # fmt: skip
 
@@ -302,6 +303,27 @@ def test_a_run_writes_all_that_a_run_writes(straight):
     (last,) = [row for row in rows if "whole_valid_loss" in row]  # the curve itself is of estimates
     assert last["whole_valid_loss"] == summary["valid_loss"] != last["valid_loss"]
     assert last["whole_next_accuracy"] == summary["next_accuracy"]
+
+
+@pytest.mark.slow
+def test_norms_of_gradients_and_of_the_stream_are_logged_where_asked(straight):
+    rows = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    for row in (row for row in rows if "loss" in row):
+        assert len(row["norm/stream"]) == 2 and min(row["norm/stream"]) > 0
+        assert "norm/stack/blocks/norm1/scale" in row
+
+
+@pytest.mark.slow
+def test_text_that_is_damaged_after_it_was_made_stops_the_run(running, tmp_path):
+    config = experiment_in(tmp_path)
+    tokenizer = ByteTokenizer()
+    file = prepare_sentences(config.data, config.sentences, tokenizer, "valid").file
+    path = file.folder / "tokens.bin"
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1  # still an id, so that opening the file does not see it
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="block 0 .* is damaged"):
+        config.run(tmp_path / "run")
 
 
 @pytest.mark.slow
