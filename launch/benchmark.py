@@ -2,14 +2,16 @@
 
 python -m launch.benchmark --only=train,decode,data
 python -m launch.benchmark --only=train --sizes=4x4x128,6x6x384 --dtype=bfloat16 --repeats=20
+python -m launch.benchmark --only=train --sizes=gpt2_xl --batch=8 --dtype=bfloat16
 
-train    the step of launch.train, for GPT-2's block at three sizes
+train    the step of launch.train, for GPT-2's block at each of --sizes
 bert     the pre-training step of BERT Base
 ppo      an update of PPO, from prompts to new parameters: 32 answers of 64 tokens, four epochs
 reward   the step of a reward model on 32 pairs of 128 tokens
 decode   GPT-2 small, prompts of 128 and 128 new tokens, greedy, 1 and 8 rows
 draws    a mask of dropout, and a token for each of 8 rows of 50,257: greedy, drawn, top-k, top-p
-data     rows of a step from a token file onto the device; BERT's pairs from sentences
+data     rows of a step from a token file onto the device; BERT's pairs from sentences; with train
+         and bert in the same command, how many times faster than these
 memory   what a training step holds at its peak under full remat, beside what it must
 save     what an asynchronous save of a training state costs the steps beside it
 startup  seconds from the command to the first step of GPT-2 small: on a new machine, and again
@@ -21,6 +23,7 @@ attention  pairs, FLOPs, memory and time of each pattern from 1k to 64k tokens, 
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,7 +43,12 @@ KINDS = (
     "ppo", "reward", "images", "draws",
 )  # fmt: skip
 ONLY = flags.DEFINE_list("only", ["train", "decode", "data"], f"Some of {', '.join(KINDS)}.")
-SIZES = flags.DEFINE_list("sizes", ["4x4x128", "6x6x384", "gpt2"], "Models of train and data.")
+SIZES = flags.DEFINE_list(
+    "sizes", ["4x4x128", "6x6x384", "gpt2"],
+    "Models of train, data, memory and save; on an accelerator also gpt2_small, gpt2_xl.",
+)  # fmt: skip
+BATCH = flags.DEFINE_integer("batch", None, "Rows of a step of --sizes; each has its own.", 1)
+LENGTH = flags.DEFINE_integer("length", None, "Tokens of such a row; the same.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of activations.")
 FIGURE = flags.DEFINE_string(
     "figure", "attention.svg", "Where --only=attention draws; '': nowhere."
@@ -65,15 +73,22 @@ def main() -> None:
         if name not in speed.SIZES:
             raise ConfigError(f"--sizes={name}: choose among {', '.join(speed.SIZES)}")
     dtype, repeats = cast("Dtype", DTYPE.value), REPEATS.value
-    sizes = {name: speed.SIZES[name] for name in SIZES.value}
+    given = {"batch": BATCH.value, "length": LENGTH.value}
+    changed = {name: value for name, value in given.items() if value is not None}
+    sizes = {name: replace(speed.SIZES[name], **changed) for name in SIZES.value}
+    trained: dict[str, float] = {}  # tokens a second
     if "train" in ONLY.value:
         for name, size in sizes.items():
             experiment = speed.pretraining(size, dtype)
             flops = experiment.model.flops_per_token(size.length)
-            tell(speed.train_figure(name, experiment, flops, repeats))
+            figure = speed.train_figure(name, experiment, flops, repeats)
+            trained[name] = figure["tokens_per_second"]
+            tell(figure)
     if "bert" in ONLY.value:
         base = speed.bert_pretraining(dtype)
-        tell(speed.train_figure("bert", base, base.flops_per_token(), repeats))
+        figure = speed.train_figure("bert", base, base.flops_per_token(), repeats)
+        trained["bert"] = figure["tokens_per_second"]
+        tell(figure)
     if "ppo" in ONLY.value or "reward" in ONLY.value:
         from lm.studies import speed_rlhf
 
@@ -90,9 +105,11 @@ def main() -> None:
         for figure in draw_figures(repeats):
             tell(figure)
     if "data" in ONLY.value:
-        for size in sizes.values():
-            tell(speed.data_figure(size, repeats))
-        tell(speed.pairs_figure())
+        from lm.studies import speed_data
+
+        for name, size in sizes.items():
+            tell(speed_data.data_figure(name, size, dtype, repeats, trained.get(name)))
+        tell(speed_data.pairs_figure(dtype, trained.get("bert")))
     if "memory" in ONLY.value:
         for name, size in sizes.items():
             held = speed.step_memory(speed.pretraining(size, dtype, remat="full"))
@@ -173,8 +190,6 @@ def stalling(dtype: "Dtype") -> "Iterator[dict[str, Any]]":
 
 def images(repeats: int) -> None:
     """One figure for each of the three abilities, and for the larger images of one."""
-    from dataclasses import replace
-
     from launch.experiment import resolve
     from lm.studies.speed_images import image_figure
 

@@ -1,15 +1,13 @@
-"""How fast the real parts are: the training step, decoding, the input pipeline.
+"""How fast the real parts are: the training step, and decoding.
 
-Every figure stands beside its ceiling, measured in the same process: products of 2048 x 2048
-matrices for training, reading memory for decoding.
+Every figure stands beside its ceiling, measured in the same process: products of large matrices,
+and for decoding reading memory as well.
 """
 
 import dataclasses
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -18,21 +16,16 @@ import numpy as np
 from flax import linen as nn
 
 from lm.core import heap, tree
+from lm.core.chips import published_peak
 from lm.core.mesh import one_device
-from lm.data.batches import TokenBatch, Windows
+from lm.data.batches import TokenBatch
 from lm.data.masking import MaskedBatch
-from lm.data.pairs import InstancesConfig, measure
-from lm.data.sentences import SentencesConfig, prepare_sentences
-from lm.data.sources import Document
-from lm.data.token_file import TokenFile
-from lm.data.token_writer import write_tokens
-from lm.data.tokens import TextConfig
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
 from lm.nn.blocks import Block
-from lm.text.byte import ByteTokenizer
+from lm.nn.passes import READ
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import AdamWConfig, BertAdamConfig
 from lm.train.pretrain import Pretrain
@@ -59,6 +52,9 @@ SIZES = {
     "4x4x128": Size(4, 4, 128, 65, 12, 64),  # nanoGPT's Shakespeare on a CPU
     "6x6x384": Size(6, 6, 384, 65, 16, 256),  # nanoGPT's Shakespeare
     "gpt2": Size(12, 12, 768, 50_257, 4, 512),
+    # of an accelerator, whole contexts
+    "gpt2_small": Size(12, 12, 768, 50_257, 16, 1024),
+    "gpt2_xl": Size(48, 25, 1600, 50_257, 4, 1024),
 }
 
 
@@ -85,7 +81,8 @@ def bert_pretraining(dtype: Dtype) -> MaskedPretrain:
 def train_figure(
     name: str, experiment: Supervised, flops_per_token: float, repeats: int
 ) -> dict[str, Any]:
-    """Median seconds of the step that `launch.train` runs, state donated from step to step."""
+    """Median seconds of the step that `launch.train` runs, state donated from step to step; `mfu`
+    where the device's peak is published."""
     model: Any = experiment.model  # type: ignore[attr-defined]
     mesh = one_device()
     with jax.set_mesh(mesh):
@@ -108,13 +105,14 @@ def train_figure(
             seconds.append(time.perf_counter() - start)
     tokens = int(np.prod(host.tokens.shape))
     median = statistics.median(seconds)
-    ceiling = matmul_flops(model.dtype)
+    peak = published_peak(mesh.devices.flat[0].device_kind)
+    used = {"mfu": round(tokens * flops_per_token / median / peak, 4)} if peak else {}
     return {
         "name": "train", "model": name, "batch": experiment.batch, "length": host.tokens.shape[-1],
         "dtype": model.dtype, "tokens_per_second": round(tokens / median, 1),
         "ms": round(1e3 * median, 2), "spread_ms": spread(seconds),
-        "share_of_matmul": round(tokens * flops_per_token / median / ceiling, 3),
-        "matmul_gflops": round(ceiling / 1e9, 1), "first_step_seconds": round(compiled, 1),
+        **share_of_matmul(tokens * flops_per_token / median, model.dtype), **used,
+        "first_step_seconds": round(compiled, 1),
     }  # fmt: skip
 
 
@@ -176,10 +174,17 @@ def step_memory(experiment: Pretrain) -> dict[str, int]:
 def decode_figure(batch: int, dtype: Dtype, repeats: int, tokens: int = 128) -> dict[str, Any]:
     """GPT-2 small from prompts of 128 tokens, greedily; prompts are read anew each time."""
     config = GptConfig(layers=12, width=768, heads=12, length=1024, vocab=50_257, dtype=dtype)
+    return generation_figure("gpt2", config, batch, repeats, tokens)
+
+
+def generation_figure(
+    name: str, config: GptConfig, batch: int, repeats: int, tokens: int, prompt: int = 128
+) -> dict[str, Any]:
+    """Median seconds of `tokens` new ones behind each of `batch` prompts."""
     params = random_params(config)
     generator = Generator(config, params, end=None)
     numbers = np.random.default_rng(0)
-    prompts = numbers.integers(0, config.vocab, (batch, 128)).tolist()
+    prompts = numbers.integers(0, config.vocab, (batch, prompt)).tolist()
     greedy = SamplingConfig(temperature=0.0)
     generator(prompts, tokens, greedy)
     seconds = []
@@ -189,13 +194,15 @@ def decode_figure(batch: int, dtype: Dtype, repeats: int, tokens: int = 128) -> 
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds)
     weights = tree.size_bytes(generator.params)
-    bandwidth = read_bandwidth()
+    bandwidth, length = read_bandwidth(), prompt + tokens
+    each = config.flops_per_token(length, scored=tokens / length, blocks=READ, output=READ)
     return {
-        "name": "decode", "model": "gpt2", "batch": batch, "length": 128 + tokens, "dtype": dtype,
+        "name": "decode", "model": name, "batch": batch, "length": length, "dtype": config.dtype,
         "tokens_per_second": round(batch * tokens / median, 1),
         "ms_a_token": round(1e3 * median / tokens, 2), "spread_ms": spread(seconds),
         "share_of_bandwidth": round(weights * tokens / median / bandwidth, 3),
         "bandwidth_gb": round(bandwidth / 1e9, 1),
+        **share_of_matmul(batch * length * each / median, config.dtype),
     }  # fmt: skip
 
 
@@ -208,45 +215,7 @@ def random_params(config: GptConfig) -> Any:
     return jax.tree.map(lambda leaf: 0.02 * numbers.standard_normal(leaf.shape, np.float32), shapes)
 
 
-# -------------------------------------------------------------------- data
-
-
-def data_figure(size: Size, repeats: int) -> dict[str, Any]:
-    """Rows cut from a token file and placed on the device, a step's worth at a time."""
-    mesh = one_device()
-    experiment = pretraining(size, "float32")
-    with tempfile.TemporaryDirectory() as folder, jax.set_mesh(mesh):
-        text = np.random.default_rng(0).integers(32, 127, 4_000_000).astype(np.uint8).tobytes()
-        document = Document("random", text.decode("ascii"))
-        path = Path(folder) / "tokens"
-        write_tokens([document], ByteTokenizer(), path, report=lambda line: None)
-        file = TokenFile.open(path, vocab_size=None, tokenizer_digest=None)
-        windows, rows = Windows(file, size.length, 0), slice(0, size.batch)
-
-        def one(step: int) -> None:
-            host = windows(step * size.batch, size.batch)
-            jax.block_until_ready(experiment.split(host, mesh, rows, size.batch))
-
-        seconds = list(timed(one, 20 * repeats))
-    median = statistics.median(seconds)
-    return {
-        "name": "data", "model": f"{size.batch}x{size.length}", "batch": size.batch,
-        "length": size.length, "tokens_per_second": round(size.batch * size.length / median),
-        "ms": round(1e3 * median, 3),
-    }  # fmt: skip
-
-
-def pairs_figure(length: int = 128) -> dict[str, Any]:
-    """One pass of BERT's data builder over Python's own library, once it is tokenised."""
-    with tempfile.TemporaryDirectory() as folder:
-        text = TextConfig(cache=folder)
-        config, tokenizer = SentencesConfig(), ByteTokenizer()
-        sentences = prepare_sentences(text, config, tokenizer, "train", lambda line: None)
-        tokens, seconds = measure(sentences, length, InstancesConfig())
-    return {
-        "name": "pairs", "model": "bert", "batch": None, "length": length,
-        "tokens_per_second": round(tokens / seconds), "ms": round(1e3 * seconds, 1),
-    }  # fmt: skip
+# ---------------------------------------------------------------- ceilings
 
 
 def timed(one: Callable[[int], None], repeats: int) -> Iterator[float]:
@@ -257,11 +226,19 @@ def timed(one: Callable[[int], None], repeats: int) -> Iterator[float]:
         yield time.perf_counter() - start
 
 
-# ---------------------------------------------------------------- ceilings
+def share_of_matmul(flops_per_second: float, dtype: str) -> dict[str, float]:
+    """What part of the rate of large products that is, and that rate."""
+    ceiling = matmul_flops(dtype)
+    return {
+        "share_of_matmul": round(flops_per_second / ceiling, 4),
+        "matmul_gflops": round(ceiling / 1e9, 1),
+    }
 
 
-def matmul_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of the best of a few products with float32 results."""
+def matmul_flops(dtype: str, size: int | None = None, repeats: int = 5) -> float:
+    """FLOP/s of the best of a few products with float32 results; of 2048 x 2048 matrices on a CPU,
+    and of larger ones where these would be over before the next is asked for."""
+    size = size or (2048 if jax.default_backend() == "cpu" else 8192)
     a = jnp.ones((size, size), dtype)
     product = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
     return 2 * size**3 / min(timed(lambda _: jax.block_until_ready(product(a)), repeats))

@@ -24,7 +24,7 @@ from lm.rlhf.reward import RewardTraining
 from lm.rlhf.rollout import Prompts, roll_out
 from lm.rlhf.scores import score_rollout
 from lm.rlhf.update import UpdateConfig
-from lm.studies.speed import Dtype, matmul_flops, spread
+from lm.studies.speed import Dtype, share_of_matmul, spread
 from lm.train.optimizer import AdamWConfig
 from lm.train.state import create
 
@@ -159,9 +159,5 @@ def reward_figure(dtype: Dtype, repeats: int) -> dict[str, Any]:
 
 def floor(flops: float, seconds: float, dtype: Dtype) -> dict[str, float]:
     """The milliseconds below which no program of these products gets, and how near this one is."""
-    ceiling = matmul_flops(dtype)
-    return {
-        "floor_ms": round(1e3 * flops / ceiling, 2),
-        "share_of_matmul": round(flops / seconds / ceiling, 3),
-        "matmul_gflops": round(ceiling / 1e9, 1),
-    }
+    near = share_of_matmul(flops / seconds, dtype)
+    return {"floor_ms": round(flops / near["matmul_gflops"] / 1e6, 2), **near}
