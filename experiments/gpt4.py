@@ -40,7 +40,7 @@ GPT2_IMAGE = 50_257  # the id after GPT-2's last
 def tiny() -> VisualTuning:
     """225 thousand parameters that learn easy-VQA on a laptop's CPU, from nothing (our choice)."""
     data = VisualConfig(sets=("easy_vqa", "easy_captions"), times=(1, 10), shift=8)
-    return small(data, vocab=400, steps=12_000)
+    return small(data, vocab=400, steps=18_000)
 
 
 def strings() -> VisualTuning:
