@@ -99,11 +99,18 @@ def talks() -> VisualTuning:
     return replace(config, model=model, optim=replace(config.optim, peak_lr=1e-3))
 
 
-def reward() -> SeeingReward:
-    """A reward model: which answer to easy-VQA's questions is right.
+def reward(size: str = "tiny") -> SeeingReward:
+    """A reward model: which answer is right, to easy-VQA's questions or to those of a larger size.
 
-    From a run of `tiny` (`init`) on the questions in `data.images.root`.
+    From a run of that size (`init`) on the questions in `data.images.root`. Beyond tiny the rate is
+    InstructGPT's.
     """
+    if size != "tiny":
+        seen = by_size(size)
+        return SeeingReward(
+            data=SeenComparisons(images=seen.data), model=seen.model.text, sees=seen.model,
+            optim=AdamWConfig(peak_lr=9e-6, weight_decay=0.0), batch=64, length=seen.length,
+        )  # fmt: skip
     return SeeingReward(
         data=SeenComparisons(images=VisualConfig(valid_limit=500)),
         optim=AdamWConfig(peak_lr=5e-4, weight_decay=0.0),
@@ -114,16 +121,26 @@ def reward() -> SeeingReward:
     )
 
 
-def ppo() -> SeeingPpo:
-    """PPO on easy-VQA's questions: 1 for a right answer.
+def ppo(size: str = "tiny") -> SeeingPpo:
+    """PPO on easy-VQA's questions, or on those of a larger size: 1 for a right answer.
 
-    From a run of `tiny` (`init`) that is not yet sure, on the questions in `images.root`. With
+    From a run of that size (`init`) that is not yet sure, on the questions in `images.root`. With
     `--set reward.function=None --set reward.run=RUN` a reward model of `reward` says what is right.
+    Beyond tiny batch, steps and rates are InstructGPT's.
     """
+    right = RewardConfig(function="lm.rlhf.seeing:right")
+    if size != "tiny":
+        seen, answer = by_size(size), 64
+        return SeeingPpo(
+            images=seen.data, reward=right, gold=right, model=seen.model.text, sees=seen.model,
+            optim=AdamWConfig(peak_lr=5e-6, weight_decay=0.0), batch=512,
+            prompt_length=seen.length - answer, answer_length=answer, kl=KlConfig(beta=0.02),
+            loop=LoopConfig(log_every=1, evaluate_every=50, save_every=50),
+        )  # fmt: skip
     return SeeingPpo(
         images=VisualConfig(valid_limit=200),
-        reward=RewardConfig(function="lm.rlhf.seeing:right"),
-        gold=RewardConfig(function="lm.rlhf.seeing:right"),
+        reward=right,
+        gold=right,
         optim=AdamWConfig(peak_lr=3e-4, weight_decay=0.0),
         value_optim=AdamWConfig(peak_lr=3e-4, weight_decay=0.0),
         batch=64, steps=100, prompt_length=32, answer_length=4, best_of=4,

@@ -70,8 +70,8 @@ def check_model(experiment: Any, name: str | None) -> None:
         raise ConfigError(f"{name} trains several models: plan one of its members")
     if experiment.model is None:
         raise ConfigError(
-            f"{name} has no model before it has begun: name one by its size, such as "
-            "'instructgpt:sft(size=\"6b\")', or --gin_file=RUN/config.gin once it has"
+            f"{name} has no model before it has begun: name {by_size(str(name))}"
+            "--gin_file=RUN/config.gin once it has"
         )
 
 
@@ -86,6 +86,18 @@ def check_search() -> None:
             raise ConfigError(
                 f"--search tries meshes, remat and stream itself: leave --set {name}={value} out"
             )
+
+
+def by_size(name: str) -> str:
+    """The words for an experiment by a size that has a model; none where no size has one."""
+    for size in ("base", "6b"):
+        sized = f'{name.partition("(")[0]}(size="{size}")'
+        try:
+            if resolve(sized).model is not None:
+                return f"one by its size, such as '{sized}', or "
+        except ConfigError:  # it takes no size, or not this one
+            continue
+    return ""
 
 
 def one(experiment: Any, topology: "Topology") -> int:

@@ -19,10 +19,13 @@ from lm.core.mesh import one_device, replicated
 from lm.core.paths import run_path
 from lm.data.visual import Example
 from lm.data.visual.rows import prompt_ids
+from lm.models import gpt_vision
 from lm.models.gpt_vision import GptVision, GptVisionConfig
+from lm.rlhf.rollout import Sight
 from lm.rlhf.source import Source, identity
 from lm.text.tokenizer import Tokenizer
 from lm.train.saved import read_run
+from lm.train.state import abstract_state
 
 BATCH = 64  # prompts whose images are looked at together
 EYES = ("vision", "connector")  # of the parameters
@@ -96,6 +99,25 @@ def here(params: Any, mesh: jax.sharding.Mesh) -> Any:
     """Parameters of a mesh, whole on the first device of this process."""
     whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(params)
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+
+
+def abstract_sight(whole: GptVisionConfig, places: tuple[int, ...]) -> Sight:
+    """Shapes of what is seen in prompts with an image each, whose places are of this shape."""
+    struct, rows = jax.ShapeDtypeStruct, places[:1]
+    return Sight(
+        vectors=struct((*rows, whole.slots, whole.text.width), whole.vision.dtype),
+        places=struct(places, bool), example=struct(rows, np.int32),
+        whole=whole.mask == "prefix",
+    )  # fmt: skip
+
+
+def abstract_eyes(whole: GptVisionConfig, mesh: jax.sharding.Mesh) -> Any:
+    """Shapes of the eyes as they lie in memory: whole on a device."""
+    every = abstract_state(partial(gpt_vision.init, whole), mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
+        {name: every[name] for name in EYES},
+    )
 
 
 @dataclasses.dataclass(frozen=True)

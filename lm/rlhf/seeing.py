@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +23,9 @@ from lm.data.features import TaskRows, take
 from lm.data.visual import Example, VisualConfig
 from lm.data.visual.unread import Unread
 from lm.evals.visual import score
-from lm.rlhf.eyes import SeeingSource, SeenForm, read_seeing
+from lm.models.gpt import GptConfig
+from lm.models.gpt_vision import GptVisionConfig
+from lm.rlhf.eyes import SeeingSource, SeenForm, abstract_eyes, abstract_sight, read_seeing
 from lm.rlhf.material import PpoMaterial
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import Prompts, Sight, encode_prompts
@@ -40,6 +43,7 @@ class SeeingPpo(Ppo):
     """Teaches a policy that sees what a reward prefers of its answers."""
 
     images: VisualConfig = VisualConfig()  # the questions; `data` means nothing here
+    sees: GptVisionConfig | None = None  # the whole model of `init`, once the run has begun
 
     def source(self, mesh: jax.sharding.Mesh) -> SeeingSource:
         return read_seeing(self.init, mesh, self.init_step)
@@ -48,6 +52,21 @@ class SeeingPpo(Ppo):
         assert isinstance(source, SeeingSource)
         examples = [one for part in ("train", "valid") for one in self.images.examples(part)]
         return SeenForm(source.tokenizer, source.eyes.whole, source.eyes.identity, examples)
+
+    def resolved(self, source: Any, reward_model: GptConfig | None) -> Any:
+        sees = source.eyes.whole if isinstance(source, SeeingSource) else source.sees
+        return dataclasses.replace(super().resolved(source, reward_model), sees=sees)
+
+    def abstract_rows(self) -> Prompts:
+        rows = super().abstract_rows()
+        if self.sees is None:
+            return rows
+        sight = abstract_sight(self.sees, (self.batch, self.prompt_length))
+        return dataclasses.replace(rows, sight=sight)
+
+    def beside(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+        eyes = {"eyes": abstract_eyes(self.sees, mesh)} if self.sees else {}
+        return super().beside(mesh) | eyes
 
     def material(self, form: Form, source: Source) -> PpoMaterial:
         assert isinstance(source, SeeingSource) and isinstance(form, SeenForm)

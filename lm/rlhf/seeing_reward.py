@@ -20,13 +20,15 @@ import numpy as np
 
 from lm.core.config import require
 from lm.core.errors import CheckpointError, ConfigError, DataError
-from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
+from lm.data.comparisons import MOST, Comparison, ComparisonsConfig, comparisons
 from lm.data.prompts import Part
 from lm.data.rankings import Ranked, RankingBatch
 from lm.data.visual import Example, VisualConfig
 from lm.data.visual.unread import Unread
 from lm.evals.visual import score
-from lm.rlhf.eyes import SeeingSource, SeenForm, read_seeing
+from lm.models.gpt_vision import GptVisionConfig
+from lm.rlhf.eyes import SeeingSource, SeenForm, abstract_eyes, abstract_sight, read_seeing
+from lm.rlhf.ranking import abstract_rankings
 from lm.rlhf.reward import ComparisonMaterial, RewardTraining
 from lm.rlhf.rollout import Sight
 from lm.rlhf.source import Source
@@ -92,11 +94,12 @@ def contrasted(
 class SeeingReward(RewardTraining):
     """Learns a number for each answer about an image; `init` is the run whose eyes it has.
 
-    A plan of it reads the rows as text: what looking costs, once a prompt, is left out.
+    A plan of it leaves out what looking costs, once a prompt.
     """
 
     data: SeenComparisons = SeenComparisons()
     eyes: str | None = None  # identity of the eyes, once the run has begun
+    sees: GptVisionConfig | None = None  # the whole model of `init`, likewise
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,12 +123,24 @@ class SeeingReward(RewardTraining):
 
     def resolved(self, source: Any) -> Any:
         if isinstance(source, SeeingSource):
-            return replace(super().resolved(source), eyes=source.eyes.identity)
+            eyes = source.eyes
+            return replace(super().resolved(source), eyes=eyes.identity, sees=eyes.whole)
         if not isinstance(source, SeeingReward):
             raise ConfigError(
                 f"the run's directory holds a {type(source).__name__}: choose another workdir"
             )
-        return replace(super().resolved(source), eyes=source.eyes)
+        return replace(super().resolved(source), eyes=source.eyes, sees=source.sees)
+
+    def abstract_rows(self) -> RankingBatch:
+        rows = abstract_rankings(self.batch, self.length, self.data.contrast or MOST)
+        if self.sees is None:
+            return rows
+        sight = abstract_sight(self.sees, rows.tokens.shape)
+        seen: RankingBatch = rows.replace(sight=sight)  # type: ignore[attr-defined]
+        return seen
+
+    def beside(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+        return {"eyes": abstract_eyes(self.sees, mesh)} if self.sees else {}
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> "SeenRankings":
         assert isinstance(form, SeenForm) and isinstance(source, SeeingSource)

@@ -278,9 +278,12 @@ class PpoSetting(Supervised):
                 return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
 
             scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
+            sight = jax.tree.map(
+                lambda leaf: of(leaf.shape, leaf.dtype), self.abstract_rows().sight
+            )
             experience = Experience(
                 tokens=of((self.batch, self.width), jnp.int32), start=of((self.batch,), jnp.int32),
-                mask=of(answers, jnp.bool_),
+                mask=of(answers, jnp.bool_), sight=sight,
                 **{name: of(answers, jnp.float32)
                    for name in ("logp", "values", "rewards", "advantages", "returns")},
             )  # fmt: skip

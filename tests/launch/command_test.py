@@ -96,11 +96,17 @@ def test_files_of_the_users_that_cannot_be_read_are_one_line(tmp_path):
         ("launch.plan", ["--all", "--search"], "--all takes neither --set nor --search"),
         ("launch.plan", ["--all", "--gin_file=runs/x/config.gin"], "--all takes neither --set nor"),
         ("launch.plan", ["--all", "--experiment=instructgpt:pipeline"], "trains several models"),
-        ("launch.plan", ["--all", "--experiment=bert:finetune"], "no model before it has begun"),
+        ("launch.plan", ["--all", "--experiment=bert:finetune"], "has begun: name --gin_file"),
         (
             "launch.plan",
             ["--topology=v5e:2x2", "--experiment=instructgpt:sft", "--set=init=runs/x"],
-            "instructgpt:sft has no model before it has begun: name one by its size",
+            "instructgpt:sft has no model before it has begun: name one by its size, such as "
+            "'instructgpt:sft(size=\"6b\")', or --gin_file",
+        ),
+        (
+            "launch.plan",
+            ["--topology=v5e:2x2", "--experiment=gpt4:ppo"],
+            "such as 'gpt4:ppo(size=\"base\")', or --gin_file",
         ),
         ("launch.plan", ["--slices=0"], "--slices=0"),
         ("launch.plan", ["--out=x.md"], "--out=x.md is for --all"),

@@ -2,12 +2,17 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
+import jax
 import pytest
 
+from experiments import gpt4
 from experiments.instructgpt import ppo_ptx
 from lm.core import tree
+from lm.core.config import bind
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.rlhf.eyes import look
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.train.optimizer import AdamWConfig
@@ -41,6 +46,38 @@ def test_a_reward_model_that_learns_questions_is_lowered_with_its_heads_split_al
     alone = replace(config, metadata=()).abstract(mesh).params
     assert tree.count(heads) == tree.count(alone) + 2 * (MODEL.width + 1)
     config.lowered(mesh)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reward", "ppo"])
+def test_alignment_on_images_is_lowered_with_what_its_prompts_show(name):
+    tiny = gpt4.tiny().model
+    config = replace(getattr(gpt4, name)("base"), model=tiny.text, sees=tiny, batch=32)
+    sizes = {
+        "reward": {"length": "64"},
+        "ppo": {"prompt_length": "32", "answer_length": "8", "update.minibatches": "2"},
+    }
+    config = bind(config, sizes[name])
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    sight = config.abstract_rows().sight
+    assert sight.vectors.shape == (32, 16, 64) and sight.whole
+    eyes = config.beside(mesh)["eyes"]
+    images = jax.ShapeDtypeStruct((32, 1, 64, 64, 3), "uint8")
+    seen = jax.eval_shape(partial(look, tiny), eyes, images)
+    assert (seen.shape, seen.dtype) == (sight.vectors.shape, sight.vectors.dtype)
+    assert tree.count(eyes) == tiny.parameters() - tiny.text.parameters()
+    # the same without what is seen is another program
+    assert config.lowered(mesh).as_text() != replace(config, sees=None).lowered(mesh).as_text()
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_alignment_on_images_is_known_by_its_size_before_it_has_begun(size):
+    seen = gpt4.by_size(size)
+    for config in (gpt4.reward(size), gpt4.ppo(size)):
+        assert config.model == seen.model.text and config.flops_per_token() > 0
+        rows = config.abstract_rows()
+        assert rows.sight.vectors.dtype == "bfloat16"
+        assert rows.tokens.shape[-1] == seen.length > rows.sight.vectors.shape[1] == 196
 
 
 @pytest.mark.slow

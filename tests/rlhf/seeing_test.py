@@ -69,6 +69,10 @@ def test_a_rollout_is_scored_as_the_model_that_sees_scores_it(data, base, one_de
     source = made.source(one_device)
     material = made.material(made.form(source), source)
     prompts = material.prompts(0, one_device)
+    planned = made.resolved(source, None).abstract_rows().sight  # what a plan takes them for
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), prompts.sight) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), planned
+    )
     rollout = roll_out(
         source.model, source.params, prompts, jax.random.key(0), count=6, end=source.tokenizer.end
     )
