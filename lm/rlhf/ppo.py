@@ -126,6 +126,7 @@ class Ppo(PpoSetting):
                 {"steps": self.steps, "tokens": tokens, "episodes": self.steps * self.batch}
                 | {"prompts": str(material)}
                 | {"parameters": tree.count(state.policy), **summary, "troubles": wrong}
+                | largest(session, *config.bound)
             )
         if jax.process_index() == 0:
             print(f"report: {write_report(workdir)}")
@@ -173,6 +174,14 @@ class Ppo(PpoSetting):
             "they have mean 0 and deviation 1"
         )
 
+    @property
+    def bound(self) -> tuple[str, float]:
+        """The figure that says how far log-probabilities as drawn are from those as scored anew,
+        and how large it may be, in nats a token."""
+        same = exact(self.policy_model.dtype)
+        bound = self.drift or DRIFT["float32" if same else "bfloat16"]
+        return "drift" if same else "drift_mean", bound
+
     def check(
         self, figures: dict[str, float], step: int, state: PpoState, session: Session
     ) -> None:
@@ -181,10 +190,14 @@ class Ppo(PpoSetting):
         Raises:
           GuardStop: see `check_rollout`.
         """
-        same = exact(self.policy_model.dtype)
-        tolerance = self.drift or DRIFT["float32" if same else "bfloat16"]
+        name, bound = self.bound
         try:
-            check_rollout(figures, tolerance=tolerance, exact=same, kl_stop=self.kl.stop)
+            check_rollout(figures, tolerance=bound, exact=name == "drift", kl_stop=self.kl.stop)
+            if step == session.first:
+                session.journal.say(
+                    f"log-probabilities as drawn and as scored anew: {name} {figures[name]:.1e} "
+                    f"nats a token, at most {bound:.0e}"
+                )
         except GuardStop as stop:
             wrong = warn(session)
             if step > session.first:
@@ -215,11 +228,22 @@ class Ppo(PpoSetting):
         )  # fmt: skip
 
 
-def warn(session: Session) -> list[str]:
-    """Says in words what the last updates show to be wrong, and gives it back."""
+def told_rows(session: Session) -> list[dict[str, Any]]:
+    """What was told of the steps so far, on the process that tells."""
     path = session.workdir / "metrics.jsonl"
     session.journal.flush()
-    wrong = troubles(read_metrics(path)) if session.main and path.exists() else []
+    return read_metrics(path) if session.main and path.exists() else []
+
+
+def largest(session: Session, name: str, bound: float) -> dict[str, float]:
+    """A figure at its largest of the updates that were told, and its bound."""
+    found = [row[name] for row in told_rows(session) if name in row]
+    return {name: max(found), f"{name}_bound": bound} if found else {}
+
+
+def warn(session: Session) -> list[str]:
+    """Says in words what the last updates show to be wrong, and gives it back."""
+    wrong = troubles(told_rows(session))
     for what in wrong:
         session.journal.say(f"in trouble: {what}")
     return wrong

@@ -120,6 +120,8 @@ def test_before_the_first_step_the_ratio_is_one_and_the_kl_is_zero(run):
 def test_a_run_leaves_its_figures_its_answers_and_the_best_of_n(run):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["episodes"] == 64
+    assert summary["drift"] == max(row["drift"] for row in rows_of(run)) < summary["drift_bound"]
+    assert summary["drift_bound"] == 1e-4
     assert [point["n"] for point in summary["best_of_n"]] == [1, 2]
     assert summary["best_of_n"][1]["reward"] >= summary["best_of_n"][0]["reward"]
     assert summary["best_of_n"][0]["gold"] == summary["best_of_n"][0]["reward"]
@@ -219,11 +221,17 @@ def test_float32_products_that_an_accelerator_rounds_may_differ_as_those_of_bflo
     monkeypatch.setattr(dot, "platform", lambda: platform)
     monkeypatch.setattr(ppo, "warn", lambda session: [])
     config = Ppo(model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16)
-    session = SimpleNamespace(first=0, main=False)
+    said = []
+    session = SimpleNamespace(first=0, main=False, journal=SimpleNamespace(say=said.append))
     figures = {"reward": 0.5, "kl": 0.0, "drift": 1.2e-2, "drift_mean": 1.4e-3}  # seen of float32
     refused = pytest.raises(GuardStop, match="more than drift 1e-04") if stops else nullcontext()
     with jax.default_matmul_precision(precision), refused:
         config.check(figures, 0, None, session)
+        config.check(figures, 1, None, session)
+    # the first update says by how much they do, and how much they may
+    assert [line.split(": ")[1] for line in said] == (
+        [] if stops else ["drift_mean 1.4e-03 nats a token, at most 2e-02"]
+    )
 
 
 @pytest.mark.slow
