@@ -47,6 +47,10 @@ HEAD = (
     f"{'set':14}{'items':>6}  {'metric':9}{'right':>15}{'black':>8}{'others':>8}{'prior':>8}  "
     "published"
 )
+REFERENCE = (
+    "published: of other images and other questions, or of the whole set where ours has its name; "
+    "a reference, no comparison"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,15 @@ class Line:
         """What "right" is the mean of."""
         return METRICS[self.answered.examples[0].match]
 
+    @property
+    def published(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Of the published set that is nearest the values by metric and system, where any are."""
+        task, told = ABILITIES[self.name][1], dict[str, dict[str, float]]()
+        for row in figures():
+            if row["family"] == "gpt4_vision" and row["task"] == task:
+                told.setdefault(row["metric"], {})[row["system"]] = row["value"]
+        return {task: told} if told else {}
+
     def __str__(self) -> str:
         found = self.answered.scores
         right = f"{found.mean():.3f}"
@@ -75,12 +88,11 @@ class Line:
         sums, sizes = by_group(found, images), by_group(np.ones(len(found)), images)
         if len(sums) > 1:
             right += f" ± {ratio_error(sums, sizes):.3f}"
-        task = ABILITIES[self.name][1]
-        told: dict[str, list[str]] = {}
-        for row in figures():
-            if row["family"] == "gpt4_vision" and row["task"] == task:
-                told.setdefault(row["metric"], []).append(f"{row['system']} {row['value']:.3f}")
-        beside = [f"{task}, {metric}: {', '.join(values)}" for metric, values in told.items()]
+        beside = [
+            f"{task}, {metric}: " + ", ".join(f"{name} {value:.3f}" for name, value in of.items())
+            for task, metrics in self.published.items()
+            for metric, of in metrics.items()
+        ]
         return (
             f"{self.name:14}{len(found):6}  {self.metric:9}{right:>15}{self.black:8.3f}"
             f"{self.others:8.3f}{self.prior:8.3f}  {'; '.join(beside) or '-'}"
@@ -93,6 +105,7 @@ class Line:
             "unread": len(self.answered.unread), "right": self.answered.accuracy,
             "black": self.black, "others": self.others, "prior": self.prior, "kinds": self.kinds,
             "follow": self.follow and dict(zip(("right", "alone"), self.follow, strict=True)),
+            "published": self.published,
         }  # fmt: skip
 
 
@@ -123,6 +136,8 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
             ):
                 for line in see(model, seen, options, ledger, say):
                     lines.append(line)
+            if any(line.published for line in lines):
+                say(REFERENCE)
         finally:
             if lines:
                 table = options.out / f"gpt4-step{model.step}.json"
