@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lm.data.images import pillow
-from lm.data.visual.rows import VisualRows
+from lm.data.visual.rows import VisualRows, encode
 from lm.evals.visual import Answered
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.seen import attention_to_slots
@@ -25,8 +25,12 @@ attention = jax.jit(attention_to_slots, static_argnums=0)
 def write_gallery(
     run: Path, config: GptVisionConfig, params: Any, tokenizer: Tokenizer, answered: Answered
 ) -> None:
-    """The first image of up to `SHOWN` examples with attention over its slots, into `run`."""
-    chosen = [n for n, one in enumerate(answered.examples) if one.pictures]
+    """The images of up to `SHOWN` examples, each with attention over its slots, into `run`; those
+    that the context has no room for with their answers are not chosen."""
+    pairs = encode(answered.examples, tokenizer, config.image_id, config.slots)
+    chosen = [
+        n for n, one in enumerate(pairs) if one.pictures and len(one.ids) <= config.text.length
+    ]
     shown = min(SHOWN, len(chosen))
     chosen = [chosen[place * len(chosen) // shown] for place in range(shown)]
     examples = [answered.examples[n] for n in chosen]
@@ -37,18 +41,25 @@ def write_gallery(
         side=config.vision.image, length=config.text.length, seed=0,
     )  # fmt: skip
     batch, wrong = rows.take(np.arange(rows.count), 0)
-    if wrong or rows.long:
+    if wrong:
         return  # what is shown has to be what was answered
     looked = np.asarray(attention(config, params, batch.tokens, batch.images, batch.prefix))
     with (run / NAME).open("w", encoding="utf-8") as file:
         for number, place in enumerate(chosen):
-            out, one = io.BytesIO(), answered.examples[place]
-            pillow().fromarray(batch.images[number, 0]).save(out, "PNG")
-            slots = np.flatnonzero(batch.tokens[number] == config.image_id)[: config.slots]
+            one, count = answered.examples[place], rows.images[number]
+            slots = np.flatnonzero(batch.tokens[number] == config.image_id)
+            shares = looked[number, slots].reshape(count, config.slots)
             row = {
-                "image": base64.b64encode(out.getvalue()).decode(),
-                "attention": [round(float(share), 4) for share in looked[number, slots]],
+                "images": [encoded(image) for image in batch.images[number, :count]],
+                "attention": [[round(float(share), 4) for share in each] for each in shares],
                 "question": one.question, "answer": answered.answers[place],
                 "truth": " / ".join(one.answers),
             }  # fmt: skip
             file.write(json.dumps(row) + "\n")
+
+
+def encoded(image: np.ndarray) -> str:
+    """Pixels [R R 3] as a PNG in base64."""
+    out = io.BytesIO()
+    pillow().fromarray(image).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()

@@ -10,21 +10,37 @@ SIDE = 160  # pixels on the page
 
 
 def gallery(rows: list[dict[str, Any]]) -> str:
-    """An article for each row {"image": base64 of a PNG, "attention": M shares of a square grid or
-    [], "question", "answer", "truth": str}; a row with another content is left out."""
-    articles = "".join(_article(row) for row in rows if _sound(row))
+    """An article for each row {"images": base64 of PNGs, "attention": of each M shares of a square
+    grid, "question", "answer", "truth": str}; a row with another content is left out. Shares are of
+    all images together; an earlier run's row has one "image", and the shares of its own."""
+    articles = "".join(_article(row) for row in map(_several, rows) if _sound(row))
     return f'<div class="pair">{articles}</div>' if articles else ""
 
 
+def _several(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as of now."""
+    if "image" not in row:
+        return row
+    return row | {"images": [row["image"]], "attention": [row.get("attention")]}
+
+
 def _sound(row: dict[str, Any]) -> bool:
-    image, attention = row.get("image"), row.get("attention")
-    numbers = isinstance(attention, list) and all(isinstance(n, int | float) for n in attention)
-    return isinstance(image, str) and bool(BASE64.fullmatch(image)) and numbers
+    images, attention = row.get("images"), row.get("attention")
+    if not (isinstance(images, list) and isinstance(attention, list)):
+        return False
+    return len(images) == len(attention) > 0 and all(
+        isinstance(image, str) and BASE64.fullmatch(image) and isinstance(shares, list)
+        and all(isinstance(n, int | float) for n in shares)
+        for image, shares in zip(images, attention, strict=True)
+    )  # fmt: skip
 
 
 def _article(row: dict[str, Any]) -> str:
-    picture = f'<image href="data:image/png;base64,{row["image"]}" width="1" height="1"/>'
-    shown = [_square(picture), _square(picture + _heat(row["attention"]))]
+    most = max((share for shares in row["attention"] for share in shares), default=0.0) or 1.0
+    shown = []
+    for image, shares in zip(row["images"], row["attention"], strict=True):
+        picture = f'<image href="data:image/png;base64,{image}" width="1" height="1"/>'
+        shown += [_square(picture), _square(picture + _heat(shares, most))]
     told = "".join(
         f"<p>{name}: {escape(str(row.get(name, '')))}</p>"
         for name in ("question", "answer", "truth")
@@ -37,10 +53,9 @@ def _square(inside: str) -> str:
     return f'<svg width="{SIDE}" height="{SIDE}" viewBox="0 0 1 1" style="{style}">{inside}</svg>'
 
 
-def _heat(attention: list[float]) -> str:
-    """The image darkened but where the answer looked."""
+def _heat(attention: list[float], most: float) -> str:
+    """The image darkened but where the answer looked, at `most` not at all."""
     grid = round(len(attention) ** 0.5)
-    most = max(attention, default=0.0) or 1.0
     return "".join(
         f'<rect x="{place % grid / grid:.4f}" y="{place // grid / grid:.4f}" '
         f'width="{1 / grid:.4f}" height="{1 / grid:.4f}" '

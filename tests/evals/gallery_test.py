@@ -1,5 +1,7 @@
 """What the report shows of answered questions."""
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -16,24 +18,55 @@ from lm.text.byte import ByteTokenizer
 from tests.models.gpt_test import small
 
 
-@pytest.mark.parametrize(("count", "shown"), [(1, 1), (5, 5), (12, 12), (30, 12)])
-def test_of_few_examples_each_is_shown_once_and_of_many_twelve_that_are_spread(
-    tmp_path, monkeypatch, count, shown
-):
+def drawn(colour):
+    return Drawn(Image.new, ("RGB", (8, 8), colour))
+
+
+@pytest.fixture
+def config(monkeypatch):
     monkeypatch.setattr(
-        gallery, "attention", lambda config, params, tokens, *_: np.ones(tokens.shape)
+        gallery, "attention", lambda config, params, tokens, *_: np.cumsum(np.ones(tokens.shape), 1)
     )
     eye = VisionConfig(image=8, patch=4, layers=1, width=16, heads=2)
-    config = GptVisionConfig(text=small(length=64, vocab=257), vision=eye, image_id=256)
+    return GptVisionConfig(text=small(length=64, vocab=270), vision=eye, image_id=269)
+
+
+def shown_of(tmp_path, config, examples):
+    answered = Answered(examples, tuple(str(n) for n in range(len(examples))))
+    gallery.write_gallery(tmp_path, config, None, ByteTokenizer(), answered)
+    return [json.loads(line) for line in (tmp_path / gallery.NAME).read_text().splitlines()]
+
+
+def test_every_image_of_an_example_is_shown_with_the_attention_over_it(tmp_path, config):
+    parts = (drawn("red"), "and", drawn("blue"), "?")
+    two, one = (Example(id="", parts=some, answers=("yes",)) for some in (parts, parts[2:]))
+    first, second = shown_of(tmp_path, config, [two, one])
+    colours = [
+        Image.open(io.BytesIO(base64.b64decode(image))).getpixel((0, 0))
+        for image in (*first["images"], *second["images"])
+    ]
+    assert colours == [(255, 0, 0), (0, 0, 255), (0, 0, 255)]
+    assert first["attention"] == [[1, 2, 3, 4], [8, 9, 10, 11]]  # three letters are between them
+    assert second["attention"] == [[1, 2, 3, 4]]
+
+
+def test_an_example_that_is_too_long_leaves_the_others_in_the_gallery(tmp_path, config):
     examples = [
-        Example(
-            id=str(n), parts=asked(f"{n}?", Drawn(Image.new, ("RGB", (8, 8)))), answers=("yes",)
-        )
+        Example(id="", parts=asked(text, drawn("red")), answers=("yes",))
+        for text in ("?", 80 * "?", "what?")
+    ]
+    rows = shown_of(tmp_path, config, examples)
+    assert [(row["question"], row["answer"]) for row in rows] == [("?", "0"), ("what?", "2")]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (5, 5), (12, 12), (30, 12)])
+def test_of_few_examples_each_is_shown_once_and_of_many_twelve_that_are_spread(
+    tmp_path, config, count, shown
+):
+    examples = [
+        Example(id=str(n), parts=asked(f"{n}?", drawn("red")), answers=("yes",))
         for n in range(count)
     ]
-    answered = Answered(examples, tuple(str(n) for n in range(count)))
-    gallery.write_gallery(tmp_path, config, None, ByteTokenizer(), answered)
-    rows = [json.loads(line) for line in (tmp_path / gallery.NAME).read_text().splitlines()]
-    told = [int(row["answer"]) for row in rows]
+    told = [int(row["answer"]) for row in shown_of(tmp_path, config, examples)]
     assert len(told) == len(set(told)) == shown and told[0] == 0
     assert told[-1] >= count - 1 - count // 12

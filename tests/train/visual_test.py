@@ -81,8 +81,8 @@ def test_a_small_model_learns_to_name_a_colour_and_answers_about_a_file(run):
 def test_the_report_shows_where_answers_looked(run):
     rows = [json.loads(line) for line in (run / "gallery.jsonl").read_text().splitlines()]
     assert len(rows) == 12 and {row["answer"] for row in rows} <= set(COLOURS)
-    assert all(len(row["attention"]) == 4 for row in rows)
-    assert all(sum(row["attention"]) == pytest.approx(1, abs=1e-3) for row in rows)
+    assert all(len(row["attention"]) == 1 and len(row["attention"][0]) == 4 for row in rows)
+    assert all(sum(row["attention"][0]) == pytest.approx(1, abs=1e-3) for row in rows)
     assert (run / "report.html").read_text().count("data:image/png;base64,") == 24
 
 
