@@ -103,12 +103,15 @@ class VisualTuning(Supervised):
         steps = steps_of(self, material.rows.count, material.own)
         config = replace(config, steps=steps)
         tokens = self.batch * material.rows.width
-        with config.begun(
-            workdir, process, mesh,
-            steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
-            first=lambda abstract: config.create(abstract, source),
-            tokens_before=lambda step: step * tokens,
-        ) as (session, state, step_fn):  # fmt: skip
+        with (
+            config.begun(
+                workdir, process, mesh,
+                steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
+                first=lambda abstract: config.create(abstract, source),
+                tokens_before=lambda step: step * tokens,
+            ) as (session, state, step_fn),
+            prefetched(material.batch, session.first, steps, self.workers) as batches,
+        ):  # fmt: skip
             evaluate = Evaluation(config, material, tokenizer, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
@@ -116,7 +119,6 @@ class VisualTuning(Supervised):
             if session.unevaluated:
                 evaluate(session.first, session.first * tokens, state.params)
             unread = Unread()
-            batches = prefetched(material.batch, session.first, steps, self.workers)
             for step in session.steps(material.origins):
                 with session.goodput.spent("data"):
                     host, wrong = next(batches)

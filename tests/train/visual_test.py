@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -243,6 +247,35 @@ def test_the_decoder_of_a_run_of_text_is_taken_over_and_its_text_is_kept(data, t
     forgot = config(data, init=str(tmp_path / "text"), steps=40, optim=gentle)
     forgot.run(tmp_path / "forgot")
     assert summary(tmp_path / "forgot")["text_loss"] > losses[-1] * 1.05
+
+
+AHEAD = """
+import os, signal, sys
+from pathlib import Path
+import jax, numpy
+from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.visual.rows import prefetched
+from lm.text.byte import ByteTokenizer
+from lm.train.visual_material import Material
+from tests.train.squares import config
+material = Material(config(Path(sys.argv[1])), ByteTokenizer(), make_mesh(MeshConfig(data=1)))
+signal.signal(signal.SIGTERM, lambda *_: None)
+for last in (6, 12):  # all that is made is taken, or not
+    with prefetched(material.batch, 3, last, workers=2) as batches:
+        for step in range(3, 6):
+            jax.tree.map(numpy.testing.assert_array_equal, next(batches), material.batch(step))
+            os.killpg(0, signal.SIGTERM)
+"""
+
+
+@pytest.mark.slow
+def test_processes_make_the_same_batches_and_leave_nothing_behind(data):
+    """Though a signal to all of the group comes between."""
+    done = subprocess.run(
+        [sys.executable, "-c", AHEAD, str(data)], cwd=Path(lm.__file__).parents[1],
+        env=os.environ | {"XLA_FLAGS": ""}, start_new_session=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_vocabulary_without_an_image_gets_one_more_row():

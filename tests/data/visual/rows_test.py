@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import pickle
+import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -175,8 +177,21 @@ def squares(step):
 
 
 def test_batches_made_ahead_come_in_order_from_any_step():
-    found = [int(batch[0]) for batch, _ in prefetched(squares, 3, 8, workers=0)]
+    with prefetched(squares, 3, 8, workers=0) as batches:
+        found = [int(batch[0]) for batch, _ in batches]
     assert found == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.slow
+def test_processes_end_with_a_run_that_stops_at_once():
+    code = (
+        "import os; from lm.data.visual.rows import prefetched\n"
+        "with prefetched(lambda step: (step, []), 0, 99, workers=1) as batches:\n"
+        "    next(batches); os._exit(3)"
+    )
+    # they hold its output open for as long as they are there
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=200)
+    assert done.returncode == 3
 
 
 def test_a_statement_that_is_held_out_is_about_no_image_of_training(tmp_path):
