@@ -22,8 +22,9 @@ from launch.experiment import resolve
 from lm.core.config import bind, dump, load
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
-from lm.data.visual import VisualConfig
-from lm.data.visual.example import Given, asked
+from lm.data.tokens import TextConfig
+from lm.data.visual import Example, VisualConfig
+from lm.data.visual.example import Drawn, Given, asked
 from lm.data.visual.rows import prompt_ids
 from lm.decode.sampling import SamplingConfig
 from lm.evals.suites import Model, Options
@@ -304,6 +305,28 @@ def test_a_step_on_eight_devices_is_the_step_on_one(data):
             found.append((jax.device_get(state.params), float(metrics.loss)))
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), found[0][0], found[1][0])
+
+
+@pytest.mark.slow
+def test_mixed_batches_compile_the_step_once_for_each_room_for_images(data, tmp_path, monkeypatch):
+    def example(count):
+        images = count * [Drawn(Image.new, ("RGB", (16, 16)))]
+        return Example(id=str(count), parts=asked("colour?", *images), answers=("red",))
+
+    monkeypatch.setattr(VisualConfig, "examples", lambda *_: [example(1 + n % 3) for n in range(9)])
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and ran. " * 400)
+    text = TextConfig(train=str(tmp_path / "text.txt"), cache=str(tmp_path / "cache"))
+    made = config(data, batch=3, text=text, text_rows=1)
+    grid, rooms = one_device(), []
+    material = Material(made, ByteTokenizer(), grid)
+    with jax.set_mesh(grid):
+        abstract = made.abstract(grid)
+        step, state = made.step(grid, abstract), create(made.initial(), abstract, 0)
+        for number in range(10):
+            host, _ = material.batch(number)
+            rooms.append(host.images.shape[1])
+            state, _ = step(state, made.split(host, grid, material.mine, 3), np.float32(1e-2))
+    assert set(rooms) == {1, 2, 4} and step._cache_size() == 3
 
 
 def test_a_classifier_is_no_decoder_to_see_with(data, tmp_path, monkeypatch):
