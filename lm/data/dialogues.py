@@ -16,13 +16,13 @@ import dataclasses
 import itertools
 import math
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.data.demonstrations import demonstrations
+from lm.data.held_out import place
 from lm.data.labels import conversation_rows, from_the_oldest
 from lm.data.prompts import BETWEEN, Malformed, Part, Reader, RowsConfig, prompt_of, text
 from lm.data.sources import content_digest
@@ -212,7 +212,7 @@ def prompts_in(turns: Conversation, which: Asked) -> list[Conversation]:
     if turns[-1].role != "assistant":
         places.append(len(turns))
     if which == "random":
-        places = [places[zlib.crc32(repr(turns).encode(errors="replace")) % len(places)]]
+        places = [places[int(place(repr(turns)) * len(places))]]
     elif which == "last":
         places = places[-1:]
     return [turns[:place] for place in places]

@@ -9,18 +9,18 @@
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
 begins. Rows of one user, or of one prompt, are never divided between training and measuring: what
 several users ask and one who is held out does is not learned. Conversations are of one prompt where
-their users say the same first. A row that says of itself `"held_out": true` or `false`, as labels
-of answers do, is believed.
+their users say the same first. Of two or more, one at least is held out and never all. A row that
+says of itself `"held_out": true` or `false`, as labels of answers do, is believed.
 """
 
 import dataclasses
 import itertools
-import zlib
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, Generic, Literal, TypeVar
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
+from lm.data.held_out import dividing, place
 from lm.data.labels import from_the_oldest
 from lm.data.sieve import Sieve
 from lm.data.sources import content_digest, files, tell
@@ -33,6 +33,7 @@ from lm.text.tokenizer import Tokenizer
 BETWEEN = "\n\n"
 HELD_OUT = "held_out"  # a row's own word on its part
 SHOWN = 5  # malformed rows told one by one
+DIVISION = 2  # of the rules by which rows are divided: a run goes on by those it began with
 FAULTY = 0.05  # share of rows without content at which a file is taken for a mistake
 SPEAKERS = {"human": "Human", "user": "Human", "gpt": "Assistant", "assistant": "Assistant"}
 
@@ -62,9 +63,10 @@ class RowsConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of what the files hold."""
+        """Identity of what the files hold, and of how it is divided where it is."""
         specs = [spec for spec in (self.train, self.valid) if spec is not None]
-        return content_digest(*specs, order=from_the_oldest)
+        found = content_digest(*specs, order=from_the_oldest)
+        return found if self.valid is not None else f"{found};{DIVISION}"
 
     def form(self, tokenizer: Tokenizer) -> Form:
         """How its prompts and answers become ids: as text."""
@@ -98,24 +100,33 @@ class RowsConfig:
         """`read`, before what the other part asks too is left out. Raises DataError as it does."""
         spec = self.train if part == "train" or self.valid is None else self.valid
         sieve = Sieve(self.per_user, self.common_prefix)
-        found: list[tuple[Item, bool]] = []
-        elsewhere: set[Any] = set()
+        taken: list[Taken[Item]] = []
         problems = []
         for row in self.rows(spec):
             try:
                 if isinstance(row, Problem):
                     raise Malformed(row.text)
-                taken = [item for item in items(row) if sifted(sieve, row, item)]
-                for item in taken:
-                    if self.belongs(row, item, part):
-                        found.append((item, isinstance(row.values.get(HELD_OUT), bool)))
-                    else:
-                        elsewhere.add(same(item))
+                sure, mine = isinstance(row.values.get(HELD_OUT), bool), self.decided(row, part)
+                taken += [
+                    Taken(item, sure, mine, place(held_out_key(row, item)))
+                    for item in items(row) if sifted(sieve, row, item)
+                ]  # fmt: skip
             except Malformed as error:
                 problems.append(f"{row.where}: {error}")
         if problems:
             more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
             raise DataError("; ".join(problems[:SHOWN]) + more)
+        fraction = self.valid_fraction
+        if not any(one.sure for one in taken):
+            fraction = dividing(fraction, {one.place for one in taken})
+        found: list[tuple[Item, bool]] = []
+        elsewhere: set[Any] = set()
+        for one in taken:
+            below = one.place < fraction
+            if below == (part == "valid") if one.mine is None else one.mine:
+                found.append((one.item, one.sure))
+            else:
+                elsewhere.add(same(one.item))
         if not found:
             raise DataError(f"no rows in {spec} for {part}: name other files or valid_fraction")
         if left_out := str(sieve):
@@ -143,18 +154,26 @@ class RowsConfig:
             )
         return kept
 
-    def belongs(self, row: Row, item: Any, part: Part) -> bool:
-        """Whether an item is of a part, given that its file is."""
+    def decided(self, row: Row, part: Part) -> bool | None:
+        """Whether a row is of a part, given that its file is; None where its items' hashes tell."""
         marked = row.values.get(HELD_OUT)
         if isinstance(marked, bool) and (self.valid is None or part == "train"):
             return marked == (part == "valid")
-        if self.valid is not None:
-            return True
-        return held_out(held_out_key(row, item), self.valid_fraction) == (part == "valid")
+        return None if self.valid is None else True
 
 
 class Malformed(Exception):
     """What is wrong with a row, which is named by who catches it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken(Generic[Item]):
+    """An item that the sieve lets through."""
+
+    item: Item
+    sure: bool  # whether its row says its part
+    mine: bool | None  # whether it is of the part that is read; None: as its place tells
+    place: float  # in [0, 1): where its user or prompt falls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +224,8 @@ def opening(turns: Conversation) -> str:
 
 
 def held_out(key: str, fraction: float) -> bool:
-    return zlib.crc32(key.encode(errors="replace")) / 2**32 < fraction
+    """Whether what has this key is, of many."""
+    return place(key) < fraction
 
 
 # ------------------------------------------------------------------- reading

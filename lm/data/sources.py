@@ -17,7 +17,6 @@ import gzip
 import hashlib
 import itertools
 import json
-import math
 import os
 import sys
 import sysconfig
@@ -28,6 +27,7 @@ from typing import IO, Literal
 
 from lm.core.errors import DataError
 from lm.core.paths import at_home
+from lm.data.held_out import dividing, place
 
 STDLIB = "stdlib:"
 HUB = "hf:"
@@ -301,10 +301,9 @@ def split(
     while 2 * len({tail(name, parts) for name in names}) <= len(names) and parts < deepest(names):
         parts += 1
     if len(filled) <= FEW:  # the fraction by chance holds out none, or all
-        ordered = sorted(position(name, parts) for name in filled)
-        fraction = min(max(fraction, math.nextafter(ordered[0], 1)), ordered[-1])
+        fraction = dividing(fraction, {place(tail(name, parts)) for name in filled})
     for document in documents(spec, on_error=on_error):
-        if (position(document.name, parts) < fraction) == (part == "valid"):
+        if (place(tail(document.name, parts)) < fraction) == (part == "valid"):
             yield document
 
 
@@ -335,14 +334,8 @@ def first_names(spec: str, on_error: OnError = "stop") -> tuple[list[str], list[
     return names[: FEW + 1], filled
 
 
-def position(name: str, parts: int) -> float:
-    """Where a document falls in [0, 1): its name without the folders above, so that it is the
-    same wherever the data lie."""
-    return int(hashlib.sha256(tail(name, parts).encode()).hexdigest()[:8], 16) / 2**32
-
-
 def tail(name: str, parts: int) -> str:
-    """The last parts of a name."""
+    """The last parts of a name: without the folders above, it is the same wherever the data lie."""
     return "/".join(Path(name).parts[-parts:])
 
 

@@ -23,7 +23,8 @@ def written(tmp_path, rows):
 
 
 def read(tmp_path, *rows):
-    config = ComparisonsConfig(train=written(tmp_path, rows), between="|", valid_fraction=1e-9)
+    path = written(tmp_path, rows)
+    config = ComparisonsConfig(train=path, valid=path, between="|")
     return config.read(comparisons(config.between), "train")
 
 
@@ -171,6 +172,32 @@ def many(count, **changes):
              "labeler": ["ann", "bob"][n % 2], **changes} for n in range(count)]  # fmt: skip
 
 
+def test_of_prompts_that_differ_in_a_few_characters_about_the_fraction_is_held_out(tmp_path):
+    rows = [{"prompt": f"question number {n}?", "answers": ["a", "b"], "ranks": [0, 1]}
+            for n in range(200)]  # fmt: skip
+    parts = ComparisonsConfig(train=written(tmp_path, rows)).parts()
+    assert 8 <= len(parts["valid"]) <= 35 and sum(map(len, parts.values())) == 200
+
+
+def test_of_three_rankings_one_is_held_out_and_of_all_but_one_at_most(tmp_path):
+    rows = [{"prompt": name, "answers": ["a", "b"], "ranks": [0, 1]} for name in "pqr"]
+    path = written(tmp_path, rows)
+    for fraction, held_out in ((1e-9, 1), (1 - 1e-9, 2)):
+        parts = ComparisonsConfig(train=path, valid_fraction=fraction).parts()
+        prompts = {part: {one.prompt for one in some} for part, some in parts.items()}
+        assert len(prompts["valid"]) == held_out and prompts["train"] | prompts["valid"] == {*"pqr"}
+    alone = ComparisonsConfig(train=written(tmp_path, rows[:1]), valid_fraction=1e-9)
+    with pytest.raises(DataError, match="no rows in .* for valid"):
+        alone.parts()
+
+
+def test_what_rows_say_of_themselves_is_not_added_to(tmp_path):
+    rows = [{"prompt": name, "answers": ["a", "b"], "ranks": [0, 1]} for name in "pqrs"]
+    rows[0]["held_out"] = True
+    parts = ComparisonsConfig(train=written(tmp_path, rows), valid_fraction=1e-9).parts()
+    assert [one.prompt for one in parts["valid"]] == ["p"] and len(parts["train"]) == 3
+
+
 def test_a_held_out_labeler_teaches_nothing_and_an_unknown_one_is_refused(tmp_path):
     path = written(tmp_path, many(60))
     parts = ComparisonsConfig(train=path, valid_fraction=0.3, held_out=("bob",)).parts()
@@ -223,7 +250,7 @@ def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():
     ("name", "least"),
     [
         ("hh_rlhf_harmless", 1_500),
-        ("dpo_en_demo", 200),
+        ("dpo_en_demo", 190),
         ("finegrained_qa_feedback", 300),
         ("pandalm_testset", 1_500),
         ("autoj_pairwise", 600),

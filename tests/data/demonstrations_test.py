@@ -25,7 +25,8 @@ def read(tmp_path, rows, part="train", **settings):
     path = tmp_path / "rows.jsonl"
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
-    config = RowsConfig(train=str(path), **{"valid_fraction": 1e-9, **settings})
+    valid = None if "valid_fraction" in settings else str(path)
+    config = RowsConfig(train=str(path), **{"valid": valid, **settings})
     return config.read(demonstrations(config.between), part)
 
 
@@ -82,15 +83,15 @@ def test_a_prompt_or_a_user_is_never_divided_between_the_parts(tmp_path):
 
 
 def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_path, capsys):
-    rows = [{"prompt": f"q{n % 50}", "response": "a", "user": n % 6} for n in range(300)]
-    rows += [{"prompt": "alone", "response": "a", "user": n} for n in range(6)]
+    rows = [{"prompt": f"q{n % 50}", "response": "a", "user": n % 6 + 6} for n in range(300)]
+    rows += [{"prompt": "alone", "response": "a", "user": n} for n in range(6, 12)]
     parts = {part: {one.prompt for one in read(tmp_path, rows, part, valid_fraction=0.3)}
              for part in ("train", "valid")}  # fmt: skip
     assert "alone" in parts["valid"] and not parts["train"] & parts["valid"]
     assert "a held-out user asks the same" in capsys.readouterr().err
     with pytest.raises(DataError, match="held-out users ask all that the others do"):
         read(tmp_path, rows[300:], valid_fraction=0.3)
-    believed = [{**row, "held_out": row["user"] == 5} for row in rows]
+    believed = [{**row, "held_out": row["user"] == 11} for row in rows]
     assert "alone" in {one.prompt for one in read(tmp_path, believed)}
 
 
@@ -200,9 +201,18 @@ def test_prompts_are_read_from_questions_and_dialogues(tmp_path):
         {"messages": [{"role": "user", "content": "Hi"}]},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = RowsConfig(train=str(path), valid_fraction=1e-9)
+    config = RowsConfig(train=str(path), valid=str(path))
     found = config.prompts("train")
     assert found == ["Why?\n\n", "Who?\n\n", "\n\nHuman: Hi\n\nAssistant:"]
+
+
+def test_how_rows_are_divided_is_part_of_what_they_are_known_by(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "response": "b"}\n')
+    divided, whole = RowsConfig(train=str(path)), RowsConfig(train=str(path), valid=str(path))
+    before = divided.fingerprint, whole.fingerprint
+    monkeypatch.setattr("lm.data.prompts.DIVISION", 1)
+    assert divided.fingerprint != before[0] and whole.fingerprint == before[1]
 
 
 def test_files_with_commas_in_their_names_have_a_fingerprint(tmp_path):

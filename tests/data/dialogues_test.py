@@ -137,6 +137,18 @@ def test_one_opening_is_never_on_both_sides(tmp_path):
     assert {p[0].content for p in config.prompts("valid")} == sides[1]
 
 
+def test_a_few_rankings_of_the_page_are_learned_and_measured_whatever_their_prompts_begin_with(
+    tmp_path,
+):
+    for count, least, most in ((3, 1, 1), (200, 8, 35)):
+        rows = [{"kind": "ranking", "item": f"{n}", "labeler": "ann", "answers": ["a", "b"],
+                 "ranks": [1, 2], "messages": [{"role": "user", "content": f"question {n}?"}]}
+                for n in range(count)]  # fmt: skip
+        path = write(tmp_path / "labels.jsonl", *rows)
+        parts = DialogueComparisonsConfig(train=path).parts()
+        assert least <= len(parts["valid"]) <= most and sum(map(len, parts.values())) == count
+
+
 def users_of_parts():
     """A user whose rows are learned, and one whose are held out."""
     parts = [held_out(f"user {n}", RowsConfig.valid_fraction) for n in range(100)]
