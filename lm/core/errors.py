@@ -23,6 +23,10 @@ class DataError(UserError):
     exit_code = 2
 
 
+class TooLong(DataError):
+    """A prompt is longer than the context that is to hold it."""
+
+
 class CheckpointError(UserError):
     """A checkpoint or weight file is missing, damaged or of another run."""
 

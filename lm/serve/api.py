@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from lm.core.errors import UserError
-from lm.serve.body import LARGEST, LARGEST_SEEN, Fields, Refused, read_json
+from lm.serve.body import Fields, Refused, read_json
 from lm.serve.completions import complete
 from lm.serve.conversations import chat
 from lm.serve.guard import Guard, refusal
@@ -156,7 +156,7 @@ class Api:
 
     async def chat_completions(self, request: Request) -> Response:
         sees = any(served.images for served in self.models.values())
-        body = await read_json(request, LARGEST_SEEN if sees else LARGEST)
+        body = await read_json(request, images=sees)
         return await chat(request, self.chosen(Fields(body)), body)
 
     async def tokenizer_info(self, _: Request) -> Response:

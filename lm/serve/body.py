@@ -3,14 +3,17 @@
 import difflib
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
 
+from lm.core.errors import DataError
+from lm.data.visual.turns import url_of
 from lm.text.interface import unpaired
 
-LARGEST = 1 << 20  # bytes of a body
-LARGEST_SEEN = 16 << 20  # of one that may hold images
+LARGEST = 1 << 20  # bytes of a body, less the images in it
+LARGEST_SEEN = 16 << 20  # with them
 
 HARMLESS = {  # fields of OpenAI's requests that ask for nothing here, or of which nothing is lost
     "function_call", "max_tokens", "metadata", "modalities", "model", "moderation",
@@ -30,13 +33,20 @@ class Refused(Exception):
         self.error = {"message": message, "type": kind, "param": param, "code": code}
 
 
-async def read_json(request: Request, largest: int = LARGEST) -> dict[str, Any]:
+class TooLarge(DataError):
+    """More bytes than are taken."""
+
+
+async def read_json(request: Request, *, images: bool = False) -> dict[str, Any]:
     """The object in a request's body.
 
+    Args:
+      images: whether its messages may hold some, beside what is read of other bodies.
+
     Raises:
-      Refused: 413 where it is larger than `largest`, 400 where it is no object of JSON.
+      Refused: 413 where it is too large, 400 where it is no object of JSON.
     """
-    parts, size = [], 0
+    parts, size, largest = [], 0, LARGEST_SEEN if images else LARGEST
     async for part in request.stream():
         size += len(part)
         if size > largest:
@@ -48,7 +58,27 @@ async def read_json(request: Request, largest: int = LARGEST) -> dict[str, Any]:
         raise Refused(f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(body, dict):
         raise Refused("the body is no JSON object", code="invalid_json")
+    if size > LARGEST:
+        size -= sum(map(len, image_urls(body)))
+        if size > LARGEST:
+            raise Refused(
+                f"the body without its images is larger than {LARGEST} bytes: shorten it",
+                status=413, code="too_large",
+            )  # fmt: skip
     return body
+
+
+def image_urls(body: dict[str, Any]) -> Iterator[str]:
+    """The images in the messages of a body, whatever else these are."""
+
+    def objects(found: Any) -> list[dict[str, Any]]:
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    for message in objects(body.get("messages")):
+        for part in objects(message.get("content")):
+            url = url_of(part)
+            if isinstance(url, str) and url.startswith("data:image/"):
+                yield url
 
 
 def not_finite(word: str) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from lm.core.errors import DataError
+from lm.core.errors import DataError, TooLong
 from lm.data.visual.turns import pictures_of, turns_of
 from lm.serve.answers import Answers, Choice, Settings, number, told, writers
-from lm.serve.body import Fields, Refused
+from lm.serve.body import Fields, Refused, TooLarge
 from lm.serve.completions import NO_CACHE, event, failed
 from lm.serve.model import Served
 from lm.serve.programs import ALTERNATIVES
@@ -35,10 +35,13 @@ async def chat(request: Request, served: Served, body: dict[str, Any]) -> Respon
     turns = read_messages(fields)
     fields.end()
     # encoding is work: the others are answered meanwhile
-    prompt = await asyncio.get_running_loop().run_in_executor(
-        DECODERS if any(map(pictures_of, turns)) else None,
-        chat_prompt, served, turns, settings.max_tokens,
-    )  # fmt: skip
+    try:
+        prompt = await asyncio.get_running_loop().run_in_executor(
+            DECODERS if any(map(pictures_of, turns)) else None,
+            chat_prompt, served, turns, settings.max_tokens,
+        )  # fmt: skip
+    except TooLong as error:
+        raise Refused(str(error), param="messages", code="context_length_exceeded") from None
     answers = Answers(
         served, [prompt], settings, served.chat_ends, writers(served, [prompt], settings),
         alternatives=wants, scored=False,
@@ -60,8 +63,8 @@ def chat_prompt(served: Served, turns: Sequence[Message], max_tokens: int | None
     """The ids of a conversation that leave room for its answer, that room, and its images.
 
     Raises:
-      DataError: it does not end with the user, or its last turn does not fit, or has an image that
-        cannot be read or that this model does not see.
+      DataError: it does not end with the user, or has an image that cannot be read or that this
+        model does not see; TooLong: its last turn does not fit.
     """
     length = served.engine.length
     count = min(DEFAULT_TOKENS, length // 2) if max_tokens is None else max_tokens
@@ -80,13 +83,15 @@ def read_messages(fields: Fields) -> tuple[Message, ...]:
     """The conversation of a body.
 
     Raises:
-      Refused: it is none.
+      Refused: it is none, or an image is too large.
     """
     messages = fields.take("messages")
     if not isinstance(messages, list) or not messages:
         raise Refused("messages must be a list with at least one message", param="messages")
     try:
         turns = turns_of(messages, given)
+    except TooLarge as error:
+        raise Refused(str(error), status=413, param="messages", code="too_large") from None
     except DataError as error:
         raise Refused(str(error), param="messages") from None
     if any(unpaired(turn.content) for turn in turns):

@@ -16,10 +16,11 @@ from lm.core.errors import DataError
 from lm.data.visual.example import Given, Parts, Picture
 from lm.data.visual.rows import prompt_ids
 from lm.data.visual.turns import SeenTurn, pictures_of, put, spoken
+from lm.serve.body import TooLarge
 from lm.text.dialogue import Message
 from lm.text.interface import Tokenizer
 
-LARGEST_IMAGE = 8 << 20  # bytes of a file
+LARGEST_IMAGE = 10 << 20  # bytes of a file
 ALONE = "this model has learned single questions and is told nothing: leave the system turn out"
 DATA_URL = re.compile(r"data:image/[a-zA-Z0-9.+-]+;base64,")
 
@@ -46,7 +47,7 @@ def given(url: str, where: str) -> Given:
     """The image of a data: URL.
 
     Raises:
-      DataError: it is another URL, no base64, or too large.
+      DataError: it is another URL, or no base64; TooLarge: its file is.
     """
     head = DATA_URL.match(url)
     if head is None:
@@ -57,7 +58,7 @@ def given(url: str, where: str) -> Given:
         )
     coded = url[head.end() :]
     if len(coded) * 3 // 4 > LARGEST_IMAGE + 2:
-        raise DataError(f"{where} is larger than {LARGEST_IMAGE >> 20} MiB: shrink it")
+        raise TooLarge(f"{where} is larger than {LARGEST_IMAGE >> 20} MiB: shrink it")
     try:
         return Given(base64.b64decode(coded, validate=True), where)
     except (binascii.Error, ValueError):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lm.core.errors import DataError
+from lm.core.errors import DataError, TooLong
 from lm.text.added import with_specials
 from lm.text.interface import Tokenizer, unpaired
 
@@ -135,7 +135,8 @@ class Chat:
           length: ids at most; the oldest turns are cut off for it, see `cut`.
 
         Raises:
-          DataError: the conversation does not end with the user, or its last turn does not fit.
+          DataError: the conversation does not end with the user; TooLong: its last turn does not
+            fit.
         """
         return self.prompts([turns], length)[0]
 
@@ -151,7 +152,7 @@ class Chat:
             ids = [i for part in spoken for i in part] + self.header
             kept = ids if length is None else self.cut(ids, length)
             if not kept:
-                raise DataError(
+                raise TooLong(
                     f"the last turn and the system's need {len(self.shortest(ids))} tokens, there "
                     f"is room for {length}: shorten them"
                 )

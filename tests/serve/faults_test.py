@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from lm.serve.api import application
-from lm.serve.body import LARGEST
+from lm.serve.body import LARGEST, image_urls
 from lm.serve.model import Served
 from lm.text.byte import ByteTokenizer
 from tests.serve.served import client, listening
@@ -78,6 +78,40 @@ def test_a_body_that_is_no_object_of_json_is_refused(api, content):
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(api):
     refused(api.post(URL, content=b" " * (LARGEST + 1)), 413, "larger than")
+
+
+def shown(size):
+    """A message with an image of about so many bytes."""
+    url = "data:image/png;base64," + "A" * (size // 3 * 4)
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+
+def test_beside_images_as_much_text_is_read_as_without_them_by_whatever_model(toy):
+    models = {"toy": toy, "sees": SimpleNamespace(images=1)}
+    api = TestClient(application(models, loopback=False))
+    text = {"role": "user", "content": "x" * (LARGEST + 1)}
+    for messages, status, part in (
+        ([shown(9 << 20)], 400, "toy reads text alone"),
+        ([shown(11 << 20)], 413, "is larger than 10 MiB"),
+        ([text], 413, "without its images"),
+        ([shown(9 << 20), {"role": "assistant", "content": "y"}, text], 413, "without its images"),
+        ([shown(9 << 20), shown(9 << 20)], 413, "the body is larger than"),
+    ):
+        answer = api.post("/v1/chat/completions", json={"messages": messages})
+        refused(answer, status, part)
+        assert (answer.json()["error"]["code"] == "too_large") == (status == 413)
+    assert [*image_urls({"messages": [1, {"content": [2, {"image_url": 3}]}, {}]})] == []
+
+
+def test_a_last_turn_that_is_too_long_has_the_code_of_a_prompt_that_is(api):
+    long = "x" * 65
+    for path, body, name in (
+        (URL, {"prompt": long}, "prompt"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": long}]}, "messages"),
+    ):
+        refused(answer := api.post(path, json=body), 400, "shorten")
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", name)
 
 
 def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_servers(toy):

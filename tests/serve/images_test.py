@@ -24,7 +24,7 @@ from lm.decode.sampling import SamplingConfig
 from lm.serve.conversations import chat_prompt
 from lm.serve.engine import Engine
 from lm.serve.model import Served
-from lm.serve.turns import LARGEST_IMAGE, given
+from lm.serve.turns import given
 from lm.text.byte import ByteTokenizer
 from tests.launched import ROOT, environment
 from tests.serve.commands_test import Terminal
@@ -150,7 +150,6 @@ WRONG = {
     "an address": (part("https://example.com/a.png"), "nothing is fetched"),
     "a file": (part("file:///etc/passwd"), "nothing is fetched"),
     "a metadata server": (part("http://169.254.169.254/latest"), "nothing is fetched"),
-    "too large": (part("data:image/png;base64," + "A" * (LARGEST_IMAGE * 4 // 3 + 8)), "8 MiB"),
     "too many": (asking("x", *[black()] * 14), "fewer"),
     "no URL": ({"role": "user", "content": [{"type": "image_url"}]}, "has no URL"),
     "sound": ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "known"),

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from lm.core.errors import DataError
+from lm.core.errors import DataError, TooLong
 from lm.data.visual import VisualRows
 from lm.data.visual.turns import turns_of
 from lm.data.visual.written import written
@@ -56,7 +56,7 @@ def test_what_the_system_says_is_read_before_the_first_turn_and_stays_where_turn
     assert asked(told, 10 + len(ids) - 1) == (
         [*b"Be brief.\n", *IMAGE, *b"two?\n", *b"no", END, *b"sure?\n"], [picture(2)]
     )  # fmt: skip
-    with pytest.raises(DataError, match="shorten it"):
+    with pytest.raises(TooLong, match="shorten it"):
         asked(told, 15)
     for nothing in ("", " \n"):
         assert asked([{"role": "system", "content": nothing}, *TALK]) == (ids, images)

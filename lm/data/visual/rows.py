@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from lm.core.config import require, require_positive
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import ConfigError, DataError, TooLong
 from lm.core.paths import at_home
 from lm.data.images import moved
 from lm.data.permutation import mix, permute
@@ -146,11 +146,11 @@ def prompt_ids(
     """The ids of one prompt, for an answer of up to so many tokens less.
 
     Raises:
-      DataError: it is empty, or has more images or text than fit.
+      DataError: it is empty; TooLong: it has more images or text than fit.
     """
     pictures = sum(not isinstance(part, str) for part in parts)
     if pictures * slots > room:
-        raise DataError(
+        raise TooLong(
             f"{pictures} images are {pictures * slots} places, and the context has room for {room} "
             f"({room // slots} images): give fewer"
         )
@@ -161,7 +161,7 @@ def prompt_ids(
     if not ids:
         raise DataError("the prompt is empty: give text or an image")
     if len(ids) > room:
-        raise DataError(f"the prompt has {len(ids)} tokens, there is room for {room}: shorten it")
+        raise TooLong(f"the prompt has {len(ids)} tokens, there is room for {room}: shorten it")
     return ids
 
 

@@ -79,11 +79,16 @@ def part_of(part: Any, where: str, read: Read) -> str | Picture:
         return str(part["text"])
     if kind != "image_url":
         raise DataError(f"{where} is of type {str(kind)[:40]!r}: text and image_url are known")
-    url = part.get("image_url")
-    url = url.get("url") if isinstance(url, Mapping) else url
+    url = url_of(part)
     if not isinstance(url, str):
         raise DataError(f'{where} has no URL: {{"image_url": {{"url": "..."}}}}')
     return read(url, where)
+
+
+def url_of(part: Mapping[str, Any]) -> Any:
+    """What a part of a message's content names as its image's URL; None where it names none."""
+    url = part.get("image_url")
+    return url.get("url") if isinstance(url, Mapping) else url
 
 
 def put(turn: Message, *pictures: Picture) -> Parts:
