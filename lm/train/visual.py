@@ -147,7 +147,8 @@ class VisualTuning(Supervised):
         """This config with the model of what it goes on from, the tokenizer, and that run.
 
         Raises:
-          ConfigError: more tokens than the model's vocabulary.
+          ConfigError: more tokens than the model's vocabulary, or a part that is neither learned
+            nor of `init` or `encoder`.
           CheckpointError: `init` is no run of a decoder alone, or has no tokenizer.
         """
         if steps_in(workdir / "checkpoints"):
@@ -161,6 +162,7 @@ class VisualTuning(Supervised):
             text = self.text or earlier.text
             return replace(self, model=model, text=text), load(workdir / "tokenizer"), None
         if self.init is None:
+            self.check_parts(None)
             vocab = self.model.text.vocab
             tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, vocab)
             model = replace(self.model, image_id=image_id(tokenizer), vision=self.eye())
@@ -179,9 +181,24 @@ class VisualTuning(Supervised):
             model = replace(self.model, text=decoder, image_id=image, vision=self.eye())
         else:
             raise source.refused(self.init, "a decoder, such as gpt2:tiny's")
+        self.check_parts(source)
         theirs = known.text if isinstance(found, GptVisionConfig) else known.data
         text = self.text or (theirs if isinstance(theirs, TextConfig) else None)
         return replace(self, model=model, text=text), source.tokenizer, source
+
+    def check_parts(self, source: Saved | None) -> None:
+        """Raises ConfigError where a part would stay as it was drawn at random."""
+        whole = source is not None and isinstance(source.config.model, GptVisionConfig)
+        known = {"text": source is not None, "vision": whole or self.encoder is not None,
+                 "connector": whole}  # fmt: skip
+        ways = {"text": "a decoder's run as init", "vision": "a ViT's folder as encoder",
+                "connector": "a run of gpt4:connector as init"}  # fmt: skip
+        for part, way in ways.items():
+            require(
+                part in self.learned or known[part],
+                f"learned is {self.learned} and nothing supplies the {part} part, which would stay "
+                f"random: name {way}, or learn it",
+            )
 
     def eye(self) -> VisionConfig:
         """The encoder to begin with: that of `encoder` at this resolution, or this config's."""

@@ -351,6 +351,23 @@ def test_another_resolution_is_seen_where_a_stage_that_began_with_another_run_go
     assert model.text == first.model.text  # that of RUN
 
 
+def test_a_part_that_is_not_learned_and_that_nothing_supplies_is_refused(data, tmp_path):
+    for learned, more, part in (
+        (("connector",), {}, "text"), (("connector",), {"encoder": "vit"}, "text"),
+        (("connector", "text"), {}, "vision"), (("vision", "text"), {}, "connector"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"nothing supplies the {part} part.*: name a"):
+            config(data, learned=learned, **more).resolved(tmp_path, one_device())
+    decoder, seeing = (
+        Saved(made, None, 0, "", "") for made in (resolve("gpt2:tiny"), config(data))
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="nothing supplies the vision part"):
+        config(data, learned=("connector",)).check_parts(decoder)
+    config(data, learned=("connector",), encoder="vit").check_parts(decoder)
+    config(data, learned=("connector", "text")).check_parts(seeing)
+    config(data).check_parts(None)
+
+
 def test_settings_that_cannot_be_are_refused(data):
     with pytest.raises(ConfigError, match="text_rows 16 must be below batch 16"):
         config(data, text_rows=16)
