@@ -9,6 +9,7 @@ from typing import Any
 from lm.metrics.spread import clear, over_seeds
 from lm.report.markdown import with_deviation
 
+ENDED = 0.95  # of the answers, more are to end by themselves
 Measures = Sequence[Mapping[str, Any]]  # measured.json of each seed
 
 
@@ -27,7 +28,13 @@ def claims(measures: Measures) -> dict[str, tuple[bool, str]]:
     lost = more(measures, ("single", "first"), (mixture, "first"))
     rounds = more(measures, second, ("chat/1/ppo", "gold"))
     longer = more(measures, second, ("again", "gold"))
+    beyond = over_seeds([one[mixture]["ended"] - ENDED for one in measures])
     return {
+        "C2, the end": (
+            clear(*beyond),
+            f"the share of the mixture's answers that end by themselves is above {ENDED} by "
+            f"{with_deviation(*beyond)}",
+        ),
         "C3, context": (
             clear(*history),
             f"follow-ups with their history above those without it by {with_deviation(*history)}",

@@ -126,6 +126,7 @@ def planted(**changes):
     figures = {
         "first": [1.0] * 5, "follow_up": [0.128, 0.996, 0.991, 0.969, 0.984],
         "no_history": [0.0, 0.154, 0.152, 0.129, 0.181], "gold": [0.729, 1.22, 1.73, 1.7, 1.84],
+        "ended": [0.999, 0.999, 0.997, 0.997, 0.998],
     }  # fmt: skip
     found = [
         {name: {key: figures[key][place] for key in figures} for place, name in enumerate(names)}
@@ -139,7 +140,8 @@ def planted(**changes):
 
 
 def shown(measures):
-    return [said for said, _ in claims(measures).values()]
+    """Of C3 to C5."""
+    return [said for name, (said, _) in claims(measures).items() if not name.startswith("C2")]
 
 
 HISTORY = {"chat/sft: no_history": (0.148, 0.313, 0.0)}  # of results/chatgpt.md, like the rounds
@@ -153,10 +155,20 @@ ROUNDS = {
 def test_a_claim_is_shown_where_its_gain_is_above_twice_its_spread_over_the_seeds():
     assert shown(planted()) == [True, True, True]
     assert shown(planted(**HISTORY | SINGLE | ROUNDS)) == [True, True, False]
-    lines = verdict(planted(**ROUNDS))
+    lines = verdict(planted(**ROUNDS))[1:]
     assert "not shown" in lines[2] and "by 0.110 ± 0.097, and above" in lines[2]
     assert "by 0.150 ± 0.10" in lines[2]
     assert not any(shown(planted()[:1]))  # one seed has no spread
+
+
+def test_answers_end_where_their_share_is_above_the_one_asked_for_beyond_its_spread():
+    for shares, said in (
+        ((0.999, 0.999, 1.0), "shown"), ((0.93, 0.93, 0.94), "not shown"),
+        ((0.9, 1.0, 1.0), "not shown"), ((0.999,), "not shown"),
+    ):  # fmt: skip
+        (line, *_) = verdict(planted(**{"chat/sft: ended": (*shares, 1, 1)[:3]})[: len(shares)])
+        assert line.startswith(f"- C2, the end: {said}:"), shares
+    assert line.endswith("mixture's answers that end by themselves is above 0.95 by 0.049.")
 
 
 def test_a_claim_is_not_shown_where_its_control_does_as_well():
