@@ -271,6 +271,8 @@ def converse(talk: Talk) -> None:
     # \1 and \2 tell readline what takes no room
     prompt = "\1\033[1;36m\2> \1\033[0m\2" if color else "> "
     print(f"{talk.served.name}; /help lists the commands")
+    if not talk.served.talks:
+        print("[it has not learned conversations: what it says may be no answer]")
     while True:
         try:
             line = input(prompt)

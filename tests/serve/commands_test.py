@@ -81,7 +81,7 @@ class Terminal:
 def test_a_conversation_in_a_terminal(run, tmp_path):
     terminal = Terminal("launch.chat", f"--workdir={run}", "--max_tokens=6", "--temperature=0")
     terminal.until("/help lists the commands")
-    terminal.until("> ")
+    assert "[it has not learned conversations" in terminal.until("> ")  # it was pre-trained alone
     terminal.type("hello\n")
     terminal.until("hello\r\n")
     first = terminal.until("> ")
@@ -154,7 +154,7 @@ def test_an_image_is_shown_in_a_terminal(tmp_path):
         cwd=ROOT, env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     terminal = Terminal("launch.chat", *common)
-    terminal.until("> ")
+    assert "not learned" not in terminal.until("> ")
     for name, told in (
         (text, "neither PNG nor JPEG"),
         (tmp_path, "directory"),
