@@ -134,7 +134,7 @@ class Api:
         return JSONResponse({"status": "ok", "models": load})
 
     async def schema(self, _: Request) -> Response:
-        return JSONResponse(schema(list(self.models)))
+        return JSONResponse(schema(list(self.models), self.labels))
 
     def entry(self, served: Served) -> dict[str, Any]:
         return {

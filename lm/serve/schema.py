@@ -53,7 +53,7 @@ IMAGE_PART = {
         },
     },
 }
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "type": "object",
     "required": ["role", "content"],
     "properties": {
@@ -73,8 +73,27 @@ CHAT = COMMON | {
 }
 
 
-def schema(models: list[str]) -> dict[str, Any]:
-    """OpenAPI 3.0 of the routes that a program uses."""
+SAID = {"type": "object", "required": ["role", "content"],
+        "properties": MESSAGE["properties"] | {"content": TEXT}}  # fmt: skip
+LABELER = {"labeler": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,40}$"}}
+JUDGEMENT = {  # of each answer
+    "kind": {"type": "string", "enum": ["ranking", "demonstration", "skip"]},
+    "item": TEXT,
+    "answer": TEXT,
+    "ranks": listed({"type": "integer", "minimum": 1, "maximum": 9}),
+    "ratings": listed(whole(1, 7)),
+    "metadata": listed({"type": "object", "additionalProperties": {"type": "boolean"}}),
+}
+TALK = JUDGEMENT | {
+    "messages": listed(SAID),
+    "answers": listed(TEXT),
+    "sources": listed(TEXT),
+    "ended": listed({"type": "boolean"}),
+}
+
+
+def schema(models: list[str], labels: bool) -> dict[str, Any]:
+    """OpenAPI 3.0 of the routes that a program uses, with those of labels where they are kept."""
     answers = {
         code: {"description": "refused", "content": {"application/json": {}}} for code in ERRORS
     }
@@ -86,21 +105,26 @@ def schema(models: list[str]) -> dict[str, Any]:
     named = {"model": {"type": "string", "enum": models}}
 
     def post(summary: str, properties: dict[str, Any], *required: str) -> dict[str, Any]:
-        properties = properties | named
         body = {"type": "object", "properties": properties, "required": list(required)}
         content = {"application/json": {"schema": body}}
         return {"post": told(summary) | {"requestBody": {"required": True, "content": content}}}
 
+    label_routes = {
+        "/labels/record": post("keeps a label", LABELER | JUDGEMENT, "labeler", "item", "kind"),
+        "/labels/chat": post("keeps one of a conversation", LABELER | TALK, "labeler", "messages"),
+        "/labels/undo": post("takes a label back", LABELER, "labeler"),
+    }
     return {
         "openapi": "3.0.3",
         "info": {"title": "lm", "version": "1", "description": ", ".join(models)},
         "paths": {
             "/v1/models": {"get": told("the models")},
-            "/v1/completions": post("continues a text", COMPLETION, "prompt"),
-            "/v1/chat/completions": post("answers a conversation", CHAT, "messages"),
+            "/v1/completions": post("continues a text", COMPLETION | named, "prompt"),
+            "/v1/chat/completions": post("answers a conversation", CHAT | named, "messages"),
             "/tokenizer_info": {"get": told("the tokenizer")},
-            "/tokenize": post("the ids of a text", {"prompt": TEXT}, "prompt"),
-            "/detokenize": post("the text of ids", {"tokens": IDS}, "tokens"),
+            "/tokenize": post("the ids of a text", named | {"prompt": TEXT}, "prompt"),
+            "/detokenize": post("the text of ids", named | {"tokens": IDS}, "tokens"),
             "/health": {"get": told("what is being done")},
+            **(label_routes if labels else {}),
         },
     }

@@ -331,6 +331,7 @@ def test_models_are_listed_and_an_unknown_one_is_named(api):
     assert refused.status_code == 404 and "gpt-9" in refused.json()["error"]["message"]
     paths = api.get("/openapi.json").json()["paths"]
     assert "/v1/chat/completions" in paths and "/v1/completions" in paths
+    assert not any(path.startswith("/labels") for path in paths)  # it keeps none
 
 
 def test_chat_is_said_of_models_that_have_learned_turns(toy):

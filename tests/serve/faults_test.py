@@ -1,6 +1,7 @@
 """What a client may send that it should not: one error object, and never an internal one."""
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -11,8 +12,14 @@ from starlette.testclient import TestClient
 
 from lm.serve.api import application
 from lm.serve.body import LARGEST, image_urls
+from lm.serve.engine import Engine
+from lm.serve.labelling import Labelling
+from lm.serve.labels import Labels
 from lm.serve.model import Served
+from lm.serve.schema import PIXEL
 from lm.text.byte import ByteTokenizer
+from tests.serve import seeing
+from tests.serve.labels_test import item, pool_of
 from tests.serve.served import client, listening
 
 URL = "/v1/completions"
@@ -205,42 +212,83 @@ def test_every_answer_forbids_scripts_of_elsewhere(api):
         assert "default-src 'self'" in policy and "unsafe" not in policy
 
 
+USER = {"role": "user", "content": "x"}
+SHOWN = [[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+         for url in (PIXEL, PIXEL[:60], PIXEL[:-8], PIXEL[:22], PIXEL[:22] + "%", "http://x/a.png",
+                     "", 5, None, ["x"])]  # fmt: skip
 STRANGE = [None, True, -1, 0, 1, 2**31, 2**63, 10**400, 0.5, -1e308, "", "x", "\x00", "\ud83d",
-           "<script>", [], [None], [[]], [0], [[0, 1]], ["a", 1], {}, {"role": "user"},
-           [{"role": "user", "content": "x"}],
-           [{"role": "user", "content": [{"text": 1}]}]]  # fmt: skip
-PATHS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
-NAMES = ("prompt", "messages", "model", "max_tokens", "max_completion_tokens", "temperature",
-         "top_p", "top_k", "n", "seed", "stop", "stream", "stream_options", "logprobs", "echo",
-         "top_logprobs", "best_of", "logit_bias", "tokens", "suffix", "tools")  # fmt: skip
+           "<script>", "ranking", "demonstration", "skip", [], [None], [[]], [0], [1, 2], [[0, 1]],
+           ["a", 1], [{}, {}], [True, False], {}, USER, [USER], [USER, USER],
+           [{"role": "user", "content": [{"text": 1}]}], *SHOWN]  # fmt: skip
+BODIES = {  # that are answered
+    "/v1/completions": {"prompt": "x", "max_tokens": 2},
+    "/v1/chat/completions": {"messages": [USER], "max_tokens": 2},
+    "/tokenize": {"prompt": "x"},
+    "/detokenize": {"tokens": [1]},
+    "/labels/record": {"labeler": "ann", "item": "a", "kind": "ranking", "ranks": [1, 2, 3]},
+    "/labels/chat": {"labeler": "ann", "messages": [USER], "answers": ["a", "b"],
+                     "sources": ["r", "r"], "ranks": [1, 2]},
+    "/labels/undo": {"labeler": "ann"},
+}  # fmt: skip
+NAMES = ("model", "max_completion_tokens", "temperature", "top_p", "top_k", "n", "seed", "stop",
+         "stream", "stream_options", "logprobs", "echo", "top_logprobs", "best_of", "logit_bias",
+         "suffix", "tools", "answer", "ratings", "metadata", "ended")  # fmt: skip
 
 
-def fuzz(api, toy, seconds, most=10**9):
-    """Random bodies for a while: no answer may be an internal error."""
+@contextlib.contextmanager
+def keeping_labels(folder, *models):
+    """A client of these models, with items to label."""
+    pool = pool_of(folder, item("a"))
+    routes = Labelling(Labels(folder / "labels"), pool, 2).routes()
+    with listening(*models, extra=routes) as address, client(address) as api:
+        yield api
+
+
+def fuzz(api, models, seconds, most=10**9):
+    """Random bodies for a while: no answer may be an internal error. How many every route got, and
+    how many it answered."""
     drawn, limit, number = random.Random(0), time.monotonic() + seconds, 0
-    good = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2,
-            "tokens": [1]}  # fmt: skip
+    sent, done = dict.fromkeys(BODIES, 0), dict.fromkeys(BODIES, 0)
     while time.monotonic() < limit and number < most:
+        path = list(BODIES)[number % len(BODIES)]
         number += 1
-        body = dict(good)
-        for name in drawn.sample(NAMES, drawn.randint(0, 4)):
+        body = dict(BODIES[path])
+        if path.startswith("/v1"):
+            body["model"] = drawn.choice(models).name
+        if path == "/v1/chat/completions" and drawn.random() < 0.5:
+            body["messages"] = drawn.choice(SHOWN)
+        for name in drawn.sample([*body, *NAMES], drawn.randint(0, len(body))):
             body[name] = drawn.choice(STRANGE)
         content = json.dumps(body).encode()
         if drawn.random() < 0.1:
             at = drawn.randrange(len(content))
             content = content[:at] + bytes([drawn.randrange(256)]) + content[at + 1 :]
-        answer = api.post(drawn.choice(PATHS), content=content)
-        assert answer.status_code in (200, 400, 404, 429), (content, answer.text)
+        answer = api.post(path, content=content)
+        assert answer.status_code in (200, 400, 404, 429), (path, content, answer.text)
         assert answer.status_code != 200 or "server_error" not in answer.text, content
-    assert toy.engine.waiting <= toy.engine.queue
+        sent[path] += 1
+        done[path] += answer.status_code == 200
+    for one in models:
+        assert one.engine.waiting <= one.engine.queue
     assert api.get("/health").json()["status"] == "ok"
-    return number
+    return sent, done
 
 
-def test_a_few_random_bodies_get_no_internal_error(api, toy):
-    assert fuzz(api, toy, 20, most=40) > 10
+def test_a_few_random_bodies_get_no_internal_error(toy, tmp_path):
+    with keeping_labels(tmp_path, toy) as api:
+        sent, done = fuzz(api, [toy], 20, most=140)
+        paths = api.get("/openapi.json").json()["paths"]
+    assert min(done.values()) > 0, (sent, done)
+    assert {path for path, found in paths.items() if "post" in found} == {*BODIES}
 
 
 @pytest.mark.slow
-def test_random_bodies_of_half_a_minute_get_no_internal_error(api, toy):
-    assert fuzz(api, toy, 30) > 40
+def test_random_bodies_of_half_a_minute_get_no_internal_error(toy, tmp_path):
+    engine = Engine(seeing.model(), seeing.drawn(seeing.model()), slots=2).start()
+    models = [toy, Served("seeing", engine, ByteTokenizer())]
+    try:
+        with keeping_labels(tmp_path, *models) as api:
+            sent, done = fuzz(api, models, 30)
+    finally:
+        engine.close(drain=False)
+    assert min(sent.values()) > 10 and min(done.values()) > 0, (sent, done)

@@ -8,8 +8,11 @@ import time
 import pytest
 
 from lm.serve.engine import Engine
+from lm.serve.labelling import Labelling
+from lm.serve.labels import Labels
 from lm.serve.model import Served
 from lm.text.byte import ByteTokenizer
+from tests.serve.labels_test import item, pool_of
 from tests.serve.seeing import drawn, model
 from tests.serve.served import client, listening
 
@@ -34,7 +37,9 @@ def test_no_request_that_the_description_knows_of_gets_an_internal_error(toy, tm
     pytest.importorskip("schemathesis")
     engine = Engine(model(), drawn(model()), slots=2).start()
     limit, seed, requests = time.monotonic() + SECONDS, time.time_ns() % 10**9, 0
-    with listening(toy, Served("seeing", engine, ByteTokenizer())) as address:
+    pool = pool_of(tmp_path, item("a"))
+    routes = Labelling(Labels(tmp_path / "labels"), pool, 2).routes()
+    with listening(toy, Served("seeing", engine, ByteTokenizer()), extra=routes) as address:
         while (left := limit - time.monotonic()) > 1:
             requests += tried(address, tmp_path, min(ROUND, int(left) + 1), seed)
             seed += 1
