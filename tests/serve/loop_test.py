@@ -43,7 +43,7 @@ GUARD = GuardConfig(spike="off")
 MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=96)
 LIKED, OTHER = "Gladly.", "No way."
 ASKED = [f"{word} {letter}?" for word in ("Sing", "Tea", "Stay", "Now") for letter in "abcdefgh"]
-USERS = ["ada", "bea", "cem", "dan", "eva", "fay", "gus", "hal"]  # each with a letter of his own
+USERS = ["abe", "ben", "coy", "dee", "eve", "flo", "gus", "hal"]  # each with a letter of his own
 
 
 @pytest.fixture(scope="module")
