@@ -161,7 +161,8 @@ class Accuracy:
             asked = [str(same(item)) for item in ranked.items]
             by_prompt = by_group(np.concatenate(each)[: len(asked)].astype(np.float64), asked)
             right, there = by_prompt[by_prompt[:, 1] > 0].T
-            figures[f"{name}_accuracy"] = right.sum() / there.sum()
+            if len(there):
+                figures[f"{name}_accuracy"] = right.sum() / there.sum()
             if len(there) > 1:  # over prompts: neither pairs nor labelers of one are independent
                 figures[f"{name}_accuracy_error"] = ratio_error(right, there)
             if found["losses"]:
