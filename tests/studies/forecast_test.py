@@ -279,7 +279,7 @@ def test_what_a_model_writes_is_run_problem_by_problem():
 
 
 @pytest.mark.slow
-def test_a_command_foretells_and_the_same_one_trains_and_tells_and_does_nothing_twice(tmp_path, capsys):
+def test_the_same_command_foretells_then_trains_and_tells_and_does_nothing_twice(tmp_path, capsys):
     prose = tmp_path / "prose.txt"
     prose.write_text("Once there was a cat that sat on a mat. " * 200)
     study = bind(
