@@ -7,11 +7,12 @@ all that comes after it the answers.
 from collections.abc import Mapping
 from typing import Any
 
-from lm.data.dialogues import question
-from lm.data.prompts import SPEAKERS, Malformed, prompt_of, text, transcript
+from lm.data.dialogues import SPEAKERS, question
+from lm.data.prompts import Malformed, prompt_of, text, transcript
 from lm.text.dialogue import as_objects
 
 SPEAKS = "\n\nAssistant:"
+Turn = dict[str, str]  # {role, content}
 
 
 def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list[str]]:
@@ -22,7 +23,7 @@ def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list
         return prompt_of(values, between), [f" {one}" for one in both]
     if in_turns(values):
         shared, rest = parted(values, between)
-        ends = [f" {said(one[0])}" + transcript(one[1:]).removesuffix(SPEAKS) for one in rest]
+        ends = [f" {one[0]['content']}" + transcript(one[1:]).removesuffix(SPEAKS) for one in rest]
         return transcript(shared), ends
     answers = [text({"chosen": both[0]}, "chosen"), text({"rejected": both[1]}, "rejected")]
     if "prompt" in values or "instruction" in values:
@@ -45,48 +46,53 @@ def in_turns(values: Mapping[str, Any]) -> bool:
     return all(isinstance(one, list) and one and isinstance(one[-1], dict) for one in both)
 
 
-def parted(values: Mapping[str, Any], between: str) -> tuple[list[Any], list[list[Any]]]:
-    """The turns that both begin with, up to an answer, and those of each from there. A prompt
-    beside them (TRL's) comes first, unless they repeat it. Raises Malformed."""
-    before: list[Any] = []
+def parted(values: Mapping[str, Any], between: str) -> tuple[list[Turn], list[list[Turn]]]:
+    """The turns that both begin with, up to an answer, and those of each from there, behind a
+    prompt beside them (TRL's). Raises Malformed."""
+    before: list[Turn] = []
     if isinstance(values.get("prompt"), list):
-        before = values["prompt"]
+        before = turns_in(values["prompt"])
     elif "prompt" in values or "instruction" in values:
         before = as_objects(question(values, between))
-    both = [[*before, *values[name]] for name in ("chosen", "rejected")]
-    if not all(isinstance(turn, dict) for one in both for turn in one):
-        raise Malformed("a turn of the dialogue is no object")
-    both = [one[len(before) :] if repeats(one, len(before)) else one for one in both]
-    turns = [[(speaker(turn), said(turn)) for turn in one] for one in both]
-    lasts = [len(one) - 1 for one in turns]
-    place = min(first_other(*turns), *lasts)
+    both = [behind(before, turns_in(values[name])) for name in ("chosen", "rejected")]
+    lasts = [len(one) - 1 for one in both]
+    place = min(first_other(*both), *lasts)
     last = lasts == [place] * 2  # whoever speaks it
-    while place and not last and any(SPEAKERS.get(one[place][0]) != "Assistant" for one in turns):
+    while place and not last and any(one[place]["role"] != "assistant" for one in both):
         place -= 1
     if not place:
         raise Malformed('the dialogues of a pair have no turn in common, and no "prompt"')
     return both[0][:place], [one[place:] for one in both]
 
 
-def repeats(turns: list[Any], count: int) -> bool:
-    """Whether the turns behind the first `count` begin with what these say."""
-    rest = turns[count:]
-    words = [said(turn).strip() for turn in turns[:count]]
-    heads = (rest, [turn for turn in rest if speaker(turn) != "system"])
-    return any([said(turn).strip() for turn in one[:count]] == words for one in heads)
+def turns_in(said: list[Any]) -> list[Turn]:
+    """Turns as {role, content} objects, their speakers by our names. Raises Malformed."""
+    if not all(isinstance(one, dict) for one in said):
+        raise Malformed("a turn of the dialogue is no object")
+    speakers = [text(one, "from", "role") for one in said]
+    return [
+        {"role": SPEAKERS.get(who, who), "content": text(one, "value", "content")}
+        for who, one in zip(speakers, said, strict=True)
+    ]
+
+
+def behind(prompt: list[Turn], said: list[Turn]) -> list[Turn]:
+    """A list of turns with its prompt, which it lacks where it begins with the answer, or goes on
+    with the user behind a prompt that ends with an answer. A system turn of either is first."""
+    (system, asked), (own, rest) = parts(prompt), parts(said)
+    follows = rest[:1] and rest[0]["role"] == "assistant"
+    if asked and asked[-1]["role"] == "assistant" and rest[: len(asked)] != asked:
+        follows = True
+    return (own or system) + (asked if follows else []) + rest
+
+
+def parts(turns: list[Turn]) -> tuple[list[Turn], list[Turn]]:
+    """The system's turn, where it is first, and the others."""
+    count = int(bool(turns) and turns[0]["role"] == "system")
+    return turns[:count], turns[count:]
 
 
 def first_other(a: Any, b: Any) -> int:
     """The first place at which two sequences are not the same, or the end of the shorter."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
-
-
-def said(turn: dict[str, Any]) -> str:
-    """The words of a turn. Raises Malformed."""
-    return text(turn, "value", "content")
-
-
-def speaker(turn: dict[str, Any]) -> Any:
-    """Who speaks in a turn, where it says so."""
-    return turn.get("from", turn.get("role"))

@@ -114,6 +114,48 @@ def test_a_prompt_beside_lists_of_turns_comes_before_them_unless_they_repeat_it(
     assert len(roles) == 1 + repeated
 
 
+Q, X, R = ("user", "q"), ("assistant", "x"), ("user", "r")
+DIALOGUE = "\n\nHuman: q\n\nAssistant: x\n\nHuman: r\n\nAssistant:"
+SYSTEM, HELLO = ("system", "s"), [("user", "hello"), ("assistant", "hello")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "head", "answers", "asked"),
+    [
+        ("r", [Q, X, R], [YES, NO], [Q, X, R]),
+        (DIALOGUE, [Q, X, R], [YES, NO], [Q, X, R]),
+        (spoken(SYSTEM, HI), [HI], [YES, NO], [SYSTEM, HI]),
+        (spoken(HI), [SYSTEM], [YES, NO], [SYSTEM, HI]),
+        (spoken(HELLO[0]), [], [HELLO[1], NO], HELLO[:1]),
+        (spoken(Q, X), [R], [YES, NO], [Q, X, R]),
+        (spoken(Q, X), [Q, X, R], [YES, NO], [Q, X, R]),
+    ],
+    ids=["last", "formatted", "system", "own system", "echo", "history", "repeated history"],
+)
+def test_who_speaks_first_in_a_list_says_whether_its_prompt_stands_before_it(
+    tmp_path, prompt, head, answers, asked
+):
+    chosen, rejected = (spoken(*head, one) for one in answers)
+    row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    data = DialogueComparisonsConfig(train=written(tmp_path, [row]), valid_fraction=1e-9)
+    (found,) = data.compared("train")
+    said = tuple(what for _, what in answers)
+    assert [(one.role, one.content) for one in found.prompt] == asked and found.answers == said
+    (found,) = read(tmp_path, row)
+    names = {"system": "{}", "user": "\n\nHuman: {}", "assistant": "\n\nAssistant: {}"}
+    told = "".join(names[role].format(what) for role, what in asked)
+    assert (found.prompt, found.answers) == (f"{told}\n\nAssistant:", tuple(f" {w}" for w in said))
+
+
+@pytest.mark.parametrize("name", ["gpt", "chatgpt", "bing", "bard"])
+def test_speakers_of_two_lists_are_the_same_by_whatever_name(tmp_path, name):
+    more = [("user", "x"), (name, "b")]
+    row = {"chosen": spoken(HI, (name, "yes"), *more), "rejected": spoken(("human", "hi"), NO)}
+    (found,) = read(tmp_path, row)
+    ends = (" yes\n\nHuman: x\n\nAssistant: b", " no")
+    assert (found.prompt, found.answers) == ("\n\nHuman: hi\n\nAssistant:", ends)
+
+
 def test_lists_of_turns_that_part_before_the_last_are_read_as_transcripts_are(tmp_path):
     lists = {
         "chosen": spoken(HI, YES, ("user", "x"), ("assistant", "b")), "rejected": spoken(HI, NO),
