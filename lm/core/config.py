@@ -102,7 +102,7 @@ def _named(fields: Mapping[str, Any], prefix: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        first = re.match(r"[\w.]+", str(error))
+        first = re.match(r"\w+", str(error))
         if prefix and first and first[0] in fields:
             raise ConfigError(f"{prefix}{error}") from None
         raise

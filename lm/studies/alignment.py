@@ -83,7 +83,9 @@ class Alignment:
         for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
             found[name] = replace(
                 ppo, init=init, init_step=step, data=replace(ppo.data, train=rows),
-                gold=gold_of(self.judge, people=self.comparisons is not None),
+                gold=gold_of(
+                    self.judge, self.labeling.truncation, people=self.comparisons is not None
+                ),
                 reward=replace(ppo.reward, run=str(workdir / "reward"), function=None),
             )  # fmt: skip
         return found
@@ -128,11 +130,11 @@ class Alignment:
             )
         self.judge.check()
         self.judge.check_unread("judge", "normalise")
-        if self.comparisons is None:  # its labels are of what labeling.truncation shows
-            self.judge.check_unread("judge", "truncation")
         self.ppo.check_rates()
         check_begun(self.reward, self.sft)
-        check_used(self, self.members(workdir))
+        members = self.members(workdir)
+        bound = {"judge": members["ppo"].gold} if self.comparisons is None else {}
+        check_used(self, members | bound)
 
     def make(self, workdir: Path, name: str, process: Process) -> None:
         """Runs one step after those before it, unless it is done."""

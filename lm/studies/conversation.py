@@ -91,7 +91,9 @@ class Conversing:
             )
             found[f"{number}/ppo"] = replace(
                 self.ppo, init=policy, init_step=step if number == 1 else None, data=asked,
-                gold=gold_of(self.judge, people=people(workdir, number)),
+                gold=gold_of(
+                    self.judge, self.labeling.truncation, people=people(workdir, number)
+                ),
                 reward=replace(
                     self.ppo.reward, run=str(workdir / f"{number}/reward"), function=None
                 ),
@@ -114,11 +116,12 @@ class Conversing:
             "choose another",
         )
         self.judge.check()
-        self.judge.check_unread("judge", "normalise", "truncation")
+        self.judge.check_unread("judge", "normalise")
         self.ppo.check_rates()
         check_begun(self.reward, self.sft)
         members = self.members(workdir)
-        check_used(self, members)
+        bound = {} if people(workdir, self.rounds) else {"judge": members["1/ppo"].gold}
+        check_used(self, members | bound)
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH))
             for name in members:

@@ -16,6 +16,7 @@ from lm.core.paths import write_whole
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.sft import Sft
+from lm.rlhf.truncation import TruncationConfig
 from lm.train.lock import locked
 from lm.train.metrics import read_metrics
 from lm.train.process import Process
@@ -149,10 +150,13 @@ def selected(run: Path, reward: RewardConfig) -> int | None:
     return json.loads(path.read_text()).get("selected_step") if chosen else None
 
 
-def gold_of(judge: RewardConfig, *, people: bool) -> RewardConfig:
-    """What policies are measured by beside their reward: a pipeline's judge, but where people have
-    ranked not the one that pipelines come with, which is no truth behind their rankings."""
-    return RewardConfig() if people and judge.function == TOY else judge
+def gold_of(judge: RewardConfig, shown: TruncationConfig, *, people: bool) -> RewardConfig:
+    """What policies are measured by beside their reward: a pipeline's judge, of as much of an
+    answer as it was shown when it ranked. Where people have ranked it is not the one that pipelines
+    come with, which is no truth behind their rankings."""
+    if people:
+        return RewardConfig() if judge.function == TOY else judge
+    return replace(judge, truncation=shown)
 
 
 def check_used(plan: Any, members: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Where a study begins: nothing of another run is lost, and what is done keeps its settings."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -368,6 +369,8 @@ IDLE = [
     (ANCESTOR, "labeling.temperature", "0.3", "0.7"),
     (ANCESTOR, "labeling.truncation.mark", "!", "[.]"),
     (ANCESTOR, "judge.truncation.after", "3", "16"),
+    (ALIGNMENT, "judge.truncation.mark", "!", "None"),
+    (CONVERSING, "judge.truncation.mark", "!", "None"),
 ]
 
 
@@ -384,7 +387,6 @@ def test_a_setting_of_a_step_that_the_pipeline_makes_another_is_refused(
 @pytest.mark.parametrize(
     ("plan", "name", "value"),
     [(plan, "judge.normalise", "64") for plan in (ALIGNMENT, CONVERSING, ANCESTOR)]
-    + [(plan, "judge.truncation.mark", ".") for plan in (ALIGNMENT, CONVERSING)]
     + [(ALIGNMENT, f"{name}.normalise", "64") for name in ("ppo.gold", "ppo.second", "sft.reward")]
     + [(CONVERSING, "sft.reward.truncation.after", "3"),
        (sweeps.gold(), "second.normalise", "64")],
@@ -392,14 +394,24 @@ def test_a_setting_of_a_step_that_the_pipeline_makes_another_is_refused(
 def test_what_is_not_read_of_a_scorer_is_refused_before_anything_is_trained(
     plan, name, value, tmp_path
 ):
-    scorer = name.split(".")[-3 if "truncation" in name else -2]
-    with pytest.raises(ConfigError, match=rf"{scorer}\.\w+=.*{value}.* would do nothing") as told:
+    scorer = re.escape(re.sub(r"[.](normalise|truncation.*)$", "", name))
+    with pytest.raises(ConfigError, match=rf"^{scorer}\.\w+=.*{value}.* would do nothing") as told:
         bind(plan, {name: value}).run(tmp_path / "run")
     assert "\n" not in str(told.value) and not (tmp_path / "run").exists()
-    if plan is ALIGNMENT and "truncation" in name:  # of people's labels it is the gold score's
-        people = bind(plan, {name: value, "comparisons": "people.jsonl"})
-        people.check(tmp_path)
-        assert people.members(tmp_path)["ppo"].gold.truncation.mark == value
+
+
+@pytest.mark.parametrize("plan", [ALIGNMENT, CONVERSING])
+def test_the_gold_score_is_of_as_much_of_an_answer_as_the_judge_was_shown(plan, tmp_path):
+    def marks(**given):
+        members = bind(plan, {name.replace("_", "."): given[name] for name in given})
+        made = members.members(tmp_path)
+        return {one.gold.truncation.mark for name, one in made.items() if "ppo" in name}
+
+    assert marks(labeling_truncation_mark="!") == {"!"}
+    people = {"comparisons": "people.jsonl"} if plan is ALIGNMENT else {}
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "labels.jsonl").write_text("{}")
+    assert marks(judge_truncation_mark="?", **people) == {"?"}  # people were shown all
 
 
 def test_of_peoples_rankings_the_program_that_a_pipeline_comes_with_is_no_gold_score(tmp_path):
