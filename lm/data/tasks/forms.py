@@ -78,12 +78,18 @@ class Form:
         """The values of a row by the names of the record's fields. Absent ones are left out.
 
         Raises:
-          Malformed: the row is not laid out as those of this task.
+          Malformed: the row is laid out neither as those of this task nor as one's own data.
         """
         try:
-            values = self.restate(values) if self.restate else values
+            return self.named(self.restate(values) if self.restate else values)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            own = self.named(values)
+            if self.kind == "choice" and {"context", "choices"} <= own.keys():
+                return own
             raise Malformed(f"not a row of this task ({error!r})") from None
+
+    def named(self, values: Values) -> dict[str, Any]:
+        """`fields` of a row that has the columns of this form."""
         found = {}
         for field, columns in self.names.items():
             column = next((name for name in columns if values.get(name) is not None), None)

@@ -39,6 +39,15 @@ def test_named_columns_of_each_kind_become_its_record():
     )
 
 
+@pytest.mark.parametrize("name", [n for n, form in PUBLISHED.items() if form.kind == "choice"])
+def test_a_published_choice_task_reads_rows_that_are_laid_out_as_ones_own(name):
+    row = {"context": "She waited for", "choices": ["the bus.", "the sea."], "label": 0}
+    for given in (row, row | {"question": "For what?"}):
+        assert record(name, **given) == record("choice", **given)
+    with pytest.raises(Malformed):
+        record(name, context="c", label=0)
+
+
 def test_answers_are_a_list_of_objects_or_an_object_of_lists():
     lists = {"text": ["Rome", "Rome"], "answer_start": [12, 18]}
     both = record("span", question="Where?", passage=PASSAGE, answers=lists)
