@@ -81,7 +81,7 @@ def answer(run: Path) -> None:
     folder = suite.results_folder(run)
 
     from lm.core.mesh import one_device
-    from lm.data.tasks import TaskConfig, read
+    from lm.data.tasks import TaskConfig
     from lm.evals.tasks import told
     from lm.train.finetune import Finetune
     from lm.train.saved import read_run
@@ -91,11 +91,10 @@ def answer(run: Path) -> None:
     tuned = isinstance(saved.config, Finetune)
     if not tuned and TASK.value is None:
         raise ConfigError(f"--task is empty, and {run} is fine-tuned for none; name one")
-    data = asked(saved.config.data if tuned else TaskConfig())
-    task = read(data)
+    task = found(saved.config.data if tuned else TaskConfig(), part)
     answers = (by_head if tuned else by_likelihood)(saved, task, part, mesh)
     of = {} if FILE.value is None else {"file": ",".join(map(str, task.files["test"]))}
-    name = f"{data.name}-{part}" if not of else f"{data.name}-file-{stems(task.files['test'])}"
+    name = f"{task.name}-{part}" if not of else f"{task.name}-file-{stems(task.files['test'])}"
     out = folder / f"{name}.jsonl"
     answers.write(out, task, part)
     counts = answers.counts(task, part)
@@ -146,6 +145,17 @@ def asked(data: "TaskConfig") -> "TaskConfig":
     # of the present folder, not of the task's own
     data = replace(data, test=",".join(files))
     return data if resolved(data).learned_labels else replace(data, train=None, valid=None)
+
+
+def found(data: "TaskConfig", part: "Part") -> "Task":
+    """The task that is `asked`. Raises ConfigError, DataError for what is not there, a column that
+    --columns names too: those of the run itself may name labels, which a file need not have."""
+    from lm.data.tasks import read
+
+    task = read(asked(data))
+    if COLUMNS.value:
+        task.check_columns(part, COLUMNS.value)
+    return task
 
 
 def stems(paths: Sequence[Path]) -> str:

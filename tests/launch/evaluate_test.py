@@ -5,15 +5,15 @@ from absl.testing import flagsaver
 
 from launch import evaluate
 from launch.command import told_by_flags
-from lm.core.errors import UserError
-from lm.data.tasks import TaskConfig, read
+from lm.core.errors import DataError, UserError
+from lm.data.tasks import TaskConfig
 
 
-def records(part="test", **flags):
+def records(part="test", columns_of_run=(), **flags):
     """The records that these flags ask of a run that was tuned for SST-2."""
     evaluate.flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(**flags), told_by_flags(evaluate.TOLD):
-        return read(evaluate.asked(TaskConfig(name="sst2"))).records(part)
+        return evaluate.found(TaskConfig(name="sst2", columns=columns_of_run), part).records(part)
 
 
 @pytest.mark.parametrize("name", ["mine.tsv", "mine.jsonl"])
@@ -30,6 +30,18 @@ def test_columns_of_a_file_are_named_and_its_bad_rows_left_out_by_flags(tmp_path
     path.write_text("review\tlabel\nfine\t1\nbad\tx\n")
     (record,) = records(file=str(path), columns=["text=review"], on_bad="drop")
     assert record.text == "fine"
+
+
+def test_a_column_that_a_flag_names_and_no_row_has_is_refused_and_one_of_the_run_is_not(tmp_path):
+    path = tmp_path / "mine.tsv"
+    path.write_text("text\tgrade\nfine\t1\n")
+    said = r"^--columns: label=stars, and no row of .*mine.tsv has .* 'stars': name one of text, gr"
+    with pytest.raises(DataError, match=said):
+        records(file=str(path), columns=["label=stars"])
+    (record,) = records(file=str(path), columns=["label=grade"])
+    assert record.label == 1
+    (record,) = records(file=str(path), columns_of_run=("label=stars",))
+    assert record.label is None
 
 
 @pytest.mark.parametrize(

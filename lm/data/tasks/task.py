@@ -5,7 +5,7 @@ import functools
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -131,6 +131,20 @@ class Task:
         if part == "test":
             return self.test
         return self.train if part == "train" else self.valid
+
+    def check_columns(self, part: Part, bindings: Iterable[str]) -> None:
+        """Raises DataError where no row of a part has a column that one of these `field=column`
+        names: of a field that may be absent, such as a label, every row would do without it."""
+        part = part if part in self.files else self._source
+        rows = (row for row in self._rows(self.files[part]) if isinstance(row, Row))
+        there = dict.fromkeys(name for row in rows for name in row.values)
+        for binding in bindings:
+            field, _, column = binding.partition("=")
+            if self.form.names[field] == (column,) and column not in there:  # else it is a place
+                raise DataError(
+                    f"data.columns: {binding}, and no row of {self._told(part)} has a column "
+                    f"{column!r}: name one of {', '.join(there)}"
+                )
 
     def _split(self, part: Literal["train", "valid"]) -> list[Record]:
         if {"train", "valid"} <= self.files.keys():
