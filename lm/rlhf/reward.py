@@ -43,6 +43,8 @@ class RewardTraining(Stage):
     metadata: tuple[str, ...] = ()
     metadata_weight: float = 1.0  # of the mean loss of what was answered, beside the order's
 
+    completes = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.normalise >= 0, f"normalise must not be negative, got {self.normalise}")

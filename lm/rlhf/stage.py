@@ -30,6 +30,7 @@ from lm.rlhf.source import Source, knowing, read_source, started
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
 from lm.train.beginning import require_same
+from lm.train.manifest import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
@@ -78,6 +79,8 @@ class Stage(Supervised):
     steps: int | None = None  # instead of epochs
     lora_rank: int = 0  # of adapters, which then are all that is learned; 0: everything is
 
+    completes = False  # whether `completed` does something
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "length", "epochs", "steps")
@@ -103,6 +106,8 @@ class Stage(Supervised):
         config = self.resolved(earlier)
         material = config.material(form, source, mesh)
         steps = steps_of(self, material.count, self.batch)
+        if before is not None:
+            self.check_end(workdir, before[0].steps, steps, process)
         config = replace(config, steps=steps)
         tokens = self.batch * material.width
         with config.begun(
@@ -224,6 +229,16 @@ class Stage(Supervised):
         """What is done to the parameters after the last step."""
         del material, mesh
         return params
+
+    def check_end(self, workdir: Path, planned: int, steps: int, process: Process) -> None:
+        """Raises ConfigError where no step is left of a run that had more steps before it: the
+        parameters of its checkpoint were not completed, and would end the run as they are."""
+        first = process.restore_step or max(steps_in(workdir / "checkpoints"))
+        require(
+            not self.completes or not first == steps < planned,
+            f"{workdir} is at step {first} of {planned}, and only a last step completes what is "
+            f"learned: set steps above {first}, or go back further by --restore_step",
+        )
 
     def evaluation(
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import chatgpt, gpt3, instructgpt
+from lm.core.config import dump
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.prompts import RowsConfig
@@ -26,6 +27,7 @@ from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
 from lm.train.metrics import read_metrics
+from lm.train.process import Process
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
 from tests.rlhf.runs import MODEL, OPTIM, pretrained, write_rows
@@ -287,6 +289,25 @@ def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_devi
     said = score(["q:", "r:"], ["xyzzy", "zzxxx"])
     assert abs(said.mean()) < 1e-4 and np.abs(said).max() > 0.01
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
+
+
+def test_a_reward_model_does_not_end_where_no_step_is_left_to_complete_it(tmp_path):
+    data = ComparisonsConfig(train=write_rows(tmp_path / "rankings.jsonl", ranked(40)))
+    config = RewardTraining(
+        model=MODEL, data=data, optim=OPTIM, batch=8, length=16, steps=100, loop=LOOP
+    )  # fmt: skip
+    run = tmp_path / "run"
+    (run / "checkpoints" / "40").mkdir(parents=True)
+    (run / "config.gin").write_text(dump(config))
+    ByteTokenizer().save(run / "tokenizer")
+    with pytest.raises(ConfigError, match="at step 40 of 100, .*: set steps above 40, or go back"):
+        replace(config, steps=40).run(run)
+    assert (run / "config.gin").read_text() == dump(config)
+    config.check_end(run, 100, 41, Process())
+    config.check_end(run, 100, 40, Process(restore_step=20))
+    config.check_end(run, 40, 40, Process())  # it has ended, and only its summary was lost
+    plain = Sft(data=RowsConfig(), optim=OPTIM, batch=8)
+    plain.check_end(run, 100, 40, Process())  # nothing is done behind its last step
 
 
 @pytest.mark.slow
