@@ -18,21 +18,19 @@ another call asked of the same checkpoint with the same settings.
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from absl import flags
 
-from launch import command, suite
+from launch import command, items, suite
 from lm.core.errors import ConfigError
 from lm.core.paths import run_path, writing
 
 if TYPE_CHECKING:
     import jax
 
-    from lm.data.tasks import Task, TaskConfig
-    from lm.data.tasks.config import OnBad
+    from lm.data.tasks import Task
     from lm.data.tasks.task import Part
     from lm.evals.tasks import Answers
     from lm.train.saved import Saved
@@ -53,14 +51,6 @@ OF_TASK = ("task", "part", "file", "columns", "on_bad", "batch")
 OF_SUITE = (  # of some suite
     "shots", "tasks", "limit", "seed", "against", "overlap", "samples", "k"
 )  # fmt: skip
-TOLD = {  # what an error tells a run to bind, as it is told to here
-    "data.name": "--task",
-    "set data.train=FILE": "set --root=FOLDER",
-    "data.valid": "--file",
-    "data.test": "--file",
-    "data.columns": "--columns",
-    "data.on_bad": "--on_bad",
-}
 
 
 def main() -> None:
@@ -71,7 +61,7 @@ def main() -> None:
         suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
         return
 
-    with command.told_by_flags(TOLD):
+    with command.told_by_flags(items.TOLD):
         answer(run_path(WORKDIR.value))
 
 
@@ -91,7 +81,10 @@ def answer(run: Path) -> None:
     tuned = isinstance(saved.config, Finetune)
     if not tuned and TASK.value is None:
         raise ConfigError(f"--task is empty, and {run} is fine-tuned for none; name one")
-    task = found(saved.config.data if tuned else TaskConfig(), part)
+    task = items.found(
+        saved.config.data if tuned else TaskConfig(), part, task=TASK.value, root=ROOT.value,
+        file=FILE.value, columns=COLUMNS.value, on_bad=ON_BAD.value,
+    )  # fmt: skip
     answers = (by_head if tuned else by_likelihood)(saved, task, part, mesh)
     of = {} if FILE.value is None else {"file": ",".join(map(str, task.files["test"]))}
     name = f"{task.name}-{part}" if not of else f"{task.name}-file-{stems(task.files['test'])}"
@@ -124,38 +117,6 @@ def check_flags() -> None:
                 f"{flag.serialize()} is for --suite={' or '.join(known)}, and {chosen} does not "
                 "read it: leave it out"
             )
-
-
-def asked(data: "TaskConfig") -> "TaskConfig":
-    """A run's task with what the flags say of it. A file is its test part, beside the training
-    rows where these say which labels there are."""
-    from lm.data.tasks.config import resolved
-
-    data = replace(data, limit=None, valid_limit=None)
-    if TASK.value is not None:
-        data = replace(data, name=TASK.value)
-    if ROOT.value is not None:
-        data = replace(data, root=ROOT.value)
-    if ON_BAD.value is not None:
-        data = replace(data, on_bad=cast("OnBad", ON_BAD.value))
-    data = replace(data, columns=(*data.columns, *COLUMNS.value))  # the last of a field counts
-    if FILE.value is None:
-        return data
-    files = [str(Path(name.strip()).expanduser().absolute()) for name in FILE.value.split(",")]
-    # of the present folder, not of the task's own
-    data = replace(data, test=",".join(files))
-    return data if resolved(data).learned_labels else replace(data, train=None, valid=None)
-
-
-def found(data: "TaskConfig", part: "Part") -> "Task":
-    """The task that is `asked`. Raises ConfigError, DataError for what is not there, a column that
-    --columns names too: those of the run itself may name labels, which a file need not have."""
-    from lm.data.tasks import read
-
-    task = read(asked(data))
-    if COLUMNS.value:
-        task.check_columns(part, COLUMNS.value)
-    return task
 
 
 def stems(paths: Sequence[Path]) -> str:

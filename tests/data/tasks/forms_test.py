@@ -42,8 +42,8 @@ def test_named_columns_of_each_kind_become_its_record():
 @pytest.mark.parametrize("name", [n for n, form in PUBLISHED.items() if form.kind == "choice"])
 def test_a_published_choice_task_reads_rows_that_are_laid_out_as_ones_own(name):
     row = {"context": "She waited for", "choices": ["the bus.", "the sea."], "label": 0}
-    for given in (row, row | {"question": "For what?"}):
-        assert record(name, **given) == record("choice", **given)
+    for each in (row, row | {"question": "For what?"}):
+        assert record(name, **each) == record("choice", **each)
     with pytest.raises(Malformed):
         record(name, context="c", label=0)
 

@@ -1,9 +1,8 @@
 """What launch.evaluate asks of a run's task, and what it says where that cannot be."""
 
 import pytest
-from absl.testing import flagsaver
 
-from launch import evaluate
+from launch import items
 from launch.command import told_by_flags
 from lm.core.errors import DataError, UserError
 from lm.data.tasks import TaskConfig
@@ -11,9 +10,9 @@ from lm.data.tasks import TaskConfig
 
 def records(part="test", columns_of_run=(), **flags):
     """The records that these flags ask of a run that was tuned for SST-2."""
-    evaluate.flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(**flags), told_by_flags(evaluate.TOLD):
-        return evaluate.found(TaskConfig(name="sst2", columns=columns_of_run), part).records(part)
+    with told_by_flags(items.TOLD):
+        data = TaskConfig(name="sst2", columns=columns_of_run)
+        return items.found(data, part, **flags).records(part)
 
 
 @pytest.mark.parametrize("name", ["mine.tsv", "mine.jsonl"])
