@@ -28,6 +28,7 @@ from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
 from lm.train.metrics import read_metrics
 from lm.train.process import Process
+from lm.train.saved import read_config
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
 from tests.rlhf.runs import MODEL, OPTIM, pretrained, write_rows
@@ -264,7 +265,8 @@ def judged(base, tmp_path_factory):
         train=write_rows(folder / "rankings.jsonl", ranked(500)), held_out=("bob",),
         valid_fraction=0.2,
     )  # fmt: skip
-    shown = [{"prompt": "q:", "response": "xyzzy"}, {"prompt": "r:", "response": "zzxxx"}]
+    said = zip("qrs", ("xyzzy", "zzxxx", "xyyzz"), strict=True)  # one of three is held out
+    shown = [{"prompt": f"{name}:", "response": answer} for name, answer in said]
     config = RewardTraining(
         init=str(base), data=data, optim=OPTIM, batch=8, epochs=2.0, length=16, loop=LOOP,
         guard=GUARD, demonstrations=write_rows(folder / "shown.jsonl", shown * 20),
@@ -286,7 +288,10 @@ def test_a_reward_model_orders_answers_of_prompts_and_labelers_it_never_saw(judg
 @pytest.mark.slow
 def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_device):
     score = text_scorer(RewardConfig(run=str(judged)), ByteTokenizer(), one_device)
-    said = score(["q:", "r:"], ["xyzzy", "zzxxx"])
+    config = read_config(judged)
+    shown = {(one.prompt, one.answer) for one in config.data.demonstrated(config.demonstrations)}
+    said = score(*zip(*sorted(shown), strict=True))
+    assert len(said) == 2  # those that are learned from
     assert abs(said.mean()) < 1e-4 and np.abs(said).max() > 0.01
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
 
