@@ -32,7 +32,7 @@ def launched(folder, *flags):
                                   ("best_of", 4), ("evaluate_prompts", 16))}  # fmt: skip
     sets = steps | sizes | {
         "init": folder / "base", "demonstrations": folder / "rows.jsonl", "sft.length": 48,
-        "reward.length": 48, "sft.steps": 60, "sft.optim.peak_lr": 5e-3, "labeling.prompts": 96,
+        "reward.length": 48, "sft.steps": 60, "sft.optim.peak_lr": 5e-3, "labeling.prompts": 192,
         "sft.loop.sample_tokens": 16, "reward.epochs": 3.0, "reward.optim.peak_lr": 5e-3,
     }  # fmt: skip
     words = [f"--set={name}={value}" for name, value in sets.items()]

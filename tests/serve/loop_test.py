@@ -130,13 +130,15 @@ def told(page, number):
 
 
 def rank(page, number):
-    """Puts the answer that is liked first, of an item that comes after `number` others."""
+    """Puts the answer that is liked first, of an item that comes after `number` others, and any
+    other style before no answer at all."""
     told(page, number)
     page.wait_for_selector(".answer")
-    best = page.locator(".answer", has_text=LIKED)
-    if best.count():
-        best.first.focus()
-        page.keyboard.press("Shift+ArrowUp")
+    for style in (OTHER, LIKED):
+        better = page.locator(".answer", has_text=style)
+        if better.count():
+            better.first.focus()
+            page.keyboard.press("Shift+ArrowUp")
     page.keyboard.press("Control+Enter")
 
 
