@@ -21,6 +21,7 @@ from lm.data.prompts import held_out
 from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import GptConfig
 from lm.rlhf.dialogue_sft import DialogueSft
+from lm.rlhf.controller import KlConfig
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
@@ -201,7 +202,7 @@ def test_what_two_people_rank_holds_for_users_of_whom_nothing_is_learned(run, se
 
 def test_what_is_ranked_on_the_page_is_what_the_policy_learns(run, served, tmp_path):
     labels = Labels(run / "labels")
-    asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in ASKED[::2]])
+    asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in ASKED])
     plan = SamplingPlan(answers=2, max_tokens=12, attempts=12)
     pool = Pool(run / "labels", read_prompts(Path(asked)), [served], plan)
     pool.start()
@@ -209,7 +210,7 @@ def test_what_is_ranked_on_the_page_is_what_the_policy_learns(run, served, tmp_p
         with browsing(address) as page:
             say(page, *ASKED[:2])
         wait_until(lambda: not pool.making, 120)
-        assert len(pool.items) >= 12
+        assert len(pool.items) >= 24
         with browsing(address + "/label") as page:
             page.fill("#name", "ann")
             page.keyboard.press("Enter")
@@ -227,8 +228,9 @@ def test_what_is_ranked_on_the_page_is_what_the_policy_learns(run, served, tmp_p
     Ppo(
         init=str(run), data=DialoguesConfig(train=str(run.parent / "rows.jsonl")),
         reward=RewardConfig(run=str(tmp_path / "liked")), optim=OPTIM, value_optim=OPTIM,
-        batch=32, steps=20, prompt_length=60, answer_length=12, warmup=0,
+        batch=32, steps=40, prompt_length=60, answer_length=12, warmup=0,
         update=UpdateConfig(minibatches=2), guard=GUARD, evaluate_prompts=16,
+        kl=KlConfig(beta=0.5),
         loop=replace(LOOP, log_every=5),
     ).run(tmp_path / "ppo")  # fmt: skip
     before, after = liked(run), liked(tmp_path / "ppo")
