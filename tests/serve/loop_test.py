@@ -20,8 +20,8 @@ from lm.data.dialogues import DialoguesConfig
 from lm.data.prompts import held_out
 from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import GptConfig
-from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.controller import KlConfig
+from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
