@@ -57,8 +57,10 @@ def stream_norms(
     """Length of the residual stream's vectors before each block and after the last, as the root of
     the mean square over all real positions. [L+1]"""
     if isinstance(config, BertConfig):
-        some = {"params": params}, tokens, segments, valid
-        hidden = jnp.stack(config.module().apply(*some, method="stream"))  # type: ignore[arg-type]
+        stream: Any = config.module().apply(
+            {"params": params}, tokens, segments, valid, method="stream"
+        )
+        hidden = jnp.stack(stream)
     else:  # padding stands behind what is real, which does not see it
         hidden = by_layer(config, params, tokens).hidden
     squares = jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1)

@@ -291,18 +291,19 @@ def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("hh_rlhf_harmless", 1_500),
-        ("dpo_en_demo", 190),
-        ("finegrained_qa_feedback", 300),
-        ("pandalm_testset", 1_500),
-        ("autoj_pairwise", 600),
-        ("rasbt_preferences", 700),
-        ("alpaca_eval_gpt4_prefs", 2_000),
+        ("hh_rlhf_harmless", 1_700),
+        ("dpo_en_demo", 215),
+        ("finegrained_qa_feedback", 355),
+        ("pandalm_testset", 1_800),
+        ("autoj_pairwise", 750),
+        ("rasbt_preferences", 790),
+        ("alpaca_eval_gpt4_prefs", 2_300),
     ],
 )
 def test_the_published_sets_are_read(name, least):
     parts = ComparisonsConfig(train=str(DATA / name / "*.jsonl.gz")).parts()
-    assert len(parts["train"]) >= least and len(parts["valid"]) > 0
+    assert sum(map(len, parts.values())) >= least  # whichever of them are held out
+    assert len(parts["train"]) > len(parts["valid"]) > 0
 
 
 def test_questions_are_columns_of_1_0_and_minus_1_where_nobody_answered():
