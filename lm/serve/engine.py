@@ -16,7 +16,6 @@ import jax
 import numpy as np
 
 from lm.core.config import require
-from lm.core.errors import ConfigError
 from lm.serve.prefill import Model, decoder
 from lm.serve.programs import Ask, Likelihood, Slots, decode
 from lm.serve.reading import PIECE, Reader, Reading, doubling
@@ -73,8 +72,6 @@ class Engine:
         require(queue >= 1, f"queue must be at least 1, got {queue}")
         self.length = min(length or config.length, config.length)
         require(self.length >= 2, f"length must be at least 2, got {self.length}")
-        if not config.causal:
-            raise ConfigError("an encoder writes nothing: serve a GPT's run")
         self.config, self.slots, self.queue = config, slots, queue
         self.reader = Reader(model, params, self.length, piece)
         self._params = self.reader.params
