@@ -1,8 +1,7 @@
 """Drawn text to be read: strings of eight characters, and screenshots with a line to sum them up.
 
-A string fits an image of 64 pixels, each letter in a cell 8 wide as on a screen in text mode; a
-screenshot, in proportional type too, has 128. Strings and layouts that are held out are never drawn
-for training.
+Both fit an image of 64 pixels, each letter in a cell 8 wide as on a screen in text mode. Strings
+and layouts that are held out are never drawn for training.
 """
 
 import random
@@ -10,15 +9,14 @@ import zlib
 from typing import Any
 
 from lm.data.visual.example import Drawn, Example, asked
-from lm.data.visual.layouts import FACES, HELD_OUT, Part, drawing, font, layout, speckled
+from lm.data.visual.layouts import HELD_OUT, Part, drawing, font, layout, speckled
 
 CHARACTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that looks like another
 LENGTH = 8
 STRINGS = {"train": 20_000, "valid": 500}
 SCREENS = {"train": 6_000, "valid": 300}
 READ = "What does it say?"
-SIDE, CELL = 64, 8  # pixels of an image of a string, and of a letter's cell
-SCREEN = 128  # of a screenshot
+SIDE, CELL = 64, 8  # pixels of an image's side, and of a letter's cell
 MONOSPACED = ("DejaVuSansMono", "DejaVuSansMono-Bold", "cmtt10")
 
 TEXT_LAYOUTS = {
@@ -29,17 +27,18 @@ TEXT_LAYOUTS = {
     "noise": (0, 8, 20),
 }
 SCREEN_LAYOUTS = {
-    "face": FACES[:4],
-    "size": (9, 10, 11),
+    "face": MONOSPACED,
+    "size": (9, 10),
     "bar": ("steelblue", "dimgray", "seagreen", "indianred"),
     "paper": ("white", "ivory", "aliceblue"),
-    "buttons": (0, 1, 2),
-    "margin": (4, 7, 10),
+    "pitch": (12, 13),  # pixels from a line to the next
+    "top": (9, 10),  # of the first line's base
+    "noise": (0, 8, 20),
 }
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jonas")
-KINDS = ("Message", "Reminder", "Invoice", "Warning", "Invitation")
-TOPICS = ("the garden", "the rent", "the server", "a party", "the dentist", "a parcel", "the boat")
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
+KINDS = ("Message", "Reminder", "Invoice", "Warning", "Booking")
+TOPICS = ("garden", "rent", "server", "party", "dentist", "parcel", "boat")
+DAYS = ("Monday", "Tuesday", "Thursday", "Friday", "Saturday")
 
 
 def string(draw: random.Random, part: Part) -> str:
@@ -88,24 +87,19 @@ def screen(draw: random.Random, part: Part) -> dict[str, str]:
 
 
 def draw_screen(part: Part, number: int) -> Any:
-    """A Pillow image, 128 x 128, of a window with a title, lines of text and buttons."""
+    """A Pillow image, 64 x 64, of a window: its title in a bar, and four lines of text."""
     from PIL import Image, ImageDraw
 
     draw = drawing("screen", part, number)
     told, chosen = screen(draw, part), layout(draw, part, SCREEN_LAYOUTS)
-    size, margin = chosen["size"], chosen["margin"]
-    image = Image.new("RGB", (SCREEN, SCREEN), chosen["paper"])
-    ink, face = ImageDraw.Draw(image), font(chosen["face"], size)
-    ink.rectangle((0, 0, SCREEN, size + 7), fill=chosen["bar"])
-    ink.text((margin, 3), told["kind"], fill="white", font=face)
-    lines = (f"From: {told['name']}", f"On: {told['day']}", f"Re: {told['topic']}", told["code"])
-    for place, line in enumerate(lines):
-        ink.text((margin, size + 14 + place * (size + 5)), line, fill="black", font=face)
-    for place in range(chosen["buttons"]):
-        box = (margin + 54 * place, 108, margin + 54 * place + 44, 123)
-        ink.rectangle(box, outline="gray", fill="gainsboro")
-        ink.text((box[0] + 6, 110), ("OK", "Later")[place], fill="black", font=font(FACES[0], 10))
-    return image
+    image = Image.new("RGB", (SIDE, SIDE), chosen["paper"])
+    ink, face = ImageDraw.Draw(image), font(chosen["face"], chosen["size"])
+    ink.rectangle((0, 0, SIDE, chosen["pitch"] - 1), fill=chosen["bar"])
+    for row, line in enumerate(told.values()):
+        colour, base = "black" if row else "white", chosen["top"] + row * chosen["pitch"]
+        for place, letter in enumerate(line):
+            ink.text((CELL * (place + 0.5), base), letter, fill=colour, font=face, anchor="ms")
+    return speckled(image, draw, chosen["noise"])
 
 
 def screens(part: Part) -> list[Example]:
@@ -130,7 +124,7 @@ def about(told: dict[str, str]) -> dict[str, tuple[str, str]]:
         "code": ("What is the last line?", told["code"]),
         "summary": (
             "Sum it up in one line.",
-            f"{told['kind']} from {told['name']} about {told['topic']}",
+            f"{told['kind']} from {told['name']} about the {told['topic']}",
         ),
     }
 

@@ -124,6 +124,16 @@ def test_the_table_of_a_chart_answers_the_questions_about_it():
         assert questions[f"chart-valid-{number}-count"].answers == (str(len(table)),)
 
 
+def test_every_line_of_a_screenshot_fits_its_width():
+    for part in ("train", "valid"):
+        lines = [
+            line for one in lettering.screen_texts(part) for line in one.answers[0].split(", ")
+        ]
+        assert max(map(len, lines)) == lettering.SIDE // lettering.CELL
+    words = (*lettering.NAMES, *lettering.KINDS, *lettering.TOPICS, *lettering.DAYS)
+    assert set(words) <= set(lines)  # of 300 held out, each is drawn
+
+
 def test_the_text_of_a_screenshot_answers_the_questions_about_it():
     questions = {one.id: one for one in lettering.screens("valid")}
     told = lettering.screen_texts("valid")
@@ -134,7 +144,7 @@ def test_the_text_of_a_screenshot_answers_the_questions_about_it():
         assert [two.answers for two in asked] == [(name,), (day,), (code,)]
         assert all(two.pictures == one.pictures for two in asked)
         summary = questions[f"screen-valid-{number}-summary"].answers[0]
-        assert summary == f"{kind} from {name} about {topic}"
+        assert summary == f"{kind} from {name} about the {topic}"
 
 
 def test_one_shape_of_a_scene_is_of_another_colour_where_colour_is_odd():
