@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,36 +33,51 @@ class Process:
     steal_lock: bool = False
     step_timeout: float = 0.0  # seconds; 0: none
     profile_steps: tuple[int, int] | None = None
+    # signals that came when a run of this command had no step left: its next run leaves by them
+    left: list[int] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
 
 class Stop:
-    """Set by SIGINT and SIGTERM: the loop saves and leaves at the next step all hosts agree on."""
+    """Set by SIGINT and SIGTERM: the loop saves and leaves at the next step all hosts agree on.
 
-    def __init__(self) -> None:
+    One that comes after the last step of a run stays with the command's `Process`, and is of the
+    run that the same command begins next.
+    """
+
+    steps = 0  # of the runs before: jax agrees on a number, which has to grow from run to run
+
+    def __init__(self, process: Process | None = None) -> None:
+        self.left = [] if process is None else process.left
         self.signal: int | None = None
         self.since = 0.0  # when the first signal came
+        self.step = 0  # the last that was asked about
         self.old: dict[int, Any] = {}
         self.distributed = jax.process_count() > 1
 
     def __enter__(self) -> "Stop":
+        self.signal = self.left.pop() if self.left else None
         if threading.current_thread() is threading.main_thread():
             # once jax.distributed runs, SIGTERM belongs to its notifier, which tells every host
             for number in (signal.SIGINT,) if self.distributed else (signal.SIGINT, signal.SIGTERM):
                 self.old[number] = signal.signal(number, self.handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self.old.items():
             signal.signal(number, handler)
+        Stop.steps += self.step
+        # an error ends the command, and where several hosts run, jax keeps the wish on all of them
+        if kind is None and self.signal is not None and not self.distributed:
+            self.left.append(self.signal)
 
     def handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
             if time.monotonic() - self.since < ONE_WISH:
                 return  # sent to a group, it comes once more from launch/again.sh, as SIGTERM
-            os.write(2, b"\nstopped at once; the last checkpoint stands\n")
+            shout("\nstopped at once; the last checkpoint stands\n")
             os._exit(128 + number)
         self.signal, self.since = number, time.monotonic()
-        os.write(2, b"\nfinishing the step and saving; again after a second to stop at once\n")
+        shout("\nfinishing the step and saving; again after a second to stop at once\n")
         if self.distributed:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -70,7 +86,8 @@ class Stop:
         if self.distributed:
             from jax.experimental import multihost_utils
 
-            if multihost_utils.reached_preemption_sync_point(step):
+            self.step = step
+            if multihost_utils.reached_preemption_sync_point(Stop.steps + step):
                 self.signal = self.signal or signal.SIGTERM  # true at one step only: keep it
                 return True
             return False
@@ -79,6 +96,12 @@ class Stop:
     @property
     def exit_code(self) -> int:
         return INTERRUPTED if self.signal == signal.SIGINT else SAVED
+
+
+def shout(text: str) -> None:
+    """To the standard error, at once and without a lock; on a full disk it is left out."""
+    with suppress(OSError):
+        os.write(2, text.encode())
 
 
 def agreed(done: bool) -> bool:
@@ -138,8 +161,7 @@ class Watchdog:
             since = self.since
             if since is not None and time.monotonic() - since > self.timeout:
                 faulthandler.dump_traceback(file=sys.stderr)
-                line = f"error: no step in {self.timeout:.0f} s (--step_timeout); run me again\n"
-                os.write(2, line.encode())
+                shout(f"error: no step in {self.timeout:.0f} s (--step_timeout); run me again\n")
                 os._exit(SAVED)
 
     def close(self) -> None:

@@ -127,7 +127,12 @@ class Session:
                 self.workdir, self.checkpoints.steps(), self.config,
                 allow_data=self.process.allow_data_change,
             )  # fmt: skip
-            self.stop = stack.enter_context(Stop())
+            self.stop = stack.enter_context(Stop(self.process))
+            if self.stop.signal is not None:
+                self.journal.say(
+                    f"stopped before a step of {self.workdir}; the same command goes on with it"
+                )
+                raise Finished(self.stop.exit_code)
             self.watchdog = Watchdog(self.process.step_timeout)
             stack.callback(self.watchdog.close)
             stack.callback(self.goodput.write)
@@ -136,8 +141,8 @@ class Session:
             self.resources = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.resources.close()
+    def __exit__(self, *error: Any) -> None:
+        self.resources.__exit__(*error)
 
     # ------------------------------------------------------------------ start
 

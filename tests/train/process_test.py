@@ -8,10 +8,19 @@ import time
 
 import jax
 import pytest
+from jax.experimental import multihost_utils
 
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, GuardStop
 from lm.train import process as process_module
-from lm.train.process import ONE_WISH, Watchdog, agreed, check_finite_flag, write_for_all
+from lm.train.process import (
+    ONE_WISH,
+    Process,
+    Stop,
+    Watchdog,
+    agreed,
+    check_finite_flag,
+    write_for_all,
+)
 from tests.launched import ROOT, environment
 
 
@@ -84,6 +93,48 @@ def test_a_signal_that_comes_twice_at_the_same_moment_is_one_wish():
     process.send_signal(signal.SIGTERM)
     assert "stopped at once" not in process.communicate(timeout=30)[1]
     assert process.returncode == 75
+
+
+def test_a_signal_after_the_last_step_is_of_the_next_run_of_the_same_command_and_of_no_other():
+    command, another = Process(), Process()
+    with Stop(command) as stop:
+        stop.handle(signal.SIGTERM, None)  # in its last evaluation: nobody asks any more
+    with Stop(another) as stop:
+        assert not stop.requested(1)
+    with pytest.raises(GuardStop), Stop(command) as stop:
+        assert stop.requested(1) and stop.exit_code == 75
+        raise GuardStop  # or it was served: whatever ends the command, nothing is left of it
+    with Stop(command) as stop:
+        assert not stop.requested(1)
+
+
+def test_a_number_that_hosts_agree_to_stop_at_grows_from_run_to_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        multihost_utils, "reached_preemption_sync_point", lambda number: asked.append(number)
+    )
+    for steps in ([1, 2, 3], [1, 2], [7, 8]):
+        with Stop() as stop:
+            assert not any(stop.requested(step) for step in steps)
+    assert asked == sorted(set(asked)) and len(asked) == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is a disk that is full")
+def test_a_signal_and_a_hung_step_end_a_process_whose_log_lies_on_a_full_disk():
+    code = """
+        import signal, time
+        from lm.train.process import Stop, Watchdog
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.requested(1)
+        with Watchdog(0.5):
+            time.sleep(30)
+    """
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-c", textwrap.dedent(code)]
+        done = subprocess.run(words, cwd=ROOT, env=environment(), stderr=full, timeout=60)
+    assert done.returncode == 75
 
 
 def test_a_step_that_hangs_ends_the_process_with_its_stacks():

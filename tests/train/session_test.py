@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -280,6 +281,22 @@ def test_what_is_done_after_the_last_step_is_done_to_what_a_roll_back_leaves(tmp
     # what is kept is what is gone on with
     again, kept = run(tmp_path, GuardConfig(nonfinite="rollback"), complete=complete)
     assert again == [] and kept == value
+
+
+def test_a_signal_in_the_last_evaluation_of_a_run_ends_a_study_before_its_next_run(
+    tmp_path, capsys
+):
+    def evaluated(session, done):
+        if done == session.total:
+            session.stop.handle(signal.SIGTERM, None)
+
+    command = Process()
+    assert run(tmp_path / "a", GuardConfig(), process=command, evaluated=evaluated)[1] == 8
+    with pytest.raises(Finished) as finished:
+        run(tmp_path / "b", GuardConfig(), process=command)
+    assert finished.value.code == 75 and not list((tmp_path / "b" / "checkpoints").iterdir())
+    assert "stopped before a step of" in capsys.readouterr().out
+    assert run(tmp_path / "b", GuardConfig(), process=command)[1] == 8  # it was served
 
 
 def test_a_stop_that_cannot_be_saved_says_so_and_does_not_ask_to_be_run_again(
