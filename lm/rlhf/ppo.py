@@ -97,22 +97,24 @@ class Ppo(PpoSetting):
                     prompts, text = material.prompts(step, mesh), material.text_rows(step, mesh)
                 clock = Clock()
                 drawn_by = jax.random.fold_in(jax.random.key(self.seed + 1), step)
-                rollout = config.rolled_out(state.policy, prompts, drawn_by, form)
-                clock.lap("rollout", rollout)
-                scores = score(rollout)
-                experience, told = assess(
-                    config.policy_model, config.critic_model, config.advantages, state.policy,
-                    reference, state.value, rollout, scores, own_beta(self.kl, state.beta),
-                    temperature=self.temperature, parts=parts, vocab=vocab,
-                )  # fmt: skip
-                clock.lap("score", experience)
-                figures = {name: float(value) for name, value in jax.device_get(told).items()}
+                with session.watched(step):
+                    rollout = config.rolled_out(state.policy, prompts, drawn_by, form)
+                    clock.lap("rollout", rollout)
+                    scores = score(rollout)
+                    experience, told = assess(
+                        config.policy_model, config.critic_model, config.advantages, state.policy,
+                        reference, state.value, rollout, scores, own_beta(self.kl, state.beta),
+                        temperature=self.temperature, parts=parts, vocab=vocab,
+                    )  # fmt: skip
+                    clock.lap("score", experience)
+                    figures = {name: float(value) for name, value in jax.device_get(told).items()}
                 config.check(figures, step, state, session)
-                state, metrics = update(
-                    state, experience, text, told["kl"], config.rates(step),
-                    jax.random.fold_in(jax.random.key(self.seed), step),
-                )  # fmt: skip
-                clock.lap("update", metrics)
+                with session.watched(step):
+                    state, metrics = update(
+                        state, experience, text, told["kl"], config.rates(step),
+                        jax.random.fold_in(jax.random.key(self.seed), step),
+                    )  # fmt: skip
+                    clock.lap("update", metrics)
                 tokens += each
                 measured = config.metrics(metrics, step, figures | clock.told(int(rollout.there)))
                 state = session.after(step, state, measured, tokens)

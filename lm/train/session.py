@@ -15,7 +15,7 @@ import collections
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +275,11 @@ class Session:
         self.goodput.reached(done)
         self.goodput.switch("evaluate")
         return state
+
+    def watched(self, step: int) -> AbstractContextManager[None]:
+        """Around what a step itself waits for, before `after`: the watchdog counts it, but not of
+        the first step, which compiles."""
+        return nullcontext() if step == self.first else self.watchdog
 
     def read(self, entry: tuple[int, int, StepMetrics], reached: int = 0) -> None:
         """Waits for one step, acts on what its guard found, tells its metrics.

@@ -26,10 +26,11 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.state import PpoState, UpdateMetrics
 from lm.rlhf.update import UpdateConfig, Updater
 from lm.text.byte import ByteTokenizer
+from lm.train import session
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig
-from lm.train.process import Process
+from lm.train.process import Process, Watchdog
 from lm.train.reaction import Reaction
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
@@ -104,6 +105,35 @@ def run(base, tmp_path_factory):
 
 def rows_of(run):
     return [row for row in read_metrics(run / "metrics.jsonl") if "reward" in row]
+
+
+@pytest.mark.slow
+def test_what_an_update_waits_for_is_counted_but_for_the_first_which_compiles(
+    base, tmp_path, monkeypatch
+):
+    laps, scored, watchdogs = [], [], []
+
+    class Kept(Watchdog):
+        def __init__(self, timeout):
+            super().__init__(timeout)
+            watchdogs.append(self)
+
+    class Told(ppo.Clock):
+        def lap(self, name, done):
+            super().lap(name, done)
+            laps.append(watchdogs[-1].since is not None)
+
+    def counted(prompts, answers):
+        scored.append(watchdogs[-1].since is not None)
+        return plainness(prompts, answers)
+
+    monkeypatch.setattr(session, "Watchdog", Kept)
+    monkeypatch.setattr(ppo, "Clock", Told)
+    monkeypatch.setattr(f"{HERE}.length", counted)
+    nobody = RewardConfig()
+    setting(base, tmp_path, "length", steps=3, gold=nobody, second=nobody).run(tmp_path / "run")
+    assert laps == 3 * [False] + 6 * [True]
+    assert scored.count(True) == 2 and watchdogs[-1].since is None  # no evaluation is
 
 
 @pytest.mark.slow
