@@ -188,7 +188,7 @@ class Checkpoints:
         return self.failed(-1, problem)
 
     def restore(
-        self, abstract: Any, step: int | None = None, *, fallback: bool = True
+        self, abstract: Any, step: int | None = None, *, fallback: bool = True, every: int = 1
     ) -> tuple[Any, dict[str, Any]] | None:
         """The newest step that is whole and verified, and its manifest; None if there is no step.
 
@@ -199,12 +199,14 @@ class Checkpoints:
           abstract: shapes, dtypes and shardings to restore to, on any mesh.
           step: this one only.
           fallback: try the next older where one is damaged.
+          every: of the multiples of this alone, where there are any.
 
         Raises:
           CheckpointError: other shapes than asked for, or no step that can be used.
           StorageError: a fault that passes.
         """
         steps = self.shared_steps()
+        steps = [each for each in steps if each % every == 0] or steps
         if step is not None:
             if step not in steps:
                 raise CheckpointError(f"{self.folder}: no step {step}; there are {steps}")

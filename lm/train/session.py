@@ -39,7 +39,7 @@ from lm.train.step import StepMetrics
 from lm.train.texts import refuse_among_texts
 from lm.train.trace import Trace
 
-BEHIND = 2  # steps dispatched before a step's metrics are read
+BEHIND = 2  # steps dispatched before a step's metrics are read; none where it may be rolled back
 FAILED_SAVES = 3  # in a row, after which a run stops
 
 
@@ -108,6 +108,8 @@ class Session:
         self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
         self.reaction = Reaction(guard, self.journal)
+        # where a run goes back from is not to depend on when a signal came
+        self.behind = 0 if guard.nonfinite == "rollback" else BEHIND
         folder = workdir / "profile"
         self.trace = Trace(process.profile_steps, folder, self.journal.say, self.drain)
         self.first = self.next_step = 0
@@ -250,7 +252,7 @@ class Session:
             # nothing is saved or measured of steps that are to be rolled back, and no step is told
             # of with the time of the evaluation after it
             self.drain()
-        elif len(self.pending) > BEHIND:
+        elif len(self.pending) > self.behind:
             self.read(self.pending.popleft())
         if self.reaction.rollback_wanted:
             state = self.roll_back()
@@ -300,7 +302,8 @@ class Session:
         self.reaction.roll_back()
         self.pending.clear()
         self.checkpoints.settle()
-        restored = self.checkpoints.restore(self.abstract)
+        # nor is where it goes back to: not to the step that a signal had saved
+        restored = self.checkpoints.restore(self.abstract, every=self.loop.save_every)
         if restored is None:
             raise GuardStop("a roll back was asked for before the first checkpoint")
         old = int(restored[1]["step"])

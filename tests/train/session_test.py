@@ -262,13 +262,25 @@ def test_skip_goes_on_until_too_many_in_a_row(tmp_path):
 def test_roll_back_takes_older_parameters_and_leaves_the_bad_batches_behind(tmp_path, capsys):
     visited, value = run(tmp_path, GuardConfig(nonfinite="rollback"), bad=(4,))
     assert visited == [*range(8)]  # no batch is seen twice
-    # found before the save after step 5, with which steps 4 and 5 are lost: 4 before, 2 after
+    # found before the step after it: 4 before, 3 after
     manifest = json.loads(
         (tmp_path / "checkpoints" / "8" / "manifest" / "manifest.json").read_text()
     )
     assert manifest["rollbacks"] == 1
     assert "rolled back to the parameters of step 4" in capsys.readouterr().out
-    assert value == 6
+    assert value == 7
+
+
+@pytest.mark.parametrize("stopped", [5, 6, 7])
+def test_a_roll_back_leaves_the_same_whenever_the_run_was_stopped_and_gone_on_with(
+    tmp_path, monkeypatch, stopped
+):
+    loop, guard = replace(LOOP, save_every=4), GuardConfig(nonfinite="rollback")
+    straight = run(tmp_path / "a", guard, bad=(5,), loop=loop)[1]
+    with monkeypatch.context() as patch, pytest.raises(Finished):
+        patch.setattr(Stop, "requested", lambda stop, step: step == stopped)
+        run(tmp_path / "b", guard, bad=(5,), loop=loop)
+    assert run(tmp_path / "b", guard, bad=(5,), loop=loop)[1] == straight == 6
 
 
 @pytest.mark.parametrize("bad", [(), (6,), (7,)])
@@ -277,7 +289,7 @@ def test_what_is_done_after_the_last_step_is_done_to_what_a_roll_back_leaves(tmp
         return state.replace(params={"w": state.params["w"] + 100})
 
     _, value = run(tmp_path, GuardConfig(nonfinite="rollback"), bad, complete=complete)
-    assert value == 100 + (6 if bad else 8)
+    assert value == 100 + {(): 8, (6,): 7, (7,): 6}[bad]
     # what is kept is what is gone on with
     again, kept = run(tmp_path, GuardConfig(nonfinite="rollback"), complete=complete)
     assert again == [] and kept == value
