@@ -8,7 +8,7 @@ python -m launch.train --list
 
 from absl import flags
 
-from launch import cluster, command, experiment
+from launch import cluster, command, experiment, log
 from lm.core import heap
 from lm.core.errors import ConfigError
 from lm.core.paths import run_path
@@ -59,6 +59,7 @@ def main() -> int | None:
         step_timeout=STEP_TIMEOUT.value,
         profile_steps=span(PROFILE_STEPS.value),
     )
+    log.forgive()
     cluster.join()
     workdir = run_path(WORKDIR.value)
     refuse_other(workdir, type(config))

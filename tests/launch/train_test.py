@@ -116,6 +116,18 @@ def tree(folder):
 
 
 @pytest.mark.slow
+def test_a_run_whose_log_lies_on_a_full_disk_goes_on_to_its_end(text, tmp_path):
+    workdir = tmp_path / "run"
+    words = command(text, workdir, steps=10)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            words, cwd=ROOT, env=environment(), stdout=full, stderr=full, timeout=300
+        )
+    assert done.returncode == 0 and (workdir / "report.html").exists()
+    assert max(losses(workdir)) == 10
+
+
+@pytest.mark.slow
 def test_a_disk_that_is_full_keeps_older_steps_and_stops_after_three_failures(text, tmp_path):
     workdir = tmp_path / "run"
     assert run(text, workdir, steps=10).returncode == 0  # and everything is in the caches
