@@ -76,8 +76,7 @@ class Ppo(PpoSetting):
             ) as session,
         ):  # fmt: skip
             check_beta(self.kl, session.changed)
-            if session.main and not session.checkpoints.steps():
-                source.tokenizer.save(workdir / "tokenizer")
+            session.keep(source.tokenizer)
             abstract = config.abstract(mesh)
             state = session.start(abstract, lambda: config.create(abstract, source, score.params))
             reference = source.language_model()

@@ -25,7 +25,8 @@ import numpy as np
 from lm.core import heap
 from lm.core.config import dump, require, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
-from lm.core.paths import write_whole
+from lm.core.paths import write_whole, writing
+from lm.text.tokenizer import Tokenizer
 from lm.train.checkpoint import Checkpoints
 from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig
@@ -147,6 +148,17 @@ class Session:
         self.resources.__exit__(*error)
 
     # ------------------------------------------------------------------ start
+
+    def keep(self, tokenizer: Tokenizer) -> None:
+        """Writes the tokenizer of a run that has no checkpoint; one that goes on reads it there.
+
+        Raises:
+          ConfigError: it cannot be written.
+        """
+        if self.main and not self.checkpoints.steps():
+            folder = self.workdir / "tokenizer"
+            with writing(folder):
+                tokenizer.save(folder)
 
     def start(self, abstract: Any, create: Callable[[], Any]) -> Any:
         """The state to go on from: the newest usable checkpoint, or a new one. Call it once."""

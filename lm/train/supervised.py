@@ -120,8 +120,8 @@ class Supervised:
                 tokens_before=tokens_before,
             ) as session,
         ):  # fmt: skip
-            if tokenizer and session.main and not session.checkpoints.steps():
-                tokenizer.save(workdir / "tokenizer")  # a run that goes on reads it from there
+            if tokenizer:
+                session.keep(tokenizer)
             abstract = self.abstract(mesh)
             step = self.step(mesh, abstract)
             make = first or (lambda shapes: create(self.initial(), shapes, self.seed))

@@ -24,6 +24,7 @@ from experiments import bert, gpt1, gpt4
 from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.text.byte import ByteTokenizer
 from lm.train.checkpoint import Checkpoints
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.journal import Journal, commit
@@ -531,6 +532,19 @@ def test_what_was_set_otherwise_on_the_way_is_kept_with_its_step(tmp_path):
     assert told() == [once, (6, {"optim.peak_lr": ["0.001", "0.0001"]})]
     go(10, peak_lr=1e-2, restore=4)  # where nothing had been changed
     assert told() == []
+
+
+def test_a_tokenizer_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "tokenizer").write_text("")  # a file in the place of a folder
+    settings = {"flops_per_token": 1.0, "peak": 1.0, "tokens_before": lambda step: step}
+    with (
+        pytest.raises(ConfigError, match=r"^cannot write .*/tokenizer: File exists$"),
+        Session(
+            tmp_path, EXPERIMENT, Process(), loop=LOOP, guard=GuardConfig(), steps=8, facts={},
+            **settings,
+        ) as session,
+    ):  # fmt: skip
+        session.keep(ByteTokenizer())
 
 
 def test_a_run_whose_steps_were_all_set_aside_does_not_begin_anew_over_what_is_left(tmp_path):
