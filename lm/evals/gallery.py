@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,11 +21,10 @@ NAME = "gallery.jsonl"  # what lm/report/record.py reads
 attention = jax.jit(attention_to_slots, static_argnums=0)
 
 
-def write_gallery(
-    run: Path, config: GptVisionConfig, params: Any, tokenizer: Tokenizer, answered: Answered
-) -> None:
-    """The images of up to `SHOWN` examples, each with attention over its slots, into `run`; those
-    that the context has no room for with their answers are not chosen."""
+def gallery(config: GptVisionConfig, params: Any, tokenizer: Tokenizer, answered: Answered) -> str:
+    """The text of the file `NAME`: the images of up to `SHOWN` examples, each with attention over
+    its slots. Those that the context has no room for with their answers are not chosen; empty where
+    none is, or where an image cannot be read."""
     pairs = encode(answered.examples, tokenizer, config.image_id, config.slots)
     chosen = [
         n for n, one in enumerate(pairs) if one.pictures and len(one.ids) <= config.text.length
@@ -35,27 +33,28 @@ def write_gallery(
     chosen = [chosen[place * len(chosen) // shown] for place in range(shown)]
     examples = [answered.examples[n] for n in chosen]
     if not examples:
-        return
+        return ""
     rows = VisualRows(
         examples, tokenizer, image_id=config.image_id, slots=config.slots,
         side=config.vision.image, length=config.text.length, seed=0,
     )  # fmt: skip
     batch, wrong = rows.take(np.arange(rows.count), 0)
     if wrong:
-        return  # what is shown has to be what was answered
+        return ""  # what is shown has to be what was answered
     looked = np.asarray(attention(config, params, batch.tokens, batch.images, batch.prefix))
-    with (run / NAME).open("w", encoding="utf-8") as file:
-        for number, place in enumerate(chosen):
-            one, count = answered.examples[place], rows.images[number]
-            slots = np.flatnonzero(batch.tokens[number] == config.image_id)
-            shares = looked[number, slots].reshape(count, config.slots)
-            row = {
-                "images": [encoded(image) for image in batch.images[number, :count]],
-                "attention": [[round(float(share), 4) for share in each] for each in shares],
-                "question": one.question, "answer": answered.answers[place],
-                "truth": " / ".join(one.answers),
-            }  # fmt: skip
-            file.write(json.dumps(row) + "\n")
+    lines = []
+    for number, place in enumerate(chosen):
+        one, count = answered.examples[place], rows.images[number]
+        slots = np.flatnonzero(batch.tokens[number] == config.image_id)
+        shares = looked[number, slots].reshape(count, config.slots)
+        row = {
+            "images": [encoded(image) for image in batch.images[number, :count]],
+            "attention": [[round(float(share), 4) for share in each] for each in shares],
+            "question": one.question, "answer": answered.answers[place],
+            "truth": " / ".join(one.answers),
+        }  # fmt: skip
+        lines.append(json.dumps(row) + "\n")
+    return "".join(lines)
 
 
 def encoded(image: np.ndarray) -> str:

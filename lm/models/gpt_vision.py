@@ -82,7 +82,7 @@ class GptVisionConfig:
         return GptVision(self)
 
     def flops_per_token(
-        self, length: int, images: int = 1, learned: Sequence[str] = PARTS
+        self, length: int, images: float = 1, learned: Sequence[str] = PARTS
     ) -> float:
         """Operations of training these parts on a token of rows with so many images. Gradients go
         through the decoder to whatever is learned, and into the encoder only where it is."""

@@ -101,6 +101,7 @@ class Supervised:
         steps: int, facts: dict[str, Any], tokens_before: Callable[[int], int],
         tokenizer: Tokenizer | None = None,
         first: Callable[[TrainState], TrainState] | None = None,
+        flops_per_token: float | None = None,
     ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
         """The session of a run, its first state, and its compiled step.
 
@@ -109,6 +110,7 @@ class Supervised:
           tokens_before: tokens of all the steps before one.
           tokenizer: kept with the run, and its digest with the facts.
           first: the state of a run that has no checkpoint, from its shapes; random if it is None.
+          flops_per_token: where what the run learns from makes it another than the settings do.
         """
         if tokenizer:
             facts = {"tokenizer": tokenizer.digest, **facts}
@@ -116,8 +118,8 @@ class Supervised:
             jax.set_mesh(mesh),
             Session(
                 workdir, self, process, loop=self.loop, guard=self.guard, steps=steps, facts=facts,
-                flops_per_token=self.flops_per_token(), peak=peak_flops(mesh.size),
-                tokens_before=tokens_before,
+                flops_per_token=flops_per_token or self.flops_per_token(),
+                peak=peak_flops(mesh.size), tokens_before=tokens_before,
             ) as session,
         ):  # fmt: skip
             if tokenizer:

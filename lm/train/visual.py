@@ -109,6 +109,7 @@ class VisualTuning(Supervised):
                 steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
                 first=lambda abstract: config.create(abstract, source),
                 tokens_before=lambda step: step * tokens,
+                flops_per_token=config.flops_of(material.rows.width, material.images),
             ) as (session, state, step_fn),
             prefetched(material.batch, session.first, steps, self.workers) as batches,
         ):  # fmt: skip
@@ -247,7 +248,11 @@ class VisualTuning(Supervised):
         return optax.multi_transform({LEARNED: direction, KEPT: optax.set_to_zero()}, labels)
 
     def flops_per_token(self) -> float:
-        return self.model.flops_per_token(self.length, learned=self.learned)
+        return self.flops_of(self.length, images=1)
+
+    def flops_of(self, width: int, images: float) -> float:
+        """Operations for a token of rows of so many tokens, with so many images on average."""
+        return self.model.flops_per_token(width, images, self.learned)
 
     def abstract_rows(self) -> VisionBatch:
         shape, struct, side = (self.batch, self.length), jax.ShapeDtypeStruct, self.model.vision

@@ -7,7 +7,7 @@ import numpy as np
 
 from lm.core.mesh import place
 from lm.decode.images import ImageGenerator
-from lm.evals.gallery import write_gallery
+from lm.evals.gallery import NAME, gallery
 from lm.evals.perplexity import HeldOut
 from lm.evals.visual import answer, longest
 from lm.text.tokenizer import Tokenizer
@@ -54,7 +54,8 @@ class Evaluation:
                         f"are left out of every figure: {found.unread[0]}"
                     )
             if step == config.steps:
-                write_gallery(self.session.workdir, config.model, params, self.tokenizer, found)
+                if shown := gallery(config.model, params, tokenizer, found):
+                    self.session.journal.write(NAME, shown)
             pairs = list(zip(found.examples, found.answers, strict=True))[:SHOWN]
             told = [
                 f"{' / '.join(one.question.splitlines())} {said!r} ({one.answers[0]})\n"

@@ -60,6 +60,11 @@ class Material:
         mixed = f"; {self.batch_size - self.own} rows of a step are text" if self.text else ""
         return f"{self.rows.count} examples{left}; held out: {len(self.valid)}{mixed}"
 
+    @property
+    def images(self) -> float:
+        """Images of a row of a step, on average: rows of text have none."""
+        return float(self.rows.images.mean()) * self.own / self.batch_size
+
     def batch(self, step: int) -> tuple[VisionBatch, list[str]]:
         """This process's rows of a step, text last; and what is wrong with images left out."""
         mine, own = self.mine, self.own

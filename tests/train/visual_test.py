@@ -1,5 +1,6 @@
 """Runs that learn to see: they resume, freeze, grow in resolution and keep a decoder's text."""
 
+import errno
 import io
 import json
 import os
@@ -327,6 +328,49 @@ def test_mixed_batches_compile_the_step_once_for_each_room_for_images(data, tmp_
             rooms.append(host.images.shape[1])
             state, _ = step(state, made.split(host, grid, material.mine, 3), np.float32(1e-2))
     assert set(rooms) == {1, 2, 4} and step._cache_size() == 3
+
+
+def test_operations_are_counted_of_the_rows_and_images_that_a_run_reads(
+    data, tmp_path, monkeypatch
+):
+    class Begun(Exception):
+        pass
+
+    def begun(config, *_, flops_per_token=None, **__):
+        raise Begun(config, flops_per_token)
+
+    def example(count):
+        images = count * [Drawn(Image.new, ("RGB", (16, 16)))]
+        return Example(id=str(count), parts=asked("colour?", *images), answers=("red",))
+
+    monkeypatch.setattr(visual.VisualTuning, "begun", begun)
+    monkeypatch.setattr(VisualConfig, "examples", lambda *_: [example(1 + n % 3) for n in range(9)])
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and ran. " * 400)
+    text = TextConfig(train=str(tmp_path / "text.txt"), cache=str(tmp_path / "cache"))
+    with pytest.raises(Begun) as caught:
+        config(data, batch=3, text=text, text_rows=1).run(tmp_path / "run")
+    made, counted = caught.value.args
+    # of 24 places: 3 images of 4, a question, an answer; of 3 rows 2 have 2 images on average
+    assert counted == made.model.flops_per_token(24, 4 / 3) != made.flops_per_token()
+
+
+@pytest.mark.slow
+def test_a_gallery_that_a_full_disk_has_no_room_for_does_not_end_a_run(
+    data, tmp_path, capsys, monkeypatch
+):
+    def refusing(usual):
+        def write(path, *some, **more):
+            if path.name == "gallery.jsonl":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return usual(path, *some, **more)
+
+        return write
+
+    for name in ("open", "write_text"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    config(data, steps=1).run(tmp_path / "run")
+    assert "gallery.jsonl was not written: No space left on device" in capsys.readouterr().out
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_a_classifier_is_no_decoder_to_see_with(data, tmp_path, monkeypatch):
