@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 400  # a longer curve is drawn as the mean of each bin inside its range
+LARGEST = 1e300  # number that is drawn: nearer to a double's limit matplotlib finds no scale
 SERIES = 8  # colours; a further series takes them again with another dash
 DASHES = ("-", "--", ":", "-.")
 INK, GRID, REFERENCE, PANEL = "#010101", "#010102", "#010103", "#010104"
@@ -55,7 +56,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure, `y` against `x`; where `y` is not finite the line breaks."""
+    """One line of a figure, `y` against `x`; where `y` cannot be drawn the line breaks."""
 
     label: str
     x: Sequence[float]
@@ -102,7 +103,7 @@ def draw(
 
 def _line(axes: "Axes", curve: Curve, colour: str, dash: str) -> None:
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
-    y = np.where(np.isfinite(y), y, np.nan)
+    y = np.where(np.abs(y) < LARGEST, y, np.nan)
     if len(x) > 2 * BINS:
         x, y, low, high = _binned(x, y)
         axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)

@@ -9,12 +9,22 @@ KINDS = ("init", "restore", "compile", "step", "data", "evaluate", "save")
 
 
 def processes(path: Path) -> list[dict[str, Any]]:
-    """The entries of a file; none where it is missing or damaged."""
+    """The entries of a file that can be counted; none where it is missing or damaged."""
     try:
         found = json.loads(path.read_text())["processes"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return found if isinstance(found, list) else []
+    return [entry for entry in found if countable(entry)] if isinstance(found, list) else []
+
+
+def countable(entry: Any) -> bool:
+    """Whether it is one that `lm/train/goodput.py` writes."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("seconds"), dict):
+        return False
+    steps, seconds = (entry.get("first"), entry.get("last")), entry["seconds"].values()
+    return all(isinstance(step, int) for step in steps) and all(
+        isinstance(spent, int | float) for spent in seconds
+    )
 
 
 def totals(entries: list[dict[str, Any]]) -> dict[str, float]:

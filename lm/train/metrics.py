@@ -123,11 +123,11 @@ class MetricsFile:
 
 
 def event_writer(folder: Path, resumed_step: int | None) -> Any:
-    """TensorBoard's file. Its steps after `resumed_step` are hidden. It imports PyTorch where that
-    is installed, which takes seconds."""
+    """TensorBoard's file. Of files before it the steps after `resumed_step`, or all, are hidden. It
+    imports PyTorch where that is installed, which takes seconds."""
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=None if resumed_step is None else resumed_step + 1)
+    return SummaryWriter(str(folder), purge_step=0 if resumed_step is None else resumed_step + 1)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -47,7 +47,13 @@ def test_tokens_that_grow_unevenly_are_placed_by_their_step():
     assert "2G<" in drawn(tokens=tokens)
 
 
-@pytest.mark.parametrize("y", [[], [1.0], [math.nan], [math.nan, 1.0, math.inf], [0.0, 0.0]])
+@pytest.mark.parametrize(
+    "y",
+    [
+        [], [1.0], [math.nan], [math.nan, 1.0, math.inf], [0.0, 0.0], [1.0, 1.7e308],
+        [-1.7e308, 1.7e308], [1.0, 9e299, -9e299], [9e299] * 3 * BINS,
+    ],
+)  # fmt: skip
 def test_short_flat_and_broken_curves_are_drawn(y):
     x = list(range(len(y)))
     svg = draw("x", [Curve("y", x, y)], xlabel="steps", ylabel="", tokens=Curve("tokens", x, x))

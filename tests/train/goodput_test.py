@@ -40,6 +40,20 @@ def test_a_process_adds_to_what_earlier_ones_left(tmp_path):
     assert processes(path) == Goodput(path).before == []
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        1, {}, {"began": 1}, {"first": 0, "last": 1}, entry("0", 1), entry(0, None),
+        entry(0, 1) | {"seconds": [1]}, entry(0, 1, step="long"),
+    ],
+)  # fmt: skip
+def test_an_entry_that_is_damaged_is_left_out_and_the_others_are_counted(tmp_path, damaged):
+    path = tmp_path / "goodput.json"
+    path.write_text(json.dumps({"processes": [entry(0, 7, step=7.0), damaged]}))
+    assert totals(processes(path))["step"] == 7.0
+    assert Goodput(path).last == 7
+
+
 def test_steps_that_are_made_again_are_lost():
     found = totals([entry(0, 10, step=20.0, compile=5.0), entry(5, 10, step=10.0, restore=5.0)])
     assert found["lost"] == 10.0 and found["step"] == 20.0

@@ -161,15 +161,29 @@ def test_the_figures_are_written_for_tensorboard_too_where_that_is_asked_for(tmp
     assert not list((tmp_path / "plain").glob("events.*"))
     run(tmp_path / "a", GuardConfig(), loop=replace(LOOP, tensorboard=True))
     (path,) = (tmp_path / "a").glob("events.*")
-    data, found = path.read_bytes(), {}
-    while data:  # length, its checksum, an event, its checksum
-        length = int.from_bytes(data[:8], "little")
-        event = event_pb2.Event.FromString(data[12 : 12 + length])
-        found |= {(v.tag, event.step): v.simple_value for v in event.summary.value}
-        data = data[16 + length :]
+    found = {
+        (v.tag, event.step): v.simple_value for event in events(path) for v in event.summary.value
+    }
     rows = read_metrics(tmp_path / "a" / "metrics.jsonl")
     losses = {("loss", row["step"]): pytest.approx(row["loss"]) for row in rows}
     assert losses and losses.items() <= found.items()
+
+
+@pytest.mark.parametrize(("resumed", "hidden"), [(None, 0), (4, 5)])
+def test_what_a_start_before_told_tensorboard_of_steps_to_come_is_hidden(tmp_path, resumed, hidden):
+    MetricsFile(tmp_path / "metrics.jsonl", resumed, events=True).close()
+    (path,) = tmp_path.glob("events.*")
+    starts = [event.step for event in events(path) if event.HasField("session_log")]
+    assert starts == [hidden]  # from where on TensorBoard drops what files before this one have
+
+
+def events(path):
+    data, found = path.read_bytes(), []
+    while data:  # length, its checksum, an event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        found.append(event_pb2.Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    return found
 
 
 def test_figures_for_tensorboard_need_its_package(tmp_path, monkeypatch):
