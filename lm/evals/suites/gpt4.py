@@ -79,22 +79,26 @@ class Line:
                 told.setdefault(row["metric"], {})[row["system"]] = row["value"]
         return {task: told} if told else {}
 
-    def __str__(self) -> str:
+    @property
+    def error(self) -> float | None:
+        """Standard error of what is right; None of one part of a sample, which the questions about
+        one image are, that those of a conversation begin with."""
         found = self.answered.scores
-        right = f"{found.mean():.3f}"
-        # questions about one image, which those of a conversation begin with, are one part of the
-        # sample
         images = ["".join(map(repr, one.pictures[:1])) for one in self.answered.examples]
         sums, sizes = by_group(found, images), by_group(np.ones(len(found)), images)
-        if len(sums) > 1:
-            right += f" ± {ratio_error(sums, sizes):.3f}"
+        return ratio_error(sums, sizes) if len(sums) > 1 else None
+
+    def __str__(self) -> str:
+        count, right = len(self.answered.answers), f"{self.answered.accuracy:.3f}"
+        if self.error is not None:
+            right += f" ± {self.error:.3f}"
         beside = [
             f"{task}, {metric}: " + ", ".join(f"{name} {value:.3f}" for name, value in of.items())
             for task, metrics in self.published.items()
             for metric, of in metrics.items()
         ]
         return (
-            f"{self.name:14}{len(found):6}  {self.metric:9}{right:>15}{self.black:8.3f}"
+            f"{self.name:14}{count:6}  {self.metric:9}{right:>15}{self.black:8.3f}"
             f"{self.others:8.3f}{self.prior:8.3f}  {'; '.join(beside) or '-'}"
         )
 
@@ -103,7 +107,8 @@ class Line:
         return {
             "set": self.name, "items": len(self.answered.answers), "metric": self.metric,
             "unread": len(self.answered.unread), "right": self.answered.accuracy,
-            "black": self.black, "others": self.others, "prior": self.prior, "kinds": self.kinds,
+            "standard_error": self.error, "black": self.black, "others": self.others,
+            "prior": self.prior, "kinds": self.kinds,
             "follow": self.follow and dict(zip(("right", "alone"), self.follow, strict=True)),
             "published": self.published,
         }  # fmt: skip

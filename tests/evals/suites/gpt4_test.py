@@ -57,13 +57,16 @@ def test_the_error_is_that_of_a_sample_and_one_item_has_none():
     said = str(line("receipts", "exact", "3.2", "4", "5", "3.2"))
     wanted, biased = (np.std([1, 0, 0, 1], ddof=d) / 2 for d in (1, 0))
     assert f"0.500 ± {wanted:.3f} " in said and f"± {biased:.3f}" not in said
-    assert "±" not in str(line("receipts", "exact", "3.2"))
+    alone = line("receipts", "exact", "3.2")
+    assert "±" not in str(alone) and alone.figures()["standard_error"] is None
 
 
 def test_questions_about_one_image_are_one_part_of_the_sample():
     one, other = (Drawn(print, (name,)) for name in "ab")
     turns = ((one, "what?"), (one, "what?", Said("yes"), other, "and this?"), (other, "what?"))
     examples = [Example(id="a", parts=parts, answers=("yes",)) for parts in turns]
-    said = str(Line("charts", Answered(examples, ("yes", "yes", "no")), 0, 0, 0, {}, None))
+    found = Line("charts", Answered(examples, ("yes", "yes", "no")), 0, 0, 0, {}, None)
+    said = str(found)
     parts = ratio_error([2, 0], [2, 1])
+    assert found.figures()["standard_error"] == pytest.approx(parts)
     assert f"0.667 ± {parts:.3f} " in said and parts > standard_error([1, 1, 0])  # the control
