@@ -126,7 +126,7 @@ def marked(row: Values) -> tuple[str, str]:
     """The passage of a row of WSC with its pronoun between stars, and the pronoun."""
     words, target = text(row, "text").split(" "), row["target"]
     pronoun, place = text(target, "span2_text"), int(target["span2_index"])
-    places = [n for n, word in enumerate(words) if re.sub(r"\W|'s$", "", word) == pronoun]
+    places = [n for n, word in enumerate(words) if re.sub(r"['’]s\W*$|\W", "", word) == pronoun]
     if not places:
         raise ValueError(f'the passage has no word "{pronoun}"')
     nearest = min(places, key=lambda n: abs(n - place))  # double blanks move the numbers of words

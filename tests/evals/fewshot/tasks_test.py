@@ -8,7 +8,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.evals.fewshot.task import first_of
-from lm.evals.fewshot.tasks import TASKS
+from lm.evals.fewshot.tasks import TASKS, marked
 from lm.evals.incontext import Item, Prompt
 from lm.text.byte import ByteTokenizer
 
@@ -123,6 +123,15 @@ def test_the_pronoun_of_a_schema_is_marked():
     assert item.contexts[0].startswith("Passage: Mr. Moncrieff visited Chester 's luxurious")
     assert "he no longer requires *his* financial support." in item.contexts[0]
     assert item.contexts[0].endswith('does the pronoun "*his*" refer to Mr. Moncrieff?\nAnswer:')
+
+
+@pytest.mark.parametrize("word", ["he's", "he’s", "“he's,", "he.", "(he)"])
+def test_a_pronoun_is_found_behind_its_marks_and_before_its_verb(word):
+    target = {"span2_text": "he", "span2_index": 2}
+    told = marked({"text": f"Tom said {word} ill, she's not", "target": target})
+    assert told == (f"Tom said {word.replace('he', '*he*')} ill, she's not", "he")
+    with pytest.raises(ValueError, match='no word "it"'):
+        marked({"text": f"Tom said {word} ill", "target": target | {"span2_text": "it"}})
 
 
 @needs_data
