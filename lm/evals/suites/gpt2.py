@@ -15,7 +15,7 @@ from lm.evals.zeroshot.figure import Figure
 from lm.evals.zeroshot.prompts import NothingFits
 from lm.evals.zeroshot.tasks import TASKS, ZeroShot
 
-HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8}{'gap':>9}  of"
+HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8} {'gap':>9}  of"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Line:
             value += f" ± {figure.error:.2g}"
         told = f"{row['value']:.4g}" if row else "-"
         return (
-            f"{self.task:19}{figure.metric:19}{figure.items:7}  {value:19}{told:>8}"
+            f"{self.task:19}{figure.metric:19}{figure.items:7}  {value:19}{told:>8} "
             f"{'-' if self.gap is None else f'{self.gap:+.3g}':>9}  {row['system'] if row else '-'}"
         )
 

@@ -8,6 +8,7 @@ scores half the context, after half a context or more.)
 """
 
 import dataclasses
+import io
 import math
 from collections.abc import Sequence
 
@@ -52,6 +53,9 @@ def corpus_figures(
 ) -> list[Figure]:
     """Perplexity per original word and bits per original byte; errors are over lines.
 
+    Only LF ends a line: the other characters that Unicode calls line ends occur in text. Of lines
+    that are texts by themselves, no byte counts that is not scored.
+
     Args:
       text: in the corpus's own form.
       limit: of its lines with words, the first so many.
@@ -59,12 +63,13 @@ def corpus_figures(
     Raises:
       DataError: there is no text.
     """
-    lines = text.splitlines(keepends=True)
-    if limit is not None:
-        full = [n for n, line in enumerate(lines) if line.strip()]
-        lines = lines[: full[limit - 1] + 1] if limit <= len(full) else lines
-    if not any(line.strip() for line in lines):
+    lines, remarks = list(io.StringIO(text)), []
+    full = [n for n, line in enumerate(lines) if line.strip()]
+    if not full:
         raise DataError("the corpus has no words")
+    if limit is not None and limit < len(full):
+        lines = lines[: full[limit - 1] + 1]
+        remarks.append(f"the first {limit:,} of {len(full):,} lines with words")
     if corpus.apart:
         lines = [line for line in lines if line.strip()]
     texts = [corpus.form.write(line) if corpus.form else line for line in lines]
@@ -72,14 +77,14 @@ def corpus_figures(
         nats = apart(scorer, [text.strip() for text in texts])
     else:
         nats = by_line(scorer, texts)
-    sizes = [len(line.encode()) for line in lines]
+    sizes = [len((line.strip() if corpus.apart else line).encode()) for line in lines]
     figures = [ratio_of("bits_per_byte", [float(n) / math.log(2) for n in nats], sizes)]
     if corpus.words:
         words = [len(line.split()) for line in lines]
         figures.insert(0, perplexity("word_perplexity", nats, words))
-    edged = corpus.form is not None and corpus.form.edges
-    remark = foreign(lines, texts) if edged else ""
-    return [dataclasses.replace(figure, remark=remark) for figure in figures]
+    if corpus.form is not None and corpus.form.edges and (told := foreign(lines, texts)):
+        remarks.append(told)
+    return [dataclasses.replace(figure, remark="; ".join(remarks)) for figure in figures]
 
 
 def foreign(lines: Sequence[str], texts: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.evals.suites import Model, Options, gpt2
 from lm.models.gpt import GptConfig
 from lm.text.byte import ByteTokenizer
+from tests.evals.scorer_test import tiny
 from tests.evals.zeroshot.writers import Writer
 from tests.launched import ROOT, environment, run, write_text
 
@@ -61,6 +62,21 @@ def test_figures_stand_beside_the_report_s_of_the_nearest_size(root):
     assert table[0]["gap"] == pytest.approx(first.figure.value - 0.041)
     assert f"{table[0]['gap']:+.3g}" in str(first)
     assert gpt2.HEAD.index("of", 70) == str(first).index("GPT-2 XL")
+
+
+def test_a_part_of_a_corpus_is_said_and_columns_stand_apart(root):
+    path = root / "wikitext2" / "wiki.test.tokens"
+    path.parent.mkdir()
+    path.write_text(" one line \n two \n \n three \n")
+    for limit, told in ((2, ["the first 2 of 3 lines with words"]), (3, [])):
+        said, own = [], dataclasses.replace(model(), scorer=tiny())
+        lines = gpt2.evaluate(own, asked(root, tasks=("wikitext2",), limit=limit), said.append)
+        (under,) = (line for line in said if line.startswith("wikitext2: "))
+        assert [part for part in under.split("; ") if "lines" in part] == told, limit
+    figure = dataclasses.replace(lines[0].figure, value=2.44e6)
+    line = dataclasses.replace(lines[0], figure=figure)
+    row = line.published["value"]
+    assert f"{row:.4g} {line.gap:+.3g}  GPT-2" in str(line) and len(f"{line.gap:+.3g}") == 9
 
 
 def test_a_task_that_was_done_is_not_done_again_unless_file_limit_or_measure_is_another(

@@ -107,7 +107,27 @@ def test_shuffled_lines_are_texts_by_themselves(scorer):
     assert word.items == 2
 
 
+def test_no_byte_of_a_shuffled_line_counts_that_is_not_scored(scorer):
+    lines = ["He said so .\n", "\n", " It rained , too . \n"]
+    _, bits = corpus_figures(scorer, Corpus(("x",), WIKITEXT, apart=True), "".join(lines))
+    nats = sum(naive(scorer, WIKITEXT.write(line).strip()) for line in lines if line.strip())
+    scored = len("He said so .") + len("It rained , too .")
+    assert bits.value == pytest.approx(nats / math.log(2) / scored, rel=1e-5)
+
+
+def test_characters_that_end_lines_elsewhere_stand_in_a_line(scorer):
+    text = " One\u2028 two\x85 \x0cthree\x1c four \n five\r \n"
+    word, bits = corpus_figures(scorer, Corpus(("x",)), text)
+    assert word.items == bits.items == 2
+
+
 def test_a_limit_counts_lines_with_words_and_no_words_are_refused(scorer):
     assert corpus_figures(scorer, CORPUS, TEXT, 1)[0].items == 2  # an empty line, a heading
+    said = "the first 1 of 3 lines with words"
+    assert {figure.remark for figure in corpus_figures(scorer, CORPUS, TEXT, 1)} == {said}
+    assert {figure.remark for figure in corpus_figures(scorer, CORPUS, TEXT, 3)} == {""}
+    unpublished = "\n".join(line.strip() for line in TEXT.split("\n"))
+    found = corpus_figures(scorer, CORPUS, unpublished, 2)[0].remark
+    assert found.startswith("the first 2 of 3 lines with words; 4 of 4 lines do not begin")
     with pytest.raises(DataError, match="no words"):
         corpus_figures(scorer, CORPUS, " \n \n")
