@@ -50,6 +50,8 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
         if other == path:  # two checkpoints of one run
             names = [f"{one['model']}, step {one['step']}" for one in both]
         results = dict(zip(names, both, strict=True))
+        for line in suite.unlike(results):
+            print(line)
         figure = suite.draw(results, out / "calibration.svg")
         print(f"both in {figure}")
         return

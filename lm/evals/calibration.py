@@ -7,8 +7,9 @@ readings: every choice of every question is a statement (figure 8 of the GPT-4 r
 likeliest one is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,10 +35,11 @@ class Reliability:
         return float((self.counts[there] * away).sum() / self.counts.sum())
 
     def figures(self) -> dict[str, object]:
-        """For JSON: only bins that hold something."""
+        """For JSON: only bins that hold something, `places` of all the bins."""
         there = self.counts > 0
         return {
             "bins": len(self.counts),
+            "places": np.flatnonzero(there).tolist(),
             "counts": self.counts[there].tolist(),
             "confidence": self.confidence[there].tolist(),
             "right": self.right[there].tolist(),
@@ -63,6 +65,17 @@ def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> Re
             np.bincount(place, p, minlength=bins) / counts,
             np.bincount(place, truth, minlength=bins) / counts,
         )
+
+
+def pooled(told: Sequence[Mapping[str, Any]]) -> Reliability:
+    """The curve of all the statements of several curves, from the `figures` of each."""
+    sums = np.zeros((3, BINS))
+    for one in told:
+        shares = [np.ones(len(one["counts"])), one["confidence"], one["right"]]
+        sums[:, one["places"]] += np.array(one["counts"]) * np.array(shares)
+    counts = sums[0].astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        return Reliability(counts, sums[1] / counts, sums[2] / counts)
 
 
 def of_choices(

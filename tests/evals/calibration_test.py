@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.evals.calibration import of_answers, of_choices, reliability
+from lm.evals.calibration import of_answers, of_choices, pooled, reliability
 
 
 def planted(count, seed=0, distort=lambda p: p):
@@ -38,6 +38,18 @@ def test_bins_are_closed_above_and_empty_ones_do_not_count():
     told = curve.figures()
     assert told["counts"] == [2, 1, 1, 1] and told["bins"] == 10
     assert reliability([0.4, 0.6], [0, 1], bins=1).ece == pytest.approx(0)
+
+
+def test_a_curve_of_several_is_that_of_all_their_statements():
+    p, right = planted(3000)
+    parts = slice(0, 40), slice(40, 900), slice(900, None)
+    found = pooled([reliability(p[part], right[part]).figures() for part in parts])
+    whole = reliability(p, right)
+    assert found.counts.tolist() == whole.counts.tolist()
+    np.testing.assert_allclose(found.confidence, whole.confidence)
+    np.testing.assert_allclose(found.right, whole.right)
+    ends = [reliability([p], [1]).figures() for p in (0.3, 0.3000001, 0.3)]  # at a bin's end
+    assert pooled(ends).counts[2:4].tolist() == [2, 1]
 
 
 def test_every_choice_is_a_statement_or_only_the_likeliest():

@@ -116,7 +116,7 @@ def test_two_checkpoints_of_one_run_are_two_curves(monkeypatch, tmp_path):
 
     def ask(_, path, root, step):
         asked.append(step)
-        return {"model": str(path), "step": step or 9}
+        return {"model": str(path), "step": step or 9, "tasks": {}}
 
     monkeypatch.setattr(suite, "SUITE", SimpleNamespace(value="calibration"))
     monkeypatch.setattr(suite, "AGAINST", SimpleNamespace(value=str(tmp_path)))

@@ -84,14 +84,19 @@ def write_table(
     Raises:
       ConfigError: the path cannot be written.
     """
-    settings = {
-        "checkpoint": model.digest, "limit": options.limit, "seed": options.seed,
-        "samples": options.samples, "k": options.k,
-    }  # fmt: skip
+    settings = settings_of(model, options)
     rows = [{**row, "settings": settings} for row in told]
     new = [named(row) for row in rows]
     kept = [row for row in earlier(path) if row.get("settings") == settings]
     write_json(path, [row for row in kept if named(row) not in new] + rows)
+
+
+def settings_of(model: Model, options: Options) -> dict[str, Any]:
+    """What figures must have in common to stand in one table."""
+    return {
+        "checkpoint": model.digest, "limit": options.limit, "seed": options.seed,
+        "samples": options.samples, "k": options.k,
+    }  # fmt: skip
 
 
 def named(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -101,11 +106,16 @@ def named(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def earlier(path: Path) -> list[dict[str, Any]]:
     """The rows of a table that is there; none where it cannot be read as one."""
-    try:
-        rows = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return []
+    rows = read_json(path)
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def read_json(path: Path) -> Any:
+    """What an earlier call wrote; None where nothing is there that can be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def write_json(path: Path, told: Any) -> None:

@@ -1,12 +1,12 @@
 """How well a model knows what it knows: multiple choice by letters, as in the GPT-4 report's
 figure 8, where RLHF spoils it (ECE 0.007 before and 0.074 after, on MMLU).
 
-The choices are listed with letters and the model is asked for the letter, behind five examples, as
-MMLU is; MMLU itself is not at hand. A choice's probability is that of its letter among those of the
-question.
+The choices are listed with letters and the model is asked for the letter, behind five examples, or
+as many as fit, as MMLU is; MMLU itself is not at hand. A choice's probability is that of its letter
+among those of the question.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.core.paths import write_whole, writing
-from lm.evals.calibration import BINS, of_answers, of_choices, reliability
+from lm.evals.calibration import BINS, of_answers, of_choices, pooled, reliability
+from lm.evals.fewshot.evaluation import Summary
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.ledger import Ledger
+from lm.evals.fewshot.table import Line
 from lm.evals.fewshot.task import Task, TaskItems, Values
 from lm.evals.fewshot.tasks import TASKS as GPT3
 from lm.evals.incontext import Item
 from lm.evals.protocols import Choose
 from lm.evals.published import figures
-from lm.evals.suites import Model, Options, write_json
-from lm.evals.suites.gpt3 import chosen
+from lm.evals.suites import Model, Options, read_json, settings_of, write_json
+from lm.evals.suites.gpt3 import chosen, worth
 from lm.report.panels import Band, Panel, draw_panels
 
 SHOTS = 5
@@ -38,7 +40,7 @@ CHOICES = (
     "race_middle",
     "race_high",
 )
-HEAD = f"{'task':15}{'items':>7}{'accuracy':>10}{'ECE, choices':>14}{'ECE, answers':>14}"
+HEAD = f"{'task':15}{'used':>6}{'items':>7}{'accuracy':>10}{'ECE, choices':>14}{'ECE, answers':>14}"
 Result = dict[str, Any]
 
 
@@ -65,7 +67,8 @@ TASKS = tuple(lettered(task) for task in GPT3 if task.name in CHOICES)
 
 
 def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Result:
-    """Asks the tasks, and tells accuracy and calibration of each and of all together.
+    """Asks the tasks, and tells accuracy and calibration of each and of all together, those that
+    an earlier call asked with the same settings among them, then what the figures are worth.
 
     Outcomes of items go to `OUT/calibration-step<step>.jsonl`, the curves to
     `OUT/calibration-step<step>.json` and the figure to `.svg`.
@@ -75,31 +78,47 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
       DataError: no data of a task that was named, malformed rows, or no item that fits.
     """
     reads = [task.read(options.root) for task in chosen(options, say, TASKS)]
-    with Ledger(options.out / f"calibration-step{model.step}.jsonl") as ledger:
+    out, settings = options.out / f"calibration-step{model.step}.json", settings_of(model, options)
+    with Ledger(out.with_suffix(".jsonl")) as ledger:
         say(HEAD)
-        result: Result = {"model": model.name, "step": model.step, "shots": SHOTS, "tasks": {}}
-        every: list[tuple[list[float], int]] = []
+        new: Result = {}
+        lines = []
         for read in reads:
-            evaluate_task(
+            summary = evaluate_task(
                 read, SHOTS, scorer=model.scorer, model=model.digest, seed=options.seed,
                 limit=options.limit, ledger=ledger,
             )  # fmt: skip
+            lines.append(Line(read, str(SHOTS), summary, None, None))
             asked = probabilities(read, model, options, ledger)
-            every += asked
             if asked:
-                result["tasks"][read.task.name] = curves(asked)
-                say(line(read.task.name, result["tasks"][read.task.name]))
-    if not every:
+                new[read.task.name] = prompts(summary) | curves(asked)
+                say(line(read.task.name, new[read.task.name]))
+    if not new:
         raise DataError(f"no item fits the model's context of {model.scorer.length} tokens")
-    result["all"] = curves(every)
+    named = [read.task.name for read in reads]
+    kept = {name: told for name, told in earlier(out, settings).items() if name not in named}
+    for name, told in kept.items():
+        say(line(name, told))
+    result: Result = {
+        "model": model.name, "step": model.step, "shots": SHOTS, "settings": settings,
+        "tasks": kept | new, "all": together([*kept.values(), *new.values()]),
+    }  # fmt: skip
     say(line("all", result["all"]))
+    worth(model, lines, say)
+    for name in kept:
+        say(f"{name}: asked by an earlier call")
     published = [row for row in figures() if row["task"] == "calibration"]
-    told = ", ".join(f"{row['value']:.3f} {row['setting']}" for row in published)
-    say(f"ECE of {BINS} bins of equal width; {published[0]['source']}: {told}")
-    out = options.out / f"calibration-step{model.step}.json"
+    values = ", ".join(f"{row['value']:.3f} {row['setting']}" for row in published)
+    say(f"ECE of {BINS} bins of equal width; {published[0]['source']}: {values}")
     write_json(out, result)
     say(f"curves in {out}, figure in {draw({model.name: result}, out.with_suffix('.svg'))}")
     return result
+
+
+def earlier(path: Path, settings: Mapping[str, Any]) -> Result:
+    """The tasks that an earlier call asked with these settings."""
+    told = read_json(path)
+    return told["tasks"] if isinstance(told, dict) and told.get("settings") == settings else {}
 
 
 def probabilities(
@@ -118,6 +137,14 @@ def probabilities(
     ]
 
 
+def prompts(summary: Summary) -> Result:
+    """How many examples a prompt had on average, and of how many items it was not as asked for."""
+    return {
+        "used": summary.used, "shortened": summary.shortened, "refused": summary.refused,
+        "cut": summary.cut,
+    }  # fmt: skip
+
+
 def curves(asked: list[tuple[list[float], int]]) -> Result:
     rows, golds = zip(*asked, strict=True)
     _, right = of_answers(rows, golds)
@@ -129,20 +156,57 @@ def curves(asked: list[tuple[list[float], int]]) -> Result:
     }
 
 
+def together(tasks: Sequence[Result]) -> Result:
+    """The figures of all the items of several tasks."""
+
+    def of(name: str) -> list[Any]:
+        return [told[name] for told in tasks]
+
+    means = {
+        name: float(np.average(of(name), weights=of("items"))) for name in ("used", "accuracy")
+    }
+    sums = {name: sum(of(name)) for name in ("items", "shortened", "refused", "cut")}
+    return means | sums | {name: pooled(of(name)).figures() for name in ("choices", "answers")}
+
+
 def line(name: str, told: Result) -> str:
     return (
-        f"{name.removesuffix('_letters'):15}{told['items']:7}{told['accuracy']:10.3f}"
-        f"{told['choices']['ece']:14.4f}{told['answers']['ece']:14.4f}"
+        f"{name.removesuffix('_letters'):15}{told['used']:6.1f}{told['items']:7}"
+        f"{told['accuracy']:10.3f}{told['choices']['ece']:14.4f}{told['answers']['ece']:14.4f}"
     )
 
 
+def unlike(results: Mapping[str, Result]) -> list[str]:
+    """In what the items of several runs are not the same, a line a task."""
+    said = []
+    for name in dict.fromkeys(name for result in results.values() for name in result["tasks"]):
+        found = [result["tasks"].get(name, {"items": 0})["items"] for result in results.values()]
+        if len(set(found)) > 1:
+            each = ", ".join(f"{count} of {run}" for run, count in zip(results, found, strict=True))
+            left = "" if all(found) else "; left out of the figure"
+            said.append(f"{name}: not the same items are asked, {each}{left}")
+    return said
+
+
 def draw(results: Mapping[str, Result], out: Path) -> Path:
-    """The curves of one or several runs, such as before and after RLHF, over the diagonal."""
+    """The curves of one or several runs, such as before and after RLHF, over the diagonal, of the
+    tasks that each was asked.
+
+    Raises:
+      DataError: there is no such task.
+    """
+    shared = set.intersection(*(set(result["tasks"]) for result in results.values()))
+    if not shared:
+        raise DataError(f"no task has items that fit each of {', '.join(results)}; name others")
+    drawn = {
+        name: together([told for task, told in result["tasks"].items() if task in shared])
+        for name, result in results.items()
+    }
     panels = []
     for reading, title in (("choices", "every choice"), ("answers", "the likeliest choice")):
         bands = [Band("as it says", [0.0, 1.0], [0.0, 1.0], colour=7, dash=":")]
-        for number, (name, result) in enumerate(results.items()):
-            curve = result["all"][reading]
+        for number, (name, told) in enumerate(drawn.items()):
+            curve = told[reading]
             label = f"{name}: ECE {curve['ece']:.3f}"
             bands.append(Band(label, curve["confidence"], curve["right"], colour=number))
         panels.append(Panel(title, "probability", "share that is right", bands))

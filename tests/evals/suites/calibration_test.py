@@ -10,7 +10,7 @@ from lm.core.errors import DataError
 from lm.evals.requests import Score
 from lm.evals.scorer import Scorer
 from lm.evals.suites import Model, Options
-from lm.evals.suites.calibration import TASKS, draw, evaluate
+from lm.evals.suites.calibration import TASKS, curves, draw, evaluate, unlike
 from lm.models.gpt import GptConfig
 from lm.text.byte import ByteTokenizer
 
@@ -52,10 +52,10 @@ def root(tmp_path):
     return tmp_path
 
 
-def run(root, scorer, name="m"):
+def run(root, scorer, name="m", **asked):
     said: list[str] = []
     model = Model(name=name, scorer=scorer, step=1, digest=name, tokens=0, training=list)
-    return evaluate(model, Options(root=root, out=root / name), said.append), said
+    return evaluate(model, Options(root=root, out=root / name, **asked), said.append), said
 
 
 def test_choices_stand_with_letters_and_a_letter_is_asked_for(root):
@@ -87,6 +87,65 @@ def test_a_second_run_asks_nothing_again(root):
     first, _ = run(root, Knowing())
     again = Knowing()
     assert run(root, again)[0] == first and again.contexts == []
+
+
+def test_examples_that_do_not_fit_and_items_that_are_refused_are_told(root):
+    path = root / "arc_easy" / "arc_easy.jsonl"
+    rows = [json.loads(row) for row in path.read_text().splitlines()[:40]]
+    rows[7]["query"] += " very" * 80
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scorer = Knowing(length=250)
+    result, said = run(root, scorer)
+    told = result["tasks"]["arc_easy_letters"]
+    assert (told["items"], told["refused"], told["shortened"], told["cut"]) == (39, 1, 39, 0)
+    count = np.mean([context.count("\nAnswer:") - 1 for context in scorer.contexts])
+    assert told["used"] == result["all"]["used"] == pytest.approx(count) and 1 < count < 4
+    (row,) = (line for line in said if line.startswith("arc_easy "))
+    assert row.split()[1:3] == [f"{count:.1f}", "39"]
+    (under,) = (line for line in said if line.startswith("arc_easy_letters: "))
+    assert "5: 39 prompts lost examples to fit; 5: 1 items refused" in under
+    limited, said = run(root, Knowing(), limit=6)
+    assert limited["all"]["items"] == 6 and any("6 of them asked" in line for line in said)
+
+
+def test_tasks_of_an_earlier_call_stay_where_the_settings_are_the_same(root):
+    rows = (root / "arc_easy" / "arc_easy.jsonl").read_text().splitlines(keepends=True)
+    (root / "arc_challenge").mkdir()
+    (root / "arc_challenge" / "arc_challenge.jsonl").write_text("".join(rows[:50]))
+    whole, _ = run(root, Knowing(), "whole")
+    first, _ = run(root, Knowing(), tasks=("arc_easy_letters",))
+    second, said = run(root, Knowing(), tasks=("arc_challenge_letters",))
+    assert list(second["tasks"]) == ["arc_easy_letters", "arc_challenge_letters"]
+    assert second["tasks"]["arc_easy_letters"] == first["tasks"]["arc_easy_letters"]
+    assert "arc_easy_letters: asked by an earlier call" in said
+    assert json.loads((root / "m" / "calibration-step1.json").read_text()) == second
+    assert second["all"]["items"] == 350 and sum(second["all"]["choices"]["counts"]) == 1400
+    for reading in ("choices", "answers"):
+        assert second["all"][reading] == whole["all"][reading]
+    other, said = run(root, Knowing(), tasks=("arc_challenge_letters",), limit=10)
+    assert list(other["tasks"]) == ["arc_challenge_letters"] and other["all"]["items"] == 10
+    assert not any("earlier call" in line for line in said)
+
+
+def test_two_runs_are_drawn_over_the_tasks_of_both_and_other_items_are_said(root):
+    def figures(items):
+        return {"used": 1.0, "shortened": 0, "refused": 0, "cut": 0} | curves(
+            [([0.7, 0.3], 0)] * items
+        )
+
+    before = {"tasks": {"a": figures(5), "b": figures(4), "c": figures(3)}}
+    after = {"tasks": {"a": figures(6), "b": figures(4)}}
+    both = {"x": before, "y": after}
+    assert unlike(both) == [
+        "a: not the same items are asked, 5 of x, 6 of y",
+        "c: not the same items are asked, 3 of x, 0 of y; left out of the figure",
+    ]
+    draw(both, root / "both.svg")
+    del before["tasks"]["c"]
+    figure = (root / "both.svg").read_text()
+    assert draw(both, root / "less.svg").read_text() == figure
+    with pytest.raises(DataError, match="no task has items that fit each of x, y"):
+        draw({"x": before, "y": {"tasks": {}}}, root / "none.svg")
 
 
 def test_a_context_without_room_is_said(root):
