@@ -17,7 +17,6 @@ another call asked of the same checkpoint with the same settings.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -81,14 +80,19 @@ def answer(run: Path) -> None:
     tuned = isinstance(saved.config, Finetune)
     if not tuned and TASK.value is None:
         raise ConfigError(f"--task is empty, and {run} is fine-tuned for none; name one")
+    if not tuned and flags.FLAGS["batch"].present:
+        raise ConfigError(
+            f"--batch={BATCH.value} is for a fine-tuned run, and {run} answers by likelihood: "
+            "leave it out"
+        )
     task = items.found(
         saved.config.data if tuned else TaskConfig(), part, task=TASK.value, root=ROOT.value,
         file=FILE.value, columns=COLUMNS.value, on_bad=ON_BAD.value,
     )  # fmt: skip
     answers = (by_head if tuned else by_likelihood)(saved, task, part, mesh)
     of = {} if FILE.value is None else {"file": ",".join(map(str, task.files["test"]))}
-    name = f"{task.name}-{part}" if not of else f"{task.name}-file-{stems(task.files['test'])}"
-    out = folder / f"{name}.jsonl"
+    which = part if not of else f"file-{items.stems(task.files['test'])}"
+    out = folder / f"{task.name}-{which}.jsonl"
     answers.write(out, task, part)
     counts = answers.counts(task, part)
     figures = {"step": saved.step, **of, **counts, **answers.figures}
@@ -101,7 +105,8 @@ def answer(run: Path) -> None:
 
 
 def check_flags() -> None:
-    """Raises ConfigError for a flag that would say nothing: a suite has flags of its own."""
+    """Raises ConfigError for a flag that would say nothing: a suite has flags of its own, and a
+    file no parts."""
     chosen = suite.SUITE.value
     others = OF_SUITE if chosen is None else OF_TASK
     given = [name for name in others if flags.FLAGS[name].present]
@@ -117,15 +122,10 @@ def check_flags() -> None:
                 f"{flag.serialize()} is for --suite={' or '.join(known)}, and {chosen} does not "
                 "read it: leave it out"
             )
-
-
-def stems(paths: Sequence[Path]) -> str:
-    """What a file is called without its ending; of several, the names together."""
-    from lm.data.tasks.rows import stem
-
-    return "+".join(stem(path) or path.name for path in paths)[
-        :150
-    ]  # a file system takes 255 bytes
+    if FILE.value is not None and flags.FLAGS["part"].present:
+        raise ConfigError(
+            f"--part={PART.value} is not for --file, all of which is answered: leave it out"
+        )
 
 
 def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh") -> "Answers":

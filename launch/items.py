@@ -1,5 +1,6 @@
 """Which items of which task a command is asked for, and what its errors call the flags for it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,3 +56,12 @@ def found(
     if columns:
         task.check_columns(part, columns)
     return task
+
+
+def stems(paths: Sequence[Path]) -> str:
+    """What a file is called without its ending; of several, the names together. At most 150 of the
+    255 bytes that a file system takes."""
+    from lm.data.tasks.rows import stem
+
+    names = "+".join(stem(path) or path.name for path in paths)
+    return os.fsencode(names)[:150].decode(errors="ignore")

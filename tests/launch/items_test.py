@@ -1,5 +1,8 @@
 """What launch.evaluate asks of a run's task, and what it says where that cannot be."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from launch import items
@@ -41,6 +44,14 @@ def test_a_column_that_a_flag_names_and_no_row_has_is_refused_and_one_of_the_run
     assert record.label == 1
     (record,) = records(file=str(path), columns_of_run=("label=stars",))
     assert record.label is None
+
+
+def test_a_name_of_many_bytes_is_cut_to_what_a_file_system_takes(tmp_path):
+    cut = items.stems([Path("a" + "評" * 83 + ".tsv"), Path("b.tsv")])
+    assert cut == "a" + "評" * 49  # 148 bytes: no half of a character
+    (tmp_path / f"sst2-file-{cut}.jsonl.part").touch()
+    assert items.stems([Path("mine.v2.tsv.gz"), Path(".csv")]) == "mine.v2+.csv"
+    assert items.stems([Path(os.fsdecode(b"caf\xe9.tsv"))]) == "caf"  # no UTF-8
 
 
 @pytest.mark.parametrize(

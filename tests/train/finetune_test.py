@@ -298,10 +298,7 @@ def rows_in(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [[], ["--part=train"], ["--part=test"]])
-def test_every_row_of_a_file_is_measured_beside_what_was_measured_before(
-    classifier, tmp_path, part
-):
+def test_every_row_of_a_file_is_measured_beside_what_was_measured_before(classifier, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(classifier, workdir)
     folder = workdir / "evaluations"
@@ -310,7 +307,7 @@ def test_every_row_of_a_file_is_measured_beside_what_was_measured_before(
         made = [{"text": letters(5) + "z", "label": "no"} for _ in range(count)]
         path = tmp_path / f"{stem}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in made))
-        told = evaluated(workdir, f"--file={path}", *part)
+        told = evaluated(workdir, f"--file={path}")
         assert f"\n{count} items\n" in told and told.startswith(f"{path}: {count} ")
         assert len(rows_in(folder / f"classification-file-{stem}.jsonl")) == count
         figures = json.loads((folder / f"classification-file-{stem}.json").read_text())
@@ -347,6 +344,11 @@ def test_a_decoder_that_was_never_tuned_answers_by_likelihood(runs, tmp_path):
     assert len(written) == 8
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1 and "--task is empty" in done.stderr
+    done = subprocess.run(
+        [*words, "--task=cola", "--batch=4"], cwd=ROOT, env=environment(), capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "--batch=4 is for a fine-tuned run, and " in done.stderr
 
 
 # ------------------------------------------------- what comes from the other run
