@@ -3,11 +3,12 @@ of the user's is one line and an exit code."""
 
 import os
 import re
+import select
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from absl import flags
 
@@ -15,7 +16,7 @@ from lm.core.errors import UserError
 
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 
-INTERNAL, INTERRUPTED = 70, 130
+INTERNAL, INTERRUPTED, UNREAD = 70, 130, 141
 
 
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> None:
@@ -23,12 +24,31 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
 
     Exit codes: 1 flags or configuration, 2 data or checkpoint, 3 stopped by a guard, 70 an error
     of ours, or of a disk or store that gives no checkpoint now, 75 saved and to be run again, 130
-    interrupted, 134 another process was lost.
+    interrupted, 134 another process was lost, 141 nobody reads any more what is printed.
     """
     argv = list(sys.argv if argv is None else argv)
-    if any(word in ("--help", "-help", "-h", "--h", "-?") for word in argv[1:]):
-        print(help_text())
-        sys.exit(0)
+    try:
+        if any(word in ("--help", "-help", "-h", "--h", "-?") for word in argv[1:]):
+            print(help_text())
+            leave(0)
+        parse(argv)
+        code = main()
+    except UserError as error:
+        if flags.FLAGS.traceback:
+            traceback.print_exc()
+        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+    except Exception as error:  # the last resort: the caller must learn that it is not his
+        if isinstance(error, BrokenPipeError) and unread():
+            leave(UNREAD)
+        traceback.print_exc()
+        leave(INTERNAL)
+    leave(code or 0)
+
+
+def parse(argv: Sequence[str]) -> None:
+    """Gives the flags their values, or ends the process with what is wrong with them."""
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
@@ -44,18 +64,6 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
         )
         fail(f"unexpected argument {rest[0]!r}; {hint}", 1)
     warn_repeated(argv[1:])
-    try:
-        code = main()
-    except UserError as error:
-        if flags.FLAGS.traceback:
-            traceback.print_exc()
-        fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
-    except Exception:  # the last resort: whatever it is, the caller must learn it is not his
-        traceback.print_exc()
-        leave(INTERNAL)
-    leave(code or 0)
 
 
 @contextmanager
@@ -76,19 +84,37 @@ def told_by_flags(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    with suppress(BrokenPipeError):
+        print(f"error: {message}", file=sys.stderr)
     leave(code)
 
 
 def leave(code: int) -> None:
     """Ends the process; with an error at once, so that no library's last words bury the line."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stderr.flush()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        unread()
+        code = code or UNREAD
     if "jax" in sys.modules:
         part()
     if code and "jax" in sys.modules:
         os._exit(code)
     sys.exit(code)
+
+
+def unread() -> bool:
+    """Whether nobody reads any more what is printed, as after `| head`; the rest of it then goes
+    nowhere, and no library stumbles over it."""
+    closed = []
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # a pipe without a reader is told unasked
+        if poll.poll(0):
+            closed.append(stream)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(closed)
 
 
 def part(seconds: float = 10.0) -> None:

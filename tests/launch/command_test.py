@@ -1,4 +1,5 @@
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,54 @@ def test_flags_that_cannot_be_are_refused(module, flags, said):
     done = launch(*flags, module=module)
     assert done.returncode == 1 and done.stderr.startswith("error: ")
     assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "said"),
+    [
+        ("for _ in range(9999): print('a line of what is printed')", 141, ""),
+        ("print('less than a buffer')", 141, ""),
+        ("print('less than a buffer'); return 75", 75, ""),
+        ("return 0", 0, ""),
+        ("print(); raise DataError('no')", 2, "error: no\n"),
+    ],
+)
+def test_a_reader_that_goes_away_is_no_error(does, code, said):
+    done = deserted("-c", run_of(does))
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_help_that_is_not_read_to_its_end_is_no_error():
+    done = deserted("-m", "launch.train", "--help")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_pipe_than_that_of_what_is_printed_is_an_error_of_ours():
+    does = "import socket; a, b = socket.socketpair(); b.close(); a.send(b'x')"
+    words = [sys.executable, "-c", run_of(does)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 70 and "BrokenPipeError" in done.stderr
+
+
+def run_of(does):
+    return (
+        "from launch.command import run\nfrom lm.core.errors import DataError\n"
+        f"def main():\n    {does}\nrun(main)"
+    )
+
+
+def deserted(*words):
+    """A command of which nobody reads the output."""
+    read, write = os.pipe()
+    os.close(read)
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    try:
+        return subprocess.run(
+            [sys.executable, *words], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True,
+            env=buffered, timeout=60,
+        )  # fmt: skip
+    finally:
+        os.close(write)
 
 
 def test_help_is_the_commands_own_text_and_flags():
