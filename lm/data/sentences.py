@@ -155,8 +155,13 @@ def prepare_sentences(
     part: Part,
     report: Callable[[str], None] = print,
 ) -> SentenceFile:
-    """The sentences to train or to measure on, tokenised now or by an earlier run."""
+    """The sentences to train or to measure on, tokenised now or by an earlier run.
+
+    Raises:
+      DataError: the text is named by tokens that do not give it back.
+    """
     ready = text.made_by_tokenize(part)
+    documents = text.documents(part)
     source = text.valid if part == "valid" and text.valid else text.train
     key = [
         (ready / "manifest.json").read_text() if ready else fingerprint(source),
@@ -171,7 +176,7 @@ def prepare_sentences(
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
     folder = cache_folder(text) / "sentences" / name / part
     if not (folder / "manifest.json").exists():
-        write_sentences(text.documents(part), config, tokenizer, folder, source, report)
+        write_sentences(documents, config, tokenizer, folder, source, report)
     return SentenceFile.open(
         folder, vocab_size=tokenizer.vocab_size, tokenizer_digest=tokenizer.digest
     )

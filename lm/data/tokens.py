@@ -79,6 +79,9 @@ class TextConfig:
         """The text itself; decoded again where the configuration names a folder of tokens.
 
         Of a mixture, one text after the other, each once.
+
+        Raises:
+          DataError: the tokens do not give their text back.
         """
         if self.mixture and (part == "train" or self.valid is None):
             some = (config.documents(part) for config in self.sources().values())
@@ -181,7 +184,7 @@ def joined(
             for start, end in zip(file.documents.tolist(), ends, strict=True):
                 yield file.tokens[start:end], 0 if start else file.bytes, True
 
-    key = json.dumps([FORMAT, [file.digest for file in files]])
+    key = json.dumps([FORMAT, tokenizer.digest, [file.digest for file in files]])
     folder = cache_folder(config) / "tokens" / hashlib.sha256(key.encode()).hexdigest()[:20]
     if not (folder / "manifest.json").exists():
         source = ", ".join(str(file.manifest["source"]) for file in files)
@@ -192,16 +195,26 @@ def joined(
 
 
 def decoded(folder: Path) -> Iterator[Document]:
-    """The documents of a token file that lies beside its tokenizer."""
-    tokenizer = load(folder.parent / "tokenizer")
+    """The documents of a token file that lies beside its tokenizer.
+
+    Raises:
+      DataError: its tokenizer loses what text it had: line ends, or capitals.
+    """
+    beside = folder.parent / "tokenizer"
+    tokenizer = load(beside)
+    if not tokenizer.lossless:
+        raise DataError(
+            f"{folder} holds {tokenizer.kind} tokens, which do not give their text back: name the "
+            f"text itself, and tokenizer.path={beside}"
+        )
     file = TokenFile.open(
         folder, vocab_size=tokenizer.vocab_size, tokenizer_digest=tokenizer.digest
     )
     ends = [*file.documents[1:].tolist(), len(file.tokens)]
-    for number, (start, end) in enumerate(zip(file.documents.tolist(), ends, strict=True)):
-        yield Document(
-            f"{folder}:{number}", tokenizer.decode(file.tokens[start : end - 1].tolist())
-        )
+    return (
+        Document(f"{folder}:{number}", tokenizer.decode(file.tokens[start : end - 1].tolist()))
+        for number, (start, end) in enumerate(zip(file.documents.tolist(), ends, strict=True))
+    )
 
 
 def cache_folder(config: TextConfig) -> Path:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from lm.core import tree
 from lm.core.config import require, require_positive
+from lm.core.errors import DataError
 from lm.core.mesh import SEQUENCE, TENSOR, batch_ways, check_divides, local_rows, make_mesh
 from lm.data.batches import BatchRamp, BatchSizes, TokenBatch
 from lm.data.mixture import Mixture, told
@@ -290,20 +291,29 @@ class Evaluation:
             f"{config.evaluate_batches} batches: {estimate['valid_loss']:.4f}"
         )
         if config.trigram and jax.process_index() == 0:
-            trigram = WittenBell()
-            trigram.fit(document.text.encode() for document in config.data.documents("train"))
-            bits = trigram.bits_per_byte(d.text.encode() for d in config.data.documents("valid"))
-            summary["trigram_bits_per_byte"] = bits
-            model = figures["valid_bits_per_byte"]
-            side = "below" if model < bits else "above"
-            print(f"byte trigram (Witten-Bell) of the whole training text: {bits:.4f} bits a byte; "
-                  f"this model: {model:.4f}, {abs(bits - model):.4f} {side}")  # fmt: skip
+            summary |= beside_trigram(config.data, figures["valid_bits_per_byte"])
         if mixture:
             summary["mixture"] = mixture
             self.session.journal.say(f"what was read:\n{told(mixture)}")
         if config.reference:
             summary["reference"] = [dataclasses.asdict(config.reference)]
         self.session.finish(summary)
+
+
+def beside_trigram(data: TextConfig, model: float) -> dict[str, float]:
+    """The byte trigram's bits a byte, told beside the model's; nothing where there is none, as of
+    tokens that do not give their text back."""
+    trigram = WittenBell()
+    try:
+        trigram.fit(document.text.encode() for document in data.documents("train"))
+        bits = trigram.bits_per_byte(d.text.encode() for d in data.documents("valid"))
+    except DataError as error:  # at the end of a run, which is whole without it
+        print(f"no byte trigram beside it: {error}")
+        return {}
+    side = "below" if model < bits else "above"
+    print(f"byte trigram (Witten-Bell) of the whole training text: {bits:.4f} bits a byte; "
+          f"this model: {model:.4f}, {abs(bits - model):.4f} {side}")  # fmt: skip
+    return {"trigram_bits_per_byte": bits}
 
 
 def told_loss(figures: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ from lm.data.sources import Document
 from lm.data.token_file import TokenFile
 from lm.data.token_writer import write_tokens
 from lm.data.tokens import Source, TextConfig, prepare
+from lm.text.added import with_specials
 from lm.text.byte import ByteTokenizer
 
 TABLE_2_2 = (410_000, 19_000, 12_000, 55_000, 3_000), (0.60, 0.22, 0.08, 0.08, 0.03)
@@ -192,6 +193,15 @@ def test_a_mixture_is_bound_as_text_and_prepared_text_by_text(texts):
     alone, _ = prepare(TextConfig(train=f"{root}/books", **cache), ByteTokenizer())
     assert alone[0].file.folder == sources[1].file.folder
     assert prepare(config, ByteTokenizer())[1].digest == valid.digest
+
+
+def test_tokenizers_with_the_same_ids_have_a_held_out_file_each(texts):
+    cache, root = texts
+    mixed = tuple((name, str(root / name), 1.0) for name in ("web", "books"))
+    config = TextConfig(mixture=mixed, **cache)
+    more = with_specials(ByteTokenizer(), ["extra"])
+    files = [prepare(config, tokenizer)[1] for tokenizer in (ByteTokenizer(), more)]
+    assert files[0].digest == files[1].digest and files[0].folder != files[1].folder
 
 
 def test_named_text_is_held_out_instead_and_tokens_made_before_are_a_source(texts):

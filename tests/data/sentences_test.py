@@ -8,8 +8,10 @@ from lm.data import sentences
 from lm.data.sentences import SentenceFile, SentencesConfig, prepare_sentences, write_sentences
 from lm.data.sources import Document
 from lm.data.token_file import TokenFile
+from lm.data.token_writer import write_tokens
 from lm.data.tokens import TextConfig
 from lm.text.byte import ByteTokenizer
+from lm.text.tokenizer import TokenizerConfig, build
 
 LINES = "One.\nTwo three.\n\n\nFour.\r\n \nFive.\n"
 PROSE = "CHAPTER I\n\nOne day. Two days!\n\nThree.\n\nCHAPTER II\n\nFour.\n\nFive.\n"
@@ -151,6 +153,18 @@ def test_sentences_are_made_once_and_again_for_other_text_rules_or_tokenizer(tmp
     others.append(prepare_sentences(text, SentencesConfig(), ByteTokenizer(), "train"))
     assert len({first.file.folder, *(other.file.folder for other in others)}) == 4
     assert len({first.digest, *(other.digest for other in others)}) == 4
+
+
+def test_tokens_that_do_not_give_their_text_back_are_not_cut_into_sentences(tmp_path):
+    subject = build(TokenizerConfig(kind="wordpiece", vocab=30), lambda: [PROSE])
+    subject.save(tmp_path / "tokenizer")
+    for part in ("train", "valid"):
+        write_tokens([Document(part, PROSE)], subject, tmp_path / part)
+    text = TextConfig(train=str(tmp_path), cache=str(tmp_path / "cache"))
+    said = f"train holds wordpiece tokens.*name the text itself, and tokenizer.path={tmp_path}/tok"
+    with pytest.raises(DataError, match=said):
+        prepare_sentences(text, SentencesConfig(), subject, "train")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_text_that_is_not_utf8_stops_with_file_and_byte(tmp_path):

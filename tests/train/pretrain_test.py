@@ -6,9 +6,12 @@ import pytest
 
 from experiments import gpt2
 from lm.core.errors import ConfigError, DataError
+from lm.data.sources import Document
+from lm.data.token_writer import write_tokens
 from lm.data.tokens import TextConfig
 from lm.models.lstm import LstmConfig
-from lm.text.tokenizer import TokenizerConfig
+from lm.text.tokenizer import TokenizerConfig, build
+from lm.train.pretrain import beside_trigram
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,20 @@ def test_a_text_that_is_too_short_is_named_before_there_is_a_run(one_device, tmp
     with pytest.raises(DataError, match=f"^{text}: {said}"):
         config.run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_there_is_no_byte_trigram_of_tokens_that_do_not_give_their_text_back(tmp_path, capsys):
+    texts = [Document("a", "Some Words\nin two lines. " * 9)]
+    made = {"pieces": TokenizerConfig(kind="wordpiece", vocab=40), "bytes": TokenizerConfig()}
+    for name, config in made.items():
+        subject = build(config, lambda: (document.text for document in texts))
+        subject.save(tmp_path / name / "tokenizer")
+        for part in ("train", "valid"):
+            write_tokens(texts, subject, tmp_path / name / part)
+    assert beside_trigram(TextConfig(train=str(tmp_path / "pieces")), 2.0) == {}
+    assert "no byte trigram beside it: " in capsys.readouterr().out
+    (bits,) = beside_trigram(TextConfig(train=str(tmp_path / "bytes")), 2.0).values()
+    assert f"{bits:.4f} bits a byte; this model: 2.0000, " in capsys.readouterr().out
 
 
 def test_parts_of_the_vocabulary_are_refused_of_a_model_that_takes_it_whole():
