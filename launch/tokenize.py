@@ -1,11 +1,12 @@
 """Tokenizes text once, for many runs, and checks what was tokenized.
 
 python -m launch.tokenize --text=books/ --out=data/books --kind=sentencepiece --vocab=8000
-python -m launch.tokenize --text=books/ --out=data/bert --kind=wordpiece --vocab=8000
 python -m launch.tokenize --text='wiki/*.jsonl.gz' --out=data/wiki --kind=gpt2 --path=vocab_gpt2
 python -m launch.tokenize --verify=data/books
 
-Writes OUT/tokenizer, OUT/train and OUT/valid; a run reads them with data.train=OUT.
+Writes OUT/tokenizer, OUT/train and OUT/valid; a run reads them with data.train=OUT. BERT cuts the
+text into sentences, which WordPiece tokens do not give back: it reads the text, data.train=books/,
+and may take the vocabulary alone, tokenizer.path=OUT/tokenizer.
 """
 
 import shlex
@@ -69,6 +70,7 @@ def main() -> None:
 
 def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
     """Makes `out` with its three folders; it appears whole or not at all."""
+    from lm.data.sources import refuse_among
     from lm.data.token_writer import made_whole, write_tokens
     from lm.data.tokens import Part
     from lm.text.tokenizer import build
@@ -77,6 +79,7 @@ def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:
         raise ConfigError(f"--text={text.train} holds tokens: name the text they were made from")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out={out} exists: remove it, or choose another folder")
+    refuse_among((text.train, text.valid), out)
     began = time.monotonic()
     with made_whole(out) as work:
         if config.trained:

@@ -23,6 +23,10 @@ class DataError(UserError):
     exit_code = 2
 
 
+class AccessError(DataError):
+    """A file, disk or store cannot be read or written now, whatever is in it: it may pass."""
+
+
 class TooLong(DataError):
     """A prompt is longer than the context that is to hold it."""
 

@@ -1,10 +1,10 @@
 """From raw documents to those worth training on, in GPT-3's order (Brown et al. 2020, appendices A
 and C): by quality, without copies, without what the test sets hold.
 
-Two passes over files, one document at a time; what is held is ten numbers a document and the grams
-of the test sets. The folder appears whole or not at all, with `report.json`: what each step took.
-Until then it is `<folder>.part`: what was killed goes on after its last full file, and ends with
-the same bytes.
+Two passes over files, one document at a time; what is held is about 1,200 bytes a document that
+stays, where copies go, and the grams of the test sets. The folder appears whole or not at all, with
+`report.json`: what each step took. Until then it is `<folder>.part`: what was killed goes on after
+its last full file, and ends with the same bytes.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.config import require, require_positive
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import AccessError, ConfigError, DataError
 from lm.core.paths import write_whole
 from lm.data.bookmarks import Bookmarks, alone
 from lm.data.cleaning_passes import Progress, cut_out, sift
 from lm.data.contamination import held_out_files, held_out_texts
 from lm.data.overlap import GramIndex
-from lm.data.sources import OnError, documents, files
+from lm.data.sources import OnError, documents, files, refuse_among
 
 SETTINGS = "settings.json"  # of what a folder was begun with
 WHOLE = "whole"  # what will be the folder, in that of the work
@@ -68,19 +68,34 @@ def clean(
     """Writes the documents that stay into `out`, and returns what is in its `report.json`.
 
     Raises:
-      DataError: `out` exists, a text cannot be read, no document stays, another process is at it,
-        or what was begun is not of these settings and texts.
+      DataError: `out` exists or lies among the texts, a text cannot be read, no document stays,
+        another process is at it, or what was begun is not of these settings and texts.
+      AccessError: a file cannot be read or written now; what was begun stays.
     """
     if out.exists():
         raise DataError(f"{out} exists: remove it, or choose another folder")
+    refuse_among([config.input, config.curated, config.raw, config.against, config.held_out], out)
+    try:
+        return made(config, out, Progress(report or say))
+    except OSError as error:  # those of reading are AccessErrors already
+        raise AccessError(
+            f"cannot write {out}: {error.strerror or error}; make room there, or choose another "
+            "folder"
+        ) from None
+
+
+def made(config: CleaningConfig, out: Path, progress: Progress) -> dict[str, Any]:
+    """`clean` into a folder that can be written, or goes on with what was begun."""
     work = out.with_name(out.name + ".part")
     work.mkdir(parents=True, exist_ok=True)
     with alone(work):
         begun(config, work)
         try:
-            figures = cleaned(config, work, Progress(report or say))
+            figures = cleaned(config, work, progress)
             if not figures["output"]["documents"]:
                 raise DataError(f"nothing of {config.input} stays: {json.dumps(figures)}")
+        except AccessError:
+            raise
         except (ConfigError, DataError):  # as it would be again; what else ends it may be mended
             shutil.rmtree(work)
             raise

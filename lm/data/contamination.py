@@ -6,6 +6,9 @@ that more than ten documents have is left alone. The paper's own program failed 
 books among them: here a document has any length.
 """
 
+import csv
+import gzip
+import itertools
 import json
 import os
 import zlib
@@ -13,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm.core.errors import DataError
+from lm.core.errors import AccessError, DataError
 from lm.core.paths import at_home
 from lm.data.overlap import Span, merged
-from lm.data.sources import files, lines, opened, parts
+from lm.data.sources import LONGEST, files, lines, opened, parts
 
 MARGIN = 200  # characters that go on each side
 LEAST = 200  # characters of a piece that stays
@@ -40,7 +43,7 @@ def cut(text: str, spans: Sequence[Span]) -> list[str]:
 
 def held_out_texts(spec: str) -> Iterator[str]:
     """Every string of some test sets, each by itself: of `.jsonl` and `.json` those of any field,
-    of other files the lines, cut at tabs. A folder means all such files in it.
+    of `.csv` the cells, of other files the lines, cut at tabs. A folder means all such files in it.
 
     Raises:
       DataError: a file that cannot be read, or is not what its name says.
@@ -52,6 +55,11 @@ def held_out_texts(spec: str) -> Iterator[str]:
                 if name.endswith(".json"):
                     yield from strings(json.loads(file.read()))
                     continue
+                if name.endswith(".csv"):
+                    csv.field_size_limit(LONGEST)
+                    text = (line.decode(errors="replace") for line in lines(file) if line)
+                    yield from itertools.chain.from_iterable(csv.reader(text))
+                    continue
                 for line in lines(file):
                     if line is None or not line.strip():
                         continue
@@ -59,10 +67,14 @@ def held_out_texts(spec: str) -> Iterator[str]:
                         yield from strings(json.loads(line))
                     else:
                         yield from line.decode(errors="replace").rstrip("\r\n").split("\t")
+        except csv.Error as error:
+            raise DataError(f"{path}: not CSV ({error}); name the test sets' own files") from None
         except (ValueError, RecursionError):
             raise DataError(f"{path}: not JSON; name the test sets' own files") from None
-        except (OSError, EOFError, zlib.error) as error:
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"cannot read {path}: {error}") from None
+        except OSError as error:
+            raise AccessError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def held_out_files(spec: str) -> Iterator[Path]:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal
 
-from lm.core.errors import DataError
+from lm.core.errors import AccessError, DataError
 from lm.core.paths import at_home
 from lm.data.held_out import dividing, place
 
@@ -55,7 +55,7 @@ def files(spec: str) -> list[Path]:
     `stdlib:` is the Python library's own `.py` files without its tests.
 
     Raises:
-      DataError: nothing is there.
+      DataError: nothing is there, or tokens in place of text.
     """
     found = []
     for part in parts(spec):
@@ -67,6 +67,8 @@ def files(spec: str) -> list[Path]:
             some = list(root.glob(part.removeprefix(STDLIB) or "**/*.py"))
             some = sorted(p for p in some if not set(p.relative_to(root).parts) & SKIPPED)
         elif os.path.isdir(path):
+            if holds_tokens(path):
+                raise DataError(f"{part!r} holds tokens: name the text they were made from")
             some = sorted(p for p in path.rglob("*") if p.is_file() and is_text(p))
         elif os.path.isfile(path):
             some = [path]
@@ -101,6 +103,25 @@ def folders(spec: str) -> list[Path]:
     above = [Path(*itertools.takewhile(lambda name: not glob.has_magic(name), path.parts))
              for path in local if "**" in path.parts]  # fmt: skip
     return [path for path in [*local, *above] if path.is_dir()]
+
+
+def holds_tokens(folder: Path) -> bool:
+    """Whether a folder is a token file, or of those that launch.tokenize makes."""
+    names = (folder, folder / "train", folder / "valid")
+    return any((name / "manifest.json").is_file() and (name / "tokens.bin").is_file()
+               for name in names)  # fmt: skip
+
+
+def refuse_among(texts: Sequence[str | None], out: Path) -> None:
+    """Raises DataError where `out` lies in a folder of these texts: what is written there would be
+    read as text of theirs."""
+    for spec in filter(None, texts):
+        for folder in folders(spec):
+            if out.resolve().is_relative_to(folder.resolve()):
+                raise DataError(
+                    f"{out} is in {folder}, of which every text is read, those written there too: "
+                    "choose another folder"
+                )
 
 
 def together(specs: Sequence[str]) -> str:
@@ -145,7 +166,7 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
             except OSError as error:
-                raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+                raise AccessError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
@@ -164,7 +185,7 @@ def content(path: Path) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+        raise AccessError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def utf8(data: bytes, path: Path, on_error: OnError) -> str:
@@ -254,7 +275,9 @@ def hub_documents(name: str) -> Iterator[Document]:
                 raise DataError(f'hf:{name}: row {number} has no string "text": {sorted(row)}')
             yield Document(f"hf:{name}:{number}", row["text"])
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read hf:{name}: {' '.join(str(error).split())}") from None
+        lasting = isinstance(error, FileNotFoundError | ValueError)  # no such data set, say
+        kind = DataError if lasting else AccessError
+        raise kind(f"cannot read hf:{name}: {' '.join(str(error).split())}") from None
 
 
 def fingerprint(spec: str) -> str:

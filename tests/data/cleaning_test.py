@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from lm.core.errors import ConfigError, DataError
-from lm.data import shards
+from lm.core.errors import AccessError, ConfigError, DataError
+from lm.data import shards, sources
 from lm.data.bookmarks import alone
 from lm.data.cleaning import CleaningConfig, clean
 from lm.data.cleaning_passes import sampled
@@ -180,6 +180,34 @@ def test_what_is_killed_goes_on_after_its_last_file_and_ends_with_the_same_bytes
     assert kills >= 3 and resumed >= 2
     assert bytes_of(root / "out") == expected
     assert not (root / "out.part").exists()
+
+
+def test_what_was_begun_stays_where_a_text_cannot_be_read_for_now(corpus, monkeypatch):
+    specs, root = corpus
+    config = CleaningConfig(input=specs["input"])
+    clean(config, root / "whole")
+    assert killed(root / "out", 150, {"input": specs["input"]}).returncode == -signal.SIGKILL
+
+    def failing(file):
+        raise ConnectionResetError("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "lines", failing)
+        with pytest.raises(DataError, match="cannot read .*reset") as raised:
+            clean(config, root / "out")
+    assert isinstance(raised.value, AccessError) and (root / "out.part" / "bookmarks").is_dir()
+    said = []
+    clean(config, root / "out", said.append)
+    assert "going on after" in said[0]
+    assert sorted(read(root / "out")) == sorted(read(root / "whole"))
+
+
+def test_a_folder_among_the_texts_is_refused(corpus):
+    specs, root = corpus
+    for name in ("input", "curated", "against", "held_out"):
+        with pytest.raises(DataError, match=f"out is in {root}, of which every text is read"):
+            clean(CleaningConfig(**specs | {name: str(root)}), root / "out")
+    assert not list(root.glob("out*"))
 
 
 def test_what_was_begun_with_other_text_or_by_another_process_is_not_gone_on_with(corpus):

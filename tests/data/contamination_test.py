@@ -82,6 +82,16 @@ def test_the_strings_of_test_sets_are_read_from_their_own_files(tmp_path):
     assert list(held_out_texts(f"{tmp_path}/*.tsv")) == ["e", "f", "g"]
 
 
+def test_a_cell_of_csv_is_a_string_by_itself(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text(
+        'id,ctx\r\n7,"one evening, a ""man"",\nnobody"\r\n\r\n8,' + "x" * 200_000 + "\n"
+    )
+    found = list(held_out_texts(str(tmp_path)))
+    assert found[:4] == ["id", "ctx", "7", 'one evening, a "man",\nnobody']
+    assert found[4:] == ["8", "x" * 200_000]
+
+
 def test_what_is_no_test_set_is_refused_by_name(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"a": ')
     with pytest.raises(DataError, match=r"bad\.jsonl: not JSON"):

@@ -7,18 +7,22 @@ import pytest
 from lm.core.errors import DataError
 from lm.data import sources
 from lm.data.sources import (
+    Document,
     content,
     content_digest,
     documents,
     files,
     fingerprint,
+    refuse_among,
     split,
     together,
 )
+from lm.data.token_writer import write_tokens
 from lm.data.tokens import TextConfig
 from lm.evals.fewshot.reading import whole
 from lm.evals.parallel import pairs
 from lm.evals.zeroshot.dialogues import read_coqa
+from lm.text.byte import ByteTokenizer
 
 
 def texts(spec, **options):
@@ -265,6 +269,30 @@ def test_a_file_with_a_comma_in_its_name_stands_alone_and_is_no_two_files(tmp_pa
         together([str(odd), str(even)])
     alone = [content_digest(str(even), str(even)), content_digest(f"{even},{even}")]
     assert alone[0] == alone[1] != content_digest(str(odd), str(even))
+
+
+def test_what_is_written_into_a_folder_of_the_texts_is_refused(tmp_path):
+    books = tmp_path / "books"
+    (books / "old").mkdir(parents=True)
+    (books / "a.txt").write_text("text")
+    for spec in (str(books), f"stdlib:,{books}", f"{books}/**/*.txt"):
+        for out in (books / "out", books / "old" / "out"):
+            with pytest.raises(DataError, match=rf"out is in {books}, of which every text is read"):
+                refuse_among([None, spec], out)
+        refuse_among([spec, f"{books}/a.txt"], tmp_path / "books_out")
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_tokens_named_among_texts_are_no_text(tmp_path, below):
+    write_tokens([Document("a", "text")], ByteTokenizer(), tmp_path / "tokens" / below)
+    (tmp_path / "tokens" / "vocab.txt").write_text("##s")
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(DataError, match="tokens' holds tokens: name the text they were made from"):
+        files(f"{tmp_path}/tokens,{tmp_path}/a.txt")
+    (tmp_path / "other").mkdir()
+    for name in ("manifest.json", "b.txt"):  # of something else
+        (tmp_path / "other" / name).write_text("{}")
+    assert files(str(tmp_path / "other")) == [tmp_path / "other" / "b.txt"]
 
 
 READERS = [content, whole, read_coqa, lambda path: pairs(path, path)]

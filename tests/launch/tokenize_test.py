@@ -60,6 +60,13 @@ def test_text_that_is_not_utf8_stops_it_and_leaves_nothing(tmp_path):
     assert tokenize(f"--text={tmp_path}/a.txt", f"--out={out}", "--errors=replace").returncode == 0
 
 
+def test_a_folder_to_make_among_the_texts_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
+    done = tokenize(f"--text={tmp_path}", f"--out={tmp_path}/out", "--kind=wordpiece")
+    one_line(done, 2, f"{tmp_path}/out is in {tmp_path}", "choose another folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
     for size in (100, 1500):  # bytes of a file: not the tokenizer's, and those of the tokens not
