@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.sources import opened
+from lm.data.sources import LONGEST, opened
 
 NOT_A_WORD = re.compile(r"\d+[-.]\d+")  # CoNLL-U: a contraction's range, a word not in the text
 
@@ -43,6 +43,7 @@ class Problem:
 
     where: str
     text: str
+    last: bool = False  # what stands behind it in the file cannot be read
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}"
@@ -95,28 +96,41 @@ def tsv(path: Path, header: tuple[str, ...] = ()) -> Iterator[Row | Problem]:
 
 
 def quoted_csv(path: Path) -> Iterator[Row | Problem]:
-    """The first line names the columns. A quoted cell may hold commas and line ends."""
+    """The first line names the columns. A quoted cell may hold commas and line ends.
+
+    Where a quotation stays open, no line behind it is sure to begin a row: it is the last problem.
+    """
     unreadable: list[Problem] = []
+    marks = 0  # of quotation, in the lines of a row
 
     def text() -> Iterator[str]:
+        nonlocal marks
         for _, line in lines(path):
             if isinstance(line, Problem):
                 unreadable.append(line)
-            yield "\n" if isinstance(line, Problem) else line + "\n"
+                yield "\n"
+            else:
+                marks += line.count('"')
+                yield line + "\n"
 
+    csv.field_size_limit(LONGEST)
     reader = csv.reader(text(), strict=True)
     names: list[str] = []
-    try:
-        for cells in reader:
-            number = reader.line_num
-            if not cells:
-                continue
-            if not names:
-                names = cells
-            else:
-                yield _table_row(path, number, names, cells)
-    except csv.Error as error:
-        yield Problem(f"{path}:{reader.line_num}", f"not CSV ({error})")
+    still = True
+    while still:
+        first, marks = reader.line_num + 1, 0
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:  # the reader goes on with the next line
+            still = marks % 2 == 0
+            yield Problem(f"{path}:{first}", f"not CSV ({error})", last=not still)
+            continue
+        if cells and not names:
+            names = cells
+        elif cells:
+            yield _table_row(path, reader.line_num, names, cells)
     yield from unreadable
 
 

@@ -236,6 +236,9 @@ class Task:
             more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
             told = "; ".join(map(str, problems[:SHOWN]))
             raise DataError(f"{told}{more}; mend them, or leave them out with data.on_bad=drop")
+        for problem in problems:
+            if problem.last:
+                raise DataError(f"{problem}, nor can the rows behind it be read: mend it")
         if problems:
             print(
                 f"warning: {self.name}, {part}: {len(problems)} malformed rows of "

@@ -29,6 +29,33 @@ def test_a_csv_that_breaks_off_inside_a_quotation_is_named(tmp_path):
     ]
 
 
+def test_the_rows_of_a_csv_behind_one_that_is_ill_quoted_are_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('x,y\na,1\n"b"c,2\n"d\nd""","e"f\ng,3\n')
+    assert values(row for row in quoted_csv(path) if not isinstance(row, Problem)) == [
+        {"x": "a", "y": "1"}, {"x": "g", "y": "3"}
+    ]  # fmt: skip
+    assert problems(quoted_csv(path)) == [
+        f"{path}:3: not CSV (',' expected after '\"')",
+        f"{path}:4: not CSV (',' expected after '\"')",
+    ]
+
+
+@pytest.mark.parametrize("row", ['"b,2', '"b "c" d\nmore, of it",2'])
+def test_a_quotation_that_stays_open_is_the_last_problem_of_a_csv(tmp_path, row):
+    path = tmp_path / "a.csv"
+    path.write_text(f"x,y\na,1\n{row}\ne,3\n")
+    found = list(quoted_csv(path))
+    assert found[0].values == {"x": "a", "y": "1"} and len(found) == 2
+    assert found[1].where == f"{path}:3" and found[1].last
+
+
+def test_a_cell_may_be_longer_than_the_readers_own_limit(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(f"x,y\n{'long ' * 30_000},1\n")
+    assert [len(row["x"]) for row in values(quoted_csv(path))] == [150_000]
+
+
 def test_lines_that_are_no_json_object_are_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": 1\n[1]\n3\n' + "[" * 100_000 + "\n")

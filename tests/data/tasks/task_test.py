@@ -69,6 +69,17 @@ def test_malformed_rows_are_named_by_file_and_line_the_first_five_and_the_rest_c
     assert "\n" not in message and "data.on_bad=drop" in message
 
 
+def test_rows_behind_a_quotation_that_stays_open_are_not_dropped_as_malformed(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text('text,label\n"a"b,x\nfine,x\n"open,y\nbad,y\n')
+    config = TaskConfig(name="classification", root=str(tmp_path), on_bad="drop")
+    with pytest.raises(DataError, match=r"train.csv:4: not CSV .*, nor can the rows behind it"):
+        read(config).train  # noqa: B018
+    path.write_text('text,label\n"a"b,x\nfine,x\nbad,y\n')
+    task = read(config)
+    assert len(task.train) + len(task.valid) == 2
+
+
 def test_malformed_rows_are_dropped_only_when_asked_and_are_counted(tmp_path, capsys):
     text = "sentence\tlabel\nfine\t1\nno label\n \t1\nbad\t7\n"
     task = sst2(tmp_path, text, on_bad="drop")
