@@ -22,7 +22,14 @@ from lm.data.comparisons import (
     placed,
 )
 from lm.data.demonstrations import Demonstration
-from lm.data.dialogues import DialoguesConfig, asked, question, replies_of, turns_of
+from lm.data.dialogues import (
+    DialoguesConfig,
+    answered,
+    asked,
+    question,
+    replies_of,
+    turns_of,
+)
 from lm.data.labels import KINDS, conversation_rows
 from lm.data.parting import in_turns, parted
 from lm.data.prompts import BETWEEN, Malformed, Part, Reader, text
@@ -130,10 +137,7 @@ class DialogueComparisonsConfig(ComparisonsConfig):
         shown = DialoguesConfig(
             train=files, valid_fraction=self.valid_fraction, between=self.between
         )
-        found = []
-        for item in shown.dialogues("train")["dialogues"]:
-            if item.answered:
-                last = max(n for n, one in enumerate(item.turns) if one.role == "assistant")
-                prompt, answer = item.turns[:last], item.turns[last].content
-                found.append(Demonstration(prompt, answer, item.where))
-        return found
+        return [
+            Demonstration(item.turns[:-1], item.turns[-1].content, item.where)
+            for item in answered(shown.dialogues("train")["dialogues"])
+        ]

@@ -10,7 +10,7 @@ from lm.core.config import require
 from lm.core.errors import DataError
 from lm.data.batches import TokenBatch
 from lm.data.demonstrations import MULTIPLE
-from lm.data.dialogues import Dialogue
+from lm.data.dialogues import Dialogue, answered
 from lm.data.features import TaskRows
 from lm.data.mixture import APART, ROWS, apportioned, places
 from lm.text.dialogue import Chat, Learned
@@ -24,6 +24,7 @@ class Conversed:
     cut: int  # of which the oldest exchanges were cut off
     long: int  # left out: not even the newest exchange fits
     empty: int  # left out: the assistant says nothing
+    blank: int  # turns in the others in which the assistant says nothing: not learned from
     answers: int  # turns of the assistant that are learned from
 
     def __str__(self) -> str:
@@ -31,6 +32,7 @@ class Conversed:
         for count, why in (
             (self.cut, "cut to their newest turns"), (self.long, "too long and left out"),
             (self.empty, "without an answer and left out"),
+            (self.blank, "blank answers that are not learned"),
         ):  # fmt: skip
             told += f", {count} {why}" if count else ""
         return told
@@ -45,10 +47,8 @@ def encode_dialogues(
       DataError: none fits.
     """
     kept, cut, long = [], 0, 0
-    answered = [item for item in items if item.answered]
-    for item in answered:
-        last = max(n for n, one in enumerate(item.turns) if one.role == "assistant")
-        row = chat.encode(item.turns[: last + 1], length, learned)
+    for item in answered(items):
+        row = chat.encode(item.turns, length, learned, blank=False)
         if row is None:
             long += 1
             continue
@@ -58,6 +58,10 @@ def encode_dialogues(
         raise DataError(
             f"none of {len(items)} conversations fits into {length} tokens: set a larger length"
         )
+    blank = sum(
+        one.role == "assistant" and not one.answers
+        for item in items for one in item.turns if item.to_answer
+    )  # fmt: skip
     longest = max(len(row.tokens) for row in kept)
     width = min(length, -(-(longest - 1) // MULTIPLE) * MULTIPLE)
     whole = np.full((len(kept), width + 1), chat.tokenizer.pad or 0, np.int32)
@@ -72,7 +76,8 @@ def encode_dialogues(
         rows=np.arange(len(kept), dtype=np.uint32),
     )
     ends = int(np.sum((rows.targets == chat.end) & rows.mask))
-    return Conversed(rows, cut, long, len(items) - len(answered), ends)
+    empty = sum(not item.to_answer for item in items)
+    return Conversed(rows, cut, long, empty, blank, ends)
 
 
 class DialogueMixture:

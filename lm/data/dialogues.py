@@ -55,8 +55,16 @@ class Dialogue:
         return self.turns
 
     @property
-    def answered(self) -> bool:
-        return any(one.role == "assistant" and one.content.strip() for one in self.turns)
+    def to_answer(self) -> Conversation:
+        """The turns up to the last answer that says something; none where there is none."""
+        last = max((n for n, one in enumerate(self.turns) if one.answers), default=-1)
+        return self.turns[: last + 1]
+
+
+def answered(items: Iterable[Dialogue]) -> list[Dialogue]:
+    """Each conversation up to its last answer; once, where paths of a tree differ behind that."""
+    cut = (Dialogue(item.to_answer, item.where) for item in items)
+    return list(dict.fromkeys(item for item in cut if item.turns))
 
 
 def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:

@@ -38,6 +38,11 @@ class Message:
     role: Role
     content: str
 
+    @property
+    def answers(self) -> bool:
+        """Whether it is the assistant's, and says something."""
+        return self.role == "assistant" and bool(self.content.strip())
+
 
 Conversation = tuple[Message, ...]
 
@@ -160,7 +165,11 @@ class Chat:
         return found
 
     def encode(
-        self, turns: Sequence[Message], length: int | None = None, learned: Learned = "all"
+        self,
+        turns: Sequence[Message],
+        length: int | None = None,
+        learned: Learned = "all",
+        blank: bool = True,
     ) -> Encoded | None:
         """The ids of a conversation, and which of them are learned: what the assistant says, with
         its end, not the headers and not what others say.
@@ -168,6 +177,7 @@ class Chat:
         Args:
           length: ids at most; the oldest turns are cut off for it, see `cut`.
           learned: every turn of the assistant, or its last alone.
+          blank: whether turns in which it says nothing are learned too.
 
         Returns:
           None where not even the newest exchange fits.
@@ -178,6 +188,7 @@ class Chat:
         last = max((n for n, one in enumerate(turns) if one.role == "assistant"), default=-1)
         for number, (one, part) in enumerate(zip(turns, self._spoken([turns])[0], strict=True)):
             counts = one.role == "assistant" and (learned == "all" or number == last)
+            counts = counts and (blank or one.answers)
             ids += part
             mask += [False, False, *[counts] * (len(part) - 2)]
         there = np.arange(len(ids))

@@ -203,6 +203,33 @@ def test_rows_teach_what_the_assistant_says_and_padding_is_not_the_end():
         encode_dialogues(items[:1], CHAT, 4)
 
 
+@pytest.mark.parametrize("learned", ["all", "last"])
+def test_a_blank_answer_is_not_learned_and_is_counted(learned):
+    items = [Dialogue(turns("a", "b", "c", " "), "x"), Dialogue(turns("a", "", "c", "d"), "y")]
+    found = encode_dialogues(items, CHAT, 40, learned)
+    said = [row[mask].tolist() for row, mask in zip(found.rows.targets, found.rows.mask)]  # noqa: B905
+    assert said == [[ord("b"), CHAT.end], [ord("d"), CHAT.end]]
+    assert (found.empty, found.blank, found.answers) == (0, 2, 2)
+    assert str(found) == "2 conversations, 2 blank answers that are not learned"
+
+
+def test_paths_of_a_tree_that_differ_behind_their_last_answer_are_learned_once(tmp_path):
+    asks = [{"role": "prompter", "text": text, "replies": []} for text in "xyz"]
+    tree = {
+        "role": "prompter",
+        "text": "q",
+        "replies": [{"role": "assistant", "text": "a", "replies": asks}],
+    }
+    path = write(tmp_path / "rows.jsonl", {"prompt": tree})
+    config = DialoguesConfig(train=path, valid=path, asked="last")
+    items = config.dialogues("train")["dialogues"]
+    assert len(encode_dialogues(items, CHAT, 40).rows.mask) == 1
+    (shown,) = DialogueComparisonsConfig(train=path).demonstrated(path)
+    assert (shown.prompt, shown.answer) == (turns("q"), "a")
+    assert config.prompts("train") == [turns("q", "a", text) for text in "xyz"]
+    assert len(encode_dialogues([*items, Dialogue(turns("q", "a"), "x")], CHAT, 40).rows.mask) == 2
+
+
 def test_a_mixture_has_its_weights_exactly_and_is_a_function_of_the_row():
     few = encode_dialogues([Dialogue(turns("a", f"{n}"), "x") for n in range(3)], CHAT, 64)
     many = encode_dialogues([Dialogue(turns("b", "x" * n), "x") for n in range(1, 31)], CHAT, 64)
