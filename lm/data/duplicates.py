@@ -18,7 +18,8 @@ AGREE = 6  # of HASHES
 
 
 class Duplicates:
-    """The documents seen so far, as ten numbers each."""
+    """The documents seen so far, as ten numbers each and where each of five pairs of them was seen:
+    about 1,200 bytes of memory a document."""
 
     def __init__(self, shingle: int = SHINGLE, agree: int = AGREE):
         """

@@ -6,9 +6,9 @@ A task is a chain of operations on a text or a number, and its program a Python 
     x[2:][::-1]+'ab'
 
 Some operations are written in two ways, of which training has both. One in five tasks is for test:
-their words are in no training text, though those of their operations are. The set is our own, in
-the place of HumanEval's problems: for models of a few thousand parameters, whose share of right
-programs is to be told before a larger one is trained (GPT-4 report, section 3.2).
+no task to learn from has the same words, though a longer one may have them among its own. The set
+is our own, in the place of HumanEval's problems: for models of a few thousand parameters, whose
+share of right programs is to be told before a larger one is trained (GPT-4 report, section 3.2).
 """
 
 import dataclasses
