@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lm.data.visual.example import Drawn, Example, Picture, asked
-from lm.data.visual.layouts import HELD_OUT, Part, drawing, layout
+from lm.data.visual.layouts import HELD_OUT, Part, drawing, layout, speckled
 
 CHARTS = {"train": 4_000, "valid": 150}
 LETTERS = "ABCDE"
@@ -22,9 +22,10 @@ LAYOUTS = {
     "shape": ("bars", "line"),
     "colour": ("tab:blue", "tab:red", "tab:green", "black"),
     "grid": (True, False),
-    "size": (5, 6),  # points of the letters
+    "letters": (("DejaVu Sans", 5), ("DejaVu Sans Mono", 6), ("DejaVu Serif", 6)),  # in points
     "thick": (0.5, 0.75),
     "frame": (True, False),
+    "noise": (0, 8, 20),
 }
 
 
@@ -44,6 +45,7 @@ def draw_chart(part: Part, number: int) -> Any:
 
     draw = drawing("chart", part, number)
     table, chosen = values(draw, part), layout(draw, part, LAYOUTS)
+    noise = chosen.pop("noise")
     with LOCK:
         canvas, axes, empty, columns = frame(tuple(chosen.items()), len(table))
         canvas.restore_region(empty)
@@ -54,10 +56,11 @@ def draw_chart(part: Part, number: int) -> Any:
             columns[0].set_ydata(table)
         for column in columns:
             axes.draw_artist(column)
-        return Image.fromarray(np.array(canvas.buffer_rgba()), "RGBA").convert("RGB")
+        image = Image.fromarray(np.array(canvas.buffer_rgba()), "RGBA").convert("RGB")
+    return speckled(image, draw, noise)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=576)
 def frame(chosen: tuple[tuple[str, Any], ...], count: int) -> tuple[Any, Any, Any, list[Any]]:
     """A canvas with all of a chart but its columns, which take a hundredth of the time: the canvas,
     its axes, how it looks, and the columns to be drawn."""
@@ -79,8 +82,9 @@ def frame(chosen: tuple[tuple[str, Any], ...], count: int) -> tuple[Any, Any, An
             columns = axes.plot(
                 places, nothing, color=colour, lw=2 * of["thick"], marker="o", ms=3, animated=True
             )
-        axes.set_xticks(places, list(LETTERS[:count]), fontsize=of["size"])
-        axes.set_yticks((0, 3, 6, 9), ("0", "3", "6", "9"), fontsize=of["size"])
+        face, size = of["letters"]
+        axes.set_xticks(places, list(LETTERS[:count]), family=face, fontsize=size)
+        axes.set_yticks((0, 3, 6, 9), ("0", "3", "6", "9"), family=face, fontsize=size)
         axes.set_xlim(-0.6, count - 0.4)
         axes.set_ylim(0, 9.5)
         axes.tick_params(length=1, pad=1, width=0.5)
