@@ -62,7 +62,7 @@ def screens() -> VisualTuning:
     a run that knows letters reads both (results/gpt4.md).
     """
     data = VisualConfig(sets=("screens", "screen_texts"), times=(1, 12))
-    config = wide(small(data, vocab=269, steps=4_000, patch=8, length=144))
+    config = wide(small(data, vocab=269, steps=8_000, patch=8, length=144))
     tokenizer = TokenizerConfig(kind="bytes", vocab=269)
     return replace(config, tokenizer=tokenizer, optim=replace(config.optim, peak_lr=1.5e-3))
 
