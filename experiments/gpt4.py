@@ -55,11 +55,10 @@ def strings() -> VisualTuning:
 
 
 def screens() -> VisualTuning:
-    """The same, for screenshots: to read, sum up, and write all of each down, from a run of
-    `strings` (`init`).
+    """The same, to read screenshots and sum them up, from a run of `strings` (`init`).
 
     From nothing it reads words that are one of a few, and no code of four letters in 4,000 steps;
-    a run that knows letters reads both (results/gpt4.md).
+    a run that knows letters reads both (results/gpt4.md). All of each is written down too.
     """
     data = VisualConfig(sets=("screens", "screen_texts"), times=(1, 12))
     config = wide(small(data, vocab=269, steps=8_000, patch=8, length=144))
