@@ -47,7 +47,8 @@ HELP = """/image FILE        show a PNG or JPEG with the next message; may be re
 /system [TEXT]     what the assistant is told first; nothing: as if nothing
 /temperature [X]   show or set it; 0 takes the likeliest token
 /new               forget the conversation
-/save FILE         write the conversation as JSON, as training and OpenAI's interface read it
+/save FILE         write the conversation as JSON, as OpenAI's interface reads it, and training
+                   what has no images
 /help              this
 /quit              end; so does Ctrl-D"""
 
@@ -79,7 +80,8 @@ class Talk:
         if answer is None:
             self.alternatives.answers = known
         else:
-            self.turns, self.shown = [*turns, *answer], []
+            # images of a message that nothing answered go with what is said in its place
+            self.turns, self.shown = [*turns, *answer], [] if answer else self.shown
         return True
 
     def obey(self, name: str, text: str) -> bool:
@@ -114,6 +116,7 @@ class Talk:
                 print("[there is nothing to answer yet]")
             elif answer := self.answer(turns):  # or what was answered stays
                 self.turns = [*turns, *answer]
+                self.shown = self.shown if answered else []
         else:
             print(f"[no command /{name}; /help lists them]")
         return True

@@ -8,7 +8,6 @@ SIGTERM and Ctrl-C finish what is being answered, however long, and end; a secon
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -16,6 +15,7 @@ from absl import flags
 from launch import command
 from launch.served import labels_folder, run_name, served_run
 from lm.core.errors import ConfigError
+from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -104,7 +104,7 @@ def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[
         return [], lambda: None
     names = [run_name(each) for each in LABEL_RUNS.value or WORKDIR.value]
     named = LABEL_PROMPTS.value
-    prompts = read_prompts(Path(named), LABEL_SEED.value) if named else []
+    prompts = read_prompts(at_home(named), LABEL_SEED.value) if named else []
     plan = SamplingPlan(
         answers=LABEL_ANSWERS.value, max_tokens=LABEL_TOKENS.value,
         sampling=SamplingConfig(temperature=LABEL_TEMPERATURE.value),

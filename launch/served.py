@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm.core.errors import ConfigError, DataError
-from lm.core.paths import is_remote, run_path
+from lm.core.paths import at_home, is_remote, run_path
 
 if TYPE_CHECKING:
     from lm.serve.model import Served
@@ -55,7 +55,7 @@ def labels_folder(named: str | None, run: str, *, wanted: bool) -> Path | None:
     if named == "":
         raise ConfigError("--labels is empty; name a folder, or leave it out for WORKDIR/labels")
     if named is not None:
-        return Path(named)
+        return at_home(named)
     folder = run_path(run) / "labels"
     if not is_remote(folder):
         return folder

@@ -68,8 +68,12 @@ def chat_prompt(served: Served, turns: Sequence[Message], max_tokens: int | None
     """
     length = served.engine.length
     count = min(DEFAULT_TOKENS, length // 2) if max_tokens is None else max_tokens
-    room = max(length - count, 0)
-    sight = served.sight
+    if count >= length:
+        raise TooLong(
+            f"max_tokens is {count}, and the context has {length} for prompt and answer: ask for "
+            "fewer"
+        )
+    room, sight = length - count, served.sight
     if sight is None:
         if any(map(pictures_of, turns)):
             raise DataError(f"{served.name} reads text alone and sees no images: leave them out")

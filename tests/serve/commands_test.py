@@ -300,8 +300,10 @@ talk = chat.Talk(served, SamplingConfig(), "", Alternatives(None, "ann", "it"))
 for how, line in json.loads(sys.argv[1]):
     if line == "/image":
         talk.shown.append(b"an image")
-    else:
-        talk.say(line)
+        continue
+    if how == "nothing came":
+        talk.answer = lambda turns: []
+    talk.say(line)
 said = [turn.content for turn in talk.turns]
 print(json.dumps([said, list(talk.alternatives.answers), len(talk.shown)]))
 """
@@ -323,6 +325,7 @@ print(json.dumps([said, list(talk.alternatives.answers), len(talk.shown)]))
          "shorten"),
         ([("well", "x" * 90)], [["a", "fine 0"], ["fine 0"], 0], "shorten"),
         ([("well", "/image"), ("well", "b")], [["a", "fine 0"], ["fine 0"], 1], "sees no images"),
+        ([("well", "/image"), ("nothing came", "b")], [["a", "fine 0", "b"], [], 1], ""),
     ],
 )  # fmt: skip
 def test_what_is_not_answered_is_told_and_takes_nothing_that_was_said(lines, kept, told):
@@ -422,6 +425,7 @@ def test_labels_of_a_run_in_a_store_want_a_folder_of_this_machine(monkeypatch):
         labels_folder(None, run, wanted=True)
     assert labels_folder(None, run, wanted=False) is None
     assert labels_folder("here", run, wanted=True) == Path("here")
+    assert labels_folder("~/here", run, wanted=True) == Path.home() / "here"
     assert labels_folder(None, "runs/chat", wanted=True) == Path("runs/chat/labels")
     with pytest.raises(ConfigError, match="--labels is empty; name a folder"):
         labels_folder("", "runs/chat", wanted=False)

@@ -121,6 +121,12 @@ def test_a_last_turn_that_is_too_long_has_the_code_of_a_prompt_that_is(api):
         assert (error["code"], error["param"]) == ("context_length_exceeded", name)
 
 
+def test_an_answer_as_long_as_the_context_is_what_is_too_long_and_not_the_message(api):
+    body = {"messages": [{"role": "user", "content": "a?"}], "max_tokens": 64}
+    refused(api.post("/v1/chat/completions", json=body), 400, "max_tokens is 64")
+    assert api.post("/v1/chat/completions", json=body | {"max_tokens": 8}).status_code == 200
+
+
 def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_servers(toy):
     head = {"type": "http", "method": "POST", "path": "/tokenize", "query_string": b"",
             "headers": [(b"host", b"localhost")]}  # fmt: skip

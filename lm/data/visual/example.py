@@ -148,8 +148,12 @@ def asked(question: str, *pictures: Picture) -> Parts:
 
 
 def unfolded(example: Example) -> list[Example]:
-    """Each answer of a conversation as an example of its own, with what came before."""
-    places = [place for place, part in enumerate(example.parts) if isinstance(part, Said)]
+    """Each answer of a conversation as an example of its own, with what came before; those that say
+    nothing are none."""
+    places = [
+        place for place, part in enumerate(example.parts)
+        if isinstance(part, Said) and part.strip()
+    ]  # fmt: skip
     if not places:
         return [example]
     answers = [*((str(example.parts[place]),) for place in places), example.answers]

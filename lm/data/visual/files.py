@@ -9,6 +9,7 @@ from lm.data.held_out import place
 from lm.data.tasks.rows import Problem, Row, jsonl
 from lm.data.visual.example import Example, Stored, asked
 from lm.data.visual.layouts import Part
+from lm.text.interface import unpaired
 
 HELD_OUT = 8  # one image of so many, of a set that was published in one part
 
@@ -32,7 +33,22 @@ def field(row: Row, name: str) -> str:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         shown = json.dumps(row.values)[:80]
         raise DataError(f'{row.where}: a row has no text "{name}": {shown}')
-    return str(value)
+    return whole(str(value), row)
+
+
+def whole(text: str, row: Row) -> str:
+    """A text of a row. Raises DataError where it is none that UTF-8 can hold."""
+    if unpaired(text):
+        raise DataError(f"{row.where}: half a surrogate pair in {text[:40]!r}: correct the file")
+    return text
+
+
+def reply(row: Row, name: str = "answer") -> str:
+    """The right answer of a row. Raises DataError where it says nothing."""
+    found = field(row, name)
+    if not found.strip():
+        raise DataError(f'{row.where}: "{name}" is blank: leave the row out')
+    return found
 
 
 def held_out(name: str, part: Part) -> bool:
@@ -45,7 +61,7 @@ def question(
 ) -> Example:
     """The example of a row, whose question, answer and image are in fields of these names."""
     picture = Stored(str(images), field(row, "image"))
-    reply = field(row, answer)
-    kind = reply if reply in ("yes", "no") else "open"
+    right = reply(row, answer)
+    kind = right if right in ("yes", "no") else "open"
     parts = asked(field(row, text), picture)
-    return Example(id=name, parts=parts, answers=(reply,), kind=kind)
+    return Example(id=name, parts=parts, answers=(right,), kind=kind)

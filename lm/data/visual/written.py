@@ -7,8 +7,9 @@ from typing import Any
 from lm.core.errors import DataError
 from lm.data.tasks.rows import Row
 from lm.data.visual.example import Example, Parts, Picture, Stored, asked
-from lm.data.visual.files import field, question, rows
-from lm.data.visual.turns import spoken, turns_of
+from lm.data.visual.files import field, question, reply, rows, whole
+from lm.data.visual.turns import SeenTurn, put, spoken, turns_of
+from lm.text.dialogue import Message
 
 LLAVA = {"human": "user", "gpt": "assistant"}
 
@@ -32,7 +33,7 @@ def written(path: Path) -> list[Example]:
             found.append(talk(name, row, path.parent))
         elif "parts" in row.values:
             parts = interleaved(row, path.parent)
-            found.append(Example(id=name, parts=parts, answers=(field(row, "answer"),)))
+            found.append(Example(id=name, parts=parts, answers=(reply(row),)))
         else:
             found.append(question(name, row, path.parent))
     return found
@@ -46,10 +47,10 @@ def talk(name: str, row: Row, folder: Path) -> Example:
         turns = turns_of(messages, lambda url, where: stored(url, where, folder))
     except DataError as error:
         raise DataError(f"{row.where}: {error}") from None
-    parts = spoken(turns[:-1] if turns[-1].role == "user" else turns)
-    if not parts:
+    last = max((place for place, turn in enumerate(turns) if turn.answers), default=None)
+    if last is None:
         raise DataError(f"{row.where}: the conversation has no answer of the assistant")
-    return Example(id=name, parts=parts[:-1], answers=(str(parts[-1]),))
+    return Example(id=name, parts=spoken(turns[:last]), answers=(turns[last].content,))
 
 
 def stored(url: str, where: str, folder: Path) -> Stored:
@@ -93,7 +94,7 @@ def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def interleaved(row: Row, folder: Path) -> Parts:
-    """The parts of a prompt in a file."""
+    """The parts of a prompt in a file, in the form in which a user's turn is put."""
     given = row.values["parts"]
     parts: list[str | Picture] = []
     part: Any
@@ -105,8 +106,11 @@ def interleaved(row: Row, folder: Path) -> Parts:
                 f"{json.dumps(part)[:60]}"
             )
         for kind, value in part.items():
+            whole(value, row)
             parts.append(Stored(str(folder), value) if kind == "image" else value)
-    return tuple(parts)
+    text = "".join(part for part in parts if isinstance(part, str))
+    seen = len(parts) > sum(isinstance(part, str) for part in parts)
+    return put(SeenTurn("user", text, tuple(parts)) if seen else Message("user", text))
 
 
 def prompted(row: Row, folder: Path) -> Example:

@@ -1,6 +1,6 @@
 // The labelling page. Answers are shown without their source, in an order that the server draws.
 "use strict";
-let labeler = localStorage.getItem("lm.labeler") ?? "";
+let labeler = labelerName();
 let item = null; // what is being labelled
 let questions = {}; // what is asked of each answer, by name
 // { number, text, tied, rating, said, open }, the best first; `number` as the server sent them,
@@ -134,7 +134,7 @@ function login() {
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
   labeler = $("name").value;
-  localStorage.setItem("lm.labeler", labeler);
+  labelerName(labeler);
   attempt(next);
 });
 $("who").addEventListener("click", login);

@@ -13,6 +13,14 @@ function make(kind, className, text) {
 const reasonOf = (error) =>
   error.message === "Not Found" ? "This server keeps no labels: start it with --labels=FOLDER." : error.message;
 
+// The labeler's name, which the chat page and the labelling page keep under the same key.
+function labelerName(said) {
+  try {
+    if (said) localStorage.setItem("lm.labeler", said);
+    return localStorage.getItem("lm.labeler") ?? "";
+  } catch { return ""; /* the browser's store is full or closed */ }
+}
+
 async function call(path, sent) {
   const options = sent === undefined ? {} : {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent),

@@ -19,14 +19,6 @@ function forgetAnswers(turns) {
   return found.length > 0;
 }
 
-// The labeler's name, which the labelling page keeps under the same key.
-function labelerName(said) {
-  try {
-    if (said) localStorage.setItem("lm.labeler", said);
-    return localStorage.getItem("lm.labeler") ?? "";
-  } catch { return ""; /* the browser's store is full or closed */ }
-}
-
 // A form in the place of a turn, with the labeler's name, which it gives; what `send` throws is told.
 function labelForm(node, content, word, send) {
   const who = make("label", "", "Your name ");

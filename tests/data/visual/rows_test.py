@@ -248,6 +248,15 @@ def test_each_answer_of_a_conversation_is_an_example_with_what_came_before():
     assert unfolded(example(1)) == [example(1)]
 
 
+def test_an_answer_that_says_nothing_is_neither_learned_nor_asked_for():
+    parts = ("a?\n", Said(" "), "b?\n", Said("no"), "c?\n")
+    one = Example(id="1", parts=parts, answers=("so",))
+    (found,) = encode([one], TOKENIZER, IMAGE, 2, every=True)
+    learned = [token for token, counts in zip(found.ids, found.learned, strict=True) if counts]
+    assert learned == [*b"no", TOKENIZER.end, *b"so", TOKENIZER.end]
+    assert [turn.answers for turn in unfolded(one)] == [("no",), ("so",)]
+
+
 class Counted:
     """A picture that counts how often it is read."""
 

@@ -20,7 +20,7 @@ def test_ones_own_file_may_hold_several_images_in_a_row(tmp_path):
         + json.dumps({"image": "a.png", "question": "is it?", "answer": "yes"})
     )
     first, second = written(path)
-    assert [type(part).__name__ for part in first.parts] == ["Stored", "str", "Stored"]
+    assert [type(part).__name__ for part in first.parts] == ["Stored", "str", "Stored", "str"]
     assert second.question == "is it?" and second.answers == ("yes",)
     path.write_text('{"parts": [{"sound": "a.wav"}], "answer": "a"}')
     with pytest.raises(DataError, match=r"mine.jsonl:1: a part is .* not .*a\.wav"):
@@ -28,6 +28,24 @@ def test_ones_own_file_may_hold_several_images_in_a_row(tmp_path):
     path.write_text("[1]")
     with pytest.raises(DataError, match=r"mine.jsonl:1: a JSON list, expected an object"):
         written(path)
+
+
+@pytest.mark.parametrize("parts", [
+    [{"text": "which is it?"}, {"image": "a.png"}],
+    [{"image": "a.png"}, {"text": "which?"}, {"image": "b.png"}],
+    [{"text": "is it?"}],
+])  # fmt: skip
+def test_parts_are_put_as_the_same_turn_of_a_conversation_is(tmp_path, parts):
+    content = [
+        {"type": "image_url", "image_url": {"url": part["image"]}} if "image" in part
+        else {"type": "text", "text": part["text"]} for part in parts
+    ]  # fmt: skip
+    talk = [{"role": "user", "content": content}, {"role": "assistant", "content": "yes"}]
+    path = tmp_path / "own.jsonl"
+    rows = [{"parts": parts, "answer": "yes"}, {"messages": talk}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one, other = written(path)
+    assert one.parts == other.parts and one.question.endswith("?")
 
 
 def test_a_file_of_ones_own_may_have_blank_lines_and_a_byte_order_mark(tmp_path):
@@ -81,6 +99,9 @@ LLAVA = [
 @pytest.mark.parametrize("row", [
     {"messages": MESSAGES},
     {"messages": [*MESSAGES, {"role": "user", "content": "and?"}]},
+    {"messages": [
+        *MESSAGES, {"role": "user", "content": "and?"}, {"role": "assistant", "content": " "},
+    ]},
     {"image": "a.png", "conversations": LLAVA},
     {"image": ["a.png"], "conversations": LLAVA},
 ])  # fmt: skip
@@ -105,6 +126,11 @@ def test_an_image_within_a_sentence_leaves_its_words_apart(tmp_path):
 @pytest.mark.parametrize(("row", "words"), [
     ({"messages": MESSAGES[1:]}, "message 1 is the assistant's"),
     ({"messages": MESSAGES[:1]}, "no answer of the assistant"),
+    ({"messages": [{"role": "system", "content": "Be brief."}, MESSAGES[0]]}, "no answer of the"),
+    ({"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]}, "no answer of the"),
+    ({"image": "a.png", "question": "a?", "answer": " "}, '"answer" is blank'),
+    ({"image": "a.png", "question": "a\ud83d?", "answer": "b"}, "half a surrogate pair"),
+    ({"parts": [{"text": "a\ud83d?"}], "answer": "b"}, "half a surrogate pair"),
     ({"messages": 3}, "messages is no list"),
     ({"messages": []}, "no user turn"),
     ({"image": "a.png", "conversations": LLAVA[2:]}, "1 of 1 images have no <image>"),
