@@ -72,7 +72,7 @@ def charts() -> VisualTuning:
     Without the tables it counts columns and reads none of them: results/gpt4.md.
     """
     data = VisualConfig(sets=("charts", "chart_tables"), times=(1, 4))
-    config = wide(small(data, vocab=360, steps=12_000))
+    config = wide(small(data, vocab=360, steps=20_000))
     return replace(config, optim=replace(config.optim, peak_lr=1.5e-3))
 
 
