@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from typing import Any
@@ -278,6 +278,7 @@ def shifted(images: np.ndarray, rows: np.ndarray, most: int, seed: int) -> np.nd
     return found
 
 
+OF_THE_RUN = (signal.SIGINT, signal.SIGTERM)
 Batches = Callable[[int], tuple[VisionBatch, list[str]]]
 
 
@@ -308,7 +309,7 @@ def prefetched(
         options = grain.MultiprocessingOptions(num_workers=workers)
         steps = steps.mp_prefetch(options, worker_init_fn=left_to_the_run)
     made: Any = iter(steps)
-    ahead = (one for one in made)
+    ahead = one_by_one(made)
     try:
         yield ahead
     finally:
@@ -316,9 +317,22 @@ def prefetched(
         made.close()
 
 
+def one_by_one(made: Iterator[Any]) -> Generator[Any, None, None]:
+    """What is made. With the first of it grain's processes begin, which inherit that these signals
+    are held back: one that comes before `left_to_the_run` has ended none of them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_RUN)
+    try:
+        first = next(made, None)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if first is not None:
+        yield first
+        yield from made
+
+
 def left_to_the_run(*_: int) -> None:
     """A signal to the whole group is the run's, which ends its processes; they end when it does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in OF_THE_RUN:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=end_with, args=(parent_process(),), daemon=True).start()
 
