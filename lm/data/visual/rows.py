@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import parent_process
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 import flax.struct
@@ -308,8 +309,10 @@ def prefetched(
         steps = grain.experimental.WithOptionsIterDataset(steps, piped)
         options = grain.MultiprocessingOptions(num_workers=workers)
         steps = steps.mp_prefetch(options, worker_init_fn=left_to_the_run)
-    made: Any = iter(steps)
-    ahead = one_by_one(made)
+    begun = held_back if workers else nullcontext
+    with begun():
+        made: Any = iter(steps)
+    ahead = one_by_one(made, begun)
     try:
         yield ahead
     finally:
@@ -317,17 +320,27 @@ def prefetched(
         made.close()
 
 
-def one_by_one(made: Iterator[Any]) -> Generator[Any, None, None]:
-    """What is made. With the first of it grain's processes begin, which inherit that these signals
-    are held back: one that comes before `left_to_the_run` has ended none of them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_RUN)
-    try:
+def one_by_one(
+    made: Iterator[Any], begun: Callable[[], AbstractContextManager[None]]
+) -> Generator[Any, None, None]:
+    """What is made; with the first of it, in `begun`, grain begins its processes."""
+    with begun():
         first = next(made, None)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if first is not None:
         yield first
         yield from made
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """What begins in here inherits that the run's signals are held back: one that comes before
+    `left_to_the_run` ends no process."""
+    ensure_running()  # Python's own process, which lets them through again when it begins
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_RUN)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def left_to_the_run(*_: int) -> None:
