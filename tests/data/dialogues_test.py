@@ -207,7 +207,9 @@ def test_rows_teach_what_the_assistant_says_and_padding_is_not_the_end():
 def test_a_blank_answer_is_not_learned_and_is_counted(learned):
     items = [Dialogue(turns("a", "b", "c", " "), "x"), Dialogue(turns("a", "", "c", "d"), "y")]
     found = encode_dialogues(items, CHAT, 40, learned)
-    said = [row[mask].tolist() for row, mask in zip(found.rows.targets, found.rows.mask)]  # noqa: B905
+    said = [
+        row[mask].tolist() for row, mask in zip(found.rows.targets, found.rows.mask, strict=True)
+    ]
     assert said == [[ord("b"), CHAT.end], [ord("d"), CHAT.end]]
     assert (found.empty, found.blank, found.answers) == (0, 2, 2)
     assert str(found) == "2 conversations, 2 blank answers that are not learned"
