@@ -21,7 +21,8 @@ from lm.core.config import require, require_positive
 from lm.core.errors import CheckpointError
 from lm.core.mesh import make_mesh
 from lm.data.tokens import TextConfig
-from lm.data.visual.rows import VisionBatch, VisualConfig, image_id, prefetched
+from lm.data.visual.ahead import prefetched
+from lm.data.visual.rows import VisionBatch, VisualConfig, image_id
 from lm.data.visual.unread import Unread
 from lm.models import gpt_vision
 from lm.models.gpt import GptConfig

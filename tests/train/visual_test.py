@@ -256,7 +256,7 @@ import os, signal, sys
 from pathlib import Path
 import jax, numpy
 from lm.core.mesh import MeshConfig, make_mesh
-from lm.data.visual.rows import prefetched
+from lm.data.visual.ahead import prefetched
 from lm.text.byte import ByteTokenizer
 from lm.train.visual_material import Material
 from tests.train.squares import config

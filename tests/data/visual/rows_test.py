@@ -19,8 +19,9 @@ from lm.core.config import bind
 from lm.core.errors import ConfigError, DataError
 from lm.data.images import moved
 from lm.data.visual import Example, VisualConfig, VisualRows
+from lm.data.visual.ahead import prefetched
 from lm.data.visual.example import Drawn, Given, Kept, Said, Stored, asked, unfolded
-from lm.data.visual.rows import encode, prefetched, prompt_ids, shifted
+from lm.data.visual.rows import encode, prompt_ids, shifted
 from lm.data.visual.sets import nlvr
 from lm.text.byte import ByteTokenizer
 
@@ -185,7 +186,7 @@ def test_batches_made_ahead_come_in_order_from_any_step():
 @pytest.mark.slow
 def test_processes_end_with_a_run_that_stops_at_once():
     code = (
-        "import os; from lm.data.visual.rows import prefetched\n"
+        "import os; from lm.data.visual.ahead import prefetched\n"
         "with prefetched(lambda step: (step, []), 0, 99, workers=1) as batches:\n"
         "    next(batches); os._exit(3)"
     )
