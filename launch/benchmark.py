@@ -32,6 +32,7 @@ from absl import flags
 from launch import command
 from lm.core import heap
 from lm.core.errors import ConfigError
+from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def main() -> None:
     if unknown:
         raise ConfigError(f"--only={unknown[0]}: choose among {', '.join(KINDS)}")
     if "attention" in ONLY.value and FIGURE.value:
-        check_writable(Path(FIGURE.value))
+        check_writable(at_home(FIGURE.value))
     from lm.studies import speed
 
     for name in SIZES.value:
@@ -129,7 +130,7 @@ def main() -> None:
             tell(figure)
             told.append(figure)
         if FIGURE.value:
-            Path(FIGURE.value).write_text(draw_costs(told))
+            at_home(FIGURE.value).write_text(draw_costs(told))
     if "images" in ONLY.value:
         images(repeats)
     if "startup" in ONLY.value:

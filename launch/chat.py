@@ -12,7 +12,6 @@ import json
 import os
 import queue
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -20,6 +19,7 @@ from absl import flags
 from launch import command
 from launch.served import labels_folder, served_run
 from lm.core.errors import ConfigError, UserError
+from lm.core.paths import at_home
 from lm.serve.terminal import harmless, take_any_bytes
 
 if TYPE_CHECKING:
@@ -153,11 +153,11 @@ class Talk:
             print("[/image FILE]")
             return
         try:
-            image = Given(Path(name).expanduser().read_bytes(), name)
+            image = Given(at_home(name).read_bytes(), name)
             image.pixels(sight.vision.image)
         except UserError as error:
             print(f"[{error}]")
-        except (OSError, RuntimeError, ValueError) as error:  # no such home, or a name with a NUL
+        except (OSError, ValueError) as error:  # such as a name with a NUL
             print(f"[{name}: {getattr(error, 'strerror', None) or error}]")
         else:
             self.shown.append(image)
@@ -179,9 +179,10 @@ class Talk:
             print("[/save FILE]")
             return
         try:
-            path = Path(name).expanduser()
-            path.write_text(json.dumps({"messages": objects_of(self.told(self.turns))}) + "\n")
-        except (OSError, RuntimeError, ValueError) as error:
+            at_home(name).write_text(
+                json.dumps({"messages": objects_of(self.told(self.turns))}) + "\n"
+            )
+        except (OSError, ValueError) as error:
             print(f"[not saved: {error}]")
         else:
             print(f"[saved in {name}]")

@@ -24,7 +24,7 @@ from absl import flags
 
 from launch import command, items, suite
 from lm.core.errors import ConfigError
-from lm.core.paths import run_path, writing
+from lm.core.paths import at_home, run_path, writing
 
 if TYPE_CHECKING:
     import jax
@@ -57,7 +57,7 @@ def main() -> None:
         raise ConfigError("--workdir is empty; name the directory of a run")
     check_flags()
     if suite.SUITE.value is not None:
-        suite.evaluate(run_path(WORKDIR.value), Path(ROOT.value or "."), STEP.value)
+        suite.evaluate(run_path(WORKDIR.value), at_home(ROOT.value or "."), STEP.value)
         return
 
     with command.told_by_flags(items.TOLD):

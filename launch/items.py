@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from lm.core.paths import at_home
+
 if TYPE_CHECKING:
     from lm.data.tasks import Task, TaskConfig
     from lm.data.tasks.config import OnBad
@@ -39,7 +41,7 @@ def asked(
     data = replace(data, columns=(*data.columns, *columns))  # the last of a field counts
     if file is None:
         return data
-    files = [str(Path(name.strip()).expanduser().absolute()) for name in file.split(",")]
+    files = [str(at_home(name.strip()).absolute()) for name in file.split(",")]
     # of the present folder, not of the task's own
     data = replace(data, test=",".join(files))
     return data if resolved(data).learned_labels else replace(data, train=None, valid=None)

@@ -17,6 +17,7 @@ from absl import flags
 
 from launch.command import run
 from lm.core.errors import ConfigError
+from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from lm.data.sources import OnError
@@ -54,7 +55,7 @@ def main() -> None:
         seed=SEED.value,
         on_error=cast("OnError", ERRORS.value),
     )
-    out = Path(OUTPUT.value or "").expanduser()
+    out = at_home(OUTPUT.value or "")
     tell(clean(config, out), out)
 
 

@@ -8,13 +8,13 @@ python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what co
 
 import sys
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from launch import command
 from lm.core.errors import ConfigError, DataError
+from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from lm.decode.sampling import SamplingConfig
@@ -110,7 +110,7 @@ def look(run: "Loaded", sampling: "SamplingConfig") -> None:
 
 def contents(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return at_home(path).read_bytes()
     except OSError as error:
         raise DataError(f"--image={path}: {error.strerror}") from None
 

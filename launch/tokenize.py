@@ -18,6 +18,7 @@ from absl import flags
 
 from launch.command import run, told_by_flags
 from lm.core.errors import ConfigError, DataError
+from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from lm.data.sources import OnError
@@ -47,7 +48,7 @@ def main() -> None:
     if VERIFY.value is not None:
         if TEXT.value is not None or OUT.value is not None:
             raise ConfigError("--verify checks a folder that exists: leave --text and --out out")
-        verify(Path(VERIFY.value).expanduser())
+        verify(at_home(VERIFY.value))
         return
     for name, value in (("text", TEXT.value), ("out", OUT.value)):
         if not value:
@@ -65,7 +66,7 @@ def main() -> None:
         config = TokenizerConfig(
             kind=cast("Kind", KIND.value), path=PATH.value, vocab=VOCAB.value, cased=CASED.value
         )
-        tokenize(text, config, Path(OUT.value or "").expanduser())
+        tokenize(text, config, at_home(OUT.value or ""))
 
 
 def tokenize(text: "TextConfig", config: "TokenizerConfig", out: Path) -> None:

@@ -24,7 +24,16 @@ from lm.core.errors import DataError
 from lm.data.demonstrations import demonstrations
 from lm.data.held_out import place
 from lm.data.labels import conversation_rows, from_the_oldest
-from lm.data.prompts import BETWEEN, Malformed, Part, Reader, RowsConfig, prompt_of, text
+from lm.data.prompts import (
+    BETWEEN,
+    SPEAKERS,
+    Malformed,
+    Part,
+    Reader,
+    RowsConfig,
+    prompt_of,
+    text,
+)
 from lm.data.sources import content_digest
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Learned, Message, Role, check_order, conversation
@@ -33,10 +42,6 @@ from lm.text.tokenizer import Tokenizer
 
 Asked = Literal["random", "every", "last"]  # which of a conversation's answers are prompted for
 
-SPEAKERS: dict[str, Role] = {
-    "system": "system", "human": "user", "user": "user", "prompter": "user", "gpt": "assistant",
-    "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "assistant": "assistant",
-}  # fmt: skip
 GUIDED: dict[str, Role] = {"USER": "user", "SYSTEM": "assistant"}
 END_OF_UTTERANCE = "__eou__"
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant): ?")

@@ -26,7 +26,7 @@ from lm.data.sieve import Sieve
 from lm.data.sources import content_digest, files, tell
 from lm.data.tasks.rows import Problem, Row, jsonl
 from lm.data.visual.example import Example
-from lm.text.dialogue import Conversation
+from lm.text.dialogue import Conversation, Role
 from lm.text.interface import Form, unpaired
 from lm.text.tokenizer import Tokenizer
 
@@ -35,7 +35,11 @@ HELD_OUT = "held_out"  # a row's own word on its part
 SHOWN = 5  # malformed rows told one by one
 DIVISION = 2  # of the rules by which rows are divided: a run goes on by those it began with
 FAULTY = 0.05  # share of rows without content at which a file is taken for a mistake
-SPEAKERS = {"human": "Human", "user": "Human", "gpt": "Assistant", "assistant": "Assistant"}
+SPEAKERS: dict[str, Role] = {  # by what files of conversations call them
+    "system": "system", "human": "user", "user": "user", "prompter": "user", "gpt": "assistant",
+    "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "assistant": "assistant",
+}  # fmt: skip
+WRITTEN = {"user": "Human", "assistant": "Assistant"}  # of a transcript
 
 Part = Literal["train", "valid"]
 PARTS: tuple[Part, ...] = ("train", "valid")
@@ -255,7 +259,7 @@ def prompt_of(values: dict[str, Any], between: str) -> str:
     elif "instruction" in values:
         prompt = instruction(values, values.get("input", ""), between)
     elif dialogue := values.get("conversations") or values.get("messages"):
-        prompt = transcript(dialogue)
+        prompt = transcript(to_answer(dialogue))
     elif isinstance(values.get("turns"), list) and values["turns"]:
         prompt = text({"turns": values["turns"][0]}, "turns") + between
     elif "question" in values:
@@ -274,18 +278,33 @@ def instruction(values: dict[str, Any], given: Any, between: str) -> str:
     return task + between + (given + between if given.strip() else "")
 
 
+def to_answer(turns: Any) -> Any:
+    """A dialogue without what the assistant says at its end. Raises Malformed if that is all."""
+    rest = turns
+    while isinstance(rest, list) and rest and role_of(rest[-1]) == "assistant":
+        rest = rest[:-1]
+    if not rest:
+        raise Malformed("nobody but the assistant speaks in the dialogue")
+    return rest
+
+
 def transcript(turns: Any) -> str:
     """A dialogue up to where the assistant speaks, in the form of the HH-RLHF transcripts."""
     if not isinstance(turns, list):
         raise Malformed("a dialogue is no list of turns")
     written = ""
     for turn in turns:
-        if not isinstance(turn, dict):
-            raise Malformed("a turn of the dialogue is no object")
-        speaker = text(turn, "from", "role")
+        role = role_of(turn)
         said = text(turn, "value", "content")
-        written += f"\n\n{SPEAKERS[speaker]}: {said}" if speaker in SPEAKERS else said
+        written += f"\n\n{WRITTEN[role]}: {said}" if role in WRITTEN else said
     return written + "\n\nAssistant:"
+
+
+def role_of(turn: Any) -> Role | None:
+    """Who speaks; None where the name is of nobody known. Raises Malformed where there is none."""
+    if not isinstance(turn, dict):
+        raise Malformed("a turn of the dialogue is no object")
+    return SPEAKERS.get(text(turn, "from", "role"))
 
 
 def check_faults(faults: Sequence[str], rows: int, spec: str) -> None:

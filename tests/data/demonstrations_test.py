@@ -193,17 +193,24 @@ def test_prompts_that_begin_alike_are_not_divided_between_the_parts(tmp_path):
             read(tmp_path, rows, part, valid_fraction=0.5, common_prefix=10)
 
 
+SPOKEN = [("prompter", "a"), ("bing", "b"), ("human", "c"), ("gpt", "the answer that was given")]
+
+
 def test_prompts_are_read_from_questions_and_dialogues(tmp_path):
     path = tmp_path / "prompts.jsonl"
     rows = [
         {"turns": ["Why?", "And then?"]},
         {"question": "Who?"},
         {"messages": [{"role": "user", "content": "Hi"}]},
+        {"conversations": [{"from": who, "value": what} for who, what in SPOKEN]},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = RowsConfig(train=str(path), valid=str(path))
     found = config.prompts("train")
-    assert found == ["Why?\n\n", "Who?\n\n", "\n\nHuman: Hi\n\nAssistant:"]
+    assert found == [
+        "Why?\n\n", "Who?\n\n", "\n\nHuman: Hi\n\nAssistant:",
+        "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:",
+    ]  # fmt: skip
 
 
 def test_how_rows_are_divided_is_part_of_what_they_are_known_by(tmp_path, monkeypatch):

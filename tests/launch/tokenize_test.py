@@ -67,6 +67,18 @@ def test_a_folder_to_make_among_the_texts_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_home_that_is_nobody_s_is_a_folder_of_that_name(tmp_path):
+    (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [f"--text={tmp_path}/a.txt", "--out=~nobody-of-this-name/out", "--kind=bytes"]
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.tokenize", *words], cwd=tmp_path, env=path,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "~nobody-of-this-name" / "out").iterdir())
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     (tmp_path / "a.txt").write_text("some text to learn from\n" * 50)
     for size in (100, 1500):  # bytes of a file: not the tokenizer's, and those of the tokens not

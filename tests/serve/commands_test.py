@@ -158,7 +158,7 @@ def test_an_image_is_shown_in_a_terminal(tmp_path):
     for name, told in (
         (text, "neither PNG nor JPEG"),
         (tmp_path, "directory"),
-        ("~nobody-of-this-name/a.png", "home directory"),
+        ("~nobody-of-this-name/a.png", "No such file"),
         (file, "goes with"),
     ):
         terminal.type(f"/image {name}\n")
