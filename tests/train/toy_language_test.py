@@ -1,4 +1,5 @@
-"""BERT learns both of its objectives on a language in which both can be learned, and its topics.
+"""BERT learns both of its objectives on a language in which both can be learned, and its topics;
+GPT-1 and the LSTM that it is compared with learn these from the words that come before.
 
 A document has one of four topics, whose words are six letters of their own; each sentence is some
 of these at random. So a masked word is one of six where the text around it shows the topic, and a
@@ -13,17 +14,20 @@ import random
 import numpy as np
 import pytest
 
+from experiments.gpt1 import decoder
 from lm.data.sentences import SentencesConfig
 from lm.data.tasks import TaskConfig
 from lm.data.tokens import TextConfig
 from lm.metrics.spread import over_seeds
 from lm.models.bert import BertConfig
+from lm.models.lstm import LstmConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.text.wordpiece import SPECIALS
 from lm.train.finetune import Finetune
 from lm.train.guard import GuardConfig
 from lm.train.masked import MaskedPretrain
-from lm.train.optimizer import BertAdamConfig
+from lm.train.optimizer import BertAdamConfig, Gpt1AdamConfig
+from lm.train.pretrain import Pretrain
 from lm.train.session import LoopConfig
 
 pytestmark = pytest.mark.usefixtures("one_device", "optimized")
@@ -54,12 +58,24 @@ def mixed(texts, seed):
     return [[" ".join(next(rest) for _ in s.split()) for s in text] for text in texts]
 
 
-def learned(folder, arrange):
-    """The held-out figures of a small BERT trained on documents as `arrange` arranges them."""
+def written(folder, arrange):
+    """Documents as `arrange` arranges them, and the words of a tokenizer: what a run reads."""
     for seed, (part, count) in enumerate((("train", 600), ("valid", 120))):
         texts = arrange(documents(count, seed), seed)
         (folder / f"{part}.txt").write_text("\n\n".join(map("\n".join, texts)) + "\n")
     (folder / "vocab.txt").write_text("\n".join([*SPECIALS.values(), *"".join(TOPICS)]) + "\n")
+    return {
+        "tokenizer": TokenizerConfig(kind="wordpiece", path=str(folder / "vocab.txt")),
+        "data": TextConfig(
+            train=str(folder / "train.txt"), valid=str(folder / "valid.txt"),
+            cache=str(folder / "cache"),
+        ),
+        "loop": LoopConfig(log_every=100, evaluate_every=10_000, save_every=10_000),
+    }  # fmt: skip
+
+
+def learned(folder, arrange):
+    """The held-out figures of a small BERT trained on documents as `arrange` arranges them."""
     MaskedPretrain(
         model=BertConfig(
             layers=2, width=64, heads=2, vocab=32, length=32, std=0.1,
@@ -69,13 +85,8 @@ def learned(folder, arrange):
         steps=800,
         batch=32,
         stages=((32, 1.0),),
-        tokenizer=TokenizerConfig(kind="wordpiece", path=str(folder / "vocab.txt")),
-        data=TextConfig(
-            train=str(folder / "train.txt"), valid=str(folder / "valid.txt"),
-            cache=str(folder / "cache"),
-        ),
         sentences=SentencesConfig(form="lines"),
-        loop=LoopConfig(log_every=100, evaluate_every=10_000, save_every=10_000),
+        **written(folder, arrange),
     ).run(folder / "run")  # fmt: skip
     return json.loads((folder / "run" / "summary.json").read_text())
 
@@ -128,7 +139,10 @@ def topics(tmp_path):
     return folder
 
 
-def accuracies(run, topics, folder, **changes):
+AS_BERT = BertAdamConfig(peak_lr=1e-3)
+
+
+def accuracies(run, topics, folder, optim=AS_BERT, **changes):
     """Held-out accuracy of three fine-tunings of a run, each with a seed of its own."""
     found = []
     for seed in range(3):
@@ -136,7 +150,7 @@ def accuracies(run, topics, folder, **changes):
         Finetune(
             data=TaskConfig(name="classification", root=str(topics), train="train.jsonl",
                             valid="valid.jsonl"),
-            init=str(run), optim=BertAdamConfig(peak_lr=1e-3), batch=8, steps=60, length=8,
+            init=str(run), optim=optim, batch=8, steps=60, length=8,
             head_dropout=0.0, seed=seed, guard=GuardConfig(spike="off"),
             loop=LoopConfig(log_every=100, evaluate_every=10_000, save_every=10_000), **changes,
         ).run(workdir)  # fmt: skip
@@ -153,6 +167,32 @@ def test_pre_training_helps_where_labels_are_few_and_not_where_its_text_had_no_t
     scratch = accuracies(ordered / "run", topics, tmp_path / "scratch", scratch=True)
     helped = accuracies(ordered / "run", topics, tmp_path / "helped")
     control = accuracies(tmp_path / "mixed" / "run", topics, tmp_path / "control")
+    gain, spread = over_seeds(np.subtract(helped, scratch))
+    assert gain > 2 * spread and min(helped) > max(scratch), (helped, scratch)
+    gain, spread = over_seeds(np.subtract(helped, control))
+    assert gain > 2 * spread and max(control) < 0.5 < min(helped), (helped, control)  # of four
+
+
+DECODERS = {
+    "gpt1": decoder(2, 64, 2, vocab=32, length=32, std=0.1, dropout=0.0),
+    "lstm": LstmConfig(vocab=32, length=32, width=64, units=96, dropout=0.0, std=0.1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DECODERS)
+def test_what_comes_next_teaches_topics_too_where_the_text_has_some(name, topics, tmp_path):
+    for kind, arrange in {"ordered": lambda texts, _: texts, "mixed": mixed}.items():
+        (tmp_path / kind).mkdir()
+        Pretrain(
+            model=DECODERS[name], optim=Gpt1AdamConfig(peak_lr=2e-3, warmup_steps=80), steps=300,
+            batch=32, **written(tmp_path / kind, arrange),
+        ).run(tmp_path / kind / "run")  # fmt: skip
+    tuning = {"optim": Gpt1AdamConfig(peak_lr=1e-3, schedule="linear"), "lm_weight": 0.0}
+    run = tmp_path / "ordered" / "run"
+    scratch = accuracies(run, topics, tmp_path / "scratch", scratch=True, **tuning)
+    helped = accuracies(run, topics, tmp_path / "helped", **tuning)
+    control = accuracies(tmp_path / "mixed" / "run", topics, tmp_path / "control", **tuning)
     gain, spread = over_seeds(np.subtract(helped, scratch))
     assert gain > 2 * spread and min(helped) > max(scratch), (helped, scratch)
     gain, spread = over_seeds(np.subtract(helped, control))
