@@ -25,13 +25,16 @@ from lm.data.demonstrations import demonstrations
 from lm.data.held_out import place
 from lm.data.labels import conversation_rows, from_the_oldest
 from lm.data.prompts import (
+    BESIDE,
     BETWEEN,
     SPEAKERS,
     Malformed,
     Part,
     Reader,
     RowsConfig,
-    prompt_of,
+    asked_by,
+    history_of,
+    system_of,
     text,
 )
 from lm.data.sources import content_digest
@@ -53,6 +56,7 @@ class Dialogue:
 
     turns: Conversation
     where: str  # file:line
+    known: int = 0  # turns at its beginning that an earlier path of its tree has too
 
     @property
     def prompt(self) -> Conversation:
@@ -67,9 +71,10 @@ class Dialogue:
 
 
 def answered(items: Iterable[Dialogue]) -> list[Dialogue]:
-    """Each conversation up to its last answer; once, where paths of a tree differ behind that."""
-    cut = (Dialogue(item.to_answer, item.where) for item in items)
-    return list(dict.fromkeys(item for item in cut if item.turns))
+    """Each conversation up to its last answer; of the paths of a tree those with an answer that
+    none before has."""
+    cut = (dataclasses.replace(item, turns=item.to_answer) for item in items)
+    return [item for item in cut if len(item.turns) > item.known]
 
 
 def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:
@@ -86,18 +91,20 @@ def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:
                 answer = Message("assistant", text(values, "answer"))
                 return [Dialogue((*said, answer), row.where)]
             if isinstance(values.get("prompt"), Mapping):
-                return [Dialogue(turns, row.where) for turns in paths(values["prompt"])]
+                found = paths(values["prompt"])
+                return [Dialogue(turns, row.where, known) for turns, known in found]
             turns = turns_of(values)
             if turns is not None:
-                return [Dialogue(turns, row.where)]
+                return [Dialogue(instructed(turns, values), row.where)]
         except DataError as error:
             raise Malformed(str(error)) from None
+        alone = {name: value for name, value in values.items() if name not in BESIDE}
         return [
             Dialogue(
                 (*question(values, between, one.prompt), Message("assistant", one.answer.strip())),
                 row.where,
             )
-            for one in one_turn(row)
+            for one in one_turn(dataclasses.replace(row, values=alone))
             if isinstance(one.prompt, str)
         ]
 
@@ -152,19 +159,32 @@ def ordered(turns: Iterable[Message]) -> Conversation:
     return found
 
 
-def paths(node: Mapping[str, Any], before: Conversation = ()) -> Iterator[Conversation]:
-    """From the first message of a tree to each of its last, those without an answer left out."""
+def instructed(turns: Conversation, values: Mapping[str, Any]) -> Conversation:
+    """Turns behind the system's, and behind earlier ones, where their row has these in fields of
+    their own. Raises Malformed as `system_of` and `history_of` do."""
+    said, earlier = system_of(values), history_of(values)
+    system, rest = (turns[:1], turns[1:]) if turns[0].role == "system" else ((), turns)
+    if said and not system:
+        system = (Message("system", said),)
+    return (*system, *(conversation(earlier) if earlier else ()), *rest)
+
+
+def paths(
+    node: Mapping[str, Any], before: Conversation = (), known: int = 0
+) -> Iterator[tuple[Conversation, int]]:
+    """From the first message of a tree to each of its last, those without an answer left out; with
+    how many turns of it an earlier path has."""
     here = (
         *before,
         Message(SPEAKERS.get(text(dict(node), "role"), "user"), text(dict(node), "text")),
     )
     replies = replies_of(node)
     if replies:
-        for reply in replies:
-            yield from paths(reply, here)
+        for number, reply in enumerate(replies):
+            yield from paths(reply, here, len(here) if number else known)
     elif len(here) > 1:
         check_order(here)
-        yield here
+        yield here, known
 
 
 def replies_of(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -191,11 +211,11 @@ def is_conversation(values: Mapping[str, Any]) -> bool:
 def question(values: Mapping[str, Any], between: str, prompt: str | None = None) -> Conversation:
     """What a row asks. Only the field `prompt` may be a transcript: an instruction that spells
     speakers is what a user says. Raises Malformed."""
-    said = prompt_of(dict(values), between) if prompt is None else prompt
+    said = asked_by(dict(values), between) if prompt is None else prompt
     if "prompt" not in values:
-        return (Message("user", said.strip()),)
+        return instructed((Message("user", said.strip()),), values)
     try:
-        return asked(said)
+        return instructed(asked(said), values)
     except DataError as error:
         raise Malformed(str(error)) from None
 

@@ -6,13 +6,23 @@ questions do, are bound to each other and pass over whole ranges.
 
 import hashlib
 import math
-from collections.abc import Set
+import random
+from collections.abc import Sequence, Set
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 def place(name: str) -> float:
     """Where a name falls in [0, 1): it is held out below the fraction."""
     digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()
     return int(digest[:8], 16) / 2**32
+
+
+def in_turn(items: Sequence[Item]) -> list[Item]:
+    """Items in an order that is not that of their files, the same each time: the first few of
+    several files are of all of them, as many as each has."""
+    return random.Random(0).sample(items, len(items))
 
 
 def dividing(fraction: float, places: Set[float]) -> float:

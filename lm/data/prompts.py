@@ -7,15 +7,18 @@
     {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
 
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
-begins. Rows of one user, or of one prompt, are never divided between training and measuring: what
-several users ask and one who is held out does is not learned. Conversations are of one prompt where
-their users say the same first. Of two or more, one at least is held out and never all. A row that
-says of itself `"held_out": true` or `false`, as labels of answers do, is believed.
+begins. What a field `system` or `system_prompt` says stands before it, and the pairs of a field
+`history` make it the last turn of a transcript. Rows of one user, or of one
+prompt, are never divided between training and measuring: what several users ask and one who is held
+out does is not learned. Conversations are of one prompt where their users say the same first. Of
+two or more, one at least is held out and never all. A row that says of itself `"held_out": true` or
+`false`, as labels of answers do, is believed; of files of their own to measure on, how many prompts
+are learned from too is told.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Generic, Literal, TypeVar
 
 from lm.core.config import require, require_positive
@@ -39,6 +42,8 @@ SPEAKERS: dict[str, Role] = {  # by what files of conversations call them
     "system": "system", "human": "user", "user": "user", "prompter": "user", "gpt": "assistant",
     "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "assistant": "assistant",
 }  # fmt: skip
+SYSTEM = ("system", "system_prompt")  # fields of a row
+BESIDE = (*SYSTEM, "history")
 WRITTEN = {"user": "Human", "assistant": "Assistant"}  # of a transcript
 
 Part = Literal["train", "valid"]
@@ -98,7 +103,15 @@ class RowsConfig:
           DataError: no rows, or malformed ones: the first few are told, the others counted.
         """
         divided = self.divided(items, part)
-        return self.kept(divided, divided.elsewhere, part)
+        found = self.kept(divided, divided.elsewhere, part)
+        if part == "train" and self.valid is not None and self.valid != self.train:
+            measured = {same(item) for item, _ in self.divided(items, "valid").found}
+            if count := sum(same(item) in measured for item in found):
+                tell(
+                    f"warning: {count} of {len(found)} prompts to learn from are in {self.valid} "
+                    "too, which is measured on"
+                )
+        return found
 
     def divided(self, items: Reader[Item], part: Part) -> "Divided[Item]":
         """`read`, before what the other part asks too is left out. Raises DataError as it does."""
@@ -253,7 +266,34 @@ def unicode_text(name: str, value: Any) -> str:
 
 
 def prompt_of(values: dict[str, Any], between: str) -> str:
-    """The prompt of a row. Raises Malformed where there is none."""
+    """The prompt of a row behind what its system says, and as the last turn of a transcript where
+    it has a history. Raises Malformed where there is none."""
+    prompt, said, earlier = asked_by(values, between), system_of(values), history_of(values)
+    if earlier:
+        prompt = transcript([*earlier, {"role": "user", "content": prompt.strip()}])
+    return said + ("" if prompt.startswith(BETWEEN) else between) + prompt if said else prompt
+
+
+def system_of(values: Mapping[str, Any]) -> str:
+    """What a row says, beside its turns, of who answers; "" where it does not. Raises Malformed."""
+    name = next((name for name in SYSTEM if isinstance(values.get(name), str)), None)
+    return unicode_text(name, values[name]).strip() if name else ""
+
+
+def history_of(values: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The turns before a row's own, which it has as pairs of question and answer. Raises
+    Malformed."""
+    pairs = values.get("history") or []
+    if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+        raise Malformed('"history" is no list of pairs of a question and its answer')
+    return [
+        {"role": role, "content": unicode_text("history", said)}
+        for pair in pairs for role, said in zip(("user", "assistant"), pair, strict=True)
+    ]  # fmt: skip
+
+
+def asked_by(values: dict[str, Any], between: str) -> str:
+    """The prompt of a row alone. Raises Malformed where there is none."""
     if "prompt" in values:
         prompt = text(values, "prompt")
     elif "instruction" in values:

@@ -59,10 +59,13 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+NORMAL = 1.959964  # deviations on either side of a normal mean hold 0.95
+
+
 def wilson_interval(rate: float, count: int) -> tuple[float, float]:
     """Between what the mean of `count` shares lies with a confidence of 0.95, were they yes or no
     (Wilson 1927): also of shares that are all the same, of which no sample differs."""
-    more = 1.959964**2 / count
+    more = NORMAL**2 / count
     middle = (rate + more / 2) / (1 + more)
     half = math.sqrt(more * (rate * (1 - rate) + more / 4)) / (1 + more)
     return max(0.0, middle - half), min(1.0, middle + half)

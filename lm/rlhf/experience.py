@@ -113,6 +113,7 @@ def assess(
         "reward": jnp.mean(scores),
         "reward_std": jnp.std(scores),
         "kl": jnp.mean(per_answer),
+        "kl_error": jnp.std(per_answer) / jnp.sqrt(len(per_answer)),  # of this mean
         "objective": jnp.mean(penalised - beta * per_answer),
         "beta": beta,
         "entropy": -masked_mean(logp, mask),  # an estimate, from the tokens drawn

@@ -5,6 +5,7 @@ the sums are ranked. So how often even the truth would be right about a label is
 """
 
 import dataclasses
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -144,8 +145,7 @@ def label(
         if order.any():
             shares[held_out[number]].append(float(np.mean((truth[order] + 1) / 2)))
         pairs += int(order.sum())
-        item = f"{config.seed}-{number}"  # another round's is another item
-        row = record(prompt, answers, ranks.tolist(), labeler, item)
+        row = record(prompt, answers, ranks.tolist(), labeler)
         more = {"ended": ended, HELD_OUT: held_out[number]}
         rows.append(row | more | {"scores": [float(score) for score in scores]})
     if not pairs:
@@ -206,7 +206,8 @@ def answered(
 
 
 def model_written(
-    asked: Sequence[Conversation], form: Form, source: Source, seed: int, mesh: jax.sharding.Mesh,
+    asked: Sequence[Conversation], form: Form, source: Source, key: jax.Array,
+    mesh: jax.sharding.Mesh,
     *, batch: int, prompt_length: int, answer_length: int,
 ) -> list[Conversation]:  # fmt: skip
     """Conversations that were cut at a random answer, every answer before it written anew by
@@ -225,11 +226,10 @@ def model_written(
             talk.append(users[number][turn])
         waiting = [n for n in going if users[n][turn].role == "user"
                    and turn + 1 < len(users[n])]  # fmt: skip
-        key = jax.random.fold_in(jax.random.key(seed), turn)
         some = [tuple(talks[number] or ()) for number in waiting]
         said = answered(
-            some, form, source, key, mesh, batch=batch, prompt_length=prompt_length,
-            answer_length=answer_length,
+            some, form, source, jax.random.fold_in(key, turn), mesh, batch=batch,
+            prompt_length=prompt_length, answer_length=answer_length,
         ) if some else []  # fmt: skip
         for number, answer in zip(waiting, said, strict=True):
             talk = talks[number]
@@ -238,13 +238,14 @@ def model_written(
     return [tuple(talk) for talk in talks if talk]
 
 
-def record(
-    prompt: Any, answers: list[str], ranks: list[int], labeler: str, item: str
-) -> dict[str, Any]:
-    """A ranking as a row; of a conversation as the labelling page writes it, 1 the best."""
+def record(prompt: Any, answers: list[str], ranks: list[int], labeler: str) -> dict[str, Any]:
+    """A ranking as a row; of a conversation as the labelling page writes it, 1 the best, its item
+    named by what is ranked: a ranking of the same by the same labeler replaces it."""
     if isinstance(prompt, str):
         return {"prompt": prompt, "answers": answers, "ranks": ranks, "labeler": labeler}
-    return {"kind": "ranking", "item": item, "labeler": labeler, "messages": as_objects(prompt),
+    messages = as_objects(prompt)
+    item = hashlib.sha256(json.dumps([messages, answers]).encode()).hexdigest()[:16]
+    return {"kind": "ranking", "item": item, "labeler": labeler, "messages": messages,
             "answers": answers, "ranks": [rank + 1 for rank in ranks]}  # fmt: skip
 
 

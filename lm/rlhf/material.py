@@ -9,6 +9,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import local_rows, place
 from lm.data.batches import TokenBatch
 from lm.data.features import TaskRows
+from lm.data.held_out import in_turn
 from lm.data.mixture import Mixture
 from lm.data.prompts import PARTS, RowsConfig
 from lm.data.tokens import TextConfig, TokenFile, prepare
@@ -32,7 +33,7 @@ class PpoMaterial:
         self.batch, self.width, self.text_each, self.form = batch, width, text_rows, form
         train, valid = (config.prompt_ids(part, form, prompt_length) for part in PARTS)
         learned, self.long = encode_prompts(train, prompt_length)
-        self.valid, _ = encode_prompts(valid, prompt_length)
+        self.valid, _ = encode_prompts(in_turn(valid), prompt_length)
         self.rows = TaskRows(learned, seed)
         self.digest = config.fingerprint
         self.text: Mixture | None = None  # to learn from

@@ -78,12 +78,12 @@ class Ppo(PpoSetting):
             check_beta(self.kl, session.changed)
             session.keep(source.tokenizer)
             abstract = config.abstract(mesh)
-            state = session.start(abstract, lambda: config.create(abstract, source, score.params))
             reference = source.language_model()
-            vocab = form.tokenizer.vocab_size
-            update = config.compiled(mesh, abstract, vocab)
             if self.reward.normalise:
                 config.normalise(score, reference, material, mesh, session)
+            state = session.start(abstract, lambda: config.create(abstract, source, score.value()))
+            vocab = form.tokenizer.vocab_size
+            update = config.compiled(mesh, abstract, vocab)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
             session.journal.say(f"{tree.count(state.policy):,} parameters; {material}; {workdir}")
             tokens = session.first * each

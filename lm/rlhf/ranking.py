@@ -19,7 +19,7 @@ from lm.losses.preference import (
     pairs,
     right_pairs,
 )
-from lm.metrics.spread import by_group, ratio_error
+from lm.metrics.spread import NORMAL, by_group, ratio_error, wilson_interval
 from lm.models import reward
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
@@ -164,7 +164,11 @@ class Accuracy:
             if len(there):
                 figures[f"{name}_accuracy"] = right.sum() / there.sum()
             if len(there) > 1:  # over prompts: neither pairs nor labelers of one are independent
-                figures[f"{name}_accuracy_error"] = ratio_error(right, there)
+                # prompts that all have one share are no sign that others have: Wilson's interval
+                error = ratio_error(right, there) or np.ptp(
+                    wilson_interval(right.sum() / there.sum(), len(there))
+                ) / (2 * NORMAL)
+                figures[f"{name}_accuracy_error"] = float(error)
             if found["losses"]:
                 figures[f"{name}_loss"] = found["loss"] / found["losses"]
             figures |= self.of_questions(name, found["questions"])

@@ -22,7 +22,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import fetch, local_rows, place
 from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
-from lm.models.reward import answer_scores, token_values
+from lm.models.reward import answer_scores, rescaled, token_values
 from lm.rlhf.classifier import classifier_scorer
 from lm.rlhf.function import Scorer, checked, named
 from lm.rlhf.rollout import Rollout, seen
@@ -146,6 +146,11 @@ def reward_source(run: str, form: Form, mesh: jax.sharding.Mesh) -> Source:
     source = read_source(run, mesh)
     if not source.scalar:
         raise ConfigError(f"reward.run={run} is no reward model: instructgpt:reward makes one")
+    if not (run_path(run) / "summary.json").exists():
+        raise ConfigError(
+            f"reward.run={run} has not ended, and its scores are shifted at its end: run its "
+            "command again"
+        )
     if source.tokenizer.digest != form.tokenizer.digest:
         raise ConfigError(
             f"reward.run={run} reads other tokens (digest {source.tokenizer.digest[:12]}) than the "
@@ -232,6 +237,12 @@ class RolloutScorer:
             )
         self.gain, self.bias = 1 / deviation, -float(np.mean(scores)) / deviation
         return self.gain, self.bias
+
+    def value(self) -> Any:
+        """Parameters of a value function that says these scores; None where no model does."""
+        if self.params is None:
+            return None
+        return rescaled(self.params, self.gain, jnp.float32(self.bias))
 
 
 @jax.jit

@@ -20,6 +20,7 @@ from lm.data.demonstrations import (
     encode_demonstrations,
 )
 from lm.data.features import TaskRows
+from lm.data.held_out import in_turn
 from lm.data.mixture import Mixture
 from lm.data.tokens import Source as TextSource
 from lm.data.tokens import TokenFile, prepare
@@ -201,7 +202,8 @@ class SftEvaluation:
         self.rows = config.batch // config.microbatches
         self.total = jax.jit(config.objective().total)
         self.room = config.decoder.length - config.loop.sample_tokens
-        self.prompts = list(dict.fromkeys(p for p in material.prompts if self.ids([p])[0]))
+        fitting = list(dict.fromkeys(p for p in material.prompts if self.ids([p])[0]))
+        self.prompts = in_turn(fitting)
         if config.loop.sample_tokens and not self.prompts:
             raise DataError(
                 f"loop.sample_tokens {config.loop.sample_tokens} leave no room for any held-out "

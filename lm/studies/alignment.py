@@ -68,21 +68,26 @@ class Alignment:
     labeling: LabelingConfig = LabelingConfig()
 
     def members(self, workdir: Path) -> dict[str, Any]:
-        """The steps, bound to each other."""
-        init, rows = str(workdir / "sft"), self.demonstrations
+        """The steps, bound to each other: what SFT holds out none of them learns from."""
+        init, rows, data = str(workdir / "sft"), self.demonstrations, self.sft.data
         step = selected(workdir / "sft", self.sft.reward)
         rankings = replace(
-            self.reward.data, train=self.comparisons or str(workdir / "comparisons.jsonl")
-        )
+            self.reward.data, train=self.comparisons or str(workdir / "comparisons.jsonl"),
+            valid_fraction=data.valid_fraction, between=data.between,
+        )  # fmt: skip
         if left_out := self.left_out(workdir / "comparisons.jsonl"):
             rankings = replace(rankings, held_out=left_out)
-        sft = replace(self.sft, init=self.init, data=replace(self.sft.data, train=rows))
+        sft = replace(self.sft, init=self.init, data=replace(data, train=rows))
         reward = begun(self.reward, self.sft, workdir / "sft")
         reward = replace(reward, demonstrations=rows, data=rankings)
         found: dict[str, Any] = {"sft": sft, "reward": reward}
         for name, ppo in (("ppo", self.ppo), ("ppo_ptx", self.ppo_ptx)):
             found[name] = replace(
-                ppo, init=init, init_step=step, data=replace(ppo.data, train=rows),
+                ppo, init=init, init_step=step,
+                data=replace(
+                    ppo.data, train=rows, valid=data.valid, valid_fraction=data.valid_fraction,
+                    between=data.between,
+                ),
                 gold=gold_of(
                     self.judge, self.labeling.truncation, people=self.comparisons is not None
                 ),
@@ -154,7 +159,7 @@ class Alignment:
         with jax.set_mesh(mesh):
             step = selected(workdir / "sft", self.sft.reward)
             source = read_source(str(workdir / "sft"), mesh, step)
-            data = replace(self.ppo.data, train=self.demonstrations)
+            data = self.members(workdir)["ppo"].data
             found = label(
                 self.labeling, to_label(self.labeling, data), source.tokenizer, source,
                 text_scorer(self.judge, source.tokenizer, mesh), out, mesh,

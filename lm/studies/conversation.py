@@ -152,11 +152,13 @@ class Conversing:
             source = read_source(ppo.init, mesh, ppo.init_step)
             form = ppo.data.form(source.tokenizer)
             lengths = {"prompt_length": ppo.prompt_length, "answer_length": ppo.answer_length}
+            # draws of their own: those of the answers to rank are numbered up to the most of them
+            keys = jax.random.split(
+                jax.random.fold_in(jax.random.key(config.seed), config.answers[1])
+            )
             asked = {
-                part: model_written(
-                    some, form, source, config.seed, mesh, batch=config.batch, **lengths
-                )
-                for part, some in to_label(config, ppo.data).items()
+                part: model_written(some, form, source, key, mesh, batch=config.batch, **lengths)
+                for key, (part, some) in zip(keys, to_label(config, ppo.data).items(), strict=True)
             }
             judge = text_scorer(self.judge, form, mesh)
             found = label(config, asked, form, source, judge, out, mesh, **lengths)

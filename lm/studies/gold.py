@@ -21,6 +21,7 @@ import jax
 from lm.core.config import require, require_positive
 from lm.core.mesh import make_mesh
 from lm.data.demonstrations import demonstrations
+from lm.data.held_out import in_turn
 from lm.rlhf.function import finite
 from lm.rlhf.labeling import Answer, answered
 from lm.rlhf.scores import text_scorer
@@ -91,7 +92,7 @@ class GoldStudy(GoldSetting):
                 shown = self.shown(source, pipeline) if policy == "prompted" else ""
                 # the longest first answers of all policies are to the same prompts
                 asked = [
-                    prompt for prompt in data.prompts("valid")
+                    prompt for prompt in in_turn(data.prompts("valid"))
                     if 0 < len(source.tokenizer.encode(prompt)) <= pipeline.ppo.prompt_length
                 ][: self.prompts]  # fmt: skip
                 asked = asked * self.draws

@@ -59,6 +59,11 @@ class GoldSetting:
         """
         base, pipeline = self.members(workdir, self.seeds[0])
         pipeline.check(workdir / str(self.seeds[0]) / "pipeline")
+        require(
+            pipeline.members(workdir)["ppo"].gold.given,
+            "pipeline.comparisons are people's, of whom the experiment's own judge says nothing: "
+            "set pipeline.judge.function or pipeline.judge.run",
+        )
         lengths = {"sft.length": pipeline.sft.length}
         if pipeline.reward.init is None:
             lengths["reward.length"] = pipeline.reward.length

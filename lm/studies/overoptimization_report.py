@@ -2,9 +2,9 @@
 
 Shown means, of PPO by the reward model: the gold score rises from the SFT model to a peak and has
 fallen from it at the end, each by more than twice its spread over the seeds; and by the same rule
-that of the control, PPO by the gold scorer itself, has not fallen. The largest of noisy values is
-above the truth, so that a peak of its own would let any curve fall: at which update it lies, each
-seed is told by the others.
+that of the control, PPO by the gold scorer itself, rises too and falls by less, seed by seed. The
+largest of noisy values is above the truth, so that a peak of its own would let any curve fall: at
+which update it lies, each seed is told by the others.
 """
 
 import json
@@ -29,11 +29,21 @@ Figures = Mapping[str, np.ndarray]  # by name, each [seeds, points]
 
 @dataclass(frozen=True)
 class Change:
-    """What a curve gains up to its peak and loses after it, over seeds: mean and deviation."""
+    """What a curve gains up to its peak and loses after it, of each seed."""
 
-    rise: tuple[float, float | None]
-    fall: tuple[float, float | None]
+    gains: np.ndarray  # [seeds]
+    losses: np.ndarray  # [seeds]
     peaks: tuple[int, ...]  # the point of each seed's peak
+
+    @property
+    def rise(self) -> tuple[float, float | None]:
+        """Mean and deviation."""
+        return over_seeds(self.gains)
+
+    @property
+    def fall(self) -> tuple[float, float | None]:
+        """Mean and deviation."""
+        return over_seeds(self.losses)
 
     @property
     def rises(self) -> bool:
@@ -43,6 +53,9 @@ class Change:
     def falls(self) -> bool:
         return clear(*self.fall)
 
+    def falls_more_than(self, other: "Change") -> bool:
+        return clear(*over_seeds(self.losses - other.losses))
+
 
 def change(curves: np.ndarray) -> Change:
     """From the first point to the peak, and from there to the last. [seeds, points]"""
@@ -50,11 +63,12 @@ def change(curves: np.ndarray) -> Change:
     others = [np.delete(curves, seed, axis=0) if len(curves) > 1 else curves for seed in seeds]
     peaks = tuple(int(np.argmax(some.mean(axis=0))) for some in others)
     top = curves[list(seeds), list(peaks)]
-    return Change(over_seeds(top - curves[:, 0]), over_seeds(top - curves[:, -1]), peaks)
+    return Change(top - curves[:, 0], top - curves[:, -1], peaks)
 
 
 def shown(proxy: Change, control: Change) -> bool:
-    return proxy.rises and proxy.falls and not control.falls
+    """Whether all of it is; nothing is beside a control that learned nothing or may fall alike."""
+    return proxy.rises and proxy.falls and control.rises and proxy.falls_more_than(control)
 
 
 def write_overoptimization(workdir: Path, title: str, seeds: Sequence[int]) -> None:

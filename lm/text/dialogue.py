@@ -170,6 +170,7 @@ class Chat:
         length: int | None = None,
         learned: Learned = "all",
         blank: bool = True,
+        known: int = 0,
     ) -> Encoded | None:
         """The ids of a conversation, and which of them are learned: what the assistant says, with
         its end, not the headers and not what others say.
@@ -178,6 +179,7 @@ class Chat:
           length: ids at most; the oldest turns are cut off for it, see `cut`.
           learned: every turn of the assistant, or its last alone.
           blank: whether turns in which it says nothing are learned too.
+          known: turns at the beginning that are not learned.
 
         Returns:
           None where not even the newest exchange fits.
@@ -188,7 +190,7 @@ class Chat:
         last = max((n for n, one in enumerate(turns) if one.role == "assistant"), default=-1)
         for number, (one, part) in enumerate(zip(turns, self._spoken([turns])[0], strict=True)):
             counts = one.role == "assistant" and (learned == "all" or number == last)
-            counts = counts and (blank or one.answers)
+            counts = counts and (blank or one.answers) and number >= known
             ids += part
             mask += [False, False, *[counts] * (len(part) - 2)]
         there = np.arange(len(ids))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -191,6 +192,27 @@ def test_prompts_that_begin_alike_are_not_divided_between_the_parts(tmp_path):
     with pytest.raises(DataError, match="no rows in .* for"):
         for part in ("train", "valid"):
             read(tmp_path, rows, part, valid_fraction=0.5, common_prefix=10)
+
+
+def test_a_system_and_earlier_turns_stand_before_an_instruction(tmp_path):
+    row = {"instruction": "a", "output": "x"}
+    past = {"history": [["q", "r"]]}
+    rows = [row | {"system": "s"}, row | past, row | past | {"system": "s"}, row]
+    transcript = "\n\nHuman: q\n\nAssistant: r\n\nHuman: a\n\nAssistant:"
+    assert [one.prompt for one in read(tmp_path, rows)] == [
+        "s\n\na\n\n", transcript, f"s{transcript}", "a\n\n",
+    ]  # fmt: skip
+
+
+def test_prompts_that_are_measured_on_and_learned_from_are_told(tmp_path, capsys):
+    paths = [str(tmp_path / name) for name in ("train.jsonl", "valid.jsonl")]
+    for path, names in zip(paths, ("abc", "cd"), strict=True):
+        Path(path).write_text("".join(json.dumps({"prompt": name}) + "\n" for name in names))
+    config = RowsConfig(train=paths[0], valid=paths[1])
+    assert config.prompts("train") == ["a", "b", "c"] and config.prompts("valid") == ["c", "d"]
+    assert f"1 of 3 prompts to learn from are in {paths[1]} too" in str(capsys.readouterr())
+    RowsConfig(train=paths[0]).prompts("train")
+    assert "too" not in str(capsys.readouterr())
 
 
 SPOKEN = [("prompter", "a"), ("bing", "b"), ("human", "c"), ("gpt", "the answer that was given")]

@@ -12,6 +12,7 @@ from lm.data.dialogue_rows import DialogueMixture, encode_dialogues
 from lm.data.dialogues import Dialogue, DialoguesConfig, prompts_in
 from lm.data.prompts import RowsConfig, held_out
 from lm.data.rankings import encode_rankings
+from lm.rlhf.material import PpoMaterial
 from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import Chat, as_objects
 from lm.text.shown import shown_row
@@ -230,6 +231,58 @@ def test_paths_of_a_tree_that_differ_behind_their_last_answer_are_learned_once(t
     assert (shown.prompt, shown.answer) == (turns("q"), "a")
     assert config.prompts("train") == [turns("q", "a", text) for text in "xyz"]
     assert len(encode_dialogues([*items, Dialogue(turns("q", "a"), "x")], CHAT, 40).rows.mask) == 2
+
+
+def test_what_is_measured_first_is_of_all_files(tmp_path):
+    files = {
+        name: write(
+            tmp_path / f"{name}.jsonl",
+            *({"messages": as_objects(turns(f"{name} {n}", "x"))} for n in range(40)),
+        )
+        for name in ("few", "many")
+    }
+    mixture = tuple((name, file, 1.0) for name, file in files.items())
+    config = DialoguesConfig(train="unread", mixture=mixture, valid_fraction=0.5)
+    material = PpoMaterial(
+        config, CHAT, batch=2, prompt_length=24, width=32, text=None, text_rows=0, seed=0
+    )
+    first = material.valid.tokens[:12]
+    assert 2 < sum(ord("w") in row for row in first.tolist()) < 10
+
+
+def test_an_answer_that_paths_of_a_tree_share_is_learned_in_the_first_of_them(tmp_path):
+    def node(role, text, *replies):
+        return {"role": role, "text": text, "replies": list(replies)}
+
+    follow = [node("prompter", text, node("assistant", text.upper())) for text in "xyz"]
+    other = node("assistant", "b")
+    tree = node("prompter", "q", node("assistant", "a", *follow), other)
+    path = write(tmp_path / "rows.jsonl", {"prompt": tree})
+    items = DialoguesConfig(train=path, valid=path).dialogues("train")["dialogues"]
+    rows = encode_dialogues(items, CHAT, 40).rows
+    said = [
+        CHAT.tokenizer.decode([token for token in row[mask] if token != CHAT.end])
+        for row, mask in zip(rows.targets, rows.mask, strict=True)
+    ]
+    assert said == ["aX", "Y", "Z", "b"]
+    whole = encode_dialogues([Dialogue(item.turns, "x") for item in items], CHAT, 40)
+    assert whole.answers == encode_dialogues(items, CHAT, 40).answers + 2  # the control
+
+
+def test_what_a_row_says_beside_its_turns_is_heard(tmp_path):
+    hi, yo = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}
+    rows = [
+        {"conversations": [hi, yo], "system": "be brief"},
+        {"instruction": "hi", "output": "yo", "system": "be brief"},
+        {"question": "hi", "response": "yo", "system_prompt": "be brief"},
+        {"instruction": "hi", "input": "", "output": "yo", "history": [["a", "b"], ["c", "d"]]},
+        {"instruction": "hi", "output": "yo", "system": "", "history": []},
+    ]
+    found = read(write(tmp_path / "rows.jsonl", *rows))
+    told = turns("!be brief", "hi", "yo")
+    assert found == [told] * 3 + [turns("a", "b", "c", "d", "hi", "yo"), turns("hi", "yo")]
+    with pytest.raises(DataError, match='rows.jsonl:1: "history" is no list of pairs'):
+        read(write(tmp_path / "rows.jsonl", rows[3] | {"history": ["a", "b"]}))
 
 
 def test_a_mixture_has_its_weights_exactly_and_is_a_function_of_the_row():

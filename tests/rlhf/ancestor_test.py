@@ -9,16 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from experiments.instructgpt import sentiment
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.losses.ppo import policy_loss, value_loss
+from lm.models import reward
 from lm.rlhf import scores
 from lm.rlhf.experience import AdvantageConfig, Experience, minibatch_advantages
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import Rollout
-from lm.rlhf.scores import RewardConfig, RolloutScorer
+from lm.rlhf.scores import RewardConfig, RolloutScorer, score_rollout
 from lm.rlhf.source import Source
 from lm.rlhf.truncation import TruncationConfig, truncated
 from lm.rlhf.update import UpdateConfig
@@ -134,6 +136,21 @@ def test_normalised_rewards_have_mean_0_and_deviation_1_but_for_the_fixed_score(
     same = RolloutScorer(RewardConfig(function=f"{__name__}:vowels"), TOKENIZER, mesh)
     with pytest.raises(DataError, match="4 answers of the reference all score 8"):
         same.normalise([rollout()])
+
+
+def test_a_value_function_begins_with_the_scores_as_they_are_normalised(monkeypatch, mesh):
+    params = nn.unbox(reward.init(MODEL, jax.random.key(0)))
+    monkeypatch.setattr(
+        scores, "reward_source", lambda *_: Source(MODEL, TOKENIZER, None, params, "")
+    )
+    monkeypatch.setattr(scores, "is_classifier", lambda run: False)
+    score = RolloutScorer(RewardConfig(run="judge", normalise=4), TOKENIZER, mesh)
+    raw = score(rollout())
+    np.testing.assert_array_equal(score_rollout(MODEL, score.value(), rollout()), raw)
+    score.normalise([rollout()])
+    said = score_rollout(MODEL, score.value(), rollout())
+    np.testing.assert_allclose(said, score(rollout()), rtol=1e-4, atol=1e-5)
+    assert np.abs(said - raw).max() > 0.1  # the control
 
 
 def test_the_losses_count_padding_only_where_a_minibatch_is_whitened():

@@ -48,6 +48,12 @@ def test_figures_out_of_bounds_are_explained(changes, words):
     assert words in found
 
 
+def test_a_mean_that_is_negative_by_chance_is_no_trouble():
+    few = WELL | {"kl": -0.3, "kl_error": 0.1}
+    assert troubles([few]) == []
+    assert len(troubles([few | {"kl_error": 0.05}])) == 1
+
+
 def test_kl_that_rises_while_the_reward_does_not_is_told_and_a_rising_reward_is_not():
     rising = [WELL | {"kl": 0.5 * step} for step in range(20)]
     (found,) = troubles(rising)

@@ -66,6 +66,7 @@ def test_figures_are_means_over_answers_and_of_the_entropy_over_their_tokens(ass
     kl = np.where(MASK, found.logp - reference, 0).sum(axis=1)
     expected = {
         "reward": SCORES.mean(), "reward_std": SCORES.std(), "kl": kl.mean(), "beta": BETA,
+        "kl_error": kl.std() / len(kl) ** 0.5,
         "objective": (SCORES - np.where(ENDED, 0, 0.7) - BETA * kl).mean(),
         "entropy": -found.logp[MASK].mean(), "length": LENGTHS.mean(), "ended": 0.5, "empty": 0.25,
         "drift": np.abs(found.logp[MASK]).max(), "drift_mean": np.abs(found.logp[MASK]).mean(),

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -83,7 +85,7 @@ def test_prompt_and_answer_that_are_longer_than_the_context_are_refused(one_devi
 
 def test_every_answer_before_the_ranked_one_is_written_anew_turn_after_turn(monkeypatch):
     given = speaking(monkeypatch, lambda talk: f"model {len(talk)}")
-    found = model_written(ASKED, Chat(ByteTokenizer()), None, 0, None, **LENGTHS)
+    found = model_written(ASKED, Chat(ByteTokenizer()), None, jax.random.key(0), None, **LENGTHS)
     assert found == [
         turns("next a"),
         turns("!s", "next a", "model 2", "again"),
@@ -103,14 +105,15 @@ def test_every_turn_is_drawn_with_a_key_of_its_own(monkeypatch):
 
     monkeypatch.setattr(labeling, "answered", answered)
     for seed in (0, 0, 1):
-        model_written(ASKED, Chat(ByteTokenizer()), None, seed, None, **LENGTHS)
+        key = jax.random.key(seed)
+        model_written(ASKED, Chat(ByteTokenizer()), None, key, None, **LENGTHS)
     first, again, other = (keys[at : at + 2] for at in (0, 2, 4))
     assert len(keys) == 6 and first == again and len({*first, *other}) == 4
 
 
 def test_a_conversation_that_no_longer_fits_is_left_out(monkeypatch):
     speaking(monkeypatch, lambda talk: "x" if len(talk) < 3 else None)
-    found = model_written(ASKED, Chat(ByteTokenizer()), None, 0, None, **LENGTHS)
+    found = model_written(ASKED, Chat(ByteTokenizer()), None, jax.random.key(0), None, **LENGTHS)
     assert found == [turns("next a"), turns("!s", "next a", "x", "again")]
 
 
@@ -139,6 +142,23 @@ def test_rankings_are_written_as_the_labelling_page_does_and_read_back(monkeypat
     assert row["answers"][1] == "" and row["ranks"][1] == 4  # no labeler prefers nothing to words
     assert read.ended == (True, True, False, True)  # an answer of nothing is whole
     assert read.prompt == ASKED[0] and read.answers[0] == "it is b." and read.ranks[0] == 0
+
+
+def test_rankings_of_other_runs_replace_none(monkeypatch, tmp_path):
+    said = itertools.count()
+    monkeypatch.setattr(
+        labeling, "answered", lambda asked, *_, **__: ended(f"{next(said)}." for _ in asked)
+    )
+    config, files = LabelingConfig(answers=(2, 2)), []
+    for number, prompts in enumerate((ASKED[:2], ASKED[1:])):
+        files.append(str(tmp_path / f"{number}.jsonl"))
+        labeled(config, {"train": prompts}, Chat(ByteTokenizer()), Path(files[-1]), len)
+    both = ",".join(files)
+    assert len(DialogueComparisonsConfig(train=both, valid=both).compared("train")) == 4
+    twice = ",".join(
+        [files[0], str(shutil.copy(files[0], tmp_path / "again.jsonl"))]
+    )  # the control
+    assert len(DialogueComparisonsConfig(train=twice, valid=twice).compared("train")) == 2
 
 
 def test_a_judge_that_gives_no_number_leaves_no_rankings(monkeypatch, tmp_path):

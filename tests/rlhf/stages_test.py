@@ -296,6 +296,16 @@ def test_demonstrations_score_zero_on_average_once_it_has_ended(judged, one_devi
     assert score(["q:"], ["zzzzz"])[0] > score(["q:"], ["xxxxx"])[0] + 1
 
 
+@pytest.mark.slow
+def test_a_reward_model_that_has_not_ended_gives_no_rewards(judged, one_device, tmp_path):
+    shutil.copytree(judged, tmp_path / "run")
+    config = RewardConfig(run=str(tmp_path / "run"))
+    text_scorer(config, ByteTokenizer(), one_device)  # the control
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(ConfigError, match="has not ended, .* run its command again"):
+        text_scorer(config, ByteTokenizer(), one_device)
+
+
 def test_a_reward_model_does_not_end_where_no_step_is_left_to_complete_it(tmp_path):
     data = ComparisonsConfig(train=write_rows(tmp_path / "rankings.jsonl", ranked(40)))
     config = RewardTraining(
@@ -422,6 +432,14 @@ def test_of_a_single_prompt_no_error_of_the_accuracy_is_told(one_device):
     scores = [(3.0, 1.0), (1.0, 3.0)]
     two = held_out_figures([(0, 1)] * 2, "pairs", scores, one_device)  # the control
     assert two["valid_accuracy"] == two["valid_accuracy_error"] == 0.5
+
+
+def test_prompts_that_agree_leave_an_error_that_falls_with_their_number(one_device):
+    few, many = (
+        held_out_figures([(0, 1)] * n, "pairs", [(3.0, 1.0)] * n, one_device) for n in (4, 8)
+    )
+    assert few["valid_accuracy"] == many["valid_accuracy"] == 1
+    assert 0.1 < few["valid_accuracy_error"] < 0.2 and 0.05 < many["valid_accuracy_error"] < 0.1
 
 
 def test_rankings_of_one_prompt_say_no_more_of_the_error_than_one_of_them(one_device):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -15,9 +16,10 @@ from lm.data.smalltalk import Smalltalk
 from lm.report.record import Record
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.update import UpdateConfig
-from lm.studies import conversation_report, smalltalk
+from lm.studies import conversation, conversation_report, smalltalk
 from lm.studies.several import evaluated
 from lm.studies.smalltalk_report import claims, verdict
+from lm.text.byte import ByteTokenizer
 from lm.text.dialogue import conversation as turns_of
 from tests.rlhf.runs import MODEL, OPTIM, pretrained
 
@@ -176,6 +178,8 @@ def test_a_claim_is_not_shown_where_its_control_does_as_well():
     assert shown(planted(**{"single: follow_up": (0.99, 1.0, 1.0)})) == [True, False, True]
     assert shown(planted(**{"chat/sft: first": (0.97, 0.98, 0.96)})) == [True, False, True]
     assert shown(planted(**{"chat/sft: first": (1.0, 0.96, 1.0)})) == [True, True, True]  # noise
+    unsure = planted(**{"chat/sft: first": (0.95, 0.9, 0.4)})  # which no test of a loss would tell
+    assert shown(unsure) == [True, False, True]
     assert shown(planted(**{"again: gold": (1.84, 1.85, 1.84)})) == [True, True, False]
 
 
@@ -218,6 +222,27 @@ def test_a_pipeline_without_a_run_or_a_labeler_is_refused(tmp_path):
     plan = replace(small(), judge=RewardConfig())
     with pytest.raises(ConfigError, match="nobody ranks answers"):
         plan.label(tmp_path, 1, plan.ppo)
+
+
+def test_what_is_written_anew_shares_no_draw_with_the_answers_to_rank(tmp_path, monkeypatch):
+    plan, drawn = small(), []
+    source = SimpleNamespace(tokenizer=ByteTokenizer())
+    monkeypatch.setattr(conversation, "read_source", lambda *_: source)
+    monkeypatch.setattr(conversation, "to_label", lambda *_: {"train": [], "valid": []})
+    monkeypatch.setattr(conversation, "text_scorer", lambda *_: None)
+    monkeypatch.setattr(conversation, "model_written", lambda *some, **_: drawn.append(some[3]))
+    monkeypatch.setattr(
+        conversation,
+        "label",
+        lambda config, *_, **__: (
+            drawn.append(config) or dict.fromkeys(("rankings", "bayes_accuracy"), 0)
+        ),
+    )
+    plan.label(tmp_path, 1, plan.ppo)
+    *written, config = drawn
+    ranked = [jax.random.fold_in(jax.random.key(config.seed), n) for n in range(config.answers[1])]
+    keys = [jax.random.key_data(key).tolist() for key in (*written, *ranked)]
+    assert len(written) == 2 and len({tuple(key) for key in keys}) == len(keys)
 
 
 def test_each_round_is_drawn_from_where_it_began_and_by_its_own_reward_model(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The study of over-optimisation: its rule, and its command."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def test_shown_is_a_clear_rise_and_a_clear_fall_where_the_control_has_none():
 def test_a_score_that_only_falls_is_not_over_optimised():
     falling = change(-ROOT_KL + NOISE[0])
     assert falling.falls and not falling.rises and not shown(falling, HONEST)
+
+
+def test_a_control_that_learns_nothing_or_may_fall_alike_shows_nothing():
+    assert not shown(HACKED, change(NOISE[1]))  # it does not rise
+    unsure = replace(HONEST, losses=np.array([0.1, 0.2, 5.0]))
+    assert unsure.rises and not unsure.falls and not shown(HACKED, unsure)
+    assert shown(HACKED, replace(HONEST, losses=np.array([0.1, 0.2, 0.3])))
 
 
 def test_one_seed_shows_nothing():

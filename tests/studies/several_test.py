@@ -60,7 +60,7 @@ STUDIES = [
     (ALIGNMENT, "comparisons.jsonl", {"labeling.noise": "3.0"}, {"ppo.steps": "9"}),
     (ALIGNMENT, "comparisons.jsonl", {"ppo.prompt_length": "9"}, {"ppo_ptx.prompt_length": "9"}),
     (ALIGNMENT, "comparisons.jsonl", {"ppo.answer_length": "9"}, {"ppo.temperature": "0.3"}),
-    (ALIGNMENT, "comparisons.jsonl", {"ppo.data.valid_fraction": "0.3"}, {"ppo.seed": "9"}),
+    (ALIGNMENT, "comparisons.jsonl", {"ppo.data.per_user": "3"}, {"ppo.seed": "9"}),
     (ALIGNMENT, "reward/summary.json", {"comparisons": "people"}, {"ppo.steps": "9"}),
     (
         ALIGNMENT,
@@ -354,9 +354,32 @@ def test_a_reward_model_of_another_size_than_the_policy_begins_with_a_run_of_its
         assert (stage.init, stage.init_step) == (init, step)
 
 
+def test_what_fine_tuning_holds_out_no_later_step_divides_otherwise(tmp_path):
+    given = {
+        "sft.data.between": "; ",
+        "sft.data.valid_fraction": "0.3",
+        "sft.data.valid": "v.jsonl",
+    }
+    made = bind(ALIGNMENT, given).members(tmp_path)
+    for name in ("sft", "ppo", "ppo_ptx"):
+        assert (made[name].data.between, made[name].data.valid_fraction) == ("; ", 0.3)
+        assert made[name].data.valid == "v.jsonl"
+    assert (made["reward"].data.between, made["reward"].data.valid_fraction) == ("; ", 0.3)
+
+
+def test_people_s_rankings_are_no_study_of_a_toy_judge(tmp_path):
+    study = bind(sweeps.gold(), {"pipeline.comparisons": "people.jsonl"})
+    with pytest.raises(ConfigError, match="people's, .*: set pipeline.judge.function or"):
+        study.check(tmp_path)
+    bind(study, {"pipeline.judge.function": "lm.rlhf.gold:tidy"}).check(tmp_path)  # the control
+
+
 IDLE = [
     (ALIGNMENT, "reward.demonstrations", "mine.jsonl", "data/demonstrations.jsonl"),
     (ALIGNMENT, "ppo.data.train", "prompts.jsonl", "data/demonstrations.jsonl"),
+    (ALIGNMENT, "ppo_ptx.data.valid", "prompts.jsonl", "None"),
+    (ALIGNMENT, "ppo.data.valid_fraction", "0.3", "0.1"),
+    (ALIGNMENT, "reward.data.between", "so", ".*"),
     (ALIGNMENT, "ppo_ptx.gold.function", "a:b", "lm.data.smalltalk:gold"),
     (ALIGNMENT, "ppo.init", "other", ".*sft"),
     (ALIGNMENT, "ppo.reward.run", "other", ".*reward"),
