@@ -20,19 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.asking import BETWEEN, Malformed, prompt_of, text, unicode_text
 from lm.data.demonstrations import Demonstration, demonstrations
 from lm.data.parting import chosen_and_rejected
-from lm.data.prompts import (
-    BETWEEN,
-    Malformed,
-    Part,
-    Reader,
-    RowsConfig,
-    check_faults,
-    prompt_of,
-    text,
-    unicode_text,
-)
+from lm.data.prompts import Part, Reader, RowsConfig, check_faults
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
 from lm.data.visual.example import Example

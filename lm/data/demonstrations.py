@@ -11,16 +11,9 @@ from typing import Any
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.data.asking import BETWEEN, Malformed, instruction, prompt_of, text
 from lm.data.batches import TokenBatch
-from lm.data.prompts import (
-    BETWEEN,
-    Malformed,
-    Reader,
-    check_faults,
-    instruction,
-    prompt_of,
-    text,
-)
+from lm.data.prompts import Reader, check_faults
 from lm.data.tasks.rows import Row
 from lm.text.dialogue import Conversation
 from lm.text.tokenizer import Tokenizer

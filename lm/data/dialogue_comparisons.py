@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.asking import BETWEEN, Malformed, text
 from lm.data.comparisons import (
     MOST,
     Comparison,
@@ -32,7 +33,7 @@ from lm.data.dialogues import (
 )
 from lm.data.labels import KINDS, conversation_rows
 from lm.data.parting import in_turns, parted
-from lm.data.prompts import BETWEEN, Malformed, Part, Reader, text
+from lm.data.prompts import Part, Reader
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Message, conversation
 from lm.text.interface import Form

@@ -21,22 +21,20 @@ from typing import Any, Literal
 
 from lm.core.config import require
 from lm.core.errors import DataError
-from lm.data.demonstrations import demonstrations
-from lm.data.held_out import place
-from lm.data.labels import conversation_rows, from_the_oldest
-from lm.data.prompts import (
+from lm.data.asking import (
     BESIDE,
     BETWEEN,
     SPEAKERS,
     Malformed,
-    Part,
-    Reader,
-    RowsConfig,
     asked_by,
     history_of,
     system_of,
     text,
 )
+from lm.data.demonstrations import demonstrations
+from lm.data.held_out import place
+from lm.data.labels import conversation_rows, from_the_oldest
+from lm.data.prompts import Part, Reader, RowsConfig
 from lm.data.sources import content_digest
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Learned, Message, Role, check_order, conversation

@@ -7,8 +7,8 @@ all that comes after it the answers.
 from collections.abc import Mapping
 from typing import Any
 
+from lm.data.asking import SPEAKERS, Malformed, prompt_of, text, transcript
 from lm.data.dialogues import question
-from lm.data.prompts import SPEAKERS, Malformed, prompt_of, text, transcript
 from lm.text.dialogue import as_objects
 
 SPEAKS = "\n\nAssistant:"

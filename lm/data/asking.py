@@ -1,0 +1,130 @@
+"""What a row asks, as text.
+
+    {"prompt": ...}                        the very text that the model continues
+    {"instruction": ..., "input": ...}     a task, and perhaps what it is about
+    {"instruction": ..., "instances": [{"input": ..., "output": ...}]}
+    {"turns": [...]}, {"question": ...}    a question
+    {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
+
+A prompt is taken as it is; after anything else comes `between`, which tells where the answer
+begins. What a field `system` or `system_prompt` says stands before it, and the pairs of a field
+`history` make it the last turn of a transcript.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lm.text.dialogue import Role
+from lm.text.interface import unpaired
+
+BETWEEN = "\n\n"
+SPEAKERS: dict[str, Role] = {  # by what files of conversations call them
+    "system": "system", "human": "user", "user": "user", "prompter": "user", "gpt": "assistant",
+    "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "assistant": "assistant",
+}  # fmt: skip
+SYSTEM = ("system", "system_prompt")  # fields of a row
+BESIDE = (*SYSTEM, "history")
+WRITTEN = {"user": "Human", "assistant": "Assistant"}  # of a transcript
+
+
+class Malformed(Exception):
+    """What is wrong with a row, which is named by who catches it."""
+
+
+def text(values: dict[str, Any], *names: str) -> str:
+    """The first of these fields that is there. Raises Malformed unless it is a text."""
+    for name in names:
+        if name in values:
+            return unicode_text(name, values[name])
+    raise Malformed(f'missing "{names[0]}"')
+
+
+def unicode_text(name: str, value: Any) -> str:
+    """What a field holds. Raises Malformed unless it is a string that a tokenizer can read."""
+    if not isinstance(value, str):
+        raise Malformed(f'"{name}" is no string')
+    if unpaired(value):
+        raise Malformed(f'"{name}" is not Unicode text')
+    return value
+
+
+def prompt_of(values: dict[str, Any], between: str) -> str:
+    """The prompt of a row behind what its system says, and as the last turn of a transcript where
+    it has a history. Raises Malformed where there is none."""
+    prompt, said, earlier = asked_by(values, between), system_of(values), history_of(values)
+    if earlier:
+        prompt = transcript([*earlier, {"role": "user", "content": prompt.strip()}])
+    return said + ("" if prompt.startswith(BETWEEN) else between) + prompt if said else prompt
+
+
+def system_of(values: Mapping[str, Any]) -> str:
+    """What a row says, beside its turns, of who answers; "" where it does not. Raises Malformed."""
+    name = next((name for name in SYSTEM if isinstance(values.get(name), str)), None)
+    return unicode_text(name, values[name]).strip() if name else ""
+
+
+def history_of(values: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The turns before a row's own, which it has as pairs of question and answer. Raises
+    Malformed."""
+    pairs = values.get("history") or []
+    if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+        raise Malformed('"history" is no list of pairs of a question and its answer')
+    return [
+        {"role": role, "content": unicode_text("history", said)}
+        for pair in pairs for role, said in zip(("user", "assistant"), pair, strict=True)
+    ]  # fmt: skip
+
+
+def asked_by(values: dict[str, Any], between: str) -> str:
+    """The prompt of a row alone. Raises Malformed where there is none."""
+    if "prompt" in values:
+        prompt = text(values, "prompt")
+    elif "instruction" in values:
+        prompt = instruction(values, values.get("input", ""), between)
+    elif dialogue := values.get("conversations") or values.get("messages"):
+        prompt = transcript(to_answer(dialogue))
+    elif isinstance(values.get("turns"), list) and values["turns"]:
+        prompt = text({"turns": values["turns"][0]}, "turns") + between
+    elif "question" in values:
+        prompt = text(values, "question") + between
+    else:
+        raise Malformed('missing "prompt" or "instruction"')
+    if not prompt.strip():
+        raise Malformed("the prompt is empty")
+    return prompt
+
+
+def instruction(values: dict[str, Any], given: Any, between: str) -> str:
+    """An instruction and what it is about, with `between` after each."""
+    given = unicode_text("input", given)
+    task = text(values, "instruction")
+    return task + between + (given + between if given.strip() else "")
+
+
+def to_answer(turns: Any) -> Any:
+    """A dialogue without what the assistant says at its end. Raises Malformed if that is all."""
+    rest = turns
+    while isinstance(rest, list) and rest and role_of(rest[-1]) == "assistant":
+        rest = rest[:-1]
+    if not rest:
+        raise Malformed("nobody but the assistant speaks in the dialogue")
+    return rest
+
+
+def transcript(turns: Any) -> str:
+    """A dialogue up to where the assistant speaks, in the form of the HH-RLHF transcripts."""
+    if not isinstance(turns, list):
+        raise Malformed("a dialogue is no list of turns")
+    written = ""
+    for turn in turns:
+        role = role_of(turn)
+        said = text(turn, "value", "content")
+        written += f"\n\n{WRITTEN[role]}: {said}" if role in WRITTEN else said
+    return written + "\n\nAssistant:"
+
+
+def role_of(turn: Any) -> Role | None:
+    """Who speaks; None where the name is of nobody known. Raises Malformed where there is none."""
+    if not isinstance(turn, dict):
+        raise Malformed("a turn of the dialogue is no object")
+    return SPEAKERS.get(text(turn, "from", "role"))
