@@ -221,7 +221,15 @@ def require_fraction(config: Any, *names: str) -> None:
 
 
 def decayed(params: Any) -> Any:
-    """True for kernels and tables; biases and norms are not decayed."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: name_of(path[-1:]) in ("kernel", "table"), params
-    )
+    """True for kernels, of convolutions too, and for tables, of a decoder's positions too; and for
+    both factors of an adapter, so that all that is learned beside a frozen model is drawn to it.
+
+    Biases and norms are not decayed, nor an image encoder's positions and class token, as DeiT and
+    big_vision have it.
+    """
+
+    def matrix(path: Any, _: Any) -> bool:
+        name = name_of(path[-1:])
+        return name.startswith("kernel") or name in ("table", "down", "up")
+
+    return jax.tree_util.tree_map_with_path(matrix, params)

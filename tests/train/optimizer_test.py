@@ -8,12 +8,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves
+from lm.models import bert, gpt, gpt_vision, reward
+from lm.models.adapters import adapted
+from lm.models.bert import BertConfig
+from lm.models.gpt import GptConfig
+from lm.models.gpt_vision import GptVisionConfig
+from lm.models.lstm import LstmConfig
+from lm.models.vision import Vision, VisionConfig
 from lm.train.guard import GuardConfig
-from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig, Progress, rising
+from lm.train.optimizer import (
+    AdamWConfig,
+    BertAdamConfig,
+    Gpt1AdamConfig,
+    Progress,
+    decayed,
+    rising,
+)
 from lm.train.state import abstract_state, create, initialiser
 from lm.train.step import train_step
 
@@ -339,3 +354,72 @@ def test_a_setting_that_cannot_be_is_refused_by_value(make, said):
 def test_a_warm_up_longer_than_the_run_is_known_by_its_rising_rate(short, long):
     assert rising(long, 10, 1000) and not rising(short, 10, 1000)
     assert not rising(long, 1, 100)
+
+
+BLOCK = {"layers": 2, "width": 16, "heads": 2}
+DECODER = GptConfig(**BLOCK, vocab=20, length=16)
+EYES = VisionConfig(**BLOCK, image=8, patch=4)
+STEM = replace(EYES, stem="convolutions", positions="sincos")
+ENCODER = BertConfig(**BLOCK, vocab=20, length=8)
+RECURRENT = LstmConfig(vocab=20, length=8, width=16, units=8)
+READER = GptVisionConfig(text=DECODER, vision=STEM, image_id=19)
+TOKENS, IMAGES = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 8, 8, 3))
+
+IN_A_BLOCK = {
+    f"stack/blocks/{part}"
+    for part in (
+        "attention/qkv/bias", "attention/output/bias", "mlp/hidden/bias", "mlp/output/bias",
+        "norm1/scale", "norm1/bias", "norm2/scale", "norm2/bias",
+    )
+}  # fmt: skip
+OF_A_STACK = IN_A_BLOCK | {"norm/scale", "norm/bias"}
+
+
+def below(part, names):
+    return {f"{part}/{name}" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda key: gpt.init(DECODER, key), OF_A_STACK),
+        (
+            lambda key: bert.init(ENCODER, key),
+            OF_A_STACK
+            | {"pooler/bias", "transform/bias", "output_bias/bias", "next/bias"}
+            | below("transform_norm", ("scale", "bias")),
+        ),
+        (
+            lambda key: RECURRENT.module().init(key, TOKENS)["params"],
+            {"recurrences_0/input/bias", "projection/bias"},
+        ),
+        (
+            lambda key: reward.init(DECODER, key, 3),
+            below("model", OF_A_STACK) | {"head/bias", "metadata/bias"},
+        ),
+        (
+            lambda key: Vision(replace(EYES, class_token=True)).init(key, IMAGES)["params"],
+            OF_A_STACK | below("embedding", ("pixels/bias", "positions", "class_token")),
+        ),
+        (
+            lambda key: Vision(STEM).init(key, IMAGES)["params"],
+            OF_A_STACK | {"embedding/pixels/bias"},
+        ),
+        (
+            lambda key: gpt_vision.init(READER, key),
+            below("text", OF_A_STACK)
+            | below("vision", {*OF_A_STACK, "embedding/pixels/bias"})
+            | {"connector/hidden/bias", "connector/output/bias"},
+        ),
+        (  # as the optimizer is given them: the base is none of its business
+            lambda key: adapted(reward.init(DECODER, key, 3), 2, key)["lora"],
+            {"head/bias", "metadata/bias"},
+        ),
+    ],
+    ids=["gpt", "bert", "lstm", "reward", "vision", "convolutions", "gpt_vision", "adapters"],
+)
+def test_of_each_model_biases_norms_and_patches_positions_alone_are_not_decayed(make, expected):
+    params = nn.unbox(jax.eval_shape(make, jax.random.key(0)))
+    left = {name for name, decays in named_leaves(decayed(params)).items() if not decays}
+    assert left == expected
+    assert len(left) < len(named_leaves(params))
