@@ -223,7 +223,8 @@ def splash(
     q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, pattern: str, band: int,
     *, interpret: bool = False,
 ) -> jax.Array:  # fmt: skip
-    """Pallas splash attention of TPUs. It does not scale by 1 / sqrt(H): the queries are scaled."""
+    """Pallas splash attention of TPUs. It does not scale by 1 / sqrt(H): the queries are scaled,
+    and in bfloat16 rounded once more than elsewhere, unless sqrt(H) is a power of two."""
 
     def local(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         kernel = splash_kernel(q.shape[1], q.shape[2], causal, pattern, band, interpret)

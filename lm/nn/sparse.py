@@ -45,7 +45,6 @@ def sparse_attention(
         valid = jnp.ones((q.shape[0], length), bool)
     valid = jnp.pad(valid, ((0, 0), (0, short)))
     q, k, v = (jnp.pad(each, ((0, 0), (0, 0), (0, short), (0, 0))) for each in (q, k, v))
-    q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
     rate = config.attention_dropout
     near, far = (keys.fold(0), keys.fold(1)) if keys else (None, None)
     starts = summary_starts(config, q.shape[1] if config.summary_by_head else 1)
@@ -80,8 +79,9 @@ def merge(parts: list[Part]) -> Array:
 def softmax_over(
     scores: Array, mask: Array, v: Array, equation: str, keys: DropoutKeys | None, rate: float
 ) -> Part:
-    """Softmax of the scores where the mask holds, its context by `equation`, and log of its sum."""
-    scores = jnp.where(mask, scores, MASKED)
+    """Softmax of the scaled scores where the mask holds, its context by `equation`, and log of its
+    sum."""
+    scores = jnp.where(mask, scores * v.shape[-1] ** -0.5, MASKED)
     total = jax.nn.logsumexp(scores, axis=-1)
     weights = dropout(jnp.exp(scores - total[..., None]), rate, keys).astype(v.dtype)
     return jnp.einsum(equation, weights, v, preferred_element_type=jnp.float32), total
@@ -172,7 +172,7 @@ def steps(
         axis=-1,
     )
     mask = jnp.stack([shifted(valid, by, 1) for by in offsets], axis=-1)[:, None]
-    scores = jnp.where(mask, scores, MASKED)
+    scores = jnp.where(mask, scores * q.shape[-1] ** -0.5, MASKED)
     total = jax.nn.logsumexp(scores, axis=-1)
     weights = dropout(jnp.exp(scores - total[..., None]), rate, keys)
     context = jnp.zeros(q.shape, jnp.float32)

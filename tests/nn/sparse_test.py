@@ -114,6 +114,21 @@ def test_sparse_attention_and_its_gradient_equal_the_masked_definition(
         assert np.abs(found - np.where(some, other, 0)).max() > 1e-2
 
 
+@pytest.mark.parametrize("pattern", SPARSE)
+def test_in_bfloat16_sparse_attention_is_as_near_to_float32_as_the_definition(pattern):
+    sizes = config(width=192, dtype="bfloat16")  # heads of 96, whose root no bfloat16 can hold
+    drawn = 2 * jax.random.normal(jax.random.key(0), (3, 2, 2, 61, 96))
+    narrow = drawn.astype(jnp.bfloat16)
+    seen = mask(61, pattern, sizes)[None, None]
+    exact = jax.jit(attend)(*narrow.astype(jnp.float32), seen)
+
+    def error(found):
+        return jnp.sqrt(jnp.mean(jnp.square(found.astype(jnp.float32) - exact)))
+
+    found = jax.jit(sparse_attention, static_argnums=(3, 4))(*narrow, sizes, pattern)
+    assert error(found) < 1.1 * error(jax.jit(attend)(*narrow, seen))
+
+
 @pytest.mark.parametrize("pattern, changed", EVERY)
 def test_the_count_of_each_head_is_the_number_of_trues_in_its_own_mask(pattern, changed):
     sizes = config(**changed)
