@@ -43,7 +43,7 @@ class AdamWConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "peak_lr", "decay_tokens", "epsilon", "clip")
-        require(self.warmup_tokens >= 0, f"warmup_tokens must be >= 0, got {self.warmup_tokens}")
+        require_at_least_zero(self, "warmup_tokens", "weight_decay")
         require(0 <= self.final_ratio <= 1, f"final_ratio must be in 0..1, got {self.final_ratio}")
         require_fraction(self, "warmup_fraction", "b1", "b2")
         require(
@@ -103,6 +103,7 @@ class BertAdamConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "peak_lr", "epsilon", "clip")
+        require_at_least_zero(self, "warmup_steps", "weight_decay")
         require_fraction(self, "warmup_fraction", "b1", "b2")
 
     def rate(self, progress: Progress) -> float:
@@ -143,6 +144,7 @@ class Gpt1AdamConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "peak_lr", "epsilon", "clip")
+        require_at_least_zero(self, "warmup_steps", "weight_decay")
         require_fraction(self, "warmup_fraction", "b1", "b2")
 
     def rate(self, progress: Progress) -> float:
@@ -211,6 +213,13 @@ def bias_correction(b1: float, b2: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda u: u * scale, updates), count + 1
 
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def require_at_least_zero(config: Any, *names: str) -> None:
+    """Raises ConfigError unless each named field is None or at least 0."""
+    for name in names:
+        value = getattr(config, name)
+        require(value is None or value >= 0, f"{name} must be >= 0, got {value}")
 
 
 def require_fraction(config: Any, *names: str) -> None:

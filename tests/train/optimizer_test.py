@@ -319,6 +319,10 @@ def test_the_rate_of_gpt3_is_a_function_of_tokens():
         ),
         (lambda: AdamWConfig(peak_lr=1e-3, warmup_tokens=-1), "warmup_tokens must be >= 0, got -1"),
         (
+            lambda: AdamWConfig(peak_lr=1e-3, weight_decay=-0.1),
+            "weight_decay must be >= 0, got -0.1",
+        ),
+        (
             lambda: AdamWConfig(peak_lr=1e-3, final_ratio=2.0),
             "final_ratio must be in 0..1, got 2.0",
         ),
@@ -327,9 +331,19 @@ def test_the_rate_of_gpt3_is_a_function_of_tokens():
             "decay_tokens 9 must be above warmup_tokens 9",
         ),
         (lambda: BertAdamConfig(peak_lr=-1.0), "peak_lr must be positive, got -1.0"),
+        (lambda: BertAdamConfig(peak_lr=1.0, warmup_steps=-5), "warmup_steps must be >= 0, got -5"),
+        (
+            lambda: BertAdamConfig(peak_lr=1.0, weight_decay=-0.1),
+            "weight_decay must be >= 0, got -0.1",
+        ),
         (
             lambda: BertAdamConfig(peak_lr=1.0, warmup_fraction=1.0),
             "warmup_fraction must be at least 0 and below 1, got 1.0",
+        ),
+        (lambda: Gpt1AdamConfig(peak_lr=1.0, warmup_steps=-5), "warmup_steps must be >= 0, got -5"),
+        (
+            lambda: Gpt1AdamConfig(peak_lr=1.0, weight_decay=-0.1),
+            "weight_decay must be >= 0, got -0.1",
         ),
         (lambda: Gpt1AdamConfig(peak_lr=1.0, epsilon=0.0), "epsilon must be positive, got 0.0"),
         (
