@@ -44,7 +44,7 @@ class BlockConfig:
     def __post_init__(self) -> None:
         require_positive(
             self, "layers", "width", "heads", "head_size", "hidden", "band", "stride", "summary",
-            "epsilon", "std",
+            "epsilon", "std", "unroll",
         )  # fmt: skip
         require(
             self.summary <= self.stride,

@@ -11,7 +11,13 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.core.errors import ConfigError
-from lm.models.gpt import GptConfig, abstract_params, fold_keys, forward, init
+from lm.models.gpt import (
+    GptConfig,
+    abstract_params,
+    fold_keys,
+    forward,
+    init,
+)
 from lm.nn.dropout import DropoutKeys
 
 SIZES = {  # layers, width, heads, length -> parameters (Radford et al. 2019; Brown et al. 2020)
@@ -183,6 +189,12 @@ def test_relations_between_sizes_are_checked_with_both_values():
         small(heads=5)
     with pytest.raises(ConfigError, match="layers 3 is not a multiple of the 2"):
         small(layers=3, pattern=("dense", "banded"))
+
+
+@pytest.mark.parametrize("unroll", [0, -3])
+def test_fewer_layers_than_one_a_step_of_the_scan_are_refused_by_value(unroll):
+    with pytest.raises(ConfigError, match=f"unroll must be positive, got {unroll}"):
+        small(unroll=unroll)
 
 
 def test_a_decoder_that_would_see_what_it_predicts_is_refused():
