@@ -11,6 +11,7 @@ from flax import linen as nn
 from lm.core import axes
 from lm.core.config import require, require_positive
 from lm.core.mesh import constrain, platform
+from lm.core.tree import name_of
 from lm.losses.vocabulary import vocabulary_losses
 from lm.nn.attention import LayerCache
 from lm.nn.blocks import residual
@@ -276,8 +277,13 @@ def head(config: GptConfig, params: Any, hidden: jax.Array) -> jax.Array:
 
 
 def decoding_params(config: GptConfig, params: Any) -> Any:
-    """Parameters as decoding wants them: one tree a layer, in the dtype of the activations."""
-    cast = jax.tree.map(lambda leaf: leaf.astype(config.dtype), params)
+    """Parameters as decoding wants them: one tree a layer, kernels and tables in the dtype of the
+    activations. Norms and biases stay as they are, as they do in training."""
+
+    def multiplied(path: Any, leaf: jax.Array) -> jax.Array:
+        return leaf.astype(config.dtype) if name_of(path[-1:]) in ("kernel", "table") else leaf
+
+    cast = jax.tree_util.tree_map_with_path(multiplied, params)
     blocks = unstack(cast["stack"]["blocks"])
     if platform() == "cpu" and jax.sharding.get_abstract_mesh().size <= 1:
         blocks = tuple(turn_kernels(block) for block in blocks)

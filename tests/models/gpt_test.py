@@ -14,6 +14,7 @@ from lm.core.errors import ConfigError
 from lm.models.gpt import (
     GptConfig,
     abstract_params,
+    decoding_params,
     fold_keys,
     forward,
     init,
@@ -242,3 +243,11 @@ def test_tokens_behind_padding_are_numbered_from_the_first_real_one():
 def test_tokens_positions_and_blocks_are_dropped_out_by_keys_of_their_own():
     keys = fold_keys(DropoutKeys(jax.random.key(0), jnp.arange(2)))
     assert len({tuple(jax.random.key_data(one.key).tolist()) for one in keys}) == 3
+
+
+def test_decoding_in_bfloat16_rounds_what_is_multiplied_by_and_no_norm_or_bias():
+    config = small(dtype="bfloat16")
+    kept = tree.named_leaves(decoding_params(config, made(config)))
+    narrow = {name for name, leaf in kept.items() if leaf.dtype == jnp.bfloat16}
+    assert narrow == {name for name in kept if not name.endswith(("scale", "bias"))}
+    assert all(leaf.dtype == jnp.float32 for name, leaf in kept.items() if name not in narrow)
