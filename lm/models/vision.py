@@ -41,11 +41,16 @@ class VisionConfig(BlockConfig):
             f"image {self.image} is not a multiple of patch {self.patch}",
         )
         require(
-            self.stem == "cut" or (self.patch & (self.patch - 1) == 0 and self.width >= self.patch),
-            f"patch {self.patch} must be a power of two of at most width {self.width} with "
+            self.stem == "cut" or (self.patch.bit_count() == 1 and 2 <= self.patch <= self.width),
+            f"patch {self.patch} must be a power of two from 2 to width {self.width} with "
             "stem=convolutions",
         )
         require(not self.causal, "causal=True, and patches see each other")
+        require(
+            self.attention_dropout == self.residual_dropout == 0,
+            f"attention_dropout {self.attention_dropout} and residual_dropout "
+            f"{self.residual_dropout}: an image encoder has no dropout, set both to 0",
+        )
         require(
             self.positions != "sincos" or self.width % 4 == 0,
             f"width {self.width} is not a multiple of 4, which positions=sincos needs",

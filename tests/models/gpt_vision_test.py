@@ -217,3 +217,17 @@ def test_an_impossible_config_is_refused_and_names_the_values():
         replace(CONFIG.vision, image=9)
     with pytest.raises(ConfigError, match="256 slots of a context of 48"):
         replace(CONFIG, merge=1, vision=replace(CONFIG.vision, image=32))
+
+
+def test_convolutions_are_for_patches_that_they_halve_at_least_once():
+    sized = partial(replace, CONFIG.vision, image=96, stem="convolutions")
+    assert sized(patch=2).convolved(1) == 27 * CONFIG.vision.width
+    for patch in (1, 6, 32):
+        with pytest.raises(ConfigError, match=f"patch {patch} must be a power of two from 2 to"):
+            sized(patch=patch)
+
+
+@pytest.mark.parametrize("name", ["attention_dropout", "residual_dropout"])
+def test_dropout_of_an_encoder_that_drops_nothing_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} 0.1.*an image encoder has no dropout"):
+        replace(CONFIG.vision, **{name: 0.1})
