@@ -46,6 +46,9 @@ class BertConfig(BlockConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "vocab", "length", "segments")
+        require(
+            self.norm == "post", f"norm={self.norm!r}, and an encoder ends with no norm: 'post'"
+        )
         rate = self.embedding_dropout
         require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
 
@@ -66,14 +69,16 @@ class BertConfig(BlockConfig):
         self, length: int, scored: float = 0.15, *, blocks: Passes = LEARNED
     ) -> float:
         """Floating-point operations of training on a token of a sequence: 6 for each weight of a
-        product, 12 L N H for each pair of attention, T of them to both sides and (T + 1) / 2 where
-        it is causal, the output layer for the share `scored`; `blocks` is what is computed of
-        them."""
+        product, 12 L N H for each pair of attention, of which a dense layer has T to both sides and
+        (T + 1) / 2 where it is causal, the output layer for the share `scored`; `blocks` is what is
+        computed of them."""
         inner = self.heads * self.head_width
         block = 4 * self.width * inner + 2 * self.width * self.hidden_width
         head = scored * (self.vocab * self.width + self.width**2)
         products = blocks.weight * self.layers * block + LEARNED.weight * head
-        seen = mean_pairs(length, self) / length if self.causal else length
+        seen = mean_pairs(length, self) / length
+        if not self.causal:
+            seen = 2 * seen - 1  # as many to the other side; itself is counted once
         return products + blocks.pair * self.layers * inner * seen
 
 

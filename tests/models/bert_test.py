@@ -13,6 +13,7 @@ from experiments import bert as published
 from lm.core import tree
 from lm.core.errors import ConfigError
 from lm.models.bert import HEADS, BertConfig, init
+from lm.nn.patterns import visible
 from tests.models.pretrained.models import bert, drawn, gpt1
 
 # vocabulary -> parameters: without pooler, with it, with it and both heads
@@ -198,6 +199,7 @@ def test_the_second_segment_and_the_free_bias_of_a_word_are_read():
         ({"vocab": 0}, "vocab must be positive, got 0"),
         ({"segments": 0}, "segments must be positive, got 0"),
         ({"embedding_dropout": 1.0}, "embedding_dropout must be at least 0 and below 1, got 1.0"),
+        ({"norm": "pre"}, "norm='pre', and an encoder ends with no norm"),
         ({"heads": 5}, "width 32 is not divisible by heads 5"),
     ],
 )
@@ -211,6 +213,15 @@ def test_a_causal_encoder_is_counted_by_the_pairs_that_it_sees():
     both = 12 * config.layers * config.width * length
     less = config.flops_per_token(length) - bert(causal=True).flops_per_token(length)
     assert less == pytest.approx(both * (1 - (length + 1) / (2 * length)))
+
+
+def test_a_band_to_both_sides_is_counted_by_the_pairs_that_its_mask_has():
+    length, banded = 12, bert(pattern=("banded", "dense"), band=3)
+    slots = jnp.arange(length)
+    seen = np.asarray(visible(slots, slots, "banded", banded)).sum() / length
+    one_layer = 12 * banded.width
+    less = bert().flops_per_token(length) - banded.flops_per_token(length)
+    assert less == pytest.approx(one_layer * (length - seen)) and seen < 5
 
 
 def test_features_are_what_the_last_blocks_put_out_and_nothing_trains_them():

@@ -91,7 +91,6 @@ def raw_config(config: BertConfig) -> dict[str, Any]:
 
 def refused(config: BertConfig) -> dict[str, bool]:
     return {
-        f"norm={config.norm}": config.norm != "post",
         "a sparse pattern": config.patterns != {"dense"},
         "qkv without a bias": not config.qkv_bias,
         "left-to-right attention": config.causal,
