@@ -6,13 +6,17 @@ from pathlib import Path
 from lm.core.errors import DataError
 from lm.text.interface import BytePieces, Tokenizer
 from lm.text.vocabulary import (
+    WHOLE,
     Merges,
     bpe_files,
     check_merges,
     encode,
+    existing,
     library,
     need,
     read_bpe,
+    read_options,
+    read_whole,
 )
 
 
@@ -53,8 +57,17 @@ class Gpt2Tokenizer(Tokenizer):
 
 def read(folder: Path) -> Gpt2Tokenizer:
     """From `encoder.json` and `vocab.bpe`, `vocab.json` and `merges.txt`, or `tokenizer.json`."""
-    names = ("encoder.json", "vocab.json"), ("vocab.bpe", "merges.txt")
-    return Gpt2Tokenizer(*read_bpe(folder, *names))
+    vocab, merges = ("encoder.json", "vocab.json"), ("vocab.bpe", "merges.txt")
+    pieces = read_bpe(folder, vocab, merges)
+    options = read_options(folder)
+    if not existing(folder, *merges) and (whole := existing(folder, WHOLE)):
+        options = (read_whole(whole, "BPE").get("pre_tokenizer") or {}) | options
+    if options.get("add_prefix_space"):
+        raise DataError(
+            f"{folder} says add_prefix_space=true, a blank before each text, which is not GPT-2's: "
+            "set it to false there, and write the blank in the text"
+        )
+    return Gpt2Tokenizer(*pieces)
 
 
 def _byte_characters() -> dict[str, int]:

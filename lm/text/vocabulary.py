@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Merges = list[tuple[str, str]]
 WHOLE = "tokenizer.json"  # all of a vocabulary, and since transformers 5 the only file of one
+OPTIONS = "tokenizer_config.json"  # Hugging Face's, of what the vocabulary's own files do not say
 ALPHABET = 1000  # characters that a learned vocabulary spells; rarer ones are unknown
 LIMIT = 1 << 28  # characters of text that are learned from
 
@@ -194,6 +195,20 @@ def read_whole(file: Path, kind: str) -> dict[str, Any]:
     if found != kind:
         raise DataError(f"{file} holds a {found} vocabulary, not {kind}: check tokenizer.kind")
     return whole
+
+
+def read_options(folder: Path) -> dict[str, Any]:
+    """What the options beside a vocabulary say; nothing where there are none."""
+    file = folder / OPTIONS
+    if not file.is_file():
+        return {}
+    try:
+        options = json.loads(file.read_text())
+        if not isinstance(options, dict):
+            raise ValueError(f"a {type(options).__name__}")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is not a JSON object ({error}): copy it again") from None
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def read_bpe(folder: Path, vocab: Sequence[str], merges: Sequence[str]) -> tuple[Any, Merges]:

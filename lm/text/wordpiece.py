@@ -3,17 +3,19 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm.core.errors import DataError
 from lm.text.interface import Tokenizer
 from lm.text.vocabulary import (
+    OPTIONS,
     WHOLE,
     encode,
     find,
     learn,
     library,
     need,
+    read_options,
     read_text,
     read_whole,
     spelled,
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPECIALS = {name: f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-OPTIONS = "tokenizer_config.json"  # as Hugging Face keeps the case beside vocab.txt
+LOWER, STRIPPED, APART = "do_lower_case", "strip_accents", "tokenize_chinese_chars"
 LONGEST = "max_input_chars_per_word"
 RELEASED, HUGGING_FACE = 200, 100  # characters of a word that is spelled; a longer one is unknown
 
@@ -31,8 +33,9 @@ RELEASED, HUGGING_FACE = 200, 100  # characters of a word that is spelled; a lon
 class WordPieceTokenizer(Tokenizer):
     """Words split at punctuation, then greedily into the longest pieces. Lossy.
 
-    Blanks are lost, case and accents as well unless `cased`, and a word that the pieces cannot
-    spell, or of more than `longest` characters, is `[UNK]`, which decodes to nothing. Decoding is
+    Blanks are lost, case as well unless `cased`, and accents where they are `stripped`: None, as
+    the case is. Chinese characters stand `apart`, each a word. A word that the pieces cannot spell,
+    or of more than `longest` characters, is `[UNK]`, which decodes to nothing. Decoding is
     idempotent on the ids of a text; a model may say what no text has, a `##` piece after a mark,
     which is written without the blank that such a word has when it is decoded again. Documents end
     with `[SEP]`. The published vocabularies have 30,522 ids uncased and 28,996 cased.
@@ -45,7 +48,10 @@ class WordPieceTokenizer(Tokenizer):
     kind = "wordpiece"
     lossless = False
 
-    def __init__(self, words: list[str], *, cased: bool = False, longest: int = RELEASED):
+    def __init__(
+        self, words: list[str], *, cased: bool = False, longest: int = RELEASED,
+        stripped: bool | None = None, apart: bool = True,
+    ):  # fmt: skip
         vocab = {word: i for i, word in enumerate(words)}
         if len(vocab) != len(words):
             twice = next(word for i, word in enumerate(words) if vocab[word] != i)
@@ -53,6 +59,8 @@ class WordPieceTokenizer(Tokenizer):
         self._list = words
         self.cased = cased
         self.longest = longest
+        self.stripped = not cased if stripped is None else stripped
+        self.apart = apart
         self.vocab_size = len(words)
         self.specials = {name: need(vocab, piece, self.kind) for name, piece in SPECIALS.items()}
         self.end = self.specials["end"] = self.specials["sep"]
@@ -60,7 +68,7 @@ class WordPieceTokenizer(Tokenizer):
         model = library().models.WordPiece(
             vocab, unk_token=SPECIALS["unk"], max_input_chars_per_word=longest
         )
-        self._encoder = _splitter(model, cased)
+        self._encoder = _splitter(model, cased, self.stripped, apart)
         self._words = {
             i: word[2:] if word.startswith("##") and len(word) > 2 else f" {word}"
             for i, word in enumerate(words)
@@ -73,7 +81,11 @@ class WordPieceTokenizer(Tokenizer):
         return spelled(self.kind, self._words, ids).strip(" ").encode()
 
     def files(self) -> dict[str, bytes]:
-        options: dict[str, object] = {"do_lower_case": not self.cased}
+        options: dict[str, object] = {LOWER: not self.cased}
+        if self.stripped == self.cased:  # else the case says it, and a digest is as it was
+            options[STRIPPED] = self.stripped
+        if not self.apart:
+            options[APART] = False
         if self.longest != HUGGING_FACE:  # which what says nothing has: Hugging Face's, older runs'
             options[LONGEST] = self.longest
         return {
@@ -92,7 +104,8 @@ def train(
     of Schuster and Nakajima (2012), which spends a small vocabulary on rare pairs. The same texts
     give the same pieces: the specials, the characters, those with `##`, and the merged ones.
     """
-    encoder = _splitter(library().models.BPE(continuing_subword_prefix="##"), cased)
+    model = library().models.BPE(continuing_subword_prefix="##")
+    encoder = _splitter(model, cased, stripped=not cased, apart=True)
     return WordPieceTokenizer(
         learn(encoder, texts, vocab, tuple(SPECIALS.values()), inner="##")[0], cased=cased
     )
@@ -102,42 +115,39 @@ def read(path: Path, *, cased: bool = False) -> WordPieceTokenizer:
     """From `vocab.txt`, one piece a line, or `tokenizer.json`, or the folder that holds it.
 
     `cased` counts where neither the file nor one beside it, as Hugging Face writes them, says so.
-    Words are spelled up to the length that these say, 100 characters where they do not, and 200,
-    as the released code has it, where there is none of them.
+    What these say of accents and of Chinese characters counts as well. Words are spelled up to the
+    length that these say, 100 characters where they do not, and 200, as the released code has it,
+    where there is none of them.
     """
     file = path if path.is_file() else find(path, "vocab.txt", WHOLE)
-    options = _beside(file)
-    lower, longest = options.get("do_lower_case"), HUGGING_FACE if options else RELEASED
+    options = read_options(file.parent)
+    longest = HUGGING_FACE if options else RELEASED
     if file.name.startswith(WHOLE):
         whole = read_whole(file, "WordPiece")
         vocab = whole["model"]["vocab"]
         words = sorted(vocab, key=vocab.__getitem__)
-        lower = (whole.get("normalizer") or {}).get("lowercase") if lower is None else lower
         longest = whole["model"].get(LONGEST, HUGGING_FACE)
+        normalizer = whole.get("normalizer") or {}
+        names = {LOWER: "lowercase", STRIPPED: "strip_accents", APART: "handle_chinese_chars"}
+        options = {name: normalizer.get(theirs) for name, theirs in names.items()} | options
     else:
         words = read_text(file).removesuffix("\n").split("\n")
-    cased = cased if lower is None else not lower
-    return WordPieceTokenizer(words, cased=cased, longest=options.get(LONGEST, longest))
+    lower = options.get(LOWER)
+    return WordPieceTokenizer(
+        words,
+        cased=cased if lower is None else not lower,
+        longest=options.get(LONGEST, longest),
+        stripped=options.get(STRIPPED),
+        apart=options.get(APART) is not False,
+    )
 
 
-def _beside(vocabulary: Path) -> dict[str, Any]:
-    """The options in the file beside a vocabulary; none where there is no such file."""
-    file = vocabulary.parent / OPTIONS
-    if not file.is_file():
-        return {}
-    try:
-        options = json.loads(file.read_text())
-        if not isinstance(options, dict):
-            raise ValueError(f"a {type(options).__name__}")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is not a JSON object ({error}): copy it again") from None
-    return options
-
-
-def _splitter(model: object, cased: bool) -> "tokenizers.Tokenizer":
-    """BERT's basic tokenizer before `model`: controls dropped, Chinese characters one by one."""
+def _splitter(model: object, cased: bool, stripped: bool, apart: bool) -> "tokenizers.Tokenizer":
+    """BERT's basic tokenizer before `model`: controls dropped, Chinese characters `apart`."""
     tokenizers = library()
     encoder = tokenizers.Tokenizer(model)
-    encoder.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=not cased)
+    encoder.normalizer = tokenizers.normalizers.BertNormalizer(
+        lowercase=not cased, strip_accents=stripped, handle_chinese_chars=apart
+    )
     encoder.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     return encoder

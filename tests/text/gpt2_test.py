@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from lm.core.errors import DataError
 from lm.text.tokenizer import TokenizerConfig, build
 from tests.text.tokenizers import HARD, published, script_lines, tokenizer, web_lines
 
@@ -22,6 +23,24 @@ def test_plain_files_under_either_name_give_the_same_tokenizer(tmp_path):
         (tmp_path / name).write_bytes(gzip.decompress((folder / saved).read_bytes()))
     again = build(TokenizerConfig(kind="gpt2", path=str(tmp_path)), list)
     assert again.digest == tokenizer("gpt2").digest
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_blank_before_each_text_is_refused_unless_it_is_said_to_be_none(tmp_path, whole):
+    option = {"add_prefix_space": True}
+    if whole:
+        model = {"type": "BPE", "vocab": {"<|endoftext|>": 0, "a": 1}, "merges": []}
+        made = {"pre_tokenizer": {"type": "ByteLevel"} | option, "model": model}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(made))
+    else:
+        (tmp_path / "vocab.json").write_text('{"<|endoftext|>": 0, "a": 1}')
+        (tmp_path / "merges.txt").write_text("")
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(option))
+    config = TokenizerConfig(kind="gpt2", path=str(tmp_path))
+    with pytest.raises(DataError, match="says add_prefix_space=true.*set it to false there"):
+        build(config, list)
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": false}')
+    assert build(config, list).encode("a") == [1]
 
 
 def released(subject):

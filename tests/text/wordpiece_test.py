@@ -223,6 +223,40 @@ def test_what_is_beside_a_vocabulary_says_up_to_what_length_words_are_spelled(tm
         assert load(tmp_path / "saved").encode("x" * 150) == subject.encode("x" * 150)
 
 
+OTHERWISE = [  # options, a text, and its pieces with them
+    ({"do_lower_case": True, "strip_accents": False}, "Café", ["café"]),
+    ({"do_lower_case": False, "strip_accents": True}, "Café", ["Cafe"]),
+    ({"do_lower_case": True, "tokenize_chinese_chars": False}, "漢字", ["漢", "##字"]),
+    ({"do_lower_case": True}, "Café漢字", ["cafe", "漢", "字"]),
+    ({"do_lower_case": True, "strip_accents": True}, "Café", ["cafe"]),
+    ({"do_lower_case": False, "strip_accents": None}, "Café", ["Café"]),
+]
+
+
+@pytest.mark.parametrize("options, text, expected", OTHERWISE)
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_said_of_accents_and_chinese_characters_is_done_and_kept(
+    tmp_path, options, text, expected, whole
+):
+    words = [*SPECIALS.values(), "cafe", "café", "Cafe", "Café", "漢", "字", "##字"]
+    if whole:  # with another name for each in the one file of all
+        names = {"lowercase": "do_lower_case", "handle_chinese_chars": "tokenize_chinese_chars"}
+        said = {name: options.get(names.get(name, name)) for name in (*names, "strip_accents")}
+        model = {"type": "WordPiece", "vocab": {word: i for i, word in enumerate(words)}}
+        made = {"normalizer": {"type": "BertNormalizer"} | said, "model": model}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(made))
+    else:
+        (tmp_path / "vocab.txt").write_text("\n".join(words))
+        (tmp_path / OPTIONS).write_text(json.dumps(options))
+    subject = read(tmp_path)
+    assert [words[i] for i in subject.encode(text)] == expected
+    subject.save(tmp_path / "saved")
+    again = load(tmp_path / "saved")
+    assert again.digest == subject.digest and again.encode(text) == subject.encode(text)
+    plain = WordPieceTokenizer(words, cased=not options["do_lower_case"], longest=100)
+    assert (plain.digest == subject.digest) == (plain.encode(text) == subject.encode(text))
+
+
 def test_the_tokenizer_of_an_earlier_run_is_loaded_as_it_was(tmp_path):
     digest = "d0faf05467bf9a7fb4f51e7cdb7959a641e7c2567e55e27eb06a0ae966f38056"
     (tmp_path / "vocab.txt").write_text("".join(f"{p}\n" for p in (*SPECIALS.values(), "x", "##x")))
