@@ -16,6 +16,7 @@ KINDS = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
     "collective-permute", "collective-broadcast",
 )  # fmt: skip
+WORK = ("fusion", "convolution", "dot", "custom-call", "while")
 HANDED_ON = ("parameter", "get-tuple-element", "tuple", "while", "bitcast")
 ARRAY = re.compile(r"\b(pred|bf16|f8\w*|[fsuc]\d+)\[([\d,]*)\]")
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
@@ -75,7 +76,7 @@ class Collective:
 def collectives(text: str) -> list[Collective]:
     """The collectives of a compiled program, in the order of its computations."""
     found: list[tuple[Collective, str, str]] = []
-    callers, roots = fusions(text), results(text)
+    callers, roots, beside = fusions(text), results(text), offloaded(text)
     for one in instructions(text):
         kind = one.operation.removesuffix("-start")
         if kind in KINDS:
@@ -83,7 +84,8 @@ def collectives(text: str) -> list[Collective]:
             caller = callers.get(one.computation, "")
             collective = Collective(
                 kind, size(kind, one.shape, started), one.runs, one.name, group(one.line),
-                started or caller.startswith("async-collective-start"),
+                started or caller.startswith("async-collective-start")
+                or beside.get(one.computation, False),
             )  # fmt: skip
             if kind == "all-reduce" and one.computation.startswith("all-reduce-scatter"):
                 part = size(kind, roots.get(one.computation, one.shape), started)
@@ -100,6 +102,31 @@ def collectives(text: str) -> list[Collective]:
         for one, caller, channel in found
         if not caller or one.asynchronous or channel not in begun
     ]
+
+
+def offloaded(text: str) -> dict[str, bool]:
+    """Of each computation that a SparseCore runs (what a TPU7x sends, mostly) whether work is
+    scheduled from where its operands are handed over to where it is waited for."""
+    found: dict[str, bool] = {}
+    for lines in parse(text)[1].values():
+        running, worked = dict[str, str](), dict[str, bool]()  # by the names of a call's parts
+        for line in lines:
+            match = INSTRUCTION.match(line)
+            name, operation = (match[1], match[3]) if match else ("", "")
+            if operation == "call-start" and (called := CALLED.search(line)):
+                running[name] = called[1]
+                found[called[1]] = True  # unless its end, in the same computation, says otherwise
+                worked[called[1]] = False
+            elif operation in ("call-update", "call-done"):
+                operand = re.search(r"\(%?([\w.\-]+)", line[line.index(f" {operation}(") :])
+                called_here = running.get(operand[1]) if operand else None
+                if called_here and operation == "call-update":
+                    running[name], worked[called_here] = called_here, False
+                elif called_here:
+                    found[called_here] = worked[called_here]
+            elif operation in WORK:
+                worked = dict.fromkeys(worked, True)
+    return found
 
 
 def between_slices(one: Instruction) -> Collective | None:

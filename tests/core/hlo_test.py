@@ -109,6 +109,31 @@ ENTRY %main (x: bf16[2]) -> bf16[8] {
     assert found == {"g1": True, "g3": False}
 
 
+def test_a_gather_on_a_sparse_core_is_beside_what_is_scheduled_before_its_end():
+    def program(between):
+        return f"""\
+%called (param: bf16[12,24]) -> bf16[12,96] {{
+  %param = bf16[12,24]{{1,0}} parameter(0)
+  ROOT %all-gather.1 = bf16[12,96]{{1,0}} all-gather(%param), channel_id=7, \
+replica_groups=[2,4]<=[8], dimensions={{1}}
+}}, execution_thread="sparsecore"
+
+ENTRY %main (p: bf16[12,24]) -> bf16[12,96] {{
+  %p = bf16[12,24]{{1,0}} parameter(0)
+  %start = ((), (), (s32[1]{{0}})) call-start(), async_execution_thread="sparsecore", to_apply=%called
+  %before = bf16[12,24]{{1,0}} fusion(%p), kind=kLoop, calls=%fused
+  %update = ((bf16[12,24]{{1,0}}), bf16[12,96]{{1,0}}) call-update(%start, %before)
+  {between}
+  ROOT %done = bf16[12,96]{{1,0}} call-done(%update)
+}}
+"""
+
+    work = "%other = bf16[12,24]{1,0} fusion(%p), kind=kLoop, calls=%fused"
+    (beside,), (alone,) = collectives(program(work)), collectives(program(""))
+    assert beside.asynchronous and not alone.asynchronous  # work before its operands is not beside
+    assert (beside.kind, beside.bytes, beside.group) == ("all-gather", 12 * 96 * 2, (0, 1, 2, 3))
+
+
 def test_a_reduction_of_which_a_part_is_kept_is_a_reduce_scatter():
     text = """\
 %all-reduce-scatter.1 (p: f32[32]) -> f32[8] {
