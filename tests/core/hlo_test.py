@@ -120,7 +120,8 @@ replica_groups=[2,4]<=[8], dimensions={{1}}
 
 ENTRY %main (p: bf16[12,24]) -> bf16[12,96] {{
   %p = bf16[12,24]{{1,0}} parameter(0)
-  %start = ((), (), (s32[1]{{0}})) call-start(), async_execution_thread="sparsecore", to_apply=%called
+  %start = ((), (), (s32[1]{{0}})) call-start(), async_execution_thread="sparsecore", \
+to_apply=%called
   %before = bf16[12,24]{{1,0}} fusion(%p), kind=kLoop, calls=%fused
   %update = ((bf16[12,24]{{1,0}}), bf16[12,96]{{1,0}}) call-update(%start, %before)
   {between}
