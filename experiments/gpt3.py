@@ -123,16 +123,17 @@ PODS = {  # of those tried, what its compiler bounds best: results/pods.md
     "v5p:8x8x8": Placement(128, 4, remat="qkv"),
     "v6e:16x16": Placement(64, 4, batch=768),
     "v5e:16x16": Placement(16, 16, batch=128),
+    "tpu7x:8x8x8": Placement(512, 2, remat="products"),
 }
 
 
 def pod(chips: str = "v5p:8x8x16") -> Pretrain:
-    """175B on a slice of TPUs: v5p:8x8x16, v5p:8x8x8, v6e:16x16 or v5e:16x16.
+    """175B on a slice of TPUs: v5p:8x8x16, v5p:8x8x8, v6e:16x16, v5e:16x16 or tpu7x:8x8x8.
 
     Two departures, both in results/pods.md. Where the batch of 1536 does not fit, it is the largest
     that does, 768 rows (1.57M tokens) on v6e:16x16 and 128 (0.26M) on v5e:16x16, at the rate that
     table 2.1 has for 3.2M and in one microbatch. And the first steps have a row for each part of
-    the mesh, 524k, 262k, 131k and 33k tokens in the order above, where the paper begins at 32k:
+    the mesh, 524k, 262k, 131k, 33k and 1M tokens in the order above, where the paper begins at 32k:
     fewer rows would be filled up, and a step take the same time.
     """
     place, whole = PODS[chips], train("175b")
