@@ -10,6 +10,7 @@ from absl import flags
 
 from launch import cluster, command, experiment, log
 from lm.core import heap
+from lm.core.config import dump
 from lm.core.errors import ConfigError
 from lm.core.paths import run_path
 
@@ -38,10 +39,9 @@ def main() -> int | None:
         print(experiment.listing())
         return None
     config = experiment.configured()
+    bindings = dump(config)  # what no run could be read back with is refused before all else
     if DRY_RUN.value:
-        from lm.core.config import dump
-
-        print(dump(config), end="")
+        print(bindings, end="")
         return None
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of the run")

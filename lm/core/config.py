@@ -48,8 +48,19 @@ def bindings(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def dump(config: Any) -> str:
-    """The resolved bindings as text that `load` reads back."""
-    return "".join(f"{name} = {value!r}\n" for name, value in bindings(config).items())
+    """The resolved bindings as text that `load` reads back.
+
+    Raises:
+      ConfigError: a class that `load` would not build, such as a user's own.
+    """
+    flat = bindings(config)
+    for name, value in flat.items():
+        if name.rpartition(".")[2] == CLASS and _class_of_lm(value) is None:
+            raise ConfigError(
+                f"{name}: no run of {value} could be read back, for it is no config class of lm: "
+                "take one of lm's own, as replace(gpt2.tiny(), steps=9) does, or add yours to lm"
+            )
+    return "".join(f"{name} = {value!r}\n" for name, value in flat.items())
 
 
 def assignment(text: str) -> tuple[str, str]:
@@ -303,15 +314,21 @@ def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
 
 
 def _config_class(path: str, where: str) -> type:
-    module, _, name = str(path).rpartition(".")
-    if module.split(".")[0] == "lm":
-        try:
-            found = getattr(importlib.import_module(module), name, None)
-        except ImportError:
-            found = None
-        if isinstance(found, type) and dataclasses.is_dataclass(found):
-            return found
-    raise ConfigError(f"{where}: {path!r} is not a config class of lm")
+    found = _class_of_lm(str(path))
+    if found is None:
+        raise ConfigError(f"{where}: {path!r} is not a config class of lm")
+    return found
+
+
+def _class_of_lm(path: str) -> type | None:
+    module, _, name = path.rpartition(".")
+    if module.split(".")[0] != "lm":
+        return None
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
 
 
 def read(path: Any) -> Any:

@@ -158,6 +158,24 @@ def test_only_config_classes_of_ours_are_built(path):
         load(f"class = {path!r}\n")
 
 
+def test_a_class_of_the_users_own_is_refused_where_it_would_be_written(tiny):
+    """And not once the run is to be resumed or loaded, when its steps have been made."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Model(type(tiny.model)):
+        extra: int = 3
+
+    class Mine(type(tiny)):
+        pass
+
+    fields = {field.name: getattr(tiny, field.name) for field in dataclasses.fields(tiny)}
+    with pytest.raises(ConfigError, match=r"class: no run of .*\.Mine could be read back"):
+        dump(Mine(**fields))
+    model = {f.name: getattr(tiny.model, f.name) for f in dataclasses.fields(tiny.model)}
+    with pytest.raises(ConfigError, match=r"model\.class: no run of .*: take one of lm's own"):
+        dump(replace(tiny, model=Model(**model)))
+
+
 def test_a_class_of_ours_in_the_wrong_place_is_refused(tiny):
     text = dump(tiny)
     before, after = "'lm.models.gpt.GptConfig'", "'lm.train.optimizer.AdamWConfig'"

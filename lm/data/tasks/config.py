@@ -22,8 +22,8 @@ class TaskConfig:
     """A published task by its name, or one's own data as `name="classification"` or another kind.
 
     Own data need no code: a `.jsonl` whose columns are called as the fields of the records are, or
-    as `columns` says (`("text=review", "label=stars")`). A format of one's own is a subclass whose
-    `form` says how a row is restated.
+    as `columns` says (`("text=review", "label=stars")`). A format of one's own is a subclass, in a
+    module of lm where a run is to be made of it, whose `form` says how a row is restated.
     """
 
     name: str = "sst2"  # of PUBLISHED
