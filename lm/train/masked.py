@@ -11,6 +11,7 @@ import numpy as np
 
 from lm.core import tree
 from lm.core.config import require, require_positive
+from lm.core.errors import DataError
 from lm.core.mesh import local_rows, make_mesh
 from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
@@ -80,6 +81,7 @@ class MaskedPretrain(Supervised):
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
         text = prepare_sentences(self.data, self.sentences, tokenizer, "train")
         held_out = prepare_sentences(self.data, self.sentences, tokenizer, "valid")
+        self.check_documents(text.documents, held_out.documents)
         rows_of = [self.rows(text, length, tokenizer) for length, _ in self.stages]
         last_length = self.stages[-1][0]
         valid = self.rows(held_out, last_length, tokenizer)
@@ -134,6 +136,19 @@ class MaskedPretrain(Supervised):
             print(f"report: {write_report(workdir)}")
 
     # ----------------------------------------------------------------- parts
+
+    def check_documents(self, learned: int, held_out: int) -> None:
+        """Raises DataError where of many documents one is held out, which makes no pair."""
+        if not self.instances.pairs or held_out > 1 or learned < 2:
+            return  # a text of one document is told of where its pairs are made
+        if self.data.valid:
+            way = f"data.valid={self.data.valid} is one document: name more files there"
+        else:
+            way = (
+                f"of {learned + held_out} documents data.valid_fraction={self.data.valid_fraction} "
+                "holds out one: raise it, or set data.valid"
+            )
+        raise DataError(f"a random next segment needs another document, and {way}")
 
     def bounds(self) -> list[int]:
         """The first step of each stage, and the number of steps."""

@@ -371,6 +371,22 @@ def test_another_order_of_the_data_is_refused_on_resume(running, straight):
         replace(running, seed=1, steps=13).run(straight)
 
 
+def test_a_part_of_one_document_is_told_with_what_makes_it_more(tmp_path):
+    (tmp_path / "text").mkdir()
+    for number in range(12):
+        write_documents(tmp_path / "text" / f"{number}.txt", 1, number)
+    config = replace(experiment_in(tmp_path), sentences=SentencesConfig())
+    config = replace(config, data=replace(config.data, train=str(tmp_path / "text"), valid=None))
+    said = r"of 12 documents data.valid_fraction=0.1 holds out one: raise it, or set data.valid"
+    with pytest.raises(DataError, match=said):
+        config.run(tmp_path / "run")
+    one = replace(config.data, valid=str(tmp_path / "text" / "3.txt"))
+    with pytest.raises(DataError, match=r"data.valid=.*3.txt is one document: name more files"):
+        replace(config, data=one).run(tmp_path / "run")
+    config.check_documents(2, 2)
+    replace(config, instances=InstancesConfig(pairs=False)).check_documents(11, 1)
+
+
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ConfigError, match=r"batch 16 is not divisible by \d+ .data axes x micro"):
         replace(EXPERIMENT, microbatches=3).run(tmp_path / "run")
