@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from lm.report.record import Record
-from lm.report.text import WHOLE, label
+from lm.report.record import WHOLE, Record
+from lm.report.text import label
 
 Figure = tuple[str, str, tuple[str, ...]]  # title, axis and metrics
 

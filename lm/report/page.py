@@ -15,9 +15,9 @@ from lm.report.curves import Curve, Level, draw
 from lm.report.figures import measured
 from lm.report.gallery import gallery
 from lm.report.groups import seeds_table
-from lm.report.record import Record, is_number, read_run
+from lm.report.record import WHOLE, Record, is_number, read_run
 from lm.report.style import CSS
-from lm.report.text import WHOLE, escape, label, number, shown, table
+from lm.report.text import escape, label, number, shown, table
 from lm.report.time_spent import totals
 
 AGAINST_TOKENS = ("Loss", "Validation bits per byte")  # a second scale on top
@@ -210,9 +210,17 @@ def _value(final: dict[str, Any], name: str) -> str:
 
 
 def _compared_finals(names: Sequence[str], records: Sequence[Record]) -> str:
-    finals = [record.final() for record in records]
+    """What is over all held-out text in some runs and an estimate in others is an estimate here."""
+    finals, wholes = ([of(record) for record in records] for of in (Record.final, Record.whole))
     metrics = dict.fromkeys(metric for final in finals for metric in final)
-    rows = [[label(metric), *(_value(final, metric) for final in finals)] for metric in metrics]
+    rows = []
+    for metric in [metric for metric in metrics if not metric.startswith(WHOLE)]:
+        told, values = label(metric), finals
+        if any(metric in whole for whole in wholes):
+            all_whole = all(metric in whole for whole in wholes)
+            told = label(WHOLE + metric) if all_whole else f"{told}, estimate"
+            values = wholes if all_whole else [record.latest() for record in records]
+        rows.append([told, *(_value(one, metric) for one in values)])
     return table(["figure", *names], rows)
 
 

@@ -14,6 +14,7 @@ from lm.report.time_spent import processes
 
 TABLES = ("reference", "mixture")  # of the summary: not figures
 TIMES = ("step", "tokens", "seconds")  # what a row is logged at; the rest is what was measured
+WHOLE = "whole_"  # begins what is measured once, at the end: over all held-out text, no estimate
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,30 @@ class Record:
         return [float(x) for x, _ in points], [float(y) for _, y in points]
 
     def final(self) -> dict[str, Any]:
-        """The summary; while there is none, the last value of every metric."""
+        """The summary; while there is none, the latest figures."""
         if self.summary:
             return {name: value for name, value in self.summary.items() if name not in TABLES}
-        last = self.rows[-1] if self.rows else {}
+        return self.latest()
+
+    def latest(self) -> dict[str, Any]:
+        """The last value of every metric, but not what was measured over all held-out text at an
+        earlier end of the run."""
+        last, whole = self.rows[-1] if self.rows else {}, self.whole()
         values = {name: last[name] for name in TIMES if name in last}
         for name in self.metrics():
-            values[name] = self.curve(name)[1][-1]
+            if not name.startswith(WHOLE) or name.removeprefix(WHOLE) in whole:
+                values[name] = self.curve(name)[1][-1]
         return values
+
+    def whole(self) -> dict[str, Any]:
+        """What was measured over all held-out text after the last step, by its estimate's name."""
+        return {
+            name.removeprefix(WHOLE): value
+            for row in self.rows
+            if row["step"] == self.rows[-1]["step"]
+            for name, value in row.items()
+            if name.startswith(WHOLE) and is_number(value)
+        }
 
     def mixture(self) -> list[dict[str, Any]]:
         """What the run read of each text: `source`, `tokens`, `weight` and `epochs`."""

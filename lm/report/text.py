@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lm.report.record import is_number
+from lm.report.record import WHOLE, is_number
 
 LABELS = {
     "loss": "training loss",
@@ -20,7 +20,6 @@ LABELS = {
     "weight": "weight in the mixture",
     "epochs": "epochs elapsed",
 }
-WHOLE = "whole_"  # begins what is measured once, at the end: over all held-out text, no estimate
 CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 UNSEEN = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # C1, directions
 CONTROLS |= dict.fromkeys(UNSEEN, 0xFFFD)

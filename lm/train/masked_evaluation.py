@@ -16,7 +16,7 @@ from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.losses.language import masked_sum, mean, token_losses
 from lm.metrics.perplexity import perplexity
-from lm.report.text import WHOLE
+from lm.report.record import WHOLE
 from lm.text.tokenizer import Tokenizer
 from lm.train.masked_objective import MaskedWords
 from lm.train.session import Session

@@ -29,7 +29,7 @@ from lm.models.layers import stream_norms
 from lm.models.lstm import LstmConfig
 from lm.nn.dropout import DropoutKeys
 from lm.report.page import write_report
-from lm.report.text import WHOLE
+from lm.report.record import WHOLE
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
 from lm.train.beginning import read_beginning, with_params
 from lm.train.manifest import steps_in

@@ -229,6 +229,20 @@ def test_a_comparison_lays_runs_over_each_other(tmp_path):
     Tags(page)
 
 
+def test_a_whole_loss_stands_beside_no_estimate(tmp_path):
+    runs = [write_run(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        last = valid_row(100) | {"whole_valid_loss": 1.5}
+        (run / "metrics.jsonl").write_text(json.dumps(last) + "\n")
+    page = compare(runs, tmp_path / "all.html").read_text("utf-8")
+    assert "<th>validation loss, all held-out text</th><td>1.5</td><td>1.5</td>" in page
+    (runs[1] / "summary.json").unlink()
+    (runs[1] / "metrics.jsonl").write_text(json.dumps(valid_row(50)) + "\n")
+    page = compare(runs, tmp_path / "all.html").read_text("utf-8")
+    assert "<th>validation loss, estimate</th><td>2</td><td>2</td>" in page
+    assert "all held-out text" not in page
+
+
 def test_what_one_run_alone_has_is_drawn_with_its_name_and_in_its_colour(tmp_path):
     runs = [write_run(tmp_path / name) for name in ("first", "second", "third")]
     rows = [training_row(step, rare=1.0 / step) for step in range(1, 101)]

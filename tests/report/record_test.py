@@ -58,6 +58,15 @@ def test_without_a_summary_the_last_values_stand_in(run):
     assert final["loss"] == training_row(100)["loss"]
 
 
+def test_what_was_measured_at_an_earlier_end_of_the_run_is_not_its_latest(run):
+    (run / "summary.json").unlink()
+    whole = valid_row(1) | {"whole_valid_loss": 1.5}
+    log(run, [training_row(1), whole])
+    assert read_run(run).final()["whole_valid_loss"] == 1.5
+    log(run, [training_row(1), whole, training_row(2)])
+    assert "whole_valid_loss" not in read_run(run).final()
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.gin"])
 def test_a_missing_file_is_named(run, name):
     (run / name).unlink()
