@@ -7,6 +7,7 @@ from lm.report.record import Record, is_number
 from lm.report.text import label, number, table
 
 SEED = "seed"
+NO_SCORES = ("step", "steps", "tokens", "seconds", "parameters", "tokens_per_second", "mfu")
 
 
 def seeds_table(records: Sequence[Record]) -> str:
@@ -28,7 +29,7 @@ def seeds_table(records: Sequence[Record]) -> str:
         name
         for record in records
         for name, value in record.final().items()
-        if is_number(value) and name not in ("step", "steps", "tokens", "seconds", "parameters")
+        if is_number(value) and name not in NO_SCORES
     )
     rows = []
     for rest, seeds in groups.items():

@@ -23,8 +23,8 @@ from lm.report.time_spent import totals
 AGAINST_TOKENS = ("Loss", "Validation bits per byte")  # a second scale on top
 BASELINES = {"valid_bits_per_byte": {"trigram_bits_per_byte": "byte trigram"}}
 TILES = (
-    *("valid_bits_per_byte", "valid_loss", "loss", "parameters"),
-    *("step", "tokens", "tokens_per_second", "mfu", "seconds"),
+    *("valid_bits_per_byte", "valid_loss", "valid_accuracy", "valid_reward", "valid_kl", "loss"),
+    *("parameters", "step", "steps", "tokens", "tokens_per_second", "mfu", "seconds"),
 )
 MIXTURE = ("tokens", "weight", "epochs")
 SAMPLES_SHOWN = 12
@@ -146,7 +146,7 @@ def _tiles(record: Record) -> str:
     final = record.final()
     tiles = [
         f"<div><dt>{escape(label(name))}</dt><dd>{escape(shown(name, final[name]))}</dd></div>"
-        for name in TILES
+        for name in (str(final.get("metric")), *TILES)  # a task's own first
         if name in final
     ]
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""

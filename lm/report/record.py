@@ -14,6 +14,7 @@ from lm.report.time_spent import processes
 
 TABLES = ("reference", "mixture")  # of the summary: not figures
 TIMES = ("step", "tokens", "seconds")  # what a row is logged at; the rest is what was measured
+OF_STEPS = ("loss", "tokens_per_second", "mfu")  # of training, which no summary has
 WHOLE = "whole_"  # begins what is measured once, at the end: over all held-out text, no estimate
 
 
@@ -58,10 +59,12 @@ class Record:
         return [float(x) for x, _ in points], [float(y) for _, y in points]
 
     def final(self) -> dict[str, Any]:
-        """The summary; while there is none, the latest figures."""
-        if self.summary:
-            return {name: value for name, value in self.summary.items() if name not in TABLES}
-        return self.latest()
+        """The summary, and of the last steps what it has not; while there is none, the latest."""
+        latest = self.latest()
+        if not self.summary:
+            return latest
+        ended = {name: latest[name] for name in OF_STEPS if name in latest}
+        return {n: v for n, v in (ended | self.summary).items() if n not in TABLES}
 
     def latest(self) -> dict[str, Any]:
         """The last value of every metric, but not what was measured over all held-out text at an

@@ -46,6 +46,9 @@ def shown(name: str, value: Any) -> str:
         if hours:
             return f"{hours} h {minutes} min"
         return f"{minutes} min {seconds} s" if minutes else f"{number(value)} s"
+    if name.endswith("win_rate") and isinstance(value, list) and len(value) == 3:
+        mean, low, high = map(number, value)
+        return f"{mean} (95%: {low} to {high})"
     return f"{value:.1%}" if name in ("mfu", "weight") and is_number(value) else number(value)
 
 

@@ -82,6 +82,18 @@ def test_a_figure_of_several_numbers_is_read_as_one_would_write_it(run):
     assert "rows 4,096, cut 32" in page and "1.5, 2.25" in page
 
 
+def test_the_tiles_of_a_run_that_has_ended_say_how_its_steps_ended_and_what_it_was_for(run):
+    summary = {"steps": 100, "seconds": 9.0, "metric": "f1", "f1": 0.625, "valid_kl": 0.25}
+    (run / "summary.json").write_text(json.dumps(summary | {"win_rate": [0.5, 0.25, 1.0]}))
+    page = page_of(run)
+    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    assert list(tiles)[:2] == ["f1", "valid kl"] and tiles["f1"] == "0.625"
+    assert tiles["training loss"] == number(training_row(100)["loss"]) and tiles["steps"] == "100"
+    assert tiles["tokens a second"] == "10,000" and tiles["model FLOPs utilisation"] == "40.0%"
+    assert "<th>win rate</th><td>0.5 (95%: 0.25 to 1)</td>" in page
+    assert "<th>training loss</th>" in page
+
+
 def test_a_mixture_of_texts_is_a_table_and_no_figure(run):
     path = run / "summary.json"
     rows = [{"source": "<web>", "tokens": 410_000, "weight": 0.594, "epochs": 0.435}, {"junk": 1}]
