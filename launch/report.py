@@ -7,6 +7,7 @@ python -m launch.report --runs='runs/sst2/*/*' --out=seeds.html
 
 import glob
 import os
+import sys
 
 from absl import flags
 
@@ -19,13 +20,18 @@ OUT = flags.DEFINE_string(
     "out", None, "Page to write where several runs are compared; one run's page is in its folder."
 )
 
+OF_A_RUN = ("config.gin", "metrics.jsonl")
+
 
 def main() -> None:
     runs = [run_path(found) for name in RUNS.value if name for found in matching(name)]
     if not runs:
         raise ConfigError("--runs is empty: name one run directory, or several to compare them")
     if len(runs) == 1 and OUT.value is not None:
-        raise ConfigError(f"--out={OUT.value} is for several runs; one writes its own report.html")
+        raise ConfigError(
+            f"--out={OUT.value} is for several runs, and --runs names {runs[0]} alone; one writes "
+            "its own report.html"
+        )
     if len(runs) > 1 and not OUT.value:
         raise ConfigError(
             "--out is missing: several runs are compared in one page, --out=FILE.html"
@@ -38,9 +44,20 @@ def main() -> None:
 
 
 def matching(name: str) -> list[str]:
-    """The folders that a glob finds; any other name as it is."""
-    found = glob.glob(os.path.expanduser(name)) if glob.has_magic(name) else []
-    return sorted(filter(os.path.isdir, found)) or [name]
+    """The runs that a glob finds; any other name as it is.
+
+    Raises:
+      ConfigError: it finds none.
+    """
+    if not glob.has_magic(name):
+        return [name]
+    folders = sorted(filter(os.path.isdir, glob.glob(os.path.expanduser(name))))
+    runs = [one for one in folders if all(os.path.isfile(f"{one}/{file}") for file in OF_A_RUN)]
+    for other in sorted(set(folders) - set(runs)):
+        print(f"{other} is left out: it lacks {' or '.join(OF_A_RUN)}", file=sys.stderr)
+    if not runs:
+        raise ConfigError(f"--runs={name}: no run is there")
+    return runs
 
 
 if __name__ == "__main__":

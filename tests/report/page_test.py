@@ -325,8 +325,11 @@ def test_a_pattern_names_the_folders_that_it_finds(tmp_path, pattern):
     for name in ("a", "b"):
         write_run(tmp_path / "runs" / name)
     (tmp_path / "runs" / "t").write_text("a table beside them")
+    other = tmp_path / "runs" / "text"
+    other.mkdir()
     done = report(f"--runs={tmp_path}/runs/{pattern}", f"--out={tmp_path / 'all.html'}")
-    assert (done.returncode, done.stderr) == (0, "")
+    left_out = f"{other} is left out: it lacks config.gin or metrics.jsonl\n"
+    assert (done.returncode, done.stderr) == (0, left_out if pattern == "*" else "")
     assert "2 runs compared" in (tmp_path / "all.html").read_text()
 
 
@@ -334,10 +337,11 @@ def test_a_pattern_names_the_folders_that_it_finds(tmp_path, pattern):
     "flags, code, line",
     [
         ([], 1, "--runs is empty"),
-        (["--runs=a", "--out=b"], 1, "--out=b is for several runs"),
+        (["--runs=a", "--out=b"], 1, "--out=b is for several runs, and --runs names a alone"),
         (["--runs=a,b"], 1, "--out is missing"),
         (["--run=a"], 1, "Did you mean: runs"),
         (["--runs=nowhere"], 2, "nowhere is not a run directory"),
+        (["--runs=nowhere/*", "--out=b"], 1, "--runs=nowhere/*: no run is there"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(flags, code, line):
