@@ -1,14 +1,17 @@
-"""Runs whose models read and do not write, for a program or a notebook: BERT, and a reward model.
+"""Runs whose models read and do not write, for a program or a notebook: BERT, a reward model, and a
+classifier of texts.
 
 bert = lm.load("runs/bert")
 bert.guesses("the cat sat on the [MASK].")       # [[("mat", 0.4), ...]]
 reward = lm.load("runs/reward")
 reward.scores(["Name a fruit."], ["An apple."])  # [1]
+tuned = lm.load("runs/bert-sst2")
+tuned.predict(["a joy to watch"])                # ["positive"]
 """
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,22 @@ import numpy as np
 
 from lm.core.errors import CheckpointError, DataError
 from lm.core.mesh import one_device
+from lm.data.records import Classification, Regression
+from lm.data.tasks import read
+from lm.data.tasks.config import resolved
+from lm.evals.tasks import said_of
 from lm.models.adapters import ADAPTERS, merged
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import model_scorer
 from lm.rlhf.seeing_reward import SeeingReward
 from lm.studies.loaded import Loaded, checked, load_run, shown
 from lm.text.tokenizer import Tokenizer
+from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.saved import Saved, read_config, read_run
 
+TEXTS = ("classification", "regression")  # the kinds of tasks whose items are texts
+ROWS = 32  # that a classifier reads at a time
 MASK = "[MASK]"  # as a person writes it, whatever the vocabulary calls it
 
 
@@ -142,21 +152,82 @@ class Judge:
         return score(prompts, answers, [self.config.end_token] * len(answers))
 
 
-def load_any(run: Path, step: int | None = None) -> Loaded | Encoder | Judge:
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """A run that was fine-tuned to name the class of a text or of two, or to give it a number."""
+
+    config: Finetune
+    params: Any
+    tokenizer: Tokenizer
+    step: int
+    digest: str  # of the checkpoint
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The classes by their index; () where it gives a number. Raises DataError where they are
+        those of its training rows, and these are not there."""
+        form = resolved(self.config.data)
+        return read(self.config.data).labels if form.learned_labels else form.labels
+
+    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[Any]:
+        """The class of each text, or of each pair of texts, or its number."""
+        scores = self.scores(texts)
+        if self.config.data.form().kind == "regression":
+            return scores.tolist()
+        return [self.labels[index] for index in scores.argmax(-1)]
+
+    def scores(self, texts: Sequence[str | tuple[str, str]]) -> np.ndarray:
+        """What the head says of each: float32 scores of the classes [N C], or numbers [N].
+
+        Raises:
+          DataError: one text in place of several, or none.
+        """
+        if isinstance(texts, str) or not len(texts):
+            raise DataError(f"texts must be one or more in a list, got {texts!r}")
+        pairs = [(one, None) if isinstance(one, str) else one for one in texts]
+        form = self.config.data.form()
+        kind: Any = Regression if form.kind == "regression" else Classification
+        records = [kind(id=str(n), text=a, pair=b) for n, (a, b) in enumerate(pairs)]
+        encoded = self.config.encoded(records, form.symmetric, self.tokenizer)
+        mesh = one_device()
+        with jax.set_mesh(mesh):
+            said = np.concatenate([*said_of(self.head, self.params, encoded.rows, mesh, ROWS)])
+        return said[: len(texts), 0] if form.kind == "regression" else said[: len(texts)]
+
+    @cached_property
+    def head(self) -> Any:
+        return jax.jit(self.config.objective().scores)
+
+
+READERS = {MaskedPretrain: Encoder, RewardTraining: Judge, Finetune: Tuned}
+
+
+def load_any(run: Path, step: int | None = None) -> Loaded | Encoder | Judge | Tuned:
     """The newest usable checkpoint of a run, or that of a step, on one device.
 
     Raises:
       CheckpointError: no run, no checkpoint, none that is whole, or a model of another kind.
     """
-    kind = type(read_config(run))
+    config = read_config(run)
+    kind = type(config)
     if issubclass(kind, SeeingReward):
         raise CheckpointError(f"{run} judges answers about images: lm.load reads judges of text")
-    if not issubclass(kind, MaskedPretrain | RewardTraining):
+    if issubclass(kind, Finetune) and config.data.form().kind not in TEXTS:
+        raise CheckpointError(
+            f"{run} answers a {config.data.form().kind} task: ask it by python -m launch.evaluate "
+            f"--workdir={run} --file=FILE"
+        )
+    if not issubclass(kind, tuple(READERS)):
         return load_run(run, step)
     saved: Saved = read_run(run, one_device(), step)
     if saved.tokenizer is None:
         raise CheckpointError(f"{run} has no tokenizer; convert it with its files")
     params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
-    made: Any = Encoder if issubclass(kind, MaskedPretrain) else Judge
-    loaded: Encoder | Judge = made(saved.config, params, saved.tokenizer, saved.step, saved.digest)
+    made: Any = next(made for known, made in READERS.items() if issubclass(kind, known))
+    loaded: Encoder | Judge | Tuned = made(
+        saved.config, params, saved.tokenizer, saved.step, saved.digest
+    )
     return loaded

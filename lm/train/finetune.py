@@ -7,6 +7,7 @@ controls are switches of the same code: `scratch` keeps only the other run's sha
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from lm.data import bert_features, gpt1_features
 from lm.data.bert_features import BertFeatures
 from lm.data.features import Encoded, TaskBatch, TaskRows
 from lm.data.gpt1_features import Gpt1Features, Specials
+from lm.data.records import Record
 from lm.data.tasks import Task, TaskConfig, read
 from lm.data.tasks.task import Part
 from lm.models.bert import HEADS, BertConfig
@@ -204,11 +206,14 @@ class Finetune(Supervised):
 
     def encode(self, task: Task, part: Part, tokenizer: Tokenizer) -> Encoded:
         """The rows of a part of the task, as this model reads them."""
-        records = task.records(part)
+        return self.encoded(task.records(part), task.symmetric, tokenizer)
+
+    def encoded(self, records: Sequence[Record], symmetric: bool, tokenizer: Tokenizer) -> Encoded:
+        """The same of any records; `symmetric`: the two texts of a pair may change places."""
         model = self.backbone
         if isinstance(model, BertConfig):
             return bert_features.encode(records, tokenizer, self.bert_features())
-        ordered = Gpt1Features(length=self.row, both_orders=task.symmetric)
+        ordered = Gpt1Features(length=self.row, both_orders=symmetric)
         specials = Specials.after(model.vocab - SPECIALS)
         return gpt1_features.encode(records, tokenizer, ordered, specials)
 

@@ -12,14 +12,17 @@ from lm.core.errors import CheckpointError, DataError
 from lm.core.mesh import one_device
 from lm.data.comparisons import Comparison
 from lm.data.rankings import encode_rankings
+from lm.data.tasks import TaskConfig, read
+from lm.evals.tasks import answer_task
 from lm.models import reward
 from lm.rlhf.ranking import scored
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.seeing_reward import SeeingReward
 from lm.studies.loaded import load_run
-from lm.studies.readers import Encoder, Judge
+from lm.studies.readers import Encoder, Judge, Tuned
 from lm.text.byte import ByteTokenizer
-from tests.rlhf.runs import MODEL, OPTIM, written
+from lm.train.finetune import Finetune
+from tests.rlhf.runs import MODEL, OPTIM, write_rows, written
 from tests.train.masked_test import EXPERIMENT, first_state
 
 
@@ -100,6 +103,67 @@ def test_answers_are_judged_as_they_were_read_in_training(judge, end):
     np.testing.assert_allclose(moved.scores(["q:"] * 3, answers), found - 1, atol=1e-5)
     with pytest.raises(DataError, match="1 prompts and 3 answers"):
         loaded.scores(["q:"], answers)
+
+
+ASKED = ["abz", "abcdefg", "bca"]
+
+
+def tuned(folder, name, classes, row, labels=()):
+    """A run of random weights on a task, and the task."""
+    folder.mkdir()
+    rows = [{"id": str(n), **row, "text": text} for n, text in enumerate(ASKED)]
+    for part in ("train", "valid"):
+        write_rows(folder / f"{part}.jsonl", rows)
+    config = Finetune(
+        data=TaskConfig(name=name, root=str(folder), labels=labels), model=EXPERIMENT.model,
+        classes=classes, optim=OPTIM, batch=4, steps=1, length=16,
+    )  # fmt: skip
+    draw = np.random.default_rng(0)
+    state = jax.tree.map(
+        lambda leaf: (0.3 * draw.normal(size=leaf.shape)).astype(leaf.dtype),
+        config.abstract(one_device()),
+    )
+    return config, written(folder / "run", config, jax.device_put(state))
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("classification", {"label": "no"}), ("regression", {"label": 1.0, "pair": "xy"})],
+)
+def test_a_tuned_run_says_of_texts_what_it_answers_to_the_same_items_of_its_task(
+    tmp_path, name, row
+):
+    labels = ("no", "yes") if name == "classification" else ()
+    config, run = tuned(tmp_path / name, name, len(labels) or 1, row, labels)
+    loaded = lm.load(run)
+    assert isinstance(loaded, Tuned) and loaded.labels == labels
+    task, mesh = read(config.data), one_device()
+    with jax.set_mesh(mesh):
+        found = answer_task(
+            jax.jit(config.objective().scores), loaded.params,
+            config.encode(task, "valid", ByteTokenizer()), task, "valid", ByteTokenizer(), mesh, 4,
+        )  # fmt: skip
+    assert [record.id for record in task.valid] == list(found.ids)
+    texts = [(text, row["pair"]) if "pair" in row else text for text in ASKED]
+    said = loaded.predict(texts)
+    if labels:
+        assert said == [labels[answer] for answer in found.answers]
+        chances = np.asarray(jax.nn.softmax(loaded.scores(texts)))
+        np.testing.assert_allclose(chances, found.probabilities, atol=1e-5)
+    else:
+        np.testing.assert_allclose(said, found.answers, atol=1e-5)
+    assert np.ptp(loaded.scores(texts), axis=0).min() > 1e-3  # and each text another
+    with pytest.raises(DataError, match="one or more in a list, got 'abz'"):
+        loaded.scores("abz")
+
+
+def test_a_tuned_run_that_answers_no_texts_says_how_to_ask_it(tmp_path):
+    config = Finetune(
+        data=TaskConfig(name="tagging"), model=EXPERIMENT.model, optim=OPTIM, batch=4, classes=2
+    )
+    (tmp_path / "config.gin").write_text(dump(config))
+    with pytest.raises(CheckpointError, match=f"launch.evaluate --workdir={tmp_path} --file=FILE"):
+        lm.load(tmp_path)
 
 
 def test_a_judge_of_images_is_refused_by_name(tmp_path):
