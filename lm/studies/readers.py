@@ -69,12 +69,15 @@ class Encoder:
         return first + [i for part in rest for i in (self.tokenizer.specials["mask"], *part)]
 
     def logits(self, ids: Any, segments: Any = None) -> np.ndarray:
-        """Float32 scores of the word at each place. [T V] from [T] ids, or [B T V] from [B T]"""
+        """Float32 scores of the word at each place. [T V] from [T] ids, or [B T V] from [B T]
+
+        Texts of several lengths are filled up with `tokenizer.pad`, which no other place sees.
+        """
         return self.applied("logits", ids, segments)
 
     def hidden(self, ids: Any, segments: Any = None) -> np.ndarray:
         """Hidden states after the last block; those of a text stand for its words, and the first
-        for all of it. [T D] or [B T D]"""
+        for all of it. [T D] or [B T D] of ids as for `logits`"""
         return self.applied("hidden", ids, segments)
 
     def follows(self, first: str, second: str) -> float:
@@ -107,21 +110,20 @@ class Encoder:
         kinds = np.zeros_like(tokens) if segments is None else np.asarray(segments, np.int32)
         if kinds.shape != tokens.shape or not 0 <= kinds.min() <= kinds.max() < 2:
             raise DataError(f"segments must be 0 or 1, one for each id: {kinds.shape}")
-        out = encoded(
-            self.config.model, what, self.params, jnp.atleast_2d(tokens), jnp.atleast_2d(kinds)
-        )
+        rows = [jnp.atleast_2d(each) for each in (tokens, kinds, tokens != self.tokenizer.pad)]
+        out = encoded(self.config.model, what, self.params, *rows)
         return np.asarray(out if tokens.ndim == 2 else out[0])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def encoded(
-    model: Any, what: str, params: Any, tokens: jax.Array, segments: jax.Array
+    model: Any, what: str, params: Any, tokens: jax.Array, segments: jax.Array, valid: jax.Array
 ) -> jax.Array:
     module, variables = model.module(), {"params": params}
     if what == "hidden":
-        out: Any = module.apply(variables, tokens, segments, method="hidden")
+        out: Any = module.apply(variables, tokens, segments, valid, method="hidden")
         return out.astype(jnp.float32)
-    words, follows = module.apply(variables, tokens, segments)
+    words, follows = module.apply(variables, tokens, segments, valid)
     return words if what == "logits" else follows
 
 

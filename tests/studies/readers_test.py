@@ -77,6 +77,17 @@ def test_two_texts_are_two_segments_and_their_order_counts(bert):
     assert loaded.follows("ab", "cde") != loaded.follows("cde", "ab")
 
 
+def test_padding_changes_nothing_of_the_texts_beside_it(bert):
+    loaded, _ = bert
+    short, long = loaded.ids("ab")[0], loaded.ids("cdefg")[0]
+    filled = np.full((2, len(long)), loaded.tokenizer.pad)
+    filled[0, : len(short)], filled[1] = short, long
+    for ask in (loaded.hidden, loaded.logits):
+        found = ask(filled)
+        np.testing.assert_allclose(found[0, : len(short)], ask(short), atol=1e-5)
+        np.testing.assert_allclose(found[1], ask(long), atol=1e-5)
+
+
 def test_a_text_that_masks_nothing_or_is_too_long_is_told_so(bert):
     loaded, run = bert
     with pytest.raises(DataError, match=r"no \[MASK\] in 'ab'"):
