@@ -214,3 +214,17 @@ def check_prompts(prompts: Sequence[Sequence[int]], length: int, more: int = 0) 
                 f"prompt {number} has {len(prompt)} tokens{written}, the model's context is "
                 f"{length}; shorten it{', or write fewer' if more else ''}"
             )
+
+
+def check_ids(ids: np.ndarray, vocab: int, most: int = 2) -> None:
+    """The device would clamp what is out of range, and say nothing.
+
+    Raises:
+      DataError: no integers of one dimension or of up to `most`, or one that the vocabulary lacks.
+    """
+    if not 1 <= ids.ndim <= most or ids.size == 0 or ids.dtype.kind not in "iu":
+        shapes = "[T]" if most == 1 else "[T] or [B T]"
+        raise DataError(f"ids must be integers {shapes}, got {ids.dtype}{ids.shape}")
+    worst = ids.min() if ids.min() < 0 else ids.max()
+    if not 0 <= worst < vocab:
+        raise DataError(f"id {worst} is not in the model's vocabulary of {vocab}")

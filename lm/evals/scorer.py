@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from lm.core.config import require
-from lm.decode.generate import Generator
+from lm.decode.generate import Generator, check_ids
 from lm.decode.sampling import SamplingConfig
 from lm.decode.score import score_after, score_whole
 from lm.evals.batches import SMALLEST, Batches, bucket, power_of_two
@@ -171,9 +171,18 @@ class Scorer:
         (half the context where None), after as many before them as fit. The first is scored after
         the token that ends a text. With stride = length the windows are those of
         lm-evaluation-harness.
+
+        Raises:
+          ConfigError: a stride below 1 or above the model's context.
+          DataError: ids that are no integers [T], or one that the model's vocabulary lacks.
         """
-        stride = stride or max(1, self.length // 2)
-        require(stride <= self.length, f"stride {stride} is above the context of {self.length}")
+        stride = max(1, self.length // 2) if stride is None else stride
+        require(
+            1 <= stride <= self.length,
+            f"stride must be from 1 to the context of {self.length}, got {stride}",
+        )
+        if len(ids):
+            check_ids(np.asarray(ids), self.config.vocab, most=1)
         text = (self.tokenizer.end, *ids)
         # The first window has nothing before it, and scores all that it holds.
         ends = [min(self.length, len(ids)), *range(self.length + stride, len(ids), stride)]

@@ -14,7 +14,7 @@ from lm.core import tree
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import one_device
 from lm.core.paths import run_path
-from lm.decode.generate import Generator
+from lm.decode.generate import Generator, check_ids
 from lm.decode.images import ImageGenerator
 from lm.evals.scorer import Scorer
 from lm.models.adapters import ADAPTERS, merged
@@ -153,22 +153,18 @@ def shown(run: Any) -> str:
 
 
 def checked(model: Any, ids: Any) -> np.ndarray:
-    """Ids as int32. The device would clamp what is out of range, and say nothing.
+    """Ids as int32.
 
     Raises:
       DataError: more ids than the model's context, or one that its vocabulary lacks.
     """
     tokens = np.asarray(ids)
-    if tokens.ndim not in (1, 2) or tokens.size == 0 or tokens.dtype.kind not in "iu":
-        raise DataError(f"ids must be integers [T] or [B T], got {tokens.dtype}{tokens.shape}")
+    check_ids(tokens, model.vocab)
     if tokens.shape[-1] > model.length:
         raise DataError(
             f"{tokens.shape[-1]} ids are more than the model's context of {model.length}; "
             "cut them from the left"
         )
-    if tokens.min() < 0 or tokens.max() >= model.vocab:
-        worst = tokens.min() if tokens.min() < 0 else tokens.max()
-        raise DataError(f"id {worst} is not in the model's vocabulary of {model.vocab}")
     return tokens.astype(np.int32)
 
 

@@ -189,6 +189,23 @@ def test_rolling_scores_every_token_once_after_what_its_window_shows(stride):
     assert scorer.rolling([]).tolist() == []
 
 
+@pytest.mark.parametrize(
+    ("ids", "stride", "said"),
+    [
+        ([1, 2], 0, "stride must be from 1 to the context of 16, got 0"),
+        ([1, 2], -1, "stride must be from 1 to the context of 16, got -1"),
+        ([1, 2], 17, "stride must be from 1 to the context of 16, got 17"),
+        ([1, 9999], None, "id 9999 is not in the model's vocabulary"),
+        ([-1], None, "id -1 is not in the model's vocabulary"),
+        ([0.5], None, r"ids must be integers \[T\], got float64"),
+        ([[1, 2]], None, r"ids must be integers \[T\], got int64\(1, 2\)"),
+    ],
+)
+def test_ids_and_strides_that_cannot_be_are_refused_and_not_clamped(ids, stride, said):
+    with pytest.raises((ConfigError, DataError), match=said):
+        tiny(length=16).rolling(ids, stride=stride)
+
+
 def test_what_was_carried_over_is_seen():
     scorer = tiny(length=16)
     ids = list(range(40, 80))
