@@ -57,6 +57,8 @@ def main() -> None:
     if IMAGE.value:
         look(run, sampling)
         return
+    if run.sees:
+        raise ConfigError(f"{WORKDIR.value} answers about images: name one by --image=FILE")
     texts = PROMPT.value or ["\n"]
     prompts = [run.tokenizer.encode(text) for text in texts]
     generator, count = run.generator(), MAX_TOKENS.value

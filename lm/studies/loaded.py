@@ -75,19 +75,28 @@ class Loaded:
 
     def inside(self, ids: Any) -> Any:
         """`hidden_states` and `attention` together, as `lm.models.layers.Layers` of arrays."""
-        model = self.config.model
+        model, params = self.decoder
         if not isinstance(model, GptConfig):
             raise ConfigError(f"a {type(model).__name__} has no layers of attention")
         tokens = checked(model, ids)
-        found = inside(model, self.params, jnp.atleast_2d(tokens))
+        found = inside(model, params, jnp.atleast_2d(tokens))
         return jax.tree.map(
             lambda leaf: np.asarray(leaf if tokens.ndim == 2 else leaf[:, 0]), found
         )
 
     def on_batch(self, ids: Any, method: str) -> np.ndarray:
-        tokens = checked(self.config.model, ids)
-        out = applied(self.config.model, method, self.params, jnp.atleast_2d(tokens))
+        model, params = self.decoder
+        tokens = checked(model, ids)
+        out = applied(model, method, params, jnp.atleast_2d(tokens))
         return np.asarray(out if tokens.ndim == 2 else out[0])
+
+    @property
+    def decoder(self) -> tuple[Any, Any]:
+        """Config and parameters of what reads text: of a model that sees its decoder, which reads
+        it as any other."""
+        if self.sees:
+            return self.config.model.text, self.params["text"]
+        return self.config.model, self.params
 
     def generator(self) -> Generator:
         model, tokenizer = self.config.model, self.tokenizer
@@ -133,9 +142,7 @@ class Loaded:
 
     def scorer(self) -> Scorer:
         """What evaluation asks for: likelihoods of texts, and answers."""
-        model, params = self.config.model, self.params
-        if isinstance(model, GptVisionConfig):  # its decoder, which reads text as any other
-            model, params = model.text, params["text"]
+        model, params = self.decoder
         if not isinstance(model, GptConfig):
             raise ConfigError(f"a {type(model).__name__} scores no texts: name a GPT's run")
         if self.tokenizer is None:

@@ -1,16 +1,22 @@
 """What a program or a notebook gets of a run."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import lm
 from experiments import chatgpt, gpt2, instructgpt
 from lm.core.errors import DataError
 from lm.models.gpt import forward
 from lm.studies.loaded import Loaded
 from lm.text.byte import ByteTokenizer
+from tests.launched import ROOT, environment
 from tests.models.gpt_test import made, small
+from tests.serve.seeing import model as seeing_model
+from tests.serve.seeing import seeing_run
 from tests.train.step_test import EXPERIMENT
 
 
@@ -62,6 +68,19 @@ def test_ids_that_the_model_does_not_have_are_refused_and_not_clamped(loaded, id
 def test_a_run_has_learned_turns_where_its_data_are_conversations(config, learned):
     """Whatever its vocabulary knows: that of bytes has the roles always."""
     assert Loaded(config, None, ByteTokenizer(), 0).in_turns is learned
+
+
+def test_a_model_that_sees_reads_text_with_its_decoder(tmp_path):
+    run = seeing_run(tmp_path / "seeing", seeing_model())
+    loaded, ids = lm.load(run), np.arange(8)
+    decoder, params = loaded.config.model.text, loaded.params["text"]
+    expected = forward(decoder, params, ids[None])[0][0]
+    np.testing.assert_allclose(loaded.logits(ids), expected, atol=1e-5)
+    assert loaded.hidden(ids).shape == (8, decoder.width)
+    assert loaded.attention(ids).shape == (decoder.layers, decoder.heads, 8, 8)
+    command = [sys.executable, "-m", "launch.sample", f"--workdir={run}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 1 and "name one by --image=FILE" in done.stderr
 
 
 def test_what_was_loaded_is_shown_in_a_line(loaded):
