@@ -196,12 +196,21 @@ def environment() -> str:
 
 
 def commit() -> str:
-    """The git commit that has this code, or a dash: an installed package may lie in a folder of
-    another repository, whose commit says nothing of it."""
+    """The git commit that has this code, and whether it was changed since; or a dash: an installed
+    package may lie in a folder of another repository, whose commit says nothing of it."""
     here = Path(__file__)
+    found = git(here.parent, "rev-parse", "HEAD", f"HEAD:./{here.name}")
+    if found is None:
+        return "-"
+    changes = git(here.parents[2], "status", "--porcelain", "--", "lm", "experiments", "launch")
+    return found[:9] + (" with changes" if changes else "")
+
+
+def git(folder: Path, *words: str) -> str | None:
+    """What git prints there; None where it fails, is not installed or takes long."""
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     try:
-        command = ["git", "-C", str(here.parent), "rev-parse", "HEAD", f"HEAD:./{here.name}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return "-"
-    return done.stdout[:9] if done.returncode == 0 else "-"
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -127,7 +127,7 @@ def test_what_a_run_can_do_without_does_not_stop_it_and_its_summary_does(tmp_pat
         journal.open(None)
 
 
-def test_the_commit_of_another_repository_that_code_lies_in_is_not_told(tmp_path, monkeypatch):
+def test_the_commit_is_told_with_changes_and_none_of_another_repository(tmp_path, monkeypatch):
     def git(*words):
         who = ["-c", "user.name=a", "-c", "user.email=b"]
         done = subprocess.run(
@@ -135,8 +135,8 @@ def test_the_commit_of_another_repository_that_code_lies_in_is_not_told(tmp_path
         )
         return done.stdout.strip()
 
-    code = tmp_path / "venv" / "journal.py"
-    code.parent.mkdir()
+    code = tmp_path / "venv" / "lm" / "train" / "journal.py"
+    code.parent.mkdir(parents=True)
     code.write_text("")
     monkeypatch.setattr(lm.train.journal, "__file__", str(code))
     git("init", "-q")
@@ -145,6 +145,16 @@ def test_the_commit_of_another_repository_that_code_lies_in_is_not_told(tmp_path
     git("add", ".")
     git("commit", "-q", "-m", "ours")
     assert git("rev-parse", "HEAD").startswith(commit()) and len(commit()) == 9
+    (tmp_path / "notes").write_text("")  # no code
+    assert len(commit()) == 9
+    code.write_text("changed")
+    assert commit() == f"{git('rev-parse', 'HEAD')[:9]} with changes"
+    git("checkout", "-q", "--", ".")
+    (tmp_path / "venv" / "experiments").mkdir()
+    (tmp_path / "venv" / "experiments" / "mine.py").write_text("")  # of no commit as yet
+    assert commit().endswith(" with changes")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit() == "-"
 
 
 def test_what_was_measured_of_the_last_step_is_told_once_however_often_the_command_is_run(tmp_path):
