@@ -55,6 +55,12 @@ class Goodput:
         finally:
             self.switch(outside)
 
+    def whole(self) -> float:
+        """Seconds of all processes of the run, up to now and whatever they were for."""
+        earlier = (entry["seconds"].get(kind, 0.0) for entry in self.before for kind in KINDS)
+        now = time.perf_counter() - self.since
+        return sum(earlier) + sum(self.seconds.values()) + now
+
     def reached(self, step: int) -> None:
         """So many steps were made; writes the file when it is time."""
         self.last = step

@@ -16,6 +16,7 @@ import orbax.checkpoint
 
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import write_whole
+from lm.train.goodput import Goodput
 from lm.train.metrics import Console, MetricsFile, duration, rate
 from lm.train.step import StepMetrics
 
@@ -26,23 +27,23 @@ class Journal:
     """The record of one run in its directory."""
 
     def __init__(
-        self, workdir: Path, steps: int, flops_per_token: float, peak: float, events: bool = False,
-        total_tokens: int | None = None,
+        self, workdir: Path, goodput: Goodput, steps: int, flops_per_token: float, peak: float,
+        events: bool = False, total_tokens: int | None = None,
     ):  # fmt: skip
         """
         Args:
+          goodput: which counts the seconds of the run.
           flops_per_token, peak: of the training step and of all devices, for MFU.
           events: write them for TensorBoard too.
           total_tokens: of the whole run, where its steps have not all as many.
         """
         self.events, self.total_tokens = events, total_tokens
-        self.workdir, self.steps = workdir, steps
+        self.workdir, self.goodput, self.steps = workdir, goodput, steps
         self.flops_per_token, self.peak = flops_per_token, peak
         self.main = jax.process_index() == 0
         self.console = Console()
         self.file: MetricsFile | None = None
-        self.before = 0.0  # seconds of earlier processes of this run
-        self.started = self.told = time.perf_counter()
+        self.told = time.perf_counter()
         self.told_tokens = 0
         self.earlier = 0  # tokens that were counted before, and that today's settings do not count
         self.speed = 0.0  # tokens a second, of what was told last; 0: not known yet
@@ -65,16 +66,11 @@ class Journal:
                 self.file = MetricsFile(path, resumed_step, events=self.events)
             except OSError as error:
                 raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
-            self.before = self.file.seconds
-        self.started = self.told = time.perf_counter()
+        self.told = time.perf_counter()
 
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.perf_counter() - self.started
 
     def say(self, text: str) -> None:
         """Something that stays on the terminal."""
@@ -98,7 +94,7 @@ class Journal:
         row: dict[str, Any] = {
             "step": done,
             "tokens": tokens + self.earlier,
-            "seconds": self.seconds,
+            "seconds": self.goodput.whole(),
             "loss": float(values.loss),
             "grad_norm": float(values.grad_norm),
             "lr": float(values.lr),
@@ -162,7 +158,7 @@ class Journal:
 
     def summary(self, figures: dict[str, Any]) -> None:
         """Says that the run has ended, and with what. Raises CheckpointError where it cannot."""
-        text = json.dumps({"seconds": self.seconds, **self.counted(figures)}, indent=1)
+        text = json.dumps({"seconds": self.goodput.whole(), **self.counted(figures)}, indent=1)
         if self.main:
             try:
                 write_whole(self.workdir / "summary.json", text + "\n")

@@ -70,7 +70,6 @@ class MetricsFile:
         last = (row["step"] == resumed_step for row in rows)
         self.told = {line for line, told in zip(self.lines, last, strict=True) if told}
         self.rewrite()
-        self.seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
         self.file: FileIO | None = None if is_remote(path) else FileIO(path, "a")
         self.late = b""  # rows, or the rest of one, that the disk had no room for as yet
 

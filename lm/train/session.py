@@ -102,11 +102,12 @@ class Session:
         self.loop = loop
         self.total, self.facts = steps, facts
         self.tokens_before = tokens_before
-        self.journal = Journal(
-            workdir, steps, flops_per_token, peak, loop.tensorboard, tokens_before(steps)
-        )
         self.main = jax.process_index() == 0
         self.goodput = Goodput(workdir / "goodput.json" if self.main else None)
+        self.journal = Journal(
+            workdir, self.goodput, steps, flops_per_token, peak, loop.tensorboard,
+            tokens_before(steps),
+        )  # fmt: skip
         self.pending: collections.deque[tuple[int, int, StepMetrics]] = collections.deque()
         self.reaction = Reaction(guard, self.journal)
         # where a run goes back from is not to depend on when a signal came

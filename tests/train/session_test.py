@@ -26,6 +26,7 @@ from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.text.byte import ByteTokenizer
 from lm.train.checkpoint import Checkpoints
+from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.journal import Journal, commit
 from lm.train.metrics import MetricsFile, read_metrics
@@ -115,7 +116,7 @@ def test_rows_that_a_full_disk_has_no_room_for_are_written_once_it_has(tmp_path,
 
 
 def test_what_a_run_can_do_without_does_not_stop_it_and_its_summary_does(tmp_path, capsys):
-    journal = Journal(tmp_path, 10, 1.0, 1.0)
+    journal = Journal(tmp_path, Goodput(None), 10, 1.0, 1.0)
     (tmp_path / "samples").write_text("")  # a file in the place of a folder
     journal.sample(1, "text")
     assert "00000001.txt was not written: " in capsys.readouterr().out
@@ -214,7 +215,7 @@ def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path, save_every):
 
 def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
     # steps of 10 tokens so far, and 980 tokens to come
-    journal = Journal(tmp_path, 10, 1.0, 1.0, total_tokens=1000)
+    journal = Journal(tmp_path, Goodput(None), 10, 1.0, 1.0, total_tokens=1000)
     journal.console.every = 0.0
     journal.open(None)
     values = StepMetrics(*[jnp.ones(())] * 7)
@@ -224,6 +225,22 @@ def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
     journal.close()
     minutes, seconds = capsys.readouterr().out.split()[-1].split(":")
     assert 90 <= 60 * int(minutes) + int(seconds) <= 120  # 10 tokens a second, or a little fewer
+
+
+def test_the_time_of_a_run_is_of_all_that_its_processes_did(tmp_path):
+    """Of what came after the last row of an earlier one, and before the first of this one, too."""
+
+    def evaluated(session, done):
+        time.sleep(0.5 * (done == session.total))
+
+    for steps in (4, 8):
+        run(tmp_path, GuardConfig(), steps=steps, evaluated=evaluated)
+    kept = json.loads((tmp_path / "goodput.json").read_text())["processes"]
+    first, second = (sum(entry["seconds"].values()) for entry in kept)
+    last = read_metrics(tmp_path / "metrics.jsonl")[-1]["seconds"]
+    whole = json.loads((tmp_path / "summary.json").read_text())["seconds"]
+    assert kept[0]["seconds"]["evaluate"] > 0.5
+    assert first < last < last + 0.4 < whole < first + second + 0.1
 
 
 def test_an_evaluation_before_the_first_step_is_none_of_the_time_to_start(tmp_path):
