@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from launch.commit import CODE
 from lm.core.errors import ConfigError
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -73,20 +74,24 @@ def tpu_vm(job: Job, action: str) -> list[list[str]]:
         ]  # fmt: skip
 
     archive = f"{folder}.tar.gz"
+    running = f"kill -0 $(cat {folder}/run.pid 2>/dev/null) 2>/dev/null"
+    said = f"{folder} is running: --action=stop ends it (if it is not, remove {folder}/run.pid)"
+    fresh = f"rm -rf {' '.join(CODE)}"  # a file that was removed since is none of the commit's
     begin = f"nohup {job.command()} > run.log 2>&1 < /dev/null & echo $! > run.pid"
     return {
         "start": [
+            on("all", f"! {running} || {{ echo {shlex.quote(said)} >&2; exit 1; }}"),
             ["git", "archive", "--format=tar.gz", f"--output={archive}", "HEAD"],
             ["gcloud", "compute", "tpus", "tpu-vm", "scp", archive, f"{job.name}:", *where,
              "--worker=all"],
-            on("all", f"mkdir -p {folder} && tar -xzf {archive} -C {folder}"),
+            on("all", f"mkdir -p {folder} && cd {folder} && {fresh} && tar -xzf ../{archive}"),
             on("all", f"cd {folder} && {INSTALL}"),
             on("all", f"cd {folder} && {{ {begin}; }}"),
         ],
         "logs": [on("0", f"tail -n 100 -F {folder}/run.log")],
         "stop": [on("all", f"kill -TERM $(cat {folder}/run.pid)")],
         "status": [
-            on("all", f"kill -0 $(cat {folder}/run.pid) 2>/dev/null && echo running || echo ended"),
+            on("all", f"{running} && echo running || echo ended"),
         ],
     }[action]  # fmt: skip
 

@@ -34,16 +34,22 @@ NASTY = "--set=data.train=a b'c\"d$(touch hacked);`touch hacked`\\n*"
 
 def test_a_slice_gets_the_code_the_locked_packages_and_the_command():
     job = Job(name="mine", train=TRAIN, zone="us-east5-a")
-    archive, copy, unpack, install, begin = tpu_vm(job, "start")
+    refuse, archive, copy, unpack, install, begin = tpu_vm(job, "start")
     assert archive == ["git", "archive", "--format=tar.gz", "--output=lm-mine.tar.gz", "HEAD"]
     assert copy == [
         "gcloud", "compute", "tpus", "tpu-vm", "scp", "lm-mine.tar.gz", "mine:",
         "--zone=us-east5-a", "--worker=all",
     ]  # fmt: skip
     every = [*SSH, "--worker=all"]
+    assert refuse == [
+        *every,
+        "--command=! kill -0 $(cat lm-mine/run.pid 2>/dev/null) 2>/dev/null || { echo 'lm-mine is "
+        "running: --action=stop ends it (if it is not, remove lm-mine/run.pid)' >&2; exit 1; }",
+    ]
     assert unpack == [
         *every,
-        "--command=mkdir -p lm-mine && tar -xzf lm-mine.tar.gz -C lm-mine",
+        "--command=mkdir -p lm-mine && cd lm-mine && rm -rf lm experiments launch requirements "
+        "pyproject.toml setup.py && tar -xzf ../lm-mine.tar.gz",
     ]
     assert install == [*every, f"--command=cd lm-mine && {INSTALL}"]
     assert begin == [
@@ -53,6 +59,32 @@ def test_a_slice_gets_the_code_the_locked_packages_and_the_command():
     ]
     assert tpu_vm(job, "logs") == [[*SSH, "--worker=0", "--command=tail -n 100 -F lm-mine/run.log"]]
     assert tpu_vm(job, "stop") == [[*every, "--command=kill -TERM $(cat lm-mine/run.pid)"]]
+
+
+def test_a_worker_that_runs_is_left_alone_and_one_that_does_not_gets_the_commit_alone(tmp_path):
+    refuse, archive, copy, unpack, *_ = tpu_vm(Job(name="mine", train=TRAIN), "start")
+
+    def worker(command):
+        script = command[-1].removeprefix("--command=")
+        return subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+
+    first = worker(refuse)  # when there is no folder
+    assert (first.returncode, first.stderr) == (0, "")
+    folder = tmp_path / "lm-mine"
+    for name in ("lm/gone.py", "runs/mine/config.gin"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("of before")
+    (folder / "run.pid").write_text(f"{os.getpid()}\n")
+    done = worker(refuse)
+    assert done.returncode == 1 and "lm-mine is running: --action=stop" in done.stderr
+    (folder / "run.pid").write_text("\n")
+    assert worker(refuse).returncode == 0
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm" / "new.py").write_text("")
+    subprocess.run(["tar", "-czf", "lm-mine.tar.gz", "lm"], cwd=tmp_path, check=True)
+    assert worker(unpack).returncode == 0
+    assert [path.name for path in (folder / "lm").iterdir()] == ["new.py"]
+    assert (folder / "runs" / "mine" / "config.gin").exists() and (tmp_path / "lm").exists()
 
 
 def test_slurm_gets_a_task_a_node_and_a_warning_before_the_time_is_up():
