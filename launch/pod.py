@@ -12,6 +12,7 @@ partition is yours already: nothing is bought or deleted here.
 
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,11 @@ TRAIN_FLAG = flags.DEFINE_multi_string(
 )
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and run none.")
 
+READ = {  # by which recipes
+    "zone": ("tpu-vm",), "project": ("tpu-vm",), "hosts": ("gke", "slurm"), "topology": ("gke",),
+    "accelerator": ("gke",), "image": ("gke",), "source": ("gke",),
+}  # fmt: skip
+
 RECIPES: dict[str, Callable[[Job, str], list[list[str]]]] = {
     "tpu-vm": tpu_vm,
     "gke": gke,
@@ -49,6 +55,7 @@ RECIPES: dict[str, Callable[[Job, str], list[list[str]]]] = {
 def main() -> int:
     if ON.value is None or NAME.value is None:
         raise ConfigError("--on and --name are needed: --on=tpu-vm --name=my-slice")
+    check_recipe()
     starts = ACTION.value == "start"
     train = train_flags() if starts else []
     job = Job(
@@ -67,18 +74,33 @@ def main() -> int:
     return 0
 
 
+def check_recipe() -> None:
+    """Raises ConfigError for a flag that the recipe would not read."""
+    for name, recipes in READ.items():
+        if flags.FLAGS[name].present and ON.value not in recipes:
+            raise ConfigError(
+                f"{flags.FLAGS[name].serialize()} is for --on={' or '.join(recipes)}, and "
+                f"{ON.value} does not read it: leave it out"
+            )
+
+
 def train_flags() -> list[str]:
     """The flags of launch.train that were given here; the experiment is resolved first, since a
     misspelt binding should fail on this machine and not on every worker.
 
     Raises:
-      ConfigError: no such experiment or binding, one in a file that workers have not, code that
-        is not committed, or no workdir.
+      ConfigError: no such experiment, binding or flag, one in a file that workers have not, code
+        that is not committed, or no workdir that all hosts see.
     """
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name a directory that all hosts see, such as gs://")
     configured()
     if ON.value != "slurm":  # whose workers run in this folder
+        if "://" not in WORKDIR.value and WORKDIR.value[0] not in "/~":
+            raise ConfigError(
+                f"--workdir={WORKDIR.value} is in a folder that each worker has for itself: name a "
+                "directory that all hosts see, such as gs://"
+            )
         module = (EXPERIMENT.value or "").partition("(")[0].rpartition(":")[0]
         if module.endswith(".py"):
             check_committed("experiment", module)
@@ -88,7 +110,13 @@ def train_flags() -> list[str]:
     words = [f"--experiment={EXPERIMENT.value}"] if EXPERIMENT.value else []
     words += [f"--gin_file={GIN_FILE.value}"] if GIN_FILE.value else []
     words += [f"--set={binding}" for binding in SET.value]
-    return [*words, f"--workdir={WORKDIR.value}", *TRAIN_FLAG.value]
+    words += [f"--workdir={WORKDIR.value}", *TRAIN_FLAG.value]
+    if TRAIN_FLAG.value:
+        tried = [sys.executable, "-m", "launch.train", *words, "--dry_run"]
+        done = subprocess.run(tried, capture_output=True, text=True)
+        if done.returncode:
+            raise ConfigError(f"--train_flag: {done.stderr.strip().removeprefix('error: ')}")
+    return words
 
 
 def write(job: Job) -> None:

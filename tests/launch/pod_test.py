@@ -72,8 +72,10 @@ def pod(cloud, *flags, **options):
 
 
 def test_a_dry_run_shows_the_commands_and_runs_none(cloud, tmp_path):
-    done = pod(cloud, "--experiment=gpt2:tiny", "--workdir=/shared/run", "--dry_run")
+    more = "--train_flag=--step_timeout=600"
+    done = pod(cloud, "--experiment=gpt2:tiny", "--workdir=/shared/run", more, "--dry_run")
     assert done.returncode == 0, done.stderr
+    assert more.removeprefix("--train_flag=") in done.stdout
     assert done.stdout.count("$ ") >= 5 and "launch/again.sh" in done.stdout
     assert not (tmp_path / "calls.jsonl").exists()
 
@@ -81,6 +83,21 @@ def test_a_dry_run_shows_the_commands_and_runs_none(cloud, tmp_path):
 def test_a_misspelt_binding_fails_here_and_not_on_every_worker(cloud, tmp_path):
     done = pod(cloud, "--experiment=gpt2:tiny", "--workdir=/shared/run", "--set=batchs=3")
     assert done.returncode == 1 and "batch" in done.stderr
+    assert not (tmp_path / "calls.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--train_flag=--step_timout=600", "--train_flag: Unknown command line flag 'step_timout'"),
+        ("--train_flag=step_timeout=600", "unexpected argument 'step_timeout=600'"),
+        ("--hosts=4", "--hosts=4 is for --on=gke or slurm, and tpu-vm does not read it"),
+        ("--workdir=runs/mine", "--workdir=runs/mine is in a folder that each worker has"),
+    ],
+)
+def test_a_flag_that_workers_would_refuse_or_nobody_reads_fails_here(cloud, tmp_path, flag, said):
+    done = pod(cloud, "--experiment=gpt2:tiny", "--workdir=/shared/run", flag)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
     assert not (tmp_path / "calls.jsonl").exists()
 
 
