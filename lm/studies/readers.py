@@ -5,7 +5,7 @@ bert = lm.load("runs/bert")
 bert.guesses("the cat sat on the [MASK].")       # [[("mat", 0.4), ...]]
 reward = lm.load("runs/reward")
 reward.scores(["Name a fruit."], ["An apple."])  # [1]
-tuned = lm.load("runs/bert-sst2")
+tuned = lm.load("runs/sst2")
 tuned.predict(["a joy to watch"])                # ["positive"]
 """
 
