@@ -69,8 +69,8 @@ class Record:
     def latest(self) -> dict[str, Any]:
         """The last value of every metric, but not what was measured over all held-out text at an
         earlier end of the run."""
-        last, whole = self.rows[-1] if self.rows else {}, self.whole()
-        values = {name: last[name] for name in TIMES if name in last}
+        whole = self.whole()
+        values = {name: row[name] for row in self.rows for name in TIMES if name in row}
         for name in self.metrics():
             if not name.startswith(WHOLE) or name.removeprefix(WHOLE) in whole:
                 values[name] = self.curve(name)[1][-1]

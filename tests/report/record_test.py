@@ -56,6 +56,7 @@ def test_without_a_summary_the_last_values_stand_in(run):
     assert final["valid_loss"] == 2.0
     assert final["step"] == 100
     assert final["loss"] == training_row(100)["loss"]
+    assert final["seconds"] == 50.0  # which the row of an evaluation has not
 
 
 def test_what_was_measured_at_an_earlier_end_of_the_run_is_not_its_latest(run):
