@@ -239,6 +239,7 @@ def test_judge_and_value_function_have_the_scalar_head_alone(base, tmp_path, one
     config, run = begun(config, base, tmp_path / "run", one_device)
     learned_part = config.abstract(one_device).params
     assert "metadata" in (learned_part["lora"] if rank else learned_part)
+    (run / "summary.json").write_text("{}")  # as one that has ended
     judge = RewardConfig(run=str(run))
     score = RolloutScorer(judge, ByteTokenizer(), one_device)
     assert set(score.params) == {"model", "head"}
@@ -249,7 +250,7 @@ def test_judge_and_value_function_have_the_scalar_head_alone(base, tmp_path, one
     ).resolved(source, score.model)
     with jax.set_mesh(one_device):
         abstract = ppo.abstract(one_device)
-        state = ppo.create(abstract, source, score.params)
+        state = ppo.create(abstract, source, score.value())
     assert jax.tree.structure(state.value) == jax.tree.structure(abstract.value)
     assert set(state.value) == {"model", "head"}
 
