@@ -15,9 +15,12 @@ A later record of an item by the same labeler stands for the earlier one, an und
 was being written when the machine went down is passed over, and told.
 """
 
+import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lm.data.sources import files, opened, tell
 from lm.data.tasks.rows import Problem, Row, jsonl, lines, stem
@@ -83,3 +86,8 @@ def standing(rows: Iterable[Row | Problem]) -> Iterator[Row | Problem]:
         if kind in ("ranking", "demonstration"):
             found[key] = row
     yield from found.values()
+
+
+def digest(told: Any) -> str:
+    """A name for what JSON can hold."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -5,7 +5,6 @@ the sums are ranked. So how often even the truth would be right about a label is
 """
 
 import dataclasses
-import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from lm.core.errors import DataError
 from lm.core.mesh import fetch, local_rows, place
 from lm.core.paths import write_whole
 from lm.data.features import in_order
+from lm.data.labels import digest
 from lm.data.prompts import HELD_OUT, Part, RowsConfig
 from lm.rlhf.function import Scorer, finite
 from lm.rlhf.rollout import encode_prompts, roll_out
@@ -244,9 +244,9 @@ def record(prompt: Any, answers: list[str], ranks: list[int], labeler: str) -> d
     if isinstance(prompt, str):
         return {"prompt": prompt, "answers": answers, "ranks": ranks, "labeler": labeler}
     messages = as_objects(prompt)
-    item = hashlib.sha256(json.dumps([messages, answers]).encode()).hexdigest()[:16]
-    return {"kind": "ranking", "item": item, "labeler": labeler, "messages": messages,
-            "answers": answers, "ranks": [rank + 1 for rank in ranks]}  # fmt: skip
+    return {"kind": "ranking", "item": digest([messages, answers]), "labeler": labeler,
+            "messages": messages, "answers": answers,
+            "ranks": [rank + 1 for rank in ranks]}  # fmt: skip
 
 
 def write_rows(out: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
+from lm.data.labels import digest
 from lm.data.tasks.rows import Problem, lines
 from lm.decode.sampling import SamplingConfig
 from lm.serve.conversations import chat_prompt
@@ -268,8 +269,3 @@ class Pool:
 def prompt_name(turns: Conversation, number: int) -> str:
     """A name that the same prompt at the same place has again."""
     return digest([number, as_objects(turns)])
-
-
-def digest(told: Any) -> str:
-    """A name for what JSON can hold."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -40,11 +40,11 @@ ROWS = 32  # that a classifier reads at a time
 MASK = "[MASK]"  # as a person writes it, whatever the vocabulary calls it
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoder:
-    """A run of BERT, with the heads it was pre-trained with."""
+@dataclasses.dataclass(frozen=True, repr=False)
+class Reader:
+    """A run, and where it is read from."""
 
-    config: MaskedPretrain
+    config: Any
     params: Any
     tokenizer: Tokenizer
     step: int
@@ -52,6 +52,13 @@ class Encoder:
 
     def __repr__(self) -> str:
         return shown(self)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Encoder(Reader):
+    """A run of BERT, with the heads it was pre-trained with."""
+
+    config: MaskedPretrain
 
     def ids(self, first: str, second: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Ids and segments of [CLS] first [SEP], or of [CLS] first [SEP] second [SEP]; `[MASK]` in
@@ -154,18 +161,11 @@ class Judge:
         return score(prompts, answers, [self.config.end_token] * len(answers))
 
 
-@dataclasses.dataclass(frozen=True)
-class Tuned:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Tuned(Reader):
     """A run that was fine-tuned to name the class of a text or of two, or to give it a number."""
 
     config: Finetune
-    params: Any
-    tokenizer: Tokenizer
-    step: int
-    digest: str  # of the checkpoint
-
-    def __repr__(self) -> str:
-        return shown(self)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
