@@ -8,6 +8,11 @@ published, so every number here is our choice, or InstructGPT's).
     python -m launch.train --experiment=chatgpt:ppo --set init=runs/chat \
         --set reward.run=runs/liked --set data.train=conversations.jsonl --workdir=runs/chatgpt
 
+or, from the same rankings without a reward model,
+
+    python -m launch.train --experiment='chatgpt:dpo(data="labels/")' --set init=runs/chat \
+        --workdir=runs/chatgpt
+
 or all of it, twice round, a program ranking in place of people:
 
     python -m launch.train --experiment=chatgpt:pipeline --set init=runs/gpt2-tiny \
@@ -29,6 +34,7 @@ from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
 from lm.models.gpt import GptConfig
 from lm.rlhf.dialogue_sft import DialogueSft
+from lm.rlhf.dpo import Dpo
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
@@ -73,6 +79,13 @@ def reward(size: str = "tiny", data: str | None = None) -> RewardTraining:
     rows = DialogueComparisonsConfig() if data is None else DialogueComparisonsConfig(train=data)
     like = instructgpt.reward(size)
     return replace(like, data=rows, model=None if size == "tiny" else decoder("6b"))
+
+
+def dpo(size: str = "tiny", data: str | None = None) -> Dpo:
+    """Rankings without a reward model (Rafailov et al. 2023), in place of `reward` and `ppo`."""
+    like = instructgpt.dpo(size)
+    rows = reward(size, data).data
+    return replace(like, data=rows, model=None if size == "tiny" else decoder(size))
 
 
 def ppo(size: str = "tiny") -> Ppo:

@@ -33,7 +33,7 @@ from lm.rlhf.update import UpdateConfig
 from lm.studies.alignment import Alignment
 from lm.studies.ancestor import Ancestor
 from lm.studies.several import TOY
-from lm.train.optimizer import AdamWConfig, Gpt1AdamConfig
+from lm.train.optimizer import AdamWConfig, Gpt1AdamConfig, RmsPropConfig
 from lm.train.session import LoopConfig
 
 PER_USER = 200  # prompts (section 3.2)
@@ -99,14 +99,17 @@ def reward(size: str = "tiny") -> RewardTraining:
 
 def dpo(size: str = "tiny") -> Dpo:
     """Rankings without a reward model (Rafailov et al. 2023), in place of steps 2 and 3."""
-    tiny = size == "tiny"
+    loop = LoopConfig(evaluate_every=100, save_every=100)
+    if size == "tiny":
+        optim = AdamWConfig(peak_lr=2e-4, weight_decay=0.0)
+        return Dpo(optim=optim, batch=8, length=128, loop=loop)
     return Dpo(
-        model=None if tiny else decoder(size),
-        # 1e-6 is that paper's, with RMSprop at batch 64 and beta 0.1 (appendix B)
-        optim=AdamWConfig(peak_lr=2e-4 if tiny else 1e-6, weight_decay=0.0),
-        batch=8 if tiny else 64,
-        length=128 if tiny else 2048,
-        loop=LoopConfig(evaluate_every=100, save_every=100),
+        model=decoder(size),
+        # that paper's appendix B, with beta 0.1; the norm is its code's
+        optim=RmsPropConfig(peak_lr=1e-6, warmup_steps=150, clip=10.0),
+        batch=64,
+        length=2048,
+        loop=loop,
     )
 
 

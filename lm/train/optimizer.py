@@ -1,4 +1,4 @@
-"""Optimizers and learning rates: Adam as GPT-3, as BERT and as GPT-1 have it.
+"""Optimizers and learning rates: Adam as GPT-3, as BERT and as GPT-1 have it, DPO's RMSprop.
 
 A config gives the learning rate of a step and the direction of descent, which the step scales by
 minus that rate.
@@ -174,7 +174,31 @@ class Gpt1AdamConfig:
         )
 
 
-OptimizerConfig = AdamWConfig | BertAdamConfig | Gpt1AdamConfig
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RmsPropConfig:
+    """RMSprop (Hinton, 2012, lecture 6e) as PyTorch has it, with which DPO learns: no momentum, no
+    correction of the mean square's start. The rate rises linearly, and then stays."""
+
+    peak_lr: float
+    warmup_steps: int | None = None  # none where None; DPO has 150
+    decay: float = 0.99  # of the running mean square
+    epsilon: float = 1e-8  # outside the root
+    clip: float | None = 1.0  # largest global norm of the gradient
+
+    def __post_init__(self) -> None:
+        require_positive(self, "peak_lr", "epsilon", "clip")
+        require_at_least_zero(self, "warmup_steps")
+        require_fraction(self, "decay")
+
+    def rate(self, progress: Progress) -> float:
+        """Learning rate of the update after `progress.step` others; that of the first is not 0."""
+        return self.peak_lr * min(1.0, (progress.step + 1) / ((self.warmup_steps or 0) + 1))
+
+    def direction(self) -> optax.GradientTransformation:
+        return optax.scale_by_rms(self.decay, self.epsilon, eps_in_sqrt=False)
+
+
+OptimizerConfig = AdamWConfig | BertAdamConfig | Gpt1AdamConfig | RmsPropConfig
 
 
 def rising(config: OptimizerConfig, steps: int, total_tokens: int) -> bool:

@@ -10,6 +10,7 @@ from lm.core.errors import ConfigError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
 from lm.rlhf.dialogue_sft import DialogueSft
+from lm.rlhf.dpo import Dpo
 from lm.rlhf.experience import AdvantageConfig
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
@@ -49,6 +50,15 @@ def conversations(count):
     return rows
 
 
+def ranked(rows):
+    """Of three answers to a conversation's second turn the shortest is the best."""
+    return [
+        {"kind": "ranking", "item": f"{n}", "labeler": "ann", "messages": row["messages"][:3],
+         "answers": ["z" * 4, "z", "zz"], "ranks": [3, 1, 2]}
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat")
@@ -82,14 +92,9 @@ def test_answers_of_a_model_that_conversed_end_by_themselves(taught):
 @pytest.mark.slow
 def test_a_reward_model_and_ppo_read_and_answer_conversations(taught, tmp_path, one_device):
     rows = conversations(120)
-    ranked = [
-        {"kind": "ranking", "item": f"{n}", "labeler": "ann", "messages": row["messages"][:3],
-         "answers": ["z" * 4, "z", "zz"], "ranks": [3, 1, 2]}
-        for n, row in enumerate(rows)
-    ]  # fmt: skip
     judge = RewardTraining(
         init=str(taught), optim=OPTIM, batch=8, steps=30, length=40, loop=LOOP, guard=GUARD,
-        data=DialogueComparisonsConfig(train=write_rows(tmp_path / "labels.jsonl", ranked)),
+        data=DialogueComparisonsConfig(train=write_rows(tmp_path / "labels.jsonl", ranked(rows))),
         demonstrations=write_rows(tmp_path / "rows.jsonl", rows),
     )  # fmt: skip
     judge.run(tmp_path / "reward")
@@ -114,6 +119,22 @@ def test_a_reward_model_and_ppo_read_and_answer_conversations(taught, tmp_path, 
     assert steps[0]["ended"] > 0.9  # an answer of the policy ends with a turn's end
     saved = read_source(str(tmp_path / "ppo"), one_device).tokenizer
     assert saved.digest == chat.tokenizer.digest
+
+
+@pytest.mark.slow
+def test_dpo_learns_from_rankings_of_answers_to_conversations(taught, tmp_path, one_device):
+    data = DialogueComparisonsConfig(
+        train=write_rows(tmp_path / "labels.jsonl", ranked(conversations(120))), valid_fraction=0.2
+    )
+    config = Dpo(
+        init=str(taught), data=data, optim=OPTIM, batch=8, steps=30, length=40, loop=LOOP,
+        guard=GUARD,
+    )  # fmt: skip
+    config.run(tmp_path / "dpo")
+    assert read_metrics(tmp_path / "dpo" / "metrics.jsonl")[0]["valid_accuracy"] == 0.5
+    assert summary_of(tmp_path / "dpo")["valid_accuracy"] > 0.9
+    saved = read_source(str(tmp_path / "dpo"), one_device).tokenizer
+    assert saved.digest == Chat(ByteTokenizer()).tokenizer.digest  # it can be talked to
 
 
 def test_what_users_say_cannot_be_learned():

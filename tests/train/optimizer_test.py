@@ -26,6 +26,7 @@ from lm.train.optimizer import (
     BertAdamConfig,
     Gpt1AdamConfig,
     Progress,
+    RmsPropConfig,
     decayed,
     rising,
 )
@@ -184,6 +185,18 @@ def adamw_transcribed(*, rate, decayed=MATRICES, coupled=False):
     return params
 
 
+def rmsprop_transcribed(*, rates, inside=False):
+    """RMSprop of PyTorch, alpha 0.99."""
+    params = {name: value.astype(np.float64) for name, value in FIRST.items()}
+    v = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for rate, gradients in zip(rates, GRADIENTS, strict=True):
+        for name, g in by_global_norm(gradients).items():
+            v[name] = 0.99 * v[name] + 0.01 * g * g
+            root = np.sqrt(v[name] + 1e-3) if inside else np.sqrt(v[name]) + 1e-3
+            params[name] = params[name] - rate * g / root
+    return params
+
+
 def furthest(found, expected):
     return max(np.abs(found[name] - expected[name]).max() for name in SHAPES)
 
@@ -218,6 +231,14 @@ def test_ten_updates_are_those_of_adam_with_decoupled_decay_of_matrices():
     assert furthest(found, adamw_transcribed(rate=1e-3)) < TOLERANCE
     assert furthest(found, adamw_transcribed(rate=1e-3, decayed=tuple(SHAPES))) > TOLERANCE
     assert furthest(found, adamw_transcribed(rate=1e-3, coupled=True)) > TOLERANCE
+
+
+def test_ten_updates_are_those_of_rmsprop_behind_dpos_warm_up():
+    found = ten_updates(RmsPropConfig(peak_lr=1e-3, warmup_steps=3, epsilon=1e-3))
+    rising = [1e-3 * min(1.0, (step + 1) / 4) for step in range(STEPS)]
+    assert furthest(found, rmsprop_transcribed(rates=rising)) < TOLERANCE
+    assert furthest(found, rmsprop_transcribed(rates=rising, inside=True)) > TOLERANCE
+    assert furthest(found, rmsprop_transcribed(rates=[1e-3] * STEPS)) > TOLERANCE
 
 
 def test_a_bias_corrected_adam_passes_neither():
@@ -350,6 +371,11 @@ def test_the_rate_of_gpt3_is_a_function_of_tokens():
             lambda: Gpt1AdamConfig(peak_lr=1.0, b1=-0.1),
             "b1 must be at least 0 and below 1, got -0.1",
         ),
+        (lambda: RmsPropConfig(peak_lr=1.0, warmup_steps=-5), "warmup_steps must be >= 0, got -5"),
+        (
+            lambda: RmsPropConfig(peak_lr=1.0, decay=1.0),
+            "decay must be at least 0 and below 1, got 1.0",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_value(make, said):
@@ -363,6 +389,7 @@ def test_a_setting_that_cannot_be_is_refused_by_value(make, said):
         (AdamWConfig(peak_lr=1.0, warmup_tokens=500), AdamWConfig(peak_lr=1.0, warmup_tokens=2000)),
         (BertAdamConfig(peak_lr=1.0), BertAdamConfig(peak_lr=1.0, warmup_steps=20)),
         (Gpt1AdamConfig(peak_lr=1.0), Gpt1AdamConfig(peak_lr=1.0, warmup_steps=20)),
+        (RmsPropConfig(peak_lr=1.0, warmup_steps=5), RmsPropConfig(peak_lr=1.0, warmup_steps=20)),
     ],
 )
 def test_a_warm_up_longer_than_the_run_is_known_by_its_rising_rate(short, long):
