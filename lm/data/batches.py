@@ -27,6 +27,7 @@ class TokenBatch:
     targets: np.ndarray  # [B T] int32: the token after each
     mask: np.ndarray  # [B T] bool: targets that count
     rows: np.ndarray  # [B] uint32: the row's number in the run
+    text: Any = None  # [B] bool: rows of pre-training text, beside others of another kind
 
     def counting(self, rows: int) -> "TokenBatch":
         """The same, of which only the first so many rows count."""

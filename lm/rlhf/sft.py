@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require, require_positive
@@ -27,6 +28,7 @@ from lm.data.tokens import TokenFile, prepare
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
+from lm.losses.language import masked_sum
 from lm.models import gpt
 from lm.models.adapters import merged
 from lm.nn.dropout import DropoutKeys
@@ -50,7 +52,7 @@ class Sft(Stage):
     epochs: float = 16.0
     whole_text: bool = False  # the loss counts the prompt's tokens as well
     residual_dropout: float = 0.2
-    # share of a step's rows (not of its tokens) that are pre-training text: 0.1 in the model that
+    # share of the rows, and of what is descended, that is pre-training text: 0.1 in the model that
     # PPO starts from
     pretraining_share: float = 0.0
     reward: RewardConfig = RewardConfig()  # chooses the checkpoint, where it is set
@@ -63,9 +65,9 @@ class Sft(Stage):
         share = self.pretraining_share
         require(0 <= share < 1, f"pretraining_share must be at least 0 and below 1, got {share}")
         require(
-            share == 0 or 0 < self.mixed < self.batch,
-            f"pretraining_share {share} of batch {self.batch} is {self.mixed} rows: it must be at "
-            "least one, and leave one; set another share or batch",
+            share * self.batch <= self.batch - 1,
+            f"pretraining_share {share} of batch {self.batch} leaves less than a row of each step: "
+            "set another share or batch",
         )
         require(
             not self.reward.given or self.loop.evaluate_every % self.loop.save_every == 0,
@@ -78,10 +80,9 @@ class Sft(Stage):
             "empty: set it to the tokens of an answer",
         )
 
-    @property
-    def mixed(self) -> int:
-        """Rows of a step that are pre-training text."""
-        return round(self.pretraining_share * self.batch)
+    def text_before(self, step: int) -> int:
+        """Rows of pre-training text in all the steps before one."""
+        return round(step * self.batch * self.pretraining_share)
 
     def resolved(self, source: Any) -> "Sft":
         config = super().resolved(source)
@@ -119,10 +120,17 @@ class Sft(Stage):
         return source.language_model()
 
     def objective(self) -> "NextAnswer":
-        return NextAnswer(self.decoder)
+        share = self.pretraining_share
+        if not share:
+            return NextAnswer(self.decoder)
+        having = min(1.0, share * self.batch)  # of the steps: text of theirs counts for the others
+        return NextAnswer(self.decoder, {"answers": 1 - share, "text": share / having})
 
     def abstract_rows(self) -> TokenBatch:
-        return TokenBatch.abstract(self.batch, self.length)
+        rows = TokenBatch.abstract(self.batch, self.length)
+        if not self.pretraining_share:
+            return rows
+        return replace(rows, text=jax.ShapeDtypeStruct((self.batch,), np.bool_))
 
     def evaluation(
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
@@ -132,12 +140,25 @@ class Sft(Stage):
 
 @dataclasses.dataclass(frozen=True)
 class NextAnswer(NextToken):
-    """Cross-entropy of each token that counts, under a model that may have adapters."""
+    """Cross-entropy of each token that counts, under a model that may have adapters; that of text
+    apart from that of answers, which have far fewer tokens, where a batch has both."""
+
+    def masks(self, batch: TokenBatch) -> dict[str, jax.Array]:
+        mask = jnp.asarray(batch.mask)
+        if batch.text is None:
+            return {"tokens": mask}
+        text = jnp.asarray(batch.text)[..., None]
+        return {"answers": mask & ~text, "text": mask & text}
+
+    def counts(self, batch: TokenBatch) -> dict[str, jax.Array]:
+        masks = self.masks(batch)
+        return {name: jnp.sum(mask, dtype=jnp.float32) for name, mask in masks.items()}
 
     def sums(
         self, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
     ) -> dict[str, jax.Array]:
-        return super().sums(merged(params), batch, keys)
+        losses = self.losses(merged(params), batch, keys)
+        return {name: masked_sum(losses, mask) for name, mask in self.masks(batch).items()}
 
 
 class SftMaterial:
@@ -158,35 +179,42 @@ class SftMaterial:
         self.width = demonstrated(0, 1).tokens.shape[1]
         self.count = demonstrated.count
         self.digest = config.data.fingerprint
-        self.mixed = 0  # rows of a step that are pre-training text
         self.text: Mixture | None = None
         self.held_out_text: TokenFile | None = None
 
     def mix(self, sources: Sequence[TextSource], held_out: TokenFile) -> None:
         """Gives a share of each step to pre-training text; an epoch is one of demonstrations."""
-        batch = self.config.batch
-        self.mixed = self.config.mixed
         self.text = Mixture(sources, self.width, self.config.seed)
         self.held_out_text = held_out
-        self.count = self.count * batch // (batch - self.mixed)
+        self.count = round(self.count / (1 - self.config.pretraining_share))
         self.digest += self.text.digest[:16]
 
     def __str__(self) -> str:
-        mixed = f"; {self.mixed} rows of a step are pre-training text" if self.mixed else ""
+        share = self.config.pretraining_share
+        mixed = f"; {share:.3g} of all rows are pre-training text" if self.text else ""
         return f"{self.train}; held out: {self.held_out}{mixed}"
 
+    def texts(self, step: int) -> tuple[int, int]:
+        """The first row of text of a step, and how many there are."""
+        first = self.config.text_before(step)
+        return first, self.config.text_before(step + 1) - first
+
     def rows(self, step: int, batch: int) -> Any:
-        own = batch - self.mixed
-        found: Any = self.demonstrated(step * own, own)
+        before, mixed = self.texts(step)
+        own = batch - mixed
+        found: Any = self.demonstrated(step * batch - before, own)
         if self.text is not None:
-            text = self.text(step * self.mixed, self.mixed)
+            text = self.text(before, mixed)
             found = jax.tree.map(lambda *parts: np.concatenate(parts), found, text)
+            found = found.replace(text=np.arange(batch) >= own)
         return found.replace(rows=np.arange(step * batch, (step + 1) * batch, dtype=np.uint32))
 
     def origins(self, step: int, batch: int) -> list[dict[str, Any]]:
-        own = batch - self.mixed
-        text = self.text.origins(step * self.mixed, self.mixed) if self.text else []
-        found: list[dict[str, Any]] = self.demonstrated.origins(step * own, own)
+        before, mixed = self.texts(step)
+        text = self.text.origins(before, mixed) if self.text else []
+        found: list[dict[str, Any]] = self.demonstrated.origins(
+            step * batch - before, batch - mixed
+        )
         return found + text
 
 

@@ -210,17 +210,19 @@ class NextToken:
     def sums(
         self, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
     ) -> dict[str, jax.Array]:
+        return {"tokens": masked_sum(self.losses(params, batch, keys), batch.mask)}
+
+    def losses(self, params: Any, batch: TokenBatch, keys: DropoutKeys | None) -> jax.Array:
+        """Of each target. [B T]"""
         module = self.model.module()
         tokens, targets = jnp.asarray(batch.tokens), jnp.asarray(batch.targets)
-        losses: Any
         if isinstance(self.model, GptConfig):
-            losses = module.apply(
+            losses: Any = module.apply(
                 {"params": params}, tokens, targets, keys, self.parts, method="losses"
             )
-        else:
-            logits: Any = module.apply({"params": params}, tokens, keys=keys)
-            losses = token_losses(logits[0], targets)
-        return {"tokens": masked_sum(losses, batch.mask)}
+            return losses
+        logits: Any = module.apply({"params": params}, tokens, keys=keys)
+        return token_losses(logits[0], targets)
 
     def total(self, params: Any, batch: TokenBatch) -> tuple[jax.Array, jax.Array]:
         """Sum of the losses without dropout, and their number."""

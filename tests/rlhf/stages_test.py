@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,15 +15,20 @@ import pytest
 from experiments import chatgpt, gpt3, instructgpt
 from lm.core.config import dump
 from lm.core.errors import CheckpointError, ConfigError, DataError
+from lm.data.batches import TokenBatch
 from lm.data.comparisons import Comparison, ComparisonsConfig
+from lm.data.features import TaskRows
 from lm.data.prompts import RowsConfig
 from lm.data.rankings import encode_rankings
+from lm.data.tokens import Source as TextSource
+from lm.data.tokens import TokenFile
+from lm.losses.language import mean
 from lm.rlhf.dpo import Dpo
 from lm.rlhf.ranking import Accuracy, Ranking, abstract_rankings, scored
 from lm.rlhf.reward import RewardTraining, first_answers, moments
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
-from lm.rlhf.sft import Sft, SftEvaluation
+from lm.rlhf.sft import Sft, SftEvaluation, SftMaterial
 from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig
@@ -30,6 +36,7 @@ from lm.train.metrics import read_metrics
 from lm.train.process import Process
 from lm.train.saved import read_config
 from lm.train.session import LoopConfig
+from lm.train.supervised import steps_of
 from tests.launched import final_digests
 from tests.rlhf.runs import MODEL, OPTIM, pretrained, write_rows
 
@@ -107,16 +114,64 @@ def test_a_share_of_the_rows_is_pretraining_text(base, tmp_path, taught):
     config = teaching(base, tmp_path, pretraining_share=0.25, steps=2)
     config.run(tmp_path / "run")
     found = summary_of(tmp_path / "run")
-    assert "8 rows of a step are pre-training text" in found["rows"]
+    assert "0.25 of all rows are pre-training text" in found["rows"]
     assert found["pretraining_loss"] > 1.0
+    told = read_metrics(tmp_path / "run" / "metrics.jsonl")[-2]
+    assert told["loss"] == pytest.approx(0.75 * told["loss/answers"] + 0.25 * told["loss/text"])
     assert "pretraining_loss" not in summary_of(taught[1])
 
 
-@pytest.mark.parametrize(("share", "batch", "rows"), [(0.1, 4, 0), (0.9, 4, 4)])
-def test_a_share_of_text_that_is_no_row_or_every_row_is_refused(base, tmp_path, share, batch, rows):
-    with pytest.raises(ConfigError, match=f"{share} of batch {batch} is {rows} rows"):
-        teaching(base, tmp_path, pretraining_share=share, batch=batch)
-    teaching(base, tmp_path, pretraining_share=share, batch=32)  # the control
+def test_a_share_of_text_that_leaves_a_step_without_a_demonstration_is_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match="0.9 of batch 4 leaves less than a row"):
+        teaching(base, tmp_path, pretraining_share=0.9, batch=4)
+    teaching(base, tmp_path, pretraining_share=0.9, batch=32)  # the controls
+    teaching(base, tmp_path, pretraining_share=0.1, batch=4)
+
+
+def mixed_rows(config, folder, rows=600, width=16):
+    """Demonstrations of three tokens to learn, and the text that the config mixes with them."""
+    mask = np.zeros((rows, width), bool)
+    mask[:, 4:7] = True
+    shown = TokenBatch(np.full((rows, width), 7), np.zeros((rows, width), int), mask, mask[:, 0])
+    material = SftMaterial(config, None, None, TaskRows(shown, 0), [])
+    ids = np.arange(1_000_000, 1_100_000, dtype=np.uint32)
+    np.save(folder / "documents.npy", np.zeros(1, int))
+    file = TokenFile(folder, {"digest": "0" * 16}, ids)
+    material.mix([TextSource("text", file, 1.0)], file)
+    return material
+
+
+MIXED = {size: instructgpt.pipeline(size).sft for size in ("1.3b", "6b", "175b")}
+MIXED["tiny"] = replace(instructgpt.sft(), pretraining_share=0.1, model=MODEL)
+
+
+@pytest.mark.parametrize("size", MIXED)
+def test_a_tenth_of_the_rows_and_of_what_is_descended_is_text_at_every_size(
+    size, tmp_path, monkeypatch
+):
+    data = RowsConfig(train=write_rows(tmp_path / "rows.jsonl", doubled(1)))
+    config = replace(MIXED[size], data=data)
+    material, objective = mixed_rows(config, tmp_path), config.objective()
+    monkeypatch.setattr(type(objective), "losses", lambda self, _, batch, __: batch.mask * 2.0)
+    steps = steps_of(replace(config, epochs=1.0), material.count, config.batch)
+    seen, read, learned = [], [], Counter()
+    for step in range(steps):
+        batch = material.rows(step, config.batch)
+        assert batch.tokens.shape == (config.batch, 16)
+        text = batch.tokens[:, 0] >= 1_000_000
+        assert np.array_equal(text, batch.text)
+        origins = material.origins(step, config.batch)
+        assert ["file" in row for row in origins] == text.tolist()
+        read += [row["row"] for row in origins if "file" not in row]
+        seen += batch.tokens[text, 0].tolist()
+        sums, counts = objective.sums({}, batch), objective.counts(batch)
+        for name, weight in objective.weights.items():
+            learned[name] += weight * float(mean(sums[name], counts[name]))
+    assert abs(len(seen) / (steps * config.batch) - 0.1) < 0.001
+    assert len(set(seen)) == len(seen)  # none again, none passed over
+    assert read == list(range(len(read))) and abs(len(read) - 600) < config.batch
+    assert learned["answers"] == pytest.approx(2.0 * 0.9 * steps)  # of the steps without text too
+    assert learned["text"] / learned.total() == pytest.approx(0.1, abs=0.001)
 
 
 @pytest.mark.slow
