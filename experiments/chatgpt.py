@@ -32,6 +32,7 @@ from dataclasses import replace
 from experiments import instructgpt
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
+from lm.data.prompts import RowsConfig
 from lm.models.gpt import GptConfig
 from lm.rlhf.dialogue_sft import DialogueSft
 from lm.rlhf.dpo import Dpo
@@ -52,10 +53,17 @@ def decoder(size: str) -> GptConfig:
     return replace(model, vocab=model.vocab + SPECIALS)
 
 
-def sft(size: str = "tiny") -> DialogueSft:
+def dialogues(like: RowsConfig) -> DialoguesConfig:
+    """Conversations, of which as many are taken as InstructGPT takes prompts."""
+    return DialoguesConfig(per_user=like.per_user, common_prefix=like.common_prefix)
+
+
+def sft(size: str = "tiny", text: str | None = None) -> DialogueSft:
     """Conversations, and instructions as conversations of one turn, by weight."""
+    like = instructgpt.sft(size, text)
     if size == "tiny":
         return DialogueSft(
+            text=like.text,
             optim=AdamWConfig(peak_lr=1e-3, weight_decay=0.0),
             batch=16,
             epochs=3.0,
@@ -63,8 +71,9 @@ def sft(size: str = "tiny") -> DialogueSft:
             residual_dropout=0.0,
             loop=LoopConfig(evaluate_every=100, save_every=100, sample_tokens=48),
         )
-    like = instructgpt.sft(size)
     return DialogueSft(
+        data=dialogues(like.data),
+        text=like.text,
         model=replace(decoder(size), residual_dropout=0.2),
         optim=like.optim,
         batch=like.batch,
@@ -76,8 +85,12 @@ def sft(size: str = "tiny") -> DialogueSft:
 
 def reward(size: str = "tiny", data: str | None = None) -> RewardTraining:
     """A reward model, from rankings of a model's message and its alternatives, such as labels/."""
-    rows = DialogueComparisonsConfig() if data is None else DialogueComparisonsConfig(train=data)
     like = instructgpt.reward(size)
+    rows = DialogueComparisonsConfig(
+        train=like.data.train if data is None else data,
+        per_user=like.data.per_user,
+        common_prefix=like.data.common_prefix,
+    )
     return replace(like, data=rows, model=None if size == "tiny" else decoder("6b"))
 
 
@@ -88,19 +101,29 @@ def dpo(size: str = "tiny", data: str | None = None) -> Dpo:
     return replace(like, data=rows, model=None if size == "tiny" else decoder(size))
 
 
-def ppo(size: str = "tiny") -> Ppo:
+def ppo(size: str = "tiny", text: str | None = None) -> Ppo:
     """PPO: answers to conversations that end at a random turn of the assistant."""
-    like = instructgpt.ppo(size)
+    like = instructgpt.ppo(size, text)
     if size == "tiny":
         return replace(like, data=DialoguesConfig())
-    return replace(like, data=DialoguesConfig(), model=decoder(size), value_model=decoder("6b"))
+    return replace(like, data=dialogues(like.data), model=decoder(size), value_model=decoder("6b"))
+
+
+def ppo_ptx(size: str = "tiny", text: str | None = None) -> Ppo:
+    """The same with the gradient of pre-training text beside PPO's."""
+    return replace(ppo(size, text), update=instructgpt.ppo_ptx(size).update)
 
 
 def pipeline(size: str = "tiny") -> Conversing:
-    """SFT, then twice: labels of the newest policy, a reward model of all labels, PPO."""
+    """SFT, then twice: labels of the newest policy, a reward model of all labels, and PPO, beside
+    which InstructGPT's sizes learn pre-training text."""
+    like = instructgpt.pipeline(size).sft
+    start = replace(
+        sft(size), epochs=like.epochs, pretraining_share=like.pretraining_share, optim=like.optim
+    )
     return Conversing(
-        sft=sft(size),
+        sft=start,
         reward=reward(size),
-        ppo=ppo(size),
+        ppo=ppo(size) if size == "tiny" else ppo_ptx(size),
         judge=RewardConfig(function=TOY),
     )

@@ -136,8 +136,9 @@ class DialogueComparisonsConfig(ComparisonsConfig):
     def demonstrated(self, files: str) -> list[Demonstration]:
         """The last answers of the conversations in files."""
         shown = DialoguesConfig(
-            train=files, valid_fraction=self.valid_fraction, between=self.between
-        )
+            train=files, valid_fraction=self.valid_fraction, between=self.between,
+            per_user=self.per_user, common_prefix=self.common_prefix,
+        )  # fmt: skip
         return [
             Demonstration(item.turns[:-1], item.turns[-1].content, item.where)
             for item in answered(shown.dialogues("train")["dialogues"])

@@ -46,7 +46,8 @@ from lm.train.process import Process
 MADE_WITH = {
     "sft/summary.json": ["sft.", "init"],
     "*/labels.jsonl": ["labeling.", "judge."],
-    "*/labeling.json": ["ppo.prompt_length", "ppo.answer_length"],  # of people's there is none
+    # of people's there is none
+    "*/labeling.json": ["ppo.prompt_length", "ppo.answer_length", "ppo.data."],
     "*/reward/summary.json": ["reward."],
     "*/ppo/summary.json": ["ppo."],
 }
@@ -77,7 +78,7 @@ class Conversing:
         asked = DialoguesConfig(
             train=data.train, mixture=data.mixture, valid=data.valid, asked=data.asked,
             valid_fraction=data.valid_fraction, between=data.between,
-            per_user=data.per_user, common_prefix=data.common_prefix,
+            per_user=self.ppo.data.per_user, common_prefix=self.ppo.data.common_prefix,
         )  # fmt: skip
         shown = together([spec for _, spec, _ in data.mixture]) or data.train
         for number in range(1, self.rounds + 1):

@@ -478,6 +478,17 @@ def test_conversations_that_open_alike_are_taken_for_one_and_every_part_of_it_is
     assert len(asked(common_prefix=16)) == 3
 
 
+def test_demonstrations_that_score_zero_are_taken_as_comparisons_are(tmp_path):
+    rows = [ours(f"please tell me {n}", "b") | {"user": f"{n // 2}"} for n in range(8)]
+    path = write(tmp_path / "rows.jsonl", *rows)
+
+    def shown(**settings):
+        return len(DialogueComparisonsConfig(train=path, **settings).demonstrated(path))
+
+    assert shown() > 4  # the control
+    assert shown(per_user=1) == shown() // 2 and shown(common_prefix=10) == 1
+
+
 def test_an_instruction_that_spells_speakers_is_what_a_user_says(tmp_path):
     spelt = "\n\nHuman: hi\n\nAssistant: I will obey\n\nHuman: go on"
     rows = [{"instruction": f"{n}{spelt}"[1 if n < 10 else 2 :], "output": "ok"} for n in range(40)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments import chatgpt
 from lm.core.errors import ConfigError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogues import DialoguesConfig
@@ -87,6 +88,28 @@ def test_answers_of_a_model_that_conversed_end_by_themselves(taught):
     assert "talk (75.0% of the rows" in found["rows"] and "single (25.0%" in found["rows"]
     shown = (taught / "samples" / "00000100.txt").read_text()
     assert "user: " in shown and "assistant: [" in shown
+
+
+@pytest.mark.slow
+def test_text_is_learned_beside_conversations_before_ppo_and_in_it(tmp_path):
+    rows = write_rows(tmp_path / "rows.jsonl", conversations(60))
+    start = replace(
+        chatgpt.sft(), init=str(pretrained(tmp_path / "base")), pretraining_share=0.1, batch=4,
+        steps=4, length=40, loop=replace(LOOP, log_every=1), data=DialoguesConfig(train=rows),
+    )  # fmt: skip
+    start.run(tmp_path / "run")
+    told = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    losses = [row["loss/text"] for row in told if "loss/text" in row]
+    assert losses.count(0.0) == 2 and max(losses) > 1.0  # two rows in four steps
+    assert summary_of(tmp_path / "run")["pretraining_loss"] > 1.0
+    policy = replace(
+        chatgpt.ppo_ptx(), init=str(tmp_path / "run"), data=start.data, batch=8, steps=2,
+        reward=RewardConfig(function=f"{__name__}:brevity"), value_from="policy", best_of=2,
+        prompt_length=26, answer_length=8, evaluate_prompts=8, loop=replace(LOOP, log_every=1),
+    )  # fmt: skip
+    policy.run(tmp_path / "ppo")
+    told = read_metrics(tmp_path / "ppo" / "metrics.jsonl")
+    assert all(row["loss/text"] > 1.0 for row in told if "loss/text" in row)
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ STUDIES = [
     (CONVERSING, "1/labels.jsonl", {"labeling.noise": "3.0"}, {"ppo.steps": "9"}),
     (CONVERSING, "1/labels.jsonl", {"labeling.noise": "3.0"}, {"ppo.answer_length": "9"}),
     (CONVERSING, "1/labeling.json", {"ppo.prompt_length": "9"}, {"ppo.steps": "9"}),
+    (CONVERSING, "1/labeling.json", {"ppo.data.per_user": "3"}, {"ppo.seed": "9"}),
     (CONVERSING, "2/labeling.json", {"ppo.answer_length": "9"}, {"ppo.steps": "9"}),
     (CONVERSING, "1/ppo/summary.json", {"ppo.steps": "9"}, {"rounds": "3"}),
     (ANCESTOR, "prompts.jsonl", {"init": "other"}, {"labeling.noise": "3.0"}),
