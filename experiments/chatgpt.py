@@ -91,7 +91,8 @@ def reward(size: str = "tiny", data: str | None = None) -> RewardTraining:
         per_user=like.data.per_user,
         common_prefix=like.data.common_prefix,
     )
-    return replace(like, data=rows, model=None if size == "tiny" else decoder("6b"))
+    model = None if size == "tiny" else decoder("6b")
+    return replace(like, data=rows, model=model, prompt_length=None)  # cut at a turn instead
 
 
 def dpo(size: str = "tiny", data: str | None = None) -> Dpo:

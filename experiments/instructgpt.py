@@ -37,6 +37,10 @@ from lm.train.optimizer import AdamWConfig, Gpt1AdamConfig, RmsPropConfig
 from lm.train.session import LoopConfig
 
 PER_USER = 200  # prompts (section 3.2)
+# How long a common prefix is was not printed: so many characters are our choice. Labelers' prompts
+# of few shots share examples on purpose: --set data.common_prefix=None keeps them.
+COMMON_PREFIX = 256
+PROMPT_LENGTH = 1024  # tokens; longer prompts are left out of every step (appendix C)
 GPT3 = {"1.3b": "xl", "6b": "6.7b", "175b": "175b"}  # the paper's names, and GPT-3's
 
 
@@ -67,13 +71,14 @@ def sft(size: str = "tiny", text: str | None = None) -> Sft:
     rates = {"1.3b": 9.65e-6, "6b": 9.65e-6, "175b": 5.03e-6}  # appendix C.1
     epoch = 1600 if size == "175b" else 400  # steps, of the paper's 12,725 demonstrations
     return Sft(
-        data=RowsConfig(per_user=PER_USER),
+        data=RowsConfig(per_user=PER_USER, common_prefix=COMMON_PREFIX),
         text=named(text),
         model=replace(decoder(size), residual_dropout=0.2),
         optim=AdamWConfig(peak_lr=rates[size], weight_decay=0.0),
         batch=8 if size == "175b" else 32,
         epochs=16.0,
         length=2048,
+        prompt_length=PROMPT_LENGTH,
         # with a reward model, loop.keep=17 lets it choose among all epochs
         loop=LoopConfig(evaluate_every=epoch, save_every=epoch, sample_tokens=256),
     )
@@ -89,11 +94,12 @@ def reward(size: str = "tiny") -> RewardTraining:
             loop=LoopConfig(evaluate_every=100, save_every=100),
         )
     return RewardTraining(
-        data=ComparisonsConfig(per_user=PER_USER),
+        data=ComparisonsConfig(per_user=PER_USER, common_prefix=COMMON_PREFIX),
         model=decoder("6b"),
         optim=AdamWConfig(peak_lr=9e-6, weight_decay=0.0),  # appendix C.2
         batch=64,  # prompts: up to 2,304 comparisons
         length=2048,
+        prompt_length=PROMPT_LENGTH,
     )
 
 
@@ -130,9 +136,7 @@ def ppo(size: str = "tiny", text: str | None = None) -> Ppo:
         )
     value_rate = 5e-6 if size == "175b" else 9e-6  # appendix C.4
     return Ppo(
-        # customers' prompts alone: labelers' of few shots share their examples on purpose. How long
-        # a common prefix is was not printed: 256 characters are our choice
-        data=RowsConfig(per_user=PER_USER, common_prefix=256),
+        data=RowsConfig(per_user=PER_USER, common_prefix=COMMON_PREFIX),  # customers' alone
         text=named(text),
         model=decoder(size),
         value_model=decoder("6b"),  # of every policy, as the reward model
@@ -141,7 +145,7 @@ def ppo(size: str = "tiny", text: str | None = None) -> Ppo:
         value_optim=AdamWConfig(peak_lr=value_rate, weight_decay=0.0),
         batch=512,
         steps=500,  # 256k episodes
-        prompt_length=1024,
+        prompt_length=PROMPT_LENGTH,
         answer_length=1024,
         kl=KlConfig(beta=0.02),
         loop=LoopConfig(log_every=1, evaluate_every=50, save_every=50),

@@ -69,10 +69,14 @@ class Demonstrated:
     names: tuple[str, ...]  # file:line of each
     long: int  # left out: more tokens than a row
     empty: int  # left out: no answer
+    asked: int  # left out: more tokens than a prompt may have
 
     def __str__(self) -> str:
         told = f"{len(self.rows.mask)} demonstrations"
-        for count, why in ((self.long, "too long"), (self.empty, "empty")):
+        for count, why in (
+            (self.asked, "of prompts above prompt_length"), (self.long, "too long"),
+            (self.empty, "empty"),
+        ):  # fmt: skip
             told += f", {count} {why} and left out" if count else ""
         return told
 
@@ -83,9 +87,10 @@ def check_answers(items: Sequence[Demonstration], spec: str) -> None:
 
 
 def encode_demonstrations(
-    items: Sequence[Demonstration], tokenizer: Tokenizer, length: int, *, whole: bool = False
-) -> Demonstrated:
-    """Rows of at most `length` tokens.
+    items: Sequence[Demonstration], tokenizer: Tokenizer, length: int, *, whole: bool = False,
+    prompt_length: int | None = None,
+) -> Demonstrated:  # fmt: skip
+    """Rows of at most `length` tokens, and of prompts of at most `prompt_length`.
 
     Args:
       whole: the loss counts the prompt's tokens too, not the answer's alone. (The paper does not
@@ -97,11 +102,12 @@ def encode_demonstrations(
     kept = [item for item in items if item.answer.strip()]
     prompts = tokenizer.encode_prompts([item.prompt for item in kept])
     answers = tokenizer.encode_batch([item.answer for item in kept])
-    fitting = [
+    asked = [
         (prompt, answer + [tokenizer.end], item.where)
         for prompt, answer, item in zip(prompts, answers, kept, strict=True)
-        if prompt and len(prompt) + len(answer) + 1 <= length
+        if prompt_length is None or len(prompt) <= prompt_length
     ]
+    fitting = [one for one in asked if one[0] and len(one[0]) + len(one[1]) <= length]
     texts = [(prompt, answer) for prompt, answer, _ in fitting]
     if not texts:
         raise DataError(
@@ -122,4 +128,7 @@ def encode_demonstrations(
         rows=np.arange(len(texts), dtype=np.uint32),
     )
     names = tuple(where for _, _, where in fitting)
-    return Demonstrated(rows, names, len(kept) - len(texts), len(items) - len(kept))
+    return Demonstrated(
+        rows, names, long=len(asked) - len(texts), empty=len(items) - len(kept),
+        asked=len(kept) - len(asked),
+    )  # fmt: skip

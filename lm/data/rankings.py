@@ -37,28 +37,34 @@ class Ranked:
     items: tuple[Comparison, ...]  # that of each row
     cut: int  # prompts of which the beginning was cut off
     long: int  # left out: an answer longer than a row
+    asked: int  # left out: more tokens than a prompt may have
 
     def __str__(self) -> str:
         told = f"{len(self.rows.mask)} comparisons"
         told += f", {self.cut} prompts cut at the left" if self.cut else ""
+        told += f", {self.asked} of prompts above prompt_length left out" if self.asked else ""
         return told + (f", {self.long} too long and left out" if self.long else "")
 
 
 def encode_rankings(
     items: Sequence[Comparison], form: Form, length: int, *, end: bool = True,
-    questions: Sequence[str] = (),
+    questions: Sequence[str] = (), prompt_length: int | None = None,
 ) -> Ranked:  # fmt: skip
     """Rows of at most `length` tokens: of a longer prompt the end stays, as wide as all answers
     to it leave room, and as the form of prompts lets it be cut. With `end` an answer that ends has
     its end token, and is read there. `questions` are those of the metadata that the rows have.
+    What is ranked of a prompt of more than `prompt_length` tokens is left out.
 
     Raises:
       DataError: no comparison fits.
     """
     prompts, tokenizer = form.encode_prompts([item.prompt for item in items]), form.tokenizer
     fitting: list[tuple[list[int], list[list[int]], Comparison]] = []
-    cut = long = 0
+    cut = long = asked = 0
     for prompt, item in zip(prompts, items, strict=True):
+        if prompt_length is not None and len(prompt) > prompt_length:
+            asked += 1
+            continue
         answers = [
             [*ids, form.end] if end and item.ends(place) else ids
             for place, ids in enumerate(tokenizer.encode_batch(item.answers))
@@ -101,7 +107,7 @@ def encode_rankings(
         rows=np.arange(len(fitting), dtype=np.uint32),
         answered=answered if questions else None,
     )
-    return Ranked(rows, tuple(item for _, _, item in fitting), cut, long)
+    return Ranked(rows, tuple(item for _, _, item in fitting), cut, long, asked)
 
 
 def check_asked(questions: Sequence[str], items: Sequence[Comparison], told: str) -> None:

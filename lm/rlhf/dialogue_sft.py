@@ -37,6 +37,11 @@ class DialogueSft(Sft):
             "whole_text=True: of a conversation what the assistant says is learned, never what "
             "others say; set data.learned to all or last",
         )
+        require(
+            self.prompt_length is None,
+            f"prompt_length {self.prompt_length}: of a longer conversation the newest turns are "
+            "learned; set length",
+        )
 
     def demonstrated(self, form: Form) -> SftMaterial:
         chat = Chat(form.tokenizer)

@@ -50,7 +50,9 @@ class Dpo(Stage):
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> ComparisonMaterial:
         assert source is not None
-        material = ComparisonMaterial(self.data, form, self.length, self.seed)
+        material = ComparisonMaterial(
+            self.data, form, self.length, self.seed, prompt_length=self.prompt_length
+        )
         for name, ranked in material.parts.items():
             rows = self.batch // self.microbatches
             known = reference_logp(source, ranked.rows, mesh, rows)

@@ -65,8 +65,9 @@ class RewardTraining(Stage):
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> "ComparisonMaterial":
         material = ComparisonMaterial(
-            self.data, form, self.length, self.seed, end=self.end_token, questions=self.metadata
-        )
+            self.data, form, self.length, self.seed, end=self.end_token, questions=self.metadata,
+            prompt_length=self.prompt_length,
+        )  # fmt: skip
         if self.demonstrations:
             material.zero = self.data.demonstrated(self.demonstrations)
         return material
@@ -119,13 +120,14 @@ class ComparisonMaterial:
 
     def __init__(
         self, config: ComparisonsConfig, form: Form, length: int, seed: int, *, end: bool = True,
-        questions: Sequence[str] = (),
+        questions: Sequence[str] = (), prompt_length: int | None = None,
     ):  # fmt: skip
         parts = config.parts()
-        self.form, self.length, self.end = form, length, end
+        self.encode = partial(
+            encode_rankings, form=form, length=length, end=end, prompt_length=prompt_length
+        )
         self.parts: dict[str, Ranked] = {
-            name: encode_rankings(some, form, length, end=end, questions=questions)
-            for name, some in parts.items()
+            name: self.encode(some, questions=questions) for name, some in parts.items()
         }
         check_asked(questions, self.parts["train"].items, config.told)
         self.learned = self.shuffled(seed)
@@ -163,7 +165,7 @@ class ComparisonMaterial:
                 best = item.ranks.index(min(item.ranks))
                 answer, ends = item.answers[best], item.ends(best)
             items.append(Comparison(item.prompt, (answer,), (0,), "", "", (ends,)))
-        return encode_rankings(items, self.form, self.length, end=self.end)
+        return self.encode(items)
 
 
 def first_answers(rows: Any, count: int) -> RankingBatch:

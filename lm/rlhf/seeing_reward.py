@@ -156,7 +156,10 @@ class SeenRankings(ComparisonMaterial):
     """Rankings, each with what the eyes make of its images."""
 
     def __init__(self, config: SeeingReward, form: SeenForm, source: SeeingSource):
-        super().__init__(config.data, form, config.length, config.seed, end=config.end_token)
+        super().__init__(
+            config.data, form, config.length, config.seed, end=config.end_token,
+            prompt_length=config.prompt_length,
+        )  # fmt: skip
         self.eyes, self.unread = source.eyes, Unread()
         compared: Any = [item for ranked in self.parts.values() for item in ranked.items]
         self.room = max(len(one.prompt.pictures) for one in (*compared, *self.zero))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,9 @@ class Sft(Stage):
         reader = demonstrations(self.data.between)
         train, valid = (self.data.read(reader, part) for part in ("train", "valid"))
         check_answers(train + valid, self.data.train)
-        encoded = encode_demonstrations(train, form.tokenizer, self.length, whole=self.whole_text)
-        held_out = encode_demonstrations(valid, form.tokenizer, self.length)
+        encode = partial(encode_demonstrations, prompt_length=self.prompt_length)
+        encoded = encode(train, form.tokenizer, self.length, whole=self.whole_text)
+        held_out = encode(valid, form.tokenizer, self.length)
         return SftMaterial(
             self, encoded, held_out, TaskRows(encoded.rows, self.seed, encoded.names),
             [item.prompt for item in valid],

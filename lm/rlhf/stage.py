@@ -75,6 +75,7 @@ class Stage(Supervised):
     model: GptConfig | None = None  # that of `init`, once the run has begun
     text: TextConfig | None = None  # what it was pre-trained on, likewise
     length: int = 256  # tokens of a row at most
+    prompt_length: int | None = None  # of its prompt: rows of a longer one are left out
     epochs: float = 1.0
     steps: int | None = None  # instead of epochs
     lora_rank: int = 0  # of adapters, which then are all that is learned; 0: everything is
@@ -83,7 +84,7 @@ class Stage(Supervised):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "length", "epochs", "steps")
+        require_positive(self, "length", "prompt_length", "epochs", "steps")
         require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")
 
     # ------------------------------------------------------------------- run

@@ -287,6 +287,15 @@ def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():
         encode_rankings(items, TOKENIZER, 2)
 
 
+def test_answers_to_a_prompt_that_is_too_long_are_left_out_and_not_cut():
+    items = [Comparison("x" * size, ("a", "b"), (0, 1), "", f"f:{size}") for size in (3, 4, 40)]
+    found = encode_rankings(items, TOKENIZER, 16, prompt_length=3)
+    assert (len(found.items), found.cut, found.asked) == (1, 0, 2)
+    assert str(found) == "1 comparisons, 2 of prompts above prompt_length left out"
+    every = encode_rankings(items, TOKENIZER, 16)  # the control
+    assert (len(every.items), every.cut, every.asked) == (3, 1, 0)
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared data")
 @pytest.mark.parametrize(
     ("name", "least"),

@@ -69,6 +69,15 @@ def test_what_does_not_fit_is_left_out_and_counted():
     assert str(found) == "1 demonstrations, 1 too long and left out"
     with pytest.raises(DataError, match="none of 2 demonstrations fits into 16 tokens"):
         encode_demonstrations(items, TOKENIZER, 16)
+    longer = Demonstration("p" * 21, "a", "here:1")
+    found = encode_demonstrations([*items, longer], TOKENIZER, 32, prompt_length=20)
+    assert found.names == ("here:11",) and (found.asked, found.long) == (1, 1)
+    told = (
+        "1 demonstrations, 1 of prompts above prompt_length and left out, 1 too long and left out"
+    )
+    assert str(found) == told
+    every = encode_demonstrations([*items, longer], TOKENIZER, 32)
+    assert every.names == ("here:11", "here:1")  # the control
 
 
 def test_a_prompt_or_a_user_is_never_divided_between_the_parts(tmp_path):
