@@ -234,8 +234,9 @@ def asked(prompt: str) -> Conversation:
     return ordered(said)
 
 
-def prompts_in(turns: Conversation, which: Asked) -> list[Conversation]:
-    """The conversation up to one of its answers, drawn by its content alone, or to each of them.
+def prompts_in(turns: Conversation, which: Asked, seed: int = 0) -> list[Conversation]:
+    """The conversation up to one of its answers, drawn by its content and a seed, or to each of
+    them.
 
     One that ends with the user waits for an answer, and is a prompt as it is too.
     """
@@ -243,7 +244,8 @@ def prompts_in(turns: Conversation, which: Asked) -> list[Conversation]:
     if turns[-1].role != "assistant":
         places.append(len(turns))
     if which == "random":
-        places = [places[int(place(repr(turns)) * len(places))]]
+        drawn = place(f"{turns!r}{seed or ''}")
+        places = [places[int(drawn * len(places))]]
     elif which == "last":
         places = places[-1:]
     return [turns[:place] for place in places]
@@ -255,7 +257,7 @@ class DialoguesConfig(RowsConfig):
 
     mixture: tuple[tuple[str, str, float], ...] = ()  # (name, files, weight), in place of `train`
     learned: Learned = "all"  # of the assistant's turns
-    asked: Asked = "random"  # answers of a conversation that are prompted for
+    asked: Asked = "random"  # answers of a conversation that are prompted for; by a run's seed
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -312,9 +314,11 @@ class DialoguesConfig(RowsConfig):
         elsewhere = set().union(*(one.elsewhere for one in divided.values()))
         return {name: one.kept(divided[name], elsewhere, part) for name, one in sources.items()}
 
-    def prompts(self, part: Part) -> list[Conversation]:
-        """Each prompt of a part once: a conversation up to an answer of the assistant."""
+    def prompts(self, part: Part, seed: int = 0) -> list[Conversation]:
+        """Each prompt of a part once: a conversation up to an answer of the assistant. What is held
+        out is asked alike whatever the seed, so that what is said to it compares."""
         whole = dialogues(self.between)
+        seed = seed if part == "train" else 0
 
         def items(row: Row) -> list[Dialogue]:
             try:
@@ -326,12 +330,13 @@ class DialoguesConfig(RowsConfig):
             return [
                 Dialogue(prompt, one.where)
                 for one in found
-                for prompt in prompts_in(one.turns, self.asked)
+                for prompt in prompts_in(one.turns, self.asked, seed)
             ]
 
         some = self.read_parts(items, part).values()
         return list(dict.fromkeys(one.turns for one in itertools.chain.from_iterable(some)))
 
-    def prompt_ids(self, part: Part, form: Form, length: int) -> list[list[int]]:
+    def prompt_ids(self, part: Part, form: Form, length: int, seed: int) -> list[list[int]]:
         """The ids of each, the oldest exchanges of a longer one cut off."""
-        return [form.cut(ids, length) or ids for ids in form.encode_prompts(self.prompts(part))]
+        found = form.encode_prompts(self.prompts(part, seed))
+        return [form.cut(ids, length) or ids for ids in found]

@@ -66,15 +66,16 @@ class RowsConfig:
         """How its prompts and answers become ids: as text."""
         return tokenizer
 
-    def prompts(self, part: Part) -> list[Any]:
-        """Each prompt of a part once, in the order of the files."""
+    def prompts(self, part: Part, seed: int = 0) -> list[Any]:
+        """Each prompt of a part once, in the order of the files; of texts nothing is drawn."""
+        del seed
         items = self.read(lambda row: [Prompt(prompt_of(row.values, self.between))], part)
         return list(dict.fromkeys(one.prompt for one in items))
 
-    def prompt_ids(self, part: Part, form: Form, length: int) -> list[list[int]]:
+    def prompt_ids(self, part: Part, form: Form, length: int, seed: int) -> list[list[int]]:
         """The ids of each; a text is not cut to `length`, it is for the reader to leave out."""
         del length
-        return form.encode_prompts(self.prompts(part))
+        return form.encode_prompts(self.prompts(part, seed))
 
     def rows(self, spec: str) -> Iterable[Row | Problem]:
         """The rows of files."""

@@ -21,7 +21,7 @@ from lm.core.mesh import fetch, local_rows, place
 from lm.core.paths import write_whole
 from lm.data.features import in_order
 from lm.data.labels import digest
-from lm.data.prompts import HELD_OUT, Part, RowsConfig
+from lm.data.prompts import HELD_OUT, PARTS, Part, RowsConfig
 from lm.rlhf.function import Scorer, finite
 from lm.rlhf.rollout import encode_prompts, roll_out
 from lm.rlhf.scores import texts
@@ -82,7 +82,7 @@ def to_label(config: LabelingConfig, data: RowsConfig) -> dict[Part, list[Any]]:
     def drawn(prompts: list[Any], count: int) -> list[Any]:
         return random.sample(prompts, min(count, len(prompts)))
 
-    train, held_out = data.prompts("train"), data.prompts("valid")
+    train, held_out = (data.prompts(part, config.seed) for part in PARTS)
     return {"train": drawn(train, config.prompts - valid), "valid": drawn(held_out, valid)}
 
 

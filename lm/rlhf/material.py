@@ -31,7 +31,7 @@ class PpoMaterial:
           text_rows: of each prompt; 0: none is learned from, its loss is measured alone.
         """
         self.batch, self.width, self.text_each, self.form = batch, width, text_rows, form
-        train, valid = (config.prompt_ids(part, form, prompt_length) for part in PARTS)
+        train, valid = (config.prompt_ids(part, form, prompt_length, seed) for part in PARTS)
         learned, self.long = encode_prompts(train, prompt_length)
         self.valid, _ = encode_prompts(in_turn(valid), prompt_length)
         self.rows = TaskRows(learned, seed)

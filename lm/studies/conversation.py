@@ -1,5 +1,5 @@
 """ChatGPT's steps, over and over (OpenAI 2022): labels of the newest policy's answers, a reward
-model of all labels, a new policy.
+model of all labels, a new policy. Each round ranks other messages of the same conversations.
 
     <workdir>/sft                              step 1: conversations
     <workdir>/1/labels.jsonl                   rankings of the SFT model's answers

@@ -129,6 +129,25 @@ def test_a_prompt_is_a_conversation_up_to_a_random_answer(tmp_path):
     assert DialoguesConfig(train=path, valid=path).prompts("train") == found
 
 
+def test_another_seed_asks_for_other_answers_of_the_same_conversations(tmp_path):
+    rows = [ours(f"{n}", "b", "c", "d", "e", "f") for n in range(60)]
+    config = DialoguesConfig(train=write(tmp_path / "rows.jsonl", *rows), valid_fraction=0.3)
+    train, other = (config.prompts("train", seed) for seed in (0, 1))
+    assert [one[0] for one in train] == [one[0] for one in other]  # what is held out stays so
+    same = sum(a == b for a, b in zip(train, other, strict=True))
+    assert 5 < same < 25 and other == config.prompts("train", 1)  # of about 42 a third, by chance
+    assert config.prompts("valid", 0) == config.prompts("valid", 1)
+
+    def read(seed):
+        return PpoMaterial(
+            config, CHAT, batch=2, prompt_length=40, width=64, text=None, text_rows=0, seed=seed
+        )
+
+    sizes = [np.sort(read(seed).rows.whole.start) for seed in (0, 0, 1)]
+    assert np.array_equal(*sizes[:2]) and not np.array_equal(*sizes[1:])
+    assert np.array_equal(read(0).valid.tokens, read(1).valid.tokens)
+
+
 def test_one_opening_is_never_on_both_sides(tmp_path):
     rows = [ours(f"opening {n % 40}", f"{n}", "c", "d") for n in range(200)]
     config = DialoguesConfig(train=write(tmp_path / "rows.jsonl", *rows), valid_fraction=0.3)

@@ -245,6 +245,28 @@ def test_what_is_written_anew_shares_no_draw_with_the_answers_to_rank(tmp_path, 
     assert len(written) == 2 and len({tuple(key) for key in keys}) == len(keys)
 
 
+def test_the_second_round_ranks_other_messages_and_holds_the_same_ones_out(tmp_path, monkeypatch):
+    Smalltalk(conversations=60, single=2).write(tmp_path / "data")
+    plan, labeled = small(), {}
+    data = DialoguesConfig(train=str(tmp_path / "data" / "conversations.jsonl"))
+    every = replace(plan.labeling, prompts=1000)
+    ppo = replace(plan, sft=replace(plan.sft, data=data)).members(tmp_path)["2/ppo"]
+    source = SimpleNamespace(tokenizer=ByteTokenizer())
+    monkeypatch.setattr(conversation, "read_source", lambda *_: source)
+    monkeypatch.setattr(conversation, "text_scorer", lambda *_: None)
+    monkeypatch.setattr(conversation, "model_written", lambda some, *_, **__: set(some))
+    told = dict.fromkeys(("rankings", "bayes_accuracy"), 0)
+    monkeypatch.setattr(
+        conversation, "label", lambda _, asked, *__, **___: labeled.setdefault(len(labeled), asked)
+        and told,
+    )  # fmt: skip
+    for number in (1, 2, 2):
+        replace(plan, labeling=every).label(tmp_path, number, ppo)
+    first, second, again = labeled.values()
+    assert second == again and first["valid"] == second["valid"]
+    assert 0 < len(first["train"] & second["train"]) < 0.7 * len(first["train"])
+
+
 def test_each_round_is_drawn_from_where_it_began_and_by_its_own_reward_model(tmp_path, monkeypatch):
     rows = [{"step": n, "reward": n / 2, "kl": n / 3, "valid_reward": n / 2, "valid_kl": n / 3}
             for n in range(3)]  # fmt: skip
