@@ -51,7 +51,7 @@ def test_an_experiment_says_what_it_is_and_its_bindings_can_be_bound_again(name)
     config = function()
     again = load(dump(config), name)
     assert again == config and bindings(again) == bindings(config)
-    assert callable(config.run) and callable(config.lowered)
+    assert callable(config.run) and hasattr(config, "lowered") == hasattr(config, "abstract_rows")
 
 
 def test_the_tiny_stages_of_alignment_fit_into_the_context_of_gpt2_tiny():

@@ -167,6 +167,3 @@ class Alignment:
             )  # fmt: skip
         print(f"--- {found['rankings']} rankings; of the pairs held out the judge itself would be "
               f"right about {found['bayes_accuracy']:.3f}", flush=True)  # fmt: skip
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a pipeline is several runs: plan one of its steps")

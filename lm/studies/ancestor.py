@@ -167,6 +167,3 @@ class Ancestor:
         for name, value in found.items():
             print(f"{name}: {value}")
         return found
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a pipeline is several runs: plan one of its steps")

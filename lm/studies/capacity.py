@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from lm.core.config import require, require_positive
-from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.puzzle_text import PuzzleText
 from lm.data.puzzles import PUZZLES
@@ -127,9 +126,6 @@ class Capacity:
             )
         ]  # fmt: skip
         write_for_all(folder / ANSWERS, "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a study is several runs: plan one of them")
 
     def tell(self, workdir: Path) -> None:
         """Gathers the members' figures into a report, a figure and a summary."""

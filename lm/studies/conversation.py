@@ -166,9 +166,6 @@ class Conversing:
         print(f"--- {number}: {found['rankings']} rankings; of the pairs held out the judge itself "
               f"would be right about {found['bayes_accuracy']:.3f}", flush=True)  # fmt: skip
 
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a pipeline is several runs: plan one of its steps")
-
 
 def people(workdir: Path, number: int) -> bool:
     """Whether labels that a round's reward model learns from are people's."""

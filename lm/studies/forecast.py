@@ -24,7 +24,7 @@ from typing import Any
 import jax
 
 from lm.core.config import read, require, require_positive
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import DataError
 from lm.core.mesh import make_mesh
 from lm.data.programs import ProgramText, problems
 from lm.evals.programs.trial import Trial, ask
@@ -184,6 +184,3 @@ class Forecast:
                 "made again; choose another workdir"
             )
         return registered
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a study is several runs: plan one of them")

@@ -10,10 +10,7 @@ import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
-import jax
-
 from lm.core.config import require
-from lm.core.errors import ConfigError
 from lm.rlhf.scores import RewardConfig
 from lm.studies.alignment import Alignment
 from lm.studies.several import check_distinct
@@ -75,6 +72,3 @@ class GoldSetting:
                 f"pipeline.{name} {length} is more than base.model.length {base.model.length}: "
                 "set one of them lower",
             )
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a study is several runs: plan one of them")

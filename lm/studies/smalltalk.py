@@ -24,7 +24,6 @@ import jax
 import numpy as np
 
 from lm.core.config import require_positive
-from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.data.dialogues import DialoguesConfig
 from lm.data.smalltalk import Smalltalk, gold, right
@@ -210,9 +209,6 @@ class SmalltalkStudy:
             "Rounds of labels, reward model and PPO",
             [Panel("Held-out conversations", "updates", "gold score, 0 to 2", bands)],
         )
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a study is several runs: plan one of them")
 
 
 class Speaker:

@@ -21,7 +21,6 @@ import jax
 import numpy as np
 
 from lm.core.config import require
-from lm.core.errors import ConfigError
 from lm.metrics.spread import over_seeds
 from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
@@ -114,9 +113,6 @@ class SparseCritique:
                     write_for_all(folder / MEASURED, json.dumps(found) + "\n")
             if jax.process_index() == 0:
                 self.tell(workdir)
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a study is several runs: plan one of them")
 
     def tell(self, workdir: Path) -> None:
         """Gathers what the members measured into a table, a figure and a summary."""

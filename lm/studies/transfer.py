@@ -21,7 +21,6 @@ from typing import Any
 import jax
 
 from lm.core.config import assignment, bind, require
-from lm.core.errors import ConfigError
 from lm.data.tasks import read
 from lm.evals.published import gap, of_case
 from lm.metrics.spread import over_seeds
@@ -139,9 +138,6 @@ class Transfer:
         }
         tuned = ["bert_tuning.", "gpt1_tuning.", "root", "cases", "tasks"]
         return fixed(workdir, made | {"*/*/*/summary.json": tuned}, pooled=True)
-
-    def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
-        raise ConfigError("a study is several runs: plan one of them")
 
     def tell(self, workdir: Path) -> None:
         """Gathers the members' figures into a table, a figure and a summary."""
