@@ -133,16 +133,16 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
     import jax
 
     from lm.evals.tasks import answer_task, null_threshold
+    from lm.train.saved import require_tokenizer
 
     config, own = saved.config, saved.config.data
-    if saved.tokenizer is None:
-        raise ConfigError(f"{WORKDIR.value} has no tokenizer: copy the whole run")
+    tokenizer = require_tokenizer(saved.tokenizer, WORKDIR.value)
     if task.kind != own.form().kind or (len(task.labels) or 1) != config.classes:
         raise ConfigError(
             f"{task.name} is a {task.kind} task of {len(task.labels)} labels; {WORKDIR.value} was "
             f"made for {own.name}, a {own.form().kind} task of {config.classes}"
         )
-    encoded = config.encode(task, part, saved.tokenizer)
+    encoded = config.encode(task, part, tokenizer)
     which = FILE.value or f"{task.name}, {part}"
     print(f"{which}: {encoded.counts}", flush=True)
     held_out = part == "valid" and TASK.value is None
@@ -150,7 +150,7 @@ def by_head(saved: "Saved", task: "Task", part: "Part", mesh: "jax.sharding.Mesh
     with jax.set_mesh(mesh):
         scores = jax.jit(config.objective().scores)
         return answer_task(
-            scores, saved.params, encoded, task, part, saved.tokenizer, mesh, BATCH.value, threshold
+            scores, saved.params, encoded, task, part, tokenizer, mesh, BATCH.value, threshold
         )
 
 

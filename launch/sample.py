@@ -19,6 +19,7 @@ from lm.core.paths import at_home
 if TYPE_CHECKING:
     from lm.decode.sampling import SamplingConfig
     from lm.studies.loaded import Loaded
+    from lm.text.tokenizer import Tokenizer
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 PROMPT = flags.DEFINE_multi_string("prompt", [], "What to continue; may be given many times.")
@@ -44,6 +45,7 @@ def main() -> None:
     from lm.decode.sampling import SamplingConfig
     from lm.serve.spelling import spelling_of
     from lm.studies.loaded import load_run
+    from lm.train.saved import require_tokenizer
 
     if not isfinite(LENGTH_PENALTY.value):
         raise ConfigError(f"--length_penalty must be finite, got {LENGTH_PENALTY.value}")
@@ -52,15 +54,14 @@ def main() -> None:
         raise ConfigError(f"{drawn[0]} is for drawing, and --beams draws nothing: leave out one")
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
     run = load_run(run_path(WORKDIR.value), STEP.value)
-    if run.tokenizer is None:
-        raise DataError(f"{WORKDIR.value} has no tokenizer")
+    tokenizer = require_tokenizer(run.tokenizer, WORKDIR.value)
     if IMAGE.value:
-        look(run, sampling)
+        look(run, tokenizer, sampling)
         return
     if run.sees:
         raise ConfigError(f"{WORKDIR.value} answers about images: name one by --image=FILE")
     texts = PROMPT.value or ["\n"]
-    prompts = [run.tokenizer.encode(text) for text in texts]
+    prompts = [tokenizer.encode(text) for text in texts]
     generator, count = run.generator(), MAX_TOKENS.value
     check_prompts(prompts, generator.config.length)  # before any of them is printed
     if BEAMS.value:
@@ -70,24 +71,24 @@ def main() -> None:
             generator, prompts, count, width=BEAMS.value, alpha=LENGTH_PENALTY.value
         )
         for prompt, row, score in zip(prompts, rows, scores, strict=True):
-            print(f"{run.tokenizer.decode([*prompt, *row])}\n[score {score:.3f}]")
+            print(f"{tokenizer.decode([*prompt, *row])}\n[score {score:.3f}]")
     elif len(prompts) == 1:
-        spelling = spelling_of(run.tokenizer)
+        spelling = spelling_of(tokenizer)
         print("".join(map(spelling.add, prompts[0])), end="", flush=True)
         for chunk in generator.stream(prompts, count, sampling, seed=SEED.value, chunk=4):
             row = chunk[0].tolist()
-            ended = run.tokenizer.end in row
-            row = row[: row.index(run.tokenizer.end)] if ended else row
+            ended = tokenizer.end in row
+            row = row[: row.index(tokenizer.end)] if ended else row
             sys.stdout.write("".join(map(spelling.add, row)))
             sys.stdout.flush()
         print(spelling.finish())
     else:
         rows = generator(prompts, count, sampling, seed=SEED.value)
         for text, prompt, row in zip(texts, prompts, rows, strict=True):
-            print(f"--- {text!r}\n{run.tokenizer.decode([*prompt, *row])}")
+            print(f"--- {text!r}\n{tokenizer.decode([*prompt, *row])}")
 
 
-def look(run: "Loaded", sampling: "SamplingConfig") -> None:
+def look(run: "Loaded", tokenizer: "Tokenizer", sampling: "SamplingConfig") -> None:
     """Answers each prompt about the images."""
     import numpy as np
 
@@ -95,10 +96,9 @@ def look(run: "Loaded", sampling: "SamplingConfig") -> None:
     from lm.data.visual.rows import prompt_ids
 
     generator, count = run.image_generator(), MAX_TOKENS.value
-    config, tokenizer = generator.config, run.tokenizer
+    config = generator.config
     if BEAMS.value:
         raise ConfigError("--beams writes without images: leave out one of the two")
-    assert tokenizer is not None
     shown = [Given(contents(path), path) for path in IMAGE.value]
     parts = [asked(text, *shown) for text in PROMPT.value or [""]]
     count = min(count, config.text.length // 2)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import ConfigError
 from lm.core.paths import at_home, is_remote, run_path
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def served_run(
 
     Raises:
       ConfigError: the extra is not installed, or the run writes nothing.
-      DataError: it has no tokenizer.
+      CheckpointError: it has no tokenizer.
     """
     try:
         import starlette  # noqa: F401
@@ -28,15 +28,15 @@ def served_run(
     from lm.serve.engine import Engine
     from lm.serve.model import Served
     from lm.studies.loaded import load_run
+    from lm.train.saved import require_tokenizer
 
     run = load_run(run_path(folder), step)
-    if run.tokenizer is None:
-        raise DataError(f"{folder} has no tokenizer")
+    tokenizer = require_tokenizer(run.tokenizer, folder)
     model = run.config.model
     if not isinstance(model, GptConfig | GptVisionConfig):
         raise ConfigError(f"{folder} holds a {type(model).__name__}, which writes nothing")
     engine = Engine(model, run.params, slots=slots, queue=queue, length=length)
-    return Served(run_name(folder), engine, run.tokenizer, learned_turns=run.in_turns)
+    return Served(run_name(folder), engine, tokenizer, learned_turns=run.in_turns)
 
 
 def run_name(folder: str) -> str:

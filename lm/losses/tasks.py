@@ -8,11 +8,6 @@ from lm.losses.language import token_losses
 ABSENT = -1e9  # the score of a candidate or token that is not there
 
 
-def class_losses(scores: jax.Array, label: jax.Array) -> jax.Array:
-    """Cross-entropy of the right class. [B] from [B K] scores and [B] indices."""
-    return token_losses(scores, label)
-
-
 def choice_losses(scores: jax.Array, candidates: jax.Array, label: jax.Array) -> jax.Array:
     """Cross-entropy of the right one of the candidates there. [B] from [B C], [B C] and [B]"""
     return token_losses(jnp.where(candidates, scores, ABSENT), label)

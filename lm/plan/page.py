@@ -2,7 +2,8 @@
 
 import math
 
-from lm.plan.plan import Plan, first_line, versions
+from lm.plan.plan import Plan, versions
+from lm.train.checkpoint import first_line
 
 GIB = 2**30
 

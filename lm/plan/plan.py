@@ -30,6 +30,7 @@ from lm.core.products import product_flops, splash_flops
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import live_blocks
 from lm.plan.topology import Topology
+from lm.train.checkpoint import first_line
 from lm.train.masked import MaskedPretrain
 
 BOUNDS = ("overlapped", "compiled", "serial")
@@ -200,10 +201,6 @@ def program_text(compiled: jax.stages.Compiled) -> str:
     except jax.errors.JaxRuntimeError as error:
         print(f"warning: only the memory is known: {first_line(error)}", file=sys.stderr)
         return ""
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def refused(facts: dict[str, Any], arrays: dict[str, int], message: str, took: float) -> Plan:

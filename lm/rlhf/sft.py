@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,6 +37,7 @@ from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source
 from lm.rlhf.stage import Stage, summed
 from lm.text.interface import Form
+from lm.train.manifest import steps_in
 from lm.train.metrics import read_metrics
 from lm.train.pretrain import NextToken
 from lm.train.session import Session
@@ -293,7 +293,7 @@ class SftEvaluation:
     def summary(self) -> dict[str, Any]:
         """The step, of those kept, whose answers score best: by loss the model overfits after one
         epoch (C.1)."""
-        kept = {int(path.name) for path in checkpoints_of(self.session.workdir)}
+        kept = set(steps_in(self.session.workdir / "checkpoints"))
         known = kept & set(self.rewards)
         if not known:
             if self.rewards:
@@ -305,7 +305,3 @@ class SftEvaluation:
             f"--set init_step={best} starts from it"
         )
         return {"selected_step": best, "selected_reward": self.rewards[best]}
-
-
-def checkpoints_of(workdir: Path) -> list[Path]:
-    return [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]

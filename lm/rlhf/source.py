@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm.core.errors import CheckpointError
 from lm.core.paths import run_path
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
@@ -19,7 +18,7 @@ from lm.text.tokenizer import load as load_tokenizer
 from lm.train.finetune import Finetune
 from lm.train.manifest import read_manifest, steps_in
 from lm.train.pretrain import Pretrain
-from lm.train.saved import read_config, read_init, refuse_other
+from lm.train.saved import read_config, read_init, refuse_other, require_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +52,12 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
     model = saved.config.model
     if not isinstance(model, GptConfig) or isinstance(saved.config, Finetune):
         raise saved.refused(init, "a decoder, or of a reward model")
-    if saved.tokenizer is None:
-        raise CheckpointError(f"{init} has no tokenizer: convert it with its files")
+    tokenizer = require_tokenizer(saved.tokenizer, init)
     params = saved.params
     if saved.headed:  # the head of metadata is its run's own
         params = {name: params[name] for name in ("model", "head")}
     known = identity(run_path(str(init)), saved.step)
-    return Source(model, saved.tokenizer, text_of(saved.config), params, known)
+    return Source(model, tokenizer, text_of(saved.config), params, known)
 
 
 def knowing(source: Source, data: RowsConfig) -> Source:

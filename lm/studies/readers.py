@@ -33,7 +33,7 @@ from lm.studies.loaded import Loaded, checked, load_run, shown
 from lm.text.tokenizer import Tokenizer
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
-from lm.train.saved import Saved, read_config, read_run
+from lm.train.saved import Saved, read_config, read_run, require_tokenizer
 
 TEXTS = ("classification", "regression")  # the kinds of tasks whose items are texts
 ROWS = 32  # that a classifier reads at a time
@@ -225,11 +225,10 @@ def load_any(run: Path, step: int | None = None) -> Loaded | Encoder | Judge | T
     if not issubclass(kind, tuple(READERS)):
         return load_run(run, step)
     saved: Saved = read_run(run, one_device(), step)
-    if saved.tokenizer is None:
-        raise CheckpointError(f"{run} has no tokenizer; convert it with its files")
+    tokenizer = require_tokenizer(saved.tokenizer, run)
     params = jax.jit(merged)(saved.params) if ADAPTERS in saved.params else saved.params
     made: Any = next(made for known, made in READERS.items() if issubclass(kind, known))
     loaded: Encoder | Judge | Tuned = made(
-        saved.config, params, saved.tokenizer, saved.step, saved.digest
+        saved.config, params, tokenizer, saved.step, saved.digest
     )
     return loaded

@@ -11,7 +11,7 @@ from lm.core.errors import CheckpointError
 from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
 from lm.text.tokenizer import Tokenizer
-from lm.train.saved import read_run
+from lm.train.saved import read_run, require_tokenizer
 from lm.train.state import TrainState, create, shardings
 from lm.train.supervised import Supervised
 
@@ -36,11 +36,10 @@ def read_beginning(init: str, model: Any, kind: type, mesh: Any) -> tuple[Any, T
             f"init={init} holds a {type(saved.config).__name__} of a {type(found).__name__}: name "
             f"a {kind.__name__} of a GptConfig"
         )
-    if saved.tokenizer is None:
-        raise CheckpointError(f"init={init} has no tokenizer: convert it with its files")
+    tokenizer = require_tokenizer(saved.tokenizer, f"init={init}")
     require(isinstance(model, GptConfig), f"init={init} is of a GPT, model is none: leave it out")
     require_same(model, found, init, f"--gin_file={shlex.quote(init)}/config.gin has its model")
-    return saved.params, saved.tokenizer
+    return saved.params, tokenizer
 
 
 def require_same(model: Any, found: Any, init: str, way_out: str, name: str = "model") -> None:

@@ -18,7 +18,7 @@ import optax
 
 from lm.core import tree
 from lm.core.config import require, require_positive
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows, make_mesh
 from lm.data import bert_features, gpt1_features
 from lm.data.bert_features import BertFeatures
@@ -39,7 +39,7 @@ from lm.train.beginning import require_same
 from lm.train.manifest import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
-from lm.train.saved import Saved, read_config, read_init
+from lm.train.saved import Saved, read_config, read_init, require_tokenizer
 from lm.train.state import create, shardings
 from lm.train.supervised import Supervised, steps_of
 from lm.train.task_evaluation import Evaluation
@@ -92,7 +92,10 @@ class Finetune(Supervised):
         task = read(self.data)
         started = bool(steps_in(workdir / "checkpoints"))
         source = None if started else self.source(mesh)
-        tokenizer = load_tokenizer(workdir / "tokenizer") if started else source_tokenizer(source)
+        if source is None:
+            tokenizer = load_tokenizer(workdir / "tokenizer")
+        else:
+            tokenizer = require_tokenizer(source.tokenizer, f"init={self.init}")
         begun = replace(self, model=self.model or read_config(workdir).model) if started else self
         config = begun.resolved(task, None if started else source_model(source))
         train, valid = (config.encode(task, part, tokenizer) for part in ("train", "valid"))
@@ -286,13 +289,6 @@ def source_model(source: Saved | None) -> Any:
     if isinstance(model, BertConfig) or isinstance(source.config, Finetune):
         return model
     return replace(model, vocab=model.vocab + SPECIALS)
-
-
-def source_tokenizer(source: Saved | None) -> Tokenizer:
-    assert source is not None
-    if source.tokenizer is None:
-        raise CheckpointError("the run to start from has no tokenizer: convert it with its files")
-    return source.tokenizer
 
 
 def transferred(fresh: Any, known: Any, layers: int | None) -> Any:

@@ -111,6 +111,13 @@ def read_init(init: str | None, mesh: jax.sharding.Mesh, step: int | None = None
     return dataclasses.replace(saved, params=params)
 
 
+def require_tokenizer(tokenizer: Tokenizer | None, run: object) -> Tokenizer:
+    """The tokenizer of `run`. Raises CheckpointError where it has none."""
+    if tokenizer is None:
+        raise CheckpointError(f"{run} has no tokenizer: convert it with its files")
+    return tokenizer
+
+
 def digest(tree: dict[str, Any]) -> str:
     """Of the arrays that a checkpoint's manifest names: another checkpoint has another."""
     told = json.dumps({name: entry["digest"] for name, entry in tree.items()}, sort_keys=True)

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 
 from lm.data.features import TaskBatch
 from lm.data.tasks.forms import Kind
-from lm.losses.language import masked_sum
+from lm.losses.language import masked_sum, token_losses
 from lm.losses.tasks import (
     auxiliary_losses,
     choice_losses,
-    class_losses,
     span_losses,
     square_losses,
     tag_losses,
@@ -81,7 +80,7 @@ class TaskObjective:
             return choice_losses(scores, jnp.asarray(batch.candidates), label)
         if self.kind == "regression":
             return square_losses(scores[:, 0], label)
-        return class_losses(scores, label)
+        return token_losses(scores, label)
 
     def scores(self, params: Any, batch: TaskBatch) -> jax.Array:
         """What the head says of each row, without dropout: see `TaskModel`."""

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.losses import tasks
+from lm.losses.language import token_losses
 
 # one program each: without jit every operation is compiled by itself
 auxiliary_losses, choice_losses = jax.jit(tasks.auxiliary_losses), jax.jit(tasks.choice_losses)
-class_losses, span_losses = jax.jit(tasks.class_losses), jax.jit(tasks.span_losses)
+class_losses, span_losses = jax.jit(token_losses), jax.jit(tasks.span_losses)
 square_losses, tag_losses = jax.jit(tasks.square_losses), jax.jit(tasks.tag_losses)
 NUMBERS = np.random.default_rng(0)
 close = np.testing.assert_allclose
