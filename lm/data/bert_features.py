@@ -62,7 +62,7 @@ def encode_sides(records: Sequence[Sided], tokenizer: Tokenizer, config: BertFea
         )
         truncated, cut, empty = truncated + (lost > 0), cut + lost, empty + item.empty
         rows.append(row)
-    width = padded(max(len(c.ids) for row in rows for c in row), config.length, config.multiple)
+    width = padded(max(len(c.ids) for row in rows for c in row), config.length)
     return Encoded(
         rows=pack(rows, label, range(len(rows)), width=width, pad=tokenizer.pad),
         counts=Counts(items=len(rows), rows=len(rows), truncated=truncated, cut=cut, empty=empty),

@@ -15,11 +15,9 @@ class BertFeatures:
     question: int = 64  # a question about a passage is cut to this
     stride: int = 128  # from one window of a passage to the next
     documents: bool = True  # tagged sentences of one document are each other's context
-    multiple: int = 8  # rows are as wide as the longest, up to a multiple of this; 0: as `length`
 
     def __post_init__(self) -> None:
         require_positive(self, "length", "question", "stride")
-        require(self.multiple >= 0, f"multiple must not be negative, got {self.multiple}")
         require(self.length >= 8, f"length {self.length} holds no pair: set at least 8")
 
 

@@ -61,7 +61,7 @@ def encode_spans(records: Sequence[Span], tokenizer: Tokenizer, config: BertFeat
         some = _windows(question, passage, answer, absent, config, sep)
         rows += [row._replace(item=item) for row in some]
         lost += bool(record.answers) and not any(row.label[0] > 0 for row in some)
-    width = padded(max(len(row.ids) for row in rows), config.length, config.multiple)
+    width = padded(max(len(row.ids) for row in rows), config.length)
     best = np.zeros((len(rows), width), bool)
     for here, row in zip(best, rows, strict=True):
         here[row.begin : row.begin + row.size] = row.best

@@ -49,7 +49,7 @@ def encode_tags(records: Sequence[Tagging], tokenizer: Tokenizer, config: BertFe
         rows += _windows(group, pieces, config)
     if not rows:
         raise DataError("no word of the set gives a token: check the tokenizer and the set")
-    width = padded(max(map(len, (row.ids for row in rows))) + 2, config.length, config.multiple)
+    width = padded(max(map(len, (row.ids for row in rows))) + 2, config.length)
     label, items, words = np.full((3, len(rows), width), NONE, np.int32)
     for row, (_, heads) in enumerate(rows):
         for place, item, word in heads:

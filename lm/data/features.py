@@ -115,9 +115,9 @@ def _missing(like: Candidate) -> Candidate:
     return Candidate(like.ids[:1], 1, 0)
 
 
-def padded(longest: int, length: int, multiple: int) -> int:
-    """The width of rows whose longest has `longest` tokens; 0 for `multiple` asks for `length`."""
-    return min(length, -(-longest // multiple) * multiple) if multiple else length
+def padded(longest: int, length: int) -> int:
+    """The width of rows whose longest has `longest` tokens: up to a multiple of 8, or `length`."""
+    return min(length, -(-longest // 8) * 8)
 
 
 class TaskRows:

@@ -41,11 +41,9 @@ class Gpt1Features:
 
     length: int = 512  # tokens, specials included
     both_orders: bool = False  # similarity (MRPC, STS-B, QQP): the model adds both final vectors
-    multiple: int = 8  # rows are as wide as the longest, up to a multiple of this; 0: as `length`
 
     def __post_init__(self) -> None:
         require(self.length >= 8, f"length {self.length} holds no pair: set at least 8")
-        require(self.multiple >= 0, f"multiple must not be negative, got {self.multiple}")
 
     @property
     def side(self) -> int:
@@ -81,7 +79,7 @@ def encode(
             row, lost = _one_order(item, config, specials)
         truncated, cut, empty = truncated + (lost > 0), cut + lost, empty + item.empty
         rows.append(row)
-    width = padded(max(len(c.ids) for row in rows for c in row), config.length, config.multiple)
+    width = padded(max(len(c.ids) for row in rows for c in row), config.length)
     return Encoded(
         rows=pack(rows, label, range(len(rows)), width=width, pad=tokenizer.pad, lm=True),
         counts=Counts(items=len(rows), rows=len(rows), truncated=truncated, cut=cut, empty=empty),

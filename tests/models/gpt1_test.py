@@ -129,7 +129,7 @@ TOKENIZER = Toy()
 
 
 def rows_of(*records, **config) -> TaskBatch:
-    features = Gpt1Features(length=32, multiple=0, **config)
+    features = Gpt1Features(length=32, **config)
     rows = encode(records, TOKENIZER, features, Specials.after(50)).rows
     assert len(TOKENIZER.pieces) <= 50  # within the model's vocabulary
     return rows
