@@ -301,6 +301,13 @@ def place(batch: Any, mesh: Mesh, rows: slice, total: int, leading: int = 0) -> 
     return jax.tree.map(global_array, batch)
 
 
+def place_whole(batch: Any, mesh: Mesh) -> Any:
+    """A global batch from all its rows, which every process holds: each places its own."""
+    total = len(jax.tree.leaves(batch)[0])
+    mine = local_rows(mesh, total)
+    return place(jax.tree.map(lambda leaf: leaf[mine], batch), mesh, mine, total)
+
+
 def fetch(x: jax.Array | np.ndarray) -> np.ndarray:
     """The whole of an array, on every process; all of them ask for it."""
     if isinstance(x, np.ndarray) or x.is_fully_addressable or x.is_fully_replicated:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.mesh import local_rows, place
+from lm.core.mesh import place_whole
 from lm.data.batches import TokenBatch, Windows, gather
 from lm.data.token_file import TokenFile
 
@@ -58,11 +58,7 @@ class HeldOut:
 
     def loss(self, loss: Loss, params: Any, batches: Iterator[TokenBatch]) -> float:
         """Mean loss in nats a token."""
-        rows = local_rows(self.mesh, self.rows)
-        sums = []
-        for batch in batches:
-            mine = jax.tree.map(lambda leaf: leaf[rows], batch)
-            sums.append(loss(params, place(mine, self.mesh, rows, self.rows)))
+        sums = [loss(params, place_whole(batch, self.mesh)) for batch in batches]
         totals = np.array(jax.device_get(sums), np.float64)
         return float(totals[:, 0].sum() / max(1.0, totals[:, 1].sum()))
 

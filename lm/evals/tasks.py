@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from lm.core.mesh import fetch, local_rows, place
+from lm.core.mesh import fetch, place_whole
 from lm.core.paths import writing
 from lm.data.features import Encoded, TaskBatch, in_order
 from lm.data.records import Choice, Record, Span, Tagging
@@ -132,7 +132,7 @@ def answer_task(
     `threshold` of no answer is what the held-out part gave. None, which is for that part: the best
     one for these items, where they have labels.
     """
-    said = np.concatenate(list(said_of(scores, params, encoded.rows, mesh, rows)))
+    said = np.concatenate(of_batches(scores, params, encoded.rows, mesh, rows))
     said = said[: len(encoded.rows.mask)].astype(np.float64)
     records, references = task.records(part), task.references(part)
     figures: dict[str, float] = {}
@@ -178,11 +178,9 @@ def null_threshold(run: Path) -> float:
     return float(summary.get("null_threshold", 0.0))
 
 
-def said_of(
-    scores: Scores, params: Any, whole: TaskBatch, mesh: jax.sharding.Mesh, rows: int
-) -> Iterator[np.ndarray]:
-    """What the head says of each batch of rows, in order."""
-    mine = local_rows(mesh, rows)
-    for batch in in_order(whole, rows):
-        local = jax.tree.map(lambda leaf: leaf[mine], batch)
-        yield fetch(scores(params, place(local, mesh, mine, rows)))
+def of_batches(
+    found: Callable[[Any, Any], Any], params: Any, whole: Any, mesh: jax.sharding.Mesh, rows: int
+) -> list[Any]:
+    """`found(params, batch)`, on the host, of all rows in order, `rows` at a time."""
+    batches = (place_whole(batch, mesh) for batch in in_order(whole, rows))
+    return [jax.tree.map(fetch, found(params, batch)) for batch in batches]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.mesh import fetch, local_rows, place
+from lm.core.mesh import fetch, place_whole
 from lm.data.features import in_order, take
 from lm.evals.perplexity import HeldOut
 from lm.losses.ppo import Estimator, kl_estimate
@@ -142,10 +142,8 @@ class PpoEvaluation:
 
     def batches(self) -> Iterator[Any]:
         """The held-out prompts in blocks of an update's size, for which all is compiled."""
-        mine = local_rows(self.mesh, self.config.batch)
         for some in in_order(self.prompts, self.config.batch):
-            local = jax.tree.map(lambda leaf: leaf[mine], some)
-            yield place(local, self.mesh, mine, self.config.batch)
+            yield place_whole(some, self.mesh)
 
     def finish(self, params: Any) -> dict[str, Any]:
         """The last figures, and the summary: the policy beside the best of n of the reference.

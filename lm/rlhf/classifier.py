@@ -14,7 +14,7 @@ from lm.data import bert_features, gpt1_features
 from lm.data.features import Encoded
 from lm.data.gpt1_features import Gpt1Features, Specials
 from lm.data.records import Classification
-from lm.evals.tasks import said_of
+from lm.evals.tasks import of_batches
 from lm.models.bert import BertConfig
 from lm.rlhf.function import Scorer
 from lm.text.tokenizer import Tokenizer
@@ -44,7 +44,7 @@ def classifier_scorer(saved: Saved, mesh: jax.sharding.Mesh) -> Scorer:
     ) -> np.ndarray:
         del prompts, ended
         rows = encoded(config, tokenizer, answers).rows
-        said = np.concatenate(list(said_of(scores, saved.params, rows, mesh, ROWS)))
+        said = np.concatenate(of_batches(scores, saved.params, rows, mesh, ROWS))
         return (said[:, 1] - said[:, 0])[: len(answers)].astype(np.float32)
 
     return log_odds

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require_positive
-from lm.core.mesh import fetch, local_rows, place
 from lm.data.comparisons import ComparisonsConfig
-from lm.data.features import in_order
 from lm.data.rankings import RankingBatch
+from lm.evals.tasks import of_batches
 from lm.models import gpt
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
@@ -111,10 +110,6 @@ def reference_logp(
 ) -> np.ndarray:
     """Log-probabilities of all answers under the reference. [N C], 0 where there is none"""
     of = jax.jit(partial(summed_logp, source.model))
-    mine, params = local_rows(mesh, rows), source.language_model()
-    found = []
     with jax.set_mesh(mesh):
-        for batch in in_order(whole, rows):
-            local = jax.tree.map(lambda leaf: leaf[mine], batch)
-            found.append(fetch(of(params, place(local, mesh, mine, rows))))
+        found = of_batches(of, source.language_model(), whole, mesh, rows)
     return np.where(whole.mask, np.concatenate(found)[: len(whole.mask)], 0.0).astype(np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.core.mesh import fetch, local_rows, place
+from lm.core.mesh import fetch, place_whole
 from lm.core.paths import write_whole
 from lm.data.features import in_order
 from lm.data.labels import digest
@@ -185,13 +185,12 @@ def answered(
     if not fitting:
         return found
     whole, _ = encode_prompts([ids[number] for number in fitting], prompt_length)
-    mine, params = local_rows(mesh, batch), source.language_model()
+    params = source.language_model()
     said: list[Answer] = []
     marks = truncation.ids(form.tokenizer) if truncation else ()
     for some in in_order(whole, batch):
-        local = jax.tree.map(lambda leaf: leaf[mine], some)
         rollout = roll_out(
-            source.model, params, place(local, mesh, mine, batch), key, count=answer_length,
+            source.model, params, place_whole(some, mesh), key, count=answer_length,
             end=-1 if fixed_length else form.end, temperature=temperature,
             vocab=form.tokenizer.vocab_size,
         )  # fmt: skip

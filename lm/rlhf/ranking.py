@@ -10,6 +10,7 @@ import numpy as np
 
 from lm.data.prompts import same
 from lm.data.rankings import RankingBatch
+from lm.evals.tasks import of_batches
 from lm.losses.language import masked_sum
 from lm.losses.preference import (
     answer_losses,
@@ -24,7 +25,7 @@ from lm.models import reward
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
 from lm.rlhf.rollout import seen
-from lm.rlhf.stage import added, of_batches
+from lm.rlhf.stage import added
 
 
 def abstract_rankings(

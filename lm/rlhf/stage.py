@@ -18,10 +18,10 @@ import optax
 from lm.core import tree
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
-from lm.core.mesh import fetch, local_rows, make_mesh, place
-from lm.data.features import in_order
+from lm.core.mesh import local_rows, make_mesh
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
+from lm.evals.tasks import of_batches
 from lm.models.adapters import BASE, adapted, learned_alone, with_base
 from lm.models.gpt import GptConfig
 from lm.nn.passes import LEARNED, THROUGH
@@ -263,15 +263,3 @@ def summed(
 def added(parts: Sequence[Any]) -> Any:
     """The sums of trees of scalars."""
     return jax.tree.map(lambda *leaves: float(np.sum(leaves, dtype=np.float64)), *parts)
-
-
-def of_batches(
-    found: Callable[[Any, Any], Any], params: Any, whole: Any, mesh: jax.sharding.Mesh, rows: int
-) -> list[Any]:
-    """`found(params, batch)`, on the host, of all rows, `rows` at a time."""
-    mine = local_rows(mesh, rows)
-    parts = []
-    for batch in in_order(whole, rows):
-        local = jax.tree.map(lambda leaf: leaf[mine], batch)
-        parts.append(found(params, place(local, mesh, mine, rows)))
-    return jax.tree.map(fetch, parts)

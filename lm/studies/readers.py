@@ -24,7 +24,7 @@ from lm.core.mesh import one_device
 from lm.data.records import Classification, Regression
 from lm.data.tasks import read
 from lm.data.tasks.config import resolved
-from lm.evals.tasks import said_of
+from lm.evals.tasks import of_batches
 from lm.models.adapters import ADAPTERS, merged
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import model_scorer
@@ -196,7 +196,7 @@ class Tuned(Reader):
         encoded = self.config.encoded(records, form.symmetric, self.tokenizer)
         mesh = one_device()
         with jax.set_mesh(mesh):
-            said = np.concatenate([*said_of(self.head, self.params, encoded.rows, mesh, ROWS)])
+            said = np.concatenate(of_batches(self.head, self.params, encoded.rows, mesh, ROWS))
         return said[: len(texts), 0] if form.kind == "regression" else said[: len(texts)]
 
     @cached_property

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core import tree
-from lm.core.mesh import fetch, local_rows, place
+from lm.core.mesh import fetch, place_whole
 from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.losses.language import masked_sum, mean, token_losses
@@ -57,12 +57,10 @@ class Evaluation:
 
     def figures(self, params: Any, batches: Iterator[MaskedBatch]) -> dict[str, float]:
         """Losses in nats, accuracies, and the entropy of the same words as a unigram has them."""
-        rows = local_rows(self.mesh, self.rows)
         seen = np.zeros(self.config.model.vocab, np.int64)
         total: Any = None
         for batch in batches:
-            mine = jax.tree.map(lambda leaf: leaf[rows], batch)
-            sums = self.measure(params, place(mine, self.mesh, rows, self.rows))
+            sums = self.measure(params, place_whole(batch, self.mesh))
             total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             seen += np.bincount(batch.targets[batch.mask], minlength=len(seen))
         got = jax.device_get(total)
