@@ -54,13 +54,11 @@ class BertConfig(BlockConfig):
 
     def parameters(self) -> int:
         """Number of parameters with the pooler and both heads."""
-        inner, hidden, width = self.heads * self.head_width, self.hidden_width, self.width
-        attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
-        block = attention + 2 * width * hidden + hidden + width + 4 * width
+        width = self.width
         embedding = (self.vocab + self.length + self.segments) * width + 2 * width
         pooler, transform = width * width + width, width * width + 3 * width
         heads = transform + self.vocab + 2 * width + 2
-        return embedding + self.layers * block + pooler + heads
+        return embedding + self.layers * self.block_parameters + pooler + heads
 
     def module(self) -> "Bert":
         return Bert(self)
@@ -72,14 +70,12 @@ class BertConfig(BlockConfig):
         product, 12 L N H for each pair of attention, of which a dense layer has T to both sides and
         (T + 1) / 2 where it is causal, the output layer for the share `scored`; `blocks` is what is
         computed of them."""
-        inner = self.heads * self.head_width
-        block = 4 * self.width * inner + 2 * self.width * self.hidden_width
         head = scored * (self.vocab * self.width + self.width**2)
-        products = blocks.weight * self.layers * block + LEARNED.weight * head
+        products = blocks.weight * self.layers * self.block_weights + LEARNED.weight * head
         seen = mean_pairs(length, self) / length
         if not self.causal:
             seen = 2 * seen - 1  # as many to the other side; itself is counted once
-        return products + blocks.pair * self.layers * inner * seen
+        return products + blocks.pair * self.layers * self.heads * self.head_width * seen
 
 
 class Bert(nn.Module):

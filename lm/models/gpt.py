@@ -51,12 +51,8 @@ class GptConfig(BlockConfig):
 
     def parameters(self) -> int:
         """Number of parameters: 12 D^2 + 13 D a block, where F = 4 D and all biases are there."""
-        inner, hidden, width = self.heads * self.head_width, self.hidden_width, self.width
-        attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
-        block = attention + 2 * width * hidden + hidden + width + 4 * width
-        return (
-            (self.vocab + self.length) * width + self.layers * block + 2 * width * self.final_norm
-        )
+        tables = (self.vocab + self.length) * self.width
+        return tables + self.layers * self.block_parameters + 2 * self.width * self.final_norm
 
     def module(self) -> "Gpt":
         return Gpt(self)
@@ -73,12 +69,10 @@ class GptConfig(BlockConfig):
           scored: share of the tokens for which the output layer is computed.
           blocks, output: what is computed of the blocks, and of the output layer.
         """
-        attention = self.heads * self.head_width
-        block = 4 * self.width * attention + 2 * self.width * self.hidden_width
-        products = blocks.weight * self.layers * block
+        products = blocks.weight * self.layers * self.block_weights
         products += output.weight * scored * self.vocab * self.width
         seen = mean_pairs(length, self) / length
-        return products + blocks.pair * self.layers * attention * seen
+        return products + blocks.pair * self.layers * self.heads * self.head_width * seen
 
 
 @flax.struct.dataclass

@@ -68,12 +68,10 @@ class VisionConfig(BlockConfig):
 
     def parameters(self) -> int:
         """Number of parameters."""
-        inner, hidden, width = self.heads * self.head_width, self.hidden_width, self.width
-        attention = 4 * width * inner + 3 * inner * self.qkv_bias + width
-        block = attention + 2 * width * hidden + hidden + width + 4 * width
+        width = self.width
         places = (self.patches + self.class_token) * (self.positions == "learned")
         embedding = (self.read + 1 + places + self.class_token) * width
-        return embedding + self.convolved(1) + self.layers * block + 2 * width
+        return embedding + self.convolved(1) + self.layers * self.block_parameters + 2 * width
 
     @property
     def read(self) -> int:
@@ -92,10 +90,9 @@ class VisionConfig(BlockConfig):
 
     def flops_per_image(self, passes: Passes = LEARNED) -> float:
         """Operations of training on an image, as `GptConfig.flops_per_token` counts them."""
-        attention = self.heads * self.head_width
-        block = 4 * self.width * attention + 2 * self.width * self.hidden_width
-        products = self.layers * block + self.read * self.width + self.convolved(self.patch)
-        pairs = self.layers * attention * self.patches
+        products = self.layers * self.block_weights + self.read * self.width
+        products += self.convolved(self.patch)
+        pairs = self.layers * self.heads * self.head_width * self.patches
         return self.patches * (passes.weight * products + passes.pair * pairs)
 
 

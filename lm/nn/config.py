@@ -80,6 +80,17 @@ class BlockConfig:
         return self.hidden or 4 * self.width
 
     @property
+    def block_weights(self) -> int:
+        """Weights of a block's matrix products."""
+        return 2 * self.width * (2 * self.heads * self.head_width + self.hidden_width)
+
+    @property
+    def block_parameters(self) -> int:
+        """Parameters of a block: those weights, the biases and two norms."""
+        biases = 3 * self.heads * self.head_width * self.qkv_bias + self.hidden_width
+        return self.block_weights + biases + 6 * self.width
+
+    @property
     def patterns(self) -> frozenset[str]:
         """Every pattern that some head has."""
         layers = ((each,) if isinstance(each, str) else each for each in self.pattern)
