@@ -362,3 +362,17 @@ def require_positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value is None or value > 0, f"{name} must be positive, got {value!r}")
+
+
+def require_at_least_zero(config: Any, *names: str) -> None:
+    """Raises ConfigError unless each named field is None or at least 0."""
+    for name in names:
+        value = getattr(config, name)
+        require(value is None or value >= 0, f"{name} must be >= 0, got {value}")
+
+
+def require_fraction(config: Any, *names: str) -> None:
+    """Raises ConfigError unless each named field is at least 0 and below 1."""
+    for name in names:
+        value = getattr(config, name)
+        require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")

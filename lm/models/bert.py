@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_fraction, require_positive
 from lm.core.mesh import constrain
 from lm.nn.blocks import residual
 from lm.nn.config import BlockConfig
@@ -49,8 +49,7 @@ class BertConfig(BlockConfig):
         require(
             self.norm == "post", f"norm={self.norm!r}, and an encoder ends with no norm: 'post'"
         )
-        rate = self.embedding_dropout
-        require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
+        require_fraction(self, "embedding_dropout")
 
     def parameters(self) -> int:
         """Number of parameters with the pooler and both heads."""

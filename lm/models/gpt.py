@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_fraction, require_positive
 from lm.core.mesh import constrain, platform
 from lm.core.tree import name_of
 from lm.losses.vocabulary import vocabulary_losses
@@ -46,8 +46,7 @@ class GptConfig(BlockConfig):
         super().__post_init__()
         require_positive(self, "vocab", "length", "token_std", "position_std")
         require(self.causal, "causal=False, and a decoder would see what it predicts: set it True")
-        rate = self.embedding_dropout
-        require(0 <= rate < 1, f"embedding_dropout must be at least 0 and below 1, got {rate}")
+        require_fraction(self, "embedding_dropout")
 
     def parameters(self) -> int:
         """Number of parameters: 12 D^2 + 13 D a block, where F = 4 D and all biases are there."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.core.config import require, require_positive
+from lm.core.config import require_fraction, require_positive
 from lm.core.dot import dot
 from lm.core.mesh import constrain
 from lm.nn.dropout import DropoutKeys, dropout
@@ -38,7 +38,7 @@ class LstmConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "vocab", "length", "width", "units", "layers", "std")
-        require(0 <= self.dropout < 1, f"dropout must be in [0, 1), got {self.dropout}")
+        require_fraction(self, "dropout")
 
     def parameters(self) -> int:
         """Number of parameters: four gates a layer, the word table and the projection."""

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_fraction, require_positive
 
 Pattern = Literal[  # lm/nn/patterns.py
     "dense", "banded", "strided", "fixed", "powers", "columns", "block", "summaries"
@@ -67,9 +67,7 @@ class BlockConfig:
             f"layers {self.layers} is not a multiple of the {len(self.pattern)} of pattern "
             f"{self.pattern}",
         )
-        for name in ("attention_dropout", "residual_dropout"):
-            rate = getattr(self, name)
-            require(0 <= rate < 1, f"{name} must be at least 0 and below 1, got {rate}")
+        require_fraction(self, "attention_dropout", "residual_dropout")
 
     @property
     def head_width(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_positive
 from lm.core.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ class KlConfig:
     stop: float | None = None  # nats an answer at which a run ends itself
 
     def __post_init__(self) -> None:
-        require(self.beta >= 0, f"kl.beta must not be negative, got {self.beta}")
+        require_at_least_zero(self, "beta")
         require_positive(self, "target", "horizon", "stop")
         require(
             self.target is None or self.beta > 0,

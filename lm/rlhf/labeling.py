@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_positive
 from lm.core.errors import DataError
 from lm.core.mesh import fetch, place_whole
 from lm.core.paths import write_whole
@@ -65,7 +65,7 @@ class LabelingConfig:
             f"labeling.answers must rise from 2 to 9 at most, got {self.answers}: "
             "(4, 9), or (4, 4) for 4 to every prompt",
         )
-        require(self.noise >= 0, f"labeling.noise must not be negative, got {self.noise}")
+        require_at_least_zero(self, "noise")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_positive
 from lm.core.errors import DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig
 from lm.data.demonstrations import Demonstration
@@ -47,7 +47,7 @@ class RewardTraining(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.normalise >= 0, f"normalise must not be negative, got {self.normalise}")
+        require_at_least_zero(self, "normalise")
         require_positive(self, "metadata_weight")
         require(
             len(set(self.metadata)) == len(self.metadata),

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.config import require
+from lm.core.config import require, require_at_least_zero
 from lm.core.errors import ConfigError, DataError
 from lm.core.mesh import fetch, local_rows, place
 from lm.core.paths import run_path
@@ -53,7 +53,7 @@ class RewardConfig:
             self.run is None or self.function is None,
             f"reward.run {self.run!r} and reward.function {self.function!r}: set one of them",
         )
-        require(self.normalise >= 0, f"reward.normalise must not be negative: {self.normalise}")
+        require_at_least_zero(self, "normalise")
 
     @property
     def given(self) -> bool:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import batch_sharding, batch_ways, replicated
 from lm.data.batches import TokenBatch, check_divisible
@@ -78,8 +78,7 @@ class PpoSetting(Supervised):
         )  # fmt: skip
         self.gold.check_unread("gold", "normalise")
         self.second.check_unread("second", "normalise")
-        require(self.warmup >= 0, f"warmup must not be negative, got {self.warmup}")
-        require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")
+        require_at_least_zero(self, "warmup", "lora_rank")
         require(
             self.guard.spike != "skip",
             "guard.spike=skip leaves out a step, and an update of PPO is several: log or off",

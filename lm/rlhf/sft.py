@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_fraction, require_positive
 from lm.core.errors import ConfigError, DataError
 from lm.data.batches import TokenBatch
 from lm.data.demonstrations import (
@@ -64,7 +64,7 @@ class Sft(Stage):
         require_positive(self, "reward_prompts")
         self.reward.check_unread("reward", "truncation", "normalise")
         share = self.pretraining_share
-        require(0 <= share < 1, f"pretraining_share must be at least 0 and below 1, got {share}")
+        require_fraction(self, "pretraining_share")
         require(
             share * self.batch <= self.batch - 1,
             f"pretraining_share {share} of batch {self.batch} leaves less than a row of each step: "

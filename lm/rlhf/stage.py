@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from lm.core import tree
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows, make_mesh
 from lm.data.prompts import RowsConfig
@@ -85,7 +85,7 @@ class Stage(Supervised):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "length", "prompt_length", "epochs", "steps")
-        require(self.lora_rank >= 0, f"lora_rank must not be negative, got {self.lora_rank}")
+        require_at_least_zero(self, "lora_rank")
 
     # ------------------------------------------------------------------- run
 

@@ -12,7 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from lm.core.config import require
+from lm.core.config import require, require_at_least_zero
 from lm.rlhf.rollout import Rollout
 from lm.text.tokenizer import Tokenizer
 
@@ -26,7 +26,7 @@ class TruncationConfig:
     missing: float = -1.0  # score of an answer without a mark
 
     def __post_init__(self) -> None:
-        require(self.after >= 0, f"truncation.after must not be negative, got {self.after}")
+        require_at_least_zero(self, "after")
         require(self.mark != "", "truncation.mark is empty: name a mark, or None for no cut")
 
     def ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:

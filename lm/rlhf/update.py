@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from lm.core.config import require, require_positive
+from lm.core.config import require_at_least_zero, require_fraction, require_positive
 from lm.core.mesh import batch_sharding
 from lm.core.tree import square_norm
 from lm.data.batches import TokenBatch
@@ -49,12 +49,8 @@ class UpdateConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "minibatches", "inner_epochs", "clip", "value_clip", "text_rows")
-        require(
-            self.value_weight >= 0,
-            f"update.value_weight must not be negative, got {self.value_weight}",
-        )
-        require(self.gamma >= 0, f"update.gamma must not be negative, got {self.gamma}")
-        require(0 <= self.average < 1, f"update.average must be in [0, 1), got {self.average}")
+        require_at_least_zero(self, "value_weight", "gamma")
+        require_fraction(self, "average")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_positive
 from lm.core.mesh import make_mesh
 from lm.data.demonstrations import demonstrations
 from lm.data.held_out import in_turn
@@ -57,7 +57,7 @@ class GoldStudy(GoldSetting):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "prompts", "draws")
-        require(self.examples >= 0, f"examples must not be negative, got {self.examples}")
+        require_at_least_zero(self, "examples")
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains and measures the seeds that are not done, and tells what came out."""

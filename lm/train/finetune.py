@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from lm.core import tree
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_fraction, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows, make_mesh
 from lm.data import bert_features, gpt1_features
@@ -74,13 +74,8 @@ class Finetune(Supervised):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "epochs", "steps", "length", "question", "stride")
-        require(0 <= self.head_dropout < 1, f"head_dropout must be in [0, 1): {self.head_dropout}")
-        require(self.lm_weight >= 0, f"lm_weight must not be negative, got {self.lm_weight}")
-        require(
-            self.transfer is None or self.transfer >= 0,
-            f"transfer must be a number of layers or None, got {self.transfer}",
-        )
-        require(self.features >= 0, f"features must not be negative, got {self.features}")
+        require_at_least_zero(self, "lm_weight", "transfer", "features")
+        require_fraction(self, "head_dropout")
 
     # ------------------------------------------------------------------- run
 

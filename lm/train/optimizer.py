@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_fraction, require_positive
 from lm.core.tree import name_of
 
 
@@ -237,20 +237,6 @@ def bias_correction(b1: float, b2: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda u: u * scale, updates), count + 1
 
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
-
-
-def require_at_least_zero(config: Any, *names: str) -> None:
-    """Raises ConfigError unless each named field is None or at least 0."""
-    for name in names:
-        value = getattr(config, name)
-        require(value is None or value >= 0, f"{name} must be >= 0, got {value}")
-
-
-def require_fraction(config: Any, *names: str) -> None:
-    """Raises ConfigError unless each named field is at least 0 and below 1."""
-    for name in names:
-        value = getattr(config, name)
-        require(0 <= value < 1, f"{name} must be at least 0 and below 1, got {value}")
 
 
 def decayed(params: Any) -> Any:

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from lm.core import heap
-from lm.core.config import dump, require, require_positive
+from lm.core.config import dump, require_at_least_zero, require_positive
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
 from lm.core.paths import write_whole, writing
 from lm.text.tokenizer import Tokenizer
@@ -59,9 +59,7 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "log_every", "evaluate_every", "save_every", "keep")
-        require(
-            self.sample_tokens >= 0, f"sample_tokens must not be negative, got {self.sample_tokens}"
-        )
+        require_at_least_zero(self, "sample_tokens")
 
 
 class Finished(Exception):

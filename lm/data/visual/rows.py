@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import flax.struct
 import numpy as np
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero, require_positive
 from lm.core.errors import ConfigError, DataError, TooLong
 from lm.core.paths import at_home
 from lm.data.images import moved
@@ -62,7 +62,7 @@ class VisualConfig:
             f"--set 'data.times={(1,) * len(self.sets)}' has each once",
         )
         require_positive(self, "limit", "valid_limit")
-        require(self.shift >= 0, f"data.shift must not be negative, got {self.shift}")
+        require_at_least_zero(self, "shift")
         require(all(n > 0 for n in self.times), f"data.times {self.times} must be positive")
         for name in self.sets:
             require(
