@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.core.errors import CheckpointError, ConfigError, DataError
+from lm.core.errors import CheckpointError, DataError
 from lm.core.mesh import one_device, replicated
 from lm.core.paths import run_path
 from lm.data.visual import Example
@@ -24,7 +24,7 @@ from lm.models.gpt_vision import GptVision, GptVisionConfig
 from lm.rlhf.rollout import Sight
 from lm.rlhf.source import Source, identity
 from lm.text.tokenizer import Tokenizer
-from lm.train.saved import read_run
+from lm.train.saved import read_run, require_init
 from lm.train.state import abstract_state
 
 BATCH = 64  # prompts whose images are looked at together
@@ -79,9 +79,7 @@ def read_seeing(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
       ConfigError: none is named.
       CheckpointError: it has no eyes, or no tokenizer.
     """
-    if init is None:
-        raise ConfigError("init is not set: --set init=RUN names a run of gpt4")
-    run = run_path(init)
+    run = run_path(require_init(init, "a run of gpt4"))
     saved = read_run(run, mesh, step)
     whole, params = saved.config.model, saved.params
     if not isinstance(whole, GptVisionConfig) or saved.tokenizer is None:

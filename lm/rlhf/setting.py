@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 
 from lm.core.config import require, require_at_least_zero, require_positive
-from lm.core.errors import ConfigError
 from lm.core.mesh import batch_sharding, batch_ways, replicated
 from lm.data.batches import TokenBatch, check_divisible
 from lm.data.prompts import RowsConfig
@@ -31,6 +30,7 @@ from lm.text.interface import Form
 from lm.train.beginning import require_same
 from lm.train.guard import GuardState
 from lm.train.optimizer import AdamWConfig, OptimizerConfig
+from lm.train.saved import require_init
 from lm.train.state import abstract_state, create, shardings
 from lm.train.supervised import Supervised
 
@@ -120,9 +120,7 @@ class PpoSetting(Supervised):
 
     @property
     def policy_model(self) -> GptConfig:
-        if self.model is None:
-            raise ConfigError("init is not set: --set init=RUN names the run to start from")
-        return self.model
+        return require_init(self.model)
 
     @property
     def critic_model(self) -> GptConfig:

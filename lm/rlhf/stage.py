@@ -17,7 +17,6 @@ import optax
 
 from lm.core import tree
 from lm.core.config import require, require_at_least_zero, require_positive
-from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows, make_mesh
 from lm.data.prompts import RowsConfig
 from lm.data.tokens import TextConfig
@@ -33,6 +32,7 @@ from lm.train.beginning import require_same
 from lm.train.manifest import steps_in
 from lm.train.optimizer import Progress
 from lm.train.process import Process
+from lm.train.saved import require_init
 from lm.train.session import Session
 from lm.train.state import create, initialiser, shardings
 from lm.train.supervised import Supervised, steps_of
@@ -154,9 +154,7 @@ class Stage(Supervised):
 
     @property
     def decoder(self) -> GptConfig:
-        if self.model is None:
-            raise ConfigError("init is not set: --set init=RUN names the run to start from")
-        return self.model
+        return require_init(self.model)
 
     def flops_per_token(self) -> float:
         output = THROUGH if self.lora_rank else LEARNED

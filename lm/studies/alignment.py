@@ -40,6 +40,7 @@ from lm.studies.several import (
     selected,
 )
 from lm.train.process import Process
+from lm.train.saved import require_init
 
 RANKED_WITH = ["labeling.", "judge.", "ppo.prompt_length", "ppo.answer_length", "ppo.data."]
 MADE_WITH = {
@@ -127,8 +128,7 @@ class Alignment:
 
     def check(self, workdir: Path) -> None:
         """Raises ConfigError for what would stop a step only after those before it."""
-        if self.init is None:
-            raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
+        require_init(self.init, "the pre-trained run")
         if self.comparisons is None and not self.judge.given:
             raise ConfigError(
                 "nobody ranks answers: --set comparisons=FILE, or --set judge.function=module:name"

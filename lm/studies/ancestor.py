@@ -28,9 +28,10 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig, text_scorer
 from lm.rlhf.source import Source, read_source
-from lm.studies.several import alone, begin, check_used, fixed
+from lm.studies.several import alone, begin, check_used, fixed, run_member
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, agreed
+from lm.train.saved import require_init
 
 CHOSEN = 0  # the rank of the best answer; the others share the next one
 MADE_WITH = {
@@ -85,8 +86,7 @@ class Ancestor:
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Makes what is not there yet, and tells what came out."""
         process = process or Process()
-        if self.init is None:
-            raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
+        require_init(self.init, "the pre-trained run")
         if not self.judge.given:
             raise ConfigError(
                 "nobody chooses: --set judge.run=RUN, a classifier of two classes, or "
@@ -103,9 +103,7 @@ class Ancestor:
             members = self.members(workdir)
             self.choose(workdir, members["ppo"])
             for name, member in members.items():
-                if not (workdir / name / "summary.json").exists():
-                    print(f"--- {name}", flush=True)
-                    member.run(workdir / name, process)
+                run_member(member, workdir / name, process, name)
             if jax.process_index() == 0:
                 (workdir / "summary.json").write_text(
                     json.dumps(self.told(workdir), indent=1) + "\n"

@@ -25,7 +25,7 @@ from lm.data.puzzles import PUZZLES
 from lm.evals.puzzles import CONDITIONS, Condition, ask, right
 from lm.models.gpt import GptConfig
 from lm.studies.capacity_report import Measured, write_report
-from lm.studies.several import alone, begin, check_distinct, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed, run_member
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, write_for_all
@@ -86,9 +86,8 @@ class Capacity:
             members = self.members()
             for number, ((size, seed), experiment) in enumerate(members.items(), start=1):
                 folder = workdir / size / str(seed)
-                if not (folder / "summary.json").exists():
-                    print(f"--- {number} of {len(members)}: {size}/{seed}", flush=True)
-                    experiment.run(folder, process)
+                told = f"{number} of {len(members)}: {size}/{seed}"
+                run_member(experiment, folder, process, told)
                 if not (folder / ANSWERS).exists():
                     self.ask(folder)
             self.tell(workdir)

@@ -42,6 +42,7 @@ from lm.studies.several import (
     selected,
 )
 from lm.train.process import Process
+from lm.train.saved import require_init
 
 MADE_WITH = {
     "sft/summary.json": ["sft.", "init"],
@@ -109,8 +110,7 @@ class Conversing:
           ConfigError, DataError: a step cannot be done as it is set, or a name has a comma.
         """
         process = process or Process()
-        if self.init is None:
-            raise ConfigError("init is not set: --set init=RUN names the pre-trained run")
+        require_init(self.init, "the pre-trained run")
         require(
             self.rounds == 1 or "," not in str(workdir),
             f"workdir {workdir} has a comma, which would divide the names of the labels' files: "

@@ -31,7 +31,7 @@ from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig
 from lm.studies.forecast_report import Measured, foretell, write_report
-from lm.studies.several import alone, begin, check_distinct, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed, run_member
 from lm.studies.transfer import bound
 from lm.train.pretrain import Pretrain
 from lm.train.process import Process, agreed, write_for_all
@@ -122,9 +122,8 @@ class Forecast:
     def measured(self, workdir: Path, name: str, process: Process) -> Measured:
         """A run, trained and asked where it is not."""
         experiment, folder = self.members(workdir)[name], workdir / name
-        if not (folder / "summary.json").exists():
-            print(f"--- {name}: {self.compute(experiment):.3g} FLOPs", flush=True)
-            experiment.run(folder, process)
+        told = f"{name}: {self.compute(experiment):.3g} FLOPs"
+        run_member(experiment, folder, process, told)
         if not (folder / TRIALS).exists():
             self.ask(folder)
         summary = json.loads((folder / "summary.json").read_text())

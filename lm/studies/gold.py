@@ -30,7 +30,7 @@ from lm.studies import alignment
 from lm.studies.alignment import Alignment
 from lm.studies.gold_report import POLICIES, write_gold
 from lm.studies.gold_setting import GoldSetting
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, fixed, run_member
 from lm.train.process import Process, write_for_all
 
 MEASURED = "measured.json"
@@ -69,9 +69,7 @@ class GoldStudy(GoldSetting):
                 folder = workdir / str(seed)
                 base, pipeline = self.members(workdir, seed)
                 for name, member in (("base", base), ("pipeline", pipeline)):
-                    if not (folder / name / "summary.json").exists():
-                        print(f"--- seed {seed}: {name}", flush=True)
-                        member.run(folder / name, process)
+                    run_member(member, folder / name, process, f"seed {seed}: {name}")
                 if not (folder / MEASURED).exists():
                     measured = self.measure(folder, pipeline)
                     write_for_all(folder / MEASURED, json.dumps(measured, indent=1) + "\n")

@@ -25,7 +25,7 @@ from lm.rlhf.ppo import Ppo
 from lm.studies.alignment import RANKED_WITH, Alignment
 from lm.studies.gold_setting import GoldSetting
 from lm.studies.overoptimization_report import write_overoptimization
-from lm.studies.several import alone, begin, fixed
+from lm.studies.several import alone, begin, fixed, run_member
 from lm.train.process import Process
 
 MEASURED_AT = ["pipeline.ppo.loop.evaluate_every"]  # the updates of the curves of all seeds
@@ -62,13 +62,10 @@ class Overoptimization(GoldSetting):
                 folder = workdir / str(seed)
                 base, pipeline = self.members(workdir, seed)
                 print(f"--- seed {seed}", flush=True)
-                if not (folder / "base" / "summary.json").exists():
-                    base.run(folder / "base", process)
+                run_member(base, folder / "base", process, "base")
                 for name in ("sft", "reward"):
                     pipeline.make(folder / "pipeline", name, process)
                 for name, ppo in self.policies(folder, pipeline).items():
-                    if not (folder / name / "summary.json").exists():
-                        print(f"--- {name}", flush=True)
-                        ppo.run(folder / name, process)
+                    run_member(ppo, folder / name, process, name)
             if jax.process_index() == 0:
                 write_overoptimization(workdir, self.title, self.seeds)

@@ -85,6 +85,13 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             raise ConfigError(f"cannot use --workdir {workdir}: {error}") from None
 
 
+def run_member(member: Any, folder: Path, process: Process, told: object) -> None:
+    """Runs a member of a study, and says what is told of it, unless it is done."""
+    if not (folder / SUMMARY).exists():
+        print(f"--- {told}", flush=True)
+        member.run(folder, process)
+
+
 def kept(old: Iterable[Any], new: Iterable[Any]) -> bool:
     """Whether all named things of a list are in another, and the same there."""
     after = {one[0]: one for one in new}

@@ -37,7 +37,7 @@ from lm.rlhf.ppo import Ppo
 from lm.rlhf.source import Source, read_source
 from lm.studies import conversation
 from lm.studies.conversation import Conversing
-from lm.studies.several import alone, begin, check_distinct, evaluated, fixed, selected
+from lm.studies.several import alone, begin, check_distinct, evaluated, fixed, run_member, selected
 from lm.studies.smalltalk_report import claims, verdict
 from lm.text.dialogue import Chat, Conversation
 from lm.train.pretrain import Pretrain
@@ -127,9 +127,7 @@ class SmalltalkStudy:
                     replace(self.talk, seed=seed).write(folder / "data")
                 agreed(True)  # it is there for all
                 for name, member in self.members(workdir, seed).items():
-                    if not (folder / name / "summary.json").exists():
-                        print(f"--- seed {seed}: {name}", flush=True)
-                        member.run(folder / name, process)
+                    run_member(member, folder / name, process, f"seed {seed}: {name}")
                     self.measure(folder)
                     if jax.process_index() == 0:
                         self.tell(workdir)

@@ -26,7 +26,7 @@ from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
-from lm.studies.several import alone, begin, check_distinct, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed, run_member
 from lm.studies.sparse_measures import measured, reach, spanned
 from lm.studies.sparse_verdict import Verdict
 from lm.studies.transfer import slug
@@ -104,10 +104,8 @@ class SparseCritique:
             members = self.members()
             for number, (key, member) in enumerate(members.items(), start=1):
                 folder = place(workdir, *key)
-                if not (folder / "summary.json").exists():
-                    name = folder.relative_to(workdir)
-                    print(f"--- {number} of {len(members)}: {name}", flush=True)
-                    member.run(folder, process)
+                told = f"{number} of {len(members)}: {folder.relative_to(workdir)}"
+                run_member(member, folder, process, told)
                 if not (folder / MEASURED).exists():
                     found = measured(folder, self.held_out)
                     write_for_all(folder / MEASURED, json.dumps(found) + "\n")

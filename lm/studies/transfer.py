@@ -26,7 +26,7 @@ from lm.evals.published import gap, of_case
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
 from lm.report.markdown import table, with_deviation
-from lm.studies.several import alone, begin, check_distinct, fixed
+from lm.studies.several import alone, begin, check_distinct, fixed, run_member
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.pretrain import Pretrain
@@ -121,10 +121,8 @@ class Transfer:
                 read(data)
             members |= {place(workdir, *key): tuning for key, tuning in tunings.items()}
             for number, (folder, experiment) in enumerate(members.items(), start=1):
-                if (folder / "summary.json").exists():
-                    continue
-                print(f"--- {number} of {len(members)}: {folder.relative_to(workdir)}", flush=True)
-                experiment.run(folder, process)
+                told = f"{number} of {len(members)}: {folder.relative_to(workdir)}"
+                run_member(experiment, folder, process, told)
             if jax.process_index() == 0:
                 self.tell(workdir)
 

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -18,6 +18,8 @@ from lm.train.checkpoint import Checkpoints
 from lm.train.manifest import steps_in
 from lm.train.state import shardings
 from lm.train.supervised import Supervised
+
+Known = TypeVar("Known")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +103,19 @@ def read_init(init: str | None, mesh: jax.sharding.Mesh, step: int | None = None
       ConfigError: none is named.
       CheckpointError: as `read_run`.
     """
-    if init is None:
-        raise ConfigError("init is not set: --set init=RUN names the run to start from")
-    saved = read_run(run_path(init), mesh, step)
+    saved = read_run(run_path(require_init(init)), mesh, step)
     if ADAPTERS not in saved.params:
         return saved
     placed = shardings(saved.params[BASE])  # as the base: what reads either is compiled once
     params = jax.jit(merged, out_shardings=placed)(saved.params)
     return dataclasses.replace(saved, params=params)
+
+
+def require_init(found: Known | None, run: str = "the run to start from") -> Known:
+    """What is known by the setting `init`. Raises ConfigError where it is None."""
+    if found is None:
+        raise ConfigError(f"init is not set: --set init=RUN names {run}")
+    return found
 
 
 def require_tokenizer(tokenizer: Tokenizer | None, run: object) -> Tokenizer:
