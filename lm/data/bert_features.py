@@ -47,9 +47,7 @@ def encode(records: Sequence[Record], tokenizer: Tokenizer, config: BertFeatures
 
 def encode_sides(records: Sequence[Sided], tokenizer: Tokenizer, config: BertFeatures) -> Encoded:
     """Texts, pairs and choices, a pair cut "longest first". What goes of a choice's first side is
-
-    the end of the context, before anything of the question.
-    """
+    the end of the context, before anything of the question."""
     cls, sep = delimiters(tokenizer)
     label = labels(records)
     rows, truncated, cut, empty = [], 0, 0, 0

@@ -150,7 +150,7 @@ class TaskRows:
         ]
 
     def index(self, rows: np.ndarray) -> np.ndarray:
-        """Which rows of the whole those of these numbers are. [B] uint64 from uint64"""
+        """Index into `whole` of each run row. [B] uint64 from uint64"""
         epochs, index = rows // np.uint64(self.count), rows % np.uint64(self.count)
         for epoch in np.unique(epochs):
             here = epochs == epoch
@@ -160,9 +160,7 @@ class TaskRows:
 
 def in_order(whole: Any, batch: int) -> Iterator[Any]:
     """All rows once, `batch` at a time. The last batch is filled up with its last row, masked out:
-
-    what a model says of the rows of all batches, put together, is cut to `len(whole.mask)`.
-    """
+    what a model says of the rows of all batches, put together, is cut to `len(whole.mask)`."""
     count = len(whole.mask)
     for first in range(0, count, batch):
         index = np.arange(first, first + batch)

@@ -59,7 +59,7 @@ def visible(
 def layer_mask(
     queries: Array, keys: Array, pattern: LayerPattern, config: BlockConfig, heads: int
 ) -> Array:
-    """`visible` of so many heads. [N T S], or [1 T S] where all see alike"""
+    """`visible` for each head. [N T S], or [1 T S] where all see alike"""
     differ = isinstance(pattern, tuple) or (
         config.summary_by_head and pattern in ("fixed", "summaries")
     )

@@ -1,6 +1,7 @@
 """Attention as a server's rows need it: each decodes at a slot of its own, and is read in pieces.
 
-A row's tokens stand from slot 0 on. Fewer rows than the cache has may be asked of: the first ones.
+A row's tokens stand from slot 0 on. The batch may be smaller than the cache; it then uses the
+cache's first rows.
 """
 
 import jax

@@ -81,7 +81,7 @@ class Journal:
         """A row of metrics after `done` steps and `tokens` tokens, and the line of progress.
 
         Args:
-          tokens: as the settings of today count them.
+          tokens: under the current config.
           reached: tokens of all steps that have ended by now, these among them.
         """
         if self.file is None:

@@ -10,8 +10,8 @@ from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import write_whole
 from lm.train.metrics import read_metrics
 
-HOW = ("remat", "attention", "unroll", "dtype")  # how names end of how a model is computed
-LATER = ("data_stages",)  # facts that checkpoints did not always have
+HOW = ("remat", "attention", "unroll", "dtype")  # last parts of names: how a model is computed
+LATER = ("data_stages",)  # facts that old checkpoints lack
 ROWS = (  # how bindings begin of what the rows are, and in which order
     "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
     "question", "stride", "documents", "prompt_length", "answer_length", "text_rows",

@@ -113,7 +113,7 @@ class Session:
         folder = workdir / "profile"
         self.trace = Trace(process.profile_steps, folder, self.journal.say, self.drain)
         self.first = self.next_step = 0
-        self.tokens = 0  # of the steps that were taken, as the settings of today count them
+        self.tokens = 0  # of the steps that were taken, under the current config
         self.unevaluated = True  # the parameters to go on from are still to be measured
         self.unsaved = False  # the last save that was due could not begin
 
@@ -240,7 +240,7 @@ class Session:
         """Reads older metrics, saves when it is time, leaves when a signal asks for it.
 
         Args:
-          tokens: of the run so far, this step included, as the settings of today count them.
+          tokens: of the run so far, this step included, under the current config.
           complete: what is done to the state that is left after the last step, before its save; its
             time is of no step.
 

@@ -67,8 +67,8 @@ class Supervised:
         return None
 
     def adding_norms(self) -> Callable[[int, Any, Any, StepMetrics], StepMetrics]:
-        """What adds those of the first microbatch to the metrics of a step, where they are asked
-        for and the step is logged: of (step, state after it, its batch [M B/M ...], metrics)."""
+        """Returns a function that adds residual-stream norms of the first microbatch to a logged
+        step's metrics: of (step, state after it, its batch [M B/M ...], metrics)."""
         norms_of = jax.jit(
             lambda params, batch: self.stream_norms(params, jax.tree.map(lambda x: x[0], batch))
         )
