@@ -24,11 +24,11 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from lm.core.hlo import Collective, collectives, largest_arrays
 from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh, slice_of
-from lm.core.products import product_flops, splash_flops
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import live_blocks
+from lm.plan.hlo import Collective, collectives, largest_arrays
+from lm.plan.products import product_flops, splash_flops
 from lm.plan.topology import Topology
 from lm.train.checkpoint import first_line
 from lm.train.masked import MaskedPretrain

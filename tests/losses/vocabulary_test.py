@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.core.hlo import ARRAY, instructions
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.losses.cached import LARGE, cached_losses
 from lm.losses.language import token_losses
 from lm.losses.vocabulary import vocabulary_losses
 from lm.models.gpt import GptConfig
+from lm.plan.hlo import ARRAY, instructions
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
 

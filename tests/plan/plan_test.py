@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from launch.experiment import resolve
-from lm.core.hlo import Collective
 from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh
-from lm.core.products import product_flops
 from lm.data.tasks.config import TaskConfig
 from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.vision import VisionConfig
+from lm.plan.hlo import Collective
 from lm.plan.page import page, row
 from lm.plan.plan import (
     Plan,
@@ -29,6 +28,7 @@ from lm.plan.plan import (
     total_tokens,
     traffic,
 )  # fmt: skip
+from lm.plan.products import product_flops
 from lm.plan.topology import Topology
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining

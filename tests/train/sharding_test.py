@@ -8,11 +8,11 @@ import pytest
 
 from lm.core import axes, mesh
 from lm.core.errors import ConfigError
-from lm.core.hlo import collectives
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.core.tree import named_leaves, size_bytes
 from lm.models.gpt import GptConfig
 from lm.nn import kernels
+from lm.plan.hlo import collectives
 from lm.train import step
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from lm.core.hlo import collectives, group
 from lm.core.mesh import DATA, MeshConfig, make_mesh
+from lm.plan.hlo import collectives, group
 
 LOOP = """\
 %body (p: (s32[], f32[4])) -> (s32[], f32[4]) {

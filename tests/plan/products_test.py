@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from lm.core.products import pairs, product_flops, splash_flops
+from lm.plan.products import pairs, product_flops, splash_flops
 
 TPU = """\
 ENTRY %main (x: f32[4]) -> f32[4] {{

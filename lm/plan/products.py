@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from lm.core.hlo import ARRAY, Instruction, instructions
+from lm.plan.hlo import ARRAY, Instruction, instructions
 
 OPERAND = re.compile(r"%([\w.\-]+)")
 LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
