@@ -6,19 +6,17 @@ that text. Values are literals, never code. jax is not imported here.
 """
 
 import ast
-import collections.abc
 import dataclasses
 import difflib
 import importlib
-import math
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from lm.core.errors import ConfigError
+from lm.core.literals import coerce, convert, fits, mistyped
 
 CLASS = "class"  # `model.class = "lm.models.gpt.GptConfig"`: which dataclass stands there
 
@@ -129,21 +127,6 @@ def unknown_name(name: str, known: list[str], near: Sequence[str] = ()) -> Confi
     return ConfigError(f"unknown binding {name}; {hint}known names: {', '.join(known)}")
 
 
-def convert(value: Any, kind: Any, name: str) -> Any:
-    """`value` as the annotated type `kind`; text is parsed as a literal where `kind` is not text.
-
-    Raises:
-      ConfigError: the value is of another type, or a float that is not finite.
-    """
-    if isinstance(value, str):
-        for candidate in _readings(value):
-            if _fits(candidate, kind):
-                return _coerce(candidate, kind)
-    elif _fits(value, kind):
-        return _coerce(value, kind)
-    raise _mistyped(value, kind, name)
-
-
 def typed(config: Any, prefix: str = "") -> Any:
     """A config made in Python as `bind` would have it: ints as floats and lists as tuples, where
     its fields are annotated so. Text stays as it is.
@@ -154,100 +137,15 @@ def typed(config: Any, prefix: str = "") -> Any:
     changes = {}
     for name, kind in field_types(type(config)).items():
         value = getattr(config, name)
-        if not _fits(value, kind):
-            raise _mistyped(value, kind, prefix + name)
+        if not fits(value, kind):
+            raise mistyped(value, kind, prefix + name)
         inner = is_config(value)
-        changes[name] = typed(value, f"{prefix}{name}.") if inner else _coerce(value, kind)
+        changes[name] = typed(value, f"{prefix}{name}.") if inner else coerce(value, kind)
     return dataclasses.replace(config, **changes)
-
-
-def _mistyped(value: Any, kind: Any, name: str) -> ConfigError:
-    meant = [(one,) for one in _readings(value)] if isinstance(value, str) else []
-    hint = next((f"; write it as {one!r}" for one in meant if _fits(one, kind)), "")
-    return ConfigError(f"{name}: expected {_describe(kind)}, got {value!r}{hint}")
 
 
 def _conflict(whole: str, part: str) -> ConfigError:
     return ConfigError(f"conflicting bindings: {whole} and {part}")
-
-
-def _readings(text: str) -> list[Any]:
-    """What a text may mean, the literal first: `3e-4` a float, `'a'` and `a` a string."""
-    spelled = {"true": True, "false": False, "none": None}
-    if text.lower() in spelled:
-        return [spelled[text.lower()], text]
-    try:
-        return [ast.literal_eval(text), text]
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return [text, *_listed(text)]
-
-
-def _listed(text: str) -> list[tuple[str, ...]]:
-    """The words between commas, around which a pair of brackets may stand, as the one reading of a
-    tuple; none where a comma may be within quotes or brackets."""
-    inside = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
-    if set(inside) & set("()[]{}'\""):
-        return [] if "," in text else [(text,)]
-    words = [word.strip() for word in inside.split(",")]
-    return [tuple(words if words[-1] else words[:-1])]  # nothing is no word
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin = get_origin(kind)
-    if kind is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(kind))
-    if origin is Literal:
-        return value in get_args(kind) and type(value) in {type(a) for a in get_args(kind)}
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            return False
-        items = get_args(kind)
-        if len(items) == 2 and items[1] is Ellipsis:
-            return all(_fits(item, items[0]) for item in value)
-        return len(items) == len(value) and all(map(_fits, value, items))
-    if origin in (dict, collections.abc.Mapping):
-        key, item = get_args(kind)
-        return isinstance(value, dict) and all(
-            _fits(k, key) and _fits(v, item) for k, v in value.items()
-        )
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind if isinstance(kind, type) else type(None))
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int that no float can hold
-        return False
-
-
-def _coerce(value: Any, kind: Any) -> Any:
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return _coerce(value, next(option for option in get_args(kind) if _fits(value, option)))
-    if origin is tuple:
-        items = get_args(kind)
-        kinds = items[:1] * len(value) if items[-1] is Ellipsis else items
-        return tuple(map(_coerce, value, kinds))
-    return float(value) if kind is float else value
-
-
-def _describe(kind: Any) -> str:
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_describe(option) for option in get_args(kind))
-    if origin is Literal:
-        return "one of " + ", ".join(repr(option) for option in get_args(kind))
-    if kind is float:
-        return "a finite float"
-    return {types.NoneType: "None", int: "an int", str: "a string", bool: "True or False"}.get(
-        kind, getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
-    )
 
 
 def parse(text: str, where: str = "config") -> dict[str, Any]:
@@ -300,9 +198,8 @@ def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
         if rest and prefix + head in values:
             raise _conflict(prefix + head, name)
         if not rest:  # text that fits as it is was not written to be read again
-            kind = known[head]
-            fits = _fits(value, kind)
-            arguments[head] = _coerce(value, kind) if fits else convert(value, kind, name)
+            kind, fit = known[head], fits(value, known[head])
+            arguments[head] = coerce(value, kind) if fit else convert(value, kind, name)
         elif head not in arguments:
             below = _build(values, f"{prefix}{head}.", where)
             arguments[head] = convert(below, known[head], prefix + head)

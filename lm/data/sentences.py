@@ -24,7 +24,8 @@ import numpy as np
 from lm.core.config import require_positive
 from lm.core.errors import DataError
 from lm.data.prose import is_heading, paragraphs, sentences, shortened
-from lm.data.sources import DIVISION, Document, fingerprint
+from lm.data.sources import Document, fingerprint
+from lm.data.split import DIVISION
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows
 from lm.data.tokens import Part, TextConfig, cache_folder

@@ -12,16 +12,8 @@ from typing import Literal, NamedTuple
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.paths import at_home
-from lm.data.sources import (
-    DIVISION,
-    FEW,
-    STDLIB,
-    Document,
-    OnError,
-    fingerprint,
-    first_names,
-    split,
-)
+from lm.data.sources import STDLIB, Document, OnError, fingerprint
+from lm.data.split import DIVISION, FEW, first_names, split
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows, write_tokens
 from lm.text.tokenizer import Tokenizer, load
