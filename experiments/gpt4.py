@@ -50,9 +50,8 @@ def strings() -> VisualTuning:
     learned, nor is anything in one seed of three behind a warm-up of a few steps (results/gpt4.md).
     """
     data = VisualConfig(sets=("strings",))
-    config = wide(small(data, vocab=269, steps=4_000, patch=8, length=96))
-    optim = replace(config.optim, warmup_tokens=250 * 32 * 96)
-    return replace(config, tokenizer=TokenizerConfig(kind="bytes", vocab=269), optim=optim)
+    config = wide(small(data, vocab=269, steps=4_000, patch=8, length=96, warmup=250 * 32 * 96))
+    return replace(config, tokenizer=TokenizerConfig(kind="bytes", vocab=269))
 
 
 def screens() -> VisualTuning:
@@ -152,8 +151,9 @@ def ppo(size: str = "tiny") -> SeeingPpo:
 
 
 def small(
-    data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, length: int = 64
-) -> VisualTuning:
+    data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, length: int = 64,
+    warmup: int = 50 * 32 * 32,
+) -> VisualTuning:  # fmt: skip
     """A model for one ability; its words are those of the questions and answers.
 
     Kernels by fan-in and waves for positions: with GPT-2's 0.02, meant for widths near 768, what a
@@ -175,7 +175,7 @@ def small(
         tokenizer=TokenizerConfig(kind="sentencepiece", vocab=vocab),
         data=data,
         optim=AdamWConfig(
-            peak_lr=2e-3, warmup_tokens=50 * 32 * 32, final_ratio=0.05, b2=0.99, weight_decay=0.05
+            peak_lr=2e-3, warmup_tokens=warmup, final_ratio=0.05, b2=0.99, weight_decay=0.05
         ),
         length=length,
         batch=32,
