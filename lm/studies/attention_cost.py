@@ -18,6 +18,8 @@ from lm.nn.patterns import pairs
 from lm.report.panels import Band, Panel, draw_panels
 
 PATTERNS: tuple[Pattern, ...] = ("dense", "banded", "strided", "fixed", "powers")
+ALTERNATING = "dense, banded"  # GPT-3's layers in turn, of which each is half
+COSTS = ("pairs", "flops", "temporary_bytes", "seconds")
 LENGTHS = tuple(1024 * 2**power for power in range(7))
 BAND, SUMMARY, HEAD = 256, 8, 64
 DENSE_LIMIT = 16_384  # beyond it a dense layer's scores do not fit beside other work
@@ -25,18 +27,27 @@ DENSE_LIMIT = 16_384  # beyond it a dense layer's scores do not fit beside other
 
 def attention_figures(repeats: int, lengths: tuple[int, ...] = LENGTHS) -> Iterator[dict[str, Any]]:
     """A figure for each pattern and length, then the fitted exponents of each pattern."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for pattern in PATTERNS:
-        found = []
+        found[pattern] = []
         for length in lengths:
             if pattern == "dense" and length > DENSE_LIMIT:
                 continue
-            found.append(measured(pattern, length, repeats))
-            yield found[-1]
-        fits = {
-            name: exponent([one["length"] for one in found], [one[name] for one in found])
-            for name in ("pairs", "flops", "temporary_bytes", "seconds")
-        }
-        yield {"name": "exponent", "pattern": pattern, **fits}
+            found[pattern].append(measured(pattern, length, repeats))
+            yield found[pattern][-1]
+    both = zip(found["dense"], found["banded"], strict=False)  # up to dense's last length
+    found[ALTERNATING] = [mean_of_layers(*layers) for layers in both]
+    yield from found[ALTERNATING]
+    for name, mine in found.items():
+        at = [one["length"] for one in mine]
+        fits = {cost: exponent(at, [one[cost] for one in mine]) for cost in COSTS}
+        yield {"name": "exponent", "pattern": name, **fits}
+
+
+def mean_of_layers(dense: dict[str, Any], banded: dict[str, Any]) -> dict[str, Any]:
+    """What a layer costs where the two take turns."""
+    costs = {cost: (dense[cost] + banded[cost]) / 2 for cost in COSTS}
+    return dense | costs | {"pattern": ALTERNATING}
 
 
 def measured(pattern: Pattern, length: int, repeats: int) -> dict[str, Any]:
