@@ -2,9 +2,9 @@
 
 Shown means, over the mean of all tasks: at the largest size few is above one and one above zero,
 few at the smallest size and few after another task's examples are below it, each by more than twice
-the spread over the seeds, shuffled labels remove at least half of few minus zero, and zero rises
-with size: its mean from each size to the next, and over all of them by more than twice the spread.
-Nothing is said of what was not run.
+the spread over the seeds, shuffled labels and another task's examples each remove at least half of
+few minus zero, and zero rises with size: its mean from each size to the next, and over all of them
+by more than twice the spread. Nothing is said of what was not run.
 """
 
 import dataclasses
@@ -72,10 +72,9 @@ class Verdict:
         """Standard deviation of the gain over the seeds; None of one seed."""
         return over_seeds(np.subtract(self.few, self.zero))[1]
 
-    @property
-    def removed(self) -> float:
-        """The share of the gain that shuffled labels take away."""
-        return float(np.mean(self.few) - np.mean(self.shuffled)) / self.gain if self.gain else 0.0
+    def removed(self, control: Sequence[float]) -> float:
+        """The share of the gain that wrong examples take away."""
+        return float(np.mean(self.few) - np.mean(control)) / self.gain if self.gain else 0.0
 
     @property
     def failed(self) -> str | None:
@@ -93,8 +92,12 @@ class Verdict:
                 return "a spread needs two seeds"
             if not rise > 2 * spread:
                 return f"{name} is {rise:.3f}, not more than twice its spread {spread:.3f}"
-        if self.removed < 0.5:
-            return f"shuffled labels remove {self.removed:.0%}, needed 50%"
+        for name, control in (
+            ("shuffled labels remove", self.shuffled),
+            ("another task's examples remove", self.another),
+        ):
+            if self.removed(control) < 0.5:
+                return f"{name} {self.removed(control):.0%}, needed 50%"
         means = [float(np.mean(seeds)) for seeds in self.zeros]
         for small, large in pairwise(means):
             if not large > small:
@@ -110,7 +113,8 @@ class Verdict:
         return (
             f"{'shown' if self.shown else 'not shown'}: at {size}, few minus zero is "
             f"{self.gain:.3f} (spread over {len(self.few)} seeds {spread}, needed more than twice "
-            f"that), and shuffled labels remove {self.removed:.0%} of it (needed 50%)"
+            f"that), shuffled labels remove {self.removed(self.shuffled):.0%} of it and another "
+            f"task's examples {self.removed(self.another):.0%} (needed 50%)"
             + (f"; what fails: {self.failed}" if self.failed else "")
         )
 
@@ -133,7 +137,8 @@ def write_report(workdir: Path, title: str, study: Study, shots: Sequence[int]) 
     (workdir / "figure.svg").write_text(draw_panels(title, panels(study, sizes, shots)))
     summary = {
         "shown": verdict.shown, "size": sizes[-1], "gain": verdict.gain, "spread": verdict.spread,
-        "removed": verdict.removed, "failed": verdict.failed,
+        "removed": verdict.removed(verdict.shuffled),
+        "removed_by_another": verdict.removed(verdict.another), "failed": verdict.failed,
         "members": {
             f"{size}/{seed}": {
                 "parameters": one.parameters, "tokens": one.tokens, "compute": one.compute,

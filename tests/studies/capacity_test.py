@@ -57,6 +57,7 @@ def test_what_rises_with_examples_and_size_and_falls_with_wrong_examples_is_show
         ({"zeros": [[0.1, 0.1, 0.1], [0.1, 0.1, 0.1]]}, "zero minus zero at the smallest size is"),
         ({"zeros": [[0.0, 0.1, 0.0], [0.1, 0.1, 0.1]]}, "zero minus zero at the smallest size is"),
         ({"shuffled": [0.4, 0.4, 0.4]}, "shuffled labels remove"),
+        ({"another": [0.48, 0.58, 0.53]}, "another task's examples remove 4%, needed 50%"),
         (
             {"zeros": [[0.0] * 3, [0.2] * 3, [0.1] * 3]},
             "zero does not rise with size: 0.200, then 0.100",
@@ -77,13 +78,15 @@ def test_a_gain_of_exactly_twice_its_spread_is_none():
     assert Verdict(**level | {"few": [0.25, 0.5, 0.625]}).failed.startswith("one minus zero")
 
 
-def test_shuffled_labels_that_remove_just_half_of_the_gain_remove_enough():
+@pytest.mark.parametrize("control", ["shuffled", "another"])
+def test_wrong_examples_that_remove_just_half_of_the_gain_remove_enough(control):
     half = {
-        "zero": [0.0] * 3, "one": [0.25] * 3, "few": [0.5] * 3, "shuffled": [0.25] * 3,
+        "zero": [0.0] * 3, "one": [0.25] * 3, "few": [0.5] * 3, "shuffled": [0.0] * 3,
         "another": [0.0] * 3, "smallest": [0.0] * 3, "zeros": [[0.0] * 3, [0.125] * 3],
     }  # fmt: skip
-    assert Verdict(**half).removed == 0.5 and Verdict(**half).shown
-    assert not Verdict(**half | {"shuffled": [0.26] * 3}).shown
+    verdict = Verdict(**half | {control: [0.25] * 3})
+    assert verdict.removed([0.25] * 3) == 0.5 and verdict.shown
+    assert not Verdict(**half | {control: [0.26] * 3}).shown
 
 
 def test_the_report_says_first_whether_it_is_shown_and_counts_the_cells(tmp_path):
