@@ -21,7 +21,7 @@ from lm.core.paths import write_whole
 from lm.data.bookmarks import Bookmarks, alone
 from lm.data.cleaning_passes import Progress, cut_out, sift
 from lm.data.contamination import held_out_files, held_out_texts
-from lm.data.overlap import GramIndex
+from lm.data.overlap import WORDS, GramIndex
 from lm.data.sources import OnError, documents, files, refuse_among
 
 SETTINGS = "settings.json"  # of what a folder was begun with
@@ -132,7 +132,8 @@ def cleaned(config: CleaningConfig, work: Path, progress: Progress) -> dict[str,
     """Both passes, with the files of the last one in `work/WHOLE`."""
     figures: dict[str, Any] = {"settings": dataclasses.asdict(config)}
     folder, marks = work / WHOLE, Bookmarks(work / "bookmarks")
-    index = GramIndex(held_out_texts(config.held_out)) if config.held_out else None
+    # what is cut has 13 words; the 8 to 13 of a test set are for measuring (appendix C)
+    index = GramIndex(held_out_texts(config.held_out), shortest=WORDS) if config.held_out else None
     kept = work / "kept" if index else folder
     shards = sift(config, kept, index, marks, figures, progress)
     if index:

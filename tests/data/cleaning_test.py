@@ -68,6 +68,18 @@ def test_copies_and_leaks_go_and_the_report_counts_them(corpus):
     assert sorted(path.name for path in root.glob("out*")) == ["out"]
 
 
+def test_a_test_text_of_fewer_words_than_a_gram_cuts_nothing(tmp_path):
+    """13 words are what is cut for; 8 to 13 are the sizes of measuring contamination."""
+    twelve, thirteen = (" ".join(QUESTION.split()[:count]) for count in (12, 13))
+    crawl = write(tmp_path / "crawl.jsonl", [f"{page('a', 0)} {QUESTION} {page('b', 0)}"])
+    found = {}
+    for name, text in (("twelve", twelve), ("thirteen", thirteen)):
+        specs = {"input": crawl, "held_out": write(tmp_path / f"{name}.jsonl", [text])}
+        found[name] = clean(CleaningConfig(**specs), tmp_path / name)["overlaps"]
+    assert found["twelve"]["documents_touched"] == 0 and found["thirteen"]["documents_touched"] == 1
+    assert found["twelve"]["test_texts_without_a_gram"] == 1
+
+
 def test_bad_pages_go_by_quality(corpus):
     specs, root = corpus
     raw = write(root / "raw.jsonl", [page("click", n) for n in range(300, 400)])
