@@ -8,6 +8,7 @@ Base and Large are the paper's (section 3); the small ones are the repository's 
 2019). Optimizer, stages and data are appendix A.2 and the released code.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from lm.data.tasks import TaskConfig
@@ -17,6 +18,7 @@ from lm.text.tokenizer import TokenizerConfig
 from lm.train.finetune import Finetune
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import BertAdamConfig
+from lm.train.pretrain import Reference
 from lm.train.session import LoopConfig
 
 
@@ -34,14 +36,19 @@ def sized(
     )
 
 
+def perplexity(system: str) -> Reference:
+    """Of masked words, held out (table 6)."""
+    return Reference.to("valid_perplexity", "bert", "masked_words", "perplexity", system)
+
+
 def base() -> MaskedPretrain:
     """12 layers of width 768 (section 3: 110M parameters)."""
-    return sized(12, 768, 12)
+    return replace(sized(12, 768, 12), reference=perplexity("BERT Base"))
 
 
 def large() -> MaskedPretrain:
     """24 layers of width 1024 (section 3: 340M parameters; counted, 336M)."""
-    return sized(24, 1024, 16)
+    return replace(sized(24, 1024, 16), reference=perplexity("BERT Large"))
 
 
 def medium() -> MaskedPretrain:

@@ -148,6 +148,33 @@ def test_the_ablations_of_gpt1_have_the_averages_that_its_table_5_prints():
     assert full - one("gpt1_ablation", "glue", "average", "LSTM")["value"] == pytest.approx(0.056)
 
 
+def test_what_bert_and_gpt1_publish_beyond_single_tasks_is_there():
+    def values(*of):
+        return {
+            (row["system"], row["source"].split(", ")[-1]): row["value"] for row in figures()
+            if (row["family"], row["task"], row["metric"]) == of
+        }  # fmt: skip
+
+    readme = "google-research/bert README"
+    assert values("bert", "glue", "average") == {
+        ("BERT Base", "test"): 0.796, ("BERT Large", "test"): 0.821,
+        ("BERT Tiny", readme): 0.642, ("BERT Mini", readme): 0.658,
+        ("BERT Small", readme): 0.712, ("BERT Medium", readme): 0.735,
+    }  # fmt: skip
+    assert one("bert", "glue", "leaderboard", "BERT Large")["value"] == 0.805
+    assert values("bert", "swag", "accuracy")["BERT Large", "test"] == 0.863
+    assert list(values("bert", "masked_words", "perplexity").values()) == [5.84, 3.99, 3.23]
+    assert values("bert", "conll2003", "entity_f1")["BERT Base, feature-based", "dev"] == 0.961
+    mixed, every = "80% masked, 10% kept, 10% random", "100% masked"
+    assert one("bert_masking", "mnli", "accuracy", mixed)["value"] == 0.842
+    assert told("bert_masking", "conll2003") == {
+        (mixed, "fine-tuned"): (0.954, None), (every, "fine-tuned"): (0.949, None),
+        (mixed, "feature-based"): (0.949, None), (every, "feature-based"): (0.94, None),
+    }  # fmt: skip
+    assert one("gpt1", "glue", "average", "GPT-1")["value"] == 0.728
+    assert list(values("gpt1", "storycloze", "accuracy").values()) == [0.865, 0.858]
+
+
 def test_a_case_of_a_study_has_the_figures_of_its_name_or_of_its_family():
     def told(*case):
         return [(row["system"], row["value"]) for row in of_case(*case)]
