@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from lm.data.tasks import TaskConfig
 from lm.models.gpt import GptConfig
+from lm.models.lstm import LstmConfig
 from lm.text.tokenizer import TokenizerConfig
 from lm.train.finetune import Finetune
 from lm.train.optimizer import Gpt1AdamConfig
@@ -50,7 +51,8 @@ def decoder(
 
 def base() -> Pretrain:
     """12 layers of width 768 (section 4.1): 100 epochs of BooksCorpus, windows of 512."""
-    return published(decoder(12, 768, 12, vocab=40_478, length=512))
+    perplexity = Reference.to("valid_perplexity", "gpt1", "bookscorpus", "perplexity", "GPT-1")
+    return replace(published(decoder(12, 768, 12, vocab=40_478, length=512)), reference=perplexity)
 
 
 def original() -> Pretrain:
@@ -61,16 +63,22 @@ def original() -> Pretrain:
     return published(decoder(6, 512, 8, vocab=40_478, length=512))
 
 
-def published(model: GptConfig) -> Pretrain:
+def lstm() -> Pretrain:
+    """The paper's control under the same rules: one layer of 2,048 units (section 5).
+
+    Its width is the transformer's (lm/models/lstm.py).
+    """
+    return published(LstmConfig(width=768, units=2_048, vocab=40_478, length=512))
+
+
+def published(model: GptConfig | LstmConfig) -> Pretrain:
     tokens = 800_000_000 * TOKENS_PER_WORD  # of an epoch, of which there are 100 (section 4.1)
-    perplexity = Reference.to("valid_perplexity", "gpt1", "bookscorpus", "perplexity", "GPT-1")
     return Pretrain(
         model=replace(model, dtype="bfloat16"),  # our choice
         optim=Gpt1AdamConfig(peak_lr=2.5e-4, warmup_steps=2_000),
         tokenizer=TokenizerConfig(kind="gpt1", path="vocab_gpt1"),
         steps=round(100 * tokens / (64 * 512)),
         batch=64,
-        reference=perplexity if model.width == 768 else None,
     )
 
 

@@ -53,6 +53,7 @@ PUBLISHED = {
             "optim.peak_lr": 1e-4, "optim.warmup_steps": 10_000, "batch": 256, "steps": 1_000_000,
             "stages": ((128, 0.9), (512, 0.1)), "model.activation": "gelu_erf",
             "model.epsilon": 1e-12, "model.std": 0.02, "model.norm": "post",
+            "reference.value": 3.99,
         },
     ),
     "bert:finetune sst2": (tuned(bert, "sst2"), bert_tuning()),
@@ -67,7 +68,16 @@ PUBLISHED = {
             "model.init": "gpt1",
             "optim.peak_lr": 2.5e-4, "optim.warmup_steps": 2_000, "optim.schedule": "cosine",
             "batch": 64, "model.length": 512, "model.epsilon": 1e-5, "model.norm": "post",
-            "model.final_norm": False, "model.activation": "gelu_tanh",
+            "model.final_norm": False, "model.activation": "gelu_tanh", "reference.value": 18.4,
+        },
+    ),
+    "gpt1:lstm": (  # "a single layer 2048 unit LSTM", under the transformer's rules
+        gpt1.lstm(),
+        GPT1_ADAM | {
+            "model.layers": 1, "model.units": 2_048, "model.width": 768, "model.vocab": 40_478,
+            "model.length": 512, "model.dropout": 0.1, "reference": None,
+            "optim.peak_lr": 2.5e-4, "optim.warmup_steps": 2_000, "optim.schedule": "cosine",
+            "batch": 64, "steps": gpt1.base().steps,
         },
     ),
     "gpt1:finetune": (
