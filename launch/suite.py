@@ -13,7 +13,7 @@ from lm.core.paths import is_remote, run_path, writing
 
 # modules of lm.evals.suites, and the flags that each reads
 SUITES = {
-    "gpt2": ("tasks", "limit", "seed"),
+    "gpt2": ("tasks", "limit", "seed", "overlap"),
     "gpt3": ("shots", "tasks", "limit", "seed", "overlap"),
     "gpt4": ("tasks", "limit", "seed", "overlap", "samples", "k"),  # from seed on in its text tasks
     "gpt4_text": ("tasks", "limit", "seed", "overlap", "samples", "k"),

@@ -57,7 +57,7 @@ def test_wrong_flags_are_one_line_and_an_exit_code(flags, code, said):
         ),
         (["--file=x.tsv", "--part=test"], "--part=test is not for --file, all of which is answ"),
         (["--suite=gpt2", "--file=x", "--part=test"], "--part is not for --suite=gpt2: leave it"),
-        (["--suite=calibration", "--overlap=false"], "--nooverlap is for --suite=gpt3 or gpt4 or "),
+        (["--suite=calibration", "--overlap=false"], "--nooverlap is for --suite=gpt2 or gpt3 or "),
         (["--suite=gpt4", "--against=x"], "--against=x is for --suite=calibration, and gpt4 does"),
     ],
 )

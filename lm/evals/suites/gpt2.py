@@ -2,19 +2,23 @@
 
 import dataclasses
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm.core.errors import ConfigError, DataError
+from lm.data.overlap import GramIndex
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import CLOSE, size
 from lm.evals.published import gap, nearest
 from lm.evals.suites import Model, Options, write_table
+from lm.evals.zeroshot.corpora import CORPORA, as_read, corpus_text
 from lm.evals.zeroshot.figure import Figure
 from lm.evals.zeroshot.prompts import NothingFits
 from lm.evals.zeroshot.tasks import TASKS, ZeroShot
 
+GRAM = 8  # words (section 4)
 HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8} {'gap':>9}  of"
 
 
@@ -25,6 +29,7 @@ class Line:
     task: str
     figure: Figure
     published: dict[str, Any] | None
+    overlap: float | None = None  # share of a corpus's grams that the training text has
 
     @property
     def gap(self) -> float | None:
@@ -45,15 +50,16 @@ class Line:
     def figures(self) -> dict[str, Any]:
         """The same for a program."""
         own = dataclasses.asdict(self.figure)
-        return {"task": self.task, **own, "published": self.published, "gap": self.gap}
+        told = {"published": self.published, "gap": self.gap, "overlap": self.overlap}
+        return {"task": self.task, **own, **told}
 
 
 def evaluate(model: Model, options: Options, say: Callable[[str], None] = print) -> list[Line]:
     """Runs the tasks, and tells a line for each figure as it comes, then what it is worth.
 
     Figures of whole tasks go to `OUT/gpt2-step<step>.jsonl`, from which an interrupted evaluation
-    goes on; the table goes to `OUT/gpt2-step<step>.json`. The number of examples and the overlap
-    with the training text are not of this suite.
+    goes on; the table goes to `OUT/gpt2-step<step>.json`. The number of examples is not of this
+    suite.
 
     Raises:
       ConfigError: an unknown task, or one that needs a package that is missing.
@@ -61,6 +67,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
     """
     tasks = chosen(model, options, say)
     with Ledger(options.out / f"gpt2-step{model.step}.jsonl") as ledger:
+        overlap = contamination(model, options, tasks, say)
         say(HEAD)
         lines = []
         for task in tasks:
@@ -73,7 +80,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
                 continue
             for figure in found:
                 row = nearest("gpt2", task.name, figure.metric, "zero", model.parameters)
-                lines.append(Line(task.name, figure, row))
+                lines.append(Line(task.name, figure, row, overlap.get(task.name)))
                 say(str(lines[-1]))
     if not lines:
         raise DataError(f"no item of any task fits the model's context of {model.scorer.length}")
@@ -115,6 +122,32 @@ def chosen(model: Model, options: Options, say: Callable[[str], None]) -> list[Z
     if not kept:
         raise DataError(f"no task data in {options.root}; name the folder with --root")
     return kept
+
+
+def contamination(
+    model: Model, options: Options, tasks: Sequence[ZeroShot], say: Callable[[str], None]
+) -> dict[str, float]:
+    """Of each corpus that is one text, the share of its different runs of 8 words that stand in the
+    training text (section 4); {} where it is not looked at or cannot be read, which is said."""
+    corpora = [task for task in tasks if task.name in CORPORA and not CORPORA[task.name].apart]
+    if not corpora:
+        return {}
+    if not options.overlap:
+        say("overlap with the training text: not looked for")
+        return {}
+    index = GramIndex((text_of(task, options.root) for task in corpora), GRAM)
+    try:
+        index.scan(model.training())
+    except DataError as error:
+        say(f"overlap with the training text: not known, {error}")
+        return {}
+    return dict(zip([task.name for task in corpora], index.shares().tolist(), strict=True))
+
+
+def text_of(task: ZeroShot, root: Path) -> str:
+    """A corpus's test part, as the model reads it."""
+    corpus = CORPORA[task.name]
+    return "".join(as_read(corpus, io.StringIO(corpus_text(corpus, task.paths(root)[0]))))
 
 
 def figures(task: ZeroShot, model: Model, options: Options, ledger: Ledger) -> list[Figure]:
@@ -160,6 +193,9 @@ def worth(
         about = [f"read from {path.relative_to(options.root)}"]
         found = [line.figure for line in lines if line.task == task.name]
         count = max(figure.items for figure in found)
+        share = next(line.overlap for line in lines if line.task == task.name)
+        if share is not None:
+            about.append(f"{share:.1%} of its runs of {GRAM} words stand in the training text")
         if task.whole and count < task.whole:
             about.append(f"{count:,} items of the report's {task.whole:,}")
         if task.remark:

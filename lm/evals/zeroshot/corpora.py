@@ -10,11 +10,13 @@ scores half the context, after half a context or more.)
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.data.sources import content, utf8
 from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, perplexity, ratio_of
 from lm.text.detokenizer import MARK, ONE_BILLION, PTB, WIKITEXT, Detokenizer
@@ -48,6 +50,21 @@ CORPORA = {
 }
 
 
+def corpus_text(corpus: Corpus, path: Path) -> str:
+    """Its test part, in its own form."""
+    data = content(path)
+    if corpus.tail is not None:
+        data = data[-corpus.tail :]
+        while data and data[0] & 0xC0 == 0x80:  # the rest of a character that was cut
+            data = data[1:]
+    return utf8(data, path, "stop")
+
+
+def as_read(corpus: Corpus, lines: Iterable[str]) -> list[str]:
+    """Lines in the form in which a model reads them."""
+    return [corpus.form.write(line) if corpus.form else line for line in lines]
+
+
 def corpus_figures(
     scorer: Scorer, corpus: Corpus, text: str, limit: int | None = None
 ) -> list[Figure]:
@@ -72,7 +89,7 @@ def corpus_figures(
         remarks.append(f"the first {limit:,} of {len(full):,} lines with words")
     if corpus.apart:
         lines = [line for line in lines if line.strip()]
-    texts = [corpus.form.write(line) if corpus.form else line for line in lines]
+    texts = as_read(corpus, lines)
     if corpus.apart:
         nats = apart(scorer, [text.strip() for text in texts])
     else:

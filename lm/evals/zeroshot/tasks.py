@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lm.core.errors import DataError
-from lm.data.sources import content, utf8
 from lm.data.tasks.rows import Problem, jsonl
 from lm.evals import parallel
 from lm.evals.incontext import Item
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot import cloze, dialogues, lambada, questions, summaries, translation
-from lm.evals.zeroshot.corpora import CORPORA, Corpus, corpus_figures
+from lm.evals.zeroshot.corpora import CORPORA, Corpus, corpus_figures, corpus_text
 from lm.evals.zeroshot.figure import Figure
 from lm.metrics import bleu
 
@@ -94,12 +93,7 @@ def text_of(values: dict[str, Any], name: str) -> str:
 
 def corpus_task(name: str, corpus: Corpus) -> ZeroShot:
     def run(scorer: Scorer, paths: Sequence[Path], limit: int | None, seed: int) -> list[Figure]:
-        data = content(paths[0])
-        if corpus.tail is not None:
-            data = data[-corpus.tail :]
-            while data and data[0] & 0xC0 == 0x80:  # the rest of a character that was cut
-                data = data[1:]
-        return corpus_figures(scorer, corpus, utf8(data, paths[0], "stop"), limit)
+        return corpus_figures(scorer, corpus, corpus_text(corpus, paths[0]), limit)
 
     return ZeroShot(
         name=name, files=(corpus.files,), run=run, remark=corpus.remark, spelled=True,

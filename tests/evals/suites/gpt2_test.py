@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.evals.suites import Model, Options, gpt2
+from lm.evals.zeroshot.corpora import CORPORA
 from lm.models.gpt import GptConfig
 from lm.text.byte import ByteTokenizer
 from tests.evals.scorer_test import tiny
@@ -19,6 +21,7 @@ from tests.launched import ROOT, environment, run, write_text
 
 DATA = ROOT.parent / "shared" / "data"
 
+WIKITEXT103 = [name + end for name in CORPORA["wikitext103"].files for end in ("", ".gz")]
 SIZES = {"layers": 12, "width": 768, "heads": 12, "vocab": 50_257}
 
 
@@ -77,6 +80,35 @@ def test_a_part_of_a_corpus_is_said_and_columns_stand_apart(root):
     line = dataclasses.replace(lines[0], figure=figure)
     row = line.published["value"]
     assert f"{row:.4g} {line.gap:+.3g}  GPT-2" in str(line) and len(f"{line.gap:+.3g}") == 9
+
+
+def test_how_much_of_a_corpus_stands_in_the_training_text_is_said(root):
+    path = root / "wikitext2" / "wiki.test.tokens"
+    path.parent.mkdir()
+    seen, new = "the well @-@ known cat sat on a mat", "a dog ran to the other end of it"
+    path.write_text(f" {seen} . \n {new} \n")
+    learned = ["So it was: The well-known Cat sat, on a mat. A dog"]
+    own = dataclasses.replace(model(), scorer=tiny(), training=lambda: learned)
+    shares = {}
+    for overlap in (True, False):
+        said = []
+        options = asked(root, tasks=("wikitext2",), overlap=overlap)
+        lines = gpt2.evaluate(own, options, said.append)
+        table = json.loads((root / "out" / "gpt2-step3.json").read_text())
+        assert {row["overlap"] for row in table} == {line.overlap for line in lines}
+        (under,) = (line for line in said if line.startswith("wikitext2: "))
+        shares[overlap] = lines[0].overlap, "of its runs of 8 words" in under
+    words = len(f"{seen.replace(' @-@ ', '-')} {new}".split())
+    assert shares[True] == (pytest.approx(2 / (words - 7)), True)
+    assert shares[False] == (None, False)
+    assert "overlap with the training text: not looked for" in said
+    unread = dataclasses.replace(own, training=absent)
+    (line, *_) = gpt2.evaluate(unread, asked(root, tasks=("wikitext2",)), said.append)
+    assert line.overlap is None and "overlap with the training text: not known, gone" in said
+
+
+def absent():
+    raise DataError("gone")
 
 
 def test_a_task_that_was_done_is_not_done_again_unless_file_limit_or_measure_is_another(
@@ -200,3 +232,18 @@ def test_the_command_runs_every_task_that_has_data(tmp_path):
         expected |= {"multi30k_en_fr", "multi30k_fr_en", "wmt_en_de"}
     assert {row["task"] for row in table} == expected
     assert "left out: no file of ptb" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LM_GPT2_SMALL" not in os.environ, reason="LM_GPT2_SMALL names no such run")
+@pytest.mark.skipif(
+    not any((DATA / name).is_file() for name in WIKITEXT103), reason="WikiText-103 is not here"
+)
+def test_the_published_weights_have_the_published_perplexity_of_wikitext103():
+    """The run is what `launch.convert --from_hf` makes of the small size's files."""
+    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={os.environ['LM_GPT2_SMALL']}"]
+    words += ["--suite=gpt2", "--tasks=wikitext103", f"--root={DATA}", "--nooverlap"]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = (x for x in done.stdout.splitlines() if "word_perplexity" in x)
+    assert float(line.split()[3]) == pytest.approx(37.5, abs=0.5)
