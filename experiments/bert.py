@@ -98,9 +98,9 @@ def finetune(task: str = "sst2") -> Finetune:
     """A task on top of a pre-trained BERT, from the run in `init`.
 
     Batches, epochs and rates of SQuAD and SWAG are those of sections 4.2 to 4.4; for other tasks
-    the paper chooses the rate on dev among 5e-5, 4e-5, 3e-5 and 2e-5, and the first of them stands
-    here. Rows are the released code's: 384 tokens of spans and 128 of the rest, or as many as
-    that run's model reads.
+    the paper chooses the rate on dev among 5e-5, 4e-5, 3e-5 and 2e-5 (sweeps:bert_rates), and the
+    first of them stands here. Rows are the released code's: 384 tokens of spans and 128 of the
+    rest, or as many as that run's model reads.
     """
     return Finetune(
         data=TaskConfig(name=task),

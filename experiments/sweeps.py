@@ -12,6 +12,7 @@ more than its settings.
 from dataclasses import replace
 
 from experiments import chatgpt, gpt3, instructgpt
+from experiments.bert import finetune
 from experiments.gpt1 import decoder
 from lm.data.programs import ProgramText
 from lm.data.recall import RecallConfig
@@ -28,6 +29,7 @@ from lm.studies.capacity import Capacity
 from lm.studies.forecast import Forecast
 from lm.studies.gold import GoldStudy
 from lm.studies.overoptimization import Overoptimization
+from lm.studies.rates import Rates
 from lm.studies.smalltalk import SmalltalkStudy
 from lm.studies.sparse_critique import SparseCritique
 from lm.studies.transfer import Transfer
@@ -131,6 +133,14 @@ def pretraining() -> Transfer:
     )
     variants = (("gpt2", "gpt1", GPT2),)
     return transfer("Pre-trained against from scratch", cases, TASKS, variants)
+
+
+def bert_rates(task: str = "sst2") -> Rates:
+    """BERT's four rates, of which dev picks one (appendix A.3).
+
+    --set tuning.init=RUN --set tuning.data.root=DATA, and for its epochs --set epochs=(2.0,3.0,4.0)
+    """
+    return Rates(tuning=finetune(task))
 
 
 def bert_objectives() -> Transfer:
