@@ -64,6 +64,8 @@ SIZES = {
 def train(size: str = "small") -> Pretrain:
     """One of the eight sizes (table 2.1): small, medium, large, xl, 2.7b, 6.7b, 13b, 175b."""
     row = SIZES[size]
+    # "the modified initialization" of GPT-2 (section 2.1), in Hugging Face's and nanoGPT's reading,
+    # positions at 0.02 among them; for OpenAI's see experiments/gpt2.py
     model = GptConfig(
         layers=row.layers,
         width=row.width,

@@ -102,14 +102,15 @@ PUBLISHED = {
     ),
     "gpt3:small": (  # appendix B, which names no dropout
         gpt3.train("small"),
-        {
+        FIRST_VALUES | {
+            "model.init": "hf",
             "optim.peak_lr": 6e-4, "optim.final_ratio": 0.1, "optim.schedule": "cosine",
             "optim.warmup_tokens": 375_000_000, "optim.decay_tokens": 260_000_000_000,
             "optim.b1": 0.9, "optim.b2": 0.95, "optim.epsilon": 1e-8, "optim.weight_decay": 0.1,
             "optim.clip": 1.0, "batch": 256, "model.length": 2048, "model.epsilon": 1e-5,
             "model.attention_dropout": 0.0, "model.residual_dropout": 0.0,
             "model.embedding_dropout": 0.0, "model.final_norm": True, "model.norm": "pre",
-            "model.activation": "gelu_tanh", "model.std": 0.02,
+            "model.activation": "gelu_tanh",
         },
     ),
 }  # fmt: skip
