@@ -15,7 +15,11 @@ from lm.nn.dropout import DropoutKeys
 
 @dataclasses.dataclass(frozen=True)
 class MaskedWords:
-    """Mean loss of the masked words, and with `pairs` mean loss of the next sentence beside it."""
+    """Mean loss of the masked words, and with `pairs` mean loss of the next sentence beside it.
+
+    The released code divides by 1e-5 more than the number of words, lest there be none; in float32
+    that is the same number from 256 words on. Here the mean is exact of any number, and 0 of none.
+    """
 
     model: BertConfig
     pairs: bool

@@ -20,6 +20,7 @@ from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig
 from lm.data.sentences import SentencesConfig, prepare_sentences
 from lm.data.tokens import TextConfig
+from lm.losses.language import mean
 from lm.models.bert import BertConfig
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import TokenizerConfig
@@ -136,6 +137,13 @@ def test_the_loss_is_the_sum_of_two_means_and_no_mean_of_means(single):
     assert metrics.parts["words"] == pytest.approx(word_losses[batch.mask].mean(), rel=1e-5)
     assert metrics.parts["next"] == pytest.approx(next_losses[batch.next_mask].mean(), rel=1e-5)
     assert metrics.loss == pytest.approx(metrics.parts["words"] + metrics.parts["next"], rel=1e-6)
+
+
+def test_the_mean_of_256_words_or_more_is_the_released_codes_whose_count_is_larger_by_a_trifle():
+    counts = jnp.arange(256, 12_000, dtype=jnp.float32)
+    totals = counts * jax.random.uniform(jax.random.key(0), counts.shape)
+    np.testing.assert_array_equal(mean(totals, counts), totals / (counts + 1e-5))
+    assert mean(jnp.float32(0), jnp.float32(0)) == 0
 
 
 def crossed(scores, targets):
