@@ -8,6 +8,7 @@ from typing import Any
 from lm.core.config import is_config
 from lm.core.errors import ConfigError
 from lm.core.paths import is_remote
+from lm.data.dialogues import DialoguesConfig
 from lm.data.prompts import RowsConfig
 from lm.data.sources import folders
 from lm.data.tokens import TextConfig
@@ -31,7 +32,8 @@ def text_folders(config: Any, prefix: str = "") -> Iterator[tuple[str, Path]]:
     for field in dataclasses.fields(config):
         name, value = prefix + field.name, getattr(config, field.name)
         if isinstance(value, TextConfig | RowsConfig):
-            mixture = [(f"{name}.mixture", one[1]) for one in getattr(value, "mixture", ())]
+            several = value.mixture if isinstance(value, TextConfig | DialoguesConfig) else ()
+            mixture = [(f"{name}.mixture", spec) for _, spec, _ in several]
             for source, spec in [
                 (f"{name}.train", value.train), (f"{name}.valid", value.valid), *mixture,
             ]:  # fmt: skip

@@ -145,7 +145,7 @@ class TaskItems:
         told += (self.task.protocol, self.task.style)
         if self.task.version > 1:
             told += (self.task.version,)
-        if getattr(self.task.protocol, "beams", 1) > 1:
+        if isinstance(self.task.protocol, Write) and self.task.protocol.beams > 1:
             told += (SEARCH,)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
