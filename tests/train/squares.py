@@ -21,11 +21,11 @@ from lm.train.visual import VisualTuning
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 
 
-def write_squares(root: Path) -> Path:
-    """48 images to learn from and 12 that are held out, each with the question of its colour."""
+def write_squares(root: Path, held_out: int = 12) -> Path:
+    """48 images to learn from and those that are held out, each with the question of its colour."""
     folder, draw = root / "easy_vqa", random.Random(0)
     folder.mkdir()
-    for part, count in (("train", 48), ("test", 12)):
+    for part, count in (("train", 48), ("test", held_out)):
         rows = []
         with zipfile.ZipFile(folder / f"{part}_images.zip", "w") as archive:
             for number in range(count):
