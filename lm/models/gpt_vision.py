@@ -119,7 +119,8 @@ class Connector(nn.Module):
         if config.connector == "mlp":
             names = (axes.WIDTH, axes.HIDDEN)
             x = Dense((config.joined, width), names, init, name="hidden")(x)
-            return Dense((width, width), names[::-1], init, name="output")(jax.nn.gelu(x))
+            x = jax.nn.gelu(x, approximate=False)  # LLaVA's is torch's GELU(), of erf
+            return Dense((width, width), names[::-1], init, name="output")(x)
         return Dense((config.joined, width), (axes.HIDDEN, axes.WIDTH), init, name="output")(x)
 
 

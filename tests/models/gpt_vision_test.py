@@ -1,5 +1,6 @@
 """Images among tokens: what interleaving, masks and order change, and what they must not."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from lm.decode.images import ImageGenerator
 from lm.decode.sampling import SamplingConfig
 from lm.models import gpt, gpt_vision, vision
 from lm.models.gpt import GptConfig
-from lm.models.gpt_vision import GptVisionConfig
+from lm.models.gpt_vision import Connector, GptVisionConfig
 from lm.models.vision import Vision, VisionConfig
 from lm.nn import kernels
 
@@ -60,6 +61,27 @@ def test_the_parameters_are_counted(params):
     for config in (other, bit_by_bit):
         drawn = partial(lambda config, key: nn.unbox(gpt_vision.init(config, key)), config)
         assert tree.count(jax.eval_shape(drawn, jax.random.key(0))) == config.parameters()
+
+
+def test_the_connector_of_two_layers_has_the_gelu_of_the_error_function():
+    draw = np.random.default_rng(0)
+    module, states = Connector(CONFIG), draw.standard_normal((2, 16, 16)).astype(np.float32)
+    shapes = jax.eval_shape(lambda key: nn.unbox(module.init(key, states)), jax.random.key(0))
+    made = jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape).astype(np.float32), shapes)
+    found = np.asarray(module.apply(made, states))
+    squares = states.reshape(2, 2, 2, 2, 2, 16).transpose(0, 1, 3, 2, 4, 5).reshape(2, 4, 64)
+    first, second = made["params"]["hidden"], made["params"]["output"]
+    x = (squares @ first["kernel"] + first["bias"]).astype(np.float64)
+    erf, tanh = (
+        np.vectorize(math.erf)(x / 2**0.5),
+        np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)),
+    )
+
+    def said(share):
+        return x * (1 + share) / 2 @ second["kernel"] + second["bias"]
+
+    np.testing.assert_allclose(found, said(erf), atol=1e-4)
+    assert np.abs(found - said(tanh)).max() > 1e-3  # the control
 
 
 def test_a_row_without_images_is_what_the_decoder_alone_makes_of_it(params):
