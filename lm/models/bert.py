@@ -37,7 +37,7 @@ class BertConfig(BlockConfig):
     causal: bool = False
     norm: Literal["pre", "post"] = "post"
     epsilon: float = 1e-12
-    activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_erf"
+    activation: Literal["gelu_tanh", "gelu_erf", "gelu_quick", "relu"] = "gelu_erf"
     init: Literal["hf", "report", "openai", "gpt1", "bert"] = "bert"
     attention_dropout: float = 0.1
     residual_dropout: float = 0.1

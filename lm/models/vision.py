@@ -1,7 +1,8 @@
 """The encoder of images: a vision transformer (Dosovitskiy et al. 2021) of the house's blocks.
 
-GPT-4's is not published. This is the plain pre-norm ViT that both documented recipes begin with:
-LLaVA-1.5's CLIP and PaliGemma's SigLIP differ from it in how they were trained.
+GPT-4's is not published. This is the plain pre-norm ViT, with the switches in which those that both
+documented recipes begin with differ from it: LLaVA-1.5's CLIP (Radford et al. 2021) has its norm
+before the blocks and a quick GELU; PaliGemma's SigLIP (Zhai et al. 2023) has no class token.
 """
 
 import dataclasses
@@ -31,6 +32,8 @@ class VisionConfig(BlockConfig):
     centred: bool = False  # each image less its own mean of each colour: its ground is near zero
     positions: Positions = "learned"
     class_token: bool = False  # before the patches, as ViT's and CLIP's; the decoder never sees it
+    # where the norm is that is of no block; before them: CLIP's, where its last block is not read
+    whole_norm: Literal["after", "before"] = "after"
     causal: bool = False
 
     def __post_init__(self) -> None:
@@ -126,7 +129,9 @@ class Vision(nn.Module):
         return residual(x, self.config)
 
     def encoded(self, x: jax.Array) -> jax.Array:
-        """What the blocks and the last norm make of embedded patches [B M D], in any order."""
+        """What the blocks and the norm make of embedded patches [B M D], in any order."""
+        if self.config.whole_norm == "before":
+            return self.stack(residual(self.norm(x), self.config))[0]
         return self.norm(self.stack(x)[0])
 
 

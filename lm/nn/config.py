@@ -23,7 +23,7 @@ class BlockConfig:
     causal: bool = True
     norm: Literal["pre", "post"] = "pre"
     epsilon: float = 1e-5
-    activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
+    activation: Literal["gelu_tanh", "gelu_erf", "gelu_quick", "relu"] = "gelu_tanh"
     qkv_bias: bool = True
     init: Literal["hf", "report", "openai", "gpt1", "bert"] = "hf"
     std: float = 0.02  # of initial kernels; the published value is one of widths near 768

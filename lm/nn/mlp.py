@@ -1,4 +1,4 @@
-"""The feed-forward layer of a block, and the two GELUs (Hendrycks and Gimpel 2016)."""
+"""The feed-forward layer of a block, and the GELUs (Hendrycks and Gimpel 2016)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from lm.nn.initializers import Init, kernel_init, named
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
     "gelu_erf": partial(jax.nn.gelu, approximate=False),
+    "gelu_quick": lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP's
     "relu": jax.nn.relu,
 }
 

@@ -57,7 +57,7 @@ class VisualTuning(Supervised):
     tokenizer: TokenizerConfig = TokenizerConfig()  # where there is no init
     init: str | None = None
     init_step: int | None = None  # its checkpoint; the newest where None
-    encoder: str | None = None  # folder of a ViT of Hugging Face's; where `init` has none
+    encoder: str | None = None  # folder of a ViT, CLIP or SigLIP of theirs; where `init` has none
     learned: tuple[Literal["vision", "connector", "text"], ...] = ("vision", "connector", "text")
     length: int = 256  # tokens of a row at most, image slots included
     epochs: float = 1.0

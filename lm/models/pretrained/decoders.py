@@ -11,7 +11,9 @@ import numpy as np
 from lm.models.gpt import GptConfig
 from lm.models.pretrained.table import Architecture, Row, norm, untied, vectors
 
-ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu": "gelu_erf", "relu": "relu"}
+ACTIVATIONS = {
+    "gelu_new": "gelu_tanh", "gelu": "gelu_erf", "quick_gelu": "gelu_quick", "relu": "relu"
+}  # fmt: skip
 GPT1_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}  # its own GELU is the tanh form
 BUFFERS = (
     ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "position_ids"

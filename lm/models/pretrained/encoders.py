@@ -12,6 +12,7 @@ ACTIVATIONS = {
     "gelu": "gelu_erf",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "gelu_quick",
     "relu": "relu",
 }
 BARE = ("embeddings.", "encoder.", "pooler.")  # what `BertModel` alone writes without a prefix

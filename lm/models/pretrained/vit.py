@@ -1,5 +1,10 @@
-"""ViT as Hugging Face has it (`ViTModel`): an encoder of images to begin with, in only."""
+"""Encoders of images as Hugging Face has them, to begin with, in only: ViT (`ViTModel`), LLaVA's
+CLIP (`CLIPVisionModel`) and PaliGemma's SigLIP (`SiglipVisionModel`).
 
+CLIP is read where LLaVA reads it, before its last block; that and the norm behind it are left out.
+"""
+
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,23 +17,45 @@ from lm.models.pretrained.folder import read_arrays, read_raw
 from lm.models.pretrained.table import Row, dense, from_theirs, norm
 from lm.models.vision import VisionConfig
 
-NEWER = {  # names since transformers 5 -> those of the published files
-    r"^layers\.": "encoder.layer.",
-    r"attention\.q_proj": "attention.attention.query",
-    r"attention\.k_proj": "attention.attention.key",
-    r"attention\.v_proj": "attention.attention.value",
-    r"attention\.o_proj": "attention.output.dense",
+SHARED = {
+    "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12,
+    "intermediate_size": 3072, "image_size": 224, "num_channels": 3, "qkv_bias": True,
+}  # fmt: skip
+CLIP = SHARED | {"patch_size": 32, "layer_norm_eps": 1e-5, "hidden_act": "quick_gelu"}
+SIGLIP = SHARED | {"patch_size": 16, "layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"}
+DEFAULTS = {  # model_type -> what a config.json of theirs need not say
+    "vit": SHARED | {"patch_size": 16, "layer_norm_eps": 1e-12, "hidden_act": "gelu"},
+    "clip": CLIP, "clip_vision_model": CLIP, "siglip": SIGLIP, "siglip_vision_model": SIGLIP,
+}  # fmt: skip
+NAMES = {  # names of the others, and of ViT since transformers 5 -> those of ViT's published files
+    r"^(encoder\.)?layers\.": "encoder.layer.",
+    r"(attention|self_attn)\.q_proj": "attention.attention.query",
+    r"(attention|self_attn)\.k_proj": "attention.attention.key",
+    r"(attention|self_attn)\.v_proj": "attention.attention.value",
+    r"(attention\.o|self_attn\.out)_proj": "attention.output.dense",
     r"mlp\.fc1": "intermediate.dense",
     r"mlp\.fc2": "output.dense",
+    r"layer_norm1": "layernorm_before",
+    r"layer_norm2": "layernorm_after",
+    r"^post_layernorm": "layernorm",
+    r"class_embedding": "cls_token",
+    r"patch_embedding\.": "patch_embeddings.projection.",
+    r"position_embedding\.weight": "position_embeddings",
 }
-BESIDE = ("pooler.", "classifier.", "decoder.", "embeddings.mask_token")  # no part of the encoder
+TOWER = "vision_model."  # what a model with a tower of text writes before the encoder's names
+BESIDE = (  # no part of the encoder
+    "pooler.", "classifier.", "decoder.", "head.", "embeddings.mask_token",
+    "embeddings.position_ids",
+)  # fmt: skip
+PIXELS = "embeddings.patch_embeddings.projection"
+CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def read_encoder(folder: str | Path) -> tuple[VisionConfig, dict[str, Any]]:
-    """The config and the float32 parameters of a ViT of theirs, without its head.
+    """The config and the float32 parameters of an encoder of theirs, without its head.
 
-    Its images are normalised to -1..1 as ours; a checkpoint that was trained on others says so in
-    its preprocessor_config.json.
+    It reads images of -1 to 1, as ours: what preprocessor_config.json says of a mean and a
+    deviation of each colour is in the kernel and the bias of its patches.
 
     Raises:
       CheckpointError: files are missing, damaged, pickled, or of another architecture.
@@ -37,36 +64,66 @@ def read_encoder(folder: str | Path) -> tuple[VisionConfig, dict[str, Any]]:
     raw = read_raw(folder / "config.json")
     try:
         config = encoder_config(raw)
-        return config, from_theirs(table(config), config.layers, names(read_arrays(folder)))
+        found = names(read_arrays(folder))
+        if config.whole_norm == "before":
+            unread = (f"encoder.layer.{config.layers}.", "layernorm.")
+            found = {name: array for name, array in found.items() if not name.startswith(unread)}
+        found = on_ours(found, *colours(folder, raw))
+        return config, from_theirs(table(config), config.layers, found)
     except (KeyError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{folder}: no ViT that can be read: {error}") from None
 
 
 def encoder_config(raw: dict[str, Any]) -> VisionConfig:
-    if raw["model_type"] != "vit" or raw.get("num_channels", 3) != 3:
-        raise ValueError(f"model_type {raw['model_type']!r}, {raw.get('num_channels', 3)} channels")
-    activation: Any = ACTIVATIONS[raw.get("hidden_act", "gelu")]
+    """Raises ValueError for what is no such encoder, and KeyError for an unknown activation."""
+    kind = raw["model_type"]
+    raw = DEFAULTS.get(kind, {}) | raw.get("vision_config", raw)
+    if kind not in DEFAULTS or raw["num_channels"] != 3:
+        raise ValueError(f"model_type {kind!r}, {raw.get('num_channels', 3)} channels")
+    clip, patch = kind.startswith("clip"), raw["patch_size"]
+    activation: Any = ACTIVATIONS[raw["hidden_act"]]
     return VisionConfig(
-        layers=raw["num_hidden_layers"], width=raw["hidden_size"],
+        layers=raw["num_hidden_layers"] - clip, width=raw["hidden_size"],
         heads=raw["num_attention_heads"], hidden=raw["intermediate_size"],
-        image=raw.get("image_size", 224), patch=raw.get("patch_size", 16),
-        epsilon=raw.get("layer_norm_eps", 1e-12), activation=activation,
-        qkv_bias=raw.get("qkv_bias", True), class_token=True,
+        image=raw["image_size"] // patch * patch, patch=patch,  # pixels of no whole patch: unread
+        epsilon=raw["layer_norm_eps"], activation=activation, qkv_bias=raw["qkv_bias"],
+        class_token=not kind.startswith("siglip"), whole_norm="before" if clip else "after",
     )  # fmt: skip
+
+
+def colours(folder: Path, raw: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each colour of its images, whose pixels are from 0 to 1. [3] [3]"""
+    path = folder / "preprocessor_config.json"
+    said = json.loads(path.read_text()) if path.exists() else {}
+    own = CLIP_COLOURS if raw["model_type"].startswith("clip") else (3 * (0.5,), 3 * (0.5,))
+    mean, deviation = said.get("image_mean", own[0]), said.get("image_std", own[1])
+    return np.array(mean, np.float32), np.array(deviation, np.float32)
+
+
+def on_ours(
+    found: dict[str, np.ndarray], mean: np.ndarray, deviation: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The arrays with the kernel and the bias of patches of -1 to 1; CLIP's have no bias."""
+    kernel = np.asarray(found[f"{PIXELS}.weight"], np.float32)
+    pixels = kernel.shape[1] // 3
+    scale, shift = np.tile(0.5 / deviation, pixels), np.tile((0.5 - mean) / deviation, pixels)
+    bias = found.get(f"{PIXELS}.bias", 0) + kernel @ shift
+    return found | {f"{PIXELS}.weight": kernel * scale, f"{PIXELS}.bias": bias}
 
 
 def table(config: VisionConfig) -> list[Row]:
     d, n, h, f = config.width, config.heads, config.head_width, config.hidden_width
     layer, ours = "encoder.layer.{}", ("stack", "blocks")
-    places = (config.patches + 1, d)
+    places, before = (config.patches + config.class_token, d), config.whole_norm == "before"
+    token = Row(path=("embedding", "class_token"), names=("embeddings.cls_token",),
+                shape=(1, 1, d), ours=(1, d))  # fmt: skip
     qkv = tuple(f"{layer}.attention.attention.{name}" for name in ("query", "key", "value"))
     fused = dense((*ours, "attention", "qkv"), qkv, (d,), (n, h), axes=(1, 0))
     return [
-        Row(path=("embedding", "class_token"), names=("embeddings.cls_token",),
-            shape=(1, 1, d), ours=(1, d)),
+        *([token] if config.class_token else []),
         Row(path=("embedding", "positions"), names=("embeddings.position_embeddings",),
             shape=(1, *places), ours=places),
-        *dense(("embedding", "pixels"), ("embeddings.patch_embeddings.projection",),
+        *dense(("embedding", "pixels"), (PIXELS,),
                (3 * config.patch**2,), (d,)),
         *(fused if config.qkv_bias else fused[:1]),
         *dense((*ours, "attention", "output"), (f"{layer}.attention.output.dense",), (n, h), (d,)),
@@ -74,20 +131,24 @@ def table(config: VisionConfig) -> list[Row]:
         *dense((*ours, "mlp", "hidden"), (f"{layer}.intermediate.dense",), (d,), (f,)),
         *dense((*ours, "mlp", "output"), (f"{layer}.output.dense",), (f,), (d,)),
         *norm((*ours, "norm2"), f"{layer}.layernorm_after", d),
-        *norm(("norm",), "layernorm", d),
+        *norm(("norm",), "pre_layrnorm" if before else "layernorm", d),
     ]  # fmt: skip
 
 
 def names(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays under the published names; the pixels of a patch in our order, channels last."""
+    """The arrays under ViT's published names; the pixels of a patch in our order, channels last."""
+    if any(name.startswith(TOWER) for name in found):
+        found = {name: array for name, array in found.items() if name.startswith(TOWER)}
     renamed = {}
     for name, array in found.items():
-        name = name.removeprefix("vit.")
+        name = name.removeprefix("vit.").removeprefix(TOWER)
         if name.startswith(BESIDE):
             continue
-        for pattern, published in NEWER.items():
+        for pattern, published in NAMES.items():
             name = re.sub(pattern, published, name)
-        if name == "embeddings.patch_embeddings.projection.weight":
+        if name == f"{PIXELS}.weight":
             array = array.transpose(0, 2, 3, 1).reshape(len(array), -1)
+        if name in ("embeddings.cls_token", "embeddings.position_embeddings"):
+            array = array.reshape(1, -1, array.shape[-1])
         renamed[name] = array
     return renamed

@@ -1,7 +1,8 @@
-"""Our encoder of images against transformers' `ViTModel`, with changes that have to show."""
+"""Our encoder of images against those of transformers, with changes that have to show."""
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,16 @@ from flax import linen as nn
 from lm.core.errors import CheckpointError
 from lm.models import vision
 from lm.models.pretrained.table import to_theirs
-from lm.models.pretrained.vit import names, read_encoder, table
+from lm.models.pretrained.vit import (
+    CLIP_COLOURS,
+    PIXELS,
+    colours,
+    encoder_config,
+    names,
+    on_ours,
+    read_encoder,
+    table,
+)
 from lm.models.vision import VisionConfig
 
 TOLERANCE = 1e-4
@@ -46,6 +56,58 @@ def test_a_vit_of_random_weights_gives_the_states_of_transformers(tmp_path):
     assert furthest(config) < TOLERANCE
     assert furthest(replace(config, activation="gelu_tanh")) > TOLERANCE
     assert furthest(replace(config, epsilon=1e-2)) > TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside text"])
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_the_encoders_of_both_recipes_give_the_states_of_transformers(tmp_path, kind, alone):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    shape = {
+        "num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 4, "image_size": 24,
+        "intermediate_size": 48, "patch_size": 8,
+    }  # fmt: skip
+    text = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 8,
+            "intermediate_size": 48}  # fmt: skip
+    of = partial(getattr, transformers)
+    own = of(f"{kind}VisionConfig")(**shape)
+    both = of(f"{kind}Config")(text_config=text, vision_config=own.to_dict())
+    theirs = (of(f"{kind}VisionModel")(own) if alone else of(f"{kind}Model")(both)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    theirs.save_pretrained(tmp_path)
+    config, params = read_encoder(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3)).astype(np.uint8)
+    mean, deviation = CLIP_COLOURS if kind == "CLIP" else (0.5, 0.5)
+    pixels = torch.tensor(((images / 255 - mean) / deviation).transpose(0, 3, 1, 2)).float()
+    tower = theirs if alone else theirs.vision_model
+    with torch.no_grad():
+        told = tower(pixel_values=pixels, output_hidden_states=True)
+    last = told.last_hidden_state.numpy()
+    wanted = told.hidden_states[-2].numpy() if kind == "CLIP" else last
+    assert config.class_token == (kind == "CLIP") and wanted.shape == (
+        2,
+        9 + config.class_token,
+        32,
+    )
+
+    ours = vision.normalised(images)
+
+    def furthest(config, wanted=wanted, images=ours):
+        with jax.default_matmul_precision("highest"):
+            found = jax.jit(vision.forward, static_argnums=0)(config, params, images)
+        return np.abs(np.asarray(found) - wanted).max()
+
+    assert furthest(config) < TOLERANCE
+    assert furthest(replace(config, activation="gelu_erf")) > TOLERANCE
+    elsewhere = "after" if kind == "CLIP" else "before"
+    assert furthest(replace(config, whole_norm=elsewhere)) > TOLERANCE
+    if kind == "CLIP":
+        assert furthest(config, wanted=last) > TOLERANCE  # of its last block
+        assert furthest(config, images=np.moveaxis(pixels.numpy(), 1, 3)) > TOLERANCE
 
 
 def test_a_folder_is_read_back_array_by_array(tmp_path):
@@ -86,6 +148,42 @@ def test_names_of_both_ages_are_the_same_arrays():
         "classifier.weight": 4,
     }
     assert names(new) == names(old) and len(names(new)) == 3
+
+
+def test_what_stands_beside_an_encoder_of_images_is_left_out():
+    clip = {
+        "vision_model.embeddings.position_ids": 1, "text_model.embeddings.position_ids": 2,
+        "vision_model.encoder.layers.0.self_attn.out_proj.bias": 3, "logit_scale": 4,
+        "text_model.encoder.layers.0.self_attn.out_proj.bias": 5, "visual_projection.weight": 6,
+        "vision_model.pre_layrnorm.bias": 7, "vision_model.head.probe": 8,
+    }  # fmt: skip
+    kept = {"encoder.layer.0.attention.output.dense.bias": 3, "pre_layrnorm.bias": 7}
+    assert names(clip) == kept
+
+
+def test_a_config_beside_that_of_text_says_only_what_is_not_usual():
+    own = {"hidden_size": 1152, "image_size": 384, "patch_size": 14, "num_attention_heads": 16}
+    found = encoder_config({"model_type": "siglip", "vision_config": own})
+    assert (found.width, found.layers, found.grid, found.class_token) == (1152, 12, 27, False)
+    clip = encoder_config({"model_type": "clip", "vision_config": {"num_hidden_layers": 24}})
+    assert (clip.layers, clip.activation, clip.epsilon) == (23, "gelu_quick", 1e-5)
+
+
+def test_the_colours_that_an_encoder_was_trained_with_are_in_its_patches(tmp_path):
+    draw = np.random.default_rng(0)
+    bytes_, kernel = draw.integers(0, 256, (4, 2, 2, 3)), draw.standard_normal((5, 12))
+    said = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    found = colours(tmp_path, {"model_type": "vit"})
+    made = on_ours({f"{PIXELS}.weight": kernel}, *found)
+    theirs = (bytes_ / 255 - said["image_mean"]) / said["image_std"]
+    ours = np.asarray(vision.normalised(bytes_)).reshape(4, 12)
+    patches = ours @ made[f"{PIXELS}.weight"].T + made[f"{PIXELS}.bias"]
+    np.testing.assert_allclose(patches, theirs.reshape(4, 12) @ kernel.T, atol=1e-5)
+    usual = on_ours(
+        {f"{PIXELS}.weight": kernel}, *colours(tmp_path / "none", {"model_type": "vit"})
+    )
+    np.testing.assert_array_equal(usual[f"{PIXELS}.weight"], kernel.astype(np.float32))
 
 
 def test_what_is_no_vit_is_refused(tmp_path):
