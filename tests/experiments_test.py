@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from launch.experiment import functions, generations, parameters
+from lm.core import tree
 from lm.core.config import bindings, dump, load
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.batches import TokenBatch
@@ -82,6 +83,22 @@ def test_the_stages_of_llava_have_its_numbers(size, stage, learned, rate, batch)
     rates = [optim.rate(Progress(n, steps, 64 * (n + 1), 64 * steps)) for n in range(steps)]
     assert np.argmax(rates) == pytest.approx(0.03 * steps, abs=1) and max(rates) <= rate
     assert rates[0] < 0.01 * rate and rates[-1] == 0
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_both_higher_resolutions_of_paligemma_fit_and_favour_text_in_images(size):
+    mesh, stage = make_mesh(MeshConfig(data=8)), EXPERIMENTS[f"gpt4:{size}"]()
+    assert EXPERIMENTS["gpt4:higher"](size) == EXPERIMENTS["gpt4:higher"](size, 448)
+    for image, epochs in ((448, 0.5), (896, 0.25)):
+        config = EXPERIMENTS["gpt4:higher"](size, image)
+        model, rows = config.model, config.abstract_rows()
+        assert (model.slots, rows.tokens.shape) == (784, (256, 784 + 128))
+        assert rows.images.shape == (256, 1, image, image, 3)
+        assert tree.count(config.abstract(mesh).params) == model.parameters()
+        assert dict(zip(config.data.sets, config.data.times, strict=True)) == {
+            "flickr8k": 1, "chartqa": 3, "receipts": 3, "nlvr": 1
+        }  # fmt: skip
+        assert config.epochs == epochs and config.optim.peak_lr < stage.optim.peak_lr
 
 
 def test_a_fine_tuning_of_no_run_yet_has_no_size():

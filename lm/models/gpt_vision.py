@@ -186,6 +186,18 @@ def forward(
     return out
 
 
+def at_merge(connector: Any, old: int, new: int) -> Any:
+    """A connector's parameters for larger squares of patches, of which it first takes the mean."""
+    if old == new:
+        return connector
+    first, times = "hidden" if "hidden" in connector else "output", new // old
+    kernel = jnp.asarray(connector[first]["kernel"])
+    squares = kernel.reshape(old, old, -1, kernel.shape[1])
+    more = jnp.tile(squares, (times, times, 1, 1)) / times**2
+    kernel = more.reshape(-1, kernel.shape[1])
+    return {**connector, first: {**connector[first], "kernel": kernel}}
+
+
 def widened(params: Any, vocab: int) -> Any:
     """Parameters of a decoder with a row for each id that its vocabulary lacks: the mean of the
     others, as a row of zeros would be likelier than any of a model whose logits are negative."""

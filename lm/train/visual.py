@@ -4,7 +4,7 @@ Each stage is a run: `learned` says which of encoder, connector and decoder it c
 run it goes on from (a decoder's, or another stage's, perhaps at another resolution). LLaVA-1.5 (Liu
 et al. 2023) learns the connector, then all but the encoder: `gpt4:connector`, `gpt4:instruct`.
 PaliGemma (Beyer et al. 2024) learns all of it, then again at 448 and 896 pixels: `gpt4:base`,
-`gpt4:higher`.
+`gpt4:higher`, `gpt4:higher(image=896)`.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from lm.data.visual.rows import VisionBatch, VisualConfig, image_id
 from lm.data.visual.unread import Unread
 from lm.models import gpt_vision
 from lm.models.gpt import GptConfig
-from lm.models.gpt_vision import PARTS, GptVisionConfig, widened
+from lm.models.gpt_vision import PARTS, GptVisionConfig, at_merge, widened
 from lm.models.pretrained.vit import read_encoder
 from lm.models.vision import VisionConfig, at_grid
 from lm.report.page import write_report
@@ -49,7 +49,8 @@ class VisualTuning(Supervised):
     """Learns to answer questions about images.
 
     With `init`, the decoder is that of the run it names, and so is all else where that is a run of
-    this kind; only `model.vision.image`, the resolution, is then this config's own.
+    this kind; only `model.vision.image`, the resolution, and `model.merge`, the patches of a slot,
+    are then this config's own.
     """
 
     model: GptVisionConfig
@@ -160,7 +161,7 @@ class VisualTuning(Supervised):
             if self.init or self.encoder:
                 # all else is of `init`, which may be gone
                 seen = replace(earlier.model.vision, image=self.model.vision.image)
-                model = replace(earlier.model, vision=seen)
+                model = replace(earlier.model, vision=seen, merge=self.model.merge)
             text = self.text or earlier.text
             return replace(self, model=model, text=text), load(workdir / "tokenizer"), None
         if self.init is None:
@@ -177,7 +178,12 @@ class VisualTuning(Supervised):
         if isinstance(found, GptVisionConfig):
             vision = replace(found.vision, image=self.model.vision.image)
             dialogue = found.dialogue or self.model.dialogue
-            model = replace(found, vision=vision, dialogue=dialogue)
+            merge = self.model.merge
+            require(
+                merge % found.merge == 0,
+                f"model.merge {merge}, and {found.merge} of {self.init}: set that or a multiple",
+            )
+            model = replace(found, vision=vision, dialogue=dialogue, merge=merge)
         elif isinstance(found, GptConfig) and not source.headed:
             decoder = replace(found, vocab=max(found.vocab, image + 1))
             model = replace(self.model, text=decoder, image_id=image, vision=self.eye())
@@ -223,7 +229,9 @@ class VisualTuning(Supervised):
             params["vision"] = at_grid(eye, found.grid, grid)
         if source is not None and isinstance(source.config.model, GptVisionConfig):
             params = dict(source.params)
-            params["vision"] = at_grid(params["vision"], source.config.model.vision.grid, grid)
+            known = source.config.model
+            params["vision"] = at_grid(params["vision"], known.vision.grid, grid)
+            params["connector"] = at_merge(params["connector"], known.merge, self.model.merge)
         elif source is not None:
             params["text"] = widened(source.params, self.model.text.vocab)
         return state.replace(params=jax.device_put(params, shardings(abstract.params)))

@@ -15,7 +15,7 @@ from lm.decode.images import ImageGenerator
 from lm.decode.sampling import SamplingConfig
 from lm.models import gpt, gpt_vision, vision
 from lm.models.gpt import GptConfig
-from lm.models.gpt_vision import Connector, GptVisionConfig
+from lm.models.gpt_vision import Connector, GptVisionConfig, at_merge
 from lm.models.vision import Vision, VisionConfig
 from lm.nn import kernels
 
@@ -82,6 +82,21 @@ def test_the_connector_of_two_layers_has_the_gelu_of_the_error_function():
 
     np.testing.assert_allclose(found, said(erf), atol=1e-4)
     assert np.abs(found - said(tanh)).max() > 1e-3  # the control
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 2), (2, 4)])
+def test_a_connector_of_larger_squares_begins_with_the_mean_of_those_that_it_had(old, new):
+    draw = np.random.default_rng(0)
+    small, large = (replace(CONFIG, connector="linear", merge=merge) for merge in (old, new))
+    states = draw.standard_normal((2, 16, 16)).astype(np.float32)
+    made = nn.unbox(Connector(small).init(jax.random.key(0), states))["params"]
+    fine = np.asarray(Connector(small).apply({"params": made}, states))
+    grown = {"params": at_merge(made, old, new)}
+    found = np.asarray(Connector(large).apply(grown, states))
+    side = 4 // new
+    mean = fine.reshape(2, side, 2, side, 2, 32).mean((2, 4)).reshape(2, side**2, 32)
+    np.testing.assert_allclose(found, mean, atol=1e-5)
+    assert np.abs(np.diff(fine, axis=1)).max() > 1e-2  # the control: what it had differs
 
 
 def test_a_row_without_images_is_what_the_decoder_alone_makes_of_it(params):

@@ -220,12 +220,13 @@ def test_only_the_parts_that_are_learned_change_and_have_moments(data, run, lear
 
 
 @pytest.mark.slow
-def test_a_stage_at_twice_the_resolution_goes_on_from_what_was_learned(data, run, tmp_path):
+@pytest.mark.parametrize("merge", [1, 2])
+def test_a_stage_at_twice_the_resolution_goes_on_from_what_was_learned(data, run, merge, tmp_path):
     model = config(data).model
-    model = replace(model, vision=replace(model.vision, image=32))
+    model = replace(model, vision=replace(model.vision, image=32), merge=merge)
     config(data, init=str(run), model=model, length=40, steps=4).run(tmp_path / "higher")
     found = read_run(tmp_path / "higher", one_device())
-    assert found.config.model.vision.image == 32 and found.config.model.slots == 16
+    assert found.config.model.vision.image == 32 and found.config.model.slots == 16 // merge**2
     first = json.loads((tmp_path / "higher" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["valid_loss"] < 3  # a fresh model's is 5.6
 
@@ -397,6 +398,20 @@ def test_another_resolution_is_seen_where_a_stage_that_began_with_another_run_go
     model = finer.resolved(tmp_path, one_device())[0].model
     assert model.vision.image == 32  # and is refused, where the two are compared
     assert model.text == first.model.text  # that of RUN
+
+
+def test_a_stage_goes_on_with_larger_squares_and_never_with_parts_of_them(
+    data, tmp_path, monkeypatch
+):
+    seeing = config(data)
+    found = Saved(seeing, {}, ByteTokenizer(), 0, "")
+    monkeypatch.setattr(visual, "read_init", lambda *_: found)
+    larger = replace(seeing.model, merge=2)
+    model = config(data, init="RUN", model=larger).resolved(tmp_path, one_device())[0].model
+    assert model == replace(larger, image_id=model.image_id) and model.slots == 1
+    found = replace(found, config=replace(seeing, model=larger))
+    with pytest.raises(ConfigError, match="model.merge 1, and 2 of RUN: set that or a multiple"):
+        config(data, init="RUN").resolved(tmp_path, one_device())
 
 
 def test_a_part_that_is_not_learned_and_that_nothing_supplies_is_refused(data, tmp_path):
