@@ -121,24 +121,26 @@ def reward(size: str = "tiny") -> SeeingReward:
     )
 
 
-def ppo(size: str = "tiny") -> SeeingPpo:
+def ppo(size: str = "tiny", text: str | None = None) -> SeeingPpo:
     """PPO on easy-VQA's questions, or on those of a larger size: 1 for a right answer.
 
     From a run of that size (`init`) that is not yet sure, on the questions in `images.root`. With
     `--set reward.function=None --set reward.run=RUN` a reward model of `reward` says what is right.
-    Beyond tiny batch, steps and rates are InstructGPT's.
+    Beyond tiny batch, steps and rates are InstructGPT's. The tax is measured on the text of `init`,
+    or on that of these files; with `--set update.gamma=27.8` it is learned too (PPO-ptx).
     """
-    right = RewardConfig(function="lm.rlhf.seeing:right")
+    right, known = RewardConfig(function="lm.rlhf.seeing:right"), instructgpt.named(text)
     if size != "tiny":
         seen, answer = by_size(size), 64
         return SeeingPpo(
             images=seen.data, reward=right, gold=right, model=seen.model.text, sees=seen.model,
             optim=AdamWConfig(peak_lr=5e-6, weight_decay=0.0), batch=512,
             prompt_length=seen.length - answer, answer_length=answer, kl=KlConfig(beta=0.02),
-            loop=LoopConfig(log_every=1, evaluate_every=50, save_every=50),
+            loop=LoopConfig(log_every=1, evaluate_every=50, save_every=50), text=known,
         )  # fmt: skip
     return SeeingPpo(
         images=VisualConfig(valid_limit=200),
+        text=known,
         reward=right,
         gold=right,
         optim=AdamWConfig(peak_lr=3e-4, weight_decay=0.0),

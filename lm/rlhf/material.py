@@ -30,28 +30,32 @@ class PpoMaterial:
           width: tokens of a row of text.
           text_rows: of each prompt; 0: none is learned from, its loss is measured alone.
         """
-        self.batch, self.width, self.text_each, self.form = batch, width, text_rows, form
+        self.batch, self.form = batch, form
         train, valid = (config.prompt_ids(part, form, prompt_length, seed) for part in PARTS)
         learned, self.long = encode_prompts(train, prompt_length)
         self.valid, _ = encode_prompts(in_turn(valid), prompt_length)
         self.rows = TaskRows(learned, seed)
         self.digest = config.fingerprint
-        self.text: Mixture | None = None  # to learn from
+        self.read(text, text_rows, width, seed)
+
+    def read(self, text: TextConfig | None, rows: int, width: int, seed: int) -> None:
+        """Pre-training text: to learn from, `rows` of each prompt, and what is held out of it."""
+        self.text: Mixture | None = None
         self.held_out: TokenFile | None = None
-        self.note = ""
-        if text_rows and text is None:
+        self.text_each, self.note = rows, ""
+        if rows and text is None:
             raise ConfigError(
                 "update.gamma: init knows no pre-training text; name some: "
-                "'instructgpt:ppo_ptx(text=\"FOLDER\")'"
+                "'instructgpt:ppo_ptx(text=\"FOLDER\")' or 'gpt4:ppo(text=\"FOLDER\")'"
             )
         if text is not None:
             try:
-                sources, self.held_out = prepare(text, form.tokenizer)
+                sources, self.held_out = prepare(text, self.form.tokenizer)
             except DataError as error:
-                if text_rows:
+                if rows:
                     raise
                 self.note = f"; the loss on pre-training text is not measured: {error}"
-        if text_rows:
+        if rows:
             self.text = Mixture(sources, width, seed)
             self.digest += self.text.digest[:16]
 

@@ -146,7 +146,7 @@ class Ppo(PpoSetting):
         return PpoMaterial(
             self.data, form, batch=self.batch, prompt_length=self.prompt_length,
             width=self.width, text=self.text, seed=self.seed,
-            text_rows=self.update.text_rows if self.update.gamma else 0,
+            text_rows=self.text_rows,
         )  # fmt: skip
 
     def rolled_out(self, policy: Any, some: Prompts, key: jax.Array, form: Form) -> Rollout:

@@ -20,6 +20,7 @@ from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.mesh import local_rows, place
 from lm.data.features import TaskRows, take
+from lm.data.prompts import RowsConfig
 from lm.data.visual import Example, VisualConfig
 from lm.data.visual.unread import Unread
 from lm.evals.visual import score
@@ -42,8 +43,15 @@ def right(prompts: Sequence[Example], answers: Sequence[str]) -> list[float]:
 class SeeingPpo(Ppo):
     """Teaches a policy that sees what a reward prefers of its answers."""
 
-    images: VisualConfig = VisualConfig()  # the questions; `data` means nothing here
+    images: VisualConfig = VisualConfig()  # the questions, in the place of `data`
     sees: GptVisionConfig | None = None  # the whole model of `init`, once the run has begun
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.data == RowsConfig(),
+            "data is of prompts of text, which no policy that sees is asked: set images",
+        )
 
     def source(self, mesh: jax.sharding.Mesh) -> SeeingSource:
         return read_seeing(self.init, mesh, self.init_step)
@@ -70,16 +78,14 @@ class SeeingPpo(Ppo):
 
     def material(self, form: Form, source: Source) -> PpoMaterial:
         assert isinstance(source, SeeingSource) and isinstance(form, SeenForm)
-        require(self.update.gamma == 0, "update.gamma: text beside images is not mixed; set it 0")
         return SeenMaterial(self, form, source)
 
 
 class SeenMaterial(PpoMaterial):
-    """Questions about images, each with what the eyes make of them."""
+    """Questions about images, each with what the eyes make of them; text beside them has none."""
 
     def __init__(self, config: SeeingPpo, form: SeenForm, source: SeeingSource):
         self.batch, self.form = config.batch, form
-        self.held_out, self.text, self.note = None, None, ""
         self.unread = Unread()
         self.eyes, self.examples = source.eyes, form.examples
         self.room = max(len(one.pictures) for one in form.examples)
@@ -92,6 +98,7 @@ class SeenMaterial(PpoMaterial):
             self.valid = take(self.valid, readable(len(valid.mask), wrong))
         told = repr([(one.parts, one.answers) for one in form.examples])
         self.digest = hashlib.sha256(told.encode()).hexdigest()
+        self.read(config.text, config.text_rows, config.width, config.seed)
 
     def __str__(self) -> str:
         return f"{super().__str__()}{self.unread}"

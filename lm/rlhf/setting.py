@@ -136,6 +136,11 @@ class PpoSetting(Supervised):
         """Tokens of a prompt and its answer at most."""
         return self.prompt_length + self.answer_length
 
+    @property
+    def text_rows(self) -> int:
+        """Rows of pre-training text that are learned beside each prompt."""
+        return self.update.text_rows if self.update.gamma else 0
+
     def abstract_rows(self) -> Prompts:
         """Prompts of an update, as wide as with their answers."""
         struct = jax.ShapeDtypeStruct

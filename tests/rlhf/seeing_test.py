@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import gpt4
+from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.data.features import take
+from lm.data.tokens import TextConfig
 from lm.data.visual import VisualConfig
 from lm.data.visual.unread import Unread
 from lm.models import gpt_vision
@@ -154,6 +157,50 @@ def test_a_prompt_whose_image_cannot_be_read_leaves_its_place_to_another(
     assert "; 6 of " in str(material) and str(material).endswith("had images that cannot be read")
     told = capfd.readouterr().err
     assert told.count("warning: left out: ") == 3 and "has no image 2.png" in told
+
+
+def test_text_is_read_beside_prompts_with_images_and_what_is_held_out_of_it(
+    damaged, one_device, tmp_path
+):
+    images, source = damaged
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and ran. " * 400)
+    text = TextConfig(train=str(tmp_path / "text.txt"), cache=str(tmp_path / "cache"))
+    form = SeenForm(ByteTokenizer(), source.eyes.whole, "eyes", 2 * images.examples("train"))
+    made = replace(setting("", ""), images=images, batch=8)
+    plain = SeenMaterial(replace(made, text=text), form, source)
+    assert plain.held_out is not None and plain.text_rows(0, one_device) is None
+    assert len(plain.origins(0)) == 8
+    update = replace(made.update, gamma=27.8, text_rows=2)
+    mixed = SeenMaterial(replace(made, text=text, update=update), form, source)
+    rows = mixed.text_rows(0, one_device)
+    assert rows.tokens.shape == (8, 2, made.width) and rows.mask.all()
+    assert not (np.asarray(rows.tokens) == source.eyes.whole.image_id).any()
+    assert mixed.digest != plain.digest and len(mixed.origins(0)) == 8 + 16
+    with pytest.raises(ConfigError, match="update.gamma: init knows no pre-training text"):
+        SeenMaterial(replace(made, update=update), form, source)
+    gone = replace(text, train=str(tmp_path / "gone.txt"))
+    told = str(SeenMaterial(replace(made, text=gone), form, source))
+    assert "the loss on pre-training text is not measured" in told
+
+
+def test_prompts_of_text_are_refused_where_questions_have_images():
+    with pytest.raises(ConfigError, match="data is of prompts of text.*: set images"):
+        bind(gpt4.ppo(), {"data.train": "prompts.jsonl"})
+
+
+@pytest.mark.slow
+def test_the_tax_on_text_is_told_of_a_policy_that_sees_and_text_beside_it_repairs_it(
+    data, base, tmp_path
+):
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and ran. " * 400)
+    text, told = TextConfig(train=str(tmp_path / "text.txt"), cache=str(tmp_path / "cache")), {}
+    for gamma in (0.0, 1.0):
+        update = UpdateConfig(minibatches=2, average=0.5, gamma=gamma, text_rows=1)
+        setting(data, base, text=text, update=update, steps=20).run(tmp_path / str(gamma))
+        rows = read_metrics(tmp_path / str(gamma) / "metrics.jsonl")
+        told[gamma] = [row["pretraining_loss"] for row in rows if "pretraining_loss" in row]
+    assert told[0.0][0] == pytest.approx(told[1.0][0])
+    assert told[1.0][-1] < min(told[1.0][0], told[0.0][-1]) - 0.5
 
 
 def test_a_ranking_whose_image_cannot_be_read_does_not_count(damaged, capfd):
