@@ -64,7 +64,7 @@ TUNED = ("single", "chat/sft")
 FIGURES = {
     "first": "first questions right", "follow_up": "follow-ups right",
     "no_history": "follow-ups right, history withheld", "ended": "answers that end",
-    "gold": "gold score",
+    "gold": "gold score", "gold_first": "of first questions", "gold_later": "of follow-ups",
 }  # fmt: skip
 ROWS = 64  # prompts that are answered at once
 
@@ -158,7 +158,10 @@ class SmalltalkStudy:
                 ]  # fmt: skip
                 drawn = speak(first + later, 1.0)
                 worth = gold(first + later, [answer for answer, _ in drawn])
-                values = (*shares, np.mean([ended for _, ended in drawn]), np.mean(worth))
+                worths = [
+                    np.mean(some) for some in (worth, worth[: len(first)], worth[len(first) :])
+                ]
+                values = (*shares, np.mean([ended for _, ended in drawn]), *worths)
                 found[name] = {key: float(v) for key, v in zip(FIGURES, values, strict=True)}
         found["prompts"] = {"first": len(first), "later": len(later)}
         write_for_all(folder / MEASURED, json.dumps(found, indent=1) + "\n")
@@ -175,7 +178,10 @@ class SmalltalkStudy:
             if not there:
                 continue
             for key in FIGURES:
-                values = [one[key] for one in there]
+                values = [one[key] for one in there if key in one]
+                if len(values) < len(there):  # of a run before this was measured
+                    cells.append("not measured")
+                    continue
                 mean, deviation = over_seeds(values)
                 summary[f"{title}: {key}"] = {"mean": mean, "deviation": deviation,
                                               "values": values}  # fmt: skip

@@ -12,7 +12,7 @@ from experiments import chatgpt, sweeps
 from lm.core.errors import ConfigError, DataError
 from lm.data.dialogues import DialoguesConfig
 from lm.data.labels import conversation_rows
-from lm.data.smalltalk import Smalltalk
+from lm.data.smalltalk import Smalltalk, expected
 from lm.report.record import Record
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.update import UpdateConfig
@@ -122,13 +122,14 @@ def test_a_study_of_one_seed_tells_every_figure_of_every_policy(rounds, tmp_path
 
 
 def planted(**changes):
-    """What three seeds were found to be: that of results/chatgpt.md's table, but for what is told
-    of each seed by "policy: figure"."""
+    """What three seeds were found to be: that of results/chatgpt.md's table, a gold score of either
+    kind of question, and what is told of each seed by "policy: figure"."""
     names = ("single", "chat/sft", "chat/1/ppo", "again", "chat/2/ppo")
     figures = {
         "first": [1.0] * 5, "follow_up": [0.128, 0.996, 0.991, 0.969, 0.984],
         "no_history": [0.0, 0.154, 0.152, 0.129, 0.181], "gold": [0.729, 1.22, 1.73, 1.7, 1.84],
         "ended": [0.999, 0.999, 0.997, 0.997, 0.998],
+        "gold_first": [1.2, 1.2, 1.8, 1.8, 1.9], "gold_later": [0.3, 1.2, 1.7, 1.6, 1.8],
     }  # fmt: skip
     found = [
         {name: {key: figures[key][place] for key in figures} for place, name in enumerate(names)}
@@ -176,11 +177,73 @@ def test_answers_end_where_their_share_is_above_the_one_asked_for_beyond_its_spr
 def test_a_claim_is_not_shown_where_its_control_does_as_well():
     assert shown(planted(**{"chat/sft: no_history": (0.99, 1.0, 0.99)})) == [False, True, True]
     assert shown(planted(**{"single: follow_up": (0.99, 1.0, 1.0)})) == [True, False, True]
-    assert shown(planted(**{"chat/sft: first": (0.97, 0.98, 0.96)})) == [True, False, True]
-    assert shown(planted(**{"chat/sft: first": (1.0, 0.96, 1.0)})) == [True, True, True]  # noise
-    unsure = planted(**{"chat/sft: first": (0.95, 0.9, 0.4)})  # which no test of a loss would tell
-    assert shown(unsure) == [True, False, True]
     assert shown(planted(**{"again: gold": (1.84, 1.85, 1.84)})) == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("scores", "same"),
+    [
+        ((1.2, 1.2, 1.2), True), ((1.19, 1.23, 1.2), True),  # noise
+        ((1.15, 1.16, 1.14), False),  # a loss beyond its spread, though all first are right
+        ((1.25, 1.24, 1.26), False),  # a gain is a change too
+        ((1.2, 1.1, 1.3), False),  # so noisy that a loss would not be seen
+        ((1.1, 1.1, 1.1), False),
+    ],
+)  # fmt: skip
+def test_single_turns_are_unchanged_where_their_gold_score_differs_by_noise_that_is_small(
+    scores, same
+):
+    measures = planted(**{"chat/sft: gold_first": scores})
+    assert shown(measures) == [True, same, True]
+    paired = planted(**{"chat/sft: gold_first": scores, "single: gold_first": scores})
+    assert shown(paired) == [True, True, True]  # a seed is compared with itself
+
+
+def test_of_seeds_measured_before_the_gold_score_was_divided_the_mixture_cannot_be_judged(
+    tmp_path,
+):
+    study, old = replace(sweeps.conversation(), seeds=(0, 1, 2)), planted()
+    for seed, one in enumerate(old):
+        if seed < 2:
+            for policy in one.values():
+                del policy["gold_first"], policy["gold_later"]
+        (tmp_path / f"{seed}").mkdir()
+        (tmp_path / f"{seed}" / smalltalk.MEASURED).write_text(json.dumps(one))
+        for name in ("chat/1/ppo", "chat/2/ppo", "again"):
+            (tmp_path / f"{seed}" / name).mkdir(parents=True)
+            (tmp_path / f"{seed}" / name / "metrics.jsonl").write_text(
+                '{"step": 0, "valid_gold": 1.0}\n'
+            )
+    assert shown(old) == [True, None, True]
+    study.tell(tmp_path)
+    told = (tmp_path / "report.md").read_text()
+    assert "- C4, the mixture: cannot be judged: above single turns it has 0.868 ± 0.000" in told
+    assert "gold score of first questions alone was not measured" in told
+    assert "| 1.220 ± 0.000 | not measured | not measured | 3 |" in told
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["shown"]["C4, the mixture"] is None
+    assert "PPO, round 2: gold" in summary and "PPO, round 2: gold_first" not in summary
+
+
+def test_the_gold_score_of_first_questions_is_kept_apart_from_that_of_follow_ups(
+    tmp_path, monkeypatch
+):
+    Smalltalk(conversations=40, single=2).write(tmp_path / "data")
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single" / "summary.json").write_text("{}")
+    monkeypatch.setattr(smalltalk, "read_source", lambda *_: None)
+
+    def speak(asked, _):
+        """All that is liked of first questions, and no letter of follow-ups."""
+        return [(f"it is {expected(one)}." if len(one) == 1 else "z", True) for one in asked]
+
+    monkeypatch.setattr(smalltalk, "Speaker", lambda *_: speak)
+    sweeps.conversation().measure(tmp_path)
+    known = smalltalk.known(tmp_path)
+    single, count = known["single"], known["prompts"]
+    assert (single["gold_first"], single["gold_later"]) == (2.0, 0.0)
+    share = count["first"] / (count["first"] + count["later"])
+    assert 0 < share < 1 and single["gold"] == pytest.approx(2 * share)
 
 
 def test_sft_is_measured_at_the_step_that_ppo_begins_with(tmp_path, monkeypatch):
