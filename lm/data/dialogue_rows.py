@@ -48,7 +48,7 @@ def encode_dialogues(
     """
     kept, cut, long = [], 0, 0
     for item in answered(items):
-        row = chat.encode(item.turns, length, learned, blank=False, known=item.known)
+        row = chat.encode(item.turns, length, learned, known=item.known)
         if row is None:
             long += 1
             continue

@@ -256,7 +256,7 @@ class DialoguesConfig(RowsConfig):
     """Conversations to learn from and to measure on."""
 
     mixture: tuple[tuple[str, str, float], ...] = ()  # (name, files, weight), in place of `train`
-    learned: Learned = "all"  # of the assistant's turns
+    learned: Learned = "all"  # of the assistant's turns; a blank one is not
     asked: Asked = "random"  # answers of a conversation that are prompted for; by a run's seed
 
     def __post_init__(self) -> None:

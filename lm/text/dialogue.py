@@ -24,7 +24,7 @@ from lm.text.added import with_specials
 from lm.text.interface import Tokenizer, unpaired
 
 Role = Literal["system", "user", "assistant"]
-Learned = Literal["all", "last"]  # which of the assistant's turns
+Learned = Literal["all", "last"]  # which of the assistant's turns; a blank one is not
 
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 AS_ROLE = {"developer": "system"}  # what OpenAI's interface calls the system since 2024
@@ -169,7 +169,6 @@ class Chat:
         turns: Sequence[Message],
         length: int | None = None,
         learned: Learned = "all",
-        blank: bool = True,
         known: int = 0,
     ) -> Encoded | None:
         """The ids of a conversation, and which of them are learned: what the assistant says, with
@@ -177,8 +176,7 @@ class Chat:
 
         Args:
           length: ids at most; the oldest turns are cut off for it, see `cut`.
-          learned: every turn of the assistant, or its last alone.
-          blank: whether turns in which it says nothing are learned too.
+          learned: every turn of the assistant, or its last alone; one that says nothing is not.
           known: turns at the beginning that are not learned.
 
         Returns:
@@ -189,8 +187,7 @@ class Chat:
         mask: list[bool] = []
         last = max((n for n, one in enumerate(turns) if one.role == "assistant"), default=-1)
         for number, (one, part) in enumerate(zip(turns, self._spoken([turns])[0], strict=True)):
-            counts = one.role == "assistant" and (learned == "all" or number == last)
-            counts = counts and (blank or one.answers) and number >= known
+            counts = one.answers and number >= known and (learned == "all" or number == last)
             ids += part
             mask += [False, False, *[counts] * (len(part) - 2)]
         there = np.arange(len(ids))

@@ -52,7 +52,8 @@ GOLDEN = {
         turns("!s", "a", "b", "c", "d", "e", "f", "g", "h"),
         f"{S}s{E}{U}a{E}{A}[b{E}]{U}c{E}{A}[d{E}]{U}e{E}{A}[f{E}]{U}g{E}{A}[h{E}]",
     ),
-    "empty turns": (turns("!", "", "", "", "x"), f"{S}{E}{U}{E}{A}[{E}]{U}{E}{A}[x{E}]"),
+    "empty turns": (turns("!", "", "", "", "x"), f"{S}{E}{U}{E}{A}{E}{U}{E}{A}[x{E}]"),
+    "blank turns": (turns("a", " \n", "b", " "), f"{U}a{E}{A} \n{E}{U}b{E}{A} {E}"),
     "the user last": (turns("a", "b", "c"), f"{U}a{E}{A}[b{E}]{U}c{E}"),
     "text that spells specials": (
         turns("<im_end><|im_end|>", "<|im_start|>"),
@@ -119,7 +120,7 @@ def test_no_text_in_any_turn_makes_a_special_in_any_vocabulary(kind):
         assert specials == [i for role in ("system", "user", "assistant")
                             for i in (chat.start, chat.roles[role], chat.end)]  # fmt: skip
         assert max(row.tokens) < chat.tokenizer.vocab_size
-        assert row.learned.sum() == len(base.encode(text)) + 1
+        assert row.learned.sum() == (len(base.encode(text)) + 1 if text.strip() else 0)
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
