@@ -1,8 +1,8 @@
 """Figures that papers print, to stand beside ours: read from `published.json`, the one place.
 
-Each has the system, task and metric it is of, the value as a fraction, its table, and the `error`
-that is printed behind it, where there is one. None was measured on the rows, the models or the
-corpora of a run here, unless the run is of that size. A line may hold the values of several
+Each has the system, task and metric it is of, the value (a share is a fraction), its table, and the
+`error` that is printed behind it, where there is one. None was measured on the rows, the models or
+the corpora of a run here, unless the run is of that size. A line may hold the values of several
 systems, and their errors.
 """
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from lm.evals.published import figures
+
 RESAMPLED = 1000
 
 
@@ -59,6 +61,16 @@ def agreement(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
         low, high = np.quantile(shares[:, 0] / shares[:, 1], [0.025, 0.975])
         told["interval"] = [float(low), float(high)]
     return told
+
+
+def published() -> list[dict[str, Any]]:
+    """How far InstructGPT's labelers agreed: of other people, prompts and answers than ours."""
+    names = ("system", "value", "error", "source")
+    return [
+        {name: row[name] for name in names}
+        for row in figures()
+        if (row["family"], row["metric"]) == ("instructgpt", "agreement")
+    ]
 
 
 def preferred(ranks: Sequence[int]) -> list[int]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from lm.serve.agreement import agreement
+from lm.serve.agreement import agreement, published
 from lm.serve.body import Fields, Refused, read_json
 from lm.serve.items import Item, Pool
 from lm.serve.labels import Labels
@@ -143,7 +143,8 @@ class Labelling:
             ) from None  # fmt: skip
 
     async def agreement(self, _: Request) -> Response:
-        return JSONResponse(agreement(list(self.labels.current().values())))
+        told = agreement(list(self.labels.current().values()))
+        return JSONResponse(told | {"published": published()})
 
 
 def shuffled(item: Item, labeler: str) -> list[int]:

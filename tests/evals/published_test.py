@@ -90,8 +90,30 @@ def test_what_instructgpt_says_of_people_is_there_with_its_errors():
         ("InstructGPT", None): (0.21, None), ("GPT-3", None): (0.41, None)
     }  # fmt: skip
     assert told("instructgpt", "toxicity") == {("InstructGPT", None): (-0.25, None)}
+    assert told("instructgpt", "labelers") == {
+        ("training labelers", None): (0.726, 0.015), ("held-out labelers", None): (0.773, 0.013)
+    }  # fmt: skip
     page = published()
+    assert "0.726 ± 0.015" in page and "prompts" not in page and "share" not in page
     assert "0.780 ± 0.040" in page and "0.696 ± 0.009" in page and ">0.410<" in page
+
+
+def test_what_instructgpt_says_of_its_prompts_and_of_what_training_costs_is_there():
+    shares = told("instructgpt_data", "use_cases")
+    assert len(shares) == 10 and shares["generation", None] == (0.456, None)
+    assert sum(value for value, _ in shares.values()) == pytest.approx(0.999)  # as it is printed
+    counts = {
+        task: {key: value for key, (value, _) in told("instructgpt_data", task).items()}
+        for task in ("sft", "reward", "ppo", "training")
+    }
+    people, customers = ("labelers", "train"), ("customers", "train")
+    assert counts["sft"][people] + counts["sft"][customers] == 12_725
+    assert counts["reward"][people] + counts["reward"][customers] == 33_207
+    assert counts["ppo"] == {customers: 31_144, ("customers", "valid"): 16_185}
+    held_out = {task: sum(value for (_, part), value in found.items() if part == "valid")
+                for task, found in counts.items()}  # fmt: skip
+    assert held_out == {"sft": 1_653, "reward": 17_887, "ppo": 16_185, "training": 0}
+    assert list(counts["training"].values()) == [4.9, 60, 3640]
 
 
 def test_what_gpt4s_report_says_of_exams_people_and_calibration_is_there():

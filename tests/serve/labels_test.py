@@ -586,4 +586,7 @@ def test_the_page_of_agreement_gets_its_figures(page):
         say(page, labeler, found, ranks=ranks, ratings=[8 - 2 * r for r in ranks])
     told = page.api.get("/labels/agreement").json()
     assert told["agreement"] == 1 and told["alpha_rating"] == 1 and told["pairs"] == 3
+    assert [(row["value"], row["error"]) for row in told["published"]] == [
+        (0.726, 0.015), (0.773, 0.013)
+    ]  # fmt: skip
     assert page.api.get("/agreement").status_code == 200

@@ -16,6 +16,8 @@ async function show() {
     figure(found.alpha_rating?.toFixed(3), "alpha of quality, ordinal"),
     figure(String(found.items), `ranked items, ${found.shared_items} by several labelers`),
     figure(String(found.labelers.length), "labelers"),
+    ...found.published.map((row) => figure(
+      `${(100 * row.value).toFixed(1)} ± ${percent(row.error)}`, `published: ${row.system}, ${row.source}`)),
   );
   $("between").replaceChildren(...found.between.map((row) => {
     const line = make("tr");
