@@ -3,6 +3,7 @@
     {"prompt": ...}                        the very text that the model continues
     {"instruction": ..., "input": ...}     a task, and perhaps what it is about
     {"instruction": ..., "instances": [{"input": ..., "output": ...}]}
+    {"instruction": ..., "examples": [{"input": ..., "output": ...}]}    each behind all the others
     {"turns": [...]}, {"question": ...}    a question
     {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
 
@@ -24,6 +25,7 @@ SPEAKERS: dict[str, Role] = {  # by what files of conversations call them
 }  # fmt: skip
 SYSTEM = ("system", "system_prompt")  # fields of a row
 BESIDE = (*SYSTEM, "history")
+ANSWERS = ("response", "completion", "answer", "output", "chosen")  # fields: the first there is
 WRITTEN = {"user": "Human", "assistant": "Assistant"}  # of a transcript
 
 
@@ -55,6 +57,40 @@ def prompt_of(values: dict[str, Any], between: str) -> str:
     if earlier:
         prompt = transcript([*earlier, {"role": "user", "content": prompt.strip()}])
     return said + ("" if prompt.startswith(BETWEEN) else between) + prompt if said else prompt
+
+
+def is_few_shot(values: Mapping[str, Any]) -> bool:
+    """Whether a row is an instruction and examples of it, and neither asks nor answers besides."""
+    own = {"prompt", "input", "instances", *ANSWERS}
+    return {"instruction", "examples"} <= values.keys() and not values.keys() & own
+
+
+def few_shot(values: dict[str, Any], between: str) -> list[tuple[str, str]]:
+    """Of K examples each, as prompt and answer, behind the instruction and the K - 1 others
+    (Ouyang et al. 2022, appendix A); a single one is asked without any. Raises Malformed."""
+    examples = values["examples"]
+    if not isinstance(examples, list) or not all(isinstance(one, dict) for one in examples):
+        raise Malformed('"examples" is no list of objects')
+    pairs = [(text(one, "input", "prompt"), text(one, "output", "response")) for one in examples]
+    if not pairs or not all(said.strip() for pair in pairs for said in pair):
+        raise Malformed('"examples" is empty, or one of them lacks its input or output')
+    task = text(values, "instruction") + between
+    shown = [given + between + answer + between for given, answer in pairs]
+    asked = [
+        task + "".join(shown[:n] + shown[n + 1 :]) + given + between
+        for n, (given, _) in enumerate(pairs)
+    ]
+    return [
+        (prompt_of({**values, "prompt": prompt}, between), answer)
+        for prompt, (_, answer) in zip(asked, pairs, strict=True)
+    ]
+
+
+def prompts_of(values: dict[str, Any], between: str) -> list[str]:
+    """All that a row asks: of examples each, of anything else the one prompt. Raises Malformed."""
+    if is_few_shot(values):
+        return [prompt for prompt, _ in few_shot(values, between)]
+    return [prompt_of(values, between)]
 
 
 def system_of(values: Mapping[str, Any]) -> str:

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from lm.core.errors import DataError
-from lm.data.asking import BETWEEN, Malformed, instruction, prompt_of, text
+from lm.data.asking import (
+    ANSWERS,
+    BETWEEN,
+    Malformed,
+    few_shot,
+    instruction,
+    is_few_shot,
+    prompt_of,
+    text,
+)
 from lm.data.batches import TokenBatch
 from lm.data.prompts import Reader, check_faults
 from lm.data.tasks.rows import Row
@@ -19,7 +28,6 @@ from lm.text.dialogue import Conversation
 from lm.text.tokenizer import Tokenizer
 
 MULTIPLE = 16  # of the width of rows
-ANSWERS = ("response", "completion", "answer", "output", "chosen")  # fields: the first there is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +40,16 @@ class Demonstration:
 
 
 def demonstrations(between: str = BETWEEN) -> Reader[Demonstration]:
-    """Rows of {prompt, response} or {instruction, input, output}, and of Self-Instruct's seeds."""
+    """Rows of {prompt, response} or {instruction, input, output}, of Self-Instruct's seeds, and of
+    an instruction with examples, each of which is asked behind the others."""
 
     def of(row: Row) -> list[Demonstration]:
         values = row.values
         if conversational(values):
             raise Malformed("these are conversations: chatgpt:sft reads them")
+        if is_few_shot(values):
+            pairs = few_shot(values, between)
+            return [Demonstration(prompt, answer, row.where) for prompt, answer in pairs]
         if "instances" not in values:
             answer = text(values, *ANSWERS)
             return [Demonstration(prompt_of(values, between), answer, row.where)]

@@ -3,9 +3,10 @@
 
 Rows of one user, or of one prompt, are never divided between training and measuring: what several
 users ask and one who is held out does is not learned. Conversations are of one prompt where their
-users say the same first. Of two or more, one at least is held out and never all. A row that says of
-itself `"held_out": true` or `false`, as labels of answers do, is believed; of files of their own to
-measure on, how many prompts are learned from too is told.
+users say the same first, examples where they have one instruction, since each shows the others. Of
+two or more, one at least is held out and never all. A row that says of itself `"held_out": true` or
+`false`, as labels of answers do, is believed; of files of their own to measure on, how many prompts
+are learned from too is told.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.data.asking import BETWEEN, Malformed, prompt_of
+from lm.data.asking import BETWEEN, Malformed, is_few_shot, prompts_of
 from lm.data.held_out import dividing, place
 from lm.data.labels import from_the_oldest
 from lm.data.sieve import Sieve
@@ -69,7 +70,9 @@ class RowsConfig:
     def prompts(self, part: Part, seed: int = 0) -> list[Any]:
         """Each prompt of a part once, in the order of the files; of texts nothing is drawn."""
         del seed
-        items = self.read(lambda row: [Prompt(prompt_of(row.values, self.between))], part)
+        items = self.read(
+            lambda row: [Prompt(prompt) for prompt in prompts_of(row.values, self.between)], part
+        )
         return list(dict.fromkeys(one.prompt for one in items))
 
     def prompt_ids(self, part: Part, form: Form, length: int, seed: int) -> list[list[int]]:
@@ -196,7 +199,7 @@ def held_out_key(row: Row, item: Any) -> str:
         return f"user {user}"
     if isinstance(item.prompt, Example):  # all questions about an image go together
         return item.prompt.about
-    return beginning(item)
+    return known_by(row, item)
 
 
 def same(item: Any) -> Any:
@@ -214,7 +217,12 @@ def sifted(sieve: Sieve, row: Row, item: Any) -> bool:
     if isinstance(item.prompt, Example):
         return True
     user = row.values.get("user")
-    return sieve.takes(None if user is None else str(user), beginning(item))
+    return sieve.takes(None if user is None else str(user), known_by(row, item))
+
+
+def known_by(row: Row, item: Any) -> str:
+    """What an item begins with; of examples their instruction."""
+    return str(row.values["instruction"]) if is_few_shot(row.values) else beginning(item)
 
 
 def opening(turns: Conversation) -> str:

@@ -51,6 +51,51 @@ def test_rows_of_every_kind_give_a_prompt_and_an_answer(tmp_path):
     ]  # fmt: skip
 
 
+def shown(count, **more):
+    pairs = [{"input": f"q{n}", "output": f"a{n}"} for n in range(count)]
+    return {"instruction": "Do", "examples": pairs} | more
+
+
+def test_each_of_several_examples_is_asked_behind_all_the_others(tmp_path):
+    found = read(tmp_path, [shown(3)], between="|")
+    assert [(item.prompt, item.answer, item.where.split(":")[-1]) for item in found] == [
+        ("Do|q1|a1|q2|a2|q0|", "a0", "1"), ("Do|q0|a0|q2|a2|q1|", "a1", "1"),
+        ("Do|q0|a0|q1|a1|q2|", "a2", "1"),
+    ]  # fmt: skip
+    named = {"instruction": "Do", "examples": [{"prompt": "p", "response": "r"}] * 2}
+    assert [item.prompt for item in read(tmp_path, [named], between="|")] == ["Do|p|r|p|"] * 2
+    assert read(tmp_path, [shown(2, system="S")], between="|")[0].prompt == "S|Do|q1|a1|q0|"
+
+
+def test_a_single_example_is_asked_without_any_and_a_row_with_an_answer_of_its_own_shows_none(
+    tmp_path,
+):
+    rows = [shown(1), shown(2, input="q", output="a")]
+    found = read(tmp_path, rows, between="|")
+    assert [(item.prompt, item.answer) for item in found] == [("Do|q0|", "a0"), ("Do|q|", "a")]
+
+
+def test_examples_are_prompts_and_conversations_of_one_turn_too(tmp_path):
+    asked = [item.prompt for item in read(tmp_path, [shown(3)])]
+    path = str(tmp_path / "rows.jsonl")
+    assert RowsConfig(train=path, valid=path).prompts("train") == asked
+    sets = DialoguesConfig(train=path, valid=path).dialogues("train")
+    turns = [[said.content for said in one.turns] for some in sets.values() for one in some]
+    assert turns == [[prompt.strip(), f"a{n}"] for n, prompt in enumerate(asked)]
+
+
+def test_examples_that_show_each_other_are_held_out_together_and_sieved_as_one(tmp_path):
+    rows = [shown(4, instruction=f"Do {n}") for n in range(40)]
+    parts = [
+        {item.prompt.split("\n")[0] for item in read(tmp_path, rows, part, valid_fraction=0.5)}
+        for part in ("train", "valid")
+    ]
+    assert min(map(len, parts)) > 5 and not parts[0] & parts[1]
+    rows = [shown(3, user="ann"), shown(3, instruction="Do it", user="ann")]
+    assert len(read(tmp_path, rows, per_user=1)) == 3
+    assert len(read(tmp_path, rows, common_prefix=2)) == 3
+
+
 def test_only_the_answer_and_its_end_are_learned_unless_the_whole_text_is():
     rows = encoded("ask:", "so").rows
     learned = rows.targets[0][rows.mask[0]].tolist()
@@ -120,6 +165,16 @@ def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_p
             {"instruction": "a", "input": "\ud800", "output": "x"},
             'rows.jsonl:2: "input" is not Unicode text',
         ),
+        (shown(0), 'rows.jsonl:2: "examples" is empty, or one of them lacks its input or output'),
+        ({"instruction": "a", "examples": "x"}, 'rows.jsonl:2: "examples" is no list of objects'),
+        ({"instruction": "a", "examples": ["x"]}, 'rows.jsonl:2: "examples" is no list of objects'),
+        ({"instruction": "a", "examples": [{"input": "x"}]}, 'rows.jsonl:2: missing "output"'),
+        ({"instruction": "a", "examples": [{"output": "x"}]}, 'rows.jsonl:2: missing "input"'),
+        (
+            {"instruction": "a", "examples": [{"input": "x", "output": " "}]},
+            "rows.jsonl:2: .* one of them lacks",
+        ),
+        (shown(2, instruction=3), 'rows.jsonl:2: "instruction" is no string'),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, problem):
