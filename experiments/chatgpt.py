@@ -116,8 +116,10 @@ def ppo_ptx(size: str = "tiny", text: str | None = None) -> Ppo:
 
 
 def pipeline(size: str = "tiny") -> Conversing:
-    """SFT, then twice: labels of the newest policy, a reward model of all labels, and PPO, beside
-    which InstructGPT's sizes learn pre-training text."""
+    """SFT, then twice: labels of the newest policy, a reward model of all labels, and PPO.
+
+    At InstructGPT's sizes PPO learns pre-training text beside it.
+    """
     like = instructgpt.pipeline(size).sft
     start = replace(
         sft(size), epochs=like.epochs, pretraining_share=like.pretraining_share, optim=like.optim

@@ -18,8 +18,6 @@ from flax import linen as nn
 from lm.core import heap, tree
 from lm.core.chips import published_peak
 from lm.core.mesh import one_device
-from lm.data.batches import TokenBatch
-from lm.data.masking import MaskedBatch
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
 from lm.models.bert import BertConfig
@@ -120,7 +118,8 @@ def random_rows(abstract: Any, vocab: int) -> Any:
     """Rows of the shapes of `abstract`: random ids, and masks that are true."""
     numbers = np.random.default_rng(0)
 
-    def made(name: str, leaf: Any) -> np.ndarray:
+    def made(path: Any, leaf: Any) -> np.ndarray:
+        name = tree.name_of(path)
         if leaf.dtype == bool:
             return np.ones(leaf.shape, bool)
         if name in ("tokens", "targets"):
@@ -130,9 +129,7 @@ def random_rows(abstract: Any, vocab: int) -> Any:
             return numbers.integers(0, limit, leaf.shape).astype(leaf.dtype)
         return np.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape)
 
-    kind: Any = MaskedBatch if isinstance(abstract, MaskedBatch) else TokenBatch
-    fields = dataclasses.fields(kind)
-    return kind(**{f.name: made(f.name, getattr(abstract, f.name)) for f in fields})
+    return jax.tree_util.tree_map_with_path(made, abstract)
 
 
 def step_memory(experiment: Pretrain) -> dict[str, int]:
