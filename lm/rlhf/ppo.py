@@ -32,7 +32,6 @@ from lm.rlhf.rollout import Prompts, Rollout, roll_out
 from lm.rlhf.scores import RolloutScorer
 from lm.rlhf.setting import PpoSetting
 from lm.rlhf.source import Source, knowing, read_source, started
-from lm.rlhf.stage import tell
 from lm.rlhf.state import PpoState
 from lm.text.interface import Form
 from lm.train.metrics import peak_flops, read_metrics
@@ -86,10 +85,12 @@ class Ppo(PpoSetting):
             update = config.compiled(mesh, abstract, vocab)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
             session.journal.say(f"{tree.count(state.policy):,} parameters; {material}; {workdir}")
-            tokens = session.first * each
             if session.unevaluated:
-                first = session.first
-                tell(session, first, tokens, evaluate(first, state.params))
+                session.tell(session.first, evaluate(session.first, state.params))
+
+            def on_the_way(step: int, policy: Any) -> None:
+                session.tell(step, evaluate(step, policy))
+                warn(session)
 
             for step in session.steps(material.origins):
                 with session.goodput.spent("data"):
@@ -114,18 +115,13 @@ class Ppo(PpoSetting):
                         jax.random.fold_in(jax.random.key(self.seed), step),
                     )  # fmt: skip
                     clock.lap("update", metrics)
-                tokens += each
                 measured = config.metrics(metrics, step, figures | clock.told(int(rollout.there)))
-                state = session.after(step, state, measured, tokens)
-                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
-                    tell(session, step + 1, tokens, evaluate(step + 1, state.params))
-                    warn(session)
+                state = session.after(step, state, measured, on_the_way)
             summary = evaluate.finish(state.params)
-            tell(session, self.steps, tokens, summary.pop("figures"))
+            session.tell(self.steps, summary.pop("figures"))
             wrong = warn(session)
             session.finish(
-                {"steps": self.steps, "tokens": tokens, "episodes": self.steps * self.batch}
-                | {"prompts": str(material)}
+                {"episodes": self.steps * self.batch, "prompts": str(material)}
                 | {"parameters": tree.count(state.policy), **summary, "troubles": wrong}
                 | largest(session, *config.bound)
             )

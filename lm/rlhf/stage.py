@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -24,13 +23,11 @@ from lm.evals.tasks import of_batches
 from lm.models.adapters import BASE, adapted, learned_alone, with_base
 from lm.models.gpt import GptConfig
 from lm.nn.passes import LEARNED, THROUGH
-from lm.report.page import write_report
 from lm.rlhf.source import Source, knowing, read_source, started
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
 from lm.train.beginning import require_same
 from lm.train.manifest import steps_in
-from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.saved import require_init
 from lm.train.session import Session
@@ -121,34 +118,35 @@ class Stage(Supervised):
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
             )
-            evaluate = config.evaluation(material, form, mesh, session)
+            measured = config.evaluation(material, form, mesh, session)
+
+            def evaluate(step: int, params: Any) -> dict[str, float]:
+                figures = measured(step, params)
+                session.tell(step, figures)
+                return figures
+
             if session.unevaluated:
-                first = session.first
-                tell(session, first, first * tokens, evaluate(first, state.params))
+                evaluate(session.first, state.params)
 
             def complete(state: Any) -> Any:
                 return state.replace(params=config.completed(state.params, material, mesh))
 
             mine = local_rows(mesh, self.batch)
-            for step in session.steps(lambda step: material.origins(step, self.batch)):
-                with session.goodput.spent("data"):
-                    host = jax.tree.map(lambda leaf: leaf[mine], material.rows(step, self.batch))
-                    batch = config.split(host, mesh, mine, self.batch)
-                done = (step + 1) * tokens
-                rate = self.optim.rate(Progress(step, steps, done, steps * tokens))
-                state, metrics = step_fn(state, batch, jnp.float32(rate))
-                state = session.after(step, state, metrics, done, complete)
-                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
-                    tell(session, step + 1, done, evaluate(step + 1, state.params))
+
+            def origins(step: int) -> list[dict[str, Any]]:
+                return material.origins(step, self.batch)
+
+            def batch_of(step: int) -> Any:
+                host = jax.tree.map(lambda leaf: leaf[mine], material.rows(step, self.batch))
+                return config.split(host, mesh, mine, self.batch)
+
+            for step, batch, rate in config.batches(session, batch_of, origins):
+                state, metrics = step_fn(state, batch, rate)
+                state = session.after(step, state, metrics, evaluate, complete)
             figures = evaluate(steps, state.params)
-            tell(session, steps, steps * tokens, figures)
             session.settle()  # the summary may choose among the checkpoints
-            session.finish(
-                {"steps": steps, "tokens": steps * tokens, "rows": str(material)}
-                | {"parameters": tree.count(state.params), **figures, **evaluate.summary()}
-            )
-        if jax.process_index() == 0:
-            print(f"report: {write_report(workdir)}")
+            made = {"rows": str(material), "parameters": tree.count(state.params)}
+            session.finish(made | figures | measured.summary())
 
     # ----------------------------------------------------------------- parts
 
@@ -211,8 +209,7 @@ class Stage(Supervised):
     def direction(self) -> optax.GradientTransformation:
         return learned_alone(super().direction(), self.lora_rank)
 
-    def material(self, form: Form, source: Source | None, mesh: Any) -> Any:
-        """A Material."""
+    def material(self, form: Form, source: Source | None, mesh: Any) -> Material:
         raise NotImplementedError
 
     def adopted(self, fresh: Any, source: Source) -> Any:
@@ -243,12 +240,6 @@ class Stage(Supervised):
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session
     ) -> Evaluation:
         raise NotImplementedError
-
-
-def tell(session: Session, step: int, tokens: int, figures: dict[str, float]) -> None:
-    """Writes and says what was measured."""
-    told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    session.journal.evaluation({"step": step, "tokens": tokens, **figures}, f"step {step}  {told}")
 
 
 def summed(

@@ -32,12 +32,10 @@ from lm.models.gpt import GptConfig
 from lm.models.heads import BackboneConfig, flops_per_token
 from lm.models.layers import stream_norms
 from lm.models.lstm import LstmConfig
-from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer
 from lm.text.tokenizer import load as load_tokenizer
 from lm.train.beginning import require_same
 from lm.train.manifest import steps_in
-from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.saved import Saved, read_config, read_init, require_tokenizer
 from lm.train.state import create, shardings
@@ -81,7 +79,6 @@ class Finetune(Supervised):
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Fine-tunes, or goes on fine-tuning, in `workdir`."""
-        process = process or Process()
         mesh = make_mesh(self.mesh)
         self.check_mesh(mesh)
         task = read(self.data)
@@ -105,30 +102,26 @@ class Finetune(Supervised):
             first=lambda abstract: config.create(abstract, source),
             tokens_before=lambda step: step * self.batch * length,
         ) as (session, state, step_fn):  # fmt: skip
-            add_norms = config.adding_norms()
             evaluate = Evaluation(config, task, valid, tokenizer, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters; {task.name}, to train on: "
                 f"{train.counts}; held out: {valid.counts}; run in {workdir}"
             )
             if session.first and session.unevaluated:
-                evaluate.at(session.first, session.first * self.batch * length, state.params)
+                evaluate(session.first, state.params)
             mine = local_rows(mesh, self.batch)
-            for step in session.steps(lambda step: rows.origins(step * self.batch, self.batch)):
-                with session.goodput.spent("data"):
-                    host = rows(step * self.batch + mine.start, mine.stop - mine.start)
-                    batch = config.split(host, mesh, mine, self.batch)
-                tokens = (step + 1) * self.batch * length
-                progress = Progress(step, steps, tokens, steps * self.batch * length)
-                rate = jnp.float32(self.optim.rate(progress))
+
+            def origins(step: int) -> list[dict[str, Any]]:
+                return rows.origins(step * self.batch, self.batch)
+
+            def batch_of(step: int) -> Any:
+                host = rows(step * self.batch + mine.start, mine.stop - mine.start)
+                return config.split(host, mesh, mine, self.batch)
+
+            for step, batch, rate in config.batches(session, batch_of, origins):
                 state, metrics = step_fn(state, batch, rate)
-                metrics = add_norms(step, state, batch, metrics)
-                state = session.after(step, state, metrics, tokens)
-                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
-                    evaluate.at(step + 1, tokens, state.params)
-            evaluate.finish(steps * self.batch * length, state.params)
-        if jax.process_index() == 0:
-            print(f"report: {write_report(workdir)}")
+                state = session.after(step, state, metrics, evaluate)
+            evaluate.finish(state.params)
 
     # ----------------------------------------------------------------- parts
 

@@ -21,11 +21,9 @@ from lm.data.token_file import Verification
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig, init
 from lm.models.layers import stream_norms
-from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
 from lm.train.masked_evaluation import Evaluation
 from lm.train.masked_objective import MaskedWords
-from lm.train.optimizer import Progress
 from lm.train.pretrain import Reference
 from lm.train.process import Process
 from lm.train.supervised import Supervised, run_tokenizer
@@ -75,7 +73,6 @@ class MaskedPretrain(Supervised):
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains, or goes on training, in `workdir`."""
-        process = process or Process()
         mesh = make_mesh(self.mesh)
         self.check_mesh(mesh)
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
@@ -92,7 +89,6 @@ class MaskedPretrain(Supervised):
         if len(self.stages) > 1:  # which other `steps` begin elsewhere, and so read other rows
             starts = zip(self.bounds(), self.stages, strict=False)
             facts["data_stages"] = [[first, length] for first, (length, _) in starts]
-        total_tokens = self.total_tokens()
         share = jax.process_index(), jax.process_count()
         with (
             self.begun(
@@ -101,7 +97,6 @@ class MaskedPretrain(Supervised):
             ) as (session, state, step_fn),
             Verification([text.file, held_out.file], share) as verification,
         ):  # fmt: skip
-            add_norms = self.adding_norms()
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
@@ -110,30 +105,24 @@ class MaskedPretrain(Supervised):
                 f"out; run in {workdir}"
             )
             if session.unevaluated:
-                evaluate.at(session.first, self.tokens_before(session.first), state.params)
+                evaluate(session.first, state.params)
             rows = local_rows(mesh, self.batch)
 
             def origins(step: int) -> list[dict[str, Any]]:
                 number, first = self.stage(step)
                 return rows_of[number].origins((step - first) * self.batch, self.batch)
 
-            for step in session.steps(origins):
+            def batch_of(step: int) -> Any:
                 verification.check()
                 number, first = self.stage(step)
                 before = (step - first) * self.batch
-                with session.goodput.spent("data"):
-                    host = rows_of[number](before + rows.start, rows.stop - rows.start)
-                    batch = self.split(host, mesh, rows, self.batch)
-                tokens = self.tokens_before(step + 1)
-                rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
-                state, metrics = step_fn(state, batch, jnp.float32(rate))
-                metrics = add_norms(step, state, batch, metrics)
-                state = session.after(step, state, metrics, tokens)
-                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
-                    evaluate.at(step + 1, tokens, state.params)
-            evaluate.finish(total_tokens, state.params)
-        if jax.process_index() == 0:
-            print(f"report: {write_report(workdir)}")
+                host = rows_of[number](before + rows.start, rows.stop - rows.start)
+                return self.split(host, mesh, rows, self.batch)
+
+            for step, batch, rate in self.batches(session, batch_of, origins):
+                state, metrics = step_fn(state, batch, rate)
+                state = session.after(step, state, metrics, evaluate)
+            evaluate.finish(state.params)
 
     # ----------------------------------------------------------------- parts
 

@@ -76,12 +76,11 @@ class Evaluation:
             figures["next_random"] = float(mean(got.random, got.pairs))
         return figures
 
-    def at(self, step: int, tokens: int, params: Any) -> None:
-        self.tell(step, tokens, self.figures(params, self.estimates()), params)
+    def __call__(self, step: int, params: Any) -> None:
+        self.tell(step, self.figures(params, self.estimates()), params)
 
-    def tell(self, step: int, tokens: int, figures: dict[str, float], params: Any) -> None:
-        text = f"step {step}  held out: {told(figures)}"
-        self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
+    def tell(self, step: int, figures: dict[str, float], params: Any) -> None:
+        self.session.tell(step, figures, f"held out: {told(figures)}")
         self.session.journal.sample(step, self.guesses(params))
 
     def guesses(self, params: Any, rows: int = 4) -> str:
@@ -100,16 +99,14 @@ class Evaluation:
             texts.append(" ".join(word for word in words if word))
         return "\n\n".join(texts) + "\n"
 
-    def finish(self, tokens: int, params: Any) -> None:
+    def finish(self, params: Any) -> None:
         """The figures over every held-out row, and the summary of the run."""
         config = self.config
         figures = self.figures(params, self.valid.in_order(self.rows))
         whole = {WHOLE + name: value for name, value in figures.items()}
-        self.tell(config.steps, tokens, self.figures(params, self.estimates()) | whole, params)
+        self.tell(config.steps, self.figures(params, self.estimates()) | whole, params)
         self.session.journal.say(f"all that is held out: {told(figures)}")
         summary: dict[str, Any] = {
-            "steps": config.steps,
-            "tokens": tokens,
             "parameters": tree.count(params),
             "valid_perplexity": perplexity(figures["valid_loss"]),
             **figures,

@@ -28,12 +28,10 @@ from lm.models.gpt import GptConfig
 from lm.models.layers import stream_norms
 from lm.models.lstm import LstmConfig
 from lm.nn.dropout import DropoutKeys
-from lm.report.page import write_report
 from lm.report.record import WHOLE
 from lm.text.tokenizer import Tokenizer, TokenizerConfig
 from lm.train.beginning import read_beginning, with_params
 from lm.train.manifest import steps_in
-from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.session import Session
 from lm.train.supervised import Supervised, run_tokenizer
@@ -85,7 +83,6 @@ class Pretrain(Supervised):
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains, or goes on training, in `workdir`."""
-        process = process or Process()
         mesh = make_mesh(self.mesh)
         self.check_mesh(mesh)
         sizes, ways = self.sizes(), batch_ways(mesh) * self.microbatches
@@ -101,7 +98,6 @@ class Pretrain(Supervised):
         facts: dict[str, Any] = {"data": text.digest, "data_valid": valid.digest}
         if self.ramp:
             facts["data_ramp"] = [list(stage) for stage in sizes.stages]
-        total_tokens = self.total_tokens()
         mixture = text.table(sizes.rows_before(self.steps))
 
         files = [*(source.file for source in sources), valid]
@@ -118,7 +114,6 @@ class Pretrain(Supervised):
             ) as (session, state, step_fn),
             Verification(files, (jax.process_index(), jax.process_count())) as verification,
         ):
-            add_norms = self.adding_norms()
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
@@ -133,31 +128,25 @@ class Pretrain(Supervised):
                     f"multiple of {ways} (data axes x microbatches)"
                 )
             if session.unevaluated:
-                evaluate.at(session.first, sizes.tokens_before(session.first), state.params)
+                evaluate(session.first, state.params)
 
             def origins(step: int) -> list[dict[str, Any]]:
                 return text.origins(sizes.rows_before(step), sizes.rows(step))
 
-            for step in session.steps(origins):
+            def batch_of(step: int) -> Any:
                 verification.check()
                 size = sizes.rows(step)
                 filled = size + -size % ways  # by rows that do not count
                 rows = local_rows(mesh, filled)
-                with session.goodput.spent("data"):
-                    host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
-                    if filled > size:
-                        host = host.counting(size - rows.start)
-                    batch = self.split(host, mesh, rows, filled)
-                tokens = sizes.tokens_before(step + 1)
-                rate = self.optim.rate(Progress(step, self.steps, tokens, total_tokens))
-                state, metrics = step_fn(state, batch, jnp.float32(rate))
-                metrics = add_norms(step, state, batch, metrics)
-                state = session.after(step, state, metrics, tokens)
-                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
-                    evaluate.at(step + 1, tokens, state.params)
-            evaluate.finish(total_tokens, state.params, mixture)
-        if jax.process_index() == 0:
-            print(f"report: {write_report(workdir)}")
+                host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
+                if filled > size:
+                    host = host.counting(size - rows.start)
+                return self.split(host, mesh, rows, filled)
+
+            for step, batch, rate in self.batches(session, batch_of, origins):
+                state, metrics = step_fn(state, batch, rate)
+                state = session.after(step, state, metrics, evaluate)
+            evaluate.finish(state.params, mixture)
 
     # ----------------------------------------------------------------- parts
 
@@ -241,9 +230,9 @@ class Evaluation:
         self.held_out = HeldOut(valid, config.model.length, rows, mesh)
         self.loss = jax.jit(config.objective().total)
 
-    def at(self, step: int, tokens: int, params: Any) -> None:
+    def __call__(self, step: int, params: Any) -> None:
         """An estimate of the held-out loss, and samples."""
-        self.tell(step, tokens, self.figures(params, self.estimates()), params)
+        self.tell(step, self.figures(params, self.estimates()), params)
 
     def estimates(self) -> Iterator[TokenBatch]:
         return self.held_out.estimate(self.config.evaluate_batches, self.config.seed)
@@ -253,9 +242,8 @@ class Evaluation:
         loss = self.held_out.loss(self.loss, params, batches)
         return {"valid_loss": loss, "valid_bits_per_byte": self.held_out.bits_per_byte(loss)}
 
-    def tell(self, step: int, tokens: int, figures: dict[str, float], params: Any) -> None:
-        text = f"step {step}  held out: {told_loss(figures)}"
-        self.session.journal.evaluation({"step": step, "tokens": tokens, **figures}, text)
+    def tell(self, step: int, figures: dict[str, float], params: Any) -> None:
+        self.session.tell(step, figures, f"held out: {told_loss(figures)}")
         if self.config.loop.sample_tokens:
             written = self.samples(params)
             self.session.journal.sample(step, written)
@@ -273,16 +261,14 @@ class Evaluation:
         texts = zip(loop.sample_prompts, rows, strict=True)
         return "".join(prompt + self.tokenizer.decode(row) + "\n" for prompt, row in texts)
 
-    def finish(self, tokens: int, params: Any, mixture: Sequence[dict[str, Any]]) -> None:
+    def finish(self, params: Any, mixture: Sequence[dict[str, Any]]) -> None:
         """Both losses, the trigram beside them, what was read, and the summary of the run."""
         config = self.config
         estimate = self.figures(params, self.estimates())
         figures = self.figures(params, self.held_out.whole())
         whole = {WHOLE + name: value for name, value in figures.items()}
-        self.tell(config.steps, tokens, estimate | whole, params)
+        self.tell(config.steps, estimate | whole, params)
         summary: dict[str, Any] = {
-            "steps": config.steps,
-            "tokens": tokens,
             "parameters": tree.count(params),
             "valid_loss_estimate": estimate["valid_loss"],
             "valid_perplexity": perplexity(figures["valid_loss"]),

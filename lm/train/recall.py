@@ -15,8 +15,6 @@ from lm.data.batches import TokenBatch
 from lm.data.recall import HELD_OUT, RecallConfig, RecallRows
 from lm.losses.language import masked_sum, token_losses
 from lm.models.gpt import GptConfig, forward
-from lm.report.page import write_report
-from lm.train.optimizer import Progress
 from lm.train.pretrain import NextToken
 from lm.train.process import Process
 from lm.train.supervised import Supervised
@@ -44,7 +42,6 @@ class Recall(Supervised):
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains, or goes on training, in `workdir`."""
-        process = process or Process()
         mesh = make_mesh(self.mesh)
         self.check_mesh(mesh)
         made = RecallRows(self.data, self.model.length, self.seed)
@@ -61,11 +58,11 @@ class Recall(Supervised):
 
             def evaluate(step: int, params: Any) -> dict[str, float]:
                 figures = self.held_out(params, mesh)
-                session.journal.evaluation(
-                    {"step": step, "tokens": step * per_step, **figures},
-                    f"step {step}  held out: {figures['valid_loss']:.4f} nats a question, "
+                session.tell(
+                    step, figures,
+                    f"held out: {figures['valid_loss']:.4f} nats a question, "
                     f"{figures['valid_accuracy']:.1%} right",
-                )
+                )  # fmt: skip
                 return figures
 
             if session.first and session.unevaluated:
@@ -74,25 +71,15 @@ class Recall(Supervised):
             def origins(step: int) -> list[dict[str, Any]]:
                 return [{"row": step * self.batch + row} for row in range(self.batch)]
 
-            for step in session.steps(origins):
-                with session.goodput.spent("data"):
-                    host = made(step * self.batch + rows.start, rows.stop - rows.start)
-                    batch = self.split(host, mesh, rows, self.batch)
-                tokens = (step + 1) * per_step
-                rate = self.optim.rate(Progress(step, self.steps, tokens, self.steps * per_step))
-                state, metrics = step_fn(state, batch, jnp.float32(rate))
-                state = session.after(step, state, metrics, tokens)
-                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < self.steps:
-                    evaluate(step + 1, state.params)
+            def batch_of(step: int) -> Any:
+                host = made(step * self.batch + rows.start, rows.stop - rows.start)
+                return self.split(host, mesh, rows, self.batch)
+
+            for step, batch, rate in self.batches(session, batch_of, origins):
+                state, metrics = step_fn(state, batch, rate)
+                state = session.after(step, state, metrics, evaluate)
             figures = evaluate(self.steps, state.params)
-            session.finish(
-                {
-                    "steps": self.steps, "tokens": self.steps * per_step,
-                    "parameters": tree.count(state.params), **figures,
-                }
-            )  # fmt: skip
-        if jax.process_index() == 0:
-            print(f"report: {write_report(workdir)}")
+            session.finish({"parameters": tree.count(state.params), **figures})
 
     def held_out(self, params: Any, mesh: jax.sharding.Mesh) -> dict[str, float]:
         """Loss and share of right answers over questions that no run has seen."""

@@ -6,7 +6,7 @@ An experiment's own loop reads
         state = session.start(abstract, create)
         for step in session.steps():
             state, metrics = train_step(state, batch(step), rate(step))
-            state = session.after(step, state, metrics, ...)
+            state = session.after(step, state, metrics, evaluate)
 
 The next step is dispatched before the last one's metrics are read.
 """
@@ -234,13 +234,14 @@ class Session:
         self.trace.end()
 
     def after(
-        self, step: int, state: Any, metrics: StepMetrics, tokens: int,
+        self, step: int, state: Any, metrics: StepMetrics,
+        evaluate: Callable[[int, Any], Any] = lambda step, params: None,
         complete: Callable[[Any], Any] = lambda state: state,
     ) -> Any:  # fmt: skip
-        """Reads older metrics, saves when it is time, leaves when a signal asks for it.
+        """Reads older metrics, saves and measures when it is time, leaves when a signal asks.
 
         Args:
-          tokens: of the run so far, this step included, under the current config.
+          evaluate: of (steps made, parameters), when it is time; the end is left to the caller.
           complete: what is done to the state that is left after the last step, before its save; its
             time is of no step.
 
@@ -254,9 +255,9 @@ class Session:
             with self.watchdog:
                 jax.block_until_ready(metrics)  # what a step holds is seen before the next begins
         heap.map_where_memory_is_short()
-        self.tokens = tokens
-        self.pending.append((step, tokens, metrics))
         done = step + 1
+        self.tokens = self.tokens_before(done)
+        self.pending.append((step, self.tokens, metrics))
         asked = self.stop.requested(done)
         due = asked or done % self.loop.save_every == 0 or done == self.total
         if due or done % self.loop.evaluate_every == 0:
@@ -287,6 +288,8 @@ class Session:
             raise Finished(self.stop.exit_code)
         self.goodput.reached(done)
         self.goodput.switch("evaluate")
+        if done % self.loop.evaluate_every == 0 and done < self.total:
+            evaluate(done, state.params)
         return state
 
     def watched(self, step: int) -> AbstractContextManager[None]:
@@ -345,6 +348,12 @@ class Session:
             while self.pending:
                 self.read(self.pending.popleft(), reached)
 
+    def tell(self, step: int, figures: dict[str, Any], text: str = "") -> None:
+        """Writes what was measured after so many steps, and says `text`; each figure without it."""
+        text = text or ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        row = {"step": step, "tokens": self.tokens_before(step), **figures}
+        self.journal.evaluation(row, f"step {step}  {text}")
+
     def settle(self) -> None:
         """Waits on every process for the last save: then the checkpoints that are there are all.
 
@@ -361,7 +370,9 @@ class Session:
             )
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Waits for the last save, as `settle` does, and writes `summary.json`."""
+        """Waits for the last save, as `settle` does, and writes `summary.json`, the run's steps and
+        tokens before the rest."""
         self.settle()
-        self.journal.summary(summary)
+        made = {"steps": self.total, "tokens": self.tokens_before(self.total)}
+        self.journal.summary(made | summary)
         agreed(True)  # what is started next may read the summary on any process

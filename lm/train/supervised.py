@@ -14,15 +14,16 @@ from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import MeshConfig, batch_sharding, batch_ways, place, replicated
 from lm.data.batches import check_divisible
+from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, build, load
 from lm.train.guard import GuardConfig
 from lm.train.manifest import steps_in
 from lm.train.metrics import peak_flops
-from lm.train.optimizer import OptimizerConfig, rising
+from lm.train.optimizer import OptimizerConfig, Progress, rising
 from lm.train.process import Process
-from lm.train.session import LoopConfig, Session
+from lm.train.session import LoopConfig, Origins, Session
 from lm.train.state import TrainState, abstract_state, create, initialiser
-from lm.train.step import Objective, StepMetrics, train_step
+from lm.train.step import Objective, train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,24 @@ class Supervised:
         del params, rows
         return None
 
-    def adding_norms(self) -> Callable[[int, Any, Any, StepMetrics], StepMetrics]:
-        """Returns a function that adds residual-stream norms of the first microbatch to a logged
-        step's metrics: of (step, state after it, its batch [M B/M ...], metrics)."""
+    def adding_norms(self, step_fn: Any, session: Session) -> Any:
+        """The step, whose metrics have the residual-stream norms of its first microbatch, at the
+        parameters after it, where it is logged."""
+        if not self.loop.layer_norms:
+            return step_fn
         norms_of = jax.jit(
             lambda params, batch: self.stream_norms(params, jax.tree.map(lambda x: x[0], batch))
         )
 
-        def add(step: int, state: Any, batch: Any, metrics: StepMetrics) -> StepMetrics:
-            if not self.loop.layer_norms or (step + 1) % self.loop.log_every:
-                return metrics
-            norms = norms_of(state.params, batch)
-            more = {} if norms is None else {"stream": norms}
-            return metrics.replace(layer_norms=metrics.layer_norms | more)  # type: ignore[attr-defined]
+        def step(state: Any, batch: Any, rate: jax.Array) -> tuple[Any, Any]:
+            state, metrics = step_fn(state, batch, rate)
+            if session.next_step % self.loop.log_every == 0:
+                norms = norms_of(state.params, batch)
+                more = {} if norms is None else {"stream": norms}
+                metrics = metrics.replace(layer_norms=metrics.layer_norms | more)
+            return state, metrics
 
-        return add
+        return step
 
     def initial(self) -> Any:
         return initialiser(self.first_params, self.direction(), self.guard)
@@ -97,13 +101,13 @@ class Supervised:
 
     @contextmanager
     def begun(
-        self, workdir: Path, process: Process, mesh: jax.sharding.Mesh, *,
+        self, workdir: Path, process: Process | None, mesh: jax.sharding.Mesh, *,
         steps: int, facts: dict[str, Any], tokens_before: Callable[[int], int],
         tokenizer: Tokenizer | None = None,
         first: Callable[[TrainState], TrainState] | None = None,
         flops_per_token: float | None = None,
     ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
-        """The session of a run, its first state, and its compiled step.
+        """The session of a run, its first state, and its compiled step; at the end its report.
 
         Args:
           facts: digests of what the run learns from, by name.
@@ -117,15 +121,15 @@ class Supervised:
         with (
             jax.set_mesh(mesh),
             Session(
-                workdir, self, process, loop=self.loop, guard=self.guard, steps=steps, facts=facts,
-                flops_per_token=flops_per_token or self.flops_per_token(),
+                workdir, self, process or Process(), loop=self.loop, guard=self.guard,
+                steps=steps, facts=facts, flops_per_token=flops_per_token or self.flops_per_token(),
                 peak=peak_flops(mesh.size), tokens_before=tokens_before,
             ) as session,
         ):  # fmt: skip
             if tokenizer:
                 session.keep(tokenizer)
             abstract = self.abstract(mesh)
-            step = self.step(mesh, abstract)
+            step = self.adding_norms(self.step(mesh, abstract), session)
             make = first or (lambda shapes: create(self.initial(), shapes, self.seed))
             state = session.start(abstract, lambda: make(abstract))
             if rising(self.optim, steps, tokens_before(steps)):
@@ -134,6 +138,24 @@ class Supervised:
                     "as long as the run or longer: shorten it, or set more steps"
                 )
             yield session, state, step
+        if jax.process_index() == 0:
+            print(f"report: {write_report(workdir)}")
+
+    def batches(
+        self, session: Session, batch_of: Callable[[int], Any], origins: Origins
+    ) -> Iterator[tuple[int, Any, jax.Array]]:
+        """Of each step that is left its number, its batch and its learning rate.
+
+        Args:
+          batch_of: the batch of a step, read and `split`.
+          origins: where each of its rows is from.
+        """
+        total = session.tokens_before(session.total)
+        for step in session.steps(origins):
+            with session.goodput.spent("data"):
+                batch = batch_of(step)
+            progress = Progress(step, session.total, session.tokens_before(step + 1), total)
+            yield step, batch, jnp.float32(self.optim.rate(progress))
 
     def split(self, host: Any, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:
         """This process's rows on the devices, as [M B/M ...]; row r is in microbatch r mod M."""

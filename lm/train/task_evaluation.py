@@ -28,29 +28,25 @@ class Evaluation:
         self.tokenizer, self.mesh, self.session = tokenizer, mesh, session
         self.scores = jax.jit(config.objective().scores)
 
-    def at(self, step: int, tokens: int, params: Any) -> Answers:
+    def __call__(self, step: int, params: Any) -> Answers:
         """Answers the held-out items; tells the metrics and keeps the answers."""
         rows = self.config.batch // self.config.microbatches
         answers = answer_task(
             self.scores, params, self.valid, self.task, "valid", self.tokenizer, self.mesh, rows
         )
         told = ", ".join(f"{name} {value:.4f}" for name, value in answers.figures.items())
-        row: dict[str, Any] = {"step": step, "tokens": tokens}
-        row |= {f"valid_{name}": value for name, value in answers.figures.items()}
-        self.session.journal.evaluation(row, f"step {step}  {self.task.name}: {told}")
+        figures = {f"valid_{name}": value for name, value in answers.figures.items()}
+        self.session.tell(step, figures, f"{self.task.name}: {told}")
         self.session.journal.sample(step, answers.shown(self.task, "valid"))
         return answers
 
-    def finish(self, tokens: int, params: Any) -> None:
+    def finish(self, params: Any) -> None:
         """The last figures, and the summary of the run."""
-        steps = self.config.steps or 0
-        answers = self.at(steps, tokens, params)
+        answers = self(self.session.total, params)
         if self.session.main:
             path = self.session.workdir / "evaluations" / f"{self.task.name}-valid.jsonl"
             answers.write(path, self.task, "valid")
         summary: dict[str, Any] = {
-            "steps": steps,
-            "tokens": tokens,
             "parameters": tree.count(params),
             "task": self.task.name,
             "metric": self.task.metrics[0],

@@ -29,10 +29,8 @@ from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import PARTS, GptVisionConfig, at_merge, widened
 from lm.models.pretrained.vit import read_encoder
 from lm.models.vision import VisionConfig, at_grid
-from lm.report.page import write_report
 from lm.text.tokenizer import Tokenizer, TokenizerConfig, load
 from lm.train.checkpoint import steps_in
-from lm.train.optimizer import Progress
 from lm.train.process import Process
 from lm.train.saved import Saved, read_config, read_init, refuse_other
 from lm.train.state import create, shardings
@@ -97,7 +95,6 @@ class VisualTuning(Supervised):
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
         """Trains, or goes on training, in `workdir`."""
-        process = process or Process()
         mesh = make_mesh(self.mesh)
         self.check_mesh(mesh)
         config, tokenizer, source = self.resolved(workdir, mesh)
@@ -120,27 +117,22 @@ class VisualTuning(Supervised):
                 f"{tree.count(state.params):,} parameters; {material}; run in {workdir}"
             )
             if session.unevaluated:
-                evaluate(session.first, session.first * tokens, state.params)
+                evaluate(session.first, state.params)
             unread = Unread()
-            for step in session.steps(material.origins):
-                with session.goodput.spent("data"):
-                    host, wrong = next(batches)
+
+            def batch_of(step: int) -> Any:
+                del step
+                host, wrong = next(batches)
                 for line in unread.add(wrong, int((host.prefix > 0).sum())):
                     session.journal.say(line)
-                batch = config.split(host, mesh, material.mine, self.batch)
-                done = (step + 1) * tokens
-                rate = self.optim.rate(Progress(step, steps, done, steps * tokens))
-                state, metrics = step_fn(state, batch, jnp.float32(rate))
-                state = session.after(step, state, metrics, done)
-                if (step + 1) % self.loop.evaluate_every == 0 and step + 1 < steps:
-                    evaluate(step + 1, done, state.params)
-            figures = evaluate(steps, steps * tokens, state.params)
-            session.finish(
-                {"steps": steps, "tokens": steps * tokens, "rows": f"{material}{unread}"}
-                | {"parameters": tree.count(state.params), **figures}
-            )
-        if jax.process_index() == 0:
-            print(f"report: {write_report(workdir)}")
+                return config.split(host, mesh, material.mine, self.batch)
+
+            for step, batch, rate in config.batches(session, batch_of, material.origins):
+                state, metrics = step_fn(state, batch, rate)
+                state = session.after(step, state, metrics, evaluate)
+            figures = evaluate(steps, state.params)
+            made = {"rows": f"{material}{unread}", "parameters": tree.count(state.params)}
+            session.finish(made | figures)
 
     # ----------------------------------------------------------------- parts
 

@@ -31,7 +31,7 @@ class Evaluation:
         self.total = jax.jit(config.objective().total)
         self.text_total = jax.jit(NextToken(config.model.text).total)
 
-    def __call__(self, step: int, tokens: int, params: Any) -> dict[str, float]:
+    def __call__(self, step: int, params: Any) -> dict[str, float]:
         config, material = self.config, self.material
         figures = {"valid_loss": self.loss(params)}
         if material.held_out_text is not None:
@@ -62,10 +62,7 @@ class Evaluation:
                 for one, said in pairs
             ]
             self.session.journal.sample(step, "".join(told))
-        told_figures = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        self.session.journal.evaluation(
-            {"step": step, "tokens": tokens, **figures}, f"step {step}  {told_figures}"
-        )
+        self.session.tell(step, figures)
         return figures
 
     def loss(self, params: Any) -> float:

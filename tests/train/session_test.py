@@ -49,7 +49,7 @@ def state_at(step, value):
 def run(
     workdir, guard, bad=(), steps=8, process=None, experiment: Any = EXPERIMENT, pause=0.0,
     loop=LOOP, evaluated=lambda session, done: None, complete=lambda state: state,
-    each=1, summary=None,
+    each=1,
 ):  # fmt: skip
     """Steps of `each` tokens that add one to a number; those in `bad` are not finite and change
     nothing."""
@@ -86,9 +86,9 @@ def run(
             loss = one if good else one * jnp.nan
             flag = jnp.asarray(good)
             metrics = StepMetrics(loss, one, one, flag, flag, jnp.zeros(()), one)
-            state = s.after(step, state, metrics, (step + 1) * each, complete)
+            state = s.after(step, state, metrics, complete=complete)
             evaluated(s, step + 1)
-        s.finish(summary or {})
+        s.finish({})
     return visited, float(state.params["w"])
 
 
@@ -506,9 +506,9 @@ def test_other_rows_are_not_gone_on_with_unless_that_is_said(tmp_path, first, th
 def test_after_another_batch_tokens_are_counted_on_from_those_of_the_checkpoint(tmp_path):
     def evaluated(session, done):
         if done == 3:
-            session.journal.evaluation({"step": done, "tokens": done * 8, "valid_loss": 1.0}, "")
+            session.tell(done, {"valid_loss": 1.0})
 
-    told = {"summary": {"tokens": 5 * 8}, "evaluated": evaluated, "each": 8}
+    told = {"evaluated": evaluated, "each": 8}
     run(tmp_path, GuardConfig(), steps=2, each=16)
     run(tmp_path, GuardConfig(), steps=4, **told)
     # whose checkpoint has what both counted
@@ -517,7 +517,7 @@ def test_after_another_batch_tokens_are_counted_on_from_those_of_the_checkpoint(
     counted = [(row["step"], row["tokens"]) for row in rows]
     assert counted == [(1, 16), (2, 32), (3, 40), (3, 40), (4, 48), (5, 56)]
     assert json.loads((tmp_path / "summary.json").read_text())["tokens"] == 56
-    run(tmp_path, GuardConfig(), steps=5, summary={"tokens": 5 * 4}, each=4)  # and takes no step
+    run(tmp_path, GuardConfig(), steps=5, each=4)  # and takes no step
     assert json.loads((tmp_path / "summary.json").read_text())["tokens"] == 56
 
 
