@@ -15,6 +15,7 @@ from lm.data.batches import TokenBatch
 from lm.data.recall import HELD_OUT, RecallConfig, RecallRows
 from lm.losses.language import masked_sum, token_losses
 from lm.models.gpt import GptConfig, forward
+from lm.models.layers import stream_norms
 from lm.train.pretrain import NextToken
 from lm.train.process import Process
 from lm.train.supervised import Supervised
@@ -96,6 +97,9 @@ class Recall(Supervised):
 
     def first_params(self, key: jax.Array) -> Any:
         return self.model.module().init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+    def stream_norms(self, params: Any, rows: TokenBatch) -> jax.Array:
+        return stream_norms(self.model, params, jnp.asarray(rows.tokens))
 
     def objective(self) -> NextToken:
         return NextToken(self.model)

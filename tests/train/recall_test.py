@@ -48,6 +48,14 @@ def test_right_answers_and_losses_are_counted_over_questions_alone(monkeypatch):
     assert float(loss) == pytest.approx(-2 * np.log(share) + 5, rel=1e-5)
 
 
+def test_norms_of_the_stream_are_logged_where_asked(tmp_path):
+    loop = LoopConfig(log_every=1, layer_norms=True)
+    replace(SMALL, steps=1, loop=loop).run(tmp_path)
+    (norms,) = [row["norm/stream"] for row in read_metrics(tmp_path / "metrics.jsonl")
+                if "loss" in row]  # fmt: skip
+    assert len(norms) == 2 and 0 < min(norms) < np.inf
+
+
 @pytest.mark.slow
 def test_a_run_that_goes_on_with_another_batch_tells_the_tokens_that_it_read(tmp_path):
     SMALL.run(tmp_path)
