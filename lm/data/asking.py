@@ -1,7 +1,7 @@
 """What a row asks, as text.
 
     {"prompt": ...}                        the very text that the model continues
-    {"instruction": ..., "input": ...}     a task, and perhaps what it is about
+    {"instruction": ..., "input": ...}     a task, and perhaps what it is about, behind `examples`
     {"instruction": ..., "instances": [{"input": ..., "output": ...}]}
     {"instruction": ..., "examples": [{"input": ..., "output": ...}]}    each behind all the others
     {"turns": [...]}, {"question": ...}    a question
@@ -12,7 +12,8 @@ begins. What a field `system` or `system_prompt` says stands before it, and the 
 `history` make it the last turn of a transcript.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm.text.dialogue import Role
@@ -68,22 +69,34 @@ def is_few_shot(values: Mapping[str, Any]) -> bool:
 def few_shot(values: dict[str, Any], between: str) -> list[tuple[str, str]]:
     """Of K examples each, as prompt and answer, behind the instruction and the K - 1 others
     (Ouyang et al. 2022, appendix A); a single one is asked without any. Raises Malformed."""
-    examples = values["examples"]
-    if not isinstance(examples, list) or not all(isinstance(one, dict) for one in examples):
-        raise Malformed('"examples" is no list of objects')
-    pairs = [(text(one, "input", "prompt"), text(one, "output", "response")) for one in examples]
-    if not pairs or not all(said.strip() for pair in pairs for said in pair):
-        raise Malformed('"examples" is empty, or one of them lacks its input or output')
-    task = text(values, "instruction") + between
-    shown = [given + between + answer + between for given, answer in pairs]
+    pairs = pairs_of(values)
     asked = [
-        task + "".join(shown[:n] + shown[n + 1 :]) + given + between
+        behind(values, [*pairs[:n], *pairs[n + 1 :]], given, between)
         for n, (given, _) in enumerate(pairs)
     ]
     return [
         (prompt_of({**values, "prompt": prompt}, between), answer)
         for prompt, (_, answer) in zip(asked, pairs, strict=True)
     ]
+
+
+def pairs_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The examples of a row, as input and output. Raises Malformed."""
+    examples = values["examples"]
+    if not isinstance(examples, list) or not all(isinstance(one, dict) for one in examples):
+        raise Malformed('"examples" is no list of objects')
+    pairs = [(text(one, "input", "prompt"), text(one, "output", "response")) for one in examples]
+    if not pairs or not all(said.strip() for pair in pairs for said in pair):
+        raise Malformed('"examples" is empty, or one of them lacks its input or output')
+    return pairs
+
+
+def behind(
+    values: dict[str, Any], pairs: Sequence[tuple[str, str]], given: str, between: str
+) -> str:
+    """What is asked behind a row's instruction and these examples."""
+    said = [text(values, "instruction"), *itertools.chain.from_iterable(pairs), given]
+    return "".join(one + between for one in said)
 
 
 def prompts_of(values: dict[str, Any], between: str) -> list[str]:
@@ -115,6 +128,11 @@ def asked_by(values: dict[str, Any], between: str) -> str:
     """The prompt of a row alone. Raises Malformed where there is none."""
     if "prompt" in values:
         prompt = text(values, "prompt")
+    elif "instruction" in values and values.get("examples"):
+        given = unicode_text("input", values.get("input", ""))
+        if not given.strip():
+            raise Malformed('"examples" and no "input": what is asked behind them is missing')
+        prompt = behind(values, pairs_of(values), given, between)
     elif "instruction" in values:
         prompt = instruction(values, values.get("input", ""), between)
     elif dialogue := values.get("conversations") or values.get("messages"):

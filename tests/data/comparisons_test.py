@@ -201,6 +201,8 @@ def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
         ({"prediction 1": "a", "question": "q", "passages": 5}, '"passages" is no list of lists'),
         ({"prediction 1": "a", "question": "q", "passages": [5]}, "no list of lists"),
         ({"prediction 1": "a", "question": "q", "passages": [["\ud800"]]}, "not Unicode text"),
+        ({"instruction": "i", "examples": [{"input": "q", "output": "a"}], "answers": ["a", "b"],
+          "ranks": [0, 1]}, '"examples" and no "input"'),
         ({"prompt": "p"}, 'missing "answers" and "ranks", or "chosen" and "rejected"'),
     ],
 )  # fmt: skip

@@ -67,12 +67,14 @@ def test_each_of_several_examples_is_asked_behind_all_the_others(tmp_path):
     assert read(tmp_path, [shown(2, system="S")], between="|")[0].prompt == "S|Do|q1|a1|q0|"
 
 
-def test_a_single_example_is_asked_without_any_and_a_row_with_an_answer_of_its_own_shows_none(
-    tmp_path,
-):
-    rows = [shown(1), shown(2, input="q", output="a")]
+def test_a_single_example_is_asked_without_any_and_an_input_beside_them_behind_all(tmp_path):
+    rows = [shown(1), shown(2, input="q", output="a"), shown(0, input="q", output="a")]
     found = read(tmp_path, rows, between="|")
-    assert [(item.prompt, item.answer) for item in found] == [("Do|q0|", "a0"), ("Do|q|", "a")]
+    assert [(item.prompt, item.answer) for item in found] == [
+        ("Do|q0|", "a0"), ("Do|q0|a0|q1|a1|q|", "a"), ("Do|q|", "a"),
+    ]  # fmt: skip
+    path = str(tmp_path / "rows.jsonl")
+    assert RowsConfig(train=path, valid=path, between="|").prompts("train")[1] == found[1].prompt
 
 
 def test_examples_are_prompts_and_conversations_of_one_turn_too(tmp_path):
@@ -166,6 +168,10 @@ def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_p
             'rows.jsonl:2: "input" is not Unicode text',
         ),
         (shown(0), 'rows.jsonl:2: "examples" is empty, or one of them lacks its input or output'),
+        (
+            shown(1, output="x"),
+            'rows.jsonl:2: "examples" and no "input": what is asked behind them is missing',
+        ),
         ({"instruction": "a", "examples": "x"}, 'rows.jsonl:2: "examples" is no list of objects'),
         ({"instruction": "a", "examples": ["x"]}, 'rows.jsonl:2: "examples" is no list of objects'),
         ({"instruction": "a", "examples": [{"input": "x"}]}, 'rows.jsonl:2: missing "output"'),
