@@ -9,7 +9,8 @@
 
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
 begins. What a field `system` or `system_prompt` says stands before it, and the pairs of a field
-`history` make it the last turn of a transcript.
+`history` make it the last turn of a transcript. All rows of an instruction that one of them has
+examples of are learned from together or held out together.
 """
 
 import itertools
@@ -64,6 +65,12 @@ def is_few_shot(values: Mapping[str, Any]) -> bool:
     """Whether a row is an instruction and examples of it, and neither asks nor answers besides."""
     own = {"prompt", "input", "instances", *ANSWERS}
     return {"instruction", "examples"} <= values.keys() and not values.keys() & own
+
+
+def task_of(values: Mapping[str, Any]) -> str | None:
+    """The instruction that a row asks by; None where it has none, or a prompt beside it."""
+    task = values.get("instruction")
+    return task if isinstance(task, str) and "prompt" not in values else None
 
 
 def few_shot(values: dict[str, Any], between: str) -> list[tuple[str, str]]:

@@ -312,7 +312,8 @@ class DialoguesConfig(RowsConfig):
         sources = self.read_from(part)
         divided = {name: one.divided(items, part) for name, one in sources.items()}
         elsewhere = set().union(*(one.elsewhere for one in divided.values()))
-        return {name: one.kept(divided[name], elsewhere, part) for name, one in sources.items()}
+        kept = {name: one.kept(divided[name], elsewhere, part) for name, one in sources.items()}
+        return {name: [one.item for one in some] for name, some in kept.items()}
 
     def prompts(self, part: Part, seed: int = 0) -> list[Conversation]:
         """Each prompt of a part once: a conversation up to an answer of the assistant. What is held

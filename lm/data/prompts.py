@@ -3,10 +3,10 @@
 
 Rows of one user, or of one prompt, are never divided between training and measuring: what several
 users ask and one who is held out does is not learned. Conversations are of one prompt where their
-users say the same first, examples where they have one instruction, since each shows the others. Of
-two or more, one at least is held out and never all. A row that says of itself `"held_out": true` or
-`false`, as labels of answers do, is believed; of files of their own to measure on, how many prompts
-are learned from too is told.
+users say the same first, and so are all rows of an instruction that one of them has examples of,
+since each shows the others. Of two or more, one at least is held out and never all. A row that says
+of itself `"held_out": true` or `false`, as labels of answers do, is believed; of files of their own
+to measure on, how many prompts are learned from too is told.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from lm.core.config import require, require_positive
 from lm.core.errors import DataError
-from lm.data.asking import BETWEEN, Malformed, is_few_shot, prompts_of
+from lm.data.asking import BETWEEN, Malformed, prompts_of, task_of
 from lm.data.held_out import dividing, place
 from lm.data.labels import from_the_oldest
 from lm.data.sieve import Sieve
@@ -47,7 +47,8 @@ class RowsConfig:
     valid_fraction: float = 0.1
     between: str = BETWEEN  # between an instruction and its answer
     per_user: int | None = None  # prompts of a row's "user" at most
-    # characters: of texts that begin alike in so many, or conversations, the first is read
+    # characters: of texts that begin alike in so many, or conversations, the first is read; rows
+    # that say whether they are held out are labels, whose prompts were chosen so before
     common_prefix: int | None = None
 
     def __post_init__(self) -> None:
@@ -94,13 +95,13 @@ class RowsConfig:
         divided = self.divided(items, part)
         found = self.kept(divided, divided.elsewhere, part)
         if part == "train" and self.valid is not None and self.valid != self.train:
-            measured = {same(item) for item, _ in self.divided(items, "valid").found}
-            if count := sum(same(item) in measured for item in found):
+            measured = {one.known_by for one in self.divided(items, "valid").found}
+            if count := sum(one.known_by in measured for one in found):
                 tell(
                     f"warning: {count} of {len(found)} prompts to learn from are in {self.valid} "
                     "too, which is measured on"
                 )
-        return found
+        return [one.item for one in found]
 
     def divided(self, items: Reader[Item], part: Part) -> "Divided[Item]":
         """`read`, before what the other part asks too is left out. Raises DataError as it does."""
@@ -108,15 +109,17 @@ class RowsConfig:
         sieve = Sieve(self.per_user, self.common_prefix)
         taken: list[Taken[Item]] = []
         problems = []
-        for row in self.rows(spec):
+        rows = list(self.rows(spec))
+        shown = shown_in(row for row in rows if isinstance(row, Row))
+        for row in rows:
             try:
                 if isinstance(row, Problem):
                     raise Malformed(row.text)
                 sure, mine = isinstance(row.values.get(HELD_OUT), bool), self.decided(row, part)
-                taken += [
-                    Taken(item, sure, mine, place(held_out_key(row, item)))
-                    for item in items(row) if sifted(sieve, row, item)
-                ]  # fmt: skip
+                for item in items(row):
+                    known = known_by(row, item, shown)
+                    if sifted(sieve, row, item, "" if sure else known):
+                        taken.append(Taken(item, known, sure, mine, place(asker(row, known))))
             except Malformed as error:
                 problems.append(f"{row.where}: {error}")
         if problems:
@@ -125,21 +128,23 @@ class RowsConfig:
         fraction = self.valid_fraction
         if not any(one.sure for one in taken):
             fraction = dividing(fraction, {one.place for one in taken})
-        found: list[tuple[Item, bool]] = []
-        elsewhere: set[Any] = set()
+        found: list[Taken[Item]] = []
+        elsewhere: set[str] = set()
         for one in taken:
             below = one.place < fraction
             if below == (part == "valid") if one.mine is None else one.mine:
-                found.append((one.item, one.sure))
+                found.append(one)
             else:
-                elsewhere.add(same(one.item))
+                elsewhere.add(one.known_by)
         if not found:
             raise DataError(f"no rows in {spec} for {part}: name other files or valid_fraction")
         if left_out := str(sieve):
             tell(f"{spec}: prompts left out: {left_out}")
         return Divided(found, elsewhere)
 
-    def kept(self, divided: "Divided[Item]", elsewhere: Set[Any], part: Part) -> list[Item]:
+    def kept(
+        self, divided: "Divided[Item]", elsewhere: Set[str], part: Part
+    ) -> list["Taken[Item]"]:
         """The items of a part without those to learn from that are held out `elsewhere`: in these
         files, or in others that are learned from with them.
 
@@ -148,8 +153,8 @@ class RowsConfig:
         """
         found = divided.found
         if part == "valid":
-            return [item for item, _ in found]
-        kept = [item for item, sure in found if sure or same(item) not in elsewhere]
+            return found
+        kept = [one for one in found if one.sure or one.known_by not in elsewhere]
         if not kept:
             raise DataError(
                 f"{self.train}: held-out users ask all that the others do: set data.valid"
@@ -173,6 +178,7 @@ class Taken(Generic[Item]):
     """An item that the sieve lets through."""
 
     item: Item
+    known_by: str  # of what is known by the same, nothing is divided
     sure: bool  # whether its row says its part
     mine: bool | None  # whether it is of the part that is read; None: as its place tells
     place: float  # in [0, 1): where its user or prompt falls
@@ -182,8 +188,8 @@ class Taken(Generic[Item]):
 class Divided(Generic[Item]):
     """The items of a part, and what the other part asks."""
 
-    found: list[tuple[Item, bool]]  # and whether its row is believed
-    elsewhere: set[Any]  # as `same` tells
+    found: list[Taken[Item]]
+    elsewhere: set[str]  # what it is known by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,16 +199,25 @@ class Prompt:
     prompt: str
 
 
-def held_out_key(row: Row, item: Any) -> str:
+def asker(row: Row, known: str) -> str:
+    """Who asks; where nobody is named, what."""
     user = row.values.get("user")
-    if user is not None:
-        return f"user {user}"
-    if isinstance(item.prompt, Example):  # all questions about an image go together
-        return item.prompt.about
-    return known_by(row, item)
+    return known if user is None else f"user {user}"
 
 
-def same(item: Any) -> Any:
+def shown_in(rows: Iterable[Row]) -> set[str]:
+    """The instructions that any row has examples of."""
+    tasks = (task_of(row.values) for row in rows if row.values.get("examples"))
+    return {task for task in tasks if task is not None}
+
+
+def known_by(row: Row, item: Any, shown: Set[str]) -> str:
+    """The instruction of an item, where it is among those `shown` with examples; else as `same`."""
+    task = task_of(row.values)
+    return same(item) if task is None or task not in shown else task
+
+
+def same(item: Any) -> str:
     """Equal of items that ask the same: what they begin with, or something of one image."""
     return item.prompt.about if isinstance(item.prompt, Example) else beginning(item)
 
@@ -212,17 +227,12 @@ def beginning(item: Any) -> str:
     return item.prompt if isinstance(item.prompt, str) else opening(item.prompt)
 
 
-def sifted(sieve: Sieve, row: Row, item: Any) -> bool:
+def sifted(sieve: Sieve, row: Row, item: Any, known: str) -> bool:
     """Whether an item is taken: of texts and conversations, not of what is asked about images."""
     if isinstance(item.prompt, Example):
         return True
     user = row.values.get("user")
-    return sieve.takes(None if user is None else str(user), known_by(row, item))
-
-
-def known_by(row: Row, item: Any) -> str:
-    """What an item begins with; of examples their instruction."""
-    return str(row.values["instruction"]) if is_few_shot(row.values) else beginning(item)
+    return sieve.takes(None if user is None else str(user), beginning(item), known)
 
 
 def opening(turns: Conversation) -> str:

@@ -20,15 +20,19 @@ class Sieve:
         """
         self.per_user, self.common_prefix = per_user, common_prefix
         self.users: dict[Hashable, set[str]] = {}  # what each asked
-        self.first: dict[str, str] = {}  # the prompt that began so
+        self.first: dict[str, str] = {}  # what began so, as it is known
         self.crowded: set[tuple[Hashable, str]] = set()
         self.alike: set[str] = set()
 
-    def takes(self, user: Hashable, prompt: str) -> bool:
-        """Whether a prompt is taken; one that was taken is again, and counts once."""
+    def takes(self, user: Hashable, prompt: str, known: str) -> bool:
+        """Whether a prompt is taken; one that was taken is again, and counts once.
+
+        Args:
+          known: what the prompt is known by, of which no two begin alike; "" where it may.
+        """
         length = self.common_prefix
-        start = prompt[:length] if length and len(prompt) >= length else None
-        if start is not None and self.first.get(start, prompt) != prompt:
+        start = known[:length] if length and len(known) >= length else None
+        if start is not None and self.first.get(start, known) != known:
             self.alike.add(prompt)
             return False
         if self.per_user and user is not None:
@@ -38,7 +42,7 @@ class Sieve:
                 return False
             asked.add(prompt)
         if start is not None:
-            self.first[start] = prompt
+            self.first[start] = known
         return True
 
     def __str__(self) -> str:

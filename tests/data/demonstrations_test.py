@@ -86,7 +86,9 @@ def test_examples_are_prompts_and_conversations_of_one_turn_too(tmp_path):
     assert turns == [[prompt.strip(), f"a{n}"] for n, prompt in enumerate(asked)]
 
 
-def test_examples_that_show_each_other_are_held_out_together_and_sieved_as_one(tmp_path):
+def test_examples_that_show_each_other_are_held_out_together_and_none_begins_like_another(
+    tmp_path,
+):
     rows = [shown(4, instruction=f"Do {n}") for n in range(40)]
     parts = [
         {item.prompt.split("\n")[0] for item in read(tmp_path, rows, part, valid_fraction=0.5)}
@@ -94,8 +96,48 @@ def test_examples_that_show_each_other_are_held_out_together_and_sieved_as_one(t
     ]
     assert min(map(len, parts)) > 5 and not parts[0] & parts[1]
     rows = [shown(3, user="ann"), shown(3, instruction="Do it", user="ann")]
-    assert len(read(tmp_path, rows, per_user=1)) == 3
     assert len(read(tmp_path, rows, common_prefix=2)) == 3
+
+
+def test_each_example_counts_among_the_prompts_of_its_user(tmp_path):
+    rows = [shown(3, user="ann"), shown(3, instruction="Do it", user="ann"), shown(1, user="bob")]
+    assert [one.answer for one in read(tmp_path, rows, per_user=4)] == [
+        "a0",
+        "a1",
+        "a2",
+        "a0",
+        "a0",
+    ]
+    assert len(read(tmp_path, rows)) == 7  # the control
+
+
+def test_what_a_held_out_user_has_examples_of_is_learned_from_nobody(tmp_path):
+    both = [{"input": f"q{n}", "output": f"a{n}"} for n in range(3)]
+    rows = [
+        {"user": f"{n} {k}", "instruction": f"Do {n}"} | own
+        for n in range(40)
+        for k, own in enumerate(
+            (
+                {"examples": both},
+                {"examples": both[::-1]},
+                both[0],
+                both[1] | {"examples": both[:1]},
+            )
+        )
+    ]
+    parts = [
+        {one.prompt.split("\n")[0] for one in read(tmp_path, rows, part, valid_fraction=0.2)}
+        for part in ("train", "valid")
+    ]
+    assert min(map(len, parts)) > 5 and not parts[0] & parts[1]
+    written = [shown(1, prompt=f"p{n}", response="a") for n in range(40)]  # of prompts of their own
+    assert 5 < len(read(tmp_path, written, "valid", valid_fraction=0.5)) < 35
+    plain = [row for row in rows if "examples" not in row]  # the control: other inputs are learned
+    plain += [{**row, "input": "q9"} for row in plain]
+    plain = [{**row, "user": n} for n, row in enumerate(plain)]
+    train, valid = (read(tmp_path, plain, part, valid_fraction=0.5) for part in ("train", "valid"))
+    tasks = [{one.prompt.split("\n")[0] for one in some} for some in (train, valid)]
+    assert tasks[0] & tasks[1]
 
 
 def test_only_the_answer_and_its_end_are_learned_unless_the_whole_text_is():

@@ -335,6 +335,24 @@ def test_no_prompt_that_a_policy_is_measured_on_is_learned_from_in_comparisons(
     assert {one.prompt for one in unmarked.compared("train")} & held_out
 
 
+def test_rankings_of_prompts_that_show_examples_are_all_learned_from(tmp_path):
+    tasks = [f"Task {n}: tell in one word what this is about. " + "Say no more. " * 20
+             for n in range(40)]  # fmt: skip
+    rows = [{"instruction": task, "examples": [{"input": f"{n}", "output": "x"} for n in range(4)]}
+            for task in tasks]  # fmt: skip
+    sized = instructgpt.pipeline("1.3b")
+    asked = replace(sized.ppo.data, train=write_rows(tmp_path / "rows.jsonl", rows))
+    parts = to_label(replace(sized.labeling, prompts=120), asked)
+    labels = [labeling.record(prompt, ["a", "b"], [0, 1], "j") | {HELD_OUT: part == "valid"}
+              for part, some in parts.items() for prompt in some]  # fmt: skip
+    data = replace(sized.reward.data, train=write_rows(tmp_path / "labels.jsonl", labels))
+    read = {part: [one.prompt for one in some] for part, some in data.parts().items()}
+    assert read == parts and len(read["train"]) > 100
+    people = [{**row, HELD_OUT: None} for row in labels]  # the control: who does not say so is read
+    data = replace(data, train=write_rows(tmp_path / "people.jsonl", people))
+    assert sum(map(len, data.parts().values())) == len(tasks)
+
+
 @pytest.mark.parametrize("process", [0, 1])
 def test_what_is_known_of_rankings_is_there_before_them_and_one_process_writes_both(
     monkeypatch, tmp_path, process
