@@ -105,8 +105,10 @@ class Journal:
             mfu = speed * self.flops_per_token / self.peak
             row |= {"tokens_per_second": speed, "mfu": mfu}
             pace = f"{rate(speed)}  MFU {mfu:.0%}  ETA {duration(left / speed)}"
-        for name, part in (values.parts or {}).items():
-            row[f"loss/{name}"] = float(part)
+        parts = {name: float(part) for name, part in (values.parts or {}).items()}
+        if np.isfinite(values.loss):  # then what is no number is a mean over nothing
+            parts = {name: part for name, part in parts.items() if not np.isnan(part)}
+        row |= {f"loss/{name}": part for name, part in parts.items()}
         figures = {name: float(value) for name, value in (values.figures or {}).items()}
         row |= figures
         for name, norms in (values.layer_norms or {}).items():

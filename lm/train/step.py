@@ -47,7 +47,7 @@ class StepMetrics:
     finite: jax.Array  # bool: loss and gradient were
     spike: jax.Array  # robust z-score
     lr: Any = None  # the learning rate it was made with
-    parts: Any = None  # name -> mean loss, where there are several
+    parts: Any = None  # name -> mean loss, where there are several; NaN: a mean over nothing
     figures: Any = None  # name -> what else was measured in the step
     layer_norms: Any = (
         None  # name -> gradient norm, [L] where layers are stacked; None unless asked for
@@ -148,6 +148,7 @@ def train_step(
             moments=keep(moments, state.moments),
             guard=guarded,
         )
+        told = {name: jnp.where(counts[name] > 0, means[name], jnp.nan) for name in means}
         metrics = StepMetrics(
             loss=value,
             tokens=counts[next(iter(objective.weights))],
@@ -156,7 +157,7 @@ def train_step(
             finite=finite,
             spike=spike,
             lr=rate,
-            parts=means if len(means) > 1 else None,
+            parts=told if len(means) > 1 else None,
             layer_norms=norms_by_layer(grads) if layer_norms else None,
         )
         return state, metrics

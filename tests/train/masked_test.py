@@ -119,6 +119,13 @@ def test_microbatches_of_unequal_counts_make_the_two_means_of_the_whole_batch(si
     assert_same(updated(replace(EXPERIMENT, microbatches=4), {"data": 1}, 1), single)
 
 
+def test_a_mean_over_nothing_is_no_figure_of_a_step():
+    alone = replace(batch_of(), next_mask=np.zeros(ROWS, bool))
+    metrics = updated(EXPERIMENT, {"data": 1}, 1, alone)[1]
+    assert np.isnan(metrics.parts["next"]) and metrics.finite
+    assert metrics.loss == metrics.parts["words"] > 0
+
+
 def test_the_loss_is_the_sum_of_two_means_and_no_mean_of_means(single):
     objective = MaskedWords(EXPERIMENT.model, pairs=True)
     params, batch = first_state().params, batch_of()

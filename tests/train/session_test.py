@@ -227,6 +227,18 @@ def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
     assert 90 <= 60 * int(minutes) + int(seconds) <= 120  # 10 tokens a second, or a little fewer
 
 
+def test_a_row_has_only_the_parts_of_the_loss_that_its_step_had(tmp_path):
+    journal = Journal(tmp_path, Goodput(None), 10, 1.0, 1.0)
+    journal.open(None)
+    for step, loss in ((1, 0.5), (2, np.nan)):
+        parts = {"answers": np.float32(0.5), "text": np.float32(np.nan)}
+        journal.step(step, 10, StepMetrics(loss, *[np.ones(())] * 6, parts=parts), 10)
+    journal.close()
+    first, second = read_metrics(tmp_path / "metrics.jsonl")
+    assert first["loss/answers"] == 0.5 and "loss/text" not in first
+    assert np.isnan(second["loss/text"])  # the control: of a step that went wrong
+
+
 def test_the_time_of_a_run_is_of_all_that_its_processes_did(tmp_path):
     """Of what came after the last row of an earlier one, and before the first of this one, too."""
 
