@@ -28,6 +28,12 @@ QUESTIONS = (
     ("Order", "nats a pair", ("loss/prompts", "valid_loss")),
     ("Questions", "nats a question", ("loss/metadata", "valid_metadata_loss")),
 )
+# Of answers learned beside pre-training text: of these two means the weighted sum is descended.
+MIXED = (
+    ("Loss", "nats a token", ("loss",)),
+    ("Answers", "nats a token", ("loss/answers", "valid_loss")),
+    ("Pre-training text", "nats a token", ("loss/text", "pretraining_loss")),
+)
 # Experiments whose loss is the mean of a token's.
 OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
 
@@ -37,7 +43,8 @@ def measured(records: Sequence[Record]) -> list[Figure]:
     stands beside its estimates."""
     there = dict.fromkeys(name for record in records for name in record.metrics())
     figures = FIGURES
-    sums = {"loss/words": MASKED, "loss/metadata": QUESTIONS}  # by what they alone have
+    # by what they alone have
+    sums = {"loss/words": MASKED, "loss/prompts": QUESTIONS, "loss/answers": MIXED}
     own = [name for name in sums if all(name in record.metrics() for record in records)]
     if own:
         figures = (*sums[own[0]], *FIGURES[1:])

@@ -197,6 +197,13 @@ def test_a_loss_is_drawn_beside_what_it_can_be_compared_with_and_in_its_own_unit
     assert found["Loss"] == ("loss",) and found["Order"] == ("loss/prompts", "valid_loss")
     assert found["Questions"] == ("loss/metadata", "valid_metadata_loss")
 
+    rows = [training_row(1, **{"loss/answers": 0.7, "loss/text": 3.0}),
+            valid_row(1) | {"pretraining_loss": 3.1}]  # fmt: skip
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {title: names for title, _, names in measured([read_run(run)])}
+    assert found["Loss"] == ("loss",) and found["Answers"] == ("loss/answers", "valid_loss")
+    assert found["Pre-training text"] == ("loss/text", "pretraining_loss")
+
 
 def test_the_loss_over_all_held_out_text_is_a_point_beside_its_estimates(run, tmp_path):
     rows = [valid_row(1), valid_row(50), valid_row(100) | {
