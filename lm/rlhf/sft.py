@@ -71,6 +71,12 @@ class Sft(Stage):
             "set another share or batch",
         )
         require(
+            not share or share * self.batch >= 0.5,
+            f"pretraining_share {share} of batch {self.batch} leaves more than half of all steps "
+            "without text, and those that have some are taken for spikes of the loss: set another "
+            "share or batch",
+        )
+        require(
             not self.reward.given or self.loop.evaluate_every % self.loop.save_every == 0,
             f"loop.evaluate_every {self.loop.evaluate_every} must be a multiple of loop.save_every "
             f"{self.loop.save_every}: the chosen step must have been saved",

@@ -1,10 +1,12 @@
 """Fine-tuning on demonstrations and on rankings: what is learned, and what a run leaves."""
 
 import json
+import math
 import random
 import shutil
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -31,7 +33,7 @@ from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
 from lm.rlhf.sft import Sft, SftEvaluation, SftMaterial
 from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
-from lm.train.guard import GuardConfig
+from lm.train.guard import GuardConfig, GuardState, judge
 from lm.train.metrics import read_metrics
 from lm.train.process import Process
 from lm.train.saved import read_config
@@ -125,7 +127,25 @@ def test_a_share_of_text_that_leaves_a_step_without_a_demonstration_is_refused(b
     with pytest.raises(ConfigError, match="0.9 of batch 4 leaves less than a row"):
         teaching(base, tmp_path, pretraining_share=0.9, batch=4)
     teaching(base, tmp_path, pretraining_share=0.9, batch=32)  # the controls
-    teaching(base, tmp_path, pretraining_share=0.1, batch=4)
+    teaching(base, tmp_path, pretraining_share=0.125, batch=4)
+
+
+def test_a_share_of_text_that_most_steps_have_nothing_of_is_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match="0.1 of batch 4 leaves more than half of all steps"):
+        teaching(base, tmp_path, pretraining_share=0.1, batch=4)
+    guard = GuardConfig(spike="skip")
+    for share in (0.1, 0.125, 0.2):  # of the smallest batch that is let through no step is left out
+        batch = math.ceil(0.5 / share)
+        config = teaching(base, tmp_path, pretraining_share=share, batch=batch, model=MODEL)
+        random, state = np.random.default_rng(0), GuardState.empty(guard)
+        weights = config.objective().weights
+        judged = jax.jit(partial(judge, guard))
+        for step in range(300):
+            losses = {"answers": random.normal(2, 0.05), "text": random.normal(3.5, 0.05)}
+            losses["text"] *= config.text_before(step + 1) > config.text_before(step)
+            loss = sum(weights[name] * one for name, one in losses.items())
+            applied, _, _, state = judged(state, jnp.float32(loss), jnp.ones(()))
+            assert applied, f"step {step} of share {share}"
 
 
 def mixed_rows(config, folder, rows=600, width=16):
