@@ -43,6 +43,7 @@ from lm.text.tokenizer import Tokenizer
 
 Asked = Literal["random", "every", "last"]  # which of a conversation's answers are prompted for
 
+DRAWING = 2  # of the rules by which a seed draws answers: a run goes on by those it began with
 GUIDED: dict[str, Role] = {"USER": "user", "SYSTEM": "assistant"}
 END_OF_UTTERANCE = "__eou__"
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant): ?")
@@ -294,6 +295,10 @@ class DialoguesConfig(RowsConfig):
         if self.valid is None:
             return told
         return f"{told};{content_digest(self.valid, order=from_the_oldest)}"
+
+    def drawn(self, seed: int) -> str:
+        """Nothing for seed 0, by which answers are drawn as they were before seeds drew them."""
+        return f";{DRAWING}" if seed and self.asked == "random" else ""
 
     def form(self, tokenizer: Tokenizer) -> Form:
         """As turns."""

@@ -64,6 +64,11 @@ class RowsConfig:
         found = content_digest(*specs, order=from_the_oldest)
         return found if self.valid is not None else f"{found};{DIVISION}"
 
+    def drawn(self, seed: int) -> str:
+        """Identity of how a seed draws prompts, beside `fingerprint`; "" where it draws none."""
+        del seed
+        return ""
+
     def form(self, tokenizer: Tokenizer) -> Form:
         """How its prompts and answers become ids: as text."""
         return tokenizer

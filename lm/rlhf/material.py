@@ -35,7 +35,7 @@ class PpoMaterial:
         learned, self.long = encode_prompts(train, prompt_length)
         self.valid, _ = encode_prompts(in_turn(valid), prompt_length)
         self.rows = TaskRows(learned, seed)
-        self.digest = config.fingerprint
+        self.digest = config.fingerprint + config.drawn(seed)
         self.read(text, text_rows, width, seed)
 
     def read(self, text: TextConfig | None, rows: int, width: int, seed: int) -> None:

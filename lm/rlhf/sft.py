@@ -43,6 +43,7 @@ from lm.train.pretrain import NextToken
 from lm.train.session import Session
 
 SAMPLED = 4  # answers that are shown at an evaluation
+MIXING = 2  # of the rules by which text is mixed in: a run goes on by those it began with
 TAX_BATCHES = 20  # of an estimate of the loss on pre-training text
 
 
@@ -195,7 +196,7 @@ class SftMaterial:
         self.text = Mixture(sources, self.width, self.config.seed)
         self.held_out_text = held_out
         self.count = round(self.count / (1 - self.config.pretraining_share))
-        self.digest += self.text.digest[:16]
+        self.digest += f";{MIXING};{self.text.digest[:16]}"
 
     def __str__(self) -> str:
         share = self.config.pretraining_share

@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_another_seed_asks_for_other_answers_of_the_same_conversations(tmp_path)
     assert 5 < same < 25 and other == config.prompts("train", 1)  # of about 42 a third, by chance
     assert config.prompts("valid", 0) == config.prompts("valid", 1)
 
-    def read(seed):
+    def read(seed, config=config):
         return PpoMaterial(
             config, CHAT, batch=2, prompt_length=40, width=64, text=None, text_rows=0, seed=seed
         )
@@ -146,6 +147,9 @@ def test_another_seed_asks_for_other_answers_of_the_same_conversations(tmp_path)
     sizes = [np.sort(read(seed).rows.whole.start) for seed in (0, 0, 1)]
     assert np.array_equal(*sizes[:2]) and not np.array_equal(*sizes[1:])
     assert np.array_equal(read(0).valid.tokens, read(1).valid.tokens)
+    assert read(0).digest == config.fingerprint != read(1).digest  # as it was drawn before, and not
+    last = replace(config, asked="last")  # the control: no seed draws
+    assert read(1, last).digest == last.fingerprint
 
 
 def test_one_opening_is_never_on_both_sides(tmp_path):

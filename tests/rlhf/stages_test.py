@@ -161,6 +161,14 @@ def mixed_rows(config, folder, rows=600, width=16):
     return material
 
 
+def test_how_text_is_mixed_in_is_part_of_what_a_run_is_known_by(base, tmp_path, monkeypatch):
+    config = teaching(base, tmp_path, pretraining_share=0.25)
+    before = mixed_rows(config, tmp_path).digest
+    assert before.startswith(config.data.fingerprint)
+    monkeypatch.setattr("lm.rlhf.sft.MIXING", 1)
+    assert mixed_rows(config, tmp_path).digest != before
+
+
 MIXED = {size: instructgpt.pipeline(size).sft for size in ("1.3b", "6b", "175b")}
 MIXED["tiny"] = replace(instructgpt.sft(), pretraining_share=0.1, model=MODEL)
 
