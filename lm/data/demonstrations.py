@@ -109,7 +109,7 @@ def encode_demonstrations(
         say; the answer alone is the common practice.)
 
     Raises:
-      DataError: no demonstration fits.
+      DataError: no demonstration fits, or no prompt does.
     """
     kept = [item for item in items if item.answer.strip()]
     prompts = tokenizer.encode_prompts([item.prompt for item in kept])
@@ -119,6 +119,11 @@ def encode_demonstrations(
         for prompt, answer, item in zip(prompts, answers, kept, strict=True)
         if prompt_length is None or len(prompt) <= prompt_length
     ]
+    if kept and not asked:
+        raise DataError(
+            f"none of {len(items)} demonstrations has a prompt of at most {prompt_length} tokens: "
+            "set a larger prompt_length"
+        )
     fitting = [one for one in asked if one[0] and len(one[0]) + len(one[1]) <= length]
     texts = [(prompt, answer) for prompt, answer, _ in fitting]
     if not texts:

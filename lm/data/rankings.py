@@ -56,7 +56,7 @@ def encode_rankings(
     What is ranked of a prompt of more than `prompt_length` tokens is left out.
 
     Raises:
-      DataError: no comparison fits.
+      DataError: no comparison fits, or no prompt does.
     """
     prompts, tokenizer = form.encode_prompts([item.prompt for item in items]), form.tokenizer
     fitting: list[tuple[list[int], list[list[int]], Comparison]] = []
@@ -76,6 +76,11 @@ def encode_rankings(
             continue
         cut += len(prompt) > room
         fitting.append((kept, answers, item))
+    if asked and asked == len(items):
+        raise DataError(
+            f"none of {len(items)} comparisons has a prompt of at most {prompt_length} tokens: "
+            "set a larger prompt_length"
+        )
     if not fitting:
         raise DataError(
             f"none of {len(items)} comparisons fits into {length} tokens: set a larger length"

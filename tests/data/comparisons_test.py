@@ -294,6 +294,10 @@ def test_answers_to_a_prompt_that_is_too_long_are_left_out_and_not_cut():
     found = encode_rankings(items, TOKENIZER, 16, prompt_length=3)
     assert (len(found.items), found.cut, found.asked) == (1, 0, 2)
     assert str(found) == "1 comparisons, 2 of prompts above prompt_length left out"
+    with pytest.raises(DataError, match="of at most 2 tokens: set a larger prompt_length"):
+        encode_rankings(items, TOKENIZER, 16, prompt_length=2)
+    with pytest.raises(DataError, match="into 2 tokens: set a larger length"):  # what then is left
+        encode_rankings(items, TOKENIZER, 2, prompt_length=3)
     every = encode_rankings(items, TOKENIZER, 16)  # the control
     assert (len(every.items), every.cut, every.asked) == (3, 1, 0)
 

@@ -165,6 +165,10 @@ def test_what_does_not_fit_is_left_out_and_counted():
         "1 demonstrations, 1 of prompts above prompt_length and left out, 1 too long and left out"
     )
     assert str(found) == told
+    with pytest.raises(DataError, match="of at most 19 tokens: set a larger prompt_length"):
+        encode_demonstrations([*items, longer], TOKENIZER, 16, prompt_length=19)
+    with pytest.raises(DataError, match="into 16 tokens: set a larger length"):  # what then is left
+        encode_demonstrations([*items, longer], TOKENIZER, 16, prompt_length=20)
     every = encode_demonstrations([*items, longer], TOKENIZER, 32)
     assert every.names == ("here:11", "here:1")  # the control
 
