@@ -98,8 +98,8 @@ def reward(size: str = "tiny", data: str | None = None) -> RewardTraining:
 def dpo(size: str = "tiny", data: str | None = None) -> Dpo:
     """Rankings without a reward model (Rafailov et al. 2023), in place of `reward` and `ppo`."""
     like = instructgpt.dpo(size)
-    rows = reward(size, data).data
-    return replace(like, data=rows, model=None if size == "tiny" else decoder(size))
+    model = None if size == "tiny" else decoder(size)
+    return replace(like, data=reward(size, data).data, model=model, prompt_length=None)
 
 
 def ppo(size: str = "tiny", text: str | None = None) -> Ppo:

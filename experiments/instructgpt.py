@@ -110,11 +110,13 @@ def dpo(size: str = "tiny") -> Dpo:
         optim = AdamWConfig(peak_lr=2e-4, weight_decay=0.0)
         return Dpo(optim=optim, batch=8, length=128, loop=loop)
     return Dpo(
+        data=reward(size).data,
         model=decoder(size),
         # that paper's appendix B, with beta 0.1; the norm is its code's
         optim=RmsPropConfig(peak_lr=1e-6, warmup_steps=150, clip=10.0),
         batch=64,
         length=2048,
+        prompt_length=PROMPT_LENGTH,
         loop=loop,
     )
 

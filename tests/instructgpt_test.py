@@ -7,10 +7,11 @@ import pytest
 
 from experiments import chatgpt, instructgpt
 from lm.core.errors import ConfigError
-from lm.rlhf.reward import RewardTraining
+from lm.rlhf.sft import Sft
+from lm.rlhf.source import Source
 from lm.text.byte import ByteTokenizer
 from lm.train.optimizer import Progress
-from tests.rlhf.runs import write_rows
+from tests.rlhf.runs import MODEL, write_rows
 
 #        rate, batch of SFT; rate before PPO; rate of the value function (appendix C)
 SIZES = {
@@ -50,6 +51,7 @@ def test_the_one_reward_model_has_the_papers_numbers(of):
     assert found.data.per_user == 200 and found.data.common_prefix == 256
     for size in SIZES:
         assert of.reward(size) == found
+        assert of.dpo(size).data == found.data
 
 
 @BOTH
@@ -96,26 +98,32 @@ ASKED = [*(f"{n} short" for n in range(40)), f"{ALIKE}1", f"{ALIKE}2", "x" * 102
          "z" * 5000]  # fmt: skip
 
 
+START = Source(MODEL, ByteTokenizer(), None, {}, "start")
+
+
 def kept(stage, folder):
     """The lengths of the long prompts that a step keeps, of a byte a token, and what it tells."""
     rows = [{"prompt": one, "response": "a", "answers": ["a", "b"], "ranks": [0, 1]}
             for one in ASKED]  # fmt: skip
     data = replace(stage.data, train=write_rows(folder / "rows.jsonl", rows))
-    material = replace(stage, data=data).material(ByteTokenizer(), None, None)
-    if isinstance(stage, RewardTraining):
+    material = replace(stage, data=data).material(ByteTokenizer(), START, None)
+    if not isinstance(stage, Sft):
         found = [one.rows.start[:, 0] for one in material.parts.values()]
     else:
         found = [one.rows.mask.argmax(axis=1) + 1 for one in (material.train, material.held_out)]
     return sorted(size for size in np.concatenate(found).tolist() if size > 10), str(material)
 
 
-@pytest.mark.parametrize("of", [instructgpt.sft, instructgpt.reward], ids=["sft", "reward"])
-def test_prompts_that_are_long_or_begin_alike_are_left_out_of_every_step(of, tmp_path):
+@pytest.mark.parametrize(
+    "of", [instructgpt.sft, instructgpt.reward, instructgpt.dpo], ids=lambda of: of.__name__
+)
+def test_prompts_that_are_long_or_begin_alike_are_left_out_of_every_step(of, tmp_path, monkeypatch):
+    monkeypatch.setattr("lm.rlhf.dpo.reference_logp", lambda _, rows, *__: rows.reference)
     sizes, told = kept(of("6b"), tmp_path)
     assert sizes == [len(ALIKE) + 1, 1024] and "of prompts above prompt_length" in told
     every = replace(of("6b"), data=of().data, prompt_length=None)  # the control
     longest = [5000] if of is instructgpt.sft else [2048 - len("a") - 1]  # one is cut, not left out
-    sizes, _ = kept(replace(every, length=2048 if of is instructgpt.reward else 6000), tmp_path)
+    sizes, _ = kept(replace(every, length=6000 if of is instructgpt.sft else 2048), tmp_path)
     assert sizes == [len(ALIKE) + 1] * 2 + [1024, 1500, *longest]
 
 
@@ -129,7 +137,8 @@ def test_the_tiny_sizes_have_other_numbers(of):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_long_conversation_is_cut_at_a_turn_and_not_left_out(size):
-    assert chatgpt.sft(size).prompt_length is None and chatgpt.reward(size).prompt_length is None
+    for of in (chatgpt.sft, chatgpt.reward, chatgpt.dpo):
+        assert of(size).prompt_length is None
     with pytest.raises(
         ConfigError, match="prompt_length 1024: of a longer conversation the newest"
     ):
