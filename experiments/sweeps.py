@@ -140,7 +140,8 @@ def bert_rates(task: str = "sst2") -> Rates:
 
     --set tuning.init=RUN --set tuning.data.root=DATA, and for its epochs --set epochs=(2.0,3.0,4.0)
     """
-    return Rates(tuning=finetune(task))
+    tuning = finetune(task)
+    return Rates(tuning=replace(tuning, epochs=Finetune.epochs), epochs=(tuning.epochs,))
 
 
 def bert_objectives() -> Transfer:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import jax
 
+from lm.core.config import require
 from lm.report.markdown import table
 from lm.studies.several import SUMMARY, alone, begin, check_distinct, fixed, run_member
 from lm.train.finetune import Finetune
 from lm.train.process import Process
+
+PAPERS = (5e-5, 4e-5, 3e-5, 2e-5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +23,18 @@ class Rates:
     """A fine-tuning, and what is tried."""
 
     tuning: Finetune  # whose `init` is the run that all of them start from
-    rates: tuple[float, ...] = (5e-5, 4e-5, 3e-5, 2e-5)
+    rates: tuple[float, ...] = PAPERS
     epochs: tuple[float, ...] = (3.0,)  # the paper tries 2, 3 and 4
 
     def __post_init__(self) -> None:
         check_distinct(rates=self.rates, epochs=self.epochs)
+        given = self.tuning
+        for name, value, known, ours in (
+            ("optim.peak_lr", given.optim.peak_lr, (*PAPERS, *self.rates), "rates"),
+            ("epochs", given.epochs, (Finetune.epochs, *self.epochs), "epochs"),
+        ):
+            require(value in known, f"tuning.{name}={value!r} would do nothing: set {ours}")
+        require(given.steps is None, f"tuning.steps={given.steps} would undo epochs: set epochs")
 
     def members(self) -> dict[str, Finetune]:
         """Every fine-tuning, by the name of its folder."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from experiments import sweeps
+from lm.core.config import bind
 from lm.core.errors import ConfigError
 from lm.data.tasks import TaskConfig
 from lm.studies.rates import Rates
@@ -51,6 +52,19 @@ def test_each_of_berts_rates_is_a_run_and_the_best_on_dev_is_picked(ran, tmp_pat
         replace(wider, tuning=replace(wider.tuning, batch=16)).run(tmp_path)
     with pytest.raises(ConfigError, match=r"rates has \[5e-05\] twice"):
         replace(study, rates=(5e-5, 5e-5))
+
+
+def test_what_is_set_of_the_tuning_and_would_do_nothing_is_refused():
+    study = sweeps.bert_rates("squad2")
+    assert {one.epochs for one in study.members().values()} == {2.0}  # the task's own
+    bind(study, {"epochs": (3.0, 4.0), "rates": (1e-4,), "tuning.batch": 16})  # the control
+    bind(study, {"rates": (1e-4,), "tuning.optim.peak_lr": 1e-4})
+    for name, value, ours in (
+        ("tuning.optim.peak_lr", 1e-3, "rates"), ("tuning.epochs", 1.0, "epochs"),
+        ("tuning.steps", 7, "epochs"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"{name}={value} would .*: set {ours}"):
+            bind(study, {name: value})
 
 
 @pytest.mark.slow
