@@ -13,8 +13,8 @@ from lm.core.config import require, require_fraction, require_positive
 from lm.core.mesh import constrain, platform
 from lm.core.tree import name_of
 from lm.losses.vocabulary import vocabulary_losses
-from lm.nn.attention import LayerCache
 from lm.nn.blocks import residual
+from lm.nn.cache import LayerCache
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table

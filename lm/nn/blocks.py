@@ -6,7 +6,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lm.core import axes
 from lm.core.mesh import constrain, gathered
-from lm.nn.attention import Attention, LayerCache
+from lm.nn.attention import Attention
+from lm.nn.cache import LayerCache
 from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.mlp import Mlp

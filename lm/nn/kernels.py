@@ -14,7 +14,7 @@ from lm.core.mesh import on_each_device, platform, ways
 from lm.nn.causal import causal_attention
 from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys, dropout
-from lm.nn.patterns import layer_mask, slots_seen
+from lm.nn.patterns import layer_mask
 from lm.nn.sparse import MASKED, sparse_attention
 
 QUERY_BLOCK = 128
@@ -89,43 +89,6 @@ def attention(
     if valid is not None:
         mask = mask & valid[:, None, None, :]
     return attend(q, k, v, mask, keys, config.attention_dropout)
-
-
-def attend_slots(
-    q: jax.Array, k: jax.Array, v: jax.Array, config: BlockConfig, pattern: LayerPattern,
-    valid: jax.Array | None, slot: int | jax.Array,
-) -> jax.Array:  # fmt: skip
-    """One query a row, in this slot, against the few slots of a cache that its pattern sees.
-
-    Args:
-      q: [B N 1 H].
-      k, v: [B*N S H], rows and heads as one axis; slot s stands at s modulo S.
-      valid: [B slots] bool.
-
-    Returns:
-      [B N 1 H].
-    """
-    batch, heads, _, size = q.shape
-    kept = k.shape[1]
-    few = None if isinstance(pattern, tuple) else slots_seen(slot, kept, pattern, config)
-    if few is None:
-        here = jnp.asarray([slot])
-        mask = layer_mask(here, jnp.arange(kept), pattern, config, heads)[:, 0]  # [N|1 S]
-    else:
-        places, exists = few
-        if len(places) < kept:
-            k, v = k[:, places % kept], v[:, places % kept]
-        mask, valid = exists[None], None if valid is None else valid[:, places]
-    if valid is not None:
-        mask = mask & valid[:, None]  # [B N|1 S]
-    mask = jnp.broadcast_to(mask, (batch, heads, k.shape[1])).reshape(batch * heads, -1)
-    flat = q.reshape(batch * heads, size)
-    scores = jnp.einsum("XH,XSH->XS", flat, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(mask, scores * size**-0.5, MASKED), axis=-1)
-    context = jnp.einsum(
-        "XS,XSH->XH", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-    )
-    return context.astype(v.dtype).reshape(q.shape)
 
 
 def choose(config: BlockConfig, pattern: str, length: int, masked: bool, dropped: bool) -> str:

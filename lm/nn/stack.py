@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.nn.attention import LayerCache
 from lm.nn.blocks import Block
+from lm.nn.cache import LayerCache
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys
 

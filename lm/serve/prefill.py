@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from lm.models.gpt import Cache, Gpt, GptConfig, Inserted, head
 from lm.models.gpt_vision import GptVision, GptVisionConfig
-from lm.nn.attention import LayerCache
+from lm.nn.cache import LayerCache
 from lm.serve.programs import Ask, Likelihood, Slots
 
 Model = GptConfig | GptVisionConfig

@@ -15,7 +15,7 @@ import numpy as np
 
 from lm.decode.sampling import sample_each
 from lm.models.gpt import Cache, GptConfig, forward
-from lm.nn.attention import LayerCache
+from lm.nn.cache import LayerCache
 from lm.serve.request import Asked, Likely
 
 ALTERNATIVES = 20  # likeliest tokens that are told beside each, if any are asked for

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError
+from lm.nn.cache import LayerCache, attend_cache
 from lm.nn.config import BlockConfig
-from lm.nn.kernels import attend, attend_slots, attention
+from lm.nn.kernels import attend, attention
 from lm.nn.patterns import layer_mask, pairs, visible
 from lm.nn.sparse import sparse_attention
 
@@ -171,8 +172,8 @@ def test_a_query_against_a_cache_sees_what_it_saw_in_the_sequence(pattern, chang
     valid = jnp.arange(length) >= jnp.array([[0], [3]])
     seen = valid if pattern not in ("fixed", "block", "summaries") else None
     whole = whole_sequence(q, k, v, sizes, pattern, seen)
-    kept = [each.reshape(-1, length, 8) for each in (k, v)]
-    step = jax.jit(lambda query, slot: attend_slots(query, *kept, sizes, pattern, seen, slot))
+    kept = LayerCache(*(each.reshape(-1, length, 8) for each in (k, v)))
+    step = jax.jit(lambda query, slot: attend_cache(query, kept, sizes, pattern, slot, seen))
     for slot in (3, 7, 8, 23, 39):
         one = step(q[:, :, slot : slot + 1], slot)
         np.testing.assert_allclose(one[:, :, 0], whole[:, :, slot], atol=1e-5)
@@ -184,8 +185,8 @@ def test_a_query_reads_few_slots_of_a_long_cache(pattern):
 
     def cost(pattern):
         q, kept = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, 2, 1, 8), (2, 4096, 8)))
-        call = jax.jit(lambda q, k, v: attend_slots(q, k, v, sizes, pattern, None, 4000))
-        return call.lower(q, kept, kept).compile().cost_analysis()["flops"]
+        call = jax.jit(lambda q, cache: attend_cache(q, cache, sizes, pattern, 4000))
+        return call.lower(q, LayerCache(kept, kept)).compile().cost_analysis()["flops"]
 
     sizes = config(band=64, stride=64, summary=3)
     assert cost(pattern) < 0.25 * cost("dense")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lm.nn.cache import LayerCache, attend_cache
 from lm.nn.config import BlockConfig
-from lm.nn.kernels import attend, attend_slots
+from lm.nn.kernels import attend
 from lm.nn.patterns import layer_mask
-from lm.nn.rows import attend_each
 
 ROWS, HEADS, SLOTS = 2, 2, 64
 CASES = [
@@ -33,8 +33,8 @@ def setting(pattern, stride):
     return config, q, k, v
 
 
-def flat(each):
-    return each.reshape(ROWS * HEADS, SLOTS, -1)
+def kept(k, v, reach=None):
+    return LayerCache(*(each.reshape(ROWS * HEADS, SLOTS, -1) for each in (k, v)), reach)
 
 
 @pytest.mark.parametrize(("pattern", "stride"), CASES)
@@ -47,7 +47,7 @@ def test_a_query_of_any_pattern_sees_what_its_mask_says_however_short_the_cache(
     def both(q, k, v):
         mask = layer_mask(jnp.array([slot]), jnp.arange(SLOTS), pattern, config, HEADS)
         expected = attend(q, k, v, mask & valid[:, None, None])
-        return attend_slots(q, flat(k), flat(v), config, pattern, valid, slot), expected
+        return attend_cache(q, kept(k, v), config, pattern, slot, valid), expected
 
     found, expected = both(q, k, v)
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -62,9 +62,8 @@ def test_each_row_sees_from_its_own_slot_what_its_mask_says_however_little_is_re
     def both(q, k, v):
         masks = [layer_mask(one[None], jnp.arange(SLOTS), pattern, config, HEADS) for one in slots]
         expected = attend(q, k, v, jnp.stack(masks))
-        k, v = flat(k), flat(v)
-        reached = [attend_each(q, k, v, config, pattern, slots, reach) for reach in (32, SLOTS)]
-        return reached, expected
+        caches = [kept(k, v, reach) for reach in (32, SLOTS)]
+        return [attend_cache(q, cache, config, pattern, slots) for cache in caches], expected
 
     reached, expected = both(q, k, v)
     for found in reached:
