@@ -12,7 +12,7 @@ from lm.data.images import pillow
 from lm.data.visual.rows import VisualRows, encode
 from lm.evals.visual import Answered
 from lm.models.gpt_vision import GptVisionConfig
-from lm.models.seen import attention_to_slots
+from lm.models.layers import attention_to_slots
 from lm.text.tokenizer import Tokenizer
 
 SHOWN = 12

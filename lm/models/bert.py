@@ -24,7 +24,7 @@ from lm.nn.mlp import ACTIVATIONS, Dense
 from lm.nn.norms import LayerNorm
 from lm.nn.passes import LEARNED, Passes
 from lm.nn.patterns import mean_pairs
-from lm.nn.stack import Stack, block_outputs
+from lm.nn.stack import Stack, layers_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ class Bert(nn.Module):
         if self.is_initializing():
             self.stack(x)
         blocks = self.stack.variables["params"]["blocks"]
-        return [x, *block_outputs(self.config, blocks, x, valid)]
+        return [x, *(out for out, _ in layers_of(self.config, blocks, x, valid))]
 
     def embedded(
         self, tokens: jax.Array, segments: jax.Array | None, keys: DropoutKeys | None

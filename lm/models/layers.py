@@ -9,14 +9,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from lm.core import axes
 from lm.models.bert import BertConfig
 from lm.models.gpt import GptConfig
-from lm.nn.attention import attention_weights
-from lm.nn.blocks import Block
-from lm.nn.embed import Table
-from lm.nn.norms import LayerNorm
-from lm.nn.stack import unstack
+from lm.models.gpt_vision import GptVisionConfig
+from lm.nn.stack import layers_of
 
 
 @flax.struct.dataclass
@@ -29,22 +25,10 @@ class Layers:
 
 def by_layer(config: GptConfig, params: Any, tokens: jax.Array) -> Layers:
     """Applies a decoder to ids [B T] one block after the other, without dropout."""
-    length = tokens.shape[1]
-    word = Table(config.vocab, config.width, axes.VOCABULARY, config.token_std)
-    place = Table(config.length, config.width, axes.POSITIONS, config.position_std)
-    x: Any = word.apply({"params": params["tokens"]}, tokens, config.dtype)
-    x = x + place.apply({"params": params["positions"]}, jnp.arange(length)[None], config.dtype)
-    hidden, attention = [x], []
-    for layer, block_params in enumerate(unstack(params["stack"]["blocks"])):
-        pattern = config.pattern[layer % len(config.pattern)]
-        entering: Any = x
-        if config.norm == "pre":
-            entering = LayerNorm(config.epsilon).apply({"params": block_params["norm1"]}, x)
-        attention.append(attention_weights(config, block_params["attention"], entering, pattern))
-        out: Any = Block(config, pattern).apply({"params": block_params}, x)
-        x = out[0]
-        hidden.append(x)
-    return Layers(hidden=jnp.stack(hidden), attention=jnp.stack(attention))
+    places = jnp.arange(tokens.shape[1])[None]
+    x: Any = config.module().apply({"params": params}, tokens, places, method="embedded")
+    outputs, attention = zip(*layers_of(config, params["stack"]["blocks"], x), strict=True)
+    return Layers(hidden=jnp.stack([x, *outputs]), attention=jnp.stack(attention))
 
 
 def stream_norms(
@@ -66,3 +50,28 @@ def stream_norms(
     squares = jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1)
     real = jnp.ones(tokens.shape, bool) if valid is None else valid
     return jnp.sqrt(jnp.sum(squares * real, axis=(1, 2)) / jnp.sum(real))
+
+
+def attention_to_slots(
+    config: GptVisionConfig, params: Any, tokens: jax.Array, images: jax.Array, prefix: jax.Array
+) -> jax.Array:
+    """Where in its images a decoder looks when it begins an answer: attention of the last token
+    before it to each image slot, the mean over layers and heads, as shares of what goes to image
+    slots at all.
+
+    Args:
+      tokens: [B T] with `config.image_id` in the slots.
+      images: [B I R R 3] bytes.
+      prefix: [B] tokens before the answer.
+
+    Returns:
+      [B T], zero where no image stands.
+    """
+    x: Any = config.module().apply({"params": params}, tokens, images, method="embedded")
+    seen = jnp.arange(tokens.shape[1]) < prefix[:, None] if config.mask == "prefix" else None
+    last = prefix[:, None, None, None] - 1
+    layers = layers_of(config.text, params["text"]["stack"]["blocks"], x, prefix=seen)
+    found = [jnp.take_along_axis(weights, last, axis=2)[:, :, 0] for _, weights in layers]
+    looked = jnp.mean(jnp.stack(found), axis=(0, 2))
+    looked = jnp.where(tokens == config.image_id, looked, 0.0)
+    return looked / jnp.maximum(looked.sum(axis=1, keepdims=True), 1e-9)

@@ -20,7 +20,7 @@ from lm.nn.dropout import DropoutKeys
 from lm.nn.initializers import kernel_init
 from lm.nn.kernels import attention
 from lm.nn.mlp import Dense
-from lm.nn.patterns import layer_mask
+from lm.nn.patterns import sequence_mask
 from lm.nn.sparse import MASKED
 
 
@@ -78,13 +78,14 @@ class Attention(nn.Module):
 
 
 def attention_weights(
-    config: BlockConfig, params: Any, x: jax.Array, pattern: LayerPattern
-) -> jax.Array:
+    config: BlockConfig, params: Any, x: jax.Array, pattern: LayerPattern,
+    valid: jax.Array | None = None, prefix: jax.Array | None = None,
+) -> jax.Array:  # fmt: skip
     """Where each position looks: the weights of `Attention` by their definition, in float32.
 
     Args:
       params: of an `Attention`.
-      x: [B T D], what enters it.
+      x: [B T D], which enters it with `valid` and `prefix`, [B T] each.
 
     Returns:
       [B N T T], the query first.
@@ -97,6 +98,5 @@ def attention_weights(
         qk = qk + params["qkv"]["bias"][:2, None, :, None, :]
     q, k = qk.astype(x.dtype)
     scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
-    slots = jnp.arange(x.shape[1])
-    mask = layer_mask(slots, slots, pattern, config, config.heads)
+    mask = sequence_mask(x.shape[1], pattern, config, config.heads, valid, prefix)
     return jax.nn.softmax(jnp.where(mask, scores * q.shape[-1] ** -0.5, MASKED), axis=-1)

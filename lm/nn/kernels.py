@@ -14,7 +14,7 @@ from lm.core.mesh import on_each_device, platform, ways
 from lm.nn.causal import causal_attention
 from lm.nn.config import BlockConfig, LayerPattern
 from lm.nn.dropout import DropoutKeys, dropout
-from lm.nn.patterns import layer_mask
+from lm.nn.patterns import sequence_mask
 from lm.nn.sparse import MASKED, sparse_attention
 
 QUERY_BLOCK = 128
@@ -82,12 +82,7 @@ def attention(
         return sparse_attention(q, k, v, config, pattern, valid, keys)
     if how == "blocks":
         return blocks(q, k, v, config, valid, keys)
-    slots = jnp.arange(length)
-    mask = layer_mask(slots, slots, pattern, config, q.shape[1])[None]
-    if prefix is not None:
-        mask = mask | prefix[:, None, None, :]
-    if valid is not None:
-        mask = mask & valid[:, None, None, :]
+    mask = sequence_mask(length, pattern, config, q.shape[1], valid, prefix)
     return attend(q, k, v, mask, keys, config.attention_dropout)
 
 

@@ -67,6 +67,21 @@ def layer_mask(
     return jnp.stack([visible(queries, keys, pattern, config, head) for head in some])
 
 
+def sequence_mask(
+    length: int, pattern: LayerPattern, config: BlockConfig, heads: int,
+    valid: Array | None = None, prefix: Array | None = None,
+) -> Array:  # fmt: skip
+    """Which of its own keys a sequence sees: those of the pattern and of the `prefix` [B T], where
+    they are `valid` [B T]. [B|1 N|1 T T]"""
+    slots = jnp.arange(length)
+    mask = layer_mask(slots, slots, pattern, config, heads)[None]
+    if prefix is not None:
+        mask = mask | prefix[:, None, None, :]
+    if valid is not None:
+        mask = mask & valid[:, None, None, :]
+    return mask
+
+
 def summary_starts(config: BlockConfig, heads: int) -> np.ndarray:
     """Where in each block the summary columns of the first `heads` heads begin. [heads]
 

@@ -5,7 +5,7 @@ that compile time does not grow with depth. Given as a tuple of trees, one a lay
 unrolled: decoding does so, since a scan would copy every layer's cache at every token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
+from lm.nn.attention import attention_weights
 from lm.nn.blocks import Block
 from lm.nn.cache import LayerCache
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys
+from lm.nn.norms import LayerNorm
 
 # What the backward pass need not compute again, by name of the policy.
 POLICIES: dict[str, Callable[..., Any] | None] = {
@@ -95,17 +97,23 @@ class Stack(nn.Module):
         return x, None
 
 
-def block_outputs(
-    config: BlockConfig, blocks: Any, x: jax.Array, valid: jax.Array | None = None
-) -> list[jax.Array]:
-    """What each block of stacked parameters makes of `x` [B T D], without dropout. L x [B T D]"""
-    outputs = []
+def layers_of(
+    config: BlockConfig, blocks: Any, x: jax.Array,
+    valid: jax.Array | None = None, prefix: jax.Array | None = None,
+) -> Iterator[tuple[jax.Array, jax.Array]]:  # fmt: skip
+    """What each block of stacked parameters makes of `x` [B T D], without dropout, and where its
+    attention looks [B N T T]. For use under jit, which leaves out what is not taken."""
     for layer, params in enumerate(unstack(blocks)):
-        block = Block(config, config.pattern[layer % len(config.pattern)], parent=None)
-        out: Any = block.apply({"params": params}, x, valid)
+        pattern = config.pattern[layer % len(config.pattern)]
+        enters: Any = x
+        if config.norm == "pre":
+            norm = LayerNorm(config.epsilon, parent=None)
+            enters = norm.apply({"params": params["norm1"]}, x)
+        weights = attention_weights(config, params["attention"], enters, pattern, valid, prefix)
+        block = Block(config, pattern, parent=None)
+        out: Any = block.apply({"params": params}, x, valid, prefix=prefix)
         x = out[0]
-        outputs.append(x)
-    return outputs
+        yield x, weights
 
 
 def unstack(blocks: Any) -> tuple[Any, ...]:

@@ -1,16 +1,25 @@
-"""The inside of a decoder, layer by layer, is what the decoder computes."""
+"""The inside of a decoder, layer by layer, is what the decoder computes.
+
+Of one with eyes: it looks from the last token before the answer, at the slots of images alone.
+"""
+
+from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from lm.models import gpt_vision
 from lm.models.bert import BertConfig
 from lm.models.gpt import forward_hidden
-from lm.models.layers import by_layer, stream_norms
-from lm.nn.attention import Attention
+from lm.models.layers import attention_to_slots, by_layer, stream_norms
+from lm.nn.attention import Attention, attention_weights
 from lm.nn.norms import LayerNorm
 from lm.nn.stack import unstack
 from tests.models.gpt_test import made, small
+from tests.models.gpt_vision_test import CONFIG, IMAGE, SLOTS, pictures
 from tests.models.pretrained.models import drawn
 
 IDS = np.random.default_rng(0).integers(0, 50, (2, 12))
@@ -70,3 +79,37 @@ def test_the_stream_of_an_encoder_ends_in_its_hidden_states_and_padding_has_no_l
     found = jax.jit(stream_norms, static_argnums=0)(config, params, IDS, segments, valid)
     assert found.shape == (3,)
     np.testing.assert_allclose(found[-1], length, rtol=1e-5)
+
+
+def test_an_encoder_looks_at_no_padding_and_a_prefix_is_seen_from_before_it():
+    encoder = BertConfig(layers=1, width=16, heads=2, vocab=50, length=12)
+    real = np.arange(12) < np.array([[12], [5]])
+    x = np.random.default_rng(0).standard_normal((2, 12, 16), np.float32)
+    look = jax.jit(attention_weights, static_argnums=(0, 3))
+    block = unstack(drawn(encoder, 0)["stack"]["blocks"])[0]["attention"]
+    weights = np.asarray(look(encoder, block, x, "dense", real))
+    assert ((weights > 0) == real[:, None, None]).all()
+    causal = replace(encoder, causal=True)
+    weights = np.asarray(look(causal, block, x, "dense", None, real))
+    assert ((weights > 0) == (np.tri(12, dtype=bool) | real[:, None, None])).all()
+
+
+def test_the_last_token_before_the_answer_looks_and_its_shares_are_of_image_slots():
+    config = replace(
+        CONFIG, text=replace(CONFIG.text, layers=1), vision=replace(CONFIG.vision, layers=1)
+    )
+    numbers = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: 0.3 * numbers.standard_normal(leaf.shape, np.float32),
+        nn.unbox(jax.eval_shape(partial(gpt_vision.init, config), jax.random.key(0))),
+    )
+    look = partial(jax.jit(attention_to_slots, static_argnums=0), config, params)
+    tokens = np.array([[5, *SLOTS, 7, 8, 9, 10, 11]], np.int32)
+    images, prefix = pictures(1, 1), np.array([7])  # up to the 8
+    found = np.asarray(look(tokens, images, prefix))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    assert ((found > 0) == (tokens == IMAGE)).all()
+    answer, asked = tokens.copy(), tokens.copy()
+    answer[0, 7:], asked[0, 6] = 3, 3
+    np.testing.assert_allclose(look(answer, images, prefix), found, rtol=1e-5)
+    assert np.abs(look(asked, images, prefix) - found).max() > 1e-3
