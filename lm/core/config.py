@@ -174,6 +174,8 @@ def parse(text: str, where: str = "config") -> dict[str, Any]:
 def load(text: str, where: str = "config") -> Any:
     """The config that `dump` wrote. Only config classes of this project are built.
 
+    A value may say under which names it was written before: metadata={"was": (...)}.
+
     Raises:
       ConfigError: a malformed line, an unknown class or field, a missing or mistyped value, a
         value of a config beside values of its fields.
@@ -188,11 +190,13 @@ def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
         )
     cls = _config_class(values[prefix + CLASS], where)
     known = field_types(cls)
+    former = {old: f.name for f in dataclasses.fields(cls) for old in f.metadata.get("was", ())}
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         if not name.startswith(prefix) or name == prefix + CLASS:
             continue
         head, _, rest = name[len(prefix) :].partition(".")
+        head = former.get(head, head)
         if head not in known:
             raise unknown_name(name, [prefix + field for field in known])
         if rest and prefix + head in values:

@@ -111,7 +111,7 @@ class Journal:
         row |= {f"loss/{name}": part for name, part in parts.items()}
         figures = {name: float(value) for name, value in (values.figures or {}).items()}
         row |= figures
-        for name, norms in (values.layer_norms or {}).items():
+        for name, norms in (values.norms or {}).items():
             row[f"norm/{name}"] = np.asarray(norms, float).tolist()
         self.file.write(row)
         told = "".join(f"{name} {figures[name]:.3f}  " for name in TOLD if name in figures)
@@ -148,7 +148,7 @@ class Journal:
         }
         norms = {
             name: np.asarray(norm, float).astype(str).tolist()
-            for name, norm in (values.layer_norms or {}).items()
+            for name, norm in (values.norms or {}).items()
         }
         told = {"step": step, **figures} | ({"norms": norms} if norms else {}) | {"rows": rows}
         self.write(f"debug/{step:08}.json", json.dumps(told) + "\n")

@@ -53,7 +53,8 @@ class LoopConfig:
     save_every: int = 500
     keep: int = 3  # checkpoints
     tensorboard: bool = False  # the figures in `events.*` too (lm[tracking])
-    layer_norms: bool = False  # log each layer's gradient norms; of text and tasks the stream's too
+    # each layer's gradient norms; of text and tasks the residual stream's too
+    log_norms: bool = dataclasses.field(default=False, metadata={"was": ("layer_norms",)})
     sample_tokens: int = 0  # length of the samples drawn at each evaluation
     sample_prompts: tuple[str, ...] = ("\n",)
 

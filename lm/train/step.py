@@ -49,9 +49,7 @@ class StepMetrics:
     lr: Any = None  # the learning rate it was made with
     parts: Any = None  # name -> mean loss, where there are several; NaN: a mean over nothing
     figures: Any = None  # name -> what else was measured in the step
-    layer_norms: Any = (
-        None  # name -> gradient norm, [L] where layers are stacked; None unless asked for
-    )
+    norms: Any = None  # name -> gradient norm, [L] of a stack's layers; None unless asked for
 
 
 def gradients(
@@ -113,7 +111,7 @@ def train_step(
     seed: int,
     clip: float | None,
     guard: GuardConfig,
-    layer_norms: bool = False,
+    norms: bool = False,
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, StepMetrics]]:
     """The compiled step: (state, batch [M B ...], learning rate) -> (state, metrics).
 
@@ -158,7 +156,7 @@ def train_step(
             spike=spike,
             lr=rate,
             parts=told if len(means) > 1 else None,
-            layer_norms=norms_by_layer(grads) if layer_norms else None,
+            norms=norms_by_layer(grads) if norms else None,
         )
         return state, metrics
 

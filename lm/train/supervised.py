@@ -81,7 +81,7 @@ class Supervised:
             if session.next_step % self.loop.log_every == 0:
                 norms = norms_of(state.params, batch)
                 more = {} if norms is None else {"stream": norms}
-                metrics = metrics.replace(layer_norms=metrics.layer_norms | more)
+                metrics = metrics.replace(norms=metrics.norms | more)
             return state, metrics
 
         return step
@@ -96,7 +96,7 @@ class Supervised:
         return train_step(
             self.objective(), self.direction(), abstract, mesh,
             seed=self.seed, clip=self.optim.clip, guard=self.guard,
-            layer_norms=self.loop.layer_norms,
+            norms=self.loop.log_norms,
         )  # fmt: skip
 
     @contextmanager

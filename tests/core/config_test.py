@@ -197,6 +197,11 @@ def test_a_file_without_its_class_or_with_an_unknown_or_missing_name_is_refused(
         load("\n".join(lines))
 
 
+def test_a_config_saved_before_a_field_was_renamed_is_read_as_it_was_meant(tiny):
+    text = dump(tiny).replace("loop.log_norms = False", "loop.layer_norms = True")
+    assert "layer_norms" in text and load(text) == bind(tiny, {"loop.log_norms": True})
+
+
 @pytest.mark.parametrize("spec", EXPERIMENTS)
 def test_every_experiment_is_loaded_back_as_it_was_dumped(spec):
     config = resolve(spec)

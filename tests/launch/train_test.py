@@ -176,7 +176,7 @@ def test_a_trace_and_the_norms_of_every_layer_are_written_on_request(text, tmp_p
     workdir = tmp_path / "run"
     done = run(
         text, workdir, "--profile_steps=3:5", steps=8,
-        **{"loop.layer_norms": True, "loop.save_every": 100},
+        **{"loop.log_norms": True, "loop.save_every": 100},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     traces = list((workdir / "profile").rglob("*.xplane.pb"))

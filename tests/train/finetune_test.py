@@ -224,7 +224,7 @@ def test_every_other_kind_is_learned(runs, tasks, tmp_path, name, system, metric
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "system"), [("classification", "bert"), ("choice", "gpt1")])
 def test_norms_of_the_stream_are_logged_where_asked(runs, tasks, tmp_path, name, system):
-    loop = LoopConfig(log_every=1, layer_norms=True)
+    loop = LoopConfig(log_every=1, log_norms=True)
     tuning(runs, tasks, name, system, steps=1, loop=loop).run(tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     (norms,) = [row["norm/stream"] for row in rows if "loss" in row]

@@ -280,7 +280,7 @@ def experiment_in(folder):
         data=TextConfig(train=str(text["train"]), valid=str(text["valid"]),
                         cache=str(folder / "cache")),
         sentences=SentencesConfig(form="lines"),
-        loop=LoopConfig(log_every=1, save_every=4, evaluate_every=6, layer_norms=True),
+        loop=LoopConfig(log_every=1, save_every=4, evaluate_every=6, log_norms=True),
         evaluate_batches=1,
     )  # fmt: skip
 
