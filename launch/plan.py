@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 TOPOLOGY = flags.DEFINE_string("topology", None, "Pod: v5p:8x8x16, v6e:16x16, tpu7x:4x4x4 ...")
 SLICES = flags.DEFINE_integer("slices", 1, "Slices of that shape; mesh.data goes across them.", 1)
-SEARCH = flags.DEFINE_bool("search", False, "Try mesh shapes and remat policies; best first.")
+SEARCH = flags.DEFINE_bool(
+    "search",
+    False,
+    "Try mesh shapes, remat policies and model.stream=width or length (sequence parallelism, "
+    "Korthikanti et al. 2022); best first.",
+)
 ALL = flags.DEFINE_bool(
     "all", False, "Every published size, or --experiment, on every slice sold, or --topology."
 )

@@ -38,7 +38,9 @@ class BlockConfig:
     narrow_products: bool = False  # in that dtype, for TPUs: less to send (lm/core/dot.py)
     unroll: int = 1  # layers a step of the scan: compile time against speed
     remat: Literal["none", "full", "dots", "context", "qkv", "products"] = "none"
-    stream: Literal["width", "length"] = "width"  # what tensor ways split of it, between blocks
+    # what tensor ways split of the residual stream, between products; by length, the sequence
+    # parallelism of Korthikanti et al. 2022 (arXiv 2205.05198); mesh.sequence splits products too
+    stream: Literal["width", "length"] = "width"
     attention: Literal["auto", "plain", "blocks", "splash", "cudnn"] = "auto"
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from lm.plan.topology import Topology
 TENSOR = (1, 2, 4, 8, 16)
 SEQUENCE = (1, 2, 4)
 REMAT = ("full", "qkv", "products")
-STREAM = ("width", "length")
+STREAM = ("width", "length")  # by length: sequence parallelism
 CHANGED = re.compile(r"mesh(\..*)?|model(\.text)?\.(remat|stream)")  # bindings that a search makes
 
 
