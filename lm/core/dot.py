@@ -40,7 +40,7 @@ def dot(
         letters, cut = string.ascii_letters, x.ndim - contracted
         rows, inner = letters[:cut], letters[cut : x.ndim]
         outer = letters[x.ndim : x.ndim + kernel.ndim - contracted]
-        y = filled(f"{rows}{inner},{inner}{outer}->{rows}{outer}", x, kernel)
+        y = padded_einsum(f"{rows}{inner},{inner}{outer}->{rows}{outer}", x, kernel)
         # added before rounding: a bias's gradient is then a sum in float32, without a copy
         return (y if bias is None else y + bias).astype(x.dtype)
     last = tuple(range(x.ndim - contracted, x.ndim))
@@ -51,19 +51,20 @@ def dot(
     return y if bias is None else y + bias.astype(x.dtype)
 
 
-def dot_turned(
-    x: jax.Array, turned: jax.Array, bias: jax.Array | None, contracted: int, shape: Sequence[int]
-) -> jax.Array:
-    """`dot` of a kernel [K... *shape] that lies as `turned`, a row for each output: the order in
-    which CPUs read the weights of few rows, as in decoding, once and in parallel.
+def dot_transposed(
+    x: jax.Array, transposed: jax.Array, bias: jax.Array | None, contracted: int,
+    shape: Sequence[int],
+) -> jax.Array:  # fmt: skip
+    """`dot` of a kernel [K... *shape] that lies as `transposed`, a row for each output: the order
+    in which CPUs read the weights of few rows, as in decoding, once and in parallel.
     """
     leading = x.shape[: x.ndim - contracted]
-    rows = x.reshape(math.prod(leading), -1)  # of more axes, XLA would turn the weights back
-    y = filled("RK,MK->RM", rows, turned).reshape(*leading, *shape)
+    rows = x.reshape(math.prod(leading), -1)  # of more axes, XLA would transpose the weights back
+    y = padded_einsum("RK,MK->RM", rows, transposed).reshape(*leading, *shape)
     return (y if bias is None else y + bias).astype(x.dtype)
 
 
-def filled(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def padded_einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`einsum` of activations and weights.
 
     XLA on CPUs widens weights in bfloat16 for less than 8 rows: zeros are put behind them.
@@ -83,7 +84,7 @@ def by_rows(dtype: jax.typing.DTypeLike) -> bool:
 
 def einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """What `equation` says of `a` and `b`, summed in float32; `b` is cast to the dtype of `a`."""
-    return (rounded if by_rows(a.dtype) else product)(equation, a, b)
+    return (einsum_rounding_gradients if by_rows(a.dtype) else product)(equation, a, b)
 
 
 def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -91,7 +92,7 @@ def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def rounded(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+def einsum_rounding_gradients(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """`product`, whose gradient is rounded to the dtype of `a` before it enters products."""
     return product(equation, a, b)
 
@@ -110,10 +111,10 @@ def backward(equation: str, kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Arr
     return of_a.astype(a.dtype), of_b.astype(b.dtype)
 
 
-rounded.defvjp(forward, backward)
+einsum_rounding_gradients.defvjp(forward, backward)
 
 
-def turned(x: jax.Array, g: jax.Array) -> jax.Array:
+def transposed_product(x: jax.Array, g: jax.Array) -> jax.Array:
     """The sum over B and T of `x` [B T K] times `g` [B T R], in float32. [K R]
 
     Where `g` is much the larger, it is read along its rows so; a barrier keeps XLA from giving the

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm.core.dot import TILE, einsum, turned
+from lm.core.dot import TILE, einsum, transposed_product
 
 PARTS = 4
 LARGE = 8192  # tokens; below, the whole is as fast
@@ -63,7 +63,7 @@ def backward(kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, None]:
         of_scores = powers * (share * g)[..., None] - jnp.where(right, g[..., None], 0.0)
         of_scores = of_scores.astype(hidden.dtype)
         from_scores += einsum("BTR,RD->BTD", of_scores, rows)
-        by_row.append(turned(hidden, of_scores).T)
+        by_row.append(transposed_product(hidden, of_scores).T)
     return from_scores.astype(hidden.dtype), jnp.concatenate(by_row)[: len(table)], None
 
 

@@ -18,7 +18,7 @@ from lm.nn.cache import LayerCache
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
-from lm.nn.mlp import turn_kernels
+from lm.nn.mlp import transpose_kernels
 from lm.nn.norms import LayerNorm
 from lm.nn.passes import LEARNED, Passes
 from lm.nn.patterns import mean_pairs
@@ -279,5 +279,5 @@ def decoding_params(config: GptConfig, params: Any) -> Any:
     cast = jax.tree_util.tree_map_with_path(multiplied, params)
     blocks = unstack(cast["stack"]["blocks"])
     if platform() == "cpu" and jax.sharding.get_abstract_mesh().size <= 1:
-        blocks = tuple(turn_kernels(block) for block in blocks)
+        blocks = tuple(transpose_kernels(block) for block in blocks)
     return cast | {"stack": {"blocks": blocks}}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.core.dot import filled
+from lm.core.dot import padded_einsum
 from lm.core.padding import padded_rows
 from lm.nn.dropout import DropoutKeys, table_dropout
 from lm.nn.initializers import named, sinusoids, truncated_normal
@@ -45,4 +45,4 @@ class Table(nn.Module):
     def logits(self, x: jax.Array, keys: DropoutKeys | None = None) -> jax.Array:
         """`x` [B T D] against every row, in float32. [B T V]"""
         table = self.dropped(keys)
-        return filled("BTD,VD->BTV", x, table)
+        return padded_einsum("BTD,VD->BTV", x, table)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from lm.core import axes
-from lm.core.dot import dot, dot_turned
+from lm.core.dot import dot, dot_transposed
 from lm.core.mesh import constrain
 from lm.nn.config import BlockConfig
 from lm.nn.initializers import Init, kernel_init, named
@@ -23,18 +23,18 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-TURNED = "turned"  # in the place of a kernel: its transpose, a row for each output
+TRANSPOSED = "transposed"  # in the place of a kernel: its transpose, a row for each output
 
 
-def turn_kernels(block: Any) -> Any:
-    """Parameters of a block with each kernel turned, as `Dense` takes it as well."""
+def transpose_kernels(block: Any) -> Any:
+    """Parameters of a block with each kernel transposed, as `Dense` takes it as well."""
     if not isinstance(block, Mapping):
         return block
-    made = {name: turn_kernels(part) for name, part in block.items() if name != "kernel"}
+    made = {name: transpose_kernels(part) for name, part in block.items() if name != "kernel"}
     if "kernel" in block:
         kernel = block["kernel"]
         inputs = math.prod(kernel.shape[: 2 if kernel.ndim == 3 else 1])  # [N H D], of heads
-        made[TURNED] = kernel.reshape(inputs, -1).T
+        made[TRANSPOSED] = kernel.reshape(inputs, -1).T
     return made
 
 
@@ -51,14 +51,14 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = bias = None
-        if not self.has_variable("params", TURNED):
+        if not self.has_variable("params", TRANSPOSED):
             kernel = self.param("kernel", named(self.kernel_init, self.names), self.shape)
         shape, names = self.shape[self.contracted :], self.names[self.contracted :]
         if self.use_bias:
             bias = self.param("bias", named(nn.initializers.zeros, names), shape)
         if kernel is None:
-            rows: jax.Array = self.get_variable("params", TURNED)
-            return dot_turned(x, rows, bias, self.contracted, shape)
+            rows: jax.Array = self.get_variable("params", TRANSPOSED)
+            return dot_transposed(x, rows, bias, self.contracted, shape)
         return dot(x, kernel, bias, self.contracted, self.narrow)
 
 

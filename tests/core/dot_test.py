@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from lm.core.dot import dot, dot_turned
+from lm.core.dot import dot, dot_transposed
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), jnp.bfloat16)
 KERNEL = jnp.asarray(np.random.default_rng(1).normal(size=(8, 3)), jnp.float32)
@@ -67,20 +67,20 @@ def test_gradients_of_a_bfloat16_product_are_those_of_float32_rounded():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rows", [1, 3, 8])
-def test_a_turned_kernel_makes_the_same_product_for_few_rows_and_many(dtype, rows):
+def test_a_transposed_kernel_makes_the_same_product_for_few_rows_and_many(dtype, rows):
     random = np.random.default_rng(rows)
     x = jnp.asarray(random.normal(size=(rows, 1, 2, 5)), dtype)
     kernel = jnp.asarray(random.normal(size=(2, 5, 3, 4)), dtype)
     bias = jnp.asarray(random.normal(size=(3, 4)), dtype)
-    turned = kernel.reshape(10, 12).T
-    made = jax.jit(lambda x: dot_turned(x, turned, bias, 2, (3, 4)))(x)
+    transposed = kernel.reshape(10, 12).T
+    made = jax.jit(lambda x: dot_transposed(x, transposed, bias, 2, (3, 4)))(x)
     right = dot(x.astype("float32"), kernel.astype("float32"), bias.astype("float32"), 2)
     assert made.dtype == x.dtype and made.shape == (rows, 1, 3, 4)
     tolerance = 1e-5 if dtype == "float32" else 2**-6
     np.testing.assert_allclose(made.astype("float32"), right, rtol=tolerance, atol=tolerance)
 
 
-def test_a_loop_over_tokens_reads_turned_weights_as_they_lie():
+def test_a_loop_over_tokens_reads_transposed_weights_as_they_lie():
     def compiled(once, weights):
         def tokens(x, weights):
             return jax.lax.fori_loop(0, 5, lambda _, x: once(x, weights)[..., :32], x)
@@ -88,8 +88,8 @@ def test_a_loop_over_tokens_reads_turned_weights_as_they_lie():
         x = jnp.ones((8, 1, 32), jnp.bfloat16)
         return jax.jit(tokens).lower(x, weights).compile().as_text()
 
-    turned = jnp.ones((96, 32), jnp.bfloat16)
-    text = compiled(lambda x, t: dot_turned(x, t, None, 1, (96,)), turned)
+    transposed = jnp.ones((96, 32), jnp.bfloat16)
+    text = compiled(lambda x, t: dot_transposed(x, t, None, 1, (96,)), transposed)
     assert "rhs_contracting_dims={1}" in text and "rhs_contracting_dims={0}" not in text
-    text = compiled(dot, turned.T)  # weights that lie as they are trained
+    text = compiled(dot, transposed.T)  # weights that lie as they are trained
     assert "rhs_contracting_dims={1}" not in text and "rhs_contracting_dims={0}" in text
