@@ -103,7 +103,7 @@ def attend_slots(
     """One query a row [B N 1 H], in this slot of all rows, where `valid` [B slots]. [B N 1 H]"""
     heads = q.shape[1]
     k, v, kept = cache.k, cache.v, cache.k.shape[1]
-    few = None if isinstance(pattern, tuple) else slots_seen(slot, kept, pattern, config)
+    few = slots_seen(slot, kept, pattern, config)
     if few is None:
         here = jnp.asarray([slot])
         mask = layer_mask(here, jnp.arange(kept), pattern, config, heads)[:, 0]  # [N|1 S]
@@ -127,7 +127,7 @@ def attend_each(
     kept = min(ring, cache.reach or ring)
     k, v = (each[: rows * heads, :kept] for each in (cache.k, cache.v))
     few = None
-    if not isinstance(pattern, tuple) and (kept == ring or pattern != "banded"):
+    if kept == ring or pattern != "banded":
         few = jax.vmap(lambda slot: slots_seen(slot, kept, pattern, config) or ())(slots)
     if not few:
         mask = jax.vmap(

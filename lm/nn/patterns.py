@@ -140,7 +140,7 @@ def powers(length: int) -> list[int]:
 
 
 def slots_seen(
-    slot: int | jax.Array, slots: int, pattern: Pattern, config: BlockConfig
+    slot: int | jax.Array, slots: int, pattern: LayerPattern, config: BlockConfig
 ) -> tuple[Array, Array] | None:
     """The few slots of a cache that a query in `slot` may see, each once, and which of them exist.
 
