@@ -70,7 +70,7 @@ class Supervised:
     def adding_norms(self, step_fn: Any, session: Session) -> Any:
         """The step, whose metrics have the residual-stream norms of its first microbatch, at the
         parameters after it, where it is logged."""
-        if not self.loop.layer_norms:
+        if not self.loop.log_norms:
             return step_fn
         norms_of = jax.jit(
             lambda params, batch: self.stream_norms(params, jax.tree.map(lambda x: x[0], batch))

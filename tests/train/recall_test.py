@@ -49,7 +49,7 @@ def test_right_answers_and_losses_are_counted_over_questions_alone(monkeypatch):
 
 
 def test_norms_of_the_stream_are_logged_where_asked(tmp_path):
-    loop = LoopConfig(log_every=1, layer_norms=True)
+    loop = LoopConfig(log_every=1, log_norms=True)
     replace(SMALL, steps=1, loop=loop).run(tmp_path)
     (norms,) = [row["norm/stream"] for row in read_metrics(tmp_path / "metrics.jsonl")
                 if "loss" in row]  # fmt: skip
