@@ -105,7 +105,7 @@ def experiment(model: Any) -> Any:
         stages = tuple(stage for stage in bert.base().stages if stage[0] <= model.length)
         if len(stages) < len(bert.base().stages):
             stages = ((model.length, 1.0),)
-        return replace(bert.base(), model=model, stages=stages)
+        return replace(bert.base(), model=model, stages=stages, reference=None)
     generation = gpt2.small() if model.norm == "pre" else gpt1.base()
     return replace(generation, model=model, reference=None)
 

@@ -79,6 +79,11 @@ def test_weights_become_a_run_and_go_back_with_their_vocabulary(name, tmp_path):
         assert (tmp_path / "back" / file).read_bytes() == data
 
 
+@pytest.mark.parametrize("name", list(MODELS))
+def test_the_figure_of_a_published_size_is_not_told_beside_a_model_of_any_size(name):
+    assert convert.experiment(MODELS[name]()).reference is None
+
+
 @pytest.mark.parametrize("name", ["bert", "gpt1", "gpt2"])
 def test_a_vocabulary_comes_along_in_one_file_of_json_too(name, tmp_path):
     """As transformers 5 writes it, alone."""
