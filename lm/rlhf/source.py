@@ -18,7 +18,7 @@ from lm.text.tokenizer import load as load_tokenizer
 from lm.train.finetune import Finetune
 from lm.train.manifest import read_manifest, steps_in
 from lm.train.pretrain import Pretrain
-from lm.train.saved import read_config, read_init, refuse_other, require_tokenizer
+from lm.train.saved import Saved, read_config, read_init, refuse_other, require_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_source(init: str | None, mesh: jax.sharding.Mesh, step: int | None = No
     if saved.headed:  # the head of metadata is its run's own
         params = {name: params[name] for name in ("model", "head")}
     known = identity(run_path(str(init)), saved.step)
-    return Source(model, tokenizer, text_of(saved.config), params, known)
+    return Source(model, tokenizer, text_of(saved), params, known)
 
 
 def knowing(source: Source, data: RowsConfig) -> Source:
@@ -81,9 +81,11 @@ def knowing(source: Source, data: RowsConfig) -> Source:
     )
 
 
-def text_of(config: Any) -> TextConfig | None:
-    """The text that the model of a run was pre-trained on."""
-    return config.data if isinstance(config, Pretrain) else config.text
+def text_of(saved: Saved) -> TextConfig | None:
+    """The text that the model of a run was pre-trained on; None where it is not known."""
+    if not isinstance(saved.config, Pretrain):
+        return saved.config.text
+    return saved.config.data if saved.step else None  # weights of another's have seen none of it
 
 
 def identity(run: Path, step: int, parts: tuple[str, ...] | None = None) -> str:

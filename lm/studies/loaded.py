@@ -134,6 +134,8 @@ class Loaded:
           DataError: the text is not there, or not known.
         """
         if isinstance(self.config, Pretrain):
+            if self.tokens is None:  # what its config names is to go on with
+                raise DataError("the weights do not say what they were pre-trained on")
             yield from self.config.texts()
         elif self.config.text is None:
             raise DataError(f"{self.config.init} does not say what it was pre-trained on")

@@ -182,7 +182,10 @@ class VisualTuning(Supervised):
         else:
             raise source.refused(self.init, "a decoder, such as gpt2:tiny's")
         self.check_parts(source)
-        theirs = known.text if isinstance(found, GptVisionConfig) else known.data
+        seen = isinstance(found, GptVisionConfig)
+        theirs = known.text if seen else known.data
+        if not seen and not source.step:  # converted weights have read none of it
+            theirs = None
         text = self.text or (theirs if isinstance(theirs, TextConfig) else None)
         return replace(self, model=model, text=text), source.tokenizer, source
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ import pytest
 import lm
 from experiments import chatgpt, gpt2, instructgpt
 from lm.core.errors import DataError
+from lm.data.tokens import TextConfig
 from lm.models.gpt import forward
+from lm.rlhf.source import text_of
 from lm.studies.loaded import Loaded
 from lm.text.byte import ByteTokenizer
+from lm.train.saved import Saved
 from tests.launched import ROOT, environment
 from tests.models.gpt_test import made, small
 from tests.serve.seeing import model as seeing_model
@@ -22,8 +26,6 @@ from tests.train.step_test import EXPERIMENT
 
 @pytest.fixture(scope="module")
 def loaded():
-    from dataclasses import replace
-
     model = small()
     return Loaded(replace(EXPERIMENT, model=model), made(model), None, 0)
 
@@ -81,6 +83,23 @@ def test_a_model_that_sees_reads_text_with_its_decoder(tmp_path):
     command = [sys.executable, "-m", "launch.sample", f"--workdir={run}"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1 and "name one by --image=FILE" in done.stderr
+
+
+def test_weights_from_elsewhere_have_no_known_text_and_those_trained_here_have():
+    """A conversion is step 0; the text that its config names is what it may go on with."""
+    trained = Loaded(replace(gpt2.tiny(), data=TextConfig(train="stdlib:this.py")), None, None, 3)
+    assert any("Gur Mra bs Clguba" in text for text in trained.texts())
+    with pytest.raises(DataError, match="do not say what they were pre-trained on"):
+        list(replace(trained, step=0).texts())
+    stage = instructgpt.sft()
+    for step in (0, 3):  # what goes on from either
+        found = text_of(Saved(trained.config, None, None, step, ""))
+        after = Loaded(replace(stage, init="RUN", text=found), None, None, 1)
+        if step:
+            assert list(after.texts()) == list(trained.texts())
+            continue
+        with pytest.raises(DataError, match="RUN does not say what it was pre-trained on"):
+            list(after.texts())
 
 
 def test_what_was_loaded_is_shown_in_a_line(loaded):

@@ -400,6 +400,17 @@ def test_another_resolution_is_seen_where_a_stage_that_began_with_another_run_go
     assert model.text == first.model.text  # that of RUN
 
 
+def test_the_text_of_weights_from_elsewhere_is_not_that_of_their_config(
+    data, tmp_path, monkeypatch
+):
+    found = Saved(resolve("gpt2:tiny"), {}, ByteTokenizer(), 5, "")
+    monkeypatch.setattr(visual, "read_init", lambda *_: found)
+    made = config(data, init="RUN")
+    assert made.resolved(tmp_path, one_device())[0].text == found.config.data
+    found = replace(found, step=0)
+    assert made.resolved(tmp_path, one_device())[0].text is None
+
+
 def test_a_stage_goes_on_with_larger_squares_and_never_with_parts_of_them(
     data, tmp_path, monkeypatch
 ):
