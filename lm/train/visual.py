@@ -153,7 +153,9 @@ class VisualTuning(Supervised):
             if self.init or self.encoder:
                 # all else is of `init`, which may be gone
                 seen = replace(earlier.model.vision, image=self.model.vision.image)
-                model = replace(earlier.model, vision=seen, merge=self.model.merge)
+                merge = self.model.merge  # 1 says nothing: another is refused, where they compare
+                merge = earlier.model.merge if merge == 1 else merge
+                model = replace(earlier.model, vision=seen, merge=merge)
             text = self.text or earlier.text
             return replace(self, model=model, text=text), load(workdir / "tokenizer"), None
         if self.init is None:

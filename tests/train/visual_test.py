@@ -34,6 +34,7 @@ from lm.models.gpt_vision import widened
 from lm.text.byte import ByteTokenizer
 from lm.train import pretrain, visual
 from lm.train.optimizer import AdamWConfig
+from lm.train.resume import changed_bindings
 from lm.train.saved import Saved, read_run
 from lm.train.session import LoopConfig
 from lm.train.state import create
@@ -398,6 +399,20 @@ def test_another_resolution_is_seen_where_a_stage_that_began_with_another_run_go
     model = finer.resolved(tmp_path, one_device())[0].model
     assert model.vision.image == 32  # and is refused, where the two are compared
     assert model.text == first.model.text  # that of RUN
+
+
+def test_a_stage_that_took_its_squares_from_another_run_goes_on_with_them(data, tmp_path):
+    """As stages did whose commands did not say model.merge."""
+    first = config(data, init="RUN")
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    (tmp_path / "config.gin").write_text(dump(bind(first, {"model.merge": "2"})))
+    ByteTokenizer().save(tmp_path / "tokenizer")
+    model = first.resolved(tmp_path, one_device())[0].model
+    assert model.merge == 2 and model.slots == 1
+    larger = replace(first.model, merge=4, vision=replace(first.model.vision, image=32))
+    other = replace(first, model=larger).resolved(tmp_path, one_device())[0]
+    with pytest.raises(ConfigError, match=r"model.merge"):
+        changed_bindings(tmp_path, [5], other, allow_data=False)
 
 
 def test_the_text_of_weights_from_elsewhere_is_not_that_of_their_config(
