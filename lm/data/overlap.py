@@ -114,15 +114,16 @@ class GramIndex:
             flags[grams.text[sign[grams.gram]]] = True
         return flags
 
-    def shares(self) -> np.ndarray:
-        """Of each indexed text's different grams, the share that was found in what was scanned; 0
-        of a text that has none. [texts]"""
+    def shares(self) -> list[float | None]:
+        """Of each indexed text's different grams, the share that was found in what was scanned;
+        None of a text that has none. [texts]"""
         found, every = np.zeros(self.texts), np.zeros(self.texts)
         for grams in self.lengths.values():
             sign = grams.documents[grams.gram] > 0
             found += np.bincount(grams.text, sign, self.texts)
             every += np.bincount(grams.text, minlength=self.texts)
-        return found / np.maximum(every, 1)
+        pairs = zip(found.tolist(), every.tolist(), strict=True)
+        return [some / of if of else None for some, of in pairs]
 
     def common(self, most: int = COMMON) -> int:
         """How many grams were found in more than `most` documents."""

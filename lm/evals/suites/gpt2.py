@@ -2,8 +2,8 @@
 
 import dataclasses
 import hashlib
-import io
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import CLOSE, size
 from lm.evals.published import gap, nearest
 from lm.evals.suites import Model, Options, write_table
-from lm.evals.zeroshot.corpora import CORPORA, as_read, corpus_text
+from lm.evals.zeroshot.corpora import CORPORA, corpus_text, first_lines
 from lm.evals.zeroshot.figure import Figure
 from lm.evals.zeroshot.prompts import NothingFits
 from lm.evals.zeroshot.tasks import TASKS, ZeroShot
 
 GRAM = 8  # words (section 4)
+TOLD = 100_000_000  # characters of the training text, after which it is said how many were read
+BRACKET, CLITIC = re.compile(r"-[lr][rsc]b-"), re.compile(r"n ?['’]t\b")
 HEAD = f"{'task':19}{'metric':19}{'items':>7}  {'value':19}{'paper':>8} {'gap':>9}  of"
 
 
@@ -67,7 +69,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
     """
     tasks = chosen(model, options, say)
     with Ledger(options.out / f"gpt2-step{model.step}.jsonl") as ledger:
-        overlap = contamination(model, options, tasks, say)
+        overlap = contamination(model, options, tasks, ledger, say)
         say(HEAD)
         lines = []
         for task in tasks:
@@ -125,29 +127,56 @@ def chosen(model: Model, options: Options, say: Callable[[str], None]) -> list[Z
 
 
 def contamination(
-    model: Model, options: Options, tasks: Sequence[ZeroShot], say: Callable[[str], None]
-) -> dict[str, float]:
+    model: Model, options: Options, tasks: Sequence[ZeroShot], ledger: Ledger,
+    say: Callable[[str], None],
+) -> dict[str, float | None]:  # fmt: skip
     """Of each corpus that is one text, the share of its different runs of 8 words that stand in the
-    training text (section 4); {} where it is not looked at or cannot be read, which is said."""
+    training text (section 4), from the ledger where it has it; without those that are not looked
+    for or where that text cannot be read, which is said."""
     corpora = [task for task in tasks if task.name in CORPORA and not CORPORA[task.name].apart]
-    if not corpora:
-        return {}
-    if not options.overlap:
+    rows: dict[str, dict[str, Any]] = {}
+    for task in corpora:
+        asked = f"{model.digest}:{digest(task.paths(options.root))}:{options.limit}"
+        key = {"task": f"{task.name}_overlap", "shots": 0, "seed": 0, "of": asked, "number": 0}
+        rows[task.name] = ledger.row(*key.values()) or key
+    absent = [task for task in corpora if "share" not in rows[task.name]]
+    if absent and not options.overlap:
         say("overlap with the training text: not looked for")
-        return {}
-    index = GramIndex((text_of(task, options.root) for task in corpora), GRAM)
-    try:
-        index.scan(model.training())
-    except DataError as error:
-        say(f"overlap with the training text: not known, {error}")
-        return {}
-    return dict(zip([task.name for task in corpora], index.shares().tolist(), strict=True))
+    elif absent:
+        index = GramIndex((text_of(task, options) for task in absent), GRAM)
+        try:
+            index.scan(normalised(model.training(), say))
+        except DataError as error:
+            say(f"overlap with the training text: not known, {error}")
+        else:
+            for task, share in zip(absent, index.shares(), strict=True):
+                rows[task.name]["share"] = share
+            ledger.add(rows[task.name] for task in absent)
+    return {name: row["share"] for name, row in rows.items() if "share" in row}
 
 
-def text_of(task: ZeroShot, root: Path) -> str:
-    """A corpus's test part, as the model reads it."""
+def text_of(task: ZeroShot, options: Options) -> str:
+    """What is asked of a corpus's test part, in words of the report's form."""
     corpus = CORPORA[task.name]
-    return "".join(as_read(corpus, io.StringIO(corpus_text(corpus, task.paths(root)[0]))))
+    text = corpus_text(corpus, task.paths(options.root)[0])
+    return words("".join(first_lines(text, options.limit)[0]))
+
+
+def normalised(documents: Iterable[str], say: Callable[[str], None]) -> Iterator[str]:
+    """Documents in words of the report's form; now and then it is said how much was read."""
+    read = 0
+    for text in documents:
+        if (read + len(text)) // TOLD > read // TOLD:
+            say(f"overlap: {size(read + len(text))} characters of the training text were read")
+        read += len(text)
+        yield words(text)
+
+
+def words(text: str) -> str:
+    """Lower-cased alphanumeric words with blanks between (section 4): of a text as people write it
+    and of its word-by-word form the same, whose `@-@`, `-lrb-` and `do n't` are marks or cuts."""
+    text = CLITIC.sub(" n t", BRACKET.sub(" ", text.lower()))
+    return re.sub(r"[\W_]+", " ", text)
 
 
 def figures(task: ZeroShot, model: Model, options: Options, ledger: Ledger) -> list[Figure]:

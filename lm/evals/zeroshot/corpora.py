@@ -65,6 +65,13 @@ def as_read(corpus: Corpus, lines: Iterable[str]) -> list[str]:
     return [corpus.form.write(line) if corpus.form else line for line in lines]
 
 
+def first_lines(text: str, limit: int | None) -> tuple[list[str], int]:
+    """The lines of a text up to the last of so many with words, and how many of all have words."""
+    lines = list(io.StringIO(text))
+    full = [n for n, line in enumerate(lines) if line.strip()]
+    return (lines if limit is None else lines[: full[:limit][-1] + 1] if full else []), len(full)
+
+
 def corpus_figures(
     scorer: Scorer, corpus: Corpus, text: str, limit: int | None = None
 ) -> list[Figure]:
@@ -80,13 +87,11 @@ def corpus_figures(
     Raises:
       DataError: there is no text.
     """
-    lines, remarks = list(io.StringIO(text)), []
-    full = [n for n, line in enumerate(lines) if line.strip()]
+    (lines, full), remarks = first_lines(text, limit), []
     if not full:
         raise DataError("the corpus has no words")
-    if limit is not None and limit < len(full):
-        lines = lines[: full[limit - 1] + 1]
-        remarks.append(f"the first {limit:,} of {len(full):,} lines with words")
+    if limit is not None and limit < full:
+        remarks.append(f"the first {limit:,} of {full:,} lines with words")
     if corpus.apart:
         lines = [line for line in lines if line.strip()]
     texts = as_read(corpus, lines)

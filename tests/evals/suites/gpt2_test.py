@@ -11,6 +11,8 @@ import sys
 import pytest
 
 from lm.core.errors import ConfigError, DataError
+from lm.data.overlap import GramIndex
+from lm.evals.fewshot.ledger import Ledger
 from lm.evals.suites import Model, Options, gpt2
 from lm.evals.zeroshot.corpora import CORPORA
 from lm.models.gpt import GptConfig
@@ -20,6 +22,7 @@ from tests.evals.zeroshot.writers import Writer
 from tests.launched import ROOT, environment, run, write_text
 
 DATA = ROOT.parent / "shared" / "data"
+VALID = DATA / "wikitext2" / "valid.txt.gz"
 
 WIKITEXT103 = [name + end for name in CORPORA["wikitext103"].files for end in ("", ".gz")]
 SIZES = {"layers": 12, "width": 768, "heads": 12, "vocab": 50_257}
@@ -82,29 +85,91 @@ def test_a_part_of_a_corpus_is_said_and_columns_stand_apart(root):
     assert f"{row:.4g} {line.gap:+.3g}  GPT-2" in str(line) and len(f"{line.gap:+.3g}") == 9
 
 
-def test_how_much_of_a_corpus_stands_in_the_training_text_is_said(root):
+LEARNED = ["So it was: The well-known Cat sat, on a mat. A dog"]
+
+
+@pytest.fixture
+def corpus(root):
+    """17 words in two lines; of their ten runs of eight three stand in LEARNED."""
     path = root / "wikitext2" / "wiki.test.tokens"
     path.parent.mkdir()
-    seen, new = "the well @-@ known cat sat on a mat", "a dog ran to the other end of it"
-    path.write_text(f" {seen} . \n {new} \n")
-    learned = ["So it was: The well-known Cat sat, on a mat. A dog"]
-    own = dataclasses.replace(model(), scorer=tiny(), training=lambda: learned)
-    shares = {}
-    for overlap in (True, False):
-        said = []
-        options = asked(root, tasks=("wikitext2",), overlap=overlap)
-        lines = gpt2.evaluate(own, options, said.append)
-        table = json.loads((root / "out" / "gpt2-step3.json").read_text())
-        assert {row["overlap"] for row in table} == {line.overlap for line in lines}
-        (under,) = (line for line in said if line.startswith("wikitext2: "))
-        shares[overlap] = lines[0].overlap, "of its runs of 8 words" in under
-    words = len(f"{seen.replace(' @-@ ', '-')} {new}".split())
-    assert shares[True] == (pytest.approx(2 / (words - 7)), True)
-    assert shares[False] == (None, False)
-    assert "overlap with the training text: not looked for" in said
-    unread = dataclasses.replace(own, training=absent)
-    (line, *_) = gpt2.evaluate(unread, asked(root, tasks=("wikitext2",)), said.append)
-    assert line.overlap is None and "overlap with the training text: not known, gone" in said
+    path.write_text(" the well @-@ known cat sat on a mat . \n a dog ran to the other end of it \n")
+    return root
+
+
+def overlap_of(root, training, **changes):
+    """What is told of the share, in the figures, in the table and in words; all that was said."""
+    own, said = dataclasses.replace(model(), scorer=tiny(), training=training), []
+    lines = gpt2.evaluate(own, asked(root, tasks=("wikitext2",), **changes), said.append)
+    table = json.loads((root / "out" / "gpt2-step3.json").read_text())
+    (share,) = {row["overlap"] for row in table} | {line.overlap for line in lines}
+    (under,) = (line for line in said if line.startswith("wikitext2: "))
+    assert ("of its runs of 8 words" in under) == (share is not None)
+    return share, said
+
+
+def test_how_much_of_a_corpus_stands_in_the_training_text_is_said(corpus):
+    share, said = overlap_of(corpus, lambda: LEARNED, overlap=False)
+    assert share is None and "overlap with the training text: not looked for" in said
+    share, said = overlap_of(corpus, absent)
+    assert share is None and "overlap with the training text: not known, gone" in said
+    assert overlap_of(corpus, lambda: LEARNED)[0] == 3 / 10
+
+
+def test_a_share_that_was_measured_stays_and_the_text_is_not_read_again(corpus):
+    assert overlap_of(corpus, lambda: LEARNED)[0] == 3 / 10
+    assert overlap_of(corpus, absent) == overlap_of(corpus, absent, overlap=False)
+    assert overlap_of(corpus, absent)[0] == 3 / 10
+    (corpus / "wikitext2" / "wiki.test.tokens").write_text(" another text \n")
+    assert overlap_of(corpus, absent)[0] is None  # the control
+
+
+def test_the_share_is_that_of_the_lines_that_are_asked(corpus):
+    assert overlap_of(corpus, lambda: LEARNED, limit=1)[0] == 1
+    assert overlap_of(corpus, lambda: LEARNED)[0] == 3 / 10
+
+
+def test_of_a_corpus_without_a_run_of_eight_words_no_share_is_told(corpus):
+    (corpus / "wikitext2" / "wiki.test.tokens").write_text(" a few words \n")
+    assert overlap_of(corpus, lambda: LEARNED)[0] is None
+
+
+def test_how_far_the_training_text_was_read_is_said(corpus, monkeypatch):
+    monkeypatch.setattr(gpt2, "TOLD", 1000)
+    _, said = overlap_of(corpus, lambda: 5 * ["word " * 100])
+    assert [line for line in said if "characters of the training text" in line] == [
+        f"overlap: {read} characters of the training text were read" for read in ("1k", "2k")
+    ]
+
+
+FORMS = {
+    "wikitext2": ' the ship <unk> didn \'t sink in 1 @,@ 250 ; " well @-@ known " ( 5 % ) . \n',
+    "ptb": " the company 's $ N million -lrb- N\\/N % -rrb- was n't <unk> traders ' gain of it \n",
+}
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+def test_a_corpus_stands_wholly_in_its_own_file_and_in_that_as_people_write_it(name):
+    raw = FORMS[name]
+    written = CORPORA[name].form.write(raw)
+    assert written.split() != raw.split()
+    for text in (raw, written):
+        index = GramIndex([gpt2.words(raw)], gpt2.GRAM)
+        index.scan([gpt2.words(text)])
+        assert index.shares() == [1.0]
+
+
+@pytest.mark.skipif(not VALID.is_file(), reason="WikiText-2 is not here")
+def test_a_run_that_has_read_the_very_file_has_read_all_of_it(tmp_path):
+    folder = tmp_path / "wikitext2"
+    folder.mkdir()
+    raw = gzip.decompress(VALID.read_bytes()).decode()
+    (folder / "test.txt").write_text(raw)
+    own, lines = dataclasses.replace(model(), training=lambda: [raw]), []
+    (task,) = (task for task in gpt2.TASKS if task.name == "wikitext2")
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        found = gpt2.contamination(own, asked(tmp_path), [task], ledger, lines.append)
+    assert found == {"wikitext2": 1.0} and not lines
 
 
 def absent():
