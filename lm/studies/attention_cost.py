@@ -18,7 +18,7 @@ from lm.nn.patterns import pairs
 from lm.report.panels import Band, Panel, draw_panels
 
 PATTERNS: tuple[Pattern, ...] = ("dense", "banded", "strided", "fixed", "powers")
-ALTERNATING = "dense, banded"  # GPT-3's layers in turn, of which each is half
+ALTERNATING = "dense, banded"  # GPT-3's layers in turn: half of the work each, never both in memory
 COSTS = ("pairs", "flops", "temporary_bytes", "seconds")
 LENGTHS = tuple(1024 * 2**power for power in range(7))
 BAND, SUMMARY, HEAD = 256, 8, 64
@@ -36,7 +36,7 @@ def attention_figures(repeats: int, lengths: tuple[int, ...] = LENGTHS) -> Itera
             found[pattern].append(measured(pattern, length, repeats))
             yield found[pattern][-1]
     both = zip(found["dense"], found["banded"], strict=False)  # up to dense's last length
-    found[ALTERNATING] = [mean_of_layers(*layers) for layers in both]
+    found[ALTERNATING] = [in_turns(*layers) for layers in both]
     yield from found[ALTERNATING]
     for name, mine in found.items():
         at = [one["length"] for one in mine]
@@ -44,9 +44,10 @@ def attention_figures(repeats: int, lengths: tuple[int, ...] = LENGTHS) -> Itera
         yield {"name": "exponent", "pattern": name, **fits}
 
 
-def mean_of_layers(dense: dict[str, Any], banded: dict[str, Any]) -> dict[str, Any]:
-    """What a layer costs where the two take turns."""
+def in_turns(dense: dict[str, Any], banded: dict[str, Any]) -> dict[str, Any]:
+    """What a layer costs where the two take turns; of memory what the larger one takes."""
     costs = {cost: (dense[cost] + banded[cost]) / 2 for cost in COSTS}
+    costs["temporary_bytes"] = max(dense["temporary_bytes"], banded["temporary_bytes"])
     return dense | costs | {"pattern": ALTERNATING}
 
 

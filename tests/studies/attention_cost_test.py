@@ -11,6 +11,7 @@ from lm.studies.attention_cost import (
     attention_figures,
     draw_costs,
     exponent,
+    in_turns,
 )
 
 
@@ -37,6 +38,14 @@ def test_dense_layers_between_banded_ones_leave_the_square(monkeypatch):
     assert exponents["dense"] >= exponents[ALTERNATING] > 1.9
     assert exponents["strided"] == pytest.approx(1.5, abs=0.01)
     assert exponents["banded"] < 1.05 and exponents["powers"] < 1.15
+
+
+def test_layers_that_take_turns_share_the_work_and_need_the_memory_of_the_larger_one():
+    dense = dict.fromkeys(attention_cost.COSTS, 6) | {"name": "attention", "length": 8}
+    banded = dict.fromkeys(attention_cost.COSTS, 2)
+    for one, other in ((dense, banded), (banded, dense)):
+        both = in_turns(one, other)
+        assert both["temporary_bytes"] == 6 and both["flops"] == both["pairs"] == 4
 
 
 @pytest.mark.slow
