@@ -23,7 +23,7 @@ SHARED = {
 }  # fmt: skip
 CLIP = SHARED | {"patch_size": 32, "layer_norm_eps": 1e-5, "hidden_act": "quick_gelu"}
 SIGLIP = SHARED | {"patch_size": 16, "layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"}
-DEFAULTS = {  # model_type -> what a config.json of theirs need not say
+DEFAULTS: dict[str, dict[str, Any]] = {  # model_type -> what a config.json of theirs need not say
     "vit": SHARED | {"patch_size": 16, "layer_norm_eps": 1e-12, "hidden_act": "gelu"},
     "clip": CLIP, "clip_vision_model": CLIP, "siglip": SIGLIP, "siglip_vision_model": SIGLIP,
 }  # fmt: skip
@@ -54,8 +54,8 @@ CLIP_COLOURS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2
 def read_encoder(folder: str | Path) -> tuple[VisionConfig, dict[str, Any]]:
     """The config and the float32 parameters of an encoder of theirs, without its head.
 
-    It reads images of -1 to 1, as ours: what preprocessor_config.json says of a mean and a
-    deviation of each colour is in the kernel and the bias of its patches.
+    It reads images of -1 to 1, as ours: what the folder says of its images' colours is in the
+    kernel and the bias of its patches.
 
     Raises:
       CheckpointError: files are missing, damaged, pickled, or of another architecture.
@@ -70,34 +70,88 @@ def read_encoder(folder: str | Path) -> tuple[VisionConfig, dict[str, Any]]:
             found = {name: array for name, array in found.items() if not name.startswith(unread)}
         found = on_ours(found, *colours(folder, raw))
         return config, from_theirs(table(config), config.layers, found)
-    except (KeyError, ValueError, ConfigError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{folder}: no ViT that can be read: {error}") from None
 
 
 def encoder_config(raw: dict[str, Any]) -> VisionConfig:
-    """Raises ValueError for what is no such encoder, and KeyError for an unknown activation."""
-    kind = raw["model_type"]
-    raw = DEFAULTS.get(kind, {}) | raw.get("vision_config", raw)
+    """Raises ValueError or TypeError for what is no such encoder, KeyError for an unknown
+    activation."""
+    kind, own = raw["model_type"], raw.get("vision_config", raw)
+    raw = DEFAULTS.get(kind, {}) | settings(own, "vision_config")
     if kind not in DEFAULTS or raw["num_channels"] != 3:
         raise ValueError(f"model_type {kind!r}, {raw.get('num_channels', 3)} channels")
-    clip, patch = kind.startswith("clip"), raw["patch_size"]
+    clip, patch = kind.startswith("clip"), count(raw, "patch_size")
     activation: Any = ACTIVATIONS[raw["hidden_act"]]
     return VisionConfig(
-        layers=raw["num_hidden_layers"] - clip, width=raw["hidden_size"],
-        heads=raw["num_attention_heads"], hidden=raw["intermediate_size"],
-        image=raw["image_size"] // patch * patch, patch=patch,  # pixels of no whole patch: unread
-        epsilon=raw["layer_norm_eps"], activation=activation, qkv_bias=raw["qkv_bias"],
+        layers=count(raw, "num_hidden_layers") - clip, width=count(raw, "hidden_size"),
+        heads=count(raw, "num_attention_heads"), hidden=count(raw, "intermediate_size"),
+        # pixels of no whole patch are not read
+        image=count(raw, "image_size") // patch * patch, patch=patch,
+        epsilon=float(raw["layer_norm_eps"]), activation=activation, qkv_bias=raw["qkv_bias"],
         class_token=not kind.startswith("siglip"), whole_norm="before" if clip else "after",
     )  # fmt: skip
 
 
+def count(raw: dict[str, Any], name: str) -> int:
+    """A whole number of a config; of a pair of the same two, as a square's sides are, that one."""
+    found = raw[name]
+    if isinstance(found, list) and len(found) == 2 and found[0] == found[1]:
+        found = found[0]
+    if type(found) is not int or found < 1:
+        raise ValueError(f"{name} is {raw[name]!r}, expected a whole number above 0")
+    return found
+
+
+def settings(found: Any, name: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} is {found!r}, expected settings by name")
+    return found
+
+
+def preprocessing(folder: Path, kind: str) -> dict[str, Any]:
+    """What is done to its images, found as transformers does: in processor_config.json, else in
+    preprocessor_config.json; what neither says, or says as null, is the architecture's own."""
+    found: dict[str, Any] | None = None
+    for file in ("processor_config.json", "preprocessor_config.json"):
+        if found is None and (folder / file).exists():
+            found = settings(json.loads((folder / file).read_text()), file)
+            if file == "processor_config.json":
+                inner = found.get("image_processor")
+                found = None if inner is None else settings(inner, "image_processor")
+    mean, deviation = CLIP_COLOURS if kind.startswith("clip") else (3 * (0.5,), 3 * (0.5,))
+    usual = {"image_mean": mean, "image_std": deviation, "rescale_factor": 1 / 255}
+    usual |= {"do_normalize": True, "do_rescale": True}
+    return usual | {name: value for name, value in (found or {}).items() if value is not None}
+
+
 def colours(folder: Path, raw: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each colour of its images, whose pixels are from 0 to 1. [3] [3]"""
-    path = folder / "preprocessor_config.json"
-    said = json.loads(path.read_text()) if path.exists() else {}
-    own = CLIP_COLOURS if raw["model_type"].startswith("clip") else (3 * (0.5,), 3 * (0.5,))
-    mean, deviation = said.get("image_mean", own[0]), said.get("image_std", own[1])
-    return np.array(mean, np.float32), np.array(deviation, np.float32)
+    """Mean and deviation of each colour of its images, whose pixels are from 0 to 1; where theirs
+    are not, so that the outcome is the same. [3] [3]
+
+    Raises:
+      ValueError: the folder says what no images of three colours have.
+    """
+    said = preprocessing(folder, raw["model_type"])
+    for name in ("do_normalize", "do_rescale"):
+        if not isinstance(said[name], bool):
+            raise ValueError(f"{name} is {said[name]!r}, expected true or false")
+    if not said["do_normalize"]:
+        said |= {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
+    largest = 255 * float(said["rescale_factor"] if said["do_rescale"] else 1)  # of a pixel
+    mean, deviation = (np.array(said[name], np.float32) for name in ("image_mean", "image_std"))
+    if not 0 < largest < np.inf:
+        raise ValueError(f"rescale_factor is {said['rescale_factor']}, expected one above 0")
+    if not (
+        mean.shape == deviation.shape == (3,)
+        and np.isfinite([mean, deviation]).all()
+        and (deviation > 0).all()
+    ):
+        raise ValueError(
+            f"image_mean {said['image_mean']} and image_std {said['image_std']}: expected three "
+            "numbers each, and deviations above 0"
+        )
+    return mean / largest, deviation / largest
 
 
 def on_ours(

@@ -186,6 +186,76 @@ def test_the_colours_that_an_encoder_was_trained_with_are_in_its_patches(tmp_pat
     np.testing.assert_array_equal(usual[f"{PIXELS}.weight"], kernel.astype(np.float32))
 
 
+MEANS = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"do_normalize": False}, {"do_rescale": False}, {"rescale_factor": 1 / 127.5},
+     {"image_mean": None, "image_std": None}],
+    ids=str,
+)  # fmt: skip
+def test_what_a_folder_does_to_images_is_in_the_patches_wherever_it_says_so(tmp_path, said):
+    said = MEANS | said
+    bytes_, kernel = np.arange(12.0) * 20, np.random.default_rng(0).standard_normal((5, 12))
+    mean, deviation = said["image_mean"] or 0.5, said["image_std"] or 0.5
+    theirs = bytes_.reshape(4, 3)
+    if said.get("do_rescale", True):
+        theirs = theirs * said.get("rescale_factor", 1 / 255)
+    if said.get("do_normalize", True):
+        theirs = (theirs - mean) / deviation
+    other = {"image_mean": [9, 9, 9]}
+    for nested, beside in ((said, other), (None, said)):
+        (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(beside))
+        found = colours(tmp_path, {"model_type": "vit"})
+        made = on_ours({f"{PIXELS}.weight": kernel}, *found)
+        ours = np.asarray(vision.normalised(bytes_))
+        patches = made[f"{PIXELS}.weight"] @ ours + made[f"{PIXELS}.bias"]
+        np.testing.assert_allclose(patches, kernel @ theirs.reshape(12), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ([], "preprocessor_config.json is \\[\\], expected settings"),
+        ({"image_std": [0, 0, 0]}, "deviations above 0"),
+        ({"image_mean": 0.5}, "expected three numbers"),
+        ({"image_mean": [0.5] * 4, "image_std": [0.5] * 4}, "expected three numbers"),
+        ({"image_mean": [0.5, 0.5, float("nan")]}, "expected three numbers"),
+        ({"do_normalize": "false"}, "do_normalize is 'false', expected true or false"),
+        ({"rescale_factor": 0}, "rescale_factor is 0"),
+    ],
+)
+def test_colours_that_no_images_have_are_refused(tmp_path, said, told):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=told):
+        colours(tmp_path, {"model_type": "vit"})
+
+
+def test_a_pair_of_equal_sides_is_one_side():
+    raw = {"model_type": "clip_vision_model", "image_size": [28, 28], "patch_size": [14, 14]}
+    assert encoder_config(raw).grid == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"image_size": [28, 42]}, r"image_size is \[28, 42\], expected a whole number"),
+        ({"num_hidden_layers": "3"}, "num_hidden_layers is '3', expected a whole number"),
+        ({"patch_size": 0}, "patch_size is 0, expected a whole number above 0"),
+        ({"vision_config": None}, "vision_config is None, expected settings"),
+        ({"layer_norm_eps": None}, "NoneType"),
+        ({"hidden_act": ["gelu"]}, "list"),
+    ],
+)
+def test_a_config_that_cannot_be_is_told_in_a_line(tmp_path, changes, told):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"} | changes))
+    with pytest.raises(CheckpointError, match=f"no ViT that can be read: .*{told}") as caught:
+        read_encoder(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_is_no_vit_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="not a config"):
         read_encoder(tmp_path)
