@@ -223,8 +223,8 @@ def sized(
 def connector(size: str = "tiny") -> VisualTuning:
     """LLaVA-1.5's first stage: the connector alone, between the decoder of `init` and an `encoder`.
 
-    Theirs is a folder of CLIP ViT-L/14 at 336, with `model.vision.image` 336 and a `length` with
-    room for its 576 slots.
+    Theirs is a folder of CLIP ViT-L/14 at 336, with size="base", `model.vision.image` 336 and a
+    `length` of 704: its 576 slots and the 128 tokens that `base` has beside its own.
 
     256 rows a step (of `tiny` its own 32) for an epoch (of `tiny` its own steps).
     """

@@ -16,6 +16,8 @@ from launch import experiment
 from lm.core.config import assignment, bind
 from lm.data.tasks import TaskConfig, read
 from lm.data.tasks.forms import COLUMNS
+from lm.models.vision import VisionConfig
+from lm.train import visual
 from tests.launched import TINY, environment, write_text
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +57,21 @@ def test_a_documented_command_binds_what_its_experiment_has(where, line):
     for name in values["--experiment="]:
         if ":" in name:  # or it stands for one, as EXPERIMENT does
             bind(experiment.resolve(name), dict(map(assignment, values["--set="])))
+
+
+@pytest.mark.parametrize("encoder, image", [("CLIP", 336), ("SIGLIP", 378)])
+def test_the_readme_s_encoders_leave_128_places_for_text(encoder, image, monkeypatch):
+    """CLIP ViT-L/14 and SigLIP So400m/14, by their config.json."""
+    (line,) = (line for _, line in COMMANDS if f"encoder={encoder} " in line)
+    words = shlex.split(line.replace("--set ", "--set="))
+    flags = [word.partition("=")[::2] for word in words]
+    (name,) = (value for flag, value in flags if flag == "--experiment")
+    sets = dict(assignment(value) for flag, value in flags if flag == "--set")
+    config = bind(experiment.resolve(name), sets)
+    found = VisionConfig(layers=2, width=64, heads=1, patch=14, image=image)
+    monkeypatch.setattr(visual, "read_encoder", lambda folder: (found, {}))
+    model = dataclasses.replace(config.model, vision=config.eye())
+    assert model.vision.image == image and config.length - model.slots == 128
 
 
 def test_the_readme_has_commands():

@@ -41,7 +41,8 @@ class VisionConfig(BlockConfig):
         require_positive(self, "image", "patch")
         require(
             self.image % self.patch == 0,
-            f"image {self.image} is not a multiple of patch {self.patch}",
+            f"image {self.image} is not a multiple of patch {self.patch}: set patch too, to that "
+            "of the encoder if one is given",
         )
         require(
             self.stem == "cut" or (self.patch.bit_count() == 1 and 2 <= self.patch <= self.width),

@@ -210,6 +210,11 @@ class VisualTuning(Supervised):
         if self.encoder is None:
             return self.model.vision
         own, (found, _) = self.model.vision, read_encoder(self.encoder)
+        require(
+            own.image % found.patch == 0,
+            f"model.vision.image {own.image} is not a multiple of {found.patch}, the patch of "
+            f"{self.encoder}: its own is {found.image}, {found.grid} x {found.grid} patches",
+        )
         return replace(found, image=own.image, dtype=own.dtype, remat=own.remat, unroll=own.unroll)
 
     def texts(self) -> list[str]:

@@ -31,6 +31,7 @@ from lm.decode.sampling import SamplingConfig
 from lm.evals.suites import Model, Options
 from lm.evals.suites.gpt4 import evaluate
 from lm.models.gpt_vision import widened
+from lm.models.vision import VisionConfig
 from lm.text.byte import ByteTokenizer
 from lm.train import pretrain, visual
 from lm.train.optimizer import AdamWConfig
@@ -455,6 +456,14 @@ def test_a_part_that_is_not_learned_and_that_nothing_supplies_is_refused(data, t
     config(data, learned=("connector",), encoder="vit").check_parts(decoder)
     config(data, learned=("connector", "text")).check_parts(seeing)
     config(data).check_parts(None)
+
+
+def test_an_image_of_no_whole_patches_is_told_of_the_encoder_that_is_given(data, monkeypatch):
+    found = VisionConfig(layers=1, width=32, heads=2, patch=14, image=28)
+    monkeypatch.setattr(visual, "read_encoder", lambda folder: (found, {}))
+    told = "image 16 is not a multiple of 14, the patch of DIR: its own is 28, 2 x 2 patches"
+    with pytest.raises(ConfigError, match=told):
+        config(data, encoder="DIR").eye()
 
 
 def test_settings_that_cannot_be_are_refused(data):
