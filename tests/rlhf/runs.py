@@ -36,14 +36,14 @@ def pretrained(folder: Path, model: GptConfig = MODEL, seed: int = 7) -> Path:
     params = nn.unbox(jax.jit(gpt.init, static_argnums=0)(model, jax.random.key(seed)))
     guard = jax.device_get(GuardState.empty(GuardConfig()))
     moments = jax.jit(config.optim.direction().init)(params)
-    state = jax.device_put(TrainState(np.zeros((), np.int32), params, moments, guard))
+    state = jax.device_put(TrainState(np.ones((), np.int32), params, moments, guard))
     return written(folder, config, state)
 
 
 def written(folder, config, state) -> Path:
     """The directory of a run over bytes, with one checkpoint."""
     checkpoints = Checkpoints(folder / "checkpoints")
-    assert checkpoints.save(0, state, {"tokenizer": ByteTokenizer().digest})
+    assert checkpoints.save(int(state.step), state, {"tokenizer": ByteTokenizer().digest})
     assert checkpoints.close()
     ByteTokenizer().save(folder / "tokenizer")
     (folder / "config.gin").write_text(dump(config))
