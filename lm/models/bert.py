@@ -135,7 +135,7 @@ class Bert(nn.Module):
         x = self.embedded(tokens, segments, None)
         if self.is_initializing():
             self.stack(x)
-        blocks = self.stack.variables["params"]["blocks"]
+        blocks = nn.unbox(self.stack.variables["params"]["blocks"])  # boxed while initialising
         return [x, *(out for out, _ in layers_of(self.config, blocks, x, valid))]
 
     def embedded(
