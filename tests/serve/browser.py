@@ -1,6 +1,7 @@
 """The system's Chromium, without a window; where there is none its tests skip."""
 
 import contextlib
+import json
 import shutil
 
 import pytest
@@ -39,3 +40,10 @@ def browsing(address, **options):
 def settled(page):
     """Waits until no answer is being written."""
     page.wait_for_function("document.getElementById('stop').hidden")
+
+
+def spoken(text, reason):
+    """An answer as a server streams it."""
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+    body = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n"
+    return {"content_type": "text/event-stream", "body": body}

@@ -8,7 +8,7 @@ import pytest
 from lm.serve.items import Item, Pool, SamplingPlan
 from lm.serve.labelling import Labelling
 from lm.serve.labels import Labels
-from tests.serve.browser import browsing, settled
+from tests.serve.browser import browsing, settled, spoken
 from tests.serve.served import listening, served, wait_until
 
 pytestmark = pytest.mark.slow
@@ -220,12 +220,8 @@ def test_a_conversation_of_the_chat_is_edited_written_and_kept_as_demonstrations
 
 def saying(page, text, reason):
     """The next answers are this."""
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
-    body = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n"
     page.unroute("**/v1/chat/completions")
-    kind = "text/event-stream"
-    answer = {"content_type": kind, "body": body}
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(**answer))
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(**spoken(text, reason)))
 
 
 def test_an_answer_that_was_cut_off_is_no_demonstration_until_somebody_has_edited_it(labelled):
