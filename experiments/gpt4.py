@@ -35,6 +35,7 @@ from lm.train.visual import VisualTuning
 
 SMALL_IMAGE = 12  # the image's id among the specials of a vocabulary of our own
 GPT2_IMAGE = 50_257  # the id after GPT-2's last
+WARMUP = 50 * 32 * 32  # tokens, of the small models
 
 
 def tiny() -> VisualTuning:
@@ -69,7 +70,7 @@ def charts() -> VisualTuning:
     With patches of 16 and pieces of words it reads few values in three times the steps, and where
     half of what it learns is tables, those alone: results/gpt4.md.
     """
-    return of_letters(VisualConfig(sets=("charts", "chart_tables")))
+    return of_letters(VisualConfig(sets=("charts", "chart_tables")), warmup=250 * 32 * 144)
 
 
 def oddities() -> VisualTuning:
@@ -77,9 +78,9 @@ def oddities() -> VisualTuning:
     return wide(small(VisualConfig(sets=("oddities",)), vocab=320, steps=6_000))
 
 
-def of_letters(data: VisualConfig) -> VisualTuning:
+def of_letters(data: VisualConfig, warmup: int = WARMUP) -> VisualTuning:
     """With patches as wide as a letter, and letters as tokens."""
-    config = wide(small(data, vocab=269, steps=8_000, patch=8, length=144))
+    config = wide(small(data, vocab=269, steps=8_000, patch=8, length=144, warmup=warmup))
     tokenizer = TokenizerConfig(kind="bytes", vocab=269)
     return replace(config, tokenizer=tokenizer, optim=replace(config.optim, peak_lr=1.5e-3))
 
@@ -157,7 +158,7 @@ def ppo(size: str = "tiny", text: str | None = None) -> SeeingPpo:
 
 def small(
     data: VisualConfig, *, vocab: int, steps: int, patch: int = 16, length: int = 64,
-    warmup: int = 50 * 32 * 32,
+    warmup: int = WARMUP,
 ) -> VisualTuning:  # fmt: skip
     """A model for one ability; its words are those of the questions and answers.
 
