@@ -8,7 +8,8 @@ An experiment's own loop reads
             state, metrics = train_step(state, batch(step), rate(step))
             state = session.after(step, state, metrics, evaluate)
 
-The next step is dispatched before the last one's metrics are read.
+The next step is dispatched before the last one's metrics are read. The file is long because it is
+one class: what is done between two steps, and in which order, is read in one place.
 """
 
 import collections
