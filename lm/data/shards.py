@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 SHARD = 1 << 28  # characters of a file
@@ -36,12 +37,6 @@ class Shards:
             if int(path.name.partition(".")[0].removeprefix("text-")) >= self.files:
                 path.unlink()
 
-    def __enter__(self) -> "Shards":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def close(self) -> None:
         if self.file:
             self.file.close()
@@ -53,6 +48,14 @@ class Shards:
         return gzip.GzipFile(path, "wb", compresslevel=6, mtime=0)
 
     def write(self, text: str) -> None:
+        try:
+            self._write(text)
+        except OSError:  # what a file that is left open still holds would fail once more, unasked
+            with suppress(OSError):
+                self.close()
+            raise
+
+    def _write(self, text: str) -> None:
         long = len(text) > LARGE
         if not long and self.file is not None and self.room < len(text):
             self.close()

@@ -14,6 +14,7 @@ A verdict carries a number that the program is not told, so that it cannot simpl
 Where the kernel gives namespaces, `sandbox.py` adds one without network and one of processes.
 """
 
+import errno
 import json
 import os
 import resource
@@ -49,7 +50,8 @@ def refuse(folder):
         folder + os.sep, os.path.realpath, os.fspath, os.path.isdir, os.fsdecode, os.sep,
     )  # fmt: skip
     writing, never, modules, places = WRITES, NEVER, frozenset(MODULES), dict(PLACES)
-    exact, number, text, bytestring, refusal = type, int, str, bytes, PermissionError
+    exact, number, text, bytestring = type, int, str, bytes
+    refusal, denied = PermissionError, errno.EACCES  # with a number: rmtree adds a path to its text
 
     def outside(path):
         if exact(path) is number:
@@ -80,7 +82,7 @@ def refuse(folder):
         else:
             refused = text.startswith(event, never)
         if refused:
-            raise refusal(f"{event} is refused here")
+            raise refusal(denied, f"{event} is refused here")
 
     return hook
 
