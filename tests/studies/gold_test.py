@@ -43,6 +43,11 @@ def test_the_tax_is_repaired_where_half_of_it_is_gone():
     assert "unknown" in taxes({})[-1]
 
 
+@pytest.mark.parametrize("mixed", [[0.3, -0.2, 0.1], [-0.1, 0.4, 0.1]])
+def test_whether_half_of_the_tax_is_gone_is_open_where_the_seeds_disagree(mixed):
+    assert "is not shown" in taxes({"PPO": [0.2, 0.21, 0.19], "PPO-ptx": mixed})[-1]
+
+
 @pytest.mark.parametrize(
     ("plain", "mixed"),
     [([-0.1, -0.12], [-0.2, -0.2]), ([0.5, -0.45], [0.01, 0.01]), ([0.2], [0.05])],
