@@ -74,11 +74,12 @@ def sft(size: str = "tiny", text: str | None = None) -> DialogueSft:
     return DialogueSft(
         data=dialogues(like.data),
         text=like.text,
-        model=replace(decoder(size), residual_dropout=0.2),
+        model=decoder(size),
         optim=like.optim,
         batch=like.batch,
         epochs=like.epochs,
         length=like.length,
+        residual_dropout=like.residual_dropout,
         loop=like.loop,
     )
 

@@ -73,12 +73,13 @@ def sft(size: str = "tiny", text: str | None = None) -> Sft:
     return Sft(
         data=RowsConfig(per_user=PER_USER, common_prefix=COMMON_PREFIX),
         text=named(text),
-        model=replace(decoder(size), residual_dropout=0.2),
+        model=decoder(size),
         optim=AdamWConfig(peak_lr=rates[size], weight_decay=0.0),
         batch=8 if size == "175b" else 32,
         epochs=16.0,
         length=2048,
         prompt_length=PROMPT_LENGTH,
+        residual_dropout=0.2,
         # with a reward model, loop.keep=17 lets it choose among all epochs
         loop=LoopConfig(evaluate_every=epoch, save_every=epoch, sample_tokens=256),
     )

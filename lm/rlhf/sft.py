@@ -31,6 +31,7 @@ from lm.evals.perplexity import HeldOut
 from lm.losses.language import masked_sum
 from lm.models import gpt
 from lm.models.adapters import merged
+from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
 from lm.rlhf.function import Scorer, finite
 from lm.rlhf.scores import RewardConfig, text_scorer
@@ -53,6 +54,7 @@ class Sft(Stage):
 
     epochs: float = 16.0
     whole_text: bool = False  # the loss counts the prompt's tokens as well
+    # of this stage, whatever the model's own is, which is that of the stages after it
     residual_dropout: float = 0.2
     # share of the rows, and of what is descended, that is pre-training text: 0.1 in the model that
     # PPO starts from
@@ -92,10 +94,9 @@ class Sft(Stage):
         """Rows of pre-training text in all the steps before one."""
         return round(step * self.batch * self.pretraining_share)
 
-    def resolved(self, source: Any) -> "Sft":
-        config = super().resolved(source)
-        model = self.model or replace(source.model, residual_dropout=self.residual_dropout)
-        return replace(config, model=model)
+    @property
+    def decoder(self) -> GptConfig:
+        return replace(super().decoder, residual_dropout=self.residual_dropout)
 
     def material(self, form: Form, source: Source | None, mesh: Any) -> "SftMaterial":
         material = self.demonstrated(form)

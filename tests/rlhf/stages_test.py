@@ -452,6 +452,19 @@ def test_a_stage_of_a_published_size_begins_with_a_run_that_computes_the_same_al
         stage.resolved(SimpleNamespace(model=replace(base, **change), text=None))
 
 
+def test_dropout_of_the_fine_tuning_is_what_its_field_says_and_no_later_stage_has_it():
+    base = SimpleNamespace(model=MODEL, text=None)
+    tuned = Sft(optim=OPTIM, batch=8, length=16, residual_dropout=0.3).resolved(base)
+    assert tuned.objective().model.residual_dropout == 0.3
+    after = SimpleNamespace(model=tuned.model, text=None)
+    for stage in (RewardTraining, Dpo):
+        found = stage(optim=OPTIM, batch=8, length=16).resolved(after)
+        assert found.objective().model == MODEL
+    published = SimpleNamespace(model=gpt3.train("xl").model, text=None)
+    without = replace(instructgpt.sft("1.3b"), residual_dropout=0.0).resolved(published)
+    assert without.decoder.residual_dropout == 0.0
+
+
 @pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_before_it_learns_a_reward_model_can_say_numbers_of_mean_0_and_deviation_1(
     base, tmp_path, one_device, rank
