@@ -16,6 +16,7 @@ from lm.losses.ppo import Estimator, kl_estimate
 from lm.metrics.spread import bootstrap_interval, standard_error, wilson_interval
 from lm.models.gpt import GptConfig
 from lm.rlhf.best_of import best_of_n, best_of_n_kl, win_rates
+from lm.rlhf.experience import interleaved, joined
 from lm.rlhf.function import finite
 from lm.rlhf.material import PpoMaterial
 from lm.rlhf.rollout import Rollout, answer_logp, roll_out
@@ -24,7 +25,7 @@ from lm.rlhf.sft import NextAnswer
 from lm.train.session import Session
 
 SHOWN = 4  # answers that are written down at an evaluation
-TEXT_BATCHES = 20  # of an estimate of the loss on pre-training text
+TEXT_BATCHES = 20  # of an update's size, of an estimate of the loss on pre-training text
 SEED = 1_000  # of draws for measuring: none of them is a draw of training
 
 
@@ -48,18 +49,24 @@ def mean_figures(drawn: Sequence[Answered]) -> dict[str, float]:
     return found | ({"valid_reward_error": standard_error(means["reward"])} if several else {})
 
 
-@partial(jax.jit, static_argnames=("config", "temperature", "vocab", "estimator"))
+@partial(jax.jit, static_argnames=("config", "temperature", "vocab", "estimator", "parts"))
 def answer_kl(
     config: GptConfig, policy: Any, reference: Any, rollout: Rollout, temperature: float,
-    vocab: int | None = None, estimator: Estimator = "k1",
+    vocab: int | None = None, estimator: Estimator = "k1", parts: int = 1,
 ) -> jax.Array:  # fmt: skip
-    """An estimate of each answer's KL from the reference, in nats. [B]"""
-    logp = [
-        answer_logp(config, params, rollout.tokens, rollout.start, rollout.mask.shape[1],
-                    temperature, rollout.sight, vocab)
-        for params in (policy, reference)
-    ]  # fmt: skip
-    return jnp.sum(jnp.where(rollout.mask, kl_estimate(logp[0], logp[1], estimator), 0.0), axis=1)
+    """An estimate of each answer's KL from the reference, in nats; the models read the rows in
+    `parts`, as `assess` does. [B]"""
+
+    def read(part: Rollout) -> jax.Array:
+        logp = [
+            answer_logp(config, params, part.tokens, part.start, part.mask.shape[1],
+                        temperature, part.sight, vocab)
+            for params in (policy, reference)
+        ]  # fmt: skip
+        return jnp.sum(jnp.where(part.mask, kl_estimate(logp[0], logp[1], estimator), 0.0), axis=1)
+
+    split = jax.tree.map(lambda leaf: interleaved(leaf, parts), rollout)
+    return joined(jax.lax.map(read, split))
 
 
 class PpoEvaluation:
@@ -79,6 +86,8 @@ class PpoEvaluation:
         }  # fmt: skip
         count = min(config.evaluate_prompts, len(material.valid.mask))
         self.prompts = take(material.valid, np.arange(count))
+        self.at_once = config.batch // config.parts  # rows whose logits there are, as in training
+        self.rows = min(config.batch, -(-count // self.at_once) * self.at_once)
         self.total = jax.jit(NextAnswer(config.policy_model).total)
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
@@ -89,10 +98,8 @@ class PpoEvaluation:
         self.session.journal.sample(step, drawn[0].shown)
         figures = mean_figures(drawn)
         if self.material.held_out is not None:
-            held_out = HeldOut(
-                self.material.held_out, self.config.width, self.config.batch, self.mesh
-            )
-            some = held_out.estimate(TEXT_BATCHES, self.config.seed)
+            held_out = HeldOut(self.material.held_out, self.config.width, self.at_once, self.mesh)
+            some = held_out.estimate(TEXT_BATCHES * self.config.parts, self.config.seed)
             figures["pretraining_loss"] = held_out.loss(self.total, params, some)
         return figures
 
@@ -121,7 +128,7 @@ class PpoEvaluation:
                 scores[name].append(fetch(score(rollout)))
             found = answer_kl(
                 config.policy_model, params, self.reference, rollout, config.temperature, vocab,
-                config.advantages.estimator,
+                config.advantages.estimator, self.rows // self.at_once,
             )  # fmt: skip
             kl.append(fetch(found))
             length.append(fetch(rollout.mask).sum(axis=1))
@@ -141,8 +148,9 @@ class PpoEvaluation:
         )
 
     def batches(self) -> Iterator[Any]:
-        """The held-out prompts in blocks of an update's size, for which all is compiled."""
-        for some in in_order(self.prompts, self.config.batch):
+        """The held-out prompts in blocks of an update's size, or of as many parts of one as they
+        fill."""
+        for some in in_order(self.prompts, self.rows):
             yield place_whole(some, self.mesh)
 
     def finish(self, params: Any) -> dict[str, Any]:

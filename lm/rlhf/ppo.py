@@ -53,7 +53,6 @@ class Ppo(PpoSetting):
         self.check_rates()
         mesh = make_mesh(self.mesh)
         self.check_batch(mesh)
-        parts = self.update.minibatches * self.microbatches
         before = started(workdir, type(self))
         # the reference, in any case
         source = self.source(mesh)
@@ -104,7 +103,7 @@ class Ppo(PpoSetting):
                     experience, told = assess(
                         config.policy_model, config.critic_model, config.advantages, state.policy,
                         reference, state.value, rollout, scores, own_beta(self.kl, state.beta),
-                        temperature=self.temperature, parts=parts, vocab=vocab,
+                        temperature=self.temperature, parts=self.parts, vocab=vocab,
                     )  # fmt: skip
                     clock.lap("score", experience)
                     figures = {name: float(value) for name, value in jax.device_get(told).items()}

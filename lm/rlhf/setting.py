@@ -94,7 +94,7 @@ class PpoSetting(Supervised):
         )
         for name, parts in (
             ("update.minibatches", self.update.minibatches),
-            ("update.minibatches x microbatches", self.update.minibatches * self.microbatches),
+            ("update.minibatches x microbatches", self.parts),
         ):
             require(
                 self.batch % parts == 0, f"batch {self.batch} is not divisible by {name} {parts}"
@@ -107,8 +107,7 @@ class PpoSetting(Supervised):
 
     def check_batch(self, mesh: jax.sharding.Mesh) -> None:
         """Raises ConfigError unless the mesh splits what is computed at once of a batch."""
-        parts = self.update.minibatches * self.microbatches
-        check_divisible("batch", self.batch, batch_ways(mesh) * parts)
+        check_divisible("batch", self.batch, batch_ways(mesh) * self.parts)
 
     def rates(self, step: int) -> tuple[jax.Array, jax.Array]:
         """Learning rates of policy and value function: the first rises from one tenth, the second
@@ -117,6 +116,11 @@ class PpoSetting(Supervised):
         left = 1 - step / self.steps if self.linear_decay else 1.0
         policy, value = self.optim.peak_lr * rise * left, self.value_optim.peak_lr * left
         return jnp.float32(policy), jnp.float32(value)
+
+    @property
+    def parts(self) -> int:
+        """Parts in which the models read a batch, one after the other."""
+        return self.update.minibatches * self.microbatches
 
     @property
     def policy_model(self) -> GptConfig:

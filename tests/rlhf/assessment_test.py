@@ -2,16 +2,24 @@
 
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from lm.core.errors import DataError
 from lm.losses.ppo import kl_estimate
 from lm.metrics.spread import standard_error
+from lm.models import gpt
+from lm.models.gpt import GptConfig
 from lm.rlhf import assessment
 from lm.rlhf.assessment import Answered, PpoEvaluation, mean_figures, told_rate
 from lm.rlhf.best_of import best_of_n, win_rates
 from lm.rlhf.experience import AdvantageConfig
+from lm.rlhf.ppo import Ppo
+from lm.rlhf.rollout import Rollout, encode_prompts
+from lm.rlhf.update import UpdateConfig
+from tests.rlhf.runs import MODEL, OPTIM
 
 
 def one(seed):
@@ -57,14 +65,81 @@ def test_equal_rates_of_a_few_prompts_are_not_certain(rate):
 def test_the_kl_that_is_told_of_an_evaluation_is_that_of_the_penalty(monkeypatch):
     logp = {"policy": np.array([[-1.0, -2.0]]), "reference": np.array([[-3.0, -1.0]])}
     monkeypatch.setattr(assessment, "answer_logp", lambda config, params, *_: logp[params])
-    mask = np.array([[True, True]])
-    rollout = SimpleNamespace(tokens=None, start=None, mask=mask, sight=None)
+    rollout = Rollout(
+        tokens=np.zeros((1, 3), np.int32), start=np.ones(1, np.int32), mask=np.ones((1, 2), bool),
+        logp=np.zeros((1, 2)), ended=np.zeros(1, bool),
+    )  # fmt: skip
     for kind in ("k1", "k3"):
         found = assessment.answer_kl.__wrapped__(
             None, "policy", "reference", rollout, 1.0, None, kind
         )
         expected = kl_estimate(logp["policy"], logp["reference"], kind).sum()
         np.testing.assert_allclose(found, [expected], rtol=1e-6)
+
+
+def test_the_kl_is_the_same_in_parts_which_need_the_memory_of_one_of_them():
+    config = GptConfig(layers=1, width=16, heads=2, vocab=2_000, length=16)
+    policy, reference = (
+        nn.unbox(jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(seed)))
+        for seed in range(2)
+    )
+    numbers = np.random.default_rng(0)
+    rollout = Rollout(
+        tokens=numbers.integers(0, 2_000, (32, 16), np.int32),
+        start=numbers.integers(1, 8, 32, np.int32), mask=numbers.random((32, 8)) < 0.7,
+        logp=np.zeros((32, 8), np.float32), ended=np.ones(32, bool),
+    )  # fmt: skip
+    whole, parts = (
+        assessment.answer_kl.lower(
+            config, policy, reference, rollout, 1.0, parts=parts
+        ).compile() for parts in (1, 8)
+    )  # fmt: skip
+    found = parts(policy, reference, rollout)
+    np.testing.assert_allclose(found, whole(policy, reference, rollout), rtol=1e-5, atol=1e-5)
+    assert np.abs(found).min() > 1e-3  # the control: they differ
+    sizes = [one.memory_analysis().temp_size_in_bytes for one in (whole, parts)]
+    assert sizes[1] < sizes[0] / 4
+
+
+@pytest.mark.parametrize(
+    ("held_out", "blocks"), [(100, [32, 32]), (64, [32, 32]), (12, [16]), (5, [8])]
+)
+def test_held_out_prompts_are_answered_in_blocks_no_larger_than_they_fill(
+    held_out, blocks, one_device
+):
+    config = Ppo(
+        model=MODEL, optim=OPTIM, batch=32, update=UpdateConfig(minibatches=4),
+        evaluate_prompts=64, prompt_length=4, answer_length=8,
+    )  # fmt: skip
+    prompts, _ = encode_prompts([[1 + n % 7, n] for n in range(held_out)], 4)
+    material = SimpleNamespace(valid=prompts, form=None)
+    found = PpoEvaluation(config, material, None, None, one_device, None)
+    some = list(found.batches())
+    assert [len(one.mask) for one in some] == blocks
+    assert found.at_once == 8 and found.rows % found.at_once == 0
+    assert sum(int(one.mask.sum()) for one in some) == min(held_out, 64)
+
+
+def test_the_text_that_the_tax_is_measured_on_is_the_same_however_it_is_divided(monkeypatch):
+    read = []
+
+    class Told(assessment.HeldOut):
+        def estimate(self, batches, seed):
+            read.append((self.rows, batches * self.rows))
+
+        def loss(self, loss, params, batches):
+            return 0.0
+
+    monkeypatch.setattr(assessment, "HeldOut", Told)
+    for minibatches in (1, 4):
+        config = Ppo(optim=OPTIM, batch=32, update=UpdateConfig(minibatches=minibatches))
+        run = SimpleNamespace(
+            config=config, material=SimpleNamespace(held_out=object()), mesh=None, total=None,
+            session=SimpleNamespace(journal=SimpleNamespace(sample=lambda *_: None)),
+            at_once=32 // minibatches,
+        )  # fmt: skip
+        assert PpoEvaluation.measured(run, 0, None, [one(0)])["pretraining_loss"] == 0.0
+    assert read == [(32, 640), (8, 640)]
 
 
 def test_a_gold_score_that_is_no_number_is_an_error_and_the_rewards_is_left_to_training(
@@ -82,7 +157,7 @@ def test_a_gold_score_that_is_no_number_is_an_error_and_the_rewards_is_left_to_t
     scorers = {"reward": lambda _: wrong, "gold": lambda _: padding, "second": lambda _: right}
     run = SimpleNamespace(
         config=config, material=SimpleNamespace(form=form), scorers=scorers, reference=None,
-        batches=lambda: [None], prompts=SimpleNamespace(mask=np.ones(2)),
+        batches=lambda: [None], prompts=SimpleNamespace(mask=np.ones(2)), rows=3, at_once=3,
     )  # fmt: skip
     found = PpoEvaluation.answered(run, None, 0).scores  # padding is no answer
     assert np.isnan(found["reward"]).any() and np.isfinite(found["gold"]).all()

@@ -98,8 +98,9 @@ def run(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ppo")
     compiled = roll_out._cache_size(), assess._cache_size()
     setting(base, folder).run(folder / "run")
-    # each program once for the whole run; another test may have compiled it before
-    assert roll_out._cache_size() <= compiled[0] + 1 and assess._cache_size() <= compiled[1] + 1
+    # each program once for the whole run, and once more where 4 prompts are evaluated and not 16;
+    # another test may have compiled it before
+    assert roll_out._cache_size() <= compiled[0] + 2 and assess._cache_size() <= compiled[1] + 1
     return folder / "run"
 
 
