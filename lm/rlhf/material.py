@@ -33,7 +33,7 @@ class PpoMaterial:
         self.batch, self.form = batch, form
         train, valid = (config.prompt_ids(part, form, prompt_length, seed) for part in PARTS)
         learned, self.long = encode_prompts(train, prompt_length)
-        self.valid, _ = encode_prompts(in_turn(valid), prompt_length)
+        self.valid, self.valid_long = encode_prompts(in_turn(valid), prompt_length)
         self.rows = TaskRows(learned, seed)
         self.digest = config.fingerprint + config.drawn(seed)
         self.read(text, text_rows, width, seed)
@@ -60,8 +60,12 @@ class PpoMaterial:
             self.digest += self.text.digest[:16]
 
     def __str__(self) -> str:
-        left_out = f", {self.long} longer than prompt_length left out" if self.long else ""
-        return f"{self.rows.count} prompts{left_out}, {len(self.valid.mask)} held out{self.note}"
+        learned, held_out = (
+            f", {long} longer than prompt_length left out" if long else ""
+            for long in (self.long, self.valid_long)
+        )
+        held_out = f"{len(self.valid.mask)} held out{held_out}"
+        return f"{self.rows.count} prompts{learned}; {held_out}{self.note}"
 
     def prompts(self, step: int, mesh: jax.sharding.Mesh) -> Prompts:
         """The prompts of an update, on the devices."""

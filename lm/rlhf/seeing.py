@@ -91,7 +91,7 @@ class SeenMaterial(PpoMaterial):
         self.room = max(len(one.pictures) for one in form.examples)
         count, width = len(config.images.examples("train")), config.prompt_length
         learned, self.long = self.encoded(range(count), width)
-        valid, _ = self.encoded(range(count, len(form.examples)), width)
+        valid, self.valid_long = self.encoded(range(count, len(form.examples)), width)
         self.rows = TaskRows(learned, config.seed)
         self.valid, wrong = self.looked_at(valid)
         if wrong:  # what is held out is told of those that can be read

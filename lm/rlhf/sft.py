@@ -240,7 +240,15 @@ class SftEvaluation:
         self.rows = config.batch // config.microbatches
         self.total = jax.jit(config.objective().total)
         self.room = config.decoder.length - config.loop.sample_tokens
-        fitting = list(dict.fromkeys(p for p in material.prompts if self.ids([p])[0]))
+        asked = list(dict.fromkeys(material.prompts))
+        sizes = dict(zip(asked, map(len, form.encode_prompts(asked)), strict=True))
+        most = config.prompt_length  # those above it are counted by what is held out
+        fitting = [p for p in asked if (most is None or sizes[p] <= most) and self.ids([p])[0]]
+        if config.loop.sample_tokens and (cut := sum(sizes[p] > self.room for p in fitting)):
+            session.journal.say(
+                f"{cut} of {len(fitting)} held-out prompts are cut to their newest {self.room} "
+                f"tokens, to be answered in {config.loop.sample_tokens}"
+            )
         self.prompts = in_turn(fitting)
         if config.loop.sample_tokens and not self.prompts:
             raise DataError(
@@ -273,7 +281,8 @@ class SftEvaluation:
             written = self.written(params, prompts, 1.0)
             answers = [self.form.tokenizer.decode(row) for row in written]
             ended = [len(row) < config.loop.sample_tokens for row in written]
-            scores = finite(self.scorer(prompts, answers, ended), "reward")
+            asked = [self.form.decode_prompt(ids) for ids in self.ids(prompts)]  # as answered
+            scores = finite(self.scorer(asked, answers, ended), "reward")
             self.rewards[step] = figures["valid_reward"] = float(np.mean(scores))
         return figures
 

@@ -253,6 +253,7 @@ def test_a_reward_that_is_no_number_chooses_no_checkpoint(monkeypatch):
         config=config, material=material,
         total=None, mesh=None, rows=1, prompts=["a", "b"], form=ByteTokenizer(), rewards={},
         written=lambda params, prompts, temperature: [[97]] * len(prompts),
+        ids=ByteTokenizer().encode_prompts,
         scorer=lambda *some: np.array([0.5, np.nan]),
     )  # fmt: skip
     with pytest.raises(DataError, match="reward gave nan for 1 of 2 answers"):
@@ -260,6 +261,33 @@ def test_a_reward_that_is_no_number_chooses_no_checkpoint(monkeypatch):
     assert run.rewards == {}
     run.scorer = lambda *some: np.array([0.5, 1.5])  # the control
     assert SftEvaluation.__call__(run, 40, None)["valid_reward"] == run.rewards[40] == 1.0
+
+
+def test_prompts_that_are_cut_are_counted_and_scored_as_they_were_answered(tmp_path, one_device):
+    said, scored_of = [], []
+    session = SimpleNamespace(
+        workdir=tmp_path, first=0,
+        journal=SimpleNamespace(say=said.append, sample=lambda *_: None),
+    )  # fmt: skip
+    config = Sft(
+        model=MODEL, optim=OPTIM, batch=8, length=16, prompt_length=45,
+        loop=replace(LOOP, sample_tokens=8),
+        reward=RewardConfig(function="tests.rlhf.stages_test:shortness"),
+    )  # fmt: skip
+    short, cut, left_out = "ab:", "".join(map(chr, range(60, 102))), "x" * 46
+    material = SimpleNamespace(
+        prompts=[short, cut, left_out, cut], held_out_text=None,
+        held_out=SimpleNamespace(rows=TokenBatch(*(np.ones((8, 16), int),) * 3, np.arange(8))),
+    )  # fmt: skip
+    found = SftEvaluation(config, material, ByteTokenizer(), one_device, session)
+    assert set(found.prompts) == {short, cut}
+    assert said == ["1 of 2 held-out prompts are cut to their newest 40 tokens, "
+                    "to be answered in 8"]  # fmt: skip
+    found.written = lambda params, prompts, temperature: [[97]] * len(prompts)
+    found.scorer = lambda prompts, *_: scored_of.extend(prompts) or np.zeros(len(prompts))
+    found.total = lambda *_: (np.ones(()), np.ones(()))
+    found(0, None)
+    assert set(scored_of) == {short, cut[-40:]}
 
 
 @pytest.mark.parametrize("count", [0, -3])
