@@ -61,6 +61,18 @@ def pairs(ranks: jax.Array, present: jax.Array) -> jax.Array:
     return jnp.sum(preferred(ranks, present), axis=(1, 2), dtype=jnp.float32)
 
 
+def best_and_worst(
+    scores: jax.Array, ranks: jax.Array, present: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The score of the best answer of each prompt, and that of the worst, means where several are.
+    [B] and [B], NaN where there is no answer"""
+    beyond = jnp.iinfo(jnp.int32).max
+    first = jnp.min(jnp.where(present, ranks, beyond), axis=1, keepdims=True)
+    last = jnp.max(jnp.where(present, ranks, -beyond), axis=1, keepdims=True)
+    best, worst = present & (ranks == first), present & (ranks == last)
+    return jnp.mean(scores, axis=1, where=best), jnp.mean(scores, axis=1, where=worst)
+
+
 def answer_losses(log_odds: jax.Array, answered: jax.Array) -> jax.Array:
     """-log probability of the yes or no that a question was answered with, under the log-odds of a
     yes. [...] from [...] and [...]: 1 yes, 0 no, -1 not answered, whose loss is 0."""

@@ -11,6 +11,11 @@ Figure = tuple[str, str, tuple[str, ...]]  # title, axis and metrics
 FIGURES: tuple[Figure, ...] = (
     ("Loss", "nats a token", ("loss", "valid_loss")),
     ("Validation bits per byte", "bits a byte", ("valid_bits_per_byte",)),
+    (
+        "Implicit rewards",
+        "nats x beta",
+        ("valid_rewards/chosen", "valid_rewards/rejected", "valid_rewards/margins"),
+    ),
     ("Learning rate", "", ("lr",)),
     ("Gradient norm", "", ("grad_norm",)),
     ("Throughput", "tokens a second", ("tokens_per_second",)),

@@ -16,6 +16,7 @@ from lm.core.config import require_positive
 from lm.data.comparisons import ComparisonsConfig
 from lm.data.rankings import RankingBatch
 from lm.evals.tasks import of_batches
+from lm.losses.preference import best_and_worst
 from lm.models import gpt
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
@@ -93,6 +94,15 @@ class Preference(Ranking):
     ) -> jax.Array:
         """[B C]"""
         return self.beta * (summed_logp(self.model, params, batch) - jnp.asarray(batch.reference))
+
+    def beside(self, scores: jax.Array, batch: RankingBatch) -> dict[str, jax.Array]:
+        """The implicit rewards of the best and of the worst answer, and their margin, named as in
+        TRL: the margin may grow while both fall, and what was chosen is less likely too."""
+        chosen, rejected = best_and_worst(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
+        return {
+            "rewards/chosen": chosen, "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+        }  # fmt: skip
 
 
 def summed_logp(config: GptConfig, params: Any, batch: RankingBatch) -> jax.Array:

@@ -94,6 +94,11 @@ class Ranking:
         """[B C]"""
         return scored(self.model, params, batch, keys)
 
+    def beside(self, scores: jax.Array, batch: RankingBatch) -> dict[str, jax.Array]:
+        """What else is told of scores [B C] by name, each [B]: a mean over the rows that count."""
+        del scores, batch
+        return {}
+
 
 def scored(
     model: GptConfig, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
@@ -143,6 +148,10 @@ class Accuracy:
             return jnp.stack([share * there, there], axis=-1), {
                 "loss": jnp.sum(objective.losses(said, batch)),
                 "losses": objective.counts(batch)["prompts"],
+                "beside": {
+                    what: jnp.sum(jnp.where(there, values, 0.0))
+                    for what, values in objective.beside(said, batch).items()
+                },
                 "questions": {
                     name: judged(log_odds[..., n], told(batch)[..., n])
                     for n, name in enumerate(questions)
@@ -172,6 +181,8 @@ class Accuracy:
                 figures[f"{name}_accuracy_error"] = float(error)
             if found["losses"]:
                 figures[f"{name}_loss"] = found["loss"] / found["losses"]
+                for what, total in found["beside"].items():
+                    figures[f"{name}_{what}"] = total / found["losses"]
             figures |= self.of_questions(name, found["questions"])
         return figures
 
