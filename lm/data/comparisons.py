@@ -23,7 +23,7 @@ from lm.core.errors import DataError
 from lm.data.asking import BETWEEN, Malformed, prompt_of, text, unicode_text
 from lm.data.demonstrations import Demonstration, demonstrations
 from lm.data.parting import chosen_and_rejected
-from lm.data.prompts import Part, Reader, RowsConfig, check_faults
+from lm.data.prompts import Part, Prompt, Reader, RowsConfig, check_faults, same
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
 from lm.data.visual.example import Example
@@ -206,6 +206,13 @@ class ComparisonsConfig(RowsConfig):
     """Comparisons to learn from; held out are prompts, and besides them whole labelers."""
 
     held_out: tuple[str, ...] = ()  # labelers nothing is learned from (the paper: a fifth of them)
+    # rows of other steps: what these hold out is not learned from either, whoever asks it
+    beside: RowsConfig | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        found = super().fingerprint
+        return found if self.beside is None else f"{found};{self.beside.fingerprint}"
 
     @property
     def told(self) -> str:
@@ -221,6 +228,23 @@ class ComparisonsConfig(RowsConfig):
         shown = dataclasses.replace(self, train=files, valid=None)
         return shown.read(demonstrations(self.between), "train")
 
+    def unmeasured(self, found: list[Comparison]) -> list[Comparison]:
+        """Those of prompts that the rows `beside` do not hold out; the others are counted.
+
+        Raises:
+          DataError: there are none.
+        """
+        if self.beside is None:
+            return found
+        measured = {same(Prompt(prompt)) for prompt in self.beside.prompts("valid")}
+        kept = [one for one in found if same(one) not in measured]
+        where = self.beside.valid or self.beside.train
+        if not kept:
+            raise DataError(f"{self.told}: all {len(found)} are of prompts held out in {where}")
+        if count := len(found) - len(kept):
+            tell(f"{self.told}: {count} comparisons of prompts held out in {where} are left out")
+        return kept
+
     def parts(self) -> dict[str, list[Comparison]]:
         """`train`, `valid` (prompts not trained on) and, where some are named, `labelers`: those
         prompts as the labelers saw them of whom nothing is learned.
@@ -228,7 +252,7 @@ class ComparisonsConfig(RowsConfig):
         Raises:
           DataError: an unknown labeler, nothing to learn from, or faulty comparisons over 5%.
         """
-        train, valid = self.compared("train"), self.compared("valid")
+        train, valid = self.unmeasured(self.compared("train")), self.compared("valid")
         known = sorted({one.labeler for one in train + valid})
         for name in self.held_out:
             if name not in known:

@@ -21,7 +21,7 @@ import jax
 
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
-from lm.data.prompts import HELD_OUT
+from lm.data.prompts import HELD_OUT, RowsConfig
 from lm.rlhf.labeling import LabelingConfig, label, to_label
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
@@ -76,6 +76,12 @@ class Alignment:
             self.reward.data, train=self.comparisons or str(workdir / "comparisons.jsonl"),
             valid_fraction=data.valid_fraction, between=data.between,
         )  # fmt: skip
+        if self.comparisons is not None:  # a judge's say of themselves what is held out
+            measured = RowsConfig(
+                train=rows, valid=data.valid, valid_fraction=data.valid_fraction,
+                between=data.between,
+            )  # fmt: skip
+            rankings = replace(rankings, beside=measured)
         if left_out := self.left_out(workdir / "comparisons.jsonl"):
             rankings = replace(rankings, held_out=left_out)
         sft = replace(self.sft, init=self.init, data=replace(data, train=rows))

@@ -11,6 +11,7 @@ import pytest
 from experiments import chatgpt, gpt2, instructgpt, sweeps
 from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError, DataError
+from lm.data.prompts import RowsConfig
 from lm.rlhf.scores import RewardConfig
 from lm.studies import alignment, several
 from lm.studies.several import begin, check_begun, check_used, evaluated
@@ -496,3 +497,31 @@ def test_one_of_several_labelers_is_never_learned_from_and_a_single_one_is(
     assert plan.members(tmp_path)["reward"].data.parts()["valid"]  # of nobody else any is held out
     people = replace(plan, comparisons="people.jsonl").members(tmp_path)["reward"].data
     assert people.held_out == ()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_of_what_people_ranked_nothing_is_learned_that_the_other_steps_are_measured_on(
+    tmp_path, apart, capsys
+):
+    shown = [{"prompt": f"ask {n}", "response": "a", "user": f"{n // 2}"} for n in range(100)]
+    ranked = [{"prompt": f"ask {n}", "answers": ["a", "b"], "ranks": [0, 1]} for n in range(100)]
+    plan = replace(
+        instructgpt.pipeline(), comparisons=write_rows(tmp_path / "ranked.jsonl", ranked),
+        demonstrations=write_rows(tmp_path / "shown.jsonl", shown[30:] if apart else shown),
+    )  # fmt: skip
+    if apart:  # in a file of its own
+        valid = write_rows(tmp_path / "valid.jsonl", shown[:30])
+        plan = replace(plan, sft=replace(plan.sft, data=RowsConfig(valid=valid)))
+    members = plan.members(tmp_path)
+    held_out = {prompt for name in ("sft", "ppo", "ppo_ptx")
+                for prompt in members[name].data.prompts("valid")}  # fmt: skip
+    data = members["reward"].data
+    capsys.readouterr()
+    parts = data.parts()
+    learned = {one.prompt for one in parts["train"]}
+    assert len(held_out) > 5 and len(learned) > 50 and not learned & held_out
+    before = {one.prompt for one in replace(data, beside=None).parts()["train"]}
+    assert learned == before - held_out != before  # the control
+    count = len(before & held_out)
+    assert f"{count} comparisons of prompts held out in" in capsys.readouterr().err
+    assert data.fingerprint != replace(data, beside=None).fingerprint
