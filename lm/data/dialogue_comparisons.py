@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.asking import BETWEEN, Malformed, text
+from lm.data.asking import BESIDE, BETWEEN, Malformed, text
 from lm.data.comparisons import (
     MOST,
     Comparison,
@@ -27,6 +27,7 @@ from lm.data.dialogues import (
     DialoguesConfig,
     answered,
     asked,
+    instructed,
     question,
     replies_of,
     turns_of,
@@ -53,12 +54,13 @@ def dialogue_comparisons(between: str = BETWEEN) -> Reader[Comparison]:
                 return []
             if isinstance(values.get("prompt"), Mapping):
                 return list(in_tree(values["prompt"], row.where))
+            alone = {name: value for name, value in values.items() if name not in BESIDE}
             return [
                 dataclasses.replace(
                     one, prompt=before(values, between, one.prompt),
                     answers=tuple(answer.strip() for answer in one.answers),
                 )
-                for one in of_texts(row)
+                for one in of_texts(dataclasses.replace(row, values=alone))
                 if isinstance(one.prompt, str)
             ]  # fmt: skip
         except DataError as error:
@@ -68,17 +70,20 @@ def dialogue_comparisons(between: str = BETWEEN) -> Reader[Comparison]:
 
 
 def before(values: Mapping[str, Any], between: str, prompt: str) -> Conversation:
-    """What was said before the answers of a row, whose prompt as a text is `prompt`. Turns stay as
-    they stand, whatever they spell; a transcript is what `prompt` and `chosen` alone may be."""
+    """What was said before the answers of a row, whose prompt as a text is `prompt`, without what
+    the row says beside it. Turns stay as they stand, whatever they spell; a transcript is what
+    `prompt` and `chosen` alone may be."""
+    said: Conversation | None
     chosen = values.get("chosen")
     named = "prompt" in values or "instruction" in values
     turns = values.get("conversations") or values.get("messages")
     if in_turns(values):
         said = turns_of({"conversations": parted(values, between)[0]})
     elif isinstance(chosen, str) and not named:
-        said = asked(prompt)
+        said = instructed(asked(prompt), values)
     elif turns and not named and "prediction 1" not in values:
-        said = turns_of(values)
+        found = turns_of(values)
+        said = instructed(found, values) if found else None
     else:
         said = question(values, between, prompt)
     if not said or said[-1].role != "user":

@@ -15,7 +15,7 @@ from lm.data.prompts import RowsConfig, held_out
 from lm.data.rankings import encode_rankings
 from lm.rlhf.material import PpoMaterial
 from lm.text.byte import ByteTokenizer
-from lm.text.dialogue import Chat, as_objects
+from lm.text.dialogue import Chat, Message, as_objects
 from lm.text.shown import shown_row
 from tests.text.dialogue_test import turns
 from tests.text.tokenizers import DATA
@@ -306,6 +306,36 @@ def test_what_a_row_says_beside_its_turns_is_heard(tmp_path):
     assert found == [told] * 3 + [turns("a", "b", "c", "d", "hi", "yo"), turns("hi", "yo")]
     with pytest.raises(DataError, match='rows.jsonl:1: "history" is no list of pairs'):
         read(write(tmp_path / "rows.jsonl", rows[3] | {"history": ["a", "b"]}))
+
+
+HISTORY, SYSTEM = {"history": [["h", "g"]]}, {"system": "be brief"}
+ASKING = [
+    ({"prompt": "p"} | SYSTEM, turns("!be brief", "p")),
+    ({"prompt": "p"} | HISTORY, turns("h", "g", "p")),
+    ({"prompt": "p"} | HISTORY | SYSTEM, turns("!be brief", "h", "g", "p")),
+    ({"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: p\n\nAssistant:"} | SYSTEM,
+     turns("!be brief", "a", "b", "p")),
+    ({"instruction": "do", "input": "it"} | HISTORY | SYSTEM,
+     turns("!be brief", "h", "g", "do\n\nit")),
+    ({"question": "p"} | HISTORY, turns("h", "g", "p")),
+    (ours("p") | SYSTEM, turns("!be brief", "p")),
+    ({"conversations": [{"from": "human", "value": "p"}]} | HISTORY, turns("h", "g", "p")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "asked"), ASKING)
+def test_a_row_asks_the_same_of_a_policy_a_reward_model_and_sft(row, asked, tmp_path):
+    path = write(tmp_path / "asks.jsonl", row)
+    config = DialoguesConfig(train=path, valid=path, asked="last")
+    assert config.prompts("train") == [asked]
+    (one,) = compared(write(tmp_path / "c.jsonl", row | {"answers": ["x", "y"], "ranks": [0, 1]}))
+    assert (one.prompt, one.answers) == (asked, ("x", "y"))
+    if "prompt" in row or "instruction" in row:
+        (one,) = compared(write(tmp_path / "p.jsonl", row | {"chosen": "x", "rejected": "y"}))
+        assert (one.prompt, one.answers) == (asked, ("x", "y"))
+    if not row.keys() & {"messages", "conversations"}:  # which say their answer themselves
+        (said,) = read(write(tmp_path / "r.jsonl", row | {"response": "x"}))
+        assert said == (*asked, Message("assistant", "x"))
 
 
 def test_a_mixture_has_its_weights_exactly_and_is_a_function_of_the_row():
