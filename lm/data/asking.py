@@ -155,6 +155,17 @@ def asked_by(values: dict[str, Any], between: str) -> str:
     return prompt
 
 
+def asks(values: Mapping[str, Any]) -> bool:
+    """Whether a row asks in a text, rather than in a dialogue or not at all."""
+    if "prompt" in values or "instruction" in values:
+        return True
+    if values.get("conversations") or values.get("messages"):
+        return False
+    turns = values.get("turns")  # a column of another meaning, where it is no list of texts
+    listed = isinstance(turns, list) and bool(turns) and isinstance(turns[0], str)
+    return listed or "question" in values
+
+
 def instruction(values: dict[str, Any], given: Any, between: str) -> str:
     """An instruction and what it is about, with `between` after each."""
     given = unicode_text("input", given)

@@ -5,8 +5,8 @@ A row of a JSONL file is one comparison, of one of these kinds:
     {"prompt": ..., "answers": [...], "ranks": [0, 1, 1], "labeler": ...}    0 the best; 1, 1 a tie;
         perhaps with "ended": [...], false of an answer that was cut off, and with
         "metadata": [{"hallucination": true}, {}, ...], the yes/no questions answered of each
-    {"chosen": ..., "rejected": ...}    two HH-RLHF transcripts, lists of turns, or with a prompt or
-        instruction, which comes before turns too (TRL)
+    {"chosen": ..., "rejected": ...}    two HH-RLHF transcripts, lists of turns, or with a prompt,
+        instruction or question, which comes before turns too (TRL)
     {"output_1", "output_2", "preference"}    AlpacaEval: 1 or 2
     {"response1", "response2", "annotator1", ...}    PandaLM: one comparison an annotator, 0 a tie
     {"response 1", "response 2", "label"}    Auto-J: 0 the first, 1 the second, 2 a tie

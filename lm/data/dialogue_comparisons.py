@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.asking import BESIDE, BETWEEN, Malformed, text
+from lm.data.asking import BESIDE, BETWEEN, Malformed, asks, text
 from lm.data.comparisons import (
     MOST,
     Comparison,
@@ -75,13 +75,12 @@ def before(values: Mapping[str, Any], between: str, prompt: str) -> Conversation
     `prompt` and `chosen` alone may be."""
     said: Conversation | None
     chosen = values.get("chosen")
-    named = "prompt" in values or "instruction" in values
     turns = values.get("conversations") or values.get("messages")
     if in_turns(values):
         said = turns_of({"conversations": parted(values, between)[0]})
-    elif isinstance(chosen, str) and not named:
+    elif isinstance(chosen, str) and not asks(values):
         said = instructed(asked(prompt), values)
-    elif turns and not named and "prediction 1" not in values:
+    elif turns and not asks(values) and "prediction 1" not in values:
         found = turns_of(values)
         said = instructed(found, values) if found else None
     else:

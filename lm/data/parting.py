@@ -7,7 +7,7 @@ all that comes after it the answers.
 from collections.abc import Mapping
 from typing import Any
 
-from lm.data.asking import SPEAKERS, Malformed, prompt_of, text, transcript
+from lm.data.asking import SPEAKERS, Malformed, asks, prompt_of, text, transcript
 from lm.data.dialogues import question
 from lm.text.dialogue import as_objects
 
@@ -26,7 +26,7 @@ def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list
         ends = [f" {one[0]['content']}" + transcript(one[1:]).removesuffix(SPEAKS) for one in rest]
         return transcript(shared), ends
     answers = [text({"chosen": both[0]}, "chosen"), text({"rejected": both[1]}, "rejected")]
-    if "prompt" in values or "instruction" in values:
+    if asks(values):
         return prompt_of(values, between), answers
     heads, ends = zip(*(one.rpartition(SPEAKS)[::2] for one in answers), strict=True)
     if not heads[0]:
@@ -52,7 +52,7 @@ def parted(values: Mapping[str, Any], between: str) -> tuple[list[Turn], list[li
     before: list[Turn] = []
     if isinstance(values.get("prompt"), list):
         before = turns_in(values["prompt"])
-    elif "prompt" in values or "instruction" in values:
+    elif asks(values):
         before = as_objects(question(values, between))
     both = [behind(before, turns_in(values[name])) for name in ("chosen", "rejected")]
     lasts = [len(one) - 1 for one in both]

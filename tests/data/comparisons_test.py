@@ -1,5 +1,6 @@
 """Comparisons: every kind of row, what is refused, what is held out, and their arrays."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -28,6 +29,13 @@ def read(tmp_path, *rows):
     return config.read(comparisons(config.between), "train")
 
 
+def spoken(*turns):
+    return [{"role": role, "content": what} for role, what in turns]
+
+
+HI, YES, NO = ("user", "hi"), ("assistant", "yes"), ("assistant", "no")
+
+
 def test_a_ranking_keeps_its_ties_and_its_labeler(tmp_path):
     row = {"prompt": "p", "answers": ["a", "b", "c"], "ranks": [1, 0, 1], "labeler": "ann"}
     (found,) = read(tmp_path, row)
@@ -50,7 +58,7 @@ def test_a_ranking_keeps_what_was_answered_of_each_answer_and_no_column_of_anoth
 def test_pairs_of_every_kind_put_the_preferred_answer_first_in_rank(tmp_path):
     human = "\n\nHuman: hi\n\nAssistant:"
     rows = [
-        {"chosen": human + " yes", "rejected": human + " no"},
+        {"chosen": human + " yes", "rejected": human + " no", "turns": 1},
         {"prompt": "p", "chosen": "yes", "rejected": "no"},
         {"instruction": "do", "input": "it", "chosen": "yes", "rejected": "no"},
         {"conversations": [{"from": "human", "value": "hi"}],
@@ -68,6 +76,16 @@ def test_pairs_of_every_kind_put_the_preferred_answer_first_in_rank(tmp_path):
         assert one.answers[one.ranks.index(0)].strip() == "yes"
 
 
+def test_a_question_asks_beside_two_answers_as_a_prompt_does(tmp_path):
+    lists = {"chosen": spoken(YES), "rejected": spoken(NO)}
+    texts = {"chosen": "yes", "rejected": "no"}
+    for asked, answers in itertools.product(
+        ({"question": "do"}, {"turns": ["do"]}), (texts, lists)
+    ):
+        (found,) = read(tmp_path, asked | answers | {"system": "s"})
+        assert found == read(tmp_path, {"prompt": "do|"} | answers | {"system": "s"})[0]
+
+
 def test_every_annotator_gives_a_comparison_of_his_own(tmp_path):
     row = {"instruction": "do", "input": "", "response1": "a", "response2": "b",
            "annotator1": 1, "annotator2": 2, "annotator3": 0}  # fmt: skip
@@ -83,13 +101,6 @@ def test_transcripts_that_part_before_the_last_turn_are_compared_from_where_they
     row = {"chosen": start + " a\n\nHuman: x\n\nAssistant: b", "rejected": start + " c"}
     (found,) = read(tmp_path, row)
     assert found.prompt == start and found.answers[1] == " c"
-
-
-def spoken(*turns):
-    return [{"role": role, "content": what} for role, what in turns]
-
-
-HI, YES, NO = ("user", "hi"), ("assistant", "yes"), ("assistant", "no")
 
 
 @pytest.mark.parametrize(

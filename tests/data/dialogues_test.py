@@ -318,6 +318,7 @@ ASKING = [
     ({"instruction": "do", "input": "it"} | HISTORY | SYSTEM,
      turns("!be brief", "h", "g", "do\n\nit")),
     ({"question": "p"} | HISTORY, turns("h", "g", "p")),
+    ({"turns": ["p"]} | SYSTEM, turns("!be brief", "p")),
     (ours("p") | SYSTEM, turns("!be brief", "p")),
     ({"conversations": [{"from": "human", "value": "p"}]} | HISTORY, turns("h", "g", "p")),
 ]  # fmt: skip
@@ -330,10 +331,9 @@ def test_a_row_asks_the_same_of_a_policy_a_reward_model_and_sft(row, asked, tmp_
     assert config.prompts("train") == [asked]
     (one,) = compared(write(tmp_path / "c.jsonl", row | {"answers": ["x", "y"], "ranks": [0, 1]}))
     assert (one.prompt, one.answers) == (asked, ("x", "y"))
-    if "prompt" in row or "instruction" in row:
+    if not row.keys() & {"messages", "conversations"}:  # which say their answer themselves
         (one,) = compared(write(tmp_path / "p.jsonl", row | {"chosen": "x", "rejected": "y"}))
         assert (one.prompt, one.answers) == (asked, ("x", "y"))
-    if not row.keys() & {"messages", "conversations"}:  # which say their answer themselves
         (said,) = read(write(tmp_path / "r.jsonl", row | {"response": "x"}))
         assert said == (*asked, Message("assistant", "x"))
 
