@@ -317,7 +317,9 @@ class DialoguesConfig(RowsConfig):
         sources = self.read_from(part)
         divided = {name: one.divided(items, part) for name, one in sources.items()}
         elsewhere = set().union(*(one.elsewhere for one in divided.values()))
-        kept = {name: one.kept(divided[name], elsewhere, part) for name, one in sources.items()}
+        kept = {
+            name: one.kept(divided[name], elsewhere, part, items) for name, one in sources.items()
+        }
         return {name: [one.item for one in some] for name, some in kept.items()}
 
     def prompts(self, part: Part, seed: int = 0) -> list[Conversation]:

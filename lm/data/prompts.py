@@ -98,15 +98,7 @@ class RowsConfig:
           DataError: no rows, or malformed ones: the first few are told, the others counted.
         """
         divided = self.divided(items, part)
-        found = self.kept(divided, divided.elsewhere, part)
-        if part == "train" and self.valid is not None and self.valid != self.train:
-            measured = {one.known_by for one in self.divided(items, "valid").found}
-            if count := sum(one.known_by in measured for one in found):
-                tell(
-                    f"warning: {count} of {len(found)} prompts to learn from are in {self.valid} "
-                    "too, which is measured on"
-                )
-        return [one.item for one in found]
+        return [one.item for one in self.kept(divided, divided.elsewhere, part, items)]
 
     def divided(self, items: Reader[Item], part: Part) -> "Divided[Item]":
         """`read`, before what the other part asks too is left out. Raises DataError as it does."""
@@ -148,10 +140,11 @@ class RowsConfig:
         return Divided(found, elsewhere)
 
     def kept(
-        self, divided: "Divided[Item]", elsewhere: Set[str], part: Part
+        self, divided: "Divided[Item]", elsewhere: Set[str], part: Part, items: Reader[Item]
     ) -> list["Taken[Item]"]:
         """The items of a part without those to learn from that are held out `elsewhere`: in these
-        files, or in others that are learned from with them.
+        files, or in others that are learned from with them. How many of them are in files of their
+        own to measure on is told.
 
         Raises:
           DataError: none is left.
@@ -168,6 +161,13 @@ class RowsConfig:
             tell(
                 f"{self.train}: {count} prompts are not learned from: a held-out user asks the same"
             )
+        if self.valid is not None and self.valid != self.train:
+            measured = {one.known_by for one in self.divided(items, "valid").found}
+            if count := sum(one.known_by in measured for one in kept):
+                tell(
+                    f"warning: {self.train}: {count} of {len(kept)} prompts to learn from are in "
+                    f"{self.valid} too, which is measured on"
+                )
         return kept
 
     def decided(self, row: Row, part: Part) -> bool | None:

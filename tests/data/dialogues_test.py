@@ -446,6 +446,25 @@ def test_a_mixture_measures_on_each_conversation_of_a_file_of_its_own_once(tmp_p
     assert {name: len(some) for name, some in config.dialogues("train").items()} == {"a": 7, "b": 7}
 
 
+@pytest.mark.parametrize("reader", ["dialogues", "prompts"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_conversations_that_are_learned_and_measured_on_in_files_of_their_own_are_told(
+    mixed, reader, tmp_path, capsys
+):
+    train, other, valid = (
+        write(tmp_path / f"{number}.jsonl", *(ours(name, "b") for name in names))
+        for number, names in enumerate(("abcd", "efgh", "bcx"))
+    )
+    mixture = (("train", train, 1.0), ("other", other, 1.0)) if mixed else ()
+    config = DialoguesConfig(train=other if mixed else train, mixture=mixture, valid=valid)
+    getattr(config, reader)("valid")
+    getattr(replace(config, train=other, mixture=()), reader)("train")
+    assert not capsys.readouterr().err  # the control
+    getattr(config, reader)("train")
+    told = f"warning: {train}: 2 of 4 prompts to learn from are in {valid} too"
+    assert capsys.readouterr().err.startswith(told)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [({"ranks": [1, 2]}, "not one for each of 3"), ({"ranks": [1, 2, "3"]}, "no whole numbers"),
