@@ -10,10 +10,10 @@ from lm.core.config import require
 from lm.core.errors import DataError
 from lm.data.batches import TokenBatch
 from lm.data.demonstrations import MULTIPLE
-from lm.data.dialogues import Dialogue, answered
+from lm.data.dialogues import Dialogue
 from lm.data.features import TaskRows
 from lm.data.mixture import APART, ROWS, apportioned, places
-from lm.text.dialogue import Chat, Learned
+from lm.text.dialogue import Chat, Encoded, Learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Conversed:
     empty: int  # left out: the assistant says nothing
     blank: int  # turns in the others in which the assistant says nothing: not learned from
     answers: int  # turns of the assistant that are learned from
+    late: int  # paths of a tree with an answer that an earlier one has too, and no room for
 
     def __str__(self) -> str:
         told = f"{len(self.rows.mask)} conversations"
@@ -33,6 +34,7 @@ class Conversed:
             (self.cut, "cut to their newest turns"), (self.long, "too long and left out"),
             (self.empty, "without an answer and left out"),
             (self.blank, "blank answers that are not learned"),
+            (self.late, "with answers that an earlier path of their tree has no room for"),
         ):  # fmt: skip
             told += f", {count} {why}" if count else ""
         return told
@@ -41,19 +43,31 @@ class Conversed:
 def encode_dialogues(
     items: Sequence[Dialogue], chat: Chat, length: int, learned: Learned = "all"
 ) -> Conversed:
-    """Rows of at most `length` tokens.
+    """Rows of at most `length` tokens. What paths of a tree share is learned in the first of them
+    that has it: another may have lost it to the length.
 
     Raises:
       DataError: none fits.
     """
-    kept, cut, long = [], 0, 0
-    for item in answered(items):
-        row = chat.encode(item.turns, length, learned, known=item.known)
-        if row is None:
-            long += 1
+    kept, cut, long, late = [], 0, 0, 0
+    known: set[int] = set()  # answers of the path before that a row has, by their turns
+    for item in items:
+        known = {number for number in known if number < item.known}
+        turns = item.to_answer
+        said = [number for number, one in enumerate(turns) if one.role == "assistant"]
+        new = [number for number in said if turns[number].answers and number not in known]
+        if not new:
             continue
-        cut += row.dropped > 0
-        kept.append(row)
+        row = chat.encode(turns, length, learned, known)
+        if row is None:
+            long += len(turns) > item.known
+        elif row.learned.any():  # else it has no room either for what an earlier path has lost
+            cut += row.dropped > 0
+            kept.append(row)
+            fits = said[-np.count_nonzero(row.tokens == chat.roles["assistant"]) :]
+            taught = fits if learned == "all" else fits[-1:]
+            late += any(number < item.known for number in new if number in taught)
+            known.update(fits)
     if not kept:
         raise DataError(
             f"none of {len(items)} conversations fits into {length} tokens: set a larger length"
@@ -62,6 +76,14 @@ def encode_dialogues(
         one.role == "assistant" and not one.answers
         for item in items for one in item.turns if item.to_answer
     )  # fmt: skip
+    rows = packed(kept, chat, length)
+    ends = int(np.sum((rows.targets == chat.end) & rows.mask))
+    empty = sum(not item.to_answer for item in items)
+    return Conversed(rows, cut, long, empty, blank, ends, late)
+
+
+def packed(kept: Sequence[Encoded], chat: Chat, length: int) -> TokenBatch:
+    """Conversations as rows, as wide as the longest needs."""
     longest = max(len(row.tokens) for row in kept)
     width = min(length, -(-(longest - 1) // MULTIPLE) * MULTIPLE)
     whole = np.full((len(kept), width + 1), chat.tokenizer.pad or 0, np.int32)
@@ -69,15 +91,12 @@ def encode_dialogues(
     for number, row in enumerate(kept):
         whole[number, : len(row.tokens)] = row.tokens
         mask[number, : len(row.tokens)] = row.learned
-    rows = TokenBatch(
+    return TokenBatch(
         tokens=whole[:, :-1],
         targets=whole[:, 1:],
         mask=mask[:, 1:],
         rows=np.arange(len(kept), dtype=np.uint32),
     )
-    ends = int(np.sum((rows.targets == chat.end) & rows.mask))
-    empty = sum(not item.to_answer for item in items)
-    return Conversed(rows, cut, long, empty, blank, ends)
 
 
 class DialogueMixture:

@@ -20,6 +20,8 @@ from lm.text.interface import Form
 from lm.text.shown import shown_row
 from lm.train.session import Session
 
+SHARING = 2  # of the rules by which paths share answers: a run goes on by those it began with
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DialogueSft(Sft):
@@ -55,7 +57,10 @@ class DialogueSft(Sft):
         for number in range(self.show if jax.process_index() == 0 else 0):
             row = mixed(number, 1)
             print(shown_row(chat.tokenizer, row.tokens[0], row.targets[0], row.mask[0]))
-        return SftMaterial(self, mixed, held_out, mixed, prompts)
+        material = SftMaterial(self, mixed, held_out, mixed, prompts)
+        if any(one.late for one in some.values()):
+            material.digest += f";{SHARING}"
+        return material
 
     def evaluation(
         self, material: Any, form: Form, mesh: jax.sharding.Mesh, session: Session

@@ -14,7 +14,7 @@ end of a document nor padding.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -169,7 +169,7 @@ class Chat:
         turns: Sequence[Message],
         length: int | None = None,
         learned: Learned = "all",
-        known: int = 0,
+        known: Collection[int] = (),
     ) -> Encoded | None:
         """The ids of a conversation, and which of them are learned: what the assistant says, with
         its end, not the headers and not what others say.
@@ -177,7 +177,7 @@ class Chat:
         Args:
           length: ids at most; the oldest turns are cut off for it, see `cut`.
           learned: every turn of the assistant, or its last alone; one that says nothing is not.
-          known: turns at the beginning that are not learned.
+          known: numbers of turns that are not learned.
 
         Returns:
           None where not even the newest exchange fits.
@@ -187,7 +187,7 @@ class Chat:
         mask: list[bool] = []
         last = max((n for n, one in enumerate(turns) if one.role == "assistant"), default=-1)
         for number, (one, part) in enumerate(zip(turns, self._spoken([turns])[0], strict=True)):
-            counts = one.answers and number >= known and (learned == "all" or number == last)
+            counts = one.answers and number not in known and (learned == "all" or number == last)
             ids += part
             mask += [False, False, *[counts] * (len(part) - 2)]
         there = np.arange(len(ids))

@@ -292,6 +292,25 @@ def test_an_answer_that_paths_of_a_tree_share_is_learned_in_the_first_of_them(tm
     assert whole.answers == encode_dialogues(items, CHAT, 40).answers + 2  # the control
 
 
+def test_an_answer_that_the_first_path_of_a_tree_has_no_room_for_is_learned_in_the_next_once():
+    def learned(length, *paths, **settings):
+        items = [Dialogue(turns(*said), "x", known) for said, known in paths]
+        found = encode_dialogues(items, CHAT, length, **settings)
+        parts = zip(found.rows.targets, found.rows.mask, strict=True)
+        said = [bytes(one for one in row[mask] if one != CHAT.end).decode() for row, mask in parts]
+        return said, found.long, found.late
+
+    first, other = (("q", "a", "x", "X" * 20), 0), (("q", "b"), 1)
+    second, third = (("q", "a", "y", "Y"), 2), (("q", "a"), 2)
+    assert learned(40, first, second, third, other) == (["a" + "X" * 20, "Y", "b"], 0, 0)
+    assert learned(30, first, second, third, other) == (["X" * 20, "aY", "b"], 0, 1)  # cut
+    assert learned(20, first, second, third, other) == (["aY", "b"], 1, 1)  # left out
+    assert learned(30, first, third) == (["X" * 20, "a"], 0, 1)  # without an answer of its own
+    assert learned(30, first, second, learned="last") == (["X" * 20, "Y"], 0, 0)
+    longer = ("q" * 9, "a" * 9, "x", "X", "y", "Y")
+    assert learned(20, (longer, 0), (longer[:4], 4)) == (["XY"], 0, 0)  # no room in either
+
+
 def test_what_a_row_says_beside_its_turns_is_heard(tmp_path):
     hi, yo = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}
     rows = [

@@ -75,6 +75,25 @@ def taught(tmp_path_factory):
     return folder / "run"
 
 
+def test_only_a_run_whose_paths_were_cut_is_of_another_rule_by_which_they_share_answers(tmp_path):
+    def node(role, text, *replies):
+        return {"role": role, "text": text, "replies": list(replies)}
+
+    last = [
+        node("prompter", ask, node("assistant", said))
+        for ask, said in (("x", "X" * 20), ("y", "Y"))
+    ]
+    trees = [node("prompter", f"{n}", node("assistant", "a", *last)) for n in range(9)]
+    data = DialoguesConfig(
+        train=write_rows(tmp_path / "trees.jsonl", [{"prompt": tree} for tree in trees])
+    )
+    for length, rule in ((64, ""), (30, ";2")):
+        config = DialogueSft(optim=OPTIM, batch=2, length=length, show=0, data=data)
+        found = config.demonstrated(Chat(ByteTokenizer()))
+        assert found.digest == data.fingerprint + rule
+        assert ("an earlier path of their tree has no room" in str(found)) == bool(rule)
+
+
 def summary_of(run):
     return json.loads((run / "summary.json").read_text())
 
