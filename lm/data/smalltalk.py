@@ -42,9 +42,9 @@ class Smalltalk:
     def __post_init__(self) -> None:
         require(0 <= self.wrong <= 1, f"wrong must be in 0..1, got {self.wrong}")
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, valid_fraction: float = RowsConfig.valid_fraction) -> None:
         """`conversations.jsonl`, `single.jsonl`, and `text.txt` to pre-train on, without the
-        questions that the first two hold out."""
+        questions that the first two hold out, which are `valid_fraction` of them."""
         folder.mkdir(parents=True, exist_ok=True)
         draw = np.random.default_rng(self.seed)
         talks = [self.talk(draw, 2 + int(draw.integers(2))) for _ in range(self.conversations)]
@@ -54,7 +54,7 @@ class Smalltalk:
         rows = [{"prompt": turns[0].content, "response": turns[1].content} for turns in short]
         write(folder / "single.jsonl", rows)
         asked = [question(draw) for _ in range(4000)]
-        asked = [one for one in asked if not held_out(one, RowsConfig.valid_fraction)]
+        asked = [one for one in asked if not held_out(one, valid_fraction)]
         text = "".join(f"{one} is {expected([Message('user', one)])}. " for one in asked)
         write_whole(folder / "text.txt", text)  # the last one: where it is, all are
 

@@ -25,7 +25,6 @@ import numpy as np
 
 from lm.core.config import require_positive
 from lm.core.mesh import make_mesh
-from lm.data.dialogues import DialoguesConfig
 from lm.data.smalltalk import Smalltalk, gold, right
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
@@ -45,7 +44,7 @@ from lm.train.process import Process, agreed, write_for_all
 
 MEASURED = "measured.json"
 MADE_WITH = {
-    "*/data/text.txt": ["talk."],
+    "*/data/text.txt": ["talk.", "chat.sft.data.valid_fraction"],
     "*/base/summary.json": ["base."],
     **{
         f"*/chat/{file}": [f"chat.{name}" for name in names]
@@ -124,7 +123,8 @@ class SmalltalkStudy:
             for seed in self.seeds:
                 folder = workdir / str(seed)
                 if jax.process_index() == 0 and not (folder / "data" / "text.txt").exists():
-                    replace(self.talk, seed=seed).write(folder / "data")
+                    fraction = self.chat.sft.data.valid_fraction
+                    replace(self.talk, seed=seed).write(folder / "data", fraction)
                 agreed(True)  # it is there for all
                 for name, member in self.members(workdir, seed).items():
                     run_member(member, folder / name, process, f"seed {seed}: {name}")
@@ -139,7 +139,10 @@ class SmalltalkStudy:
                if name not in found and (folder / name / "summary.json").exists()]  # fmt: skip
         if not new:
             return
-        data = DialoguesConfig(train=str(folder / "data/conversations.jsonl"), asked="every")
+        data = replace(
+            self.chat.sft.data, mixture=(), train=str(folder / "data/conversations.jsonl"),
+            asked="every",
+        )  # fmt: skip
         asked = data.prompts("valid")
         first = [one for one in asked if len(one) == 1][: self.prompts]
         later = [one for one in asked if len(one) > 1][: self.prompts]

@@ -246,6 +246,45 @@ def test_the_gold_score_of_first_questions_is_kept_apart_from_that_of_follow_ups
     assert 0 < share < 1 and single["gold"] == pytest.approx(2 * share)
 
 
+@pytest.mark.parametrize("fraction", [0.02, 0.3])
+def test_policies_are_measured_on_what_they_hold_out_however_much_that_is(
+    fraction, tmp_path, monkeypatch
+):
+    study, asked = sweeps.conversation(), []
+    data = replace(study.chat.sft.data, valid_fraction=fraction)
+    study = replace(
+        study, seeds=(0,), prompts=3000, talk=Smalltalk(conversations=400, single=400),
+        chat=replace(study.chat, sft=replace(study.chat.sft, data=data)),
+    )  # fmt: skip
+    steps = study.members(tmp_path, 0)
+
+    def begun(member, folder, *_):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").write_text("{}")
+
+    def speaker(*_):
+        return lambda some, _: asked.extend(some) or [("a", True)] * len(some)
+
+    monkeypatch.setattr(smalltalk, "run_member", begun)
+    monkeypatch.setattr(smalltalk, "read_source", lambda *_: None)
+    monkeypatch.setattr(smalltalk, "Speaker", speaker)
+    monkeypatch.setattr(type(study), "tell", lambda *_: None)
+    study.run(tmp_path)
+    opened = {one[0].content for one in asked if ":" in one[0].content}  # not without history
+    learned = {
+        item.turns[0].content
+        for name in ("chat/sft", "single")
+        for some in steps[name].data.dialogues("train").values()
+        for item in some
+    }
+    assert len(opened) > 400 * fraction / 2 and not opened & learned
+    text = (tmp_path / "0" / "data" / "text.txt").read_text()
+    assert not opened & {said.rpartition(" is ")[0] for said in text.split(". ")}
+    other = replace(study, chat=sweeps.conversation().chat)
+    with pytest.raises(ConfigError, match="chat.sft.data.valid_fraction was"):
+        other.run(tmp_path)
+
+
 def test_sft_is_measured_at_the_step_that_ppo_begins_with(tmp_path, monkeypatch):
     Smalltalk(conversations=40, single=2).write(tmp_path / "data")
     for name in smalltalk.POLICIES:
