@@ -1,13 +1,14 @@
 """Answers to conversations in the order of somebody's preference, of whatever file they are in.
 
 {"kind": "ranking", "messages": [...], "answers": [...], "ranks": [...]}    1 the best
-OpenAssistant's trees: the ranked replies to every message of a prompter
+OpenAssistant's trees: the ranked replies to every message of a prompter, of more than nine
+the best, the worst and some evenly between
 any comparison of prompts that are texts (`lm.data.comparisons`), as conversations: turns as they
 stand, and the transcripts of HH-RLHF by their speakers
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lm.core.errors import DataError
@@ -34,7 +35,7 @@ from lm.data.dialogues import (
 )
 from lm.data.labels import KINDS, conversation_rows
 from lm.data.parting import in_turns, parted
-from lm.data.prompts import Part, Reader
+from lm.data.prompts import Item, Part, Reader
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Message, conversation
 from lm.text.interface import Form
@@ -115,12 +116,19 @@ def in_tree(node: Mapping[str, Any], where: str, before: Conversation = ()) -> I
     role = "user" if text(dict(node), "role") == "prompter" else "assistant"
     here = (*before, Message("user" if role == "user" else "assistant", text(dict(node), "text")))
     replies = replies_of(node)
-    ranked = [one for one in replies if one.get("rank") is not None][:MOST]
+    ranked = spread([one for one in replies if one.get("rank") is not None])
     if role == "user" and len(ranked) > 1:
         answers = tuple(text(dict(one), "text") for one in ranked)
         yield Comparison(here, answers, placed([one["rank"] for one in ranked]), "", where)
     for reply in replies:
         yield from in_tree(reply, where, here)
+
+
+def spread(ranked: Sequence[Item]) -> Sequence[Item]:
+    """As many as a comparison may have, the first, the last and others evenly between them."""
+    if len(ranked) <= MOST:
+        return ranked
+    return [ranked[number * (len(ranked) - 1) // (MOST - 1)] for number in range(MOST)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -454,6 +454,20 @@ def test_ranks_are_places_however_large_they_are_or_near_each_other(tmp_path):
         compared(write(tmp_path / "tree.jsonl", tree))
 
 
+def test_of_more_replies_than_a_comparison_has_the_best_the_worst_and_some_between_are_ranked(
+    tmp_path,
+):
+    for count, kept in (
+        (9, [*range(9)]),
+        (10, [0, 1, 2, 3, 4, 5, 6, 7, 9]),
+        (17, [*range(0, 17, 2)]),
+    ):
+        replies = [{"role": "assistant", "text": f"{n}", "rank": n} for n in range(count)]
+        tree = {"prompt": {"role": "prompter", "text": "q", "replies": replies[::-1]}}
+        (one,) = compared(write(tmp_path / "tree.jsonl", tree))
+        assert one.answers == tuple(map(str, kept)) and one.ranks == (*range(9),)
+
+
 def test_a_mixture_measures_on_each_conversation_of_a_file_of_its_own_once(tmp_path):
     files = {name: write(tmp_path / f"{name}.jsonl", *(ours(f"{name}{n}", "b") for n in range(7)))
              for name in ("a", "b", "valid")}  # fmt: skip
