@@ -7,7 +7,7 @@ all that comes after it the answers.
 from collections.abc import Mapping
 from typing import Any
 
-from lm.data.asking import SPEAKERS, Malformed, asks, prompt_of, text, transcript
+from lm.data.asking import SPEAKERS, Malformed, asks, prompt_of, system_of, text, transcript
 from lm.data.dialogues import question
 from lm.text.dialogue import as_objects
 
@@ -48,12 +48,14 @@ def in_turns(values: Mapping[str, Any]) -> bool:
 
 def parted(values: Mapping[str, Any], between: str) -> tuple[list[Turn], list[list[Turn]]]:
     """The turns that both begin with, up to an answer, and those of each from there, behind a
-    prompt beside them (TRL's). Raises Malformed."""
+    prompt (TRL's) and a system beside them. Raises Malformed."""
     before: list[Turn] = []
     if isinstance(values.get("prompt"), list):
         before = turns_in(values["prompt"])
     elif asks(values):
         before = as_objects(question(values, between))
+    if (said := system_of(values)) and not parts(before)[0]:
+        before = [{"role": "system", "content": said}, *before]
     both = [behind(before, turns_in(values[name])) for name in ("chosen", "rejected")]
     lasts = [len(one) - 1 for one in both]
     place = min(first_other(*both), *lasts)

@@ -158,6 +158,26 @@ def test_who_speaks_first_in_a_list_says_whether_its_prompt_stands_before_it(
     assert (found.prompt, found.answers) == (f"{told}\n\nAssistant:", tuple(f" {w}" for w in said))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "head"),
+    [({}, [HI]), ({"prompt": spoken(HI)}, []), ({"prompt": "hi"}, []), ({"prompt": "hi"}, [HI])],
+)
+@pytest.mark.parametrize("own", [[], [("system", "own")]])
+def test_what_a_row_says_of_the_system_beside_lists_of_turns_is_heard_unless_they_do(
+    tmp_path, prompt, head, own
+):
+    chosen, rejected = (spoken(*own, *head, one) for one in (YES, NO))
+    row = {"system": "s", "chosen": chosen, "rejected": rejected} | prompt
+    said = "own" if own else "s"
+    (found,) = read(tmp_path, row)
+    assert (found.prompt, found.answers) == (
+        f"{said}\n\nHuman: hi\n\nAssistant:", (" yes", " no"),
+    )  # fmt: skip
+    data = DialogueComparisonsConfig(train=written(tmp_path, [row]), valid_fraction=1e-9)
+    (found,) = data.compared("train")
+    assert [(one.role, one.content) for one in found.prompt] == [("system", said), HI]
+
+
 @pytest.mark.parametrize("name", ["gpt", "chatgpt", "bing", "bard"])
 def test_speakers_of_two_lists_are_the_same_by_whatever_name(tmp_path, name):
     more = [("user", "x"), (name, "b")]
