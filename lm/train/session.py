@@ -94,7 +94,7 @@ class Session:
           facts: digests of what the run reads, kept in every checkpoint and compared on resume.
           flops_per_token, peak: of the training step and of all devices, for MFU.
           tokens_before: tokens of all the steps before one, as these settings count them: a run
-            that goes on with another batch counts on from what its checkpoint has.
+            that goes on with another batch counts on from what its checkpoint has (`counted`).
         """
         if loop.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise ConfigError("loop.tensorboard needs tensorboardX: pip install 'lm[tracking]'")
@@ -115,7 +115,6 @@ class Session:
         folder = workdir / "profile"
         self.trace = Trace(process.profile_steps, folder, self.journal.say, self.drain)
         self.first = self.next_step = 0
-        self.tokens = 0  # of the steps that were taken, under the current config
         self.unevaluated = True  # the parameters to go on from are still to be measured
         self.unsaved = False  # the last save that was due could not begin
 
@@ -206,6 +205,10 @@ class Session:
         self.goodput.switch("evaluate")
         return state
 
+    def counted(self, step: int) -> int:
+        """Tokens of all the steps before one, each under the settings that it was made with."""
+        return self.tokens_before(step) + self.journal.earlier
+
     def is_evaluated(self) -> bool:
         """Whether nothing is to be measured before the next step: it was, or it is not the time.
 
@@ -258,8 +261,7 @@ class Session:
                 jax.block_until_ready(metrics)  # what a step holds is seen before the next begins
         heap.map_where_memory_is_short()
         done = step + 1
-        self.tokens = self.tokens_before(done)
-        self.pending.append((step, self.tokens, metrics))
+        self.pending.append((step, self.tokens_before(done), metrics))
         asked = self.stop.requested(done)
         due = asked or done % self.loop.save_every == 0 or done == self.total
         if due or done % self.loop.evaluate_every == 0:
@@ -333,7 +335,7 @@ class Session:
         """Begins to save, or notes that it cannot; raises CheckpointError after some failures."""
         with self.goodput.spent("save"):
             facts = self.facts | self.origin | {"rollbacks": self.reaction.rollbacks}
-            facts["tokens"] = self.tokens + self.journal.earlier
+            facts["tokens"] = self.counted(step)
             self.unsaved = not self.checkpoints.save(step, state, facts)
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(

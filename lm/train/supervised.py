@@ -132,7 +132,7 @@ class Supervised:
             step = self.adding_norms(self.step(mesh, abstract), session)
             make = first or (lambda shapes: create(self.initial(), shapes, self.seed))
             state = session.start(abstract, lambda: make(abstract))
-            if rising(self.optim, steps, tokens_before(steps)):
+            if rising(self.optim, steps, session.counted(steps)):
                 session.journal.say(
                     "warning: the rate still rises at the last step, for the warm-up of optim is "
                     "as long as the run or longer: shorten it, or set more steps"
@@ -150,11 +150,11 @@ class Supervised:
           batch_of: the batch of a step, read and `split`.
           origins: where each of its rows is from.
         """
-        total = session.tokens_before(session.total)
+        total = session.counted(session.total)
         for step in session.steps(origins):
             with session.goodput.spent("data"):
                 batch = batch_of(step)
-            progress = Progress(step, session.total, session.tokens_before(step + 1), total)
+            progress = Progress(step, session.total, session.counted(step + 1), total)
             yield step, batch, jnp.float32(self.optim.rate(progress))
 
     def split(self, host: Any, mesh: jax.sharding.Mesh, rows: slice, total: int) -> Any:

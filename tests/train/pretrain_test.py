@@ -1,17 +1,24 @@
-"""What pre-training refuses before it begins."""
+"""What pre-training refuses before it begins, and how it goes on with another batch."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from experiments import gpt2
 from lm.core.errors import ConfigError, DataError
+from lm.data.mixture import Mixture
 from lm.data.sources import Document
 from lm.data.token_writer import write_tokens
 from lm.data.tokens import TextConfig
+from lm.models.gpt import GptConfig
 from lm.models.lstm import LstmConfig
 from lm.text.tokenizer import TokenizerConfig, build
-from lm.train.pretrain import beside_trigram
+from lm.train.metrics import read_metrics
+from lm.train.optimizer import AdamWConfig
+from lm.train.pretrain import Pretrain, beside_trigram
+from lm.train.process import Process
+from lm.train.session import LoopConfig
 
 
 @pytest.mark.parametrize(
@@ -56,3 +63,35 @@ def test_parts_of_the_vocabulary_are_refused_of_a_model_that_takes_it_whole():
     )  # fmt: skip
     with pytest.raises(ConfigError, match="vocabulary_parts=2 is of GPT models alone"):
         replace(config, vocabulary_parts=2)
+
+
+@pytest.fixture(scope="module")
+def other_batch(one_device, tmp_path_factory):
+    """A run of 4 steps of 4 rows that goes on to step 7 with 8 rows a step: its rows of metrics,
+    and which rows of text each step read."""
+    folder = tmp_path_factory.mktemp("other_batch")
+    (folder / "text.txt").write_text("Some words, and then some more. " * 40)
+    config = Pretrain(
+        model=GptConfig(vocab=269, length=8, width=8, heads=1, layers=1),
+        optim=AdamWConfig(peak_lr=1.0, final_ratio=0.0, schedule="linear"),
+        data=TextConfig(train=str(folder / "text.txt"), cache=str(folder / "cache")),
+        steps=4, batch=4, evaluate_batches=1, loop=LoopConfig(log_every=1),
+    )  # fmt: skip
+    read = []
+    with pytest.MonkeyPatch.context() as patch:
+        made = Mixture.__call__
+        patch.setattr(
+            Mixture, "__call__", lambda self, *rows: read.append(rows) or made(self, *rows)
+        )
+        config.run(folder / "run")
+        allowed = Process(allow_data_change=True)
+        replace(config, steps=7, batch=8).run(folder / "run", allowed)
+    rows = read_metrics(folder / "run" / "metrics.jsonl")
+    return [row for row in rows if "lr" in row], read
+
+
+def test_after_another_batch_the_rate_goes_on_by_the_tokens_that_were_counted(other_batch):
+    rows, _ = other_batch
+    assert [row["tokens"] for row in rows] == [32, 64, 96, 128, 192, 256, 320]
+    assert [row["lr"] for row in rows[:4]] == [0.75, 0.5, 0.25, 0.0]  # of the first run's 128
+    np.testing.assert_allclose([row["lr"] for row in rows[4:]], [0.4, 0.2, 0.0], atol=1e-6)
