@@ -112,10 +112,11 @@ class Finetune(Supervised):
             mine = local_rows(mesh, self.batch)
 
             def origins(step: int) -> list[dict[str, Any]]:
-                return rows.origins(step * self.batch, self.batch)
+                return rows.origins(session.counted(step) // length, self.batch)
 
             def batch_of(step: int) -> Any:
-                host = rows(step * self.batch + mine.start, mine.stop - mine.start)
+                first = session.counted(step) // length
+                host = rows(first + mine.start, mine.stop - mine.start)
                 return config.split(host, mesh, mine, self.batch)
 
             for step, batch, rate in config.batches(session, batch_of, origins):

@@ -108,14 +108,19 @@ class MaskedPretrain(Supervised):
                 evaluate(session.first, state.params)
             rows = local_rows(mesh, self.batch)
 
-            def origins(step: int) -> list[dict[str, Any]]:
+            def place_of(step: int) -> tuple[int, int]:
                 number, first = self.stage(step)
-                return rows_of[number].origins((step - first) * self.batch, self.batch)
+                # what is read with another batch is known of the first stage alone
+                before = session.counted(first) if number else 0
+                return number, (session.counted(step) - before) // self.stages[number][0]
+
+            def origins(step: int) -> list[dict[str, Any]]:
+                number, before = place_of(step)
+                return rows_of[number].origins(before, self.batch)
 
             def batch_of(step: int) -> Any:
                 verification.check()
-                number, first = self.stage(step)
-                before = (step - first) * self.batch
+                number, before = place_of(step)
                 host = rows_of[number](before + rows.start, rows.stop - rows.start)
                 return self.split(host, mesh, rows, self.batch)
 

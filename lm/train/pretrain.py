@@ -98,7 +98,6 @@ class Pretrain(Supervised):
         facts: dict[str, Any] = {"data": text.digest, "data_valid": valid.digest}
         if self.ramp:
             facts["data_ramp"] = [list(stage) for stage in sizes.stages]
-        mixture = text.table(sizes.rows_before(self.steps))
 
         files = [*(source.file for source in sources), valid]
         with (
@@ -115,6 +114,11 @@ class Pretrain(Supervised):
             Verification(files, (jax.process_index(), jax.process_count())) as verification,
         ):
             evaluate = Evaluation(self, tokenizer, valid, mesh, session)
+
+            def rows_before(step: int) -> int:
+                return session.counted(step) // self.model.length
+
+            mixture = text.table(rows_before(self.steps))
             session.journal.say(
                 f"{tree.count(state.params):,} parameters on {mesh.size} x "
                 f"{jax.devices()[0].device_kind}; {text.tokens:,} tokens to train on, "
@@ -131,14 +135,14 @@ class Pretrain(Supervised):
                 evaluate(session.first, state.params)
 
             def origins(step: int) -> list[dict[str, Any]]:
-                return text.origins(sizes.rows_before(step), sizes.rows(step))
+                return text.origins(rows_before(step), sizes.rows(step))
 
             def batch_of(step: int) -> Any:
                 verification.check()
                 size = sizes.rows(step)
                 filled = size + -size % ways  # by rows that do not count
                 rows = local_rows(mesh, filled)
-                host = text(sizes.rows_before(step) + rows.start, rows.stop - rows.start)
+                host = text(rows_before(step) + rows.start, rows.stop - rows.start)
                 if filled > size:
                     host = host.counting(size - rows.start)
                 return self.split(host, mesh, rows, filled)

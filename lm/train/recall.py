@@ -70,10 +70,12 @@ class Recall(Supervised):
                 evaluate(session.first, state.params)
 
             def origins(step: int) -> list[dict[str, Any]]:
-                return [{"row": step * self.batch + row} for row in range(self.batch)]
+                first = session.counted(step) // self.model.length
+                return [{"row": first + row} for row in range(self.batch)]
 
             def batch_of(step: int) -> Any:
-                host = made(step * self.batch + rows.start, rows.stop - rows.start)
+                first = session.counted(step) // self.model.length
+                host = made(first + rows.start, rows.stop - rows.start)
                 return self.split(host, mesh, rows, self.batch)
 
             for step, batch, rate in self.batches(session, batch_of, origins):

@@ -30,6 +30,7 @@ from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
 from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain
+from lm.train.process import Process
 from lm.train.saved import Saved, read_config, read_run
 from lm.train.session import LoopConfig
 from lm.train.state import TrainState, create
@@ -37,6 +38,7 @@ from lm.train.supervised import steps_of
 from tests.launched import ROOT, environment, final_digests, losses
 from tests.models.pretrained.models import bert, drawn, gpt1
 from tests.rlhf.runs import written
+from tests.train.reading import rows_read
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -257,6 +259,17 @@ def test_going_on_from_a_checkpoint_repeats_every_bit(runs, tasks, classifier, t
     del again[61]  # the first step of a process is always told
     assert again == losses(classifier)
     assert final_digests(workdir, 90) == final_digests(classifier, 90)
+
+
+@pytest.mark.slow
+def test_after_another_batch_no_row_is_left_out_and_none_is_read_again(
+    runs, tasks, tmp_path, monkeypatch
+):
+    read = rows_read(monkeypatch)
+    first = tuning(runs, tasks, "classification", "bert", steps=2)
+    first.run(tmp_path)
+    replace(first, steps=4, batch=8).run(tmp_path, Process(allow_data_change=True))
+    assert read == [(0, 15), (16, 31), (32, 39), (40, 47)]
 
 
 @pytest.mark.slow

@@ -29,11 +29,12 @@ from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
 from lm.train.masked_objective import MaskedWords
 from lm.train.optimizer import BertAdamConfig
-from lm.train.process import Process
-from lm.train.session import LoopConfig
+from lm.train.process import Process, Stop
+from lm.train.session import Finished, LoopConfig
 from lm.train.state import TrainState, shardings
 from tests.launched import final_digests, losses
 from tests.models.pretrained.models import drawn
+from tests.train.reading import rows_read
 
 VOCAB, LENGTH, ROWS = 272, 16, 16  # bytes, rounded up so that meshes divide it
 EXPERIMENT = MaskedPretrain(
@@ -378,6 +379,20 @@ def test_a_run_of_one_stage_takes_more_steps_unasked(running, tmp_path):
     one.run(tmp_path)
     replace(one, steps=5).run(tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 5
+
+
+@pytest.mark.slow
+def test_after_another_batch_the_first_stage_reads_on_and_the_second_begins_with_its_own_rows(
+    running, tmp_path, monkeypatch
+):
+    read = rows_read(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Stop, "requested", lambda stop, step: step == 2)
+        with pytest.raises(Finished):
+            replace(running, steps=8).run(tmp_path)
+    replace(running, steps=8, batch=4).run(tmp_path, Process(allow_data_change=True))
+    first = [(0, 7), (8, 15), (16, 19), (20, 23)]
+    assert read == [*first, (0, 3), (4, 7), (8, 11), (12, 15)]
 
 
 @pytest.mark.slow

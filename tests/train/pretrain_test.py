@@ -7,7 +7,6 @@ import pytest
 
 from experiments import gpt2
 from lm.core.errors import ConfigError, DataError
-from lm.data.mixture import Mixture
 from lm.data.sources import Document
 from lm.data.token_writer import write_tokens
 from lm.data.tokens import TextConfig
@@ -19,6 +18,7 @@ from lm.train.optimizer import AdamWConfig
 from lm.train.pretrain import Pretrain, beside_trigram
 from lm.train.process import Process
 from lm.train.session import LoopConfig
+from tests.train.reading import rows_read
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_parts_of_the_vocabulary_are_refused_of_a_model_that_takes_it_whole():
 @pytest.fixture(scope="module")
 def other_batch(one_device, tmp_path_factory):
     """A run of 4 steps of 4 rows that goes on to step 7 with 8 rows a step: its rows of metrics,
-    and which rows of text each step read."""
+    and the rows that each step read."""
     folder = tmp_path_factory.mktemp("other_batch")
     (folder / "text.txt").write_text("Some words, and then some more. " * 40)
     config = Pretrain(
@@ -77,12 +77,8 @@ def other_batch(one_device, tmp_path_factory):
         data=TextConfig(train=str(folder / "text.txt"), cache=str(folder / "cache")),
         steps=4, batch=4, evaluate_batches=1, loop=LoopConfig(log_every=1),
     )  # fmt: skip
-    read = []
     with pytest.MonkeyPatch.context() as patch:
-        made = Mixture.__call__
-        patch.setattr(
-            Mixture, "__call__", lambda self, *rows: read.append(rows) or made(self, *rows)
-        )
+        read = rows_read(patch)
         config.run(folder / "run")
         allowed = Process(allow_data_change=True)
         replace(config, steps=7, batch=8).run(folder / "run", allowed)
@@ -95,3 +91,8 @@ def test_after_another_batch_the_rate_goes_on_by_the_tokens_that_were_counted(ot
     assert [row["tokens"] for row in rows] == [32, 64, 96, 128, 192, 256, 320]
     assert [row["lr"] for row in rows[:4]] == [0.75, 0.5, 0.25, 0.0]  # of the first run's 128
     np.testing.assert_allclose([row["lr"] for row in rows[4:]], [0.4, 0.2, 0.0], atol=1e-6)
+
+
+def test_after_another_batch_no_row_is_left_out_and_none_is_read_again(other_batch):
+    _, read = other_batch
+    assert read == [(0, 3), (4, 7), (8, 11), (12, 15), (16, 23), (24, 31), (32, 39)]

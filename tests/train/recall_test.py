@@ -16,6 +16,7 @@ from lm.train.optimizer import AdamWConfig
 from lm.train.process import Process, Stop
 from lm.train.recall import Recall
 from lm.train.session import Finished, LoopConfig
+from tests.train.reading import rows_read
 
 TASK = RecallConfig()
 SMALL = Recall(
@@ -57,10 +58,14 @@ def test_norms_of_the_stream_are_logged_where_asked(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_with_another_batch_tells_the_tokens_that_it_read(tmp_path):
+def test_a_run_that_goes_on_with_another_batch_reads_on_and_tells_the_tokens_that_it_read(
+    tmp_path, monkeypatch
+):
+    read = rows_read(monkeypatch)
     SMALL.run(tmp_path)
     replace(SMALL, steps=8, batch=16).run(tmp_path, Process(allow_data_change=True))
     rows = read_metrics(tmp_path / "metrics.jsonl")
     ends = [(row["step"], row["tokens"]) for row in rows if "valid_loss" in row]
     assert ends == [(2, 1024), (4, 2048), (6, 3072), (8, 5120)]
     assert json.loads((tmp_path / "summary.json").read_text())["tokens"] == 5120
+    assert read[5:] == [(40, 47), (48, 63), (64, 79)]
