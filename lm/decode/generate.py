@@ -117,7 +117,7 @@ class Generator:
     ) -> Iterator[np.ndarray]:
         """Yields new tokens [B n], at most `chunk` at a time, as they are made.
 
-        A row that has ended repeats the end token. When the context is full, its later half is
+        A row that has ended repeats the end token. When a row fills the context, its later half is
         read again as the prompt: what lies before is forgotten.
 
         Raises:
@@ -134,11 +134,8 @@ class Generator:
         finished = np.zeros(len(texts), bool)
         left = max_tokens
         while left > 0 and not finished.all():
-            longest = max(map(len, texts))
-            if longest >= self.config.length:
-                texts = [text[-(self.config.length // 2) :] for text in texts]
-                longest = max(map(len, texts))
-            room = min(left, self.config.length - longest)
+            texts = self.shortened(texts, finished)
+            room = min(left, self.config.length - max(map(len, texts)))
             read = self.read(texts, room)
             drawn = jnp.asarray(max_tokens - left, jnp.int32)
             decoding = Decoding(read.cache, read.logits, jnp.asarray(finished), drawn)
@@ -153,6 +150,17 @@ class Generator:
                 finished = fetch(decoding.finished)
                 room, left = room - count, left - count
                 yield tokens
+
+    def shortened(self, texts: list[list[int]], finished: np.ndarray) -> list[list[int]]:
+        """What each row goes on from: one that fills the context from its later half, and one that
+        has ended takes no room of the others."""
+        length, half = self.config.length, self.config.length // 2
+        if self.config.counts_blocks:  # all rows are as long
+            return [text[-half:] if len(text) >= length else text for text in texts]
+        return [
+            text[-1:] if ended else text[-half:] if len(text) >= length else text
+            for text, ended in zip(texts, finished, strict=True)
+        ]
 
     def read(self, texts: Sequence[Sequence[int]], room: int) -> Decoding:
         """Reads prompts into a cache with room for as many more tokens.

@@ -119,6 +119,17 @@ def test_a_row_is_drawn_alike_alone_and_among_others():
     assert generator([[1, 2, 3]], 10, sampling, seed=6)[0] != together[0]
 
 
+def test_a_row_goes_on_past_the_context_alike_alone_and_beside_longer_ones():
+    config = small(length=64)
+    generator = Generator(config, made(config), end=None)
+    prompts = [list(range(1, 41)), [*range(2, 49), *range(1, 14)]]
+    alone = [generator([prompt], 30, GREEDY)[0] for prompt in prompts]
+    assert generator(prompts, 30, GREEDY) == alone
+    generator.end = next(token for token in alone[1] if token not in alone[0])
+    ended = generator(prompts, 30, GREEDY)  # the longer one, that is
+    assert ended == [alone[0], alone[1][: alone[1].index(generator.end)]]
+
+
 @pytest.mark.slow
 def test_writing_goes_on_past_the_context_without_repeating_its_draws():
     config = small(length=16)
