@@ -13,7 +13,9 @@ from lm.core.errors import ConfigError
 from lm.evals.scorer import Request, Scorer
 
 TOKENS = 256  # that a text may have where a task does not say, as in lm-eval
-SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k"}  # that we understand
+SETTINGS = {  # that we understand
+    "until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p",
+}  # fmt: skip
 
 
 class HarnessModel(LM):
@@ -97,4 +99,5 @@ def read_settings(given: dict[str, Any]) -> dict[str, Any]:
         "stop": tuple(stop for stop in stops if stop),
         "temperature": temperature if given.get("do_sample", temperature > 0) else 0.0,
         "top_k": given.get("top_k"),
+        "top_p": given.get("top_p"),
     }

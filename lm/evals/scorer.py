@@ -215,6 +215,7 @@ class Scorer:
         beams: int = 1,
         length_penalty: float = 0.6,
         top_k: int | None = None,
+        top_p: float | None = None,
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
@@ -228,7 +229,7 @@ class Scorer:
           ConfigError: several beams with a temperature.
           DataError: a prompt that with `tokens` does not fit the model's context.
         """
-        sampling = SamplingConfig(temperature=temperature, top_k=top_k)
+        sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
         with jax.set_mesh(self.mesh):
             return self.writer(
                 prompts, tokens, stop=stop, beams=beams, length_penalty=length_penalty,

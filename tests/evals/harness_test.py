@@ -73,10 +73,11 @@ def test_settings_of_generation_are_understood_or_refused():
 
     greedy = {"until": ["\n", ""], "do_sample": False, "temperature": 0.7, "max_gen_toks": 9}
     assert read_settings(greedy) == {
-        "tokens": 9, "stop": ("\n",), "temperature": 0.0, "top_k": None,
+        "tokens": 9, "stop": ("\n",), "temperature": 0.0, "top_k": None, "top_p": None,
     }  # fmt: skip
     assert read_settings({"do_sample": True, "top_k": 2})["temperature"] == 1.0
     assert read_settings({"until": "."})["stop"] == (".",)
+    assert read_settings({"do_sample": True, "temperature": 0.2, "top_p": 0.95})["top_p"] == 0.95
     with pytest.raises(ConfigError, match="no setting num_beams; known: do_sample"):
         read_settings({"num_beams": 4})
 

@@ -225,6 +225,12 @@ def test_generation_does_not_depend_on_what_else_is_asked_and_stops():
     assert cut == [text.partition(mark)[0] for text in together]
 
 
+def test_a_small_top_p_leaves_the_likeliest_token_alone():
+    scorer = tiny()
+    drawn = scorer.generate(["Q"], 16, stop=(), temperature=1.0, top_p=1e-6)
+    assert drawn == scorer.generate(["Q"], 16, stop=())
+
+
 def test_beams_end_at_a_stop_and_find_no_less_likely_an_answer():
     scorer = tiny()
     scorer.tokenizer = Latin()
