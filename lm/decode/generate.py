@@ -114,11 +114,15 @@ class Generator:
         *,
         seed: int = 0,
         chunk: int = 8,
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[np.ndarray]:
         """Yields new tokens [B n], at most `chunk` at a time, as they are made.
 
         A row that has ended repeats the end token. When a row fills the context, its later half is
         read again as the prompt: what lies before is forgotten.
+
+        Args:
+          numbers: of the rows, by which they draw: their places where None.
 
         Raises:
           ConfigError: a context of one token, which has no room for another.
@@ -127,9 +131,8 @@ class Generator:
         """
         require(self.config.length > 1, "a context of 1 token has no room for another")
         check_prompts(prompts, self.config.length)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            jax.random.key(seed), jnp.arange(len(prompts))
-        )
+        rows = jnp.asarray(range(len(prompts)) if numbers is None else numbers)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
         texts = [list(prompt) for prompt in prompts]
         finished = np.zeros(len(texts), bool)
         left = max_tokens

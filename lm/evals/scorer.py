@@ -223,7 +223,7 @@ class Scorer:
         `stop` and what follows.
 
         Several beams search (a hypothesis ends with a token in which a stop text stands); one is
-        greedy at temperature 0, and draws by `seed` at another.
+        greedy at temperature 0, and draws at another, by `seed` and the prompt's place.
 
         Raises:
           ConfigError: several beams with a temperature.

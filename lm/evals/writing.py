@@ -44,26 +44,31 @@ class Writer:
             some = together(config, order, ids, rows)
             order = order[len(some) :]
             batch = [ids[number] for number in some]
-            batch += batch[:1] * (min(rows, power_of_two(len(batch))) - len(batch))
+            filling = min(rows, power_of_two(len(batch))) - len(batch)
+            batch += batch[:1] * filling
             if beams > 1:
                 written, _ = beam_search(
                     self.generator, batch, tokens, width=beams, alpha=length_penalty,
                     ends=self.ends(stop),
                 )  # fmt: skip
             else:
-                written = self.written(batch, tokens, sampling, stop, seed + some[0])
+                # by their own numbers: the draws of a prompt are the same in any batch
+                numbers = some + some[:1] * filling
+                written = self.written(batch, tokens, sampling, stop, seed, numbers)
             for number, row in zip(some, written, strict=False):
                 texts[number] = before(self.tokenizer.decode(row), stop)
         return texts
 
     def written(
         self, prompts: list[list[int]], count: int, sampling: SamplingConfig,
-        stop: Sequence[str], seed: int,
+        stop: Sequence[str], seed: int, numbers: Sequence[int],
     ) -> list[list[int]]:  # fmt: skip
         """Tokens of each prompt without the end, until all have ended or stopped."""
         end = self.tokenizer.end
         rows: list[list[int]] = [[] for _ in prompts]
-        for chunk in self.generator.stream(prompts, count, sampling, seed=seed, chunk=CHUNK):
+        for chunk in self.generator.stream(
+            prompts, count, sampling, seed=seed, chunk=CHUNK, numbers=numbers
+        ):
             for row, new in zip(rows, chunk.tolist(), strict=True):
                 row += new
             texts = (self.tokenizer.decode(row) for row in rows)
