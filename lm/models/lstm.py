@@ -61,7 +61,10 @@ class LstmConfig:
 
 
 class Recurrence(nn.Module):
-    """One LSTM layer over [B T D]; the forget gate starts open (Jozefowicz et al. 2015)."""
+    """One LSTM layer over [B T D]; the forget gate starts open (Jozefowicz et al. 2015).
+
+    The cell adds up over the whole row: it is float32, and so are the gates.
+    """
 
     units: int
     std: float  # of the input's kernel
@@ -77,13 +80,15 @@ class Recurrence(nn.Module):
 
         def step(carry: Any, gates: jax.Array) -> Any:
             h, c = carry
-            i, f, g, o = jnp.split(gates + dot(h, recurrent), 4, axis=-1)
+            gates = gates.astype(jnp.float32) + dot(h, recurrent)
+            i, f, g, o = jnp.split(gates, 4, axis=-1)
             c = jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(x.dtype)
             return (h, c), h
 
-        nothing = jnp.zeros((x.shape[0], units), x.dtype)
-        _, out = jax.lax.scan(step, (nothing, nothing), jnp.swapaxes(inputs, 0, 1))
+        nothing = jnp.zeros((x.shape[0], units), jnp.float32)
+        first = nothing.astype(x.dtype), nothing
+        _, out = jax.lax.scan(step, first, jnp.swapaxes(inputs, 0, 1))
         return jnp.swapaxes(out, 0, 1)
 
 

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.core.errors import ConfigError
-from lm.models.lstm import BiLstm, LstmConfig
+from lm.models.lstm import BiLstm, LstmConfig, Recurrence
 from lm.nn.dropout import DropoutKeys
 
 CONFIG = LstmConfig(vocab=50, length=16, width=12, units=20, layers=2)
@@ -72,6 +72,16 @@ def test_it_computes_the_recurrence_as_written_out():
     found = logits(CONFIG, params, IDS)
     np.testing.assert_allclose(found, transcribed(params, IDS), atol=1e-5)
     assert np.abs(found - transcribed(params, IDS, forget=0.0)).max() > 1e-3
+
+
+def test_what_a_cell_adds_up_over_a_row_is_not_rounded_away_in_bfloat16():
+    layer, x = Recurrence(units=1, std=0.0), jnp.zeros((1, 512, 1), jnp.bfloat16)
+    added = 0.75 * 2**-10  # half of it a step, for the input gate is half open
+    gates = np.array([0.0, 30.0, added, 0.0], np.float32)  # and nothing is forgotten
+    params = {"input": {"kernel": np.zeros((1, 4)), "bias": gates}, "kernel": np.zeros((1, 4))}
+    found = jax.jit(layer.apply)({"params": params}, x)
+    assert found.dtype == jnp.bfloat16
+    assert float(found[0, -1, 0]) == pytest.approx(0.5 * np.tanh(512 * added / 2), rel=0.01)
 
 
 def test_a_token_changes_what_comes_after_it_and_nothing_before():
