@@ -179,6 +179,7 @@ class Session:
                     "to what it has, or more, or go back by --restore_step"
                 )
             self.reaction.rollbacks = int(manifest.get("rollbacks", 0))
+            self.reaction.skipped = int(manifest.get("skipped", 0))  # not in older checkpoints
             if "tokens" in manifest:  # which older checkpoints have not
                 self.journal.earlier = manifest["tokens"] - self.tokens_before(self.first)
             self.checkpoints.abandon_after(self.first)
@@ -334,8 +335,8 @@ class Session:
     def save(self, step: int, state: Any) -> None:
         """Begins to save, or notes that it cannot; raises CheckpointError after some failures."""
         with self.goodput.spent("save"):
-            facts = self.facts | self.origin | {"rollbacks": self.reaction.rollbacks}
-            facts["tokens"] = self.counted(step)
+            facts = self.facts | self.origin | {"tokens": self.counted(step)}
+            facts |= {"rollbacks": self.reaction.rollbacks, "skipped": self.reaction.skipped}
             self.unsaved = not self.checkpoints.save(step, state, facts)
         if self.checkpoints.failures >= FAILED_SAVES:
             raise CheckpointError(

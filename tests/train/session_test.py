@@ -313,6 +313,15 @@ def test_skip_goes_on_until_too_many_in_a_row(tmp_path):
         run(tmp_path / "b", GuardConfig(nonfinite="skip", limit=2), bad=(3, 4, 5))
 
 
+def test_steps_skipped_in_a_row_are_counted_on_after_a_restart(tmp_path, monkeypatch):
+    guard = GuardConfig(nonfinite="skip", limit=2)
+    with monkeypatch.context() as patch, pytest.raises(Finished):
+        patch.setattr(Stop, "requested", lambda stop, step: step == 5)
+        run(tmp_path, guard, bad=(3, 4, 5))
+    with pytest.raises(GuardStop, match="3 steps in a row"):
+        run(tmp_path, guard, bad=(3, 4, 5))
+
+
 def test_roll_back_takes_older_parameters_and_leaves_the_bad_batches_behind(tmp_path, capsys):
     visited, value = run(tmp_path, GuardConfig(nonfinite="rollback"), bad=(4,))
     assert visited == [*range(8)]  # no batch is seen twice
