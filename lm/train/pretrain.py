@@ -17,7 +17,7 @@ from lm.data.batches import BatchRamp, BatchSizes, TokenBatch
 from lm.data.mixture import Mixture, told
 from lm.data.token_file import TokenFile, Verification
 from lm.data.tokens import TextConfig, prepare
-from lm.decode.generate import Generator
+from lm.decode.generate import Generator, check_prompts
 from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
 from lm.evals.published import one
@@ -92,6 +92,7 @@ class Pretrain(Supervised):
         else:
             params, tokenizer = read_beginning(self.init, self.model, Pretrain, mesh)
             first = partial(with_params, self, params=params)
+        self.check_samples(tokenizer)
         sources, valid = prepare(self.data, tokenizer)
         text = Mixture(sources, self.model.length, self.seed)
         HeldOut(valid, self.model.length, self.batch, mesh).windows(self.seed)  # is long enough
@@ -167,6 +168,15 @@ class Pretrain(Supervised):
             hidden = self.model.hidden_width
             check_divides(mesh, TENSOR, heads=self.model.heads, hidden=hidden)
         check_divides(mesh, SEQUENCE, length=self.model.length)
+
+    def check_samples(self, tokenizer: Tokenizer) -> None:
+        """Raises DataError where a prompt of the samples cannot be continued."""
+        if self.loop.sample_tokens:
+            prompts = [tokenizer.encode(prompt) for prompt in self.loop.sample_prompts]
+            try:
+                check_prompts(prompts, self.model.length)
+            except DataError as error:
+                raise DataError(f"loop.sample_prompts: {error}") from None
 
     def stream_norms(self, params: Any, rows: TokenBatch) -> jax.Array | None:
         if isinstance(self.model, LstmConfig):
@@ -261,7 +271,13 @@ class Evaluation:
         assert isinstance(model, GptConfig)  # Pretrain asks for no samples of others
         generator = Generator(model, params, self.tokenizer.end, self.tokenizer.vocab_size)
         sampling = SamplingConfig(temperature=0.8, top_k=min(200, model.vocab))
-        rows = generator(prompts, loop.sample_tokens, sampling, seed=self.config.seed)
+        # prompts of unequal length are read one by one where padding would move blocks
+        batches = [[prompt] for prompt in prompts] if model.counts_blocks else [prompts]
+        rows = [
+            row
+            for some in batches
+            for row in generator(some, loop.sample_tokens, sampling, seed=self.config.seed)
+        ]
         texts = zip(loop.sample_prompts, rows, strict=True)
         return "".join(prompt + self.tokenizer.decode(row) + "\n" for prompt, row in texts)
 

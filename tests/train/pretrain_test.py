@@ -21,6 +21,16 @@ from lm.train.session import LoopConfig
 from tests.train.reading import rows_read
 
 
+def small_run(folder):
+    (folder / "text.txt").write_text("Some words, and then some more. " * 40)
+    return Pretrain(
+        model=GptConfig(vocab=269, length=8, width=8, heads=1, layers=1),
+        optim=AdamWConfig(peak_lr=1.0, final_ratio=0.0, schedule="linear"),
+        data=TextConfig(train=str(folder / "text.txt"), cache=str(folder / "cache")),
+        steps=4, batch=4, evaluate_batches=1, loop=LoopConfig(log_every=1),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("size", "said"),
     [
@@ -39,6 +49,28 @@ def test_a_text_that_is_too_short_is_named_before_there_is_a_run(one_device, tmp
     with pytest.raises(DataError, match=f"^{text}: {said}"):
         config.run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"), [("", "prompt 1 is empty"), ("x" * 9, "prompt 1 has 9 tokens, .* is 8")]
+)
+def test_a_prompt_that_cannot_be_continued_is_told_before_there_is_a_run(
+    one_device, tmp_path, prompt, said
+):
+    config = small_run(tmp_path)
+    loop = replace(config.loop, sample_tokens=2, sample_prompts=("a", prompt))
+    with pytest.raises(DataError, match=f"^loop.sample_prompts: {said}"):
+        replace(config, loop=loop).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_samples_of_unequal_prompts_are_written_where_blocks_are_counted(one_device, tmp_path):
+    config = small_run(tmp_path)
+    model = replace(config.model, pattern=("fixed",), stride=4, summary=1)
+    loop = replace(config.loop, sample_tokens=2, sample_prompts=("a", "some"))
+    replace(config, model=model, loop=loop, steps=1).run(tmp_path / "run")
+    written = (tmp_path / "run" / "samples" / "00000001.txt").read_text()
+    assert written.startswith("a") and "\nsome" in written
 
 
 def test_there_is_no_byte_trigram_of_tokens_that_do_not_give_their_text_back(tmp_path, capsys):
@@ -70,13 +102,7 @@ def other_batch(one_device, tmp_path_factory):
     """A run of 4 steps of 4 rows that goes on to step 7 with 8 rows a step: its rows of metrics,
     and the rows that each step read."""
     folder = tmp_path_factory.mktemp("other_batch")
-    (folder / "text.txt").write_text("Some words, and then some more. " * 40)
-    config = Pretrain(
-        model=GptConfig(vocab=269, length=8, width=8, heads=1, layers=1),
-        optim=AdamWConfig(peak_lr=1.0, final_ratio=0.0, schedule="linear"),
-        data=TextConfig(train=str(folder / "text.txt"), cache=str(folder / "cache")),
-        steps=4, batch=4, evaluate_batches=1, loop=LoopConfig(log_every=1),
-    )  # fmt: skip
+    config = small_run(folder)
     with pytest.MonkeyPatch.context() as patch:
         read = rows_read(patch)
         config.run(folder / "run")
