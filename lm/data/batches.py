@@ -2,7 +2,8 @@
 
 Rows are numbered through the run. Row `i` of an epoch is window `permute(i)` of the token file: a
 permutation without replacement, computed in place of stored, so that nothing has to be remembered
-but the step, on any number of processes. Each epoch cuts its windows at another offset.
+but the step, on any number of processes, and the tokens that were read, after another batch. Each
+epoch cuts its windows at another offset.
 """
 
 import bisect
