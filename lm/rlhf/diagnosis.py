@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from lm.core.errors import GuardStop
 
 RECENT = 10  # updates that a trend is read from
+FAR = 1.0  # nats a token: a policy whose KL is larger no longer writes as its reference does
+TAX = 0.5  # nats a token more on pre-training text: it is being forgotten
 
 
 def check_rollout(
@@ -43,8 +45,14 @@ def check_rollout(
         )
 
 
-def troubles(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """What the last updates say is going wrong; nothing where all is well."""
+def troubles(rows: Sequence[Mapping[str, float]], *, missing_end: float, gamma: float) -> list[str]:
+    """What the last updates say is going wrong; nothing where all is well.
+
+    Args:
+      missing_end: what an answer that does not end loses of its score.
+      gamma: the weight of pre-training text beside PPO.
+    """
+    text = [row["pretraining_loss"] for row in rows if "pretraining_loss" in row]
     rows = [row for row in rows if "reward" in row and "kl" in row][-2 * RECENT :]
     if not rows:
         return []
@@ -60,10 +68,23 @@ def troubles(rows: Sequence[Mapping[str, float]]) -> list[str]:
             f"KL is {last['kl']:.2f} nats an answer, and a mean of it cannot be negative: log-"
             "probabilities of policy and reference disagree, or the answers are not the policy's"
         )
+    if last["kl"] > FAR * last["length"]:
+        found.append(
+            f"KL is {last['kl']:.1f} nats an answer of {last['length']:.1f} tokens, above "
+            f"{FAR:.0f} a token: the policy has left its reference; raise kl.beta or lower "
+            "optim.peak_lr, and with kl.stop (nats an answer) a run ends itself there"
+        )
+    if text and text[-1] > text[0] + TAX:
+        found.append(
+            f"the loss on pre-training text rose from {text[0]:.2f} to {text[-1]:.2f} nats a "
+            f"token: the policy forgets it; {more('update.gamma', gamma)} (PPO-ptx), raise kl.beta "
+            "or lower optim.peak_lr"
+        )
     if last.get("ended", 1.0) < 0.05:
         found.append(
-            f"{last['ended']:.0%} of the answers end: set advantages.missing_end, give more "
-            "answer_length, or teach the end token first"
+            f"{last['ended']:.0%} of the answers end: "
+            f"{more('advantages.missing_end', missing_end)}, give more answer_length, or teach the "
+            "end token first"
         )
     if last.get("empty", 0.0) > 0.5:
         found.append(f"{last['empty']:.0%} of the answers are empty: the reward prefers silence")
@@ -85,3 +106,8 @@ def troubles(rows: Sequence[Mapping[str, float]]) -> list[str]:
                 "answers are becoming one"
             )
     return found
+
+
+def more(name: str, value: float) -> str:
+    """What to do to a setting that is too low."""
+    return f"raise {name} (now {value:g})" if value else f"set {name}"

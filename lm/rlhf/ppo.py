@@ -89,7 +89,7 @@ class Ppo(PpoSetting):
 
             def on_the_way(step: int, policy: Any) -> None:
                 session.tell(step, evaluate(step, policy))
-                warn(session)
+                self.warn(session)
 
             for step in session.steps(material.origins):
                 with session.goodput.spent("data"):
@@ -118,7 +118,7 @@ class Ppo(PpoSetting):
                 state = session.after(step, state, measured, on_the_way)
             summary = evaluate.finish(state.params)
             session.tell(self.steps, summary.pop("figures"))
-            wrong = warn(session)
+            wrong = self.warn(session)
             session.finish(
                 {"episodes": self.steps * self.batch, "prompts": str(material)}
                 | {"parameters": tree.count(state.policy), **summary, "troubles": wrong}
@@ -195,7 +195,7 @@ class Ppo(PpoSetting):
                     f"nats a token, at most {bound:.0e}"
                 )
         except GuardStop as stop:
-            wrong = warn(session)
+            wrong = self.warn(session)
             if step > session.first:
                 session.drain()
                 session.save(step, state)
@@ -207,6 +207,15 @@ class Ppo(PpoSetting):
                 except DataError as error:  # on a full disk: why it stopped is told in any case
                     session.journal.say(f"warning: {error}")
             raise GuardStop("; ".join([f"update {step}: {stop}", *wrong])) from None
+
+    def warn(self, session: Session) -> list[str]:
+        """Says in words what the last updates show to be wrong, and gives it back."""
+        wrong = troubles(
+            told_rows(session), missing_end=self.advantages.missing_end, gamma=self.update.gamma
+        )
+        for what in wrong:
+            session.journal.say(f"in trouble: {what}")
+        return wrong
 
     def metrics(self, found: Any, step: int, figures: dict[str, float]) -> StepMetrics:
         if self.fixed_length:  # no answer ends, and none is to
@@ -235,11 +244,3 @@ def largest(session: Session, name: str, bound: float) -> dict[str, float]:
     """A figure at its largest of the updates that were told, and its bound."""
     found = [row[name] for row in told_rows(session) if name in row]
     return {name: max(found), f"{name}_bound": bound} if found else {}
-
-
-def warn(session: Session) -> list[str]:
-    """Says in words what the last updates show to be wrong, and gives it back."""
-    wrong = troubles(told_rows(session))
-    for what in wrong:
-        session.journal.say(f"in trouble: {what}")
-    return wrong

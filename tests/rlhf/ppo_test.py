@@ -250,7 +250,7 @@ def test_float32_products_that_an_accelerator_rounds_may_differ_as_those_of_bflo
     monkeypatch, platform, precision, stops
 ):
     monkeypatch.setattr(dot, "platform", lambda: platform)
-    monkeypatch.setattr(ppo, "warn", lambda session: [])
+    monkeypatch.setattr(Ppo, "warn", lambda config, session: [])
     config = Ppo(model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16)
     said = []
     session = SimpleNamespace(first=0, main=False, journal=SimpleNamespace(say=said.append))
