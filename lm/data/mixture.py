@@ -136,12 +136,16 @@ def apportioned(weights: Sequence[float]) -> np.ndarray:
 
 
 def told(table: Sequence[dict[str, Any]]) -> str:
-    """A table of `Mixture.table` for the terminal."""
+    """A table of `Mixture.table` for the terminal, with the held-out loss of each text where it has
+    been measured."""
     width = max([len("text"), *(len(row["source"]) for row in table)])
-    lines = [f"{'text':<{width}}  {'tokens':>15}  {'weight':>6}  {'epochs':>8}"]
-    lines += [
-        f"{row['source']:<{width}}  {row['tokens']:>15,}  {row['weight']:>6.1%}  "
-        f"{row['epochs']:>8.3g}"
-        for row in table
-    ]
+    measured = any("valid_loss" in row for row in table)
+    header = f"{'text':<{width}}  {'tokens':>15}  {'weight':>6}  {'epochs':>8}"
+    lines = [header + "  held-out loss" * measured]
+    for row in table:
+        loss = f"  {row['valid_loss']:>13.4f}" if "valid_loss" in row else ""
+        lines.append(
+            f"{row['source']:<{width}}  {row['tokens']:>15,}  {row['weight']:>6.1%}  "
+            f"{row['epochs']:>8.3g}{loss}"
+        )
     return "\n".join(lines)

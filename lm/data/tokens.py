@@ -29,6 +29,7 @@ class Source(NamedTuple):
     name: str
     file: TokenFile
     weight: float
+    held_out: TokenFile | None = None  # of this text alone, where it is one of several
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,9 @@ def prepare(
     if config.valid is None:
         for text, source, held_out in zip(some, train, valid, strict=True):
             tell_share(text, source.file, held_out, report)
+        if len(train) > 1:
+            both = zip(train, valid, strict=True)
+            train = [source._replace(held_out=held_out) for source, held_out in both]
     return train, valid[0] if len(valid) == 1 else joined(config, valid, tokenizer, report)
 
 

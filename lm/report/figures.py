@@ -45,7 +45,7 @@ OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
 
 def measured(records: Sequence[Record]) -> list[Figure]:
     """The figures for which any of the records has points. What was measured over all held-out text
-    stands beside its estimates."""
+    stands beside its estimates, or is one point and no curve."""
     there = dict.fromkeys(name for record in records for name in record.metrics())
     figures = FIGURES
     # by what they alone have
@@ -64,4 +64,4 @@ def measured(records: Sequence[Record]) -> list[Figure]:
         for title, unit, names in (*figures, *others)
     ]
     found = [(title, unit, tuple(n for n in names if n in there)) for title, unit, names in beside]
-    return [figure for figure in found if figure[2]]
+    return [figure for figure in found if any(not n.startswith(WHOLE) for n in figure[2])]

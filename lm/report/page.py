@@ -26,7 +26,7 @@ TILES = (
     *("valid_bits_per_byte", "valid_loss", "valid_accuracy", "valid_reward", "valid_kl", "loss"),
     *("parameters", "step", "steps", "tokens", "tokens_per_second", "mfu", "seconds"),
 )
-MIXTURE = ("tokens", "weight", "epochs")
+MIXTURE = ("tokens", "weight", "epochs", "valid_loss")  # the last not of every run
 SAMPLES_SHOWN = 12
 
 
@@ -198,11 +198,10 @@ def _time(record: Record) -> str:
 
 def _mixture(record: Record) -> str:
     """Table 2.2 of GPT-3 for this run."""
-    rows = [
-        [str(row["source"]), *(shown(name, row.get(name)) for name in MIXTURE)]
-        for row in record.mixture()
-    ]
-    return table(["text", *map(label, MIXTURE)], rows) if rows else ""
+    texts = record.mixture()
+    columns = [name for name in MIXTURE if any(name in row for row in texts)]
+    rows = [[str(row["source"]), *(_value(row, name) for name in columns)] for row in texts]
+    return table(["text", *map(label, columns)], rows) if rows else ""
 
 
 def _value(final: dict[str, Any], name: str) -> str:

@@ -87,7 +87,8 @@ class Record:
         }
 
     def mixture(self) -> list[dict[str, Any]]:
-        """What the run read of each text: `source`, `tokens`, `weight` and `epochs`."""
+        """What the run read of each text: `source`, `tokens`, `weight` and `epochs`; and
+        `valid_loss`, where a part of each is held out."""
         rows = self.summary.get("mixture") or []
         return [row for row in rows if isinstance(row, dict) and "source" in row]
 

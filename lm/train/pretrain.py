@@ -16,7 +16,7 @@ from lm.core.mesh import SEQUENCE, TENSOR, batch_ways, check_divides, local_rows
 from lm.data.batches import BatchRamp, BatchSizes, TokenBatch
 from lm.data.mixture import Mixture, told
 from lm.data.token_file import TokenFile, Verification
-from lm.data.tokens import TextConfig, prepare
+from lm.data.tokens import Source, TextConfig, prepare
 from lm.decode.generate import Generator, check_prompts
 from lm.decode.sampling import SamplingConfig
 from lm.evals.perplexity import HeldOut
@@ -151,7 +151,7 @@ class Pretrain(Supervised):
             for step, batch, rate in self.batches(session, batch_of, origins):
                 state, metrics = step_fn(state, batch, rate)
                 state = session.after(step, state, metrics, evaluate)
-            evaluate.finish(state.params, mixture)
+            evaluate.finish(state.params, mixture, sources)
 
     # ----------------------------------------------------------------- parts
 
@@ -281,11 +281,25 @@ class Evaluation:
         texts = zip(loop.sample_prompts, rows, strict=True)
         return "".join(prompt + self.tokenizer.decode(row) + "\n" for prompt, row in texts)
 
-    def finish(self, params: Any, mixture: Sequence[dict[str, Any]]) -> None:
+    def by_source(self, params: Any, sources: Sequence[Source]) -> dict[str, float]:
+        """The loss on all that is held out of each text of a mixture, by which its weight is
+        judged; nothing of one that has no held-out part of its own."""
+        parts = {
+            source.name: dataclasses.replace(self.held_out, file=source.held_out)
+            for source in sources
+            if source.held_out and len(source.held_out.tokens) > 1
+        }
+        return {name: part.loss(self.loss, params, part.whole()) for name, part in parts.items()}
+
+    def finish(
+        self, params: Any, mixture: Sequence[dict[str, Any]], sources: Sequence[Source]
+    ) -> None:
         """Both losses, the trigram beside them, what was read, and the summary of the run."""
         config = self.config
         estimate = self.figures(params, self.estimates())
         figures = self.figures(params, self.held_out.whole())
+        each = self.by_source(params, sources)
+        figures |= {f"valid_loss/{name}": loss for name, loss in each.items()}
         whole = {WHOLE + name: value for name, value in figures.items()}
         self.tell(config.steps, estimate | whole, params)
         summary: dict[str, Any] = {
@@ -301,8 +315,12 @@ class Evaluation:
         if config.trigram and jax.process_index() == 0:
             summary |= beside_trigram(config.data, figures["valid_bits_per_byte"])
         if mixture:
-            summary["mixture"] = mixture
-            self.session.journal.say(f"what was read:\n{told(mixture)}")
+            read = [
+                row | ({"valid_loss": each[row["source"]]} if row["source"] in each else {})
+                for row in mixture
+            ]
+            summary["mixture"] = read
+            self.session.journal.say(f"what was read:\n{told(read)}")
         if config.reference:
             summary["reference"] = [dataclasses.asdict(config.reference)]
         self.session.finish(summary)

@@ -140,6 +140,8 @@ def test_table_22_of_gpt3_comes_out_of_its_sizes_and_weights():
     assert [row["weight"] for row in table] == [0.594, 0.218, 0.079, 0.079, 0.03]
     lines = told(table).splitlines()
     assert len(lines) == 6 and lines[1].split() == ["t0", "410,000", "59.4%", "0.435"]
+    lines = told([row | {"valid_loss": 3.25} for row in table]).splitlines()
+    assert lines[0].endswith("held-out loss") and lines[1].split()[-1] == "3.2500"
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=12))
@@ -191,7 +193,10 @@ def test_a_mixture_is_bound_as_text_and_prepared_text_by_text(texts):
     assert sum(s.file.manifest["documents"] for s in sources) == trained.total()
     # the files are those that each text has by itself
     alone, _ = prepare(TextConfig(train=f"{root}/books", **cache), ByteTokenizer())
-    assert alone[0].file.folder == sources[1].file.folder
+    assert alone[0].file.folder == sources[1].file.folder and alone[0].held_out is None
+    # and each has what is held out of it
+    parts = [source.held_out.manifest["documents"] for source in sources]
+    assert parts == [held["web"], held["books"]]
     assert prepare(config, ByteTokenizer())[1].digest == valid.digest
 
 

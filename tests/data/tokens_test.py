@@ -179,7 +179,7 @@ def test_a_vocabulary_over_16_bits_is_kept_in_32(tmp_path):
 def test_prepared_text_is_made_once_and_again_when_it_changes(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("some text to learn from")
     config = TextConfig(train=str(tmp_path / "a.txt"), cache=str(tmp_path / "cache"))
-    ((_, train, _),), valid = prepare(config, ByteTokenizer())
+    ((_, train, *_),), valid = prepare(config, ByteTokenizer())
     assert train.bytes + valid.bytes == 23
     made = sorted((tmp_path / "cache").rglob("tokens.bin"))
     monkeypatch.setattr(tokens, "write_tokens", None)
@@ -220,7 +220,7 @@ def test_a_share_that_is_not_what_was_asked_is_told_where_documents_are_few(tmp_
 def test_a_folder_of_tokenize_is_read_as_it_is_and_a_part_is_never_both(tmp_path):
     for part in ("train", "valid"):
         write_tokens([Document(part, part * 3)], ByteTokenizer(), tmp_path / part)
-    ((_, train, _),), valid = prepare(TextConfig(train=str(tmp_path)), ByteTokenizer())
+    ((_, train, *_),), valid = prepare(TextConfig(train=str(tmp_path)), ByteTokenizer())
     assert (train.folder.name, valid.folder.name) == ("train", "valid")
     both = TextConfig(train=str(tmp_path / "train"), valid=str(tmp_path / "valid"))
     assert prepare(both, ByteTokenizer())[1].folder.name == "valid"
@@ -234,7 +234,7 @@ def test_tokens_of_one_part_stand_beside_text_of_the_other(tmp_path, made):
     (tmp_path / "a.txt").write_text("some text")
     names = {"train": str(tmp_path / "a.txt"), "valid": str(tmp_path / "a.txt")}
     config = TextConfig(**names | {made: str(tmp_path / "made")}, cache=str(tmp_path / "cache"))
-    ((_, train, _),), valid = prepare(config, ByteTokenizer())
+    ((_, train, *_),), valid = prepare(config, ByteTokenizer())
     sizes = {"train": train.bytes, "valid": valid.bytes}
     assert sizes == {"train": 9, "valid": 9} | {made: 6}
 

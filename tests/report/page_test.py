@@ -101,6 +101,10 @@ def test_a_mixture_of_texts_is_a_table_and_no_figure(run):
     page = page_of(run)
     assert "<th>&lt;web&gt;</th><td>410,000</td><td>59.4%</td><td>0.435</td>" in page
     assert "Training mixture" in page and "junk" not in page and page.count("&lt;web&gt;") == 1
+    assert "<th>epochs elapsed</th></tr>" in page
+    rows[0]["valid_loss"] = 3.25  # of a run that holds out a part of each
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mixture": rows}))
+    assert "<td>0.435</td><td>3.25</td>" in page_of(run)
 
 
 def test_the_page_asks_for_nothing_from_outside(run):

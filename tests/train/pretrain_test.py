@@ -1,5 +1,7 @@
-"""What pre-training refuses before it begins, and how it goes on with another batch."""
+"""What pre-training refuses, how it goes on with another batch, and what it says of a mixture."""
 
+import json
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -122,3 +124,37 @@ def test_after_another_batch_the_rate_goes_on_by_the_tokens_that_were_counted(ot
 def test_after_another_batch_no_row_is_left_out_and_none_is_read_again(other_batch):
     _, read = other_batch
     assert read == [(0, 3), (4, 7), (8, 11), (12, 15), (16, 23), (24, 31), (32, 39)]
+
+
+def test_a_mixture_has_a_held_out_loss_of_each_text(one_device, tmp_path):
+    noise = random.Random(0)
+    texts = {
+        "easy": "ab" * 6_000,
+        "hard": "".join(chr(noise.randrange(32, 127)) for _ in range(6_000)),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    mixed = tuple((name, str(tmp_path / name), 1.0) for name in texts)
+    tiny = gpt2.tiny()
+    config = replace(
+        tiny, model=replace(tiny.model, layers=1, width=32, heads=2, length=32), steps=30, batch=8,
+        optim=replace(tiny.optim, peak_lr=1e-2, warmup_tokens=0), trigram=False,
+        loop=replace(tiny.loop, sample_tokens=0), tokenizer=TokenizerConfig(kind="bytes"),
+        data=TextConfig(mixture=mixed, cache=str(tmp_path / "cache")), evaluate_batches=1,
+    )  # fmt: skip
+    config.run(tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    easy, hard = summary["valid_loss/easy"], summary["valid_loss/hard"]
+    assert easy < summary["valid_loss"] < hard and hard > easy + 1
+    # all that is held out is twice as much of the easy text
+    assert summary["valid_loss"] == pytest.approx((2 * easy + hard) / 3, abs=0.05)
+    assert [row["valid_loss"] for row in summary["mixture"]] == [easy, hard]
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["whole_valid_loss/easy"] == easy
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "valid loss/easy" in page and "<figcaption>Valid loss/easy" not in page  # one point
+    # the control: text of its own to measure on is one, and of neither
+    config = replace(config, steps=1, data=replace(config.data, valid=str(tmp_path / "easy")))
+    config.run(tmp_path / "named")
+    told = (tmp_path / "named" / "summary.json").read_text()
+    assert "mixture" in told and "valid_loss/" not in told
