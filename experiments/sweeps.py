@@ -10,8 +10,9 @@ more than its settings.
 """
 
 from dataclasses import replace
+from typing import Any
 
-from experiments import chatgpt, gpt3, instructgpt
+from experiments import chatgpt, gpt2, gpt3, instructgpt
 from experiments.bert import finetune
 from experiments.gpt1 import decoder
 from lm.data.programs import ProgramText
@@ -28,8 +29,8 @@ from lm.rlhf.scores import RewardConfig
 from lm.studies.capacity import Capacity
 from lm.studies.forecast import Forecast
 from lm.studies.gold import GoldStudy
+from lm.studies.grid import Experiment, Grid
 from lm.studies.overoptimization import Overoptimization
-from lm.studies.rates import Rates
 from lm.studies.smalltalk import SmalltalkStudy
 from lm.studies.sparse_critique import SparseCritique
 from lm.studies.transfer import Transfer
@@ -47,6 +48,7 @@ STD = 0.08  # of kernels: 0.02 is for width 768, and at 128 leaves attention unh
 CORPUS = TextConfig(train="novels", valid_fraction=0.05)
 WORDS = TokenizerConfig(kind="wordpiece", vocab=VOCAB)  # one vocabulary for all of them
 LOOP = LoopConfig(log_every=50, evaluate_every=500, save_every=500)
+TINY = gpt2.tiny()
 
 
 def bert() -> MaskedPretrain:
@@ -135,13 +137,29 @@ def pretraining() -> Transfer:
     return transfer("Pre-trained against from scratch", cases, TASKS, variants)
 
 
-def bert_rates(task: str = "sst2") -> Rates:
+def grid(
+    experiment: Experiment = TINY,
+    over: tuple[tuple[str, tuple[Any, ...]], ...] = (
+        ("batch", (16, 32)), ("optim.peak_lr", (1e-3, 3e-3)),
+    ),
+    seeds: tuple[int, ...] = (0,),
+) -> Grid:  # fmt: skip
+    """Any experiment over any values of its bindings, of which one figure picks the best.
+
+    --experiment='sweeps:grid(experiment="gpt2:tiny", over=(("optim.peak_lr", (1e-3, 3e-3)),))', and
+    --set base.data.train=TEXT for what all have. The figure is the held-out loss, or a task's own
+    metric; another one by --set metric=valid_reward --set best=highest.
+    """
+    return Grid(base=experiment, over=over, seeds=seeds)
+
+
+def bert_rates(task: str = "sst2") -> Grid:
     """BERT's four rates, of which dev picks one (appendix A.3).
 
-    --set tuning.init=RUN --set tuning.data.root=DATA, and for its epochs --set epochs=(2.0,3.0,4.0)
+    --set base.init=RUN --set base.data.root=DATA, and for its epochs
+    --set 'over=(("optim.peak_lr",(5e-5,4e-5,3e-5,2e-5)),("epochs",(2.0,3.0,4.0)))'
     """
-    tuning = finetune(task)
-    return Rates(tuning=replace(tuning, epochs=Finetune.epochs), epochs=(tuning.epochs,))
+    return Grid(base=finetune(task), over=(("optim.peak_lr", (5e-5, 4e-5, 3e-5, 2e-5)),))
 
 
 def bert_objectives() -> Transfer:

@@ -59,7 +59,8 @@ def resolve(spec: str) -> Any:
     """The config of `module:name` or `module:name(argument=literal, ...)`.
 
     `gpt2:small` is function `small` of experiments/gpt2.py; where there is none it is the `size` of
-    its `train`. Arguments are literals and are never evaluated as code.
+    its `train`. Arguments are literals and are never evaluated as code; one that is an experiment
+    itself is given by its name.
 
     Raises:
       ConfigError: there is none, a field of its config is of another type than it is annotated
@@ -99,6 +100,11 @@ def resolve(spec: str) -> Any:
         raise unknown(f": {error}") from None
     if users:
         return typed(returned(function, arguments, spec))
+    takes = get_type_hints(function)
+    arguments = {
+        key: resolve(value) if isinstance(value, str) and hasattr(takes[key], "run") else value
+        for key, value in arguments.items()
+    }
     try:
         return typed(function(**arguments))
     except (TypeError, KeyError) as error:  # a size or a task that is not in its table

@@ -9,6 +9,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def with_deviation(mean: float, deviation: float | None) -> str:
+def with_deviation(mean: float, deviation: float | None, digits: int = 3) -> str:
     """A mean over seeds, and its deviation where there are several."""
-    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+    told = f"{mean:.{digits}f}"
+    return told if deviation is None else f"{told} ± {deviation:.{digits}f}"
