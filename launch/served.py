@@ -35,7 +35,9 @@ def served_run(
     model = run.config.model
     if not isinstance(model, GptConfig | GptVisionConfig):
         raise ConfigError(f"{folder} holds a {type(model).__name__}, which writes nothing")
-    engine = Engine(model, run.params, slots=slots, queue=queue, length=length)
+    engine = Engine(
+        model, run.params, slots=slots, queue=queue, length=length, vocab=tokenizer.vocab_size
+    )
     return Served(run_name(folder), engine, tokenizer, learned_turns=run.in_turns)
 
 

@@ -59,13 +59,14 @@ class Engine:
     """Answers prompts with one model, which may see images.
 
     `slots` requests run at once, and `queue` more wait. `length` is the most tokens of a prompt
-    with its answer; the model's context by default. A prompt longer than `piece` is read in several
-    steps, between which the others go on.
+    with its answer; the model's context by default. `vocab` ids are tokens, by default all of the
+    model's: no other is drawn, and likelihoods are over these alone. A prompt longer than `piece`
+    is read in several steps, between which the others go on.
     """
 
     def __init__(
         self, model: Model, params: Any, *, slots: int = 8, queue: int = 64,
-        length: int | None = None, piece: int = PIECE,
+        length: int | None = None, vocab: int | None = None, piece: int = PIECE,
     ):  # fmt: skip
         config = decoder(model)
         require(slots >= 1, f"slots must be at least 1, got {slots}")
@@ -73,9 +74,10 @@ class Engine:
         self.length = min(length or config.length, config.length)
         require(self.length >= 2, f"length must be at least 2, got {self.length}")
         self.config, self.slots, self.queue = config, slots, queue
-        self.reader = Reader(model, params, self.length, piece)
+        self.vocab = min(vocab or config.vocab, config.vocab)
+        self.reader = Reader(model, params, self.vocab, self.length, piece)
         self._params = self.reader.params
-        self._empty = jax.jit(lambda: Slots.empty(config, slots, self.length))
+        self._empty = jax.jit(lambda: Slots.empty(config, self.vocab, slots, self.length))
         self._state = self._empty()
         self._seats: list[Seat | None] = [None] * slots
         self._reading: tuple[Seat, Reading] | None = None  # what takes several steps
@@ -234,7 +236,7 @@ class Engine:
             if seat.asked.left.is_set():
                 self._end(slot, seat, Ended("left"))
                 continue
-            self._read(seat, Reading(seat.asked, slot, Ask.of(seat.asked, self.config.vocab)))
+            self._read(seat, Reading(seat.asked, slot, Ask.of(seat.asked, self.vocab)))
 
     def _next(self) -> tuple[int, Seat] | None:
         """A free slot, and who takes it: the first that waits, unless it is for the reader."""

@@ -73,8 +73,8 @@ class Served:
 
     @property
     def vocab(self) -> int:
-        """Ids that the model reads."""
-        return self.engine.config.vocab
+        """Ids that are tokens, of a model that may have more."""
+        return self.engine.vocab
 
     @functools.cached_property
     def spelled(self) -> dict[int, str]:
@@ -86,8 +86,6 @@ class Served:
         """One token for people: text, a special's spelling, or OpenAI's "bytes:" notation."""
         if token in self.spelled:
             return self.spelled[token]
-        if token >= self.tokenizer.vocab_size:  # rows of the embedding that stand for nothing
-            return f"<|{token}|>"
         raw = self.tokenizer.decode_bytes([token])
         try:
             return raw.decode()
@@ -96,14 +94,11 @@ class Served:
 
     def raw(self, token: int) -> bytes:
         """The bytes of a token by itself."""
-        if token >= self.tokenizer.vocab_size:
-            return b""
         return self.tokenizer.decode_bytes([token])
 
     def text(self, tokens: Iterable[int]) -> str:
-        """What ids say together; those of rows that stand for nothing say nothing."""
-        known = [token for token in tokens if token < self.tokenizer.vocab_size]
-        return self.tokenizer.decode(known)
+        """What ids say together."""
+        return self.tokenizer.decode(tokens)
 
     def spelling(self) -> Spelling:
         """What turns the ids of one answer into text."""

@@ -48,22 +48,24 @@ def inserted(
 
 
 def score(
-    config: GptConfig, params: Any, hidden: jax.Array, targets: jax.Array, wanted: jax.Array
-) -> Likelihood:
-    """How likely `targets` [P] are after `hidden` [P D]; zeros unless that is `wanted`."""
+    config: GptConfig, params: Any, vocab: int, hidden: jax.Array, targets: jax.Array,
+    wanted: jax.Array,
+) -> Likelihood:  # fmt: skip
+    """How likely `targets` [P] are after `hidden` [P D], of the first `vocab` ids; zeros unless
+    that is `wanted`."""
     size = len(targets)
     chunks = -(-size // CHUNK)
     short = chunks * CHUNK - size
 
     def found(hidden: jax.Array) -> Likelihood:
         parts = jax.lax.map(
-            lambda part: Likelihood.of(head(config, params, part[0][None])[0], part[1]),
+            lambda part: Likelihood.of(head(config, params, part[0][None])[0, :, :vocab], part[1]),
             (jnp.pad(hidden, ((0, short), (0, 0))).reshape(chunks, CHUNK, -1),
              jnp.pad(targets, (0, short)).reshape(chunks, CHUNK)),
         )  # fmt: skip
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], parts)
 
-    return jax.lax.cond(wanted, found, lambda _: Likelihood.none(config, size), hidden)
+    return jax.lax.cond(wanted, found, lambda _: Likelihood.none(vocab, size), hidden)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
@@ -98,7 +100,8 @@ def admit(
     )  # fmt: skip
     hidden, cache = out
     last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
-    likelihood = score(text, params, hidden[0], jnp.roll(tokens[0], -1), scored)
+    vocab, following = slots.logits.shape[-1], jnp.roll(tokens[0], -1)
+    likelihood = score(text, params, vocab, hidden[0], following, scored)
     return seated(text, params, slots, slot, cache.layers, last, length, ask), likelihood
 
 
@@ -115,15 +118,16 @@ class Scratch:
         return cls(layers=layers, last=jnp.zeros((1, 1, config.width), config.dtype))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "reach"), donate_argnames="scratch")
+@functools.partial(jax.jit, static_argnames=("config", "vocab", "reach"), donate_argnames="scratch")
 def read_piece(
-    config: Model, params: Any, scratch: Scratch, tokens: jax.Array, targets: jax.Array,
+    config: Model, params: Any, vocab: int, scratch: Scratch, tokens: jax.Array, targets: jax.Array,
     start: jax.Array, length: jax.Array, scored: jax.Array, seen: jax.Array | None,
     before: jax.Array, reach: int,
 ) -> tuple[Scratch, Likelihood]:  # fmt: skip
     """Reads tokens [1 C], of which the first `length` are real, behind `start` others.
 
     Args:
+      vocab: ids that are tokens.
       targets: [C], the token after each.
       seen, before: what the prompt's images say [S D], and places of them before these tokens.
       reach: slots that are looked at, at least `start + C`.
@@ -144,7 +148,7 @@ def read_piece(
     hidden, cache = out
     last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
     layers = tuple(LayerCache(one.k, one.v) for one in cache.layers)
-    return Scratch(layers, last), score(text, params, hidden[0], targets, scored)
+    return Scratch(layers, last), score(text, params, vocab, hidden[0], targets, scored)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
@@ -161,7 +165,7 @@ def seated(
     last: jax.Array, length: jax.Array, ask: Ask,
 ) -> Slots:  # fmt: skip
     """The slots with a prompt whose last state is `last` [1 1 D] in one of them."""
-    logits = head(config, params, last)[:, 0]
+    logits = head(config, params, last)[:, 0, : slots.logits.shape[-1]]
     return Slots(
         layers=tuple(
             LayerCache(k=put(old.k, new.k, slot, length), v=put(old.v, new.v, slot, length))

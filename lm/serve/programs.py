@@ -50,13 +50,13 @@ class Slots:
     """Where every slot stands."""
 
     layers: tuple[LayerCache, ...]
-    logits: jax.Array  # [B V] of the token that comes next
+    logits: jax.Array  # [B V] of the token that comes next, of the ids that are tokens
     filled: jax.Array  # [B] int32: tokens in the cache
     drawn: jax.Array  # [B] int32: tokens drawn
     ask: Ask
 
     @classmethod
-    def empty(cls, config: GptConfig, count: int, length: int) -> "Slots":
+    def empty(cls, config: GptConfig, vocab: int, count: int, length: int) -> "Slots":
         """`count` slots of `length` tokens."""
         rounds = config.layers // len(config.pattern)
         zeros = functools.partial(jnp.zeros, count)
@@ -65,7 +65,7 @@ class Slots:
                 LayerCache.empty(config, pattern, count, length)
                 for pattern in config.pattern * rounds
             ),
-            logits=jnp.zeros((count, config.vocab), jnp.float32),
+            logits=jnp.zeros((count, vocab), jnp.float32),
             filled=zeros(jnp.int32),
             drawn=zeros(jnp.int32),
             ask=Ask(
@@ -85,8 +85,8 @@ class Likelihood:
     logps: jax.Array  # [... K]
 
     @classmethod
-    def none(cls, config: GptConfig, *shape: int) -> "Likelihood":
-        most = min(ALTERNATIVES, config.vocab)
+    def none(cls, vocab: int, *shape: int) -> "Likelihood":
+        most = min(ALTERNATIVES, vocab)
         return cls(
             jnp.zeros(shape), jnp.zeros((*shape, most), jnp.int32), jnp.zeros((*shape, most))
         )
@@ -133,7 +133,7 @@ def decode(
     likelihood = jax.lax.cond(
         jnp.any(active & ask.told),
         lambda: Likelihood.of(logits, tokens),
-        lambda: Likelihood.none(config, rows),
+        lambda: Likelihood.none(logits.shape[-1], rows),
     )
     cache = Cache(
         layers=tuple(LayerCache(layer.k, layer.v, reach) for layer in slots.layers),
@@ -148,7 +148,9 @@ def decode(
 
     slots = Slots(
         layers=tuple(LayerCache(layer.k, layer.v) for layer in cache.layers),
-        logits=first(slots.logits, jnp.where(active[:, None], new[:, 0], logits)),
+        logits=first(
+            slots.logits, jnp.where(active[:, None], new[:, 0, : logits.shape[-1]], logits)
+        ),
         filled=first(slots.filled, filled + active),
         drawn=first(slots.drawn, drawn + active),
         ask=slots.ask,

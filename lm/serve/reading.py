@@ -54,9 +54,9 @@ class Reader:
     A model of mask=prefix reads every prompt at once: each of its tokens sees all.
     """
 
-    def __init__(self, config: Model, params: Any, length: int, piece: int = PIECE):
+    def __init__(self, config: Model, params: Any, vocab: int, length: int, piece: int = PIECE):
         require(piece >= 1, f"piece must be at least 1, got {piece}")
-        self.model, self.length = config, length
+        self.model, self.vocab, self.length = config, vocab, length
         self.config = decoder(config)
         sight = config if isinstance(config, GptVisionConfig) else None
         self.sight, self.eyes = sight, None
@@ -109,7 +109,7 @@ class Reader:
 
     def warm(self, slots: Slots) -> Slots:
         """Compiles every program."""
-        none = Ask.of(NOTHING, self.config.vocab)
+        none = Ask.of(NOTHING, self.vocab)
         zero, no = np.int32(0), np.bool_(False)
         for block in self.blocks:
             tokens = np.zeros((1, block), np.int32)
@@ -120,8 +120,8 @@ class Reader:
         tokens = np.zeros((1, self.piece), np.int32)
         for reach in self.reaches:
             self._scratch, _ = read_piece(
-                self.model, self.params, self._scratch, tokens, tokens[0], zero, np.int32(1), no,
-                self._seen, zero, reach,
+                self.model, self.params, self.vocab, self._scratch, tokens, tokens[0], zero,
+                np.int32(1), no, self._seen, zero, reach,
             )  # fmt: skip
         if self._scratch is not None:
             one = np.int32(1)
@@ -173,8 +173,9 @@ class Reader:
         if self.sight is not None:
             before = int(np.count_nonzero(prompt[:start] == self.sight.image_id))
         self._scratch, found = read_piece(
-            self.model, self.params, self._scratch, tokens, targets, np.int32(start),
-            np.int32(size), np.bool_(asked.scored), self._seen, np.int32(before), reach,
+            self.model, self.params, self.vocab, self._scratch, tokens, targets,
+            np.int32(start), np.int32(size), np.bool_(asked.scored), self._seen,
+            np.int32(before), reach,
         )  # fmt: skip
         reading.found.append(found)
         reading.at += size

@@ -28,14 +28,10 @@ class Spelling(Protocol):
 
 
 def spelling_of(tokenizer: Tokenizer) -> Spelling:
-    """What turns the ids of one text into it, those that stand for nothing left out."""
-
-    def known(ids: Sequence[int]) -> list[int]:
-        return [i for i in ids if i < tokenizer.vocab_size]
-
+    """What turns the ids of one text into it."""
     if tokenizer.lossless:
-        return Bytes(lambda i: tokenizer.decode_bytes(known([i])))
-    return Words(lambda ids: tokenizer.decode(known(ids)))
+        return Bytes(lambda i: tokenizer.decode_bytes([i]))
+    return Words(tokenizer.decode)
 
 
 class Bytes:

@@ -113,8 +113,8 @@ def saying(tokenizer, *ids):
                 one.tell(Drawn(token, None))
             one.tell(Ended("length"))
 
-    config = SimpleNamespace(vocab=tokenizer.vocab_size)
-    return Served("it", SimpleNamespace(length=64, config=config, submit=submit), tokenizer)
+    engine = SimpleNamespace(length=64, vocab=tokenizer.vocab_size, submit=submit)
+    return Served("it", engine, tokenizer)
 
 
 GPT1 = gpt1.train(lambda: [TEXT * 3], 130)
@@ -340,6 +340,19 @@ def test_chat_is_said_of_models_that_have_learned_turns(toy):
         api = TestClient(application({"toy": one}), base_url="http://127.0.0.1")
         (entry,) = api.get("/v1/models").json()["data"]
         assert entry["chat"] is learned and entry["dialogue"] is learned
+
+
+def test_ids_of_a_prompt_that_are_no_tokens_are_refused():
+    tokenizer = ByteTokenizer()
+    vocab = tokenizer.vocab_size
+    config = small(length=16, vocab=vocab + 30)
+    engine = Engine(config, made(config, 0), slots=1, vocab=vocab).start()
+    api = TestClient(application({"it": Served("it", engine, tokenizer)}), "http://127.0.0.1")
+    for prompt, code in (([vocab - 1], 200), ([vocab], 400)):
+        answer = api.post("/v1/completions", json={"prompt": prompt, "max_tokens": 1})
+        assert answer.status_code == code, answer.text
+    assert f"from 0 to {vocab - 1}" in answer.json()["error"]["message"]
+    engine.close(drain=False)
 
 
 def test_a_model_whose_numbers_are_none_is_an_error_whatever_is_asked():

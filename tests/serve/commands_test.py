@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launch.served import labels_folder, run_name
+from launch.served import labels_folder, run_name, served_run
 from lm.core import paths
 from lm.core.errors import ConfigError
 from lm.data.visual.turns import turns_of
@@ -35,6 +36,13 @@ MODEL = GptConfig(layers=1, width=32, heads=2, vocab=VOCAB, length=512)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return pretrained(tmp_path_factory.mktemp("runs") / "toy", MODEL)
+
+
+def test_a_run_with_more_rows_than_tokens_is_served_with_its_tokens_alone(tmp_path):
+    model = replace(MODEL, length=16, vocab=VOCAB + 40)
+    served = served_run(str(pretrained(tmp_path / "toy", model)), None, slots=1)
+    assert served.engine.config.vocab == VOCAB + 40
+    assert served.vocab == served.engine.vocab == served.tokenizer.vocab_size == VOCAB
 
 
 # Takes the terminal as its own, so that Ctrl-C reaches it, and becomes the command. Lines are long
@@ -293,8 +301,8 @@ def submit(asked):
         asked.tell(Drawn(token, None))
     asked.tell(Ended("stop" if how == "well" else "error"))
 
-config, reader = SimpleNamespace(vocab=tokenizer.vocab_size), SimpleNamespace(sight=None)
-engine = SimpleNamespace(length=100, config=config, submit=submit, reader=reader)
+vocab, reader = tokenizer.vocab_size, SimpleNamespace(sight=None)
+engine = SimpleNamespace(length=100, vocab=vocab, submit=submit, reader=reader)
 served = Served("it", engine, tokenizer)
 talk = chat.Talk(served, SamplingConfig(), "", Alternatives(None, "ann", "it"))
 for how, line in json.loads(sys.argv[1]):

@@ -126,6 +126,29 @@ def test_nothing_compiles_while_requests_are_served(engine):
     assert compiled
 
 
+@pytest.mark.parametrize("piece", [256, 16])
+def test_ids_that_are_no_tokens_are_neither_drawn_nor_told(model, piece):
+    config, params = model
+    engine = Engine(config, params, slots=1, vocab=15, piece=piece).start()
+    hot = SamplingConfig(temperature=2.0)
+    prompt = list(range(15)) * 2
+    one = asked(prompt, 40, hot, seed=3, alternatives=True, scored=True)
+    engine.submit(one)
+    drawn = one.tell.tokens()
+    engine.close()
+    alone = Generator(config, params, end=None, vocab=15)
+    assert drawn == alone([prompt], 40, hot, seed=3)[0]
+    text = [*prompt, *drawn]
+    logits = forward(config, params, jnp.array([text]))[0][0, :-1, :15]
+    logp = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.c_[text[1:]], axis=1)
+    prompted, *events = one.tell.events[:-1]
+    parts = [prompted.likely, *(event.likely for event in events)]
+    told = np.concatenate([part.logp for part in parts])
+    np.testing.assert_allclose(told, logp[:, 0], atol=2e-5)
+    ids = np.concatenate([part.ids for part in parts])
+    assert (np.sort(ids, axis=1) == np.arange(15)).all()  # each of them, and no other
+
+
 def test_a_client_that_leaves_frees_its_slot(engine):
     endless = [asked([n], 70) for n in range(3)]
     engine.submit(*endless)
