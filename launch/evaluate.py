@@ -1,19 +1,23 @@
-"""Answers a task's items with a run, or a suite of tasks: writes the answers and the metrics.
+"""Answers a task's items with a run, or a suite of tasks, or measures a text: writes the answers
+and the metrics.
 
 python -m launch.evaluate --workdir=runs/bert-mnli --task=mnli_mismatched --root=data
 python -m launch.evaluate --workdir=runs/bert-sst2 --file=mine.tsv
 python -m launch.evaluate --workdir=runs/bert-sst2 --file=mine.csv --columns=text=review
 python -m launch.evaluate --workdir=runs/gpt1 --task=cola --root=data
+python -m launch.evaluate --workdir=runs/gpt2 --file=mine.txt
 python -m launch.evaluate --workdir=runs/small --suite=gpt2 --root=data
 python -m launch.evaluate --workdir=runs/small --suite=gpt3 --shots=0,1,few --root=data
 python -m launch.evaluate --workdir=runs/ppo --suite=instructgpt --shots=0 --root=data
 
 A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics. What
-has a label is measured; what a decoder's context cannot hold is refused, and counted.
+has a label is measured; what a decoder's context cannot hold is refused, and counted. To a decoder
+a file without a task is text (or a folder, a glob, a .jsonl of texts), which it foretells, each
+token once. A .jsonl of questions about images is one of the --tasks of --suite=gpt4.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
-of a file, every row of which is answered, TASK-file-STEM.jsonl; of a suite, SUITE-stepN.jsonl and
-the table beside it. A suite that was interrupted goes on; the table keeps the rows of tasks that
-another call asked of the same checkpoint with the same settings.
+of a file, every row of which is answered, TASK-file-STEM.jsonl; of a text, text-file-STEM.json; of
+a suite, SUITE-stepN.jsonl and the table beside it. A suite that was interrupted goes on; the table
+keeps the rows of tasks that another call asked of the same checkpoint with the same settings.
 """
 
 import json
@@ -40,7 +44,9 @@ TASK = flags.DEFINE_string(
 )
 ROOT = flags.DEFINE_string("root", None, "Folder of task data; the run's by default.")
 PART = flags.DEFINE_enum("part", "valid", ["train", "valid", "test"], "Which items; not of --file.")
-FILE = flags.DEFINE_string("file", None, "File with the items, all of them, labelled or not.")
+FILE = flags.DEFINE_string(
+    "file", None, "File with the items, all of them, labelled or not; for a decoder, text."
+)
 COLUMNS = flags.DEFINE_list("columns", [], "What columns are called: text=review,label=stars.")
 ON_BAD = flags.DEFINE_enum("on_bad", None, ["stop", "drop"], "What to do about malformed rows.")
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
@@ -73,13 +79,20 @@ def answer(run: Path) -> None:
     from lm.data.tasks import TaskConfig
     from lm.evals.tasks import told
     from lm.train.finetune import Finetune
-    from lm.train.saved import read_run
+    from lm.train.saved import read_config, read_run
 
+    if FILE.value is not None and TASK.value is None:
+        if not isinstance(read_config(run), Finetune):
+            measure(run, FILE.value, folder)
+            return
     mesh = one_device()
     saved = read_run(run, mesh, STEP.value)
     tuned = isinstance(saved.config, Finetune)
     if not tuned and TASK.value is None:
-        raise ConfigError(f"--task is empty, and {run} is fine-tuned for none; name one")
+        raise ConfigError(
+            f"--task is empty, and {run} is fine-tuned for none: name one, or a text to measure "
+            "it on, --file=FILE"
+        )
     if not tuned and flags.FLAGS["batch"].present:
         raise ConfigError(
             f"--batch={BATCH.value} is for a fine-tuned run, and {run} answers by likelihood: "
@@ -102,6 +115,35 @@ def answer(run: Path) -> None:
     for metric, value in answers.figures.items():
         print(f"{metric} {value:.4f}")
     print(f"step {saved.step}; answers in {out}")
+
+
+def measure(run: Path, spec: str, folder: Path) -> None:
+    """Writes how well a decoder foretells a text of its user's.
+
+    Raises:
+      ConfigError: a flag that is of a task, or the run is no decoder.
+    """
+    from lm.data.sources import documents, parts
+    from lm.evals.zeroshot.corpora import text_figures
+    from lm.studies.loaded import load_run
+
+    for name in ("root", "columns", "on_bad", "batch"):
+        if flags.FLAGS[name].present:
+            raise ConfigError(
+                f"--{name} is of a task, and without one --file is text: leave it out, or add "
+                "--task=NAME"
+            )
+    texts = [document.text for document in documents(spec)]
+    loaded = load_run(run, STEP.value)
+    sizes, figures = text_figures(loaded.scorer(), texts)
+    out = folder / f"text-file-{items.stems([Path(part) for part in parts(spec)])}.json"
+    values = {figure.metric: figure.value for figure in figures}
+    with writing(out):
+        out.write_text(json.dumps({"step": loaded.step, "file": spec, **sizes, **values}) + "\n")
+    print(f"{spec}: {', '.join(f'{name} {count:,}' for name, count in sizes.items())}")
+    for metric, value in values.items():
+        print(f"{metric} {value:.4f}")
+    print(f"step {loaded.step}; figures in {out}")
 
 
 def check_flags() -> None:

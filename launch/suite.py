@@ -23,7 +23,9 @@ SUITES = {
 
 SUITE = flags.DEFINE_enum("suite", None, list(SUITES), "Suite of tasks to ask a language model.")
 SHOTS = flags.DEFINE_list("shots", ["0", "1", "few"], "Examples in the context; few: the paper's.")
-TASKS = flags.DEFINE_list("tasks", [], "Those of the suite to ask; all by default.")
+TASKS = flags.DEFINE_list(
+    "tasks", [], "Those of the suite to ask; all by default. Of gpt4 a .jsonl too."
+)
 LIMIT = flags.DEFINE_integer("limit", None, "Items of a suite's task at most.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the draws of examples, and of programs (--samples).")
 SAMPLES = flags.DEFINE_integer(

@@ -116,6 +116,25 @@ def test_a_set_is_told_with_its_images_that_cannot_be_read(tmp_path, monkeypatch
     assert row["items"] == 2 and row["unread"] == 1
 
 
+def test_questions_of_a_user_s_own_are_a_set_whose_likeliest_answers_are_its_own(tmp_path):
+    rows = []
+    for name, right in (("a", "red"), ("b", "red"), ("c", "blue")):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+        rows.append(json.dumps({"image": f"{name}.png", "question": "colour?", "answer": right}))
+    path = tmp_path / "held.jsonl"
+    path.write_text("\n".join(rows))
+    said = []
+    options = Options(root=tmp_path / "none", out=tmp_path, tasks=(str(path),))
+    (line,) = gpt4.evaluate(seeing(Echo(("dense",))), options, said.append)
+    assert line.prior == pytest.approx(2 / 3) and "of your own:" in said
+    assert [one.answers for one in line.answered.examples] == [("red",), ("red",), ("blue",)]
+    (row,) = json.loads((tmp_path / "gpt4-step3.json").read_text())
+    assert row["set"] == str(path) and row["items"] == 3 and row["published"] == {}
+    gone = replace(options, tasks=(str(tmp_path / "gone.jsonl"),))
+    with pytest.raises(DataError, match="gone.jsonl"):
+        gpt4.evaluate(seeing(Echo(("dense",))), gone, print)
+
+
 def test_the_prior_answers_each_question_as_training_mostly_did():
     train = [example("colour?", "red")] * 3 + [example("form?", "square")] * 5
     valid = [example("colour?", "red"), example("colour?", "blue"), example("size?", "square")]

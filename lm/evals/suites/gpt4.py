@@ -2,22 +2,26 @@
 
 Each set is answered with its own images and under three controls that must break it: black images,
 another example's images, and no image at all but the likeliest answer of the training part; a
-conversation also without what was said before. The figures beside are published ones of other,
-whole sets: a reference, no comparison.
+conversation also without what was said before. A .jsonl of one's own is a set like the others, of
+which all is held out: its likeliest answers are those of the file itself. The figures beside are
+published ones of other, whole sets: a reference, no comparison.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.core.paths import at_home
 from lm.data.visual import Example
 from lm.data.visual.example import spread, unfolded
 from lm.data.visual.layouts import Part
 from lm.data.visual.sets import SETS
+from lm.data.visual.written import written
 from lm.evals.controls import digest, outcomes, prior
 from lm.evals.fewshot.ledger import KEY, Ledger
 from lm.evals.published import figures
@@ -40,6 +44,7 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
     "chart_tables": ("questions over charts", ""),
     "chartqa": ("questions over charts", "chartqa"),
 }
+OWN = "of your own", ""
 PARTS: tuple[Part, ...] = ("train", "valid")
 LIMIT = 200  # examples of a set, where no other number is asked for
 METRICS = {"exact": "exact", "relaxed": "relaxed", "caption": "ROUGE-L"}  # of an example's match
@@ -73,7 +78,7 @@ class Line:
     @property
     def published(self) -> dict[str, dict[str, dict[str, float]]]:
         """Of the published set that is nearest the values by metric and system, where any are."""
-        task, told = ABILITIES[self.name][1], dict[str, dict[str, float]]()
+        task, told = ABILITIES.get(self.name, OWN)[1], dict[str, dict[str, float]]()
         for row in figures():
             if row["family"] == "gpt4_vision" and row["task"] == task:
                 told.setdefault(row["metric"], {})[row["system"]] = row["value"]
@@ -124,9 +129,10 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
       ConfigError: an unknown task.
       DataError: nothing to ask, or the file of answers is damaged or another process's.
     """
-    options.named(dict.fromkeys([*ABILITIES, *(task.name for task in gpt4_text.TASKS)]))
-    text = [name for name in options.tasks if name not in ABILITIES]
-    seen = [name for name in options.tasks or ABILITIES if name in ABILITIES]
+    own = [name for name in options.tasks if name.endswith((".jsonl", ".jsonl.gz"))]
+    options.named(dict.fromkeys([*ABILITIES, *(task.name for task in gpt4_text.TASKS), *own]))
+    seen = [name for name in options.tasks or ABILITIES if name in ABILITIES or name in own]
+    text = [name for name in options.tasks if name not in seen]
     lines: list[Line] = []
     if model.seer is None:
         blind = "images: not asked, this model does not see; name a run of gpt4"
@@ -170,10 +176,7 @@ def see(
     say(HEAD)
     for name in names:
         try:
-            train, valid = (
-                [turn for one in SETS[name](options.root, part) for turn in unfolded(one)]
-                for part in PARTS
-            )
+            train, valid = parts(name, options.root)
             if not valid:
                 raise DataError(f"no example of {name} in {options.root} is held out: add images")
             valid = spread(valid, options.limit or LIMIT)
@@ -183,8 +186,8 @@ def see(
                 raise
             say(f"{name:14}left out: {error}")
             continue
-        if ABILITIES[name][0] != ability:
-            ability = ABILITIES[name][0]
+        if (shown := ABILITIES.get(name, OWN)[0]) != ability:
+            ability = shown
             say(f"{ability}:")
         say(str(line))
         if line.answered.unread:
@@ -196,6 +199,14 @@ def see(
         if len(line.kinds) > 1:
             say(" " * 12 + ", ".join(f"{kind} {value:.3f}" for kind, value in line.kinds.items()))
         yield line
+
+
+def parts(name: str, root: Path) -> list[list[Example]]:
+    """Examples of a set that are for the likeliest answer, and that are asked; of a file all are
+    both."""
+    some = [SETS[name](root, part) for part in PARTS] if name in SETS else [written(at_home(name))]
+    found = [[turn for one in part for turn in unfolded(one)] for part in some]
+    return [found[0], found[-1]]
 
 
 def asked(

@@ -109,6 +109,23 @@ def corpus_figures(
     return [dataclasses.replace(figure, remark="; ".join(remarks)) for figure in figures]
 
 
+def text_figures(scorer: Scorer, texts: Sequence[str]) -> tuple[dict[str, int], list[Figure]]:
+    """How many texts, tokens and bytes there are; the loss and the perplexity of a token, and bits
+    a byte, where the vocabulary gives every text back. Each text begins anew.
+
+    Raises:
+      DataError: there is no text.
+    """
+    tokens = [len(ids) for ids in scorer.tokenizer.encode_batch(texts)]
+    if not sum(tokens):
+        raise DataError("there is no text to measure on: name a file that holds some")
+    nats, sizes = apart(scorer, texts), [len(text.encode()) for text in texts]
+    figures = [ratio_of("loss", nats, tokens), perplexity("perplexity", nats, tokens)]
+    if scorer.tokenizer.lossless:
+        figures.append(ratio_of("bits_per_byte", [n / math.log(2) for n in nats], sizes))
+    return {"texts": len(texts), "tokens": sum(tokens), "bytes": sum(sizes)}, figures
+
+
 def foreign(lines: Sequence[str], texts: Sequence[str]) -> str:
     """What is said where more than a hundredth of the lines lack the edges of the corpus's form:
     each is then read behind a mark, whose nats no word accounts for. "" where fewer do."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
-from lm.evals.zeroshot.corpora import Corpus, by_line, corpus_figures
+from lm.evals.zeroshot.corpora import Corpus, by_line, corpus_figures, text_figures
 from lm.text.detokenizer import WIKITEXT
 from tests.evals.scorer_test import logits_of, tiny
 
@@ -131,3 +131,20 @@ def test_a_limit_counts_lines_with_words_and_no_words_are_refused(scorer):
     assert found.startswith("the first 2 of 3 lines with words; 4 of 4 lines do not begin")
     with pytest.raises(DataError, match="no words"):
         corpus_figures(scorer, CORPUS, " \n \n")
+
+
+def test_texts_of_a_user_s_are_each_measured_alone_and_every_token_once(scorer, monkeypatch):
+    texts = ["He said so.", "It rained, too. " * 30]
+    ids = [scorer.tokenizer.encode(text) for text in texts]
+    assert len(ids[0]) < scorer.length < len(ids[1])
+    sizes, (loss, of_token, bits) = text_figures(scorer, texts)
+    nats = sum(scorer.rolling(each).sum() for each in ids)
+    count = sum(map(len, ids))
+    assert sizes == {"texts": 2, "tokens": count, "bytes": sum(len(text) for text in texts)}
+    assert loss.value == pytest.approx(nats / count, rel=1e-5)
+    assert of_token.value == pytest.approx(math.exp(nats / count), rel=1e-4)
+    assert bits.value == pytest.approx(nats / math.log(2) / sizes["bytes"], rel=1e-5)
+    monkeypatch.setattr(scorer.tokenizer, "lossless", False)  # of which text are they?
+    assert [figure.metric for figure in text_figures(scorer, texts)[1]] == ["loss", "perplexity"]
+    with pytest.raises(DataError, match="no text to measure on"):
+        text_figures(scorer, [""])

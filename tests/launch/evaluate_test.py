@@ -1,0 +1,57 @@
+"""What launch.evaluate measures of a text without a task."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+import lm
+from tests.launched import ROOT, environment, one_line
+from tests.rlhf.runs import pretrained
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return pretrained(tmp_path_factory.mktemp("runs") / "toy")
+
+
+def evaluate(run, *flags):
+    words = [sys.executable, "-m", "launch.evaluate", f"--workdir={run}", *flags]
+    return subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+
+
+def test_a_file_without_a_task_is_text_that_a_decoder_is_measured_on(run, tmp_path):
+    text = "Tea is brewed from leaves. " * 20 + "Ärgerlich."
+    (tmp_path / "mine.txt").write_text(text)
+    done = evaluate(run, f"--file={tmp_path}/mine.txt")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((run / "evaluations" / "text-file-mine.json").read_text())
+    scorer = lm.load(run).scorer()
+    ids = scorer.tokenizer.encode(text)
+    assert len(ids) > 2 * scorer.length
+    nats = scorer.rolling(ids).sum()
+    assert found["loss"] == pytest.approx(nats / len(ids), rel=1e-5)
+    assert found["perplexity"] == pytest.approx(math.exp(nats / len(ids)), rel=1e-4)
+    bits = nats / math.log(2) / len(text.encode())
+    assert found["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
+    sizes = {"texts": 1, "tokens": len(ids), "bytes": len(text.encode())}
+    assert found.items() >= (sizes | {"step": 1, "file": f"{tmp_path}/mine.txt"}).items()
+    assert f"loss {found['loss']:.4f}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        ((), 1, "--task is empty, and"),
+        (
+            ("--file=mine.txt", "--batch=4"),
+            1,
+            "--batch is of a task, and without one --file is text",
+        ),
+        (("--file=none.txt",), 2, "no text in 'none.txt'"),
+    ],
+)
+def test_what_a_text_cannot_be_measured_with_is_one_line(run, flags, code, said):
+    one_line(evaluate(run, *flags), code, said)
