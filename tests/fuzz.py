@@ -164,7 +164,9 @@ def readers(root: Path) -> dict[str, Reader]:
 
     made["records"] = Reader(root / "records", documents)
 
-    learned = sentencepiece.train((f"the cat {i} sat on the mat {i}" for i in range(500)), 300)
+    learned = sentencepiece.train(
+        lambda: (f"the cat {i} sat on the mat {i}" for i in range(500)), 300
+    )
     learned.save(root / "tokenizer")
     expected = learned.encode("the cat sat")
 

@@ -8,13 +8,13 @@ blank and so decodes as one. We write it in byte pieces.
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm.core.errors import ConfigError, DataError
 from lm.text.interface import SPECIALS, BytePieces, Tokenizer, outside, require_utf8
-from lm.text.vocabulary import within_limit
+from lm.text.vocabulary import filled, within_limit
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -81,10 +81,11 @@ class SentencePieceTokenizer(Tokenizer):
         return {FILE: self._model}
 
 
-def train(texts: Iterable[str], vocab: int) -> SentencePieceTokenizer:
-    """Train a BPE model of `vocab` pieces on the texts (their first 268 million characters).
+def train(texts: Callable[[], Iterable[str]], vocab: int) -> SentencePieceTokenizer:
+    """Train a BPE model of `vocab` pieces on the texts (their first 268 million characters), or of
+    as many as these fill, which is said.
 
-    The same texts give the same model. ConfigError where the text cannot fill or fit `vocab`.
+    The same texts give the same model. ConfigError where the text does not fit into `vocab`.
     """
     import sentencepiece
 
@@ -92,7 +93,7 @@ def train(texts: Iterable[str], vocab: int) -> SentencePieceTokenizer:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(texts),
+            sentence_iterator=_lines(texts()),
             model_writer=model,
             model_type="bpe",
             # its specials' ids below have to be in it; whatever is that small is told as too small
@@ -116,6 +117,9 @@ def train(texts: Iterable[str], vocab: int) -> SentencePieceTokenizer:
             minloglevel=2,
         )
     except RuntimeError as error:
+        if most := re.search(r"value <= (\d+)", str(error)):
+            filled(int(most[1]), vocab)
+            return train(texts, int(most[1]))
         raise _cannot_train(str(error), vocab) from None
     return SentencePieceTokenizer(model.getvalue())
 
@@ -129,11 +133,6 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _cannot_train(error: str, vocab: int) -> ConfigError | DataError:
-    if most := re.search(r"value <= (\d+)", error):
-        return ConfigError(
-            f"tokenizer.vocab={vocab} is more than this text can fill: use at most {most[1]}, "
-            "or more text"
-        )
     if least := re.search(r"required_chars\. \d+ vs (\d+)", error):
         return ConfigError(
             f"tokenizer.vocab={vocab} is too small for the bytes, specials and characters of this "

@@ -28,7 +28,8 @@ class TokenizerConfig:
     """Which tokenizer. `path` is a published or saved one: a folder, or a sentencepiece .model.
 
     Sentencepiece, WordPiece and GPT-1's BPE without a path are trained on the run's own text, with
-    `vocab` pieces; `vocab` means nothing otherwise. `cased` keeps the case, for WordPiece alone.
+    `vocab` pieces, or as many as it fills; `vocab` means nothing otherwise. `cased` keeps the case,
+    for WordPiece alone.
     """
 
     kind: Kind = "bytes"
@@ -67,7 +68,7 @@ class TokenizerConfig:
 def build(config: TokenizerConfig, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """The tokenizer that `config` names; `texts` is called only where one has to be trained."""
     if config.trained and config.kind == "sentencepiece":
-        return sentencepiece.train(texts(), config.vocab)
+        return sentencepiece.train(texts, config.vocab)
     if config.trained and config.kind == "wordpiece":
         return wordpiece.train(texts, config.vocab, cased=config.cased)
     if config.trained and config.kind == "gpt1":

@@ -6,6 +6,7 @@ Face gave them. No special is registered with the library, so text that spells o
 
 import gzip
 import json
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,9 +51,10 @@ def learn(
     `first`, the alphabet, then what merging makes. `inner` marks a character that does not begin
     its word, `last` one that ends it. The same texts give the same pieces: the library alone
     numbers marked characters by a hash table's order, so they are all given to it beforehand.
+    A text that fills fewer than `vocab` has these, which is said.
 
     Raises:
-      ConfigError: the text cannot fill `vocab` pieces, or they cannot hold its characters.
+      ConfigError: `vocab` pieces cannot hold the characters of the text.
       DataError: there is no text.
     """
     counts: Counter[str] = Counter()
@@ -84,11 +86,13 @@ def learn(
     model = json.loads(encoder.to_str())["model"]
     learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
     if len(learned) < vocab:
-        raise ConfigError(
-            f"tokenizer.vocab={vocab} is more than this text can fill: use at most "
-            f"{len(learned)}, or more text"
-        )
+        filled(len(learned), vocab)
     return learned, [(left, right) for left, right in model["merges"]]
+
+
+def filled(pieces: int, vocab: int) -> None:
+    """Says that a text has fewer pieces than were asked for."""
+    print(f"warning: the text fills {pieces} of {vocab} pieces: learning these", file=sys.stderr)
 
 
 def _joins(encoder: "tokenizers.Tokenizer", character: str) -> bool:

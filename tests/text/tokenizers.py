@@ -44,7 +44,7 @@ def tokenizer(kind: str) -> Tokenizer:
     if kind == "bytes":
         return ByteTokenizer()
     if kind == "sentencepiece":
-        return train([PROSE, "".join(HARD)], 420)
+        return train(lambda: [PROSE, "".join(HARD)], 420)
     return build(TokenizerConfig(kind=kind, path=str(published(kind))), list)
 
 

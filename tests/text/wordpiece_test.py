@@ -129,9 +129,12 @@ def test_what_a_learned_vocabulary_decoded_once_stays(cased):
     check()
 
 
-def test_a_vocabulary_that_the_text_cannot_fill_names_one_that_it_can():
-    with pytest.raises(ConfigError, match=r"tokenizer\.vocab=5000 is more .* use at most \d+"):
-        learned(vocab=5000)
+def test_a_text_that_cannot_fill_a_vocabulary_has_one_of_all_that_it_fills(capsys):
+    found = learned(vocab=5000)
+    told = f"warning: the text fills {found.vocab_size} of 5000 pieces: learning these\n"
+    assert found.vocab_size < 5000 and capsys.readouterr().err == told
+    assert found.digest == learned(vocab=found.vocab_size).digest
+    assert capsys.readouterr().err == ""
 
 
 def test_no_text_to_train_on_is_an_error():
