@@ -151,6 +151,8 @@ def write(run: Path, folder: Path) -> None:
     from lm.models.bert import BertConfig
     from lm.models.gpt import GptConfig
     from lm.models.pretrained import write as write_weights
+    from lm.text import auto_tokenizer
+    from lm.text.vocabulary import WHOLE
     from lm.train.saved import read_run
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -168,14 +170,19 @@ def write(run: Path, folder: Path) -> None:
         end, pad = (tokenizer.end, tokenizer.pad) if tokenizer else (None, None)
         write_weights(model, params, work, end=end, pad=pad)
         check(model, params, work, folder)
+        told = f"step {saved.step} of {run} in {folder}"
         if tokenizer:
+            if tokenizer.kind != experiment(model).tokenizer.kind:
+                beside = auto_tokenizer.files(tokenizer)
+                for name, data in beside.items():
+                    (work / name).write_bytes(data)
+                if WHOLE not in beside:
+                    told += (
+                        f"\nits vocabulary ({tokenizer.kind}) is not one that AutoTokenizer of "
+                        f"transformers reads: take ids from lm.load({str(run)!r}).tokenizer"
+                    )
             tokenizer.save(work)
-    print(f"step {saved.step} of {run} in {folder}")
-    if tokenizer and tokenizer.kind != experiment(model).tokenizer.kind:
-        print(
-            f"its vocabulary ({tokenizer.kind}) is not one that AutoTokenizer of transformers "
-            f"reads: take ids from lm.load({str(run)!r}).tokenizer"
-        )
+    print(told)
 
 
 def check(

@@ -77,6 +77,13 @@ class SentencePieceTokenizer(Tokenizer):
                 kept.append(i)
         return str(self._spm.decode(kept)).encode()
 
+    def pieces(self) -> list[tuple[str, float | None]]:
+        """As the model spells them, each with its score; None of specials and bytes."""
+        spm = self._spm
+        ids = range(self.vocab_size)
+        bare = [spm.is_control(i) or spm.is_unknown(i) or spm.is_byte(i) for i in ids]
+        return [(spm.id_to_piece(i), None if bare[i] else spm.get_score(i)) for i in ids]
+
     def files(self) -> dict[str, bytes]:
         return {FILE: self._model}
 

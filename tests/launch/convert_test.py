@@ -190,6 +190,33 @@ def test_a_vocabulary_that_transformers_cannot_read_is_told_and_its_ids_are_its_
     assert modes["model.safetensors"] == modes["config.json"]
 
 
+def exported(tokenizer, folder, monkeypatch):
+    """A folder with this vocabulary and a model of GPT-2's layout."""
+    model = replace(MODELS["gpt2"](), vocab=tokenizer.vocab_size)
+    saved = Saved(replace(gpt2.tiny(), model=model), drawn(model), tokenizer, 1, "")
+    monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: saved)
+    convert.write(folder / "run", folder / "back")
+    return folder / "back"
+
+
+@pytest.mark.slow
+def test_auto_tokenizer_gives_our_ids_of_a_sentencepiece_and_of_a_foreign_one_none(
+    tmp_path, monkeypatch, capsys
+):
+    auto = pytest.importorskip("transformers").AutoTokenizer
+    text = " The quick brown fox\n\n  jumps — over it.\t"
+    config = TokenizerConfig(kind="sentencepiece", vocab=300)
+    tokenizer = build(config, lambda: ["The quick brown fox jumps over it. " * 9] * 9)
+    theirs = auto.from_pretrained(exported(tokenizer, tmp_path, monkeypatch))
+    assert theirs(text)["input_ids"] == tokenizer.encode(text) and len(theirs("fox").input_ids) < 3
+    assert theirs.decode(tokenizer.encode(text)) == text
+    assert (theirs.eos_token_id, theirs.pad_token_id) == (tokenizer.end, tokenizer.pad)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    tokenizer = build(TokenizerConfig(kind="bytes"), lambda: ())
+    with pytest.raises(ValueError):
+        auto.from_pretrained(exported(tokenizer, tmp_path / "bytes", monkeypatch))
+
+
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece", "wordpiece", "gpt1"])
 def test_whatever_vocabulary_a_run_exports_is_imported_again_with_the_weights(
     tmp_path, monkeypatch, kind
