@@ -161,7 +161,7 @@ class RowsConfig:
             tell(
                 f"{self.train}: {count} prompts are not learned from: a held-out user asks the same"
             )
-        if self.valid is not None and self.valid != self.train:
+        if self.valid is not None:
             measured = {one.known_by for one in self.divided(items, "valid").found}
             if count := sum(one.known_by in measured for one in kept):
                 tell(

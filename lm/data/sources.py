@@ -243,6 +243,12 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def tell_same(train: object, valid: object) -> None:
+    """Says that what is measured on, by its identity, is what is learned from."""
+    if train == valid:
+        tell("warning: data.valid is what is learned from: its figures say nothing of what is new")
+
+
 def field(line: bytes, on_error: OnError) -> tuple[str, str]:
     """The text of a record, and what is wrong with it ("" where nothing is)."""
     try:

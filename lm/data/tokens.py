@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.paths import at_home
-from lm.data.sources import STDLIB, Document, OnError, fingerprint
+from lm.data.sources import STDLIB, Document, OnError, fingerprint, tell_same
 from lm.data.split import DIVISION, FEW, first_names, split
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows, write_tokens
@@ -116,6 +116,8 @@ def prepare(
     ]
     some = [config] if config.valid else list(texts.values())
     valid = [prepare_part(text, tokenizer, "valid", report) for text in some]
+    for source in train:
+        tell_same(source.file.digest, valid[0].digest)
     if config.valid is None:
         for text, source, held_out in zip(some, train, valid, strict=True):
             tell_share(text, source.file, held_out, report)

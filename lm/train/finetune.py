@@ -25,6 +25,7 @@ from lm.data.bert_features import BertFeatures
 from lm.data.features import Encoded, TaskBatch, TaskRows
 from lm.data.gpt1_features import Gpt1Features, Specials
 from lm.data.records import Record
+from lm.data.sources import tell_same
 from lm.data.tasks import Task, TaskConfig, read
 from lm.data.tasks.task import Part
 from lm.models.bert import HEADS, BertConfig
@@ -82,6 +83,7 @@ class Finetune(Supervised):
         mesh = make_mesh(self.mesh)
         self.check_mesh(mesh)
         task = read(self.data)
+        tell_same(task.train, task.valid)
         started = bool(steps_in(workdir / "checkpoints"))
         source = None if started else self.source(mesh)
         if source is None:

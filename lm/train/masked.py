@@ -17,6 +17,7 @@ from lm.data.instances import Instances
 from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig
 from lm.data.sentences import SentencesConfig, prepare_sentences
+from lm.data.sources import tell_same
 from lm.data.token_file import Verification
 from lm.data.tokens import TextConfig
 from lm.models.bert import BertConfig, init
@@ -78,6 +79,7 @@ class MaskedPretrain(Supervised):
         tokenizer = run_tokenizer(workdir, self.tokenizer, self.texts, self.model.vocab)
         text = prepare_sentences(self.data, self.sentences, tokenizer, "train")
         held_out = prepare_sentences(self.data, self.sentences, tokenizer, "valid")
+        tell_same(text.digest, held_out.digest)
         self.check_documents(text.documents, held_out.documents)
         rows_of = [self.rows(text, length, tokenizer) for length, _ in self.stages]
         last_length = self.stages[-1][0]

@@ -10,6 +10,7 @@ from lm.core.errors import ConfigError
 from lm.core.mesh import local_rows
 from lm.data.batches import TokenBatch
 from lm.data.mixture import Mixture
+from lm.data.sources import tell_same
 from lm.data.tokens import prepare
 from lm.data.visual.example import Said, Stored, opened, unfolded
 from lm.data.visual.rows import VisionBatch, VisualRows, shifted
@@ -37,6 +38,8 @@ class Material:
         if not model.dialogue and any(isinstance(p, Said) for one in examples for p in one.parts):
             raise ConfigError("conversations are learned: set model.dialogue=True")
         valid = config.data.examples("valid")
+        for name in config.data.sets:
+            tell_same(name, config.data.valid)
         pictures = [picture for one in (*examples, *valid) for picture in one.pictures]
         for where in {picture.where for picture in pictures if isinstance(picture, Stored)}:
             opened(where)  # an archive that is not there, or damaged, is no row's fault

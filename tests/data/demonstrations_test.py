@@ -329,6 +329,8 @@ def test_prompts_that_are_measured_on_and_learned_from_are_told(tmp_path, capsys
     assert f"1 of 3 prompts to learn from are in {paths[1]} too" in str(capsys.readouterr())
     RowsConfig(train=paths[0]).prompts("train")
     assert "too" not in str(capsys.readouterr())
+    RowsConfig(train=paths[0], valid=paths[0]).prompts("train")
+    assert f"3 of 3 prompts to learn from are in {paths[0]} too" in str(capsys.readouterr())
 
 
 SPOKEN = [("prompter", "a"), ("bing", "b"), ("human", "c"), ("gpt", "the answer that was given")]

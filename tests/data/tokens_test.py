@@ -7,7 +7,7 @@ import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.data import token_file, token_writer, tokens
-from lm.data.sources import Document
+from lm.data.sources import Document, tell
 from lm.data.token_file import TokenFile, Verification
 from lm.data.token_writer import write_tokens
 from lm.data.tokens import TextConfig, prepare
@@ -188,6 +188,17 @@ def test_prepared_text_is_made_once_and_again_when_it_changes(tmp_path, monkeypa
     (tmp_path / "a.txt").write_text("some other text to learn from")
     assert prepare(config, ByteTokenizer())[0][0].file.digest != train.digest
     assert len(made) == 2 and len(sorted((tmp_path / "cache").rglob("tokens.bin"))) == 4
+
+
+def test_a_copy_of_the_text_that_is_learned_from_is_told_where_it_is_measured_on(tmp_path, capsys):
+    for name, text in (("a", "once"), ("copy", "once"), ("other", "twice")):
+        (tmp_path / f"{name}.txt").write_text(f"{text} upon a time")
+    for valid, said in (("a", 1), ("copy", 1), ("other", 0)):
+        tell.cache_clear()
+        some = {"train": f"{tmp_path}/a.txt", "valid": f"{tmp_path}/{valid}.txt"}
+        prepare(TextConfig(**some, cache=str(tmp_path / "cache")), ByteTokenizer())
+        told = capsys.readouterr().err
+        assert told.count("warning: data.valid is what is learned from: its figures say") == said
 
 
 def test_a_share_that_is_not_what_was_asked_is_told_where_documents_are_few(tmp_path):

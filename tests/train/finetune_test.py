@@ -18,6 +18,7 @@ import lm.train.saved
 from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.tree import named_leaves
+from lm.data.sources import tell
 from lm.data.tasks import TaskConfig, read
 from lm.models.adapters import merged
 from lm.models.bert import HEADS
@@ -531,6 +532,16 @@ def test_what_cannot_be_is_refused_before_the_first_step(
     with pytest.raises(ConfigError, match=said):
         tuning(runs, tasks, "classification", system, **changes).run(tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_task_that_is_measured_on_its_training_rows_says_so(runs, tasks, tmp_path, capsys):
+    for valid, said in (("train", 1), ("valid", 0)):
+        tell.cache_clear()
+        config = tuning(runs, tasks, "classification", "bert", length=41)
+        config = replace(config, data=replace(config.data, valid=f"{valid}.jsonl"))
+        with pytest.raises(ConfigError, match="length 41"):
+            config.run(tmp_path / "run")
+        assert capsys.readouterr().err.count("warning: data.valid is what is learned") == said
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.masking import MaskedBatch
 from lm.data.pairs import InstancesConfig
 from lm.data.sentences import SentencesConfig, prepare_sentences
+from lm.data.sources import tell
 from lm.data.tokens import TextConfig
 from lm.losses.language import mean
 from lm.models.bert import BertConfig
@@ -413,6 +414,18 @@ def test_a_part_of_one_document_is_told_with_what_makes_it_more(tmp_path):
     one = replace(config.data, valid=str(tmp_path / "text" / "3.txt"))
     with pytest.raises(DataError, match=r"data.valid=.*3.txt is one document: name more files"):
         replace(config, data=one).run(tmp_path / "run")
+
+
+def test_text_that_is_learned_from_and_measured_on_is_told(tmp_path, capsys):
+    config = experiment_in(tmp_path)
+    for number in range(2):
+        write_documents(tmp_path / f"{number}.txt", 1, number)
+    for valid, said in ((0, 1), (1, 0)):
+        tell.cache_clear()
+        some = {"train": str(tmp_path / "0.txt"), "valid": str(tmp_path / f"{valid}.txt")}
+        with pytest.raises(DataError, match="needs another document"):
+            replace(config, data=replace(config.data, **some)).run(tmp_path / "run")
+        assert capsys.readouterr().err.count("warning: data.valid is what is learned") == said
     config.check_documents(2, 2)
     replace(config, instances=InstancesConfig(pairs=False)).check_documents(11, 1)
 

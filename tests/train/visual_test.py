@@ -23,6 +23,7 @@ from launch.experiment import resolve
 from lm.core.config import bind, dump, load
 from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.data.sources import tell
 from lm.data.tokens import TextConfig
 from lm.data.visual import Example, VisualConfig
 from lm.data.visual.example import Drawn, Given, asked
@@ -105,7 +106,8 @@ def test_an_evaluation_stands_at_the_tokens_of_the_step_it_is_of(run):
 
 
 @pytest.mark.parametrize(("mask", "rows", "answers"), [("causal", 4, 2), ("prefix", 8, 1)])
-def test_a_prompt_that_sees_itself_learns_one_answer_a_row(tmp_path, mask, rows, answers):
+def test_a_prompt_that_sees_itself_learns_one_answer_a_row(tmp_path, mask, rows, answers, capsys):
+    tell.cache_clear()
     said = [{"role": role, "content": role[0]} for role in ("user", "assistant") * 2]
     own = tmp_path / "own.jsonl"
     own.write_text(4 * (json.dumps({"messages": said}) + "\n"))
@@ -117,6 +119,7 @@ def test_a_prompt_that_sees_itself_learns_one_answer_a_row(tmp_path, mask, rows,
     made = replace(made, model=replace(made.model, dialogue=True))
     material = Material(made, ByteTokenizer(), one_device())
     assert material.rows.count == rows and len(material.valid) == 8
+    assert "warning: data.valid is what is learned from" in capsys.readouterr().err
     batch, _ = material.batch(0)
     ends = (batch.targets == ByteTokenizer().end) & batch.mask
     assert (ends.sum(1) == answers).all() and (batch.mask.sum(1) == 2 * answers).all()
