@@ -38,7 +38,7 @@ from lm.text.tokenizer import load as load_tokenizer
 from lm.train.beginning import require_same
 from lm.train.manifest import steps_in
 from lm.train.process import Process
-from lm.train.saved import Saved, read_config, read_init, require_tokenizer
+from lm.train.saved import Saved, read_config, read_init, require_init, require_tokenizer
 from lm.train.state import create, shardings
 from lm.train.supervised import Supervised, steps_of
 from lm.train.task_evaluation import Evaluation
@@ -131,12 +131,18 @@ class Finetune(Supervised):
     @property
     def backbone(self) -> BackboneConfig:
         if self.model is None:
-            raise ConfigError("init is not set: --set init=RUN names the run to start from")
+            raise ConfigError(f"init is not set: --set init=RUN names {self.beginning}")
         return self.model
+
+    @property
+    def beginning(self) -> str:
+        """What `init` names."""
+        taken = " (its shape and tokenizer alone are taken)" if self.scratch else ""
+        return f"the run to start from{taken}"
 
     def source(self, mesh: jax.sharding.Mesh) -> Saved:
         """The run to start from. Raises CheckpointError where its model reads more than text."""
-        saved = read_init(self.init, mesh)
+        saved = read_init(require_init(self.init, self.beginning), mesh)
         if not isinstance(saved.config.model, BertConfig | GptConfig | LstmConfig):
             raise saved.refused(self.init, "a model of text, such as bert:tiny's")
         return saved

@@ -514,7 +514,12 @@ def test_a_run_that_sees_is_no_beginning_of_a_task_about_text(runs, tasks, one_d
 @pytest.mark.parametrize(
     ("system", "changes", "said"),
     [
-        ("bert", {"init": None}, "init is not set: --set init=RUN"),
+        ("bert", {"init": None}, "init is not set: --set init=RUN names the run to start from$"),
+        (
+            "bert",
+            {"init": None, "scratch": True},
+            r"start from \(its shape and tokenizer alone are",
+        ),
         ("bert", {"length": 41}, "length 41 is longer than model.length 40: set length"),
         ("bert", {"transfer": 2}, "transfer 2 is more than the 1 layers"),
         ("bert", {"features": 1}, "features=1 reads BERT for tagging, and classification is"),
