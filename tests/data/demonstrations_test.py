@@ -286,7 +286,7 @@ def test_of_a_user_so_many_prompts_are_taken_and_of_those_that_begin_alike_the_f
     def taken(**settings):
         return [int(one.answer) for one in read(tmp_path, rows, **settings)]
 
-    assert taken() == list(range(10)) and not capsys.readouterr().err
+    assert taken() == list(range(10)) and "left out" not in capsys.readouterr().err
     assert taken(per_user=2) == [0, 1, 3, 4, 5, 6, 7, 8]  # a prompt again is not another
     assert taken(common_prefix=5) == [0, 1, 2, 3, 4, 5, 7, 8]
     assert taken(per_user=2, common_prefix=5) == [0, 1, 3, 4, 5, 7, 8]
