@@ -162,8 +162,10 @@ class RowsConfig:
                 f"{self.train}: {count} prompts are not learned from: a held-out user asks the same"
             )
         if self.valid is not None:
-            measured = {one.known_by for one in self.divided(items, "valid").found}
-            if count := sum(one.known_by in measured for one in kept):
+            same = self.valid == self.train
+            measured = found if same else self.divided(items, "valid").found
+            asked = {one.known_by for one in measured}
+            if count := sum(one.known_by in asked for one in kept):
                 tell(
                     f"warning: {self.train}: {count} of {len(kept)} prompts to learn from are in "
                     f"{self.valid} too, which is measured on"
