@@ -29,6 +29,7 @@ SYSTEM = ("system", "system_prompt")  # fields of a row
 BESIDE = (*SYSTEM, "history")
 ANSWERS = ("response", "completion", "answer", "output", "chosen")  # fields: the first there is
 WRITTEN = {"user": "Human", "assistant": "Assistant"}  # of a transcript
+SPEAKS = "\n\nAssistant:"  # what an answer comes after in one
 
 
 class Malformed(Exception):
@@ -156,14 +157,17 @@ def asked_by(values: dict[str, Any], between: str) -> str:
 
 
 def asks(values: Mapping[str, Any]) -> bool:
-    """Whether a row asks in a text, rather than in a dialogue or not at all."""
+    """Whether a row asks in a text, rather than in a dialogue or not at all. A question is a column
+    of another meaning beside two transcripts, which ask themselves."""
     if "prompt" in values or "instruction" in values:
         return True
-    if values.get("conversations") or values.get("messages"):
+    pair = [values.get("chosen"), values.get("rejected")]
+    transcripts = all(isinstance(one, str) and SPEAKS in one for one in pair)
+    if transcripts or values.get("conversations") or values.get("messages"):
         return False
-    turns = values.get("turns")  # a column of another meaning, where it is no list of texts
+    turns = values.get("turns")  # likewise, where it is no list of texts
     listed = isinstance(turns, list) and bool(turns) and isinstance(turns[0], str)
-    return listed or "question" in values
+    return listed or isinstance(values.get("question"), str)
 
 
 def instruction(values: dict[str, Any], given: Any, between: str) -> str:
@@ -192,7 +196,7 @@ def transcript(turns: Any) -> str:
         role = role_of(turn)
         said = text(turn, "value", "content")
         written += f"\n\n{WRITTEN[role]}: {said}" if role in WRITTEN else said
-    return written + "\n\nAssistant:"
+    return written + SPEAKS
 
 
 def role_of(turn: Any) -> Role | None:

@@ -7,11 +7,19 @@ all that comes after it the answers.
 from collections.abc import Mapping
 from typing import Any
 
-from lm.data.asking import SPEAKERS, Malformed, asks, prompt_of, system_of, text, transcript
+from lm.data.asking import (
+    SPEAKERS,
+    SPEAKS,
+    Malformed,
+    asks,
+    prompt_of,
+    system_of,
+    text,
+    transcript,
+)
 from lm.data.dialogues import question
 from lm.text.dialogue import as_objects
 
-SPEAKS = "\n\nAssistant:"
 Turn = dict[str, str]  # {role, content}
 
 

@@ -86,6 +86,24 @@ def test_a_question_asks_beside_two_answers_as_a_prompt_does(tmp_path):
         assert found == read(tmp_path, {"prompt": "do|"} | answers | {"system": "s"})[0]
 
 
+@pytest.mark.parametrize("beside", [{"question": "q"}, {"question": None}, {"turns": ["q"]}])
+def test_transcripts_ask_themselves_whatever_question_stands_beside_them(tmp_path, beside):
+    human = "\n\nHuman: hi\n\nAssistant:"
+    row = beside | {"chosen": human + " yes", "rejected": human + " no"}
+    (found,) = read(tmp_path, row)
+    assert (found.prompt, found.answers) == (human, (" yes", " no"))
+    data = DialogueComparisonsConfig(train=written(tmp_path, [row]), valid_fraction=1e-9)
+    (found,) = data.compared("train")
+    assert [(one.role, one.content) for one in found.prompt] == [HI]
+    assert found.answers == ("yes", "no")
+
+
+def test_an_answer_that_quotes_a_transcript_is_no_transcript(tmp_path):
+    quoting = "as in\n\nHuman: hi\n\nAssistant: yes"
+    (found,) = read(tmp_path, {"question": "q", "chosen": quoting, "rejected": "no"})
+    assert (found.prompt, found.answers) == ("q|", (quoting, "no"))
+
+
 def test_every_annotator_gives_a_comparison_of_his_own(tmp_path):
     row = {"instruction": "do", "input": "", "response1": "a", "response2": "b",
            "annotator1": 1, "annotator2": 2, "annotator3": 0}  # fmt: skip
