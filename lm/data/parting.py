@@ -12,6 +12,7 @@ from lm.data.asking import (
     SPEAKS,
     Malformed,
     asks,
+    history_of,
     prompt_of,
     system_of,
     text,
@@ -56,7 +57,7 @@ def in_turns(values: Mapping[str, Any]) -> bool:
 
 def parted(values: Mapping[str, Any], between: str) -> tuple[list[Turn], list[list[Turn]]]:
     """The turns that both begin with, up to an answer, and those of each from there, behind a
-    prompt (TRL's) and a system beside them. Raises Malformed."""
+    prompt (TRL's), a system and a history beside them. Raises Malformed."""
     before: list[Turn] = []
     if isinstance(values.get("prompt"), list):
         before = turns_in(values["prompt"])
@@ -72,7 +73,10 @@ def parted(values: Mapping[str, Any], between: str) -> tuple[list[Turn], list[li
         place -= 1
     if not place:
         raise Malformed('the dialogues of a pair have no turn in common, and no "prompt"')
-    return both[0][:place], [one[place:] for one in both]
+    earlier, (system, shared) = history_of(values), parts(both[0][:place])
+    if shared[: len(earlier)] != earlier:
+        shared = earlier + shared
+    return system + shared, [one[place:] for one in both]
 
 
 def turns_in(said: list[Any]) -> list[Turn]:

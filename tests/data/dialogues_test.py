@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError, DataError
+from lm.data.comparisons import ComparisonsConfig
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.dialogue_rows import DialogueMixture, encode_dialogues
 from lm.data.dialogues import Dialogue, DialoguesConfig, prompts_in
@@ -328,6 +329,7 @@ def test_what_a_row_says_beside_its_turns_is_heard(tmp_path):
 
 
 HISTORY, SYSTEM = {"history": [["h", "g"]]}, {"system": "be brief"}
+LISTED = {"prompt": ours("p")["messages"]}
 ASKING = [
     ({"prompt": "p"} | SYSTEM, turns("!be brief", "p")),
     ({"prompt": "p"} | HISTORY, turns("h", "g", "p")),
@@ -340,6 +342,10 @@ ASKING = [
     ({"turns": ["p"]} | SYSTEM, turns("!be brief", "p")),
     (ours("p") | SYSTEM, turns("!be brief", "p")),
     ({"conversations": [{"from": "human", "value": "p"}]} | HISTORY, turns("h", "g", "p")),
+]  # fmt: skip
+COMPARED = [
+    ({}, ["p"]), ({}, ["h", "g", "p"]), ({"prompt": "p"}, []), ({"prompt": "p"}, ["p"]),
+    (LISTED, []), (LISTED, ["p"]), (LISTED, ["h", "g", "p"]),
 ]  # fmt: skip
 
 
@@ -355,6 +361,21 @@ def test_a_row_asks_the_same_of_a_policy_a_reward_model_and_sft(row, asked, tmp_
         assert (one.prompt, one.answers) == (asked, ("x", "y"))
         (said,) = read(write(tmp_path / "r.jsonl", row | {"response": "x"}))
         assert said == (*asked, Message("assistant", "x"))
+
+
+@pytest.mark.parametrize(("row", "head"), COMPARED)
+def test_the_history_beside_two_lists_of_turns_comes_before_them_once(row, head, tmp_path):
+    said = turns(*head) if head else ()
+    both = {
+        name: as_objects((*said, Message("assistant", answer)))
+        for name, answer in (("chosen", "x"), ("rejected", "y"))
+    }
+    path = write(tmp_path / "c.jsonl", row | both | HISTORY | SYSTEM)
+    (one,) = compared(path)
+    assert (one.prompt, one.answers) == (turns("!be brief", "h", "g", "p"), ("x", "y"))
+    (one,) = ComparisonsConfig(train=str(path), valid=str(path)).compared("train")
+    human = "be brief\n\nHuman: h\n\nAssistant: g\n\nHuman: p\n\nAssistant:"
+    assert (one.prompt, one.answers) == (human, (" x", " y"))
 
 
 def test_a_mixture_has_its_weights_exactly_and_is_a_function_of_the_row():
