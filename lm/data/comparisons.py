@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.asking import BETWEEN, Malformed, prompt_of, text, unicode_text
+from lm.data.asking import BETWEEN, Malformed, prompt_of, task_of, text, unicode_text
 from lm.data.demonstrations import Demonstration, demonstrations
 from lm.data.parting import chosen_and_rejected
-from lm.data.prompts import Part, Prompt, Reader, RowsConfig, check_faults, same
+from lm.data.prompts import Part, Reader, RowsConfig, check_faults, same
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
 from lm.data.visual.example import Example
@@ -46,6 +46,7 @@ class Comparison:
     where: str  # file:line
     ended: tuple[bool, ...] = ()  # whether each answer ends; a model's may be cut; (): all do
     metadata: tuple[Mapping[str, bool], ...] = ()  # of each answer, questions that were answered
+    task: str | None = None  # the instruction that its row asks by
 
     @property
     def tied(self) -> bool:
@@ -83,7 +84,9 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
             if any(abs(rank) > LARGEST for rank in ranks):
                 raise Malformed(f"a rank of {max(ranks, key=abs)}; at most {LARGEST} is one")
             ended = ended_of(values, len(answers))
-            return Comparison(prompt, tuple(answers), tuple(ranks), by, where, ended)
+            return Comparison(
+                prompt, tuple(answers), tuple(ranks), by, where, ended, task=task_of(values)
+            )
 
         def ranked() -> Comparison:
             one = compared(listed(values), values.get("ranks"))
@@ -206,7 +209,7 @@ class ComparisonsConfig(RowsConfig):
     """Comparisons to learn from; held out are prompts, and besides them whole labelers."""
 
     held_out: tuple[str, ...] = ()  # labelers nothing is learned from (the paper: a fifth of them)
-    # rows of other steps: what these hold out is not learned from either, whoever asks it
+    # texts of other steps: what these hold out is not learned from either, whoever asks it
     beside: RowsConfig | None = None
 
     @property
@@ -229,15 +232,16 @@ class ComparisonsConfig(RowsConfig):
         return shown.read(demonstrations(self.between), "train")
 
     def unmeasured(self, found: list[Comparison]) -> list[Comparison]:
-        """Those of prompts that the rows `beside` do not hold out; the others are counted.
+        """Those of prompts and instructions that the rows `beside` do not hold out; the others are
+        counted.
 
         Raises:
           DataError: there are none.
         """
         if self.beside is None:
             return found
-        measured = {same(Prompt(prompt)) for prompt in self.beside.prompts("valid")}
-        kept = [one for one in found if same(one) not in measured]
+        measured = self.beside.measured()
+        kept = [one for one in found if not measured & {same(one), one.task}]
         where = self.beside.valid or self.beside.train
         if not kept:
             raise DataError(f"{self.told}: all {len(found)} are of prompts held out in {where}")

@@ -76,10 +76,16 @@ class RowsConfig:
     def prompts(self, part: Part, seed: int = 0) -> list[Any]:
         """Each prompt of a part once, in the order of the files; of texts nothing is drawn."""
         del seed
-        items = self.read(
-            lambda row: [Prompt(prompt) for prompt in prompts_of(row.values, self.between)], part
-        )
-        return list(dict.fromkeys(one.prompt for one in items))
+        return list(dict.fromkeys(one.prompt for one in self.read(self.texts, part)))
+
+    def texts(self, row: Row) -> list["Prompt"]:
+        """What a row asks. Raises Malformed."""
+        return [Prompt(prompt) for prompt in prompts_of(row.values, self.between)]
+
+    def measured(self) -> set[str]:
+        """What is held out: prompts, and instructions of which all rows are."""
+        found = self.divided(self.texts, "valid").found
+        return {asked for one in found for asked in (one.item.prompt, one.known_by)}
 
     def prompt_ids(self, part: Part, form: Form, length: int, seed: int) -> list[list[int]]:
         """The ids of each; a text is not cut to `length`, it is for the reader to leave out."""

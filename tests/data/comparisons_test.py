@@ -1,5 +1,6 @@
 """Comparisons: every kind of row, what is refused, what is held out, and their arrays."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from lm.core.errors import DataError
 from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.prompts import RowsConfig
 from lm.data.rankings import check_asked, encode_rankings
 from lm.text.byte import ByteTokenizer
 
@@ -270,6 +272,30 @@ def test_of_prompts_that_differ_in_a_few_characters_about_the_fraction_is_held_o
             for n in range(200)]  # fmt: skip
     parts = ComparisonsConfig(train=written(tmp_path, rows)).parts()
     assert 8 <= len(parts["valid"]) <= 35 and sum(map(len, parts.values())) == 200
+
+
+def test_of_an_instruction_that_is_held_out_beside_them_no_ranking_is_learned(tmp_path):
+    tasks = [f"task {n}" for n in range(30)]
+    pairs = [{"input": f"i{n}", "output": "o"} for n in range(3)]
+    shown = written(
+        tmp_path, [{"instruction": one, "input": "i3", "examples": pairs} for one in tasks]
+    )
+    beside = RowsConfig(train=shown)
+    held_out = {one for one in tasks if any(p.startswith(f"{one}\n") for p in beside.measured())}
+    ranked = tmp_path / "ranked"
+    ranked.mkdir()
+    ranks = {"answers": ["good", "bad"], "ranks": [0, 1]}
+    train = written(ranked, [
+        *({"instruction": one, "input": f"i{n}"} | ranks for one in tasks for n in (3, 4)),
+        *({"prompt": prompt} | ranks for prompt in beside.prompts("valid")),
+    ])  # fmt: skip
+    data = ComparisonsConfig(train=train, valid=train)
+    learned = [
+        {one.prompt.split("\n")[0] for one in some.parts()["train"]}
+        for some in (data, dataclasses.replace(data, beside=beside))
+    ]
+    assert held_out and learned[0] == set(tasks)  # the control
+    assert learned[1] == set(tasks) - held_out
 
 
 def test_of_three_rankings_one_is_held_out_and_of_all_but_one_at_most(tmp_path):
