@@ -14,6 +14,7 @@ A row of a JSONL file is one comparison, of one of these kinds:
 """
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -214,8 +215,13 @@ class ComparisonsConfig(RowsConfig):
 
     @property
     def fingerprint(self) -> str:
+        """Identity of what the files hold, and of what is left out of it where anything is."""
         found = super().fingerprint
-        return found if self.beside is None else f"{found};{self.beside.fingerprint}"
+        if self.beside is None:
+            return found
+        _, left_out = self.learned()
+        told = "\n".join(map(same, left_out)).encode()
+        return f"{found};{hashlib.sha256(told).hexdigest()}" if left_out else found
 
     @property
     def told(self) -> str:
@@ -231,23 +237,26 @@ class ComparisonsConfig(RowsConfig):
         shown = dataclasses.replace(self, train=files, valid=None)
         return shown.read(demonstrations(self.between), "train")
 
-    def unmeasured(self, found: list[Comparison]) -> list[Comparison]:
-        """Those of prompts and instructions that the rows `beside` do not hold out; the others are
-        counted.
+    def learned(self) -> tuple[list[Comparison], list[Comparison]]:
+        """Those to learn from, without those of prompts and instructions that the rows `beside`
+        hold out, and these, which are counted.
 
         Raises:
-          DataError: there are none.
+          DataError: there are none to learn from.
         """
+        found = self.compared("train")
         if self.beside is None:
-            return found
+            return found, []
         measured = self.beside.measured()
-        kept = [one for one in found if not measured & {same(one), one.task}]
+        asked = [bool(measured & {same(one), one.task}) for one in found]
+        kept = [one for one, out in zip(found, asked, strict=True) if not out]
+        left_out = [one for one, out in zip(found, asked, strict=True) if out]
         where = self.beside.valid or self.beside.train
         if not kept:
             raise DataError(f"{self.told}: all {len(found)} are of prompts held out in {where}")
-        if count := len(found) - len(kept):
+        if count := len(left_out):
             tell(f"{self.told}: {count} comparisons of prompts held out in {where} are left out")
-        return kept
+        return kept, left_out
 
     def parts(self) -> dict[str, list[Comparison]]:
         """`train`, `valid` (prompts not trained on) and, where some are named, `labelers`: those
@@ -256,7 +265,7 @@ class ComparisonsConfig(RowsConfig):
         Raises:
           DataError: an unknown labeler, nothing to learn from, or faulty comparisons over 5%.
         """
-        train, valid = self.unmeasured(self.compared("train")), self.compared("valid")
+        (train, _), valid = self.learned(), self.compared("valid")
         known = sorted({one.labeler for one in train + valid})
         for name in self.held_out:
             if name not in known:

@@ -525,3 +525,23 @@ def test_of_what_people_ranked_nothing_is_learned_that_the_other_steps_are_measu
     count = len(before & held_out)
     assert f"{count} comparisons of prompts held out in" in capsys.readouterr().err
     assert data.fingerprint != replace(data, beside=None).fingerprint
+
+
+def test_rankings_of_which_nothing_is_left_out_are_those_of_a_run_that_named_no_rows_beside_them(
+    tmp_path,
+):
+    ranked = [{"prompt": f"ask {n}", "answers": ["a", "b"], "ranks": [0, 1]} for n in range(100)]
+    shown = [{"prompt": f"other {n}", "response": "a"} for n in range(100)]
+    plan = replace(
+        instructgpt.pipeline(), comparisons=write_rows(tmp_path / "ranked.jsonl", ranked),
+        demonstrations=write_rows(tmp_path / "shown.jsonl", shown),
+    )  # fmt: skip
+    now = plan.members(tmp_path)["reward"]
+    before = replace(now, data=replace(now.data, beside=None))
+    assert now.data.beside is not None and now.data.fingerprint == before.data.fingerprint
+    (tmp_path / "config.gin").write_text(dump(before))
+    changed = changed_bindings(tmp_path, [1], now, allow_data=False)
+    assert changed and all(name.startswith("data.beside") for name in changed)
+    shown += [{"prompt": f"ask {n}", "response": "a", "user": f"{n // 2}"} for n in range(100)]
+    write_rows(tmp_path / "shown.jsonl", shown)
+    assert now.data.fingerprint != before.data.fingerprint  # the control: this is refused
