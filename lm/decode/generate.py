@@ -29,6 +29,7 @@ from lm.models.gpt import (
 )
 
 SLOTS = 64  # prompts and caches are rounded up to a multiple of this, to compile few shapes
+MOMENTS = 8  # at which a row may be cut, while as many tokens are written as a context has
 
 
 @flax.struct.dataclass
@@ -118,8 +119,10 @@ class Generator:
     ) -> Iterator[np.ndarray]:
         """Yields new tokens [B n], at most `chunk` at a time, as they are made.
 
-        A row that has ended repeats the end token. When a row fills the context, its later half is
-        read again as the prompt: what lies before is forgotten.
+        A row that has ended repeats the end token. A row that would fill the context before the
+        next moment, of which there is one every eighth of it, is cut: its later half is read again
+        as the prompt, and what lies before is forgotten. Moments are those of all rows, so that
+        many are read at once; which of them cuts a row is of its own length alone.
 
         Args:
           numbers: of the rows, by which they draw: their places where None.
@@ -137,8 +140,8 @@ class Generator:
         finished = np.zeros(len(texts), bool)
         left = max_tokens
         while left > 0 and not finished.all():
-            texts = self.shortened(texts, finished)
-            room = min(left, self.config.length - max(map(len, texts)))
+            texts = self.shortened(texts, finished, left)
+            room = min(self.room(text, left) for text in texts)
             read = self.read(texts, room)
             drawn = jnp.asarray(max_tokens - left, jnp.int32)
             decoding = Decoding(read.cache, read.logits, jnp.asarray(finished), drawn)
@@ -154,14 +157,19 @@ class Generator:
                 room, left = room - count, left - count
                 yield tokens
 
-    def shortened(self, texts: list[list[int]], finished: np.ndarray) -> list[list[int]]:
-        """What each row goes on from: one that fills the context from its later half, and one that
-        has ended takes no room of the others."""
-        length, half = self.config.length, self.config.length // 2
+    def room(self, text: Sequence[int], left: int) -> int:
+        """Tokens that a row may still get, of `left`, until a moment at which it is cut."""
+        free, apart = self.config.length - len(text), max(1, self.config.length // MOMENTS)
+        return left if free >= left else free - free % apart
+
+    def shortened(self, texts: list[list[int]], finished: np.ndarray, left: int) -> list[list[int]]:
+        """What each row goes on from: one without room from its later half, and one that has ended
+        takes no room of the others."""
+        half = self.config.length // 2
         if self.config.counts_blocks:  # all rows are as long
-            return [text[-half:] if len(text) >= length else text for text in texts]
+            finished = np.zeros_like(finished)
         return [
-            text[-1:] if ended else text[-half:] if len(text) >= length else text
+            text[-1:] if ended else text if self.room(text, left) else text[-half:]
             for text, ended in zip(texts, finished, strict=True)
         ]
 

@@ -11,7 +11,7 @@ import pytest
 from lm.core.errors import ConfigError, DataError
 from lm.core.tree import size_bytes
 from lm.decode.beam import beam_search
-from lm.decode.generate import Generator, extend
+from lm.decode.generate import MOMENTS, Generator, extend
 from lm.decode.sampling import SamplingConfig
 from lm.decode.words import Parts, next_words
 from lm.models import gpt
@@ -128,6 +128,30 @@ def test_a_row_goes_on_past_the_context_alike_alone_and_beside_longer_ones():
     generator.end = next(token for token in alone[1] if token not in alone[0])
     ended = generator(prompts, 30, GREEDY)  # the longer one, that is
     assert ended == [alone[0], alone[1][: alone[1].index(generator.end)]]
+
+
+def test_unequal_rows_that_go_on_past_the_context_are_read_again_at_few_moments(monkeypatch):
+    config = small(length=64)
+    generator, reads, read = Generator(config, made(config), end=None), [], Generator.read
+
+    def counted(self, texts, room):
+        reads.append(room)
+        return read(self, texts, room)
+
+    monkeypatch.setattr(Generator, "read", counted)
+    prompts = [[*range(1, count)] for count in range(2, 50, 3)]
+    rows = generator(prompts, 120, GREEDY)
+    assert len(reads) <= 1 + MOMENTS * 120 / 64
+    del reads[:]
+    assert generator(prompts[-1:], 120, GREEDY) == rows[-1:]
+    assert len(reads) == 5  # at 0, 16, 48, 80 and 112 tokens
+
+
+def test_a_row_that_ends_within_the_context_is_seen_whole_to_its_end():
+    config = small(length=64)
+    params, prompt = made(config), [*range(2, 49), *range(1, 14)]
+    found = Generator(config, params, end=None)([prompt], 4, GREEDY)
+    assert found == [greedy_anew(config, params, prompt, 4)]
 
 
 @pytest.mark.slow
