@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ class RewardTraining(Stage):
     # the weight is our choice. Those about comparisons without a preference are not learned.
     metadata: tuple[str, ...] = ()
     metadata_weight: float = 1.0  # of the mean loss of what was answered, beside the order's
+    residual_dropout: float = 0.0  # of this stage, whatever the model's own is
 
     completes = True
 
@@ -53,6 +55,10 @@ class RewardTraining(Stage):
             len(set(self.metadata)) == len(self.metadata),
             f"metadata {self.metadata} names a question twice",
         )
+
+    @property
+    def decoder(self) -> GptConfig:
+        return replace(super().decoder, residual_dropout=self.residual_dropout)
 
     def resolved(self, source: Any) -> Any:
         before = source.metadata if isinstance(source, RewardTraining) else self.metadata

@@ -54,8 +54,7 @@ class Sft(Stage):
 
     epochs: float = 16.0
     whole_text: bool = False  # the loss counts the prompt's tokens as well
-    # of this stage, whatever the model's own is, which is that of the stages after it
-    residual_dropout: float = 0.2
+    residual_dropout: float = 0.2  # of this stage, whatever the model's own is
     # share of the rows, and of what is descended, that is pre-training text: 0.1 in the model that
     # PPO starts from
     pretraining_share: float = 0.0

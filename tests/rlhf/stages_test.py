@@ -493,6 +493,21 @@ def test_dropout_of_the_fine_tuning_is_what_its_field_says_and_no_later_stage_ha
     assert without.decoder.residual_dropout == 0.0
 
 
+@pytest.mark.parametrize(
+    ("stage", "rate"),
+    [(instructgpt.sft(), 0.0), (instructgpt.reward(), 0.0), (instructgpt.reward("6b"), 0.0),
+     (chatgpt.reward(), 0.0), (replace(instructgpt.reward(), residual_dropout=0.1), 0.1)],
+)  # fmt: skip
+def test_a_stage_from_a_model_that_has_dropout_learns_with_the_residual_dropout_of_its_own_field(
+    stage, rate
+):
+    """As released weights of GPT-2 have it. That of attention and embeddings stays the model's."""
+    rates = {"residual_dropout": 0.2, "attention_dropout": 0.1, "embedding_dropout": 0.1}
+    model = replace(MODEL, **rates)
+    learned = replace(stage, model=model).objective().model
+    assert learned == replace(model, residual_dropout=rate)
+
+
 @pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_before_it_learns_a_reward_model_can_say_numbers_of_mean_0_and_deviation_1(
     base, tmp_path, one_device, rank
