@@ -68,7 +68,8 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     axes.set_xlabel(panel.xlabel)
     axes.set_ylabel(panel.ylabel)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    if panel.bands or panel.marks:
+        axes.legend(fontsize=7, frameon=False)
 
 
 def _lines(axes: "Axes", bands: Sequence[Band], alpha: float) -> None:

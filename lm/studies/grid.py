@@ -108,7 +108,8 @@ class Grid:
                 self.tell(workdir, stopped)
 
     def tell(self, workdir: Path, stopped: Mapping[str, str]) -> None:
-        """Writes the table, best first, the figure, and a summary that names the best folder.
+        """Writes the table, best first, the figure, and a summary that names the best folder: none
+        where no combination has a finite figure under every seed.
 
         Raises:
           DataError: a summary has not the figure.
@@ -136,24 +137,32 @@ class Grid:
             for point in self.points()
         ]
         ranked = sorted(measured, key=lambda one: one.rank(highest))
-        best = named(ranked[0].point)
+        best = ranked[0] if ranked[0].whole else None
         names = [name for name, _ in self.over]
         header = (*names, f"{metric}, mean ± deviation", "each seed", "")
         rows = [
             (
                 *(str(value) for value in one.point.values()),
                 *one.cells(),
-                one.note(one is ranked[0]),
+                one.note(one is best),
             )
             for one in ranked
         ]
         told = "\n".join(table(header, rows)) + "\n"
         (workdir / "table.md").write_text(told)
         (workdir / "figure.svg").write_text(self.figure(measured, metric))
-        each = {named(one.point): {"values": one.values, "stopped": one.stopped} for one in ranked}
-        summary = {"metric": metric, "best": best, "members": each}
-        (workdir / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
-        print(f"{told}the best is {workdir / best}")
+        each = {
+            named(one.point): {
+                "values": [value if math.isfinite(value) else None for value in one.values],
+                "stopped": one.stopped,
+            }
+            for one in ranked
+        }
+        folder = named(best.point) if best else None
+        summary = {"metric": metric, "best": folder, "members": each}
+        (workdir / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        none = f"none is the best: no combination has a finite {metric} under every seed"
+        print(f"{told}{f'the best is {workdir / folder}' if folder else none}")
 
     def places(self, point: Mapping[str, Any]) -> list[str]:
         return [f"{named(point)}/{seed}" for seed in self.seeds]

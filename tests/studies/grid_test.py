@@ -135,6 +135,27 @@ def test_a_member_that_its_guard_stops_is_told_and_the_others_go_on(ran, tmp_pat
         replace(study, over=(("optim.peak_lr", (9.0,)),)).run(tmp_path / "far")
 
 
+@pytest.mark.filterwarnings("error")  # nor is any said of a figure without lines
+@pytest.mark.parametrize("value", [None, math.nan], ids=["stopped", "not_a_number"])
+def test_none_is_the_best_where_no_combination_has_a_finite_figure_under_every_seed(
+    monkeypatch, tmp_path, capsys, value
+):
+    def run(config, workdir, process=None):
+        if value is None and config.seed:
+            raise GuardStop("loss nan at step 7")
+        workdir.mkdir(parents=True)
+        told = {"valid_loss": value if config.seed else toy(config)}
+        (workdir / "summary.json").write_text(json.dumps(told))
+
+    monkeypatch.setattr(Pretrain, "run", run)
+    replace(GRID, over=(RATES,)).run(tmp_path)
+    assert "none is the best: no combination has a finite valid_loss" in capsys.readouterr().out
+    assert all(row[1] == "-" and row[-1] != "best" for row in rows(tmp_path))
+    assert told(tmp_path)["best"] is None
+    values = told(tmp_path)["members"]["optim.peak_lr=0.003"]["values"]
+    assert values == ([1.0] if value is None else [1.0, None])
+
+
 def test_values_that_are_no_numbers_are_bars_and_have_a_folder_each(ran, tmp_path):
     patterns = (("dense",), ("dense", "banded"))
     replace(GRID, over=(("model.pattern", patterns), BATCHES)[::-1], seeds=(0,)).run(tmp_path)
