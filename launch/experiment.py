@@ -14,6 +14,7 @@ from absl import flags
 
 from lm.core.config import assignment, bind, is_config, read, typed
 from lm.core.errors import ConfigError
+from lm.core.literals import coerce, fits, mistyped
 from lm.core.modules import reason, users_module
 from lm.core.paths import run_path
 
@@ -63,8 +64,9 @@ def resolve(spec: str) -> Any:
     itself is given by its name.
 
     Raises:
-      ConfigError: there is none, a field of its config is of another type than it is annotated
-        with, or a function of the user's own raises something or returns no experiment.
+      ConfigError: there is none, an argument or a field of its config is of another type than it
+        is annotated with, or a function of the user's own raises something or returns no
+        experiment.
     """
     path, parenthesis, arguments_text = spec.partition("(")  # an argument may hold a colon
     module_name, _, name = path.rpartition(":")
@@ -101,10 +103,12 @@ def resolve(spec: str) -> Any:
     if users:
         return typed(returned(function, arguments, spec))
     takes = get_type_hints(function)
-    arguments = {
-        key: resolve(value) if isinstance(value, str) and hasattr(takes[key], "run") else value
-        for key, value in arguments.items()
-    }
+    for key, value in arguments.items():
+        kind = takes[key]
+        found = resolve(value) if isinstance(value, str) and hasattr(kind, "run") else value
+        if not fits(found, kind):
+            raise mistyped(found, kind, f"{module_name}:{name}: {key}")
+        arguments[key] = coerce(found, kind)
     try:
         return typed(function(**arguments))
     except (TypeError, KeyError) as error:  # a size or a task that is not in its table

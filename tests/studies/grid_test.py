@@ -175,6 +175,16 @@ def test_the_command_names_the_experiment_and_the_values():
         resolve('sweeps:grid(over=(("bach", (4, 8)),))')
 
 
+@pytest.mark.parametrize(
+    "said",
+    ['over=(("batch", (8,)))', 'over=(("batch", 8),)', "seeds=1", "experiment=5"],
+)
+def test_an_argument_of_another_type_such_as_without_its_comma_is_told_by_its_name(said):
+    name = said.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"sweeps:grid: {name}: expected .*, got "):
+        resolve(f"sweeps:grid({said})")
+
+
 @pytest.mark.usefixtures("one_device")
 def test_members_are_ordinary_runs_of_the_experiment(tmp_path):
     tiny = gpt2.tiny()
