@@ -41,6 +41,7 @@ class Loaded:
     step: int
     mesh: jax.sharding.Mesh | None = None  # that `params` are on; None: one device
     digest: str = ""  # of the checkpoint
+    counted: int | None = None  # tokens up to it; older checkpoints have not
 
     @property
     def in_turns(self) -> bool:
@@ -125,7 +126,9 @@ class Loaded:
         """That it was pre-trained on up to this step; None where that was not here."""
         if not isinstance(self.config, Pretrain) or not self.step:
             return None
-        return self.config.sizes().tokens_before(self.step)
+        if self.counted is None:
+            return self.config.sizes().tokens_before(self.step)
+        return self.counted
 
     def texts(self) -> Iterator[str]:
         """What it was pre-trained on, as it is now.
@@ -200,4 +203,6 @@ def load_run(run: Path, step: int | None = None, mesh: jax.sharding.Mesh | None 
         seer = read_run(run_path(str(saved.config.init)), mesh, saved.config.init_step)
         whole = {**seer.params, "text": params}
         return Loaded(seer.config, whole, saved.tokenizer, saved.step, mesh, saved.digest)
-    return Loaded(saved.config, params, saved.tokenizer, saved.step, mesh, saved.digest)
+    return Loaded(
+        saved.config, params, saved.tokenizer, saved.step, mesh, saved.digest, saved.tokens
+    )

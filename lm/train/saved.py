@@ -31,6 +31,7 @@ class Saved:
     tokenizer: Tokenizer | None
     step: int
     digest: str  # of all arrays of the checkpoint
+    tokens: int | None = None  # that were counted up to it; older checkpoints have not
 
     @property
     def headed(self) -> bool:
@@ -93,7 +94,8 @@ def read_run(run: Path, mesh: jax.sharding.Mesh, step: int | None = None) -> Sav
             f"is not the one of the checkpoint (digest {restored[1]['tokenizer'][:12]})"
         )
     state, manifest = restored
-    return Saved(config, state.params, tokenizer, int(manifest["step"]), digest(manifest["tree"]))
+    step, told = int(manifest["step"]), digest(manifest["tree"])
+    return Saved(config, state.params, tokenizer, step, told, manifest.get("tokens"))
 
 
 def read_init(init: str | None, mesh: jax.sharding.Mesh, step: int | None = None) -> Saved:

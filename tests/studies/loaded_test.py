@@ -1,5 +1,6 @@
 """What a program or a notebook gets of a run."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from lm.models.gpt import forward
 from lm.rlhf.source import text_of
 from lm.studies.loaded import Loaded
 from lm.text.byte import ByteTokenizer
+from lm.train.process import Process
 from lm.train.saved import Saved
 from tests.launched import ROOT, environment
 from tests.models.gpt_test import made, small
 from tests.serve.seeing import model as seeing_model
 from tests.serve.seeing import seeing_run
+from tests.train.pretrain_test import small_run
 from tests.train.step_test import EXPERIMENT
 
 
@@ -100,6 +103,16 @@ def test_weights_from_elsewhere_have_no_known_text_and_those_trained_here_have()
             continue
         with pytest.raises(DataError, match="RUN does not say what it was pre-trained on"):
             list(after.texts())
+
+
+def test_tokens_are_those_that_the_run_counted_whatever_its_batch_is_now(one_device, tmp_path):
+    config, run = small_run(tmp_path), tmp_path / "run"
+    config.run(run)
+    replace(config, steps=7, batch=8).run(run, Process(allow_data_change=True))
+    found = lm.load(run)
+    assert found.tokens == 4 * 4 * 8 + 3 * 8 * 8
+    assert found.tokens == json.loads((run / "summary.json").read_text())["tokens"]
+    assert replace(found, counted=None).tokens == 7 * 8 * 8  # as of an older checkpoint
 
 
 def test_what_was_loaded_is_shown_in_a_line(loaded):
