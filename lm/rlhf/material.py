@@ -68,7 +68,11 @@ class PpoMaterial:
         return f"{self.rows.count} prompts{learned}; {held_out}{self.note}"
 
     def prompts(self, step: int, mesh: jax.sharding.Mesh) -> Prompts:
-        """The prompts of an update, on the devices."""
+        """The prompts of an update, on the devices.
+
+        They are numbered as if all updates had been of this batch: of a run that goes on with
+        another, prompts are passed over, or read again.
+        """
         mine = local_rows(mesh, self.batch)
         host = self.rows(step * self.batch + mine.start, mine.stop - mine.start)
         return place(host, mesh, mine, self.batch)

@@ -145,16 +145,16 @@ class ComparisonMaterial:
     def __str__(self) -> str:
         return "; ".join(f"{name}: {ranked}" for name, ranked in self.parts.items())
 
-    def rows(self, step: int, batch: int) -> RankingBatch:
-        return self.learned(step * batch, batch)
+    def rows(self, first: int, count: int) -> RankingBatch:
+        return self.learned(first, count)
 
     def shuffled(self, seed: int) -> TaskRows:
         """What is learned, as rows of a run."""
         train = self.parts["train"]
         return TaskRows(train.rows, seed, [item.where for item in train.items])
 
-    def origins(self, step: int, batch: int) -> list[dict[str, Any]]:
-        return self.learned.origins(step * batch, batch)
+    def origins(self, first: int, count: int) -> list[dict[str, Any]]:
+        return self.learned.origins(first, count)
 
     def zero_rows(self) -> RankingBatch:
         """The answers that score 0 on average in the end."""

@@ -177,8 +177,8 @@ class SeenRankings(ComparisonMaterial):
     def __str__(self) -> str:
         return f"{super().__str__()}{self.unread}"
 
-    def rows(self, step: int, batch: int) -> RankingBatch:
-        return self.looked_at(super().rows(step, batch), self.parts["train"])
+    def rows(self, first: int, count: int) -> RankingBatch:
+        return self.looked_at(super().rows(first, count), self.parts["train"])
 
     def zero_rows(self) -> RankingBatch:
         ranked = self.preferred()

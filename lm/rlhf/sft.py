@@ -89,9 +89,9 @@ class Sft(Stage):
             "empty: set it to the tokens of an answer",
         )
 
-    def text_before(self, step: int) -> int:
-        """Rows of pre-training text in all the steps before one."""
-        return round(step * self.batch * self.pretraining_share)
+    def text_before(self, row: int) -> int:
+        """Rows of pre-training text among all the rows before one."""
+        return round(row * self.pretraining_share)
 
     @property
     def decoder(self) -> GptConfig:
@@ -203,27 +203,25 @@ class SftMaterial:
         mixed = f"; {share:.3g} of all rows are pre-training text" if self.text else ""
         return f"{self.train}; held out: {self.held_out}{mixed}"
 
-    def texts(self, step: int) -> tuple[int, int]:
-        """The first row of text of a step, and how many there are."""
-        first = self.config.text_before(step)
-        return first, self.config.text_before(step + 1) - first
+    def texts(self, first: int, count: int) -> tuple[int, int]:
+        """The first row of text among so many rows of the run, and how many there are."""
+        before = self.config.text_before(first)
+        return before, self.config.text_before(first + count) - before
 
-    def rows(self, step: int, batch: int) -> Any:
-        before, mixed = self.texts(step)
-        own = batch - mixed
-        found: Any = self.demonstrated(step * batch - before, own)
+    def rows(self, first: int, count: int) -> Any:
+        before, mixed = self.texts(first, count)
+        own = count - mixed
+        found: Any = self.demonstrated(first - before, own)
         if self.text is not None:
             text = self.text(before, mixed)
             found = jax.tree.map(lambda *parts: np.concatenate(parts), found, text)
-            found = found.replace(text=np.arange(batch) >= own)
-        return found.replace(rows=np.arange(step * batch, (step + 1) * batch, dtype=np.uint32))
+            found = found.replace(text=np.arange(count) >= own)
+        return found.replace(rows=np.arange(first, first + count, dtype=np.uint32))
 
-    def origins(self, step: int, batch: int) -> list[dict[str, Any]]:
-        before, mixed = self.texts(step)
+    def origins(self, first: int, count: int) -> list[dict[str, Any]]:
+        before, mixed = self.texts(first, count)
         text = self.text.origins(before, mixed) if self.text else []
-        found: list[dict[str, Any]] = self.demonstrated.origins(
-            step * batch - before, batch - mixed
-        )
+        found: list[dict[str, Any]] = self.demonstrated.origins(first - before, count - mixed)
         return found + text
 
 

@@ -45,10 +45,10 @@ class Material(Protocol):
     def __str__(self) -> str:
         """What was kept, and what was left out."""
 
-    def rows(self, step: int, batch: int) -> Any:
-        """The global batch of a step, on the host."""
+    def rows(self, first: int, count: int) -> Any:
+        """So many rows of the run, on the host."""
 
-    def origins(self, step: int, batch: int) -> list[dict[str, Any]]:
+    def origins(self, first: int, count: int) -> list[dict[str, Any]]:
         """Where each of those rows is from."""
 
 
@@ -133,11 +133,15 @@ class Stage(Supervised):
 
             mine = local_rows(mesh, self.batch)
 
+            def rows_before(step: int) -> int:
+                return session.counted(step) // material.width
+
             def origins(step: int) -> list[dict[str, Any]]:
-                return material.origins(step, self.batch)
+                return material.origins(rows_before(step), self.batch)
 
             def batch_of(step: int) -> Any:
-                host = jax.tree.map(lambda leaf: leaf[mine], material.rows(step, self.batch))
+                rows = material.rows(rows_before(step), self.batch)
+                host = jax.tree.map(lambda leaf: leaf[mine], rows)
                 return config.split(host, mesh, mine, self.batch)
 
             for step, batch, rate in config.batches(session, batch_of, origins):

@@ -69,7 +69,11 @@ class Material:
         return float(self.rows.images.mean()) * self.own / self.batch_size
 
     def batch(self, step: int) -> tuple[VisionBatch, list[str]]:
-        """This process's rows of a step, text last; and what is wrong with images left out."""
+        """This process's rows of a step, text last; and what is wrong with images left out.
+
+        They are numbered as if all steps had been of this batch: of a run that goes on with
+        another, rows are passed over, or read again.
+        """
         mine, own = self.mine, self.own
         seen = slice(min(mine.start, own), min(mine.stop, own))
         found, wrong = self.rows.batch(step * own, own, seen)

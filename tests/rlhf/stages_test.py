@@ -142,7 +142,8 @@ def test_a_share_of_text_that_most_steps_have_nothing_of_is_refused(base, tmp_pa
         judged = jax.jit(partial(judge, guard))
         for step in range(300):
             losses = {"answers": random.normal(2, 0.05), "text": random.normal(3.5, 0.05)}
-            losses["text"] *= config.text_before(step + 1) > config.text_before(step)
+            first = step * batch
+            losses["text"] *= config.text_before(first + batch) > config.text_before(first)
             loss = sum(weights[name] * one for name, one in losses.items())
             applied, _, _, state = judged(state, jnp.float32(loss), jnp.ones(()))
             assert applied, f"step {step} of share {share}"
@@ -184,11 +185,11 @@ def test_a_tenth_of_the_rows_and_of_what_is_descended_is_text_at_every_size(
     steps = steps_of(replace(config, epochs=1.0), material.count, config.batch)
     seen, read, learned = [], [], Counter()
     for step in range(steps):
-        batch = material.rows(step, config.batch)
+        batch = material.rows(step * config.batch, config.batch)
         assert batch.tokens.shape == (config.batch, 16)
         text = batch.tokens[:, 0] >= 1_000_000
         assert np.array_equal(text, batch.text)
-        origins = material.origins(step, config.batch)
+        origins = material.origins(step * config.batch, config.batch)
         assert ["file" in row for row in origins] == text.tolist()
         read += [row["row"] for row in origins if "file" not in row]
         seen += batch.tokens[text, 0].tolist()
@@ -491,6 +492,23 @@ def test_dropout_of_the_fine_tuning_is_what_its_field_says_and_no_later_stage_ha
     published = SimpleNamespace(model=gpt3.train("xl").model, text=None)
     without = replace(instructgpt.sft("1.3b"), residual_dropout=0.0).resolved(published)
     assert without.decoder.residual_dropout == 0.0
+
+
+def test_after_another_batch_no_row_is_left_out_and_none_is_read_again(base, tmp_path, monkeypatch):
+    read, rows = [], SftMaterial.rows
+
+    def noted(self, *place):
+        found = rows(self, *place)
+        read.append((found.rows[0].item(), found.rows[-1].item()))
+        return found
+
+    monkeypatch.setattr(SftMaterial, "rows", noted)
+    loop = replace(LOOP, sample_tokens=0)
+    config = teaching(base, tmp_path, batch=4, steps=4, loop=loop)
+    config.run(tmp_path / "run")
+    allowed = Process(allow_data_change=True)
+    replace(config, batch=8, steps=6).run(tmp_path / "run", allowed)
+    assert read == [(0, 3), (4, 7), (8, 11), (12, 15), (16, 23), (24, 31)]
 
 
 @pytest.mark.parametrize(
