@@ -12,7 +12,7 @@ python -m launch.evaluate --workdir=runs/ppo --suite=instructgpt --shots=0 --roo
 
 A fine-tuned run answers with its head, a pre-trained decoder by GPT-1's zero-shot heuristics. What
 has a label is measured; what a decoder's context cannot hold is refused, and counted. To a decoder
-a file without a task is text (or a folder, a glob, a .jsonl of texts), which it foretells, each
+a file without a task is text (or a folder, a glob, a .jsonl of texts), which it predicts, each
 token once. A .jsonl of questions about images is one of the --tasks of --suite=gpt4.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
 of a file, every row of which is answered, TASK-file-STEM.jsonl; of a text, text-file-STEM.json; of
@@ -118,7 +118,7 @@ def answer(run: Path) -> None:
 
 
 def measure(run: Path, spec: str, folder: Path) -> None:
-    """Writes how well a decoder foretells a text of its user's.
+    """Writes how well a decoder predicts a text of its user's.
 
     Raises:
       ConfigError: a flag that is of a task, or the run is no decoder.
