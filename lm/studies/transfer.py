@@ -13,7 +13,7 @@ A member that has its summary is done; the same command goes on with the others.
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import jax
 from lm.core.config import assignment, bind, require
 from lm.data.tasks import read
 from lm.evals.published import gap, of_case
-from lm.metrics.spread import over_seeds
+from lm.metrics.spread import clear, over_seeds
 from lm.report.bars import Bar, draw_bars
 from lm.report.markdown import table, with_deviation
 from lm.studies.several import alone, begin, check_distinct, fixed, run_member
@@ -36,6 +36,8 @@ APART = (  # why a gap is no measure of the method
     "\nA published figure is of that paper's sizes, texts and split; each model here is of the "
     "study's size and text, and read on the items that it holds out.\n"
 )
+
+DIFFERENCE = ("case", "less case", "seed by seed", "mean ± deviation", "apart by over twice it")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,12 +142,14 @@ class Transfer:
     def tell(self, workdir: Path) -> None:
         """Gathers the members' figures into a table, a figure and a summary."""
         rows, bars, summary = [], [], {}
+        above: list[Sequence[str]] = []
         for task, _ in self.tasks:
+            scores: dict[str, list[float]] = {}
             for label, _, _ in self.cases:
                 files = [place(workdir, task, label, seed) / "summary.json" for seed in self.seeds]
                 summaries = [json.loads(file.read_text()) for file in files]
                 metric = summaries[0]["metric"]
-                values = [one[metric] for one in summaries]
+                values = scores[label] = [one[metric] for one in summaries]
                 mean, deviation = over_seeds(values)
                 published = [
                     {name: row[name] for name in ("system", "value", "source")}
@@ -164,12 +168,33 @@ class Transfer:
                 cells = (task, metric, label, with_deviation(mean, deviation), each, beside or "-")
                 rows.append(cells)
                 bars.append(Bar(f"{task} ({metric})", label, mean, deviation or 0.0))
+            above += [(task, *cells) for cells in differences(scores)]
         header = ("task", "metric", "case", f"mean ± deviation, {len(self.seeds)} seeds", "each")
         told = "\n".join(table((*header, "published"), rows)) + "\n" + APART
+        if above:
+            told += "\n" + "\n".join(table(("task", *DIFFERENCE), above)) + "\n"
         (workdir / "table.md").write_text(told)
         (workdir / "figure.svg").write_text(draw_bars(self.title, bars))
         (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         print(f"{told}{workdir}/table.md, {workdir}/figure.svg")
+
+
+def differences(scores: Mapping[str, Sequence[float]]) -> list[tuple[str, ...]]:
+    """Rows of what one case scores above another in the same seeds: each above itself from scratch
+    where that was run, and the first above every other. None of one seed. case -> [seeds]"""
+    first = next(iter(scores))
+    rows: list[tuple[str, ...]] = []
+    for label, values in scores.items():
+        plain = label.removesuffix(" from scratch")
+        over = plain if plain in scores and plain != label else first
+        if label == over or len(values) < 2:
+            continue
+        gains = [ours - theirs for ours, theirs in zip(scores[over], values, strict=True)]
+        mean, deviation = over_seeds(gains)
+        each = " ".join(f"{gain:+.3f}" for gain in gains)
+        apart = "yes" if clear(abs(mean), deviation) else "no"
+        rows.append((over, label, each, with_deviation(mean, deviation), apart))
+    return rows
 
 
 def bound(experiment: Any, bindings: str, values: Mapping[str, Any] | None = None) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from experiments import gpt2, sweeps
 from lm.core.config import bind
 from lm.core.errors import ConfigError, DataError
-from lm.studies.transfer import place
+from lm.studies.transfer import differences, place
 
 
 def test_members_are_every_task_case_and_seed_from_the_models_they_need(tmp_path):
@@ -75,8 +75,27 @@ def test_what_is_done_is_gathered_with_mean_and_deviation(tmp_path):
     told = json.loads((tmp_path / "summary.json").read_text())
     assert told["sst2/BERT"]["mean"] == pytest.approx(0.75)
     assert told["sst2/BERT from scratch"]["deviation"] == pytest.approx(0.1)
-    assert "0.750 ± 0.100" in (tmp_path / "table.md").read_text()
+    table = (tmp_path / "table.md").read_text()
+    assert "0.750 ± 0.100" in table
+    gain = "| sst2 | BERT | BERT from scratch | +0.050 +0.050 +0.050 | 0.050 ± 0.000 | yes |"
+    assert gain in table
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_a_case_is_held_against_itself_from_scratch_and_others_against_the_first():
+    scores = {
+        "GPT-1": [0.7, 0.8], "no auxiliary loss": [0.6, 0.6], "GPT-1 from scratch": [0.5, 0.6],
+        "LSTM": [0.71, 0.81], "LSTM from scratch": [0.5, 0.8], "from scratch": [0.6, 0.7],
+    }  # fmt: skip
+    rows = {(over, label): rest for over, label, *rest in differences(scores)}
+    assert rows == {
+        ("GPT-1", "no auxiliary loss"): ["+0.100 +0.200", "0.150 ± 0.071", "yes"],
+        ("GPT-1", "GPT-1 from scratch"): ["+0.200 +0.200", "0.200 ± 0.000", "yes"],
+        ("GPT-1", "LSTM"): ["-0.010 -0.010", "-0.010 ± 0.000", "yes"],
+        ("LSTM", "LSTM from scratch"): ["+0.210 +0.010", "0.110 ± 0.141", "no"],
+        ("GPT-1", "from scratch"): ["+0.100 +0.100", "0.100 ± 0.000", "yes"],
+    }
+    assert not differences({label: values[:1] for label, values in scores.items()})
 
 
 def test_the_published_figure_and_the_gap_to_it_stand_beside_each_case(tmp_path):
