@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lm.report.canvas import svg
+from lm.report.text import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ class Curve:
     label: str
     x: Sequence[float]
     y: Sequence[float]
-    # its place in all figures, as a colour; None: that in its own
+    # its place in all figures, as a colour, of which `legend` tells once; None: that in its own
     series: int | None = field(default=None, kw_only=True)
 
 
@@ -83,22 +84,42 @@ def draw(
     tokens: Curve | None = None,
 ) -> str:
     """An `<svg>` element of the curves. `tokens` (tokens against x) adds a second scale on top. A
-    curve alone has no legend, unless it is one of a series."""
+    curve alone has no legend, and neither have those of a series."""
 
     def paint(figure: "Figure") -> None:
-        figure.subplots_adjust(left=0.14, right=0.97, bottom=0.15, top=0.84 if tokens else 0.96)
+        figure.subplots_adjust(left=0.14, right=0.97, bottom=0.15, top=0.84 if tokens else 0.93)
         axes = figure.add_subplot()
         for place, curve in enumerate(curves):
-            number = place if curve.series is None else curve.series
-            _line(axes, curve, COLOURS[number % SERIES], DASHES[number // SERIES % len(DASHES)])
+            _line(axes, curve, *_pen(place if curve.series is None else curve.series))
         for number, level in enumerate(levels):
             dash = DASHES[1 + number % (len(DASHES) - 1)]
             axes.axhline(level.value, color=REFERENCE, lw=1.2, ls=dash, label=_plain(level.label))
         _scales(axes, curves, xlabel, ylabel, tokens)
-        if len(curves) + len(levels) > 1 or any(curve.series is not None for curve in curves):
+        told = [curve for curve in curves if curve.series is None]
+        if len(told) + len(levels) > 1:
             axes.legend(fontsize=8)
 
     return _inline(svg(title, (5.6, 3.1), paint, layout=None, style=STYLE), title)
+
+
+def legend(names: Sequence[str]) -> str:
+    """A list of the names of a series, each behind a piece of its line."""
+
+    def item(number: int, name: str) -> str:
+        colour, dash = _pen(number)
+        pattern = {"-": "", "--": "5 2", ":": "1 2", "-.": "6 2 1 2"}[dash]
+        line = (
+            f'<svg width="28" height="8" aria-hidden="true"><path d="M0 4H28" stroke-width="2.5" '
+            f'stroke="{VARIABLES[colour]}" stroke-dasharray="{pattern}"/></svg>'
+        )
+        return f"<li>{line} {escape(name)}</li>"
+
+    return f'<ul class="legend">{"".join(map(item, range(len(names)), names))}</ul>'
+
+
+def _pen(number: int) -> tuple[str, str]:
+    """Colour and dash of a place in a series."""
+    return COLOURS[number % SERIES], DASHES[number // SERIES % len(DASHES)]
 
 
 def _line(axes: "Axes", curve: Curve, colour: str, dash: str) -> None:
@@ -129,6 +150,7 @@ def _scales(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.tick_params(length=0)
+    axes.ticklabel_format(axis="y", scilimits=(-2, 4))  # few digits: the label stands beside them
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ends = [end for curve in curves if len(curve.x) for end in (curve.x[0], curve.x[-1])]

@@ -39,6 +39,13 @@ MIXED = (
     ("Answers", "nats a token", ("loss/answers", "valid_loss")),
     ("Pre-training text", "nats a token", ("loss/text", "pretraining_loss")),
 )
+# The unit of what has a figure of its own, by how its name ends.
+UNITS = {
+    "tokens_per_second": "tokens a second", "_seconds": "seconds", "length": "tokens",
+    "step_kl": "nats a token", "kl": "nats an answer", "entropy": "nats a token",
+    "pretraining_loss": "nats a token", "accuracy": "share right", "ended": "share of answers",
+    "empty": "share of answers", "clipped": "share of tokens",
+}  # fmt: skip
 # Experiments whose loss is the mean of a token's.
 OF_TOKENS = ("Pretrain", "MaskedPretrain", "Sft", "DialogueSft", "VisualTuning")
 
@@ -58,10 +65,15 @@ def measured(records: Sequence[Record]) -> list[Figure]:
     named = {name for _, _, names in figures for name in names}
     single = [name for name in there if name.removeprefix(WHOLE) not in named]
     single = list(dict.fromkeys(name.removeprefix(WHOLE) for name in single))
-    others = [(label(name).capitalize(), "", (name,)) for name in single]
+    others = [(label(name).capitalize(), unit_of(name), (name,)) for name in single]
     beside = [
         (title, unit, (*names, *(WHOLE + name for name in names)))
         for title, unit, names in (*figures, *others)
     ]
     found = [(title, unit, tuple(n for n in names if n in there)) for title, unit, names in beside]
     return [figure for figure in found if any(not n.startswith(WHOLE) for n in figure[2])]
+
+
+def unit_of(name: str) -> str:
+    """The unit of a metric, "" where its name does not tell."""
+    return next((unit for end, unit in UNITS.items() if name.endswith(end)), "")

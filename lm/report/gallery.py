@@ -7,6 +7,7 @@ from lm.report.text import escape
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
 SIDE = 160  # pixels on the page
+KEY = "Beside each image, the same: bright where the answer looked, dark where it did not."
 
 
 def gallery(rows: list[dict[str, Any]]) -> str:
@@ -14,7 +15,7 @@ def gallery(rows: list[dict[str, Any]]) -> str:
     grid, "question", "answer", "truth": str}; a row with another content is left out. Shares are of
     all images together; an earlier run's row has one "image", and the shares of its own."""
     articles = "".join(_article(row) for row in map(_several, rows) if _sound(row))
-    return f'<div class="pair">{articles}</div>' if articles else ""
+    return f'<p>{KEY}</p><div class="pair">{articles}</div>' if articles else ""
 
 
 def _several(row: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +41,10 @@ def _article(row: dict[str, Any]) -> str:
     shown = []
     for image, shares in zip(row["images"], row["attention"], strict=True):
         picture = f'<image href="data:image/png;base64,{image}" width="1" height="1"/>'
-        shown += [_square(picture), _square(picture + _heat(shares, most))]
+        shown += [
+            _square(picture, "the image"),
+            _square(picture + _heat(shares, most), "attention"),
+        ]
     told = "".join(
         f"<p>{name}: {escape(str(row.get(name, '')))}</p>"
         for name in ("question", "answer", "truth")
@@ -48,9 +52,10 @@ def _article(row: dict[str, Any]) -> str:
     return f"<article>{''.join(shown)}{told}</article>"
 
 
-def _square(inside: str) -> str:
+def _square(inside: str, name: str) -> str:
     style = "image-rendering: pixelated; margin-right: .5rem"
-    return f'<svg width="{SIDE}" height="{SIDE}" viewBox="0 0 1 1" style="{style}">{inside}</svg>'
+    told = f'role="img" aria-label="{name}" style="{style}"'
+    return f'<svg width="{SIDE}" height="{SIDE}" viewBox="0 0 1 1" {told}>{inside}</svg>'
 
 
 def _heat(attention: list[float], most: float) -> str:

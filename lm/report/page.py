@@ -4,14 +4,14 @@ The page asks for nothing from outside. All that comes from a run is escaped: a 
 anything.
 """
 
+import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.report.curves import Curve, Level, draw
+from lm.report.curves import Curve, Level, draw, legend
 from lm.report.figures import measured
 from lm.report.gallery import gallery
 from lm.report.groups import seeds_table
@@ -66,7 +66,7 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     names = _distinct_names(runs, records)
     sections = [
         *(_unfinished(record, name) for name, record in zip(names, records, strict=True)),
-        section("Curves", _compared_figures(names, records), wide=True),
+        section("Curves", legend(names) + _compared_figures(names, records), wide=True),
         section("Over seeds", seeds_table(records)),
         section("Final figures", _compared_finals(names, records)),
         section("Bindings that differ", _compared_bindings(names, records)),
@@ -274,12 +274,12 @@ def section(title: str, body: str, *, wide: bool = False) -> str:
 
 
 def _distinct_names(runs: Sequence[Path], records: Sequence[Record]) -> list[str]:
-    """The folder's name; the whole path where two have the same."""
-    count = Counter(record.name for record in records)
-    return [
-        record.name if count[record.name] == 1 else str(run)
-        for run, record in zip(runs, records, strict=True)
-    ]
+    """The folder's name; where two have the same, of all the path below what they share."""
+    if len({record.name for record in records}) == len(records):
+        return [record.name for record in records]
+    paths = [run.resolve() for run in runs]
+    shared = os.path.commonpath(path.parent for path in paths)
+    return [str(path.relative_to(shared)) for path in paths]
 
 
 def write_page(out: Path, title: str, sections: Sequence[str]) -> Path:

@@ -31,6 +31,8 @@ h3 { font-size: .9rem; margin: 0 0 .4rem; color: var(--quiet); font-weight: 600;
 .notice { border-left: 3px solid var(--series-1); padding-left: .7rem; color: var(--quiet); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr));
   gap: 1rem; }
+.legend { grid-column: 1 / -1; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; padding: 0;
+  list-style: none; font-size: .85rem; }
 figure { margin: 0; background: var(--panel); border-radius: .5rem; padding: .7rem .8rem .4rem; }
 figcaption { font-weight: 600; font-size: .9rem; margin-bottom: .3rem; }
 .figure { display: block; width: 100%; height: auto; }

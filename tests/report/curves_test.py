@@ -1,4 +1,5 @@
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -77,3 +78,9 @@ def test_a_stretch_without_numbers_is_a_gap():
     _, mean, _, _ = _binned(np.arange(4.0 * BINS), y)
     assert np.isnan(mean[10:20]).all()
     assert np.isfinite(np.delete(mean, range(10, 20))).all()
+
+
+def test_small_numbers_share_a_power_of_ten_and_leave_the_label_its_place():
+    svg = draw("u", [Curve("u", STEPS, [0.0016 + y / 1e5 for y in LOSS])], xlabel="s", ylabel="u")
+    marks = re.findall(r">([0-9.−]+)</text>", svg)  # noqa: RUF001
+    assert marks and max(map(len, marks)) <= 5

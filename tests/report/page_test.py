@@ -266,21 +266,31 @@ def test_a_whole_loss_stands_beside_no_estimate(tmp_path):
     assert "all held-out text" not in page
 
 
-def test_what_one_run_alone_has_is_drawn_with_its_name_and_in_its_colour(tmp_path):
+def test_what_one_run_alone_has_is_drawn_in_its_colour(tmp_path):
     runs = [write_run(tmp_path / name) for name in ("first", "second", "third")]
     rows = [training_row(step, rare=1.0 / step) for step in range(1, 101)]
     (runs[1] / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = compare(runs, tmp_path / "all.html").read_text("utf-8")
     (figure,) = (part for part in page.split("<figure>") if "<figcaption>Rare<" in part)
     figure = figure.split("</figure>")[0]
-    assert "second" in figure and "first" not in figure
     assert "var(--series-1)" in figure and "var(--series-0)" not in figure
+
+
+def test_one_legend_names_all_runs_and_no_figure_is_covered_by_its_own(tmp_path):
+    runs = [write_run(tmp_path / "grid" / place / "0") for place in "abcdefghij"]
+    page = compare(runs, tmp_path / "all.html").read_text("utf-8")
+    (legend,) = re.findall(r'<ul class="legend">.*?</ul>', page)
+    items = re.findall(r"<li>(.*?)</li>", legend)
+    assert [item.split("</svg> ")[1] for item in items] == [f"{place}/0" for place in "abcdefghij"]
+    assert len({item.split("</svg>")[0] for item in items}) == 10  # colours come again, with dashes
+    figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
+    assert figures and not any("a/0" in figure for figure in figures)
 
 
 def test_runs_of_the_same_name_are_told_apart_by_their_path(tmp_path):
     runs = [write_run(tmp_path / place / "run") for place in ("a", "b")]
     page = compare(runs, tmp_path / "all.html").read_text("utf-8")
-    assert str(runs[0]) in page and str(runs[1]) in page
+    assert "<th>a/run</th><th>b/run</th>" in page and str(tmp_path) not in page
     assert "None: the bindings are the same." in page
 
 
