@@ -9,6 +9,7 @@ import pytest
 
 from lm.core.errors import ConfigError
 from lm.nn import kernels
+from lm.nn.causal import causal_attention
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import attend, choose, cudnn, splash
 from lm.nn.patterns import visible
@@ -35,6 +36,30 @@ def with_gradient(attention):
 def mask(pattern, causal, length):
     sizes = BlockConfig(layers=1, width=16, heads=2, band=BAND, causal=causal)
     return visible(jnp.arange(length), jnp.arange(length), pattern, sizes)[None, None]
+
+
+def by_definition(q, k, v):
+    return attend(q, k, v, mask("dense", True, q.shape[2]))
+
+
+@pytest.mark.parametrize("way", [by_definition, causal_attention])
+def test_the_softmax_of_bfloat16_is_float32(way):
+    """To what the roundings of weights and result leave."""
+    arrays = zip((6, 6, 1), qkvs(64, 32)[:3], strict=True)  # scores of tens
+    narrow = [(by * each).astype(jnp.bfloat16) for by, each in arrays]
+    q, k, v = (np.asarray(each, np.float64) for each in narrow)
+    scores = np.einsum("BNTH,BNSH->BNTS", q, k) * 32**-0.5
+
+    def context(scores):
+        seen = np.where(mask("dense", True, 64), scores, -np.inf)
+        powers = np.exp(seen - seen.max(-1, keepdims=True))
+        return np.einsum("BNTS,BNSH->BNTH", powers / powers.sum(-1, keepdims=True), v)
+
+    found = way(*narrow)
+    assert found.dtype == jnp.bfloat16
+    assert np.abs(np.asarray(found, np.float64) - context(scores)).max() < 0.02
+    rounded = scores.astype(jnp.bfloat16).astype(np.float64)
+    assert np.abs(context(rounded) - context(scores)).max() > 0.1  # the control
 
 
 OF_CUDNN = [("dense", True), ("banded", True), ("dense", False)]
