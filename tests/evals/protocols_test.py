@@ -196,10 +196,10 @@ def test_what_is_written_is_compared_with_every_right_answer():
 
 def test_of_numbers_the_sign_counts():
     item = Item(contexts=("Q: 3 minus 7?\nA:",), completions=(" -4",))
-    told = Told([" -4", " 4", "-4 "])
-    strict = Write(tokens=8, compare="verbatim").ask(told, [Prompt(item, "", 0)] * 3)
-    assert [outcome.figures["exact_match"] for outcome in strict] == [1, 0, 1]
-    loose = Write(tokens=8).ask(told, [Prompt(item, "", 0)] * 3)  # the control: SQuAD's rule
-    assert [outcome.figures["exact_match"] for outcome in loose] == [1, 1, 1]
+    told = Told([" -4", " 4", "-4 ", " -42", " -"])  # nor is a part of a number the number
+    strict = Write(tokens=8, compare="verbatim").ask(told, [Prompt(item, "", 0)] * 5)
+    assert [outcome.figures["exact_match"] for outcome in strict] == [1, 0, 1, 0, 0]
+    loose = Write(tokens=8).ask(told, [Prompt(item, "", 0)] * 5)  # the control: SQuAD's rule
+    assert [outcome.figures["exact_match"] for outcome in loose] == [1, 1, 1, 0, 0]
     with pytest.raises(ConfigError, match="must be of exact_match"):
         Write(tokens=8, compare="verbatim", metrics=("answer_f1",))

@@ -10,6 +10,7 @@ from lm.core.errors import DataError
 from lm.evals.fewshot.task import first_of
 from lm.evals.fewshot.tasks import TASKS, marked
 from lm.evals.incontext import Item, Prompt
+from lm.evals.protocols import Choose, Write
 from lm.text.byte import ByteTokenizer
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
@@ -66,6 +67,48 @@ EXAMPLES = {
     "two_digit_addition": "Q: What is 98 plus 45?\n\nA: 143",
     "reversed_words": "taefed = defeat",
 }
+
+# K, what the likelihood is divided by, and the answer context of the choices that are compared
+# with one (section 2.4); of a written answer, how it is compared, and the beams (appendix G).
+ABOVE, WRITTEN = ("unconditional", "Answer:"), ("verbatim", 4, 0.6)
+ASKED = {
+    "hellaswag": (20, "token"), "storycloze": (70, "token"), "piqa": (50, "token"),
+    "arc_easy": (50, *ABOVE), "arc_challenge": (50, *ABOVE), "openbookqa": (100, *ABOVE),
+    "winograd": (7, "token"), "winogrande": (50, "token"), "copa": (32, "token"),
+    "sat_analogies": (20, "token"), "rte": (32, "token"), "cb": (32, "token"),
+    "wic": (32, "token"), "wsc": (32, "token"), "boolq": (32, "token"),
+    "triviaqa": (64, "trivia", 4, 0.6), "natural_questions": (64, "words", 4, 0.6),
+    "webquestions": (64, "words", 4, 0.6), "lambada": (15,),
+    "race_middle": (10, "unconditional", "A:"), "race_high": (10, "unconditional", "A:"),
+    "quac": (5, "left_out", 4, 0.6), "squad2": (16, "squad2", 4, 0.6),
+    "coqa": (5, "left_out", 4, 0.6), "drop": (20, "drop", 4, 0.6), "multirc": (32,),
+    "record": (32, "token"),
+    "wmt14_en_fr": (64, "bleu_intl", 4, 0.6), "wmt14_fr_en": (64, "bleu_intl", 4, 0.6),
+    "wmt16_en_de": (64, "bleu_intl", 4, 0.6), "wmt16_de_en": (64, "bleu_intl", 4, 0.6),
+    "wmt16_en_ro": (64, "bleu_intl", 4, 0.6), "wmt16_ro_en": (64, "bleu_intl", 4, 0.6),
+    "multi30k_en_fr": (64, "bleu_intl", 4, 0.6), "multi30k_fr_en": (64, "bleu_intl", 4, 0.6),
+    "two_digit_addition": (50, *WRITTEN), "two_digit_subtraction": (50, *WRITTEN),
+    "three_digit_addition": (50, *WRITTEN), "three_digit_subtraction": (50, *WRITTEN),
+    "four_digit_addition": (50, *WRITTEN), "four_digit_subtraction": (50, *WRITTEN),
+    "five_digit_addition": (50, *WRITTEN), "five_digit_subtraction": (50, *WRITTEN),
+    "two_digit_multiplication": (50, *WRITTEN), "single_digit_three_ops": (50, *WRITTEN),
+    "cycle_letters_in_word": (100, *WRITTEN), "mid_word_1_anagrams": (100, *WRITTEN),
+    "mid_word_2_anagrams": (100, *WRITTEN), "random_insertion_in_word": (100, *WRITTEN),
+    "reversed_words": (100, *WRITTEN),
+}  # fmt: skip
+
+
+def test_every_task_is_asked_with_the_examples_and_by_the_rule_of_the_paper():
+    def asked(task):
+        how = task.protocol
+        if isinstance(how, Write):
+            return task.shots, how.compare, how.beams, how.length_penalty
+        if isinstance(how, Choose):
+            above = (how.answer_context,) if how.rule == "unconditional" else ()
+            return task.shots, how.rule, *above
+        return (task.shots,)
+
+    assert {task.name: asked(task) for task in TASKS} == ASKED
 
 
 @needs_data

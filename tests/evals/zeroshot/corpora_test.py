@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
-from lm.evals.zeroshot.corpora import Corpus, by_line, corpus_figures, text_figures
+from lm.evals.zeroshot.corpora import (
+    CORPORA,
+    Corpus,
+    by_line,
+    corpus_figures,
+    corpus_text,
+    text_figures,
+)
 from lm.text.detokenizer import WIKITEXT
 from tests.evals.scorer_test import logits_of, tiny
 
@@ -31,6 +38,17 @@ def naive(scorer, text) -> float:
 @pytest.fixture(scope="module")
 def scorer():
     return tiny()
+
+
+def test_the_test_part_is_the_end_of_the_file_from_the_first_whole_character_on(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("one 東京 two")  # three bytes a character
+    parts = {4: " two", 7: "京 two", 8: "京 two", 9: "京 two", 99: "one 東京 two"}
+    for tail, text in parts.items():
+        assert corpus_text(Corpus(("x",), tail=tail), path) == text
+    assert corpus_text(Corpus(("x",)), path) == "one 東京 two"
+    tails = {name: corpus.tail for name, corpus in CORPORA.items() if corpus.tail is not None}
+    assert tails == {"enwik8": 5_000_000, "text8": 5_000_000}  # the last twentieth of 10^8 bytes
 
 
 def test_a_token_is_of_the_line_in_which_it_ends():

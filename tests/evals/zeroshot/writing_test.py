@@ -101,7 +101,8 @@ def test_bleu_is_sacrebleu_s_and_copying_the_source_is_worth_little():
     ]
     pairs, right = [pair(*text) for text in texts], dict(texts)
     source = lambda prompt: prompt.rpartition("\n")[2].removesuffix(" =")  # noqa: E731
-    (good,) = translation_figures(Writer(lambda p: right[source(p)][:-7] + "."), pairs, pairs[:1])
+    writer = Writer(lambda p: right[source(p)][:-7] + ". Ce n'est pas tout.")  # which is left out
+    (good,) = translation_figures(writer, pairs, pairs[:1])
     (copied,) = translation_figures(Writer(source), pairs, pairs[:1])
     targets = [target for _, target in texts]
     expected = sacrebleu.corpus_bleu([target[:-7] + "." for target in targets], [targets])
