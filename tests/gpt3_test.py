@@ -13,6 +13,7 @@ from launch.experiment import resolve
 from lm.core import tree
 from lm.core.errors import ConfigError
 from lm.data.batches import BatchSizes
+from lm.evals.published import figures
 from lm.models.gpt import abstract_params
 from lm.train.optimizer import Progress
 from tests.launched import ROOT, final_digests, losses, run, write_text
@@ -68,6 +69,12 @@ def test_each_size_has_the_parameters_and_flops_of_table_d1(size):
     printed = as_printed(config.model.parameters()) * 1e6  # D.1 multiplies what it prints
     assert f"{6 * printed * read:.2e}" == f"{flops:.2e}"
     assert config.reference.value == pytest.approx(2.57 * (flops / PF_DAY) ** -0.048, abs=2e-3)
+
+
+def test_the_file_of_published_figures_has_the_flops_of_table_d1():
+    rows = [row for row in figures() if row["metric"] == "flops"]
+    printed = {row["system"].removeprefix("GPT-3 ").lower(): row["value"] for row in rows}
+    assert printed == {size: flops for size, (_, _, flops) in PUBLISHED.items()}
 
 
 @pytest.mark.parametrize("chips", PODS)
