@@ -11,6 +11,7 @@ from lm.data.visual.rows import prompt_ids
 from lm.decode.images import ImageGenerator
 from lm.decode.sampling import SamplingConfig
 from lm.evals.batches import together
+from lm.metrics.anls import similarity
 from lm.metrics.relaxed import relaxed
 from lm.metrics.rouge import rouge
 from lm.text.tokenizer import Tokenizer
@@ -41,9 +42,12 @@ class Answered:
 
 
 def score(answer: str, example: Example) -> float:
-    """How right an answer is: 1 or 0; of a caption, ROUGE-L with the nearest of the true ones."""
+    """How right an answer is: 1 or 0; of a caption, ROUGE-L with the nearest of the true ones, and
+    of what is read, by ANLS, its similarity to the nearest."""
     if example.match == "caption":
         return max(rouge([answer], [truth])["rougeL"] for truth in example.answers)
+    if example.match == "anls":
+        return max(similarity(answer, truth) for truth in example.answers)
     if example.match == "relaxed":
         return float(any(relaxed(answer, truth) for truth in example.answers))
     return float(any(answer.strip().lower() == truth.strip().lower() for truth in example.answers))
@@ -51,8 +55,8 @@ def score(answer: str, example: Example) -> float:
 
 def longest(examples: Sequence[Example], tokenizer: Tokenizer) -> int:
     """Tokens to answer in: of the longest true answer and its end, which no right answer needs more
-    of, at most 48; 48 for captions, which are right in part."""
-    if any(one.match == "caption" for one in examples):
+    of, at most 48; 48 for captions and by ANLS, where an answer may be right in part."""
+    if any(one.match in ("caption", "anls") for one in examples):
         return TOKENS
     told = [truth for one in examples for truth in one.answers]
     return min(TOKENS, 1 + max(map(len, tokenizer.encode_batch(told))))

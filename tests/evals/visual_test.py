@@ -15,6 +15,7 @@ from lm.data.visual import Example
 from lm.data.visual.example import Drawn, Said, Stored, asked, spread
 from lm.data.visual.sets import SETS
 from lm.evals.controls import newest, prior
+from lm.evals.published import figures
 from lm.evals.suites import Options, gpt4
 from lm.evals.suites.gpt4 import ABILITIES, Line
 from lm.evals.visual import BATCH, Answered, answer, longest, score
@@ -52,10 +53,28 @@ def test_any_true_answer_is_right_and_a_caption_is_as_near_as_its_nearest():
     assert 0 < score("a dog sits", caption) < 1 and score("", caption) == 0
 
 
+def test_by_anls_an_answer_is_as_near_as_the_nearest_of_the_true_ones():
+    read = example("q", "12 May", "anls")  # or "other"
+    found = [score(said, read) for said in ("12 may", "12 Mai", "otter", "June")]
+    assert found == pytest.approx([1, 5 / 6, 4 / 5, 0])
+    line = Line("mine", Answered([read, read], ("12 Mai", "June")), 0, 0, 0, {}, None)
+    assert line.metric == "ANLS" and line.figures()["right"] == pytest.approx(5 / 12)
+    both = Answered([read, example("q", "yes")], ("12 Mai", "no"))
+    assert replace(line, answered=both).metric == "ANLS, exact"
+
+
+def test_no_set_of_captions_stands_beside_cider_which_nothing_here_computes():
+    beside = {set_: near for set_, (_, near) in ABILITIES.items() if near}
+    assert not {"flickr8k", "easy_captions"} & set(beside)
+    printed = {row["task"] for row in figures() if row["metric"] == "cider"}
+    assert printed and not printed & set(beside.values())
+
+
 def test_there_is_room_for_the_longest_true_answer_and_its_end_and_for_a_caption_more():
     asked = [example("q", "yes"), example("q", "elephants")]  # "other" is true as well
     assert longest(asked, ByteTokenizer()) == len("elephants") + 1
     assert longest([*asked, example("q", "a cat", "caption")], ByteTokenizer()) == 48
+    assert longest([*asked, example("q", "a cat", "anls")], ByteTokenizer()) == 48
     assert longest([example("q", 99 * "a")], ByteTokenizer()) == 48
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lm.core.errors import DataError
@@ -43,10 +44,15 @@ def whole(text: str, row: Row) -> str:
     return text
 
 
-def reply(row: Row, name: str = "answer") -> str:
-    """The right answer of a row. Raises DataError where it says nothing."""
-    found = field(row, name)
-    if not found.strip():
+def replies(row: Row, name: str = "answer") -> tuple[str, ...]:
+    """The right answer of a row, or all of a list of them. Raises DataError where one says
+    nothing."""
+    several = row.values.get(name)
+    rows = [row]
+    if isinstance(several, list) and several:
+        rows = [replace(row, values=row.values | {name: one}) for one in several]
+    found = tuple(field(one, name) for one in rows)
+    if not all(text.strip() for text in found):
         raise DataError(f'{row.where}: "{name}" is blank: leave the row out')
     return found
 
@@ -61,7 +67,7 @@ def question(
 ) -> Example:
     """The example of a row, whose question, answer and image are in fields of these names."""
     picture = Stored(str(images), field(row, "image"))
-    right = reply(row, answer)
-    kind = right if right in ("yes", "no") else "open"
+    right = replies(row, answer)
+    kind = right[0] if right[0] in ("yes", "no") else "open"
     parts = asked(field(row, text), picture)
-    return Example(id=name, parts=parts, answers=(right,), kind=kind)
+    return Example(id=name, parts=parts, answers=right, kind=kind)

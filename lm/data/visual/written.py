@@ -1,13 +1,14 @@
 """Examples of a .jsonl of one's own: questions, or conversations, about images."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lm.core.errors import DataError
 from lm.data.tasks.rows import Row
-from lm.data.visual.example import Example, Parts, Picture, Stored, asked
-from lm.data.visual.files import field, question, reply, rows, whole
+from lm.data.visual.example import Example, Match, Parts, Picture, Stored, asked
+from lm.data.visual.files import field, question, replies, rows, whole
 from lm.data.visual.turns import SeenTurn, put, spoken, turns_of
 from lm.text.dialogue import Message
 
@@ -21,7 +22,8 @@ def written(path: Path) -> list[Example]:
     {"parts": [{"image": "a.png"}, {"text": "..."}, ...], "answer": "..."}, or a conversation: {
     "messages": [...]} as OpenAI's interface has it, the URL of an image its file, or LLaVA's
     {"image": "a.png", "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}.
-    Images are named from the file's folder.
+    Images are named from the file's folder. The answer of a question may be a list, any of which is
+    right; "match" says how an answer is judged where not exactly.
 
     Raises:
       DataError: a row of another form.
@@ -33,9 +35,20 @@ def written(path: Path) -> list[Example]:
             found.append(talk(name, row, path.parent))
         elif "parts" in row.values:
             parts = interleaved(row, path.parent)
-            found.append(Example(id=name, parts=parts, answers=(reply(row),)))
+            found.append(Example(id=name, parts=parts, answers=replies(row)))
         else:
             found.append(question(name, row, path.parent))
+        found[-1] = replace(found[-1], match=match(row))
+    return found
+
+
+def match(row: Row) -> Match:
+    """How an answer to a row is judged. Raises DataError where nothing is judged so."""
+    named = row.values.get("match", "exact")
+    if named not in get_args(Match):
+        known = ", ".join(get_args(Match))
+        raise DataError(f'{row.where}: "match" is {json.dumps(named)[:40]}; known: {known}')
+    found: Match = named
     return found
 
 

@@ -47,7 +47,9 @@ ABILITIES = {  # set -> what it shows, and the published set that is nearest to 
 OWN = "of your own", ""
 PARTS: tuple[Part, ...] = ("train", "valid")
 LIMIT = 200  # examples of a set, where no other number is asked for
-METRICS = {"exact": "exact", "relaxed": "relaxed", "caption": "ROUGE-L"}  # of an example's match
+METRICS = {  # of an example's match
+    "exact": "exact", "relaxed": "relaxed", "anls": "ANLS", "caption": "ROUGE-L",
+}  # fmt: skip
 HEAD = (
     f"{'set':14}{'items':>6}  {'metric':9}{'right':>15}{'black':>8}{'others':>8}{'prior':>8}  "
     "published"
@@ -73,7 +75,7 @@ class Line:
     @property
     def metric(self) -> str:
         """What "right" is the mean of."""
-        return METRICS[self.answered.examples[0].match]
+        return ", ".join(dict.fromkeys(METRICS[one.match] for one in self.answered.examples))
 
     @property
     def published(self) -> dict[str, dict[str, dict[str, float]]]:

@@ -30,6 +30,27 @@ def test_ones_own_file_may_hold_several_images_in_a_row(tmp_path):
         written(path)
 
 
+def test_an_answer_may_be_one_of_several_and_be_judged_as_its_row_says(tmp_path):
+    path = tmp_path / "own.jsonl"
+
+    def read(**values):
+        path.write_text(json.dumps({"image": "a.png", "question": "a?", **values}))
+        (one,) = written(path)
+        return one.answers, one.match
+
+    assert read(answer="b") == (("b",), "exact")
+    assert read(answer=["12 May", 12], match="anls") == (("12 May", "12"), "anls")
+    assert read(answer=["b"], parts=[{"text": "a?"}], match="relaxed") == (("b",), "relaxed")
+    for values, words in (
+        ({"answer": []}, 'a row has no text "answer"'),
+        ({"answer": ["b", None]}, 'a row has no text "answer"'),
+        ({"answer": ["b", " "]}, '"answer" is blank'),
+        ({"answer": "b", "match": ["anls"]}, '"match" is .*; known: exact, relaxed, anls, caption'),
+    ):
+        with pytest.raises(DataError, match=f"own.jsonl:1: {words}"):
+            read(**values)
+
+
 @pytest.mark.parametrize("parts", [
     [{"text": "which is it?"}, {"image": "a.png"}],
     [{"image": "a.png"}, {"text": "which?"}, {"image": "b.png"}],
