@@ -138,7 +138,7 @@ def remarks(lines: list[Line]) -> list[str]:
     read, told = lines[0].read, []
     task = read.task
     if read.generated:
-        told.append("items made here, the released file is not there")
+        told.append(f"{len(read.items):,} items made here, the released file is not there")
     elif task.whole and len(read.items) < task.whole:
         told.append(f"{len(read.items):,} rows of the published {task.whole:,}")
     asked = max(len(line.summary.numbers) + line.summary.refused for line in lines)

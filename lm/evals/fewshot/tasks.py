@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lm.data.arithmetic import OPERATIONS, problems
+from lm.data.scrambles import SCRAMBLES, scrambled
 from lm.data.tasks import choices
 from lm.evals.fewshot import options, reading, translation
 from lm.evals.fewshot.task import Task, Values
@@ -22,6 +23,7 @@ from lm.evals.protocols import Choose, Predict, Write
 LINES = Style(between="\n")
 ABOVE_ANSWER = Choose(rule="unconditional", answer_context="Answer:")
 ANSWER = Write(tokens=32)  # names and dates
+MADE = 2000  # items of a task whose file is not there: of arithmetic as many as the paper has
 
 
 def text(values: Values, name: str) -> str:
@@ -188,8 +190,13 @@ def released(row: Values) -> Item:
 
 
 def made(name: str) -> Callable[[], list[Item]]:
+    """Of a task of arithmetic or of words."""
+
     def items() -> list[Item]:
-        rows = (problem.row for problem in problems(name, 2000, seed=0))
+        if name in SCRAMBLES:
+            rows = scrambled(name, MADE, seed=0)
+        else:
+            rows = [problem.row for problem in problems(name, MADE, seed=0)]
         return [Item(**(vars(released(row)) | {"id": f"{name}:{n}"})) for n, row in enumerate(rows)]
 
     return items
@@ -363,16 +370,14 @@ ARITHMETIC = tuple(
 WORDS = tuple(
     Task(
         name=name, shots=100, protocol=Write(tokens=20, compare="verbatim"), item=released,
-        files=(f"gpt3_synthetic/{name}.jsonl",), whole=10_000,
+        files=(f"gpt3_synthetic/{name}.jsonl",), made=made(name), whole=10_000,
+        remark="the most frequent words of Python's library where there is no file",
         style=Style(
             between="\n",
             description="Please unscramble the letters into a word, and write that word:",
         ),
     )
-    for name in (
-        "cycle_letters_in_word", "mid_word_1_anagrams", "mid_word_2_anagrams",
-        "random_insertion_in_word", "reversed_words",
-    )
+    for name in SCRAMBLES
 )  # fmt: skip
 
 TASKS = (*CHOICES, *LABELS, *ANSWERS, *READING, *translation.TASKS, *ARITHMETIC, *WORDS)

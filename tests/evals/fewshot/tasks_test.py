@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lm.core.errors import DataError
+from lm.data.scrambles import SCRAMBLES
 from lm.evals.fewshot.task import first_of
 from lm.evals.fewshot.tasks import TASKS, marked
 from lm.evals.incontext import Item, Prompt
@@ -249,12 +250,20 @@ def test_a_story_has_two_ends_and_examples_of_its_validation_part(tmp_path):
     assert prompt.item.completions == (" He sank.", " He left.") and prompt.item.gold == 1
 
 
-def test_arithmetic_is_made_where_no_file_is_and_a_set_of_words_is_not(tmp_path):
+def test_arithmetic_and_scrambled_words_are_made_where_no_file_is_and_others_are_not(tmp_path):
     read = NAMED["five_digit_subtraction"].read(tmp_path)
     assert read.generated and len(read.items) == 2000
     assert read.items[0].contexts[0].startswith("Q: What is ")
-    with pytest.raises(DataError, match=r"no file of reversed_words .*; leave the task out"):
-        NAMED["reversed_words"].read(tmp_path)
+    for name in SCRAMBLES:
+        read = NAMED[name].read(tmp_path)
+        assert read.generated and len({item.completions for item in read.items}) == 2000
+    item = read.items[0]
+    assert (name, item.id) == ("reversed_words", "reversed_words:0")
+    assert item.contexts[0] == f"{item.completions[0].strip()[::-1]} ="
+    prompt = read.prompt(0, 1, 0, ByteTokenizer(), 10_000)
+    assert prompt.contexts[0].endswith(f"\n{item.contexts[0]}")
+    with pytest.raises(DataError, match=r"no file of piqa .*; leave the task out"):
+        NAMED["piqa"].read(tmp_path)
 
 
 @pytest.mark.parametrize(
