@@ -15,9 +15,8 @@ import numpy as np
 from lm.core.errors import DataError
 from lm.data.images import pixels
 
-Match = Literal[
-    "exact", "relaxed", "anls", "caption"
-]  # how an answer is judged: lm/evals/visual.py
+# How an answer is judged: lm/evals/visual.py.
+Match = Literal["exact", "relaxed", "anls", "caption"]
 DRAWN = 20_000  # drawings that are kept, each some kilobytes
 KEPT = 2**29  # bytes of pixels that are kept of the rows of a run
 
