@@ -17,7 +17,7 @@ def agreement(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     Pairs: two labelers order two answers of an item; they agree where both prefer the same one or
     both see a tie. The interval is of 95 %, by drawing items anew with replacement, since pairs of
     one item are not independent; of one item alone there is none. Alphas: nominal of preferences,
-    ordinal of the quality ratings.
+    whichever answer is stored first, and ordinal of the quality ratings.
     """
     by_item: dict[tuple[str, tuple[str, ...]], dict[str, dict[str, Any]]] = {}
     for record in records:
@@ -45,7 +45,7 @@ def agreement(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "items": len(by_item), "shared_items": len(counts), "labelers": labelers,
         "pairs": int(sum(total for _, total in counts)),
         "agreement": None, "interval": None,
-        "alpha_preference": krippendorff(preferences, "nominal"),
+        "alpha_preference": preference_alpha(preferences),
         "alpha_rating": krippendorff(ratings, "ordinal"),
         "between": [
             {"labelers": list(pair), "agreement": same / total, "pairs": total}
@@ -76,6 +76,32 @@ def published() -> list[dict[str, Any]]:
 def preferred(ranks: Sequence[int]) -> list[int]:
     """Of each pair of answers: -1 the first is better, 1 the second, 0 a tie."""
     return [int(np.sign(a - b)) for a, b in itertools.combinations(ranks, 2)]
+
+
+def preference_alpha(units: Iterable[Sequence[int]]) -> float | None:
+    """Krippendorff's nominal alpha of preferences, each -1, 0 or 1, where it says nothing which of
+    two answers stands first: each unit counts together with its mirror.
+
+    A unit and its mirror disagree alike. By chance, two of all n values disagree as they do in the
+    mean when each is turned at random: a tie and a preference always, two preferences half of the
+    time. Of the n (n - 1) ordered pairs of values, of which m are no ties, that is
+    2 (n - m) m + m (m - 1) / 2. A value and its own mirror are no such pair, so n is the number of
+    values before they are mirrored. Without ties, alpha is twice the agreement less one.
+
+    Returns:
+      As `krippendorff`; None where there is nothing to compare, or nobody prefers anything.
+    """
+    pairable = [list(unit) for unit in units if len(unit) >= 2]
+    count = sum(map(len, pairable))
+    preferring = sum(value != 0 for unit in pairable for value in unit)
+    expected = 2 * (count - preferring) * preferring + preferring * (preferring - 1) / 2
+    if expected == 0:
+        return None
+    observed = sum(
+        sum(a != b for a, b in itertools.permutations(unit, 2)) / (len(unit) - 1)
+        for unit in pairable
+    )
+    return 1 - (count - 1) * observed / expected
 
 
 def krippendorff(units: Iterable[Sequence[Hashable]], level: str) -> float | None:

@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.labels import conversation_rows
 from lm.data.tasks.rows import Row
 from lm.decode.sampling import SamplingConfig
-from lm.serve.agreement import agreement, krippendorff
+from lm.serve.agreement import agreement, krippendorff, preference_alpha
 from lm.serve.items import Item, Pool, SamplingPlan, Wanted, read_prompts
 from lm.serve.labelling import Labelling, shuffled
 from lm.serve.labels import FILE, Labels
@@ -546,6 +547,32 @@ def test_alpha_by_hand():
     units = [["a", "a"], ["b", "b"], ["a", "b"]]
     assert krippendorff(units, "nominal") == pytest.approx(1 - 5 * 2 / 18)
     assert krippendorff([["a", "a"]], "nominal") is None  # nothing varies
+
+
+def test_alpha_of_preferences_by_hand():
+    # 3 of 6 values are ties; observed 2; by chance, of 30 pairs, 2 * 3 * 3 and half of 3 * 2
+    assert preference_alpha([[1, 1], [0, 0], [1, 0]]) == pytest.approx(1 - 5 * 2 / (18 + 3))
+    # no ties: two preferences disagree half of the time, whatever the number of units
+    assert preference_alpha([[1, 1]] * 9 + [[1, -1]]) == pytest.approx(2 * 0.9 - 1)
+    assert preference_alpha([[1, 1], [1, 1]]) == 1  # of one sign alone there is agreement, too
+    assert preference_alpha([[0, 0]]) is preference_alpha([[1], []]) is None
+
+
+def test_which_answer_is_stored_first_changes_no_alpha():
+    def judged(turned):
+        """What three people say of 50 items with two answers each, some of them turned around."""
+        drawn, records = random.Random(0), []
+        for n in range(50):
+            step = -1 if n in turned else 1
+            for labeler in "xyz":
+                ranks = drawn.choice([[1, 2], [1, 2], [1, 2], [2, 1], [1, 1]])[::step]
+                records.append(ranked(str(n), labeler, ranks, answers="ab"[::step]))
+        return agreement(records)
+
+    told = judged(())
+    for turned in (range(50), range(0, 50, 2), range(17)):
+        assert judged(turned) == told
+    assert 0 < told["alpha_preference"] < 0.5
 
 
 def ranked(item, labeler, ranks, ratings=None, answers="abc"):
