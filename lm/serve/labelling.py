@@ -4,6 +4,8 @@ that of what was ranked or written in a chat."""
 import asyncio
 import hashlib
 import random
+import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -26,12 +28,18 @@ from lm.serve.rankings import (
     talked,
 )
 
+HELD = 15 * 60  # seconds for which an item that was shown is held for the labeler
+
 
 class Labelling:
-    """Items of a pool shown to labelers, each to `overlap` of them before the next."""
+    """Items of a pool shown to labelers, each to `overlap` of them before the next.
+
+    What counts are rankings, demonstrations, and for a while what others have before them.
+    """
 
     def __init__(self, labels: Labels, pool: Pool, overlap: int):
         self.labels, self.pool, self.overlap = labels, pool, overlap
+        self.held: dict[tuple[str, str], float] = {}  # (item, labeler), and until when
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -49,20 +57,31 @@ class Labelling:
         return JSONResponse(told | (self.shown(item, labeler) if item else {}))
 
     def choose(self, labeler: str) -> Item | None:
-        """An item that this labeler has not seen: first those that others have begun."""
-        seen: set[str] = set()
-        counts: dict[str, int] = {}
-        for item, name in self.labels.current():
-            counts[item] = counts.get(item, 0) + 1
-            if name == labeler:
-                seen.add(item)
-        open_items = [one for one in list(self.pool.items.values()) if one.name not in seen]
+        """An item of which this labeler has said nothing, which is held for him: first what is
+        held already, then what others have begun, at last what was said the least of."""
+        now = time.monotonic()
+        self.held = {key: until for key, until in self.held.items() if until > now}
+        said = self.labels.current()
+        done = Counter(item for (item, _), one in said.items() if one["kind"] != "skip")
+        shown = Counter(
+            item for item, name in self.held if name != labeler and (item, name) not in said
+        )
 
-        def order(item: Item) -> tuple[bool, int]:
-            count = counts.get(item.name, 0)
-            return count >= self.overlap, -count
+        def order(item: Item) -> tuple[bool, bool, int, int]:
+            count = done[item.name] + shown[item.name]
+            full = count >= self.overlap
+            other = (item.name, labeler) not in self.held
+            return other, full, done[item.name] if full else -count, count
 
-        return min(open_items, key=order, default=None)
+        every = list(self.pool.items.values())
+        unsaid = (one for one in every if (one.name, labeler) not in said)
+        item = min(unsaid, key=order, default=None)
+        if item is not None:
+            self.hold(item, labeler)
+        return item
+
+    def hold(self, item: Item, labeler: str) -> None:
+        self.held[item.name, labeler] = time.monotonic() + HELD
 
     def progress(self, labeler: str) -> dict[str, Any]:
         every = self.labels.current().items()
@@ -125,8 +144,10 @@ class Labelling:
         last = await self.written(self.labels.take_back, labeler, self.pool.items)
         if last is None:
             raise Refused("there is nothing to take back", status=404)
+        item = self.pool.items[last["item"]]
+        self.hold(item, labeler)
         told = self.progress(labeler) | {"metadata": METADATA}
-        return JSONResponse(told | self.shown(self.pool.items[last["item"]], labeler))
+        return JSONResponse(told | self.shown(item, labeler))
 
     async def written(self, write: Callable[..., Any], *given: Any) -> Any:
         """What a method that writes labels returns.

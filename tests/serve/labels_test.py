@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -50,9 +51,11 @@ def page(toy, tmp_path):
     """A client of the labelling page, its labels, and its items."""
     items = [item("a"), item("b", 9), item("c", 2)]
     labels = Labels(tmp_path / "labels")
-    routes = Labelling(labels, pool_of(tmp_path / "labels", *items), 2).routes()
-    with listening(toy, extra=routes) as address, client(address) as api:
-        yield SimpleNamespace(api=api, labels=labels, items=items, folder=tmp_path / "labels")
+    routes = Labelling(labels, pool_of(tmp_path / "labels", *items), 2)
+    with listening(toy, extra=routes.routes()) as address, client(address) as api:
+        yield SimpleNamespace(
+            api=api, labels=labels, items=items, folder=tmp_path / "labels", routes=routes
+        )
 
 
 def shown(page, labeler):
@@ -123,9 +126,36 @@ def test_an_item_goes_to_two_labelers_before_the_next_is_begun(page):
     found = shown(page, "ann")
     assert found["item"] == "b" and found["done"] == 1
     say(page, "ann", found, kind="skip")
-    assert shown(page, "bob")["item"] in ("a", "b")
+    assert shown(page, "ann")["item"] == "c"
     say(page, "bob", {"item": "a"}, ranks=[1, 2, 3])
-    assert shown(page, "cid")["item"] == "b"  # "a" has its two
+    assert shown(page, "cid")["item"] == "c"  # "a" has its two, of "b" nobody said anything
+
+
+def test_people_who_label_at_the_same_time_get_no_more_of_an_item_than_the_overlap(page):
+    got = [shown(page, name)["item"] for name in ("ann", "bob", "cid", "dan", "eve")]
+    assert got == ["a", "a", "b", "b", "c"]
+    assert shown(page, "ann")["item"] == "a"  # who looks again has it still
+    say(page, "ann", {"item": "a"}, ranks=[1, 2, 3])
+    assert shown(page, "ann")["item"] == "c"
+    for name in ("bob", "cid"):  # past the overlap: of all, the least was said of "b" and "c"
+        say(page, name, {"item": "a"}, ranks=[1, 2, 3])
+    assert shown(page, "fay")["item"] == "b"
+
+
+def test_an_item_that_was_shown_and_left_goes_to_somebody_else_after_a_while(page):
+    page.routes.overlap = 1
+    assert [shown(page, name)["item"] for name in ("ann", "bob")] == ["a", "b"]
+    assert min(page.routes.held.values()) > time.monotonic() + 14 * 60
+    page.routes.held = dict.fromkeys(page.routes.held, time.monotonic())  # it is over
+    assert shown(page, "cid")["item"] == "a"
+
+
+def test_what_was_skipped_goes_to_as_many_others_as_what_was_not(page):
+    page.routes.overlap = 1
+    say(page, "ann", shown(page, "ann"), kind="skip")
+    assert shown(page, "bob")["item"] == "a"
+    say(page, "bob", {"item": "a"}, kind="demonstration", answer="Yes.")
+    assert shown(page, "cid")["item"] == "b"  # and a demonstration is one
 
 
 def test_skips_demonstrations_and_undo(page):
