@@ -8,7 +8,8 @@ A row is a conversation, of one of these kinds; whatever else a row of instructi
     {"conversations": [{"from", "value"}, ...]}    ShareGPT; cut up to the first user
     {"turns": [{"speaker": "USER" or "SYSTEM", "utterance"}, ...]}    Schema-Guided Dialogue
     {"prompt": {"role": "prompter", "text", "replies": [...]}}    OpenAssistant: each path of it
-    {"kind": "demonstration", "messages", "answer"}    the labelling page's
+    {"kind": "demonstration", "messages", "answer"}    the labelling page's; its rankings have one
+        where the labeler wrote an answer, too
     a line of a text file, `__eou__` between turns    DailyDialog: the first speaker is the user
 """
 
@@ -83,9 +84,9 @@ def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:
     def of(row: Row) -> list[Dialogue]:
         values = row.values
         try:
-            if values.get("kind") == "ranking":
+            if values.get("kind") == "ranking" and "answer" not in values:
                 return []
-            if values.get("kind") == "demonstration":
+            if values.get("kind") in ("ranking", "demonstration"):
                 said = conversation(values.get("messages"))
                 answer = Message("assistant", text(values, "answer"))
                 return [Dialogue((*said, answer), row.where)]

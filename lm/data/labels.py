@@ -9,7 +9,7 @@ The labelling page appends to `labels/*.jsonl`, an object a line, one of these k
 
 A ranking has the prompt's "user" too, where it is known, and may have of each answer "ratings",
 1 to 7, "metadata", the answers to the yes/no questions that were given, and "ended", false of an
-answer that was cut off.
+answer that was cut off; one beside which the labeler wrote an answer of his own has that "answer".
 A later record of an item by the same labeler stands for the earlier one, an undo takes it back. To
 `labels.jsonl` the pages append, so that what other files of a folder hold is earlier. A line that
 was being written when the machine went down is passed over, and told.

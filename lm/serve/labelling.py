@@ -52,9 +52,13 @@ class Labelling:
 
     async def next(self, request: Request) -> Response:
         labeler = checked_name(request.query_params.get("labeler"))
+        return JSONResponse(self.offered(labeler))
+
+    def offered(self, labeler: str) -> dict[str, Any]:
+        """What the page shows next."""
         item = self.choose(labeler)
         told = self.progress(labeler) | {"metadata": METADATA, "item": None} | self.missing()
-        return JSONResponse(told | (self.shown(item, labeler) if item else {}))
+        return told | (self.shown(item, labeler) if item else {})
 
     def choose(self, labeler: str) -> Item | None:
         """An item of which this labeler has said nothing, which is held for him: first what is
@@ -102,7 +106,8 @@ class Labelling:
         return {"item": item.name, "messages": item.messages, "answers": answers}
 
     async def record(self, request: Request) -> Response:
-        """Keeps a ranking, a demonstration or a skip; sent again it changes nothing."""
+        """Keeps a ranking, with the answer that he wrote beside it or without, a demonstration or
+        a skip, and shows the next item; sent again it changes nothing."""
         fields = Fields(await read_json(request))
         labeler = checked_name(fields.text("labeler"))
         item = self.pool.items.get(fields.text("item", most=100))
@@ -113,12 +118,14 @@ class Labelling:
         if kind == "ranking":
             said = Judgement.read(fields, len(item.answers)).unshuffled(shuffled(item, labeler))
             record = ranking(item, labeler, said)
+            if fields.take("answer") is not None:
+                record = demonstration(item, labeler, fields.text("answer")) | record
         elif kind == "demonstration":
             record = demonstration(item, labeler, fields.text("answer"))
         elif kind != "skip":
             raise Refused("kind must be ranking, demonstration or skip", param="kind")
         await self.written(self.labels.keep, record)
-        return JSONResponse(self.progress(labeler))
+        return JSONResponse(self.offered(labeler))
 
     async def chat(self, request: Request) -> Response:
         """Keeps a ranking of the answers that a labeler drew in a conversation of his own, or the
@@ -139,7 +146,7 @@ class Labelling:
         return JSONResponse({"item": item.name, "replaced": replaced})
 
     async def undo(self, request: Request) -> Response:
-        """Takes back what a labeler said last of an item of the pool, and shows it again."""
+        """Takes back what a labeler said last of an item of the pool, and shows both again."""
         labeler = checked_name(Fields(await read_json(request)).text("labeler"))
         last = await self.written(self.labels.take_back, labeler, self.pool.items)
         if last is None:
@@ -147,7 +154,8 @@ class Labelling:
         item = self.pool.items[last["item"]]
         self.hold(item, labeler)
         told = self.progress(labeler) | {"metadata": METADATA}
-        return JSONResponse(told | self.shown(item, labeler))
+        said = as_shown(last, item, labeler)
+        return JSONResponse(told | self.shown(item, labeler) | {"said": said})
 
     async def written(self, write: Callable[..., Any], *given: Any) -> Any:
         """What a method that writes labels returns.
@@ -166,6 +174,17 @@ class Labelling:
     async def agreement(self, _: Request) -> Response:
         told = agreement(list(self.labels.current().values()))
         return JSONResponse(told | {"published": published()})
+
+
+def as_shown(record: dict[str, Any], item: Item, labeler: str) -> dict[str, Any]:
+    """What a record says, of the answers in the order in which its labeler sees them."""
+    said = {"answer": record["answer"]} if "answer" in record else {}
+    if record["kind"] == "ranking" and record["answers"] == item.answers:
+        for name in ("ranks", "ratings", "metadata"):
+            given = record.get(name)
+            if isinstance(given, list) and len(given) == len(item.answers):
+                said[name] = [given[place] for place in shuffled(item, labeler)]
+    return said
 
 
 def shuffled(item: Item, labeler: str) -> list[int]:

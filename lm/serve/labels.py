@@ -45,10 +45,12 @@ class Labels:
 
     def keep(self, record: dict[str, Any]) -> bool:
         """Keeps a record, which is on the disk when this returns, unless it says what counts
-        already: it may have been sent twice. Returns whether it stands for another from now on."""
+        already: it may have been sent twice. A skip stands for nothing that was said. Returns
+        whether the record stands for another from now on."""
         with self._lock:
             known = self.current().get((record["item"], record["labeler"]), {})
             new = {**known, "time": None} != {**record, "time": None}
+            new = new and (record["kind"] != "skip" or not known)
             if new:
                 self._append(record)
             return new and bool(known)

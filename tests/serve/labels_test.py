@@ -15,6 +15,7 @@ import pytest
 
 from lm.core.errors import ConfigError, DataError
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
+from lm.data.dialogues import DialoguesConfig
 from lm.data.labels import conversation_rows
 from lm.data.tasks.rows import Row
 from lm.decode.sampling import SamplingConfig
@@ -82,7 +83,9 @@ def test_a_ranking_is_kept_in_the_agreed_form_whatever_order_was_shown(page):
     ratings = [7 if yes else None for yes in best]
     metadata = [{"opinion": True, "sexual": False} if yes else {} for yes in best]
     answer = say(page, "ann", found, ranks=ranks, ratings=ratings, metadata=metadata)
-    assert answer.json() == {"done": 1, "skipped": 0, "total": 3, "making": False}
+    told = answer.json()
+    assert told == shown(page, "ann") and told["item"] == "b"  # the next item, in the same answer
+    assert told.items() >= {"done": 1, "skipped": 0, "total": 3, "making": False}.items()
     (line,) = (page.folder / "labels.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record.pop("time")
@@ -126,9 +129,9 @@ def test_an_item_goes_to_two_labelers_before_the_next_is_begun(page):
     found = shown(page, "ann")
     assert found["item"] == "b" and found["done"] == 1
     say(page, "ann", found, kind="skip")
-    assert shown(page, "ann")["item"] == "c"
+    assert shown(page, "bob")["item"] in ("a", "b")
     say(page, "bob", {"item": "a"}, ranks=[1, 2, 3])
-    assert shown(page, "cid")["item"] == "c"  # "a" has its two, of "b" nobody said anything
+    assert shown(page, "cid")["item"] == "b"  # "a" has its two
 
 
 def test_people_who_label_at_the_same_time_get_no_more_of_an_item_than_the_overlap(page):
@@ -137,9 +140,9 @@ def test_people_who_label_at_the_same_time_get_no_more_of_an_item_than_the_overl
     assert shown(page, "ann")["item"] == "a"  # who looks again has it still
     say(page, "ann", {"item": "a"}, ranks=[1, 2, 3])
     assert shown(page, "ann")["item"] == "c"
-    for name in ("bob", "cid"):  # past the overlap: of all, the least was said of "b" and "c"
+    for name in ("bob", "cid"):
         say(page, name, {"item": "a"}, ranks=[1, 2, 3])
-    assert shown(page, "fay")["item"] == "b"
+    assert shown(page, "fay")["item"] == "c"  # past the overlap, what fewest have
 
 
 def test_an_item_that_was_shown_and_left_goes_to_somebody_else_after_a_while(page):
@@ -173,6 +176,45 @@ def test_skips_demonstrations_and_undo(page):
     assert page.api.post("/labels/undo", json={"labeler": "ann"}).status_code == 404
 
 
+def test_a_skip_stands_for_nothing_that_was_said(page):
+    said = {"a": {"ranks": [1, 2, 3]}, "b": {"kind": "demonstration", "answer": "Yes."}}
+    for name, what in said.items():
+        say(page, "ann", {"item": name}, **what)
+        assert say(page, "ann", {"item": name}, kind="skip").json()["skipped"] == 0
+    assert [record["kind"] for record in page.labels.records] == ["ranking", "demonstration"]
+    page.api.post("/labels/undo", json={"labeler": "ann"})
+    assert say(page, "ann", {"item": "b"}, kind="skip").json()["skipped"] == 1  # the control
+
+
+def test_what_was_said_comes_back_with_an_undo_in_the_order_in_which_it_was_shown(page):
+    ranks, ratings = [3, 1, 2, 2, *range(5, 10)], [1, None, 7, *[None] * 6]
+    metadata = [{"opinion": number % 2 == 0} for number in range(9)]
+    said = {"ranks": ranks, "ratings": ratings, "metadata": metadata, "answer": "Yes."}
+    say(page, "ann", {"item": "b"}, **said)
+    back = page.api.post("/labels/undo", json={"labeler": "ann"}).json()
+    kept = {"ranks": [3, 1, 2, 2, *range(4, 9)]}  # without gaps
+    assert back["said"] == said | kept and back["item"] == "b"
+    say(page, "ann", {"item": "a"}, kind="demonstration", answer="No.")
+    back = page.api.post("/labels/undo", json={"labeler": "ann"}).json()
+    assert back["said"] == {"answer": "No."}
+    say(page, "ann", {"item": "a"}, kind="skip")
+    assert page.api.post("/labels/undo", json={"labeler": "ann"}).json()["said"] == {}
+
+
+def test_a_ranking_and_an_answer_of_ones_own_are_learned_from_one_record(page):
+    say(page, "ann", shown(page, "ann"), ranks=[1, 2, 3], answer="Mine.")
+    say(page, "bob", shown(page, "bob"), ranks=[1, 2, 3])
+    both, ranked = (json.loads(line) for line in (page.folder / FILE).open())
+    assert both["kind"] == "ranking" and both["answer"] == "Mine." and "answer" not in ranked
+    folder = str(page.folder)
+    data = DialogueComparisonsConfig(train=folder, valid=folder)
+    assert [one.labeler for one in data.compared("train")] == ["ann", "bob"]
+    (dialogue,) = DialoguesConfig(train=folder, valid=folder).dialogues("train")["dialogues"]
+    assert as_objects(dialogue.turns) == [
+        *page.items[0].messages, {"role": "assistant", "content": "Mine."}
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "what",
     [{"ranks": [1, 2]}, {"ranks": [1, 2, 4]}, {"ranks": [0, 1, 2]}, {"ranks": [1, 2, True]},
@@ -181,7 +223,8 @@ def test_skips_demonstrations_and_undo(page):
      {"ranks": [1, 2, 3], "metadata": [{"opinion": 1}, {}, {}]}, {"labeler": ""}, {"kind": "undo"},
      {"ranks": [1, 2, 3], "metadata": [{"opinion": None}, {}, {}]}, {"labeler": "a" * 41},
      {"ranks": [1, 2, 3], "metadata": [{}, {}]}, {"ranks": [1, 2, 3], "metadata": {}},
-     {"kind": "demonstration", "answer": " "}, {"kind": "demonstration", "answer": "\ud800"}],
+     {"kind": "demonstration", "answer": " "}, {"ranks": [1, 2, 3], "answer": " "},
+     {"kind": "demonstration", "answer": "\ud800"}],
 )  # fmt: skip
 def test_a_record_that_is_none_is_refused_and_not_kept(page, what):
     record = {"labeler": "ann", "item": "a", "kind": "ranking"} | what
