@@ -8,17 +8,27 @@ let questions = {}; // what is asked of each answer, by name
 let order = [];
 let showAnswers = null;
 let writing = false;
+let judged = false; // whether anything was said of the answers
+let moved = false; // whether they were put in order, and are not as the server shuffled them
+let touched = false; // whether anything was changed since the item came up
+let since = 0; // when it came up
+let asking = false; // whether it was asked if the server's order is right
 let busy = false;
 let waiting = 0; // the timer until the page looks again
 
 async function attempt(run) { // whether it was done
   if (busy) return false;
   busy = true;
-  $("fault").textContent = "";
+  $("fault").textContent = $("note").textContent = "";
   try { await run(); } catch (error) { $("fault").textContent = reasonOf(error); }
   busy = false;
   return !$("fault").textContent;
 }
+
+const SETTLING = 700; // milliseconds within which the second press of a double click comes
+
+// Whether a press may be meant for the item before, which is gone.
+const early = (event) => !touched && event.timeStamp - since < SETTLING;
 
 // Looks again while there is nothing to label, after a failure too.
 function later() {
@@ -50,7 +60,7 @@ function present(found) {
   item = found.item;
   $("login").hidden = true;
   $("foot").hidden = false;
-  $("work").hidden = !item;
+  for (const id of ["work", "skip", "submit"]) $(id).hidden = !item;
   $("none").hidden = Boolean(item);
   $("who").textContent = labeler;
   if (!item) {
@@ -62,13 +72,42 @@ function present(found) {
   order = found.answers.map((text, number) => ({ number, text, tied: false, rating: null, said: {}, open: false }));
   $("conversation").replaceChildren(...found.messages.map(({ role, content }) => {
     const turn = make("div", "turn");
-    turn.append(make("div", "who", role), make("div", "said", content));
+    const said = make("div", "said", content);
+    said.dir = "auto";
+    turn.append(make("div", "who", role), said);
     return turn;
   }));
-  $("demonstration").value = "";
-  pane(false);
-  showAnswers = orderedList($("answers"), order, (answer, place) => [quality(answer, place), asked(answer, questions)], otherKey);
+  const draft = { ...draftOf(labeler, item), ...found.said };
+  judged = draft.ranks?.length === order.length;
+  moved = judged && draft.moved !== false;
+  if (judged) fillOrder(order, draft);
+  $("demonstration").value = draft.answer ?? "";
+  pane(Boolean(draft.answer) && !judged);
+  showAnswers = orderedList($("answers"), order, (answer, place) => [quality(answer, place), asked(answer, questions, judge)], otherKey, reorder);
+  keep();
+  touched = false;
+  since = performance.now();
   scrollTo(0, 0);
+}
+
+function judge() {
+  judged = true;
+  keep();
+}
+
+function reorder() {
+  moved = true;
+  judge();
+}
+
+// Keeps what has been said as a draft, and tells what of it is submitted.
+function keep() {
+  touched = true;
+  asking = false;
+  $("note").textContent = "";
+  const draft = said();
+  keepDraft(labeler, item, judged || draft.answer ? { ...draft, moved } : null);
+  $("submit").textContent = !draft.answer ? "Submit" : judged ? "Submit both" : "Submit the answer";
 }
 
 function quality(answer, place) {
@@ -83,6 +122,7 @@ function quality(answer, place) {
 function rate(place, value) {
   order[place].rating = order[place].rating === value ? null : value;
   showAnswers(place);
+  judge();
 }
 
 function otherKey(key, place) {
@@ -98,14 +138,22 @@ function pane(write) {
   writing = write;
   $("rank-pane").hidden = write;
   $("write-pane").hidden = !write;
-  $("tab-rank").setAttribute("aria-selected", String(!write));
-  $("tab-write").setAttribute("aria-selected", String(write));
+  for (const [id, selected] of [["tab-rank", !write], ["tab-write", write]]) {
+    $(id).setAttribute("aria-selected", String(selected));
+    $(id).tabIndex = selected ? 0 : -1;
+  }
   if (write) $("demonstration").focus();
+}
+
+// What a labeler has said of the answers, and his own.
+function said() {
+  const answer = $("demonstration").value;
+  return { ...(judged ? ranking() : {}), ...(answer.trim() ? { answer } : {}) };
 }
 
 function ranking() {
   const ranked = ranks(order);
-  const sent = { kind: "ranking", ranks: [], ratings: [], metadata: [] };
+  const sent = { ranks: [], ratings: [], metadata: [] };
   order.forEach((answer, place) => {
     sent.ranks[answer.number] = ranked[place];
     sent.ratings[answer.number] = answer.rating;
@@ -114,13 +162,31 @@ function ranking() {
   return sent;
 }
 
-async function send(record) {
-  await call("/labels/record", { ...record, labeler, item });
-  await next();
+const send = (record) => attempt(async () => {
+  const sent = { ...record, labeler, item };
+  const found = await call("/labels/record", sent);
+  if (sent.kind !== "skip") keepDraft(sent.labeler, sent.item, null);
+  present(found);
+});
+
+function submit(event) {
+  if (early(event)) return;
+  const { answer } = said();
+  if (writing && !judged && !answer) { $("note").textContent = "Nothing is written."; return; }
+  if (!moved && (judged || !answer)) {
+    if (!asking) {
+      asking = true;
+      touched = false;
+      since = event.timeStamp;
+      $("note").textContent = "The order is as it came. If it is right, submit it once more.";
+      return;
+    }
+    judged = moved = true;
+  }
+  send({ kind: judged ? "ranking" : "demonstration", ...said() });
 }
 
-const submit = () => attempt(() => send(writing ? { kind: "demonstration", answer: $("demonstration").value } : ranking()));
-const skip = () => attempt(() => send({ kind: "skip" }));
+const skip = (event) => early(event) || send({ kind: "skip" });
 const undo = () => attempt(async () => present(await call("/labels/undo", { labeler })));
 
 function login() {
@@ -141,13 +207,21 @@ $("who").addEventListener("click", login);
 $("submit").addEventListener("click", submit);
 $("skip").addEventListener("click", skip);
 $("undo").addEventListener("click", undo);
+$("demonstration").addEventListener("input", keep);
 $("tab-rank").addEventListener("click", () => pane(false));
 $("tab-write").addEventListener("click", () => pane(true));
+document.querySelector(".tabs").addEventListener("keydown", (event) => {
+  const write = { ArrowLeft: !writing, ArrowRight: !writing, Home: false, End: true }[event.key];
+  if (write === undefined) return;
+  event.preventDefault();
+  pane(write);
+  $(write ? "tab-write" : "tab-rank").focus();
+});
 addEventListener("keydown", (event) => {
   if (event.repeat || $("login").hidden === false) return;
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (item) submit(); return; }
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (item) submit(event); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea")) return;
-  if (event.key.toLowerCase() === "s" && item) skip();
+  if (event.key.toLowerCase() === "s" && item) skip(event);
   if (event.key.toLowerCase() === "u") undo();
 });
 if (labeler) attempt(next); else login();

@@ -7,6 +7,11 @@ function ranks(order) {
   return order.map((answer, place) => { if (!answer.tied || !place) rank = place + 1; return rank; });
 }
 
+function standing(answer, place, rank) {
+  const tied = answer.tied && place ? ", tied with the one above" : "";
+  return `rank ${rank}${tied}${answer.rating ? `, quality ${answer.rating}` : ""}`;
+}
+
 function small(text, title, pressed, run) {
   const node = make("button", "", text);
   node.type = "button";
@@ -19,8 +24,8 @@ function small(text, title, pressed, run) {
 
 // Fills a list with the cards of an order, and gives what fills it again and goes to a place.
 // `more(answer, place)` are further nodes of a card, `other(key, place)` does what another key says
-// and tells whether it says anything.
-function orderedList(list, order, more = () => [], other = () => false) {
+// and tells whether it says anything; `changed()` is told that the order is another.
+function orderedList(list, order, more = () => [], other = () => false, changed = () => {}) {
   let held = null; // the place of the card that is dragged; a file or a text has none
   function show(focus) {
     const ranked = ranks(order);
@@ -35,14 +40,16 @@ function orderedList(list, order, more = () => [], other = () => false) {
     node.dataset.number = answer.number;
     if (answer.tied && place) node.classList.add("tied");
     if (order[place + 1]?.tied) node.classList.add("leads");
-    node.setAttribute("aria-label", `rank ${rank}: ${answer.text.slice(0, 80)}`);
+    node.setAttribute("aria-label", `${standing(answer, place, rank)}: ${answer.text.slice(0, 80)}`);
     const moves = make("div", "moves");
     moves.append(
       small("↑", "Better (Shift+↑)", null, () => move(place, place - 1)),
       small("↓", "Worse (Shift+↓)", null, () => move(place, place + 1)),
     );
     if (place) moves.append(small("=", "Tie with the one above (T)", answer.tied, () => tie(place)));
-    node.append(make("div", "rank", String(rank)), make("div", "said", answer.text || "(says nothing)"), moves, ...more(answer, place));
+    const said = make("div", "said", answer.text || "(says nothing)");
+    said.dir = "auto";
+    node.append(make("div", "rank", String(rank)), said, moves, ...more(answer, place));
     node.addEventListener("keydown", (event) => { if (event.target === node) keys(event, place); });
     node.addEventListener("dragstart", (event) => {
       event.dataTransfer.setData("text/plain", String(place));
@@ -60,6 +67,11 @@ function orderedList(list, order, more = () => [], other = () => false) {
     return node;
   }
 
+  function update(place) {
+    show(place);
+    changed();
+  }
+
   function move(from, to) {
     if (!(from in order) || !(to in order) || from === to) return;
     const [answer] = order.splice(from, 1);
@@ -67,12 +79,13 @@ function orderedList(list, order, more = () => [], other = () => false) {
     answer.tied = Boolean(order[to]?.tied); // within a tie it joins, so that none ends or begins
     order.splice(to, 0, answer);
     order[0].tied = false;
-    show(to);
+    update(to);
   }
 
   function tie(place) {
-    if (place) order[place].tied = !order[place].tied;
-    show(place);
+    if (!place) return;
+    order[place].tied = !order[place].tied;
+    update(place);
   }
 
   function keys(event, place) {

@@ -1,7 +1,7 @@
 // The yes/no questions about one answer. Each has three states: pressed again, a yes or a no is none.
 "use strict";
 
-function asked(answer, questions) {
+function asked(answer, questions, changed) {
   const node = make("details", "questions small");
   const summary = make("summary", "soft");
   const names = Object.keys(questions);
@@ -10,7 +10,7 @@ function asked(answer, questions) {
   };
   node.open = answer.open;
   node.addEventListener("toggle", () => { answer.open = node.open; });
-  node.append(summary, ...names.map((name) => question(answer, name, questions[name], count)));
+  node.append(summary, ...names.map((name) => question(answer, name, questions[name], () => { count(); changed(); })));
   count();
   return node;
 }
