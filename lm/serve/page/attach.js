@@ -2,7 +2,6 @@
 "use strict";
 const LARGEST_FILE = 4 << 20; // bytes that are sent as they are
 const LONGEST_SIDE = 2048; // pixels to which others are shrunk
-let pending = []; // { name, url }
 let attaching = Promise.resolve(); // until what was chosen so far has been read
 
 const asUrl = (blob) => new Promise((resolve, reject) => {
@@ -30,22 +29,23 @@ async function redrawn(file) {
 
 // One choice after the other; what is sent meanwhile waits for them.
 function attach(files, most) {
-  attaching = attaching.then(() => readImages(files, most));
+  const draft = draftOf(open); // they go there, wherever one is when they have been read
+  attaching = attaching.then(() => readImages(draft, files, most));
   return attaching;
 }
 
-async function readImages(files, most) {
+async function readImages(draft, files, most) {
   note("");
   for (const file of files) {
     if (!file.type.startsWith("image/")) { note(`${file.name} is no image`); continue; }
-    if (pending.length >= most) {
+    if (draft.images.length >= most) {
       note(most ? `This model sees ${most} images at most` : "This model reads text alone");
       break;
     }
     try {
       const plain = ["image/png", "image/jpeg"].includes(file.type) && file.size <= LARGEST_FILE;
       const url = await (plain ? asUrl(file) : redrawn(file));
-      pending.push({ name: file.name || "image", url });
+      draft.images.push({ name: file.name || "image", url });
     } catch { note(`${file.name} cannot be read as an image`); }
   }
   showPending();
@@ -57,14 +57,15 @@ function note(text) {
 }
 
 function showPending() {
-  $("pending").hidden = !pending.length;
-  $("pending").replaceChildren(...pending.map((one) => {
+  const { images } = draftOf(open); // { name, url } each
+  $("pending").hidden = !images.length;
+  $("pending").replaceChildren(...images.map((one) => {
     const node = make("div", "thumb");
     const image = make("img");
     image.src = one.url;
     image.alt = one.name;
     node.append(image, action("✕", `Leave ${one.name} out`, () => {
-      pending = pending.filter((other) => other !== one);
+      images.splice(images.indexOf(one), 1);
       showPending();
       $("text").focus();
     }));

@@ -2,78 +2,11 @@
 "use strict";
 const KNOBS = { temperature: "1", top_p: "1", top_k: "", max_tokens: "", seed: "" };
 const MOST_RANKED = 9; // answers of a ranking
+const KEEPING = 1000; // milliseconds after which an answer that is being written is kept
 const MOST_SENT = 12 << 20; // characters of images in a request, of the 16 MiB that the server reads
-let all = merged([]);
-if (!all.length) all = [fresh()];
-let open = all[0];
-let running = null; // { abort, conversation } of the answer that is being written
 let entries = new Map(); // what the server says of each model
 let labelled = false; // whether it keeps labels
-
-// Keeps a conversation that has changed here, beside what other tabs have kept.
-function keep(one) {
-  one.changed = Date.now();
-  all = merged(all, running?.conversation);
-  write(all.map(standing));
-}
-
-// A conversation as it is kept: what a new answer takes the place of stays until that has come.
-function standing(one) {
-  if (running?.conversation !== one || !running.before.length) return one;
-  return { ...one, turns: [...one.turns.slice(0, -1), ...running.before] };
-}
-
-// Another tab has changed something.
-function meet(event) {
-  if (event.key !== KEPT && event.key !== GONE) return;
-  const before = JSON.stringify(open);
-  all = merged(all, running?.conversation);
-  if (!all.length) all = [fresh()];
-  if (running && !all.includes(running.conversation)) stop();
-  if (!all.includes(open)) choose(all[0]);
-  else if (running?.conversation === open || JSON.stringify(open) === before) showList();
-  else show();
-}
-
-// ---------------------------------------------------------------- conversations
-
-const titled = (one) => one.turns[0]?.content.trim().slice(0, 60) || (one.turns.length ? "An image" : "New conversation");
-
-function showList() {
-  $("list").replaceChildren(...all.map((one) => {
-    const entry = make("div", one === open ? "entry open" : "entry");
-    const name = make("button", "name", titled(one));
-    name.addEventListener("click", () => choose(one));
-    if (one === open) name.setAttribute("aria-current", "true");
-    const drop = action("✕", "Delete this conversation", () => {
-      if (running?.conversation === one) stop();
-      forget(one);
-      all = merged(all, running?.conversation);
-      write(all.map(standing));
-      sweep(all.map(standing));
-      if (!all.length) all = [fresh()];
-      choose(one === open ? all[0] : open);
-    });
-    drop.classList.add("drop");
-    entry.append(name, drop);
-    return entry;
-  }));
-}
-
-function choose(one) {
-  open = one;
-  $("system").value = open.system;
-  menu(false);
-  show();
-  $("turns").scrollTop = $("turns").scrollHeight;
-  $("text").focus();
-}
-
-function begin() {
-  let one = all.find((other) => !other.turns.length);
-  if (!one) { one = fresh(); all.unshift(one); }
-  choose(one);
-}
+let leaving = false; // the page is about to be closed
 
 // ---------------------------------------------------------------- answers
 
@@ -125,18 +58,20 @@ async function* events(response) {
   }
 }
 
-// `answers`: those that were drawn to the same before. `before`: the turns that stood here, which
-// are put back where nothing comes in their place.
-async function answer(one = open, answers = [], before = []) {
-  if (running || one.turns.at(-1)?.role !== "user") return;
-  const turn = { role: "assistant", content: "", model: $("model").value, answers };
-  const own = { abort: new AbortController(), conversation: one, turn, before, node: null };
+// Draws the next turn. `beside`: what it has of the turn whose place it takes. `before`: the turns
+// that are put back where nothing comes, and `edited` { number, text }, what is then in the form again.
+async function answer(one = open, beside = {}, before = null, edited = null) {
+  if (running.has(one) || one.turns.at(-1)?.role !== "user") return;
+  const turn = { role: "assistant", content: "", model: $("model").value, ended: false, answers: [], ...beside };
+  const { answers } = turn;
+  const own = { abort: new AbortController(), turn, before, edited, node: null };
   const said = body({ system: one.system, turns: [...one.turns] });
   let reason = null; // why it ended; what was stopped is no answer to rank
-  running = own;
+  let kept = Date.now();
+  running.set(one, own);
   one.turns.push(turn);
-  const tell = speaker();
-  show();
+  const tell = speaker(one);
+  if (one === open) { show(); toEnd(); }
   try {
     const asked = await said;
     const response = await fetch("/v1/chat/completions", {
@@ -149,46 +84,44 @@ async function answer(one = open, answers = [], before = []) {
       turn.content += event.choices[0]?.delta.content ?? "";
       reason ??= event.choices[0]?.finish_reason ?? null;
       tell(turn.content, false);
+      if (turn.content && Date.now() - kept > KEEPING) { keepGrowing(one); kept = Date.now(); }
       if (open === one && own.node) {
-        const log = $("turns");
-        const following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+        const following = atEnd();
         own.node.textContent = turn.content;
-        if (following) log.scrollTop = log.scrollHeight;
+        if (following) toEnd();
       }
     }
   } catch (error) {
+    if (leaving) await new Promise((resolve) => setTimeout(resolve, 2000)); // it fails of that, and is kept
     if (error.name !== "AbortError") turn.fault = error.message;
   }
-  const back = before.length && !turn.content;
+  const back = before && !turn.content;
   tell(turn.fault && !back ? `${turn.content} ${turn.fault}` : turn.content, true);
-  running = null;
-  if (back) {
-    if (!turn.answers) forgetAnswers(before); // they were told something else meanwhile
-    one.turns.splice(-1, 1, ...before);
-    note(turn.fault ?? "");
-  }
+  running.delete(one);
+  if (back) { one.turns = before; note(turn.fault ?? ""); }
   turn.ended = reason === "stop"; // or cut off
   if (reason && turn.content && turn.answers && !answers.some(({ content }) => content === turn.content)) {
     turn.answers = [...answers, { content: turn.content, model: turn.model, ended: turn.ended }];
     if (turn.answers.length > MOST_RANKED) turn.answers.splice(1, 1); // by the first it is known
   }
-  if (overtaken(one)) one.id = newId(); // both tabs wrote: both are kept
-  if (all.includes(one)) keep(one);
+  keepGrowing(one);
+  if (one !== open) { showList(); return; }
   const idle = [document.body, $("stop")].includes(document.activeElement);
   show();
-  if (idle) $("text").focus(); // not while somebody types elsewhere
+  if (back && edited) edit(edited.number, edited.text);
+  else if (idle) $("text").focus(); // not while somebody types elsewhere
 }
 
-function stop() { running?.abort.abort(); }
+function stop(one = open) { running.get(one)?.abort.abort(); }
 
 // Says an answer to those who listen to the page: sentence by sentence, each once.
-function speaker() {
+function speaker(one) {
   let told = 0;
-  $("live").replaceChildren();
+  if (one === open) $("live").replaceChildren();
   return (text, ended) => {
     const rest = text.slice(told);
     const end = ended ? rest.length : Math.max(...[". ", "! ", "? ", "\n"].map((mark) => rest.lastIndexOf(mark) + 1));
-    if (end > 0 && rest.slice(0, end).trim()) $("live").append(make("p", "", rest.slice(0, end)));
+    if (one === open && end > 0 && rest.slice(0, end).trim()) $("live").append(make("p", "", rest.slice(0, end)));
     told += Math.max(end, 0);
   };
 }
@@ -198,17 +131,17 @@ function speaker() {
 async function send(event, reply = answer) {
   event?.preventDefault();
   const one = open; // it goes there, wherever one is when its images have been read
+  const draft = draftOf(one);
+  draft.text = $("text").value;
   await Promise.all([attaching, listed]);
-  const [text, images] = [$("text").value, pending];
-  if (!(text.trim() || images.length) || running) return;
-  $("text").value = "";
-  pending = [];
+  const { text, images } = draft;
+  if (!(text.trim() || images.length) || running.has(one)) return;
+  Object.assign(draft, { text: "", images: [] });
   note("");
-  showPending();
-  grow();
+  if (one === open) { $("text").value = ""; showPending(); grow(); }
   const turn = { role: "user", content: text };
-  if (images.length) turn.images = await Promise.all(images.map((one) => keepPicture(one.url)));
-  if (one.turns.at(-1)?.role === "user") one.turns.pop(); // its answer never came
+  if (images.length) turn.images = await Promise.all(images.map(({ url }) => keepPicture(url)));
+  if (one.turns.at(-1)?.role === "user") Object.assign(turn, besides(one.turns.splice(-1))); // its answer never came
   one.turns.push(turn);
   keep(one);
   reply(one);
@@ -266,17 +199,18 @@ for (const name of Object.keys(KNOBS)) {
 $("model").addEventListener("change", () => { store("lm.model", $("model").value); show(); });
 $("system").addEventListener("input", () => {
   open.system = $("system").value;
-  const gone = forgetAnswers(open.turns); // they were told something else
+  // they were told something else
+  const gone = forgetAnswers([...open.turns, ...(running.get(open)?.before ?? [])]);
   keep(open);
   if (gone) show();
 });
 $("ask").addEventListener("submit", (event) => send(event));
 $("write").addEventListener("click", (event) => send(event, writeTurn));
-$("text").addEventListener("input", grow);
+$("text").addEventListener("input", () => { draftOf(open).text = $("text").value; grow(); });
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
 });
-$("stop").addEventListener("click", stop);
+$("stop").addEventListener("click", () => stop());
 $("new").addEventListener("click", begin);
 $("menu").addEventListener("click", () => menu(!document.body.classList.contains("menu")));
 for (const id of ["veil", "close"]) $(id).addEventListener("click", () => menu(false));
@@ -286,6 +220,8 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey && event.shiftKey && event.key.toLowerCase() === "o") { event.preventDefault(); begin(); }
 });
 addEventListener("storage", meet);
+addEventListener("beforeunload", () => { leaving = true; });
+addEventListener("pagehide", () => { for (const one of running.keys()) keepGrowing(one); });
 narrow.addEventListener("change", () => menu(false));
 watchForImages(mostImages);
 showKnobs();

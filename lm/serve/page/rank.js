@@ -14,13 +14,16 @@ const messagesBefore = ({ system, turns }, number) => messagesOf({ system, turns
 
 // What was said before has changed: the answers there are do not answer it, and others were kept.
 function forgetAnswers(turns) {
-  const found = turns.filter((turn) => turn.answers || turn.kept);
-  for (const turn of found) { delete turn.answers; delete turn.ranked; delete turn.kept; }
+  const found = [...everyTurn(turns)].filter((turn) => turn.answers || turn.kept);
+  found.forEach(forgetLabels);
   return found.length > 0;
 }
 
+function forgetLabels(turn) { for (const name of ["answers", "ranked", "kept"]) delete turn[name]; }
+
 // A form in the place of a turn, with the labeler's name, which it gives; what `send` throws is told.
-function labelForm(node, content, word, send) {
+function labelForm(number, content, opener, word, send) {
+  const { node, close } = formAt(number, opener);
   const who = make("label", "", "Your name ");
   const name = make("input");
   Object.assign(name, { value: labelerName(), maxLength: 40, autocomplete: "off" });
@@ -31,12 +34,12 @@ function labelForm(node, content, word, send) {
     const labeler = name.value.trim();
     try { await send(labeler); } catch (error) { fault.textContent = reasonOf(error); return; }
     labelerName(labeler);
-    show();
+    close();
   };
   const doing = make("div", "doing");
-  doing.append(action(word, "Ctrl+Enter", done), action("Cancel", "Escape", show));
+  doing.append(action(word, "Ctrl+Enter", done), action("Cancel", "Escape", close));
   node.onkeydown = (event) => {
-    if (event.key === "Escape") { event.stopPropagation(); show(); }
+    if (event.key === "Escape") { event.stopPropagation(); close(); }
     const enter = event.key === "Enter" && !event.isComposing;
     if (enter && (event.ctrlKey || event.metaKey || event.target === name)) { event.preventDefault(); done(); }
   };
@@ -45,24 +48,24 @@ function labelForm(node, content, word, send) {
 }
 
 // Keeps a turn as what the assistant should say; kept again, it stands for what was kept before.
-function demonstrateTurn(node, turn, number) {
+function demonstrateTurn(turn, number) {
   const one = open;
   const sent = { kind: "demonstration", item: `${one.id}-${number}`, answer: turn.content };
-  labelForm(node, make("div", "said", turn.content), "Keep", async (labeler) => {
+  labelForm(number, make("div", "said", turn.content), "Keep as", "Keep", async (labeler) => {
     const messages = await messagesBefore(one, number);
     const { replaced } = await call("/labels/chat", { ...sent, labeler, messages });
-    turn.kept = replaced ? "Kept in place of the earlier one" : "Kept as demonstration";
+    one.turns[number].kept = replaced ? "Kept in place of the earlier one" : "Kept as demonstration";
     keep(one);
   }).focus();
 }
 
-function rankTurn(node, turn, number) {
+function rankTurn(turn, number) {
   const one = open;
   const { answers } = turn;
   const order = answers.map(({ content }, n) => ({ number: n, text: content, tied: false }));
   const list = make("ol", "answers");
   list.setAttribute("aria-label", "Answers, the best first");
-  labelForm(node, list, "Keep the ranking", async (labeler) => {
+  labelForm(number, list, "Rank", "Keep the ranking", async (labeler) => {
     const sent = { labeler, answers: [], sources: [], ended: [], ranks: [] };
     ranks(order).forEach((rank, place) => { sent.ranks[order[place].number] = rank; });
     for (const { content, model, ended = true } of answers) { // of older ones it was not kept
@@ -72,10 +75,14 @@ function rankTurn(node, turn, number) {
     }
     sent.messages = await messagesBefore(one, number);
     await call("/labels/chat", sent);
+    turn = one.turns[number]; // another tab may have made another object of it
     turn.ranked = true;
     const best = answers[order[0].number];
     const liked = answers.some(({ content }, n) => content === turn.content && sent.ranks[n] === 1);
-    if (one.turns.at(-1) === turn && !liked) Object.assign(turn, { content: best.content, model: best.model, ended: best.ended, fault: undefined, kept: undefined });
+    const branch = turn.branches?.findIndex((tail) => tail?.[0].content === best.content) ?? -1;
+    const last = one.turns.at(-1) === turn;
+    if (last && !liked && branch >= 0) turnTo(one, number, branch);
+    else if (last && !liked) Object.assign(turn, { content: best.content, model: best.model, ended: best.ended, fault: undefined, kept: undefined });
     keep(one);
   });
   orderedList(list, order);

@@ -16,7 +16,7 @@ const newId = () => crypto.getRandomValues(new Uint32Array(2)).join("-");
 const fresh = () => ({ id: newId(), changed: 0, system: "", turns: [] });
 
 // The conversations of this tab and of the store together, those of this tab as the same objects;
-// `busy` is being written here and stays as it is.
+// those that are `busy`, written here, stay as they are.
 function merged(own, busy) {
   const gone = new Set(load(GONE, []));
   const found = new Map(own.filter((one) => !gone.has(one.id)).map((one) => [one.id, one]));
@@ -25,7 +25,7 @@ function merged(own, busy) {
     const mine = found.get(one.id);
     if (gone.has(one.id)) continue;
     if (!mine) found.set(one.id, one);
-    else if (mine !== busy && (one.changed ?? 0) > mine.changed) Object.assign(mine, one);
+    else if (!busy?.has(mine) && (one.changed ?? 0) > mine.changed) Object.assign(mine, one);
   }
   const every = [...found.values()];
   for (const one of every) one.changed ??= 0;
@@ -39,8 +39,11 @@ function overtaken(one) {
   return Array.isArray(stored) && stored.some((other) => other.id === one.id && other.changed > one.changed);
 }
 
+// One that is written here, and of which another tab has kept more, stays as that has it.
 function write(conversations) {
-  store(KEPT, conversations.filter((one) => one.turns.length));
+  const stored = new Map(load(KEPT, []).map((one) => [one.id, one]));
+  const newest = (one) => (stored.get(one.id)?.changed > one.changed ? stored.get(one.id) : one);
+  store(KEPT, conversations.filter((one) => one.turns.length).map(newest));
 }
 
 function forget(one) {
@@ -84,9 +87,17 @@ async function pictureOf(id) {
   return pictures.get(id) ?? null;
 }
 
+// The turns of a conversation, and those of the branches that are not shown.
+function* everyTurn(turns) {
+  for (const turn of turns) {
+    yield turn;
+    for (const tail of turn.branches ?? []) if (tail) yield* everyTurn(tail);
+  }
+}
+
 // Removes the images that no conversation holds.
 async function sweep(conversations) {
-  const held = new Set(conversations.flatMap((one) => one.turns.flatMap((turn) => turn.images ?? [])));
+  const held = new Set(conversations.flatMap((one) => [...everyTurn(one.turns)].flatMap((turn) => turn.images ?? [])));
   for (const id of (await images("readonly", (all) => all.getAllKeys())) ?? []) {
     if (!held.has(id)) await images("readwrite", (all) => all.delete(id));
   }

@@ -17,25 +17,28 @@ function showTurn(turn, number) {
   const said = make("div", "said", turn.content);
   if (turn.content || !turn.images?.length) node.append(said);
   if (turn.fault) node.append(make("div", "fault", turn.fault));
-  const mine = running?.turn === turn;
-  if (mine) { node.classList.add("growing"); running.node = said; return node; }
+  const own = running.get(open);
+  if (own?.turn === turn) { node.classList.add("growing"); own.node = said; return node; }
   const doing = make("div", "doing");
+  if (turn.branches) { node.classList.add("branched"); doing.append(...branchesOf(turn, number)); }
   doing.append(action("Copy", "Copy the text", (event) => copy(turn.content, event.target)));
-  doing.append(action("Edit", "Change this turn and go on from here", () => edit(node, turn, number)));
-  if (turn.role === "assistant") {
+  doing.append(action("Edit", "Change this turn and go on from here", () => edit(number)));
+  if (turn.role === "assistant" || number === open.turns.length - 1) { // or its answer never came
     doing.append(action("Regenerate", "Another answer", () => again(number)));
+  }
+  if (turn.role === "assistant") {
     if (rankable(turn, number)) {
-      doing.append(action(`Rank ${turn.answers.length} answers`, "Put the answers to this in order", () => rankTurn(node, turn, number)));
+      doing.append(action(`Rank ${turn.answers.length} answers`, "Put the answers to this in order", () => rankTurn(turn, number)));
     }
     if (demonstrable(turn, number)) {
       const cut = cutOff(number);
       const told = cut ? "An answer up to here was cut off: edit it first" : "Keep the conversation up to here, to learn from";
-      const keeping = action("Keep as demonstration", told, () => demonstrateTurn(node, turn, number));
+      const keeping = action("Keep as demonstration", told, () => demonstrateTurn(turn, number));
       keeping.disabled = cut;
       doing.append(keeping);
     }
   }
-  if (running) for (const button of doing.children) button.disabled ||= button.textContent !== "Copy";
+  if (own) for (const button of doing.querySelectorAll("button")) button.disabled ||= button.textContent !== "Copy";
   for (const told of [turn.ranked && "Ranked", turn.kept]) if (told) doing.append(make("span", "soft", told));
   node.append(doing);
   return node;
@@ -63,8 +66,16 @@ function showImages(ids) {
   return row;
 }
 
-function show() {
-  const turns = open.turns.map(showTurn);
+const atEnd = () => $("turns").scrollHeight - $("turns").scrollTop - $("turns").clientHeight < 80;
+function toEnd() { $("turns").scrollTop = $("turns").scrollHeight; }
+
+// Shows the open conversation anew. A form in which somebody writes stays, while what it is about does.
+function show(following = atEnd()) {
+  const place = $("turns").scrollTop;
+  const focus = document.activeElement;
+  forms = forms.filter((form) => form.one !== open || form.about === upTo(open, form.number));
+  const formOf = (number) => forms.find((form) => form.one === open && form.number === number)?.node;
+  const turns = open.turns.map((turn, number) => formOf(number) ?? showTurn(turn, number));
   if (!turns.length) {
     const empty = make("div", "empty");
     empty.append(make("h2", "", "What shall we talk about?"), make("p", "", $("model").value));
@@ -74,10 +85,13 @@ function show() {
     turns.push(empty);
   }
   $("turns").replaceChildren(...turns);
-  $("turns").scrollTop = $("turns").scrollHeight;
-  $("send").hidden = Boolean(running);
-  $("stop").hidden = !running;
-  $("write").hidden = !labelled || Boolean(running);
+  if (focus.isConnected) focus.focus({ preventScroll: true });
+  $("turns").scrollTop = following ? $("turns").scrollHeight : place;
+  if ($("system").value !== open.system) $("system").value = open.system;
+  const busy = running.has(open);
+  $("send").hidden = busy;
+  $("stop").hidden = !busy;
+  $("write").hidden = !labelled || busy;
   $("attach").hidden = !mostImages();
   showList();
 }
@@ -94,23 +108,59 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = "Copy"; }, 1200);
 }
 
-function edit(node, turn, number) {
+// ---------------------------------------------------------------- forms in the place of a turn
+
+let forms = []; // { one, number, about, node }: those that are open, in any conversation
+const upTo = ({ turns }, number) => JSON.stringify(turns.slice(0, number + 1).map(({ role, content }) => [role, content]));
+
+// A turn's node, for a form; `close` shows the turn again and goes to the button that opened it.
+function formAt(number, opener) {
+  const form = { one: open, number, about: upTo(open, number), node: $("turns").children[number] };
+  forms.push(form);
+  const close = () => {
+    forms = forms.filter((other) => other !== form);
+    show(false);
+    focusOn(number, opener);
+  };
+  return { node: form.node, close };
+}
+
+function focusOn(number, text) {
+  const buttons = [...$("turns").children[number]?.querySelectorAll(".doing button") ?? []];
+  buttons.find((button) => button.textContent.startsWith(text))?.focus();
+}
+
+function edit(number, text = open.turns[number].content) {
+  const one = open;
+  const { node, close } = formAt(number, "Edit");
+  const user = one.turns[number].role === "user";
   const area = make("textarea");
-  area.value = turn.content;
-  area.rows = Math.min(12, turn.content.split("\n").length + 1);
+  area.value = text;
+  area.rows = Math.min(12, text.split("\n").length + 1);
   area.setAttribute("aria-label", "Change this turn");
   const done = () => {
-    turn.content = area.value;
+    const turn = one.turns[number];
+    if (area.value === turn.content) { close(); return; }
+    if (running.has(one)) { note("An answer is being written: stop it first"); return; }
+    if (user) {
+      const before = [...one.turns];
+      const tail = one.turns.splice(number); // what followed answers something else
+      one.turns.push({ role: "user", content: area.value, images: turn.images, ...besides(tail) });
+      keep(one);
+      answer(one, {}, before, { number, text: area.value });
+      return;
+    }
+    Object.assign(turn, { content: area.value, ended: true });
     delete turn.fault; // of the answer that did not come
-    if (turn.role === "user") open.turns.length = number + 1; // what followed answers something else
-    else { turn.ended = true; forgetAnswers(open.turns.slice(number)); }
-    keep(open);
-    if (turn.role === "user") answer(); else show();
+    forgetLabels(turn);
+    forgetAnswers(one.turns.slice(number + 1));
+    keep(one);
+    close();
   };
   const doing = make("div", "doing");
-  doing.append(action(turn.role === "user" ? "Send" : "Keep", "Ctrl+Enter", done), action("Cancel", "Escape", show));
+  doing.append(action(user ? "Send" : "Keep", "Ctrl+Enter", done), action("Cancel", "Escape", close));
   area.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.stopPropagation(); show(); }
+    if (event.key === "Escape") { event.stopPropagation(); close(); }
     if (event.key === "Enter" && !event.isComposing && (event.ctrlKey || event.metaKey || !event.shiftKey)) { event.preventDefault(); done(); }
   });
   node.replaceChildren(area, doing);
@@ -119,15 +169,10 @@ function edit(node, turn, number) {
 
 // The assistant's turn is written, not drawn; left empty it is one that never came.
 function writeTurn(one) {
-  const turn = { role: "assistant", content: "" };
-  one.turns.push(turn);
+  one.turns.push({ role: "assistant", content: "" });
   keep(one);
+  if (one !== open) { showList(); return; }
   show();
-  if (one === open) edit($("turns").lastChild, turn, open.turns.length - 1);
-}
-
-// What stands here is kept until the new answer has come, and outlives a page that is closed.
-function again(number) {
-  const before = open.turns.splice(number);
-  answer(open, before[0].answers, before);
+  toEnd();
+  edit(open.turns.length - 1);
 }

@@ -1,0 +1,249 @@
+"""The chat page in a real browser: what becomes of conversations, whatever happens to them."""
+
+import pytest
+
+from tests.serve.browser import browsing, settled
+from tests.serve.served import listening, served
+
+pytestmark = pytest.mark.slow
+# Answers that a test says itself, piece by piece.
+SPEAKING = """
+const real = window.fetch;
+window.asked = [];
+window.fetch = (path, options) => {
+  if (path !== "/v1/chat/completions") return real(path, options);
+  if (window.failing) return Promise.reject(new TypeError("Failed to fetch"));
+  let feed;
+  const body = new ReadableStream({ start(controller) { feed = controller; } });
+  options.signal.addEventListener("abort", () => feed.error(new DOMException("", "AbortError")));
+  const event = (delta, finish_reason) => feed.enqueue(new TextEncoder().encode(
+    `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\\n\\n`));
+  asked.push({
+    messages: JSON.parse(options.body).messages,
+    say(content) { event({ content }, null); },
+    end() { event({}, "stop"); feed.close(); },
+  });
+  return Promise.resolve(new Response(body));
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    toy = served()
+    with listening(toy) as address:
+        yield address
+    toy.engine.close(drain=False)
+
+
+@pytest.fixture
+def page(address):
+    with browsing(address) as page:
+        page.context.add_init_script(SPEAKING)
+        page.reload()
+        page.wait_for_function("entries.size")
+        yield page
+
+
+def said(page):
+    return [turn.text_content() for turn in page.locator(".turn .said").all()]
+
+
+def begin(page):
+    """Waits until an answer is asked for; what was asked before is forgotten."""
+    page.wait_for_function("asked.length")
+    return page.evaluate("asked.at(-1).messages.map(({ content }) => content)")
+
+
+def write(page, text):
+    begin(page)
+    page.evaluate("(text) => asked.at(-1).say(text)", text)
+    page.wait_for_function(
+        "(text) => document.querySelector('.growing .said').textContent.endsWith(text)", arg=text
+    )
+
+
+def answer(page, text):
+    write(page, text)
+    page.evaluate("asked.pop().end()")
+    settled(page)
+
+
+def ask(page, text):
+    page.fill("#text", text)
+    page.press("#text", "Enter")
+
+
+def talk(page, *pairs):
+    for question, reply in pairs:
+        ask(page, question)
+        answer(page, reply)
+
+
+def edit(page, number, text):
+    page.locator(".turn").nth(number).get_by_text("Edit").click()
+    page.get_by_label("Change this turn").fill(text)
+    page.keyboard.press("Enter")
+
+
+def kept(page):
+    return page.evaluate("JSON.parse(localStorage.getItem('lm.conversations'))")
+
+
+PAIRS = [("q0", "a0"), ("q1", "a1"), ("q2", "a2")]
+WHOLE = ["q0", "a0", "q1", "a1", "q2", "a2"]
+
+
+def test_a_changed_turn_keeps_what_followed_it_as_a_branch_that_outlives_a_reload(page):
+    talk(page, *PAIRS)
+    edit(page, 2, "changed")
+    assert begin(page) == ["q0", "a0", "changed"]
+    answer(page, "b1")
+    assert said(page) == ["q0", "a0", "changed", "b1"]
+    page.locator(".turn").nth(0).get_by_text("Edit").click()
+    page.keyboard.press("Enter")  # with nothing changed
+    assert said(page) == ["q0", "a0", "changed", "b1"] and not page.evaluate("asked.length")
+    page.reload()
+    turn = page.locator(".turn").nth(2)
+    assert "2/2" in turn.inner_text()
+    turn.get_by_text("‹").focus()
+    page.keyboard.press("Enter")
+    assert said(page) == WHOLE and "1/2" in turn.inner_text()
+    assert page.evaluate("document.activeElement.textContent") == "‹"
+    edit(page, 0, "else")  # a branch has branches of its own
+    answer(page, "c0")
+    page.locator(".turn").nth(0).get_by_text("›").click()  # from the last to the first
+    turn.get_by_text("›").click()
+    assert said(page) == ["q0", "a0", "changed", "b1"]
+
+
+def test_an_answer_drawn_again_and_stopped_keeps_the_one_before_and_what_followed(page):
+    talk(page, *PAIRS)
+    first = page.locator(".turn").nth(1)
+    first.get_by_text("Regenerate").click()
+    write(page, "On")
+    page.keyboard.press("Escape")
+    settled(page)
+    assert said(page) == ["q0", "On"] and "2/2" in first.inner_text()
+    first.get_by_text("‹").click()
+    assert said(page) == WHOLE
+    page.reload()
+    page.wait_for_selector(".turn")
+    assert said(page) == WHOLE
+
+
+def test_a_change_whose_answer_cannot_be_asked_for_puts_back_what_was_there(page):
+    talk(page, *PAIRS)
+    before = kept(page)[0]["turns"]
+    page.evaluate("window.failing = true")
+    edit(page, 0, "changed")
+    page.locator("#note", has_text="Failed to fetch").wait_for()
+    assert kept(page)[0]["turns"] == before and page.locator(".turn").count() == 6
+    box = page.get_by_label("Change this turn")  # and what was written there is not lost either
+    assert box.input_value() == "changed"
+    box.press("Escape")
+    assert said(page) == WHOLE
+    page.locator(".turn").nth(3).get_by_text("Regenerate").click()
+    page.wait_for_function("!running.size")
+    assert said(page) == WHOLE and kept(page)[0]["turns"] == before
+
+
+def test_an_answer_under_way_outlives_a_reload_and_is_drawn_again(page):
+    talk(page, PAIRS[0])
+    ask(page, "q1")
+    write(page, "half of")
+    page.reload()
+    page.wait_for_selector(".turn")
+    assert said(page) == ["q0", "a0", "q1", "half of"]
+    assert kept(page)[0]["turns"][-1]["ended"] is False
+    page.locator(".turn").last.get_by_text("Regenerate").click()
+    answer(page, "a1")
+    assert said(page) == ["q0", "a0", "q1", "a1"]
+    ask(page, "q2")
+    begin(page)
+    page.reload()  # before anything came
+    page.wait_for_selector(".turn")
+    assert said(page) == ["q0", "a0", "q1", "a1", "q2"]
+    page.locator(".turn").last.get_by_text("Regenerate").click()
+    answer(page, "a2")
+    assert said(page)[-2:] == ["q2", "a2"]
+
+
+def test_an_answer_is_kept_while_it_is_written(page):
+    ask(page, "q0")
+    write(page, "one ")
+    page.wait_for_timeout(1100)
+    write(page, "two ")
+    assert kept(page)[0]["turns"][-1]["content"] == "one two "
+
+
+def test_while_one_conversation_is_answered_another_goes_on(page):
+    ask(page, "one")
+    write(page, "the first")
+    page.click("#new")
+    assert page.is_visible("#send") and page.is_hidden("#stop")
+    ask(page, "two")
+    write(page, "the second")
+    assert page.evaluate("running.size") == 2
+    page.keyboard.press("Escape")  # ends the one that is shown
+    settled(page)
+    assert page.evaluate("running.size") == 1
+    page.locator(".turn").nth(0).get_by_text("Edit").click()
+    page.evaluate("asked[0].end()")
+    page.wait_for_function("!running.size")
+    assert page.get_by_label("Change this turn").count() == 1
+    page.locator(".entry .name", has_text="one").click()
+    assert said(page) == ["one", "the first"]
+
+
+def test_each_conversation_has_a_draft(page):
+    talk(page, ("one", "a"))
+    page.click("#new")
+    page.fill("#text", "to two")
+    page.locator(".entry .name", has_text="one").click()
+    assert page.input_value("#text") == ""
+    page.fill("#text", "to one")
+    page.locator(".entry .name", has_text="New").click()
+    assert page.input_value("#text") == "to two"
+    page.press("#text", "Enter")
+    answer(page, "b")
+    assert said(page) == ["to two", "b"] and page.input_value("#text") == ""
+    page.locator(".entry .name", has_text="one").last.click()
+    assert page.input_value("#text") == "to one"
+
+
+def test_the_reader_stays_where_he_is_when_an_answer_ends_or_an_edit_is_left(page):
+    talk(page, *((f"q{n}", "line\n" * 30) for n in range(3)))
+    top = "document.getElementById('turns').scrollTop"
+    end = f"$('turns').scrollHeight - $('turns').clientHeight - {top} < 5"
+    ask(page, "more")
+    write(page, "and more")
+    assert page.evaluate(end)
+    page.evaluate(f"{top} = 100")
+    answer(page, "\nmore")
+    assert page.evaluate(top) == 100
+    page.evaluate(f"{top} = 0")
+    page.locator(".turn").nth(0).get_by_text("Edit").click()
+    page.keyboard.press("Escape")
+    assert page.evaluate(top) == 0
+    assert page.evaluate("document.activeElement.textContent") == "Edit"
+    talk(page, ("last", "more\n" * 40))
+    assert page.evaluate(end)  # the control
+
+
+def test_another_tab_shows_the_system_prompt_it_sends_and_leaves_an_open_edit(page, address):
+    talk(page, PAIRS[0])
+    other = page.context.new_page()
+    other.goto(address)
+    other.locator(".turn").nth(0).get_by_text("Edit").click()
+    box = other.get_by_label("Change this turn")
+    box.fill("a long text")
+    page.click("#gear")
+    page.fill("#system", "Answer in French.")
+    other.wait_for_function("document.getElementById('system').value === 'Answer in French.'")
+    talk(page, PAIRS[1])
+    other.wait_for_function("document.querySelectorAll('.turn').length === 4")
+    assert box.input_value() == "a long text"
+    assert other.evaluate("document.activeElement.tagName") == "TEXTAREA"
+    box.press("Enter")
+    assert begin(other) == ["Answer in French.", "a long text"]
