@@ -1,7 +1,11 @@
 """The chat page in a real browser: what becomes of conversations, whatever happens to them."""
 
+from pathlib import Path
+
 import pytest
 
+from lm.data.dialogues import dialogues
+from lm.data.tasks.rows import jsonl
 from tests.serve.browser import browsing, settled
 from tests.serve.served import listening, served
 
@@ -247,3 +251,79 @@ def test_another_tab_shows_the_system_prompt_it_sends_and_leaves_an_open_edit(pa
     assert other.evaluate("document.activeElement.tagName") == "TEXTAREA"
     box.press("Enter")
     assert begin(other) == ["Answer in French.", "a long text"]
+
+
+def test_what_a_full_store_does_not_keep_is_told_until_there_is_room(page):
+    talk(page, ("large " + "x" * 9000, "a"))
+    page.click("#new")
+    talk(page, ("first", "a"))
+    fill = """() => {
+      const much = 5 * 1024 * 1024 - JSON.stringify(localStorage).length;
+      for (let step = much; step >= 1; step = Math.floor(step / 2)) {
+        const held = localStorage.getItem("filler") ?? "";
+        try { localStorage.setItem("filler", held + "x".repeat(step)); } catch { /* full */ }
+      }
+    }"""
+    page.evaluate(fill)
+    page.click("#new")
+    ask(page, "second")
+    note = page.locator("#note")
+    note.get_by_text("Not kept: “second”", exact=False).wait_for()
+    assert "The largest is “large" in note.inner_text()
+    answer(page, "b")
+    assert "Not kept: “second”" in note.inner_text()
+    page.locator(".entry", has_text="first").locator(".drop").click()  # is not brought back
+    assert "Deleted “first”" in note.inner_text()
+    page.locator(".entry", has_text="large").locator(".drop").click()
+    assert "Not kept" not in note.inner_text()
+    page.reload()
+    page.wait_for_selector(".turn")
+    assert said(page) == ["second", "b"] and page.locator(".entry").count() == 1
+
+
+def test_a_deleted_conversation_is_put_back_by_keys(page, address):
+    talk(page, *PAIRS)
+    other = page.context.new_page()
+    other.goto(address)
+    page.locator(".entry .drop").focus()
+    page.keyboard.press("Enter")
+    other.wait_for_function("!document.querySelectorAll('.turn').length")
+    assert not page.locator(".turn").count() and kept(page) == []
+    assert page.evaluate("document.activeElement.textContent") == "Undo"
+    page.keyboard.press("Enter")
+    assert said(page) == WHOLE and page.is_hidden("#note")
+    other.locator(".entry", has_text="q0").wait_for()
+    page.reload()
+    page.wait_for_selector(".turn")
+    assert said(page) == WHOLE
+
+
+def test_a_conversation_is_renamed_by_keys(page):
+    talk(page, PAIRS[0])
+    name = page.locator(".entry .name")
+    for key, title in (("Enter", "שלום"), ("Escape", "שלום"), ("Enter", "q0")):
+        name.focus()
+        page.keyboard.press("F2")
+        page.get_by_label("Title").fill("" if title == "q0" else title if key == "Enter" else "no")
+        page.keyboard.press(key)
+        assert name.text_content() == title
+        assert page.evaluate("document.activeElement.className") == "name"
+        page.reload()
+        page.wait_for_selector(".turn")
+        assert name.text_content() == title
+
+
+def test_a_downloaded_conversation_is_read_to_learn_from(page, tmp_path):
+    page.click("#gear")
+    page.fill("#system", "Be kind.")
+    talk(page, *PAIRS[:2])
+    edit(page, 2, "changed")
+    answer(page, "b1")
+    with page.expect_download() as found:
+        page.get_by_title("Download").click()
+    path = Path(tmp_path / found.value.suggested_filename)
+    found.value.save_as(path)
+    assert path.name == "q0.jsonl"
+    (row,) = jsonl(path)
+    (one,) = dialogues()(row)
+    assert [turn.content for turn in one.turns] == ["Be kind.", "q0", "a0", "changed", "b1"]

@@ -84,6 +84,10 @@ def test_images_are_chosen_pasted_dropped_and_kept_in_the_conversation(address, 
         assert len(asked[-1].images) == 2  # those of the turn before
         assert (asked[-1].images[0] == asked[0].images[0]).all()
         page.locator(".entry .drop").first.click()
+        page.get_by_text("Undo").click()  # they are put back with it
+        page.wait_for_function("document.querySelector('.shown img')?.naturalWidth === 24")
+        page.locator(".entry .drop").first.click()
+        page.reload()
         page.wait_for_function("(async () => !(await images('readonly', (all) => all.count())))()")
 
 

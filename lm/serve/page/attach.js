@@ -51,8 +51,8 @@ async function readImages(draft, files, most) {
   showPending();
 }
 
-function note(text) {
-  $("note").textContent = text;
+function note(text, ...buttons) {
+  $("note").replaceChildren(text, ...buttons);
   $("note").hidden = !text;
 }
 

@@ -18,14 +18,13 @@ function contentOf(content, urls) {
   return [...parts, { type: "text", text: content }];
 }
 
-async function messagesOf({ system, turns }) {
+async function messagesOf({ system, turns }, room = MOST_SENT) {
   const said = [];
   for (const turn of turns) {
     if (turn.role === "assistant" && !turn.content) said.pop(); // its answer never came
     else said.push(turn);
   }
   const messages = [];
-  let room = MOST_SENT;
   for (const { role, content, images = [] } of said.reverse()) { // the oldest images are left out
     const urls = (await Promise.all(images.map(pictureOf))).filter(Boolean);
     for (const url of urls) room -= url.length;

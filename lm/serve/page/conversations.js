@@ -15,7 +15,17 @@ function draftOf(one) {
 function keep(one) {
   one.changed = Date.now();
   all = merged(all, running);
-  write(all.map(standing));
+  writeAll();
+}
+
+let unkept = ""; // what is said where the store is full
+function writeAll() {
+  const left = write(all.map(standing)).map((one) => `“${titled(one)}”`);
+  const shown = unkept && $("note").textContent === unkept;
+  const largest = left.length && all.reduce((a, b) => (sizeOf(b) > sizeOf(a) ? b : a));
+  const was = unkept;
+  unkept = left.length ? `Not kept: ${left.join(", ")}. The store of this browser is full or closed; download what you need (⤓) and delete other conversations (✕). The largest is “${titled(largest)}”.` : "";
+  if (shown ? unkept !== was : unkept) note(unkept);
 }
 
 // A conversation as it is kept: an answer that has not begun is none, and what a new one takes the
@@ -44,29 +54,87 @@ function meet(event) {
   else show();
 }
 
-const titled = (one) => one.turns[0]?.content.trim().slice(0, 60) || (one.turns.length ? "An image" : "New conversation");
+// ---------------------------------------------------------------- the list
+
+const titled = (one) => one.title || one.turns[0]?.content.trim().slice(0, 60) || (one.turns.length ? "An image" : "New conversation");
 
 function showList() {
+  if ($("list").querySelector("input")) return; // somebody names one
   $("list").replaceChildren(...all.map((one) => {
     const entry = make("div", one === open ? "entry open" : "entry");
     const name = make("button", "name", titled(one));
     name.addEventListener("click", () => choose(one));
     if (one === open) name.setAttribute("aria-current", "true");
     if (running.has(one)) entry.classList.add("busy");
-    const drop = action("✕", "Delete this conversation", () => {
-      stop(one);
-      forget(one);
-      all = merged(all, running);
-      write(all.map(standing));
-      sweep(all.map(standing));
-      if (!all.length) all = [fresh()];
-      if (one === open) choose(all[0]);
-      else showList();
-    });
-    drop.classList.add("drop");
-    entry.append(name, drop);
+    name.addEventListener("keydown", (event) => { if (event.key === "F2") rename(one, entry); });
+    entry.append(name);
+    if (one === open) {
+      entry.append(
+        action("✎", "Rename this conversation (F2)", () => rename(one, entry)),
+        action("⤓", "Download this conversation, to learn from", () => download(one)),
+      );
+    }
+    const dropping = action("✕", "Delete this conversation", () => drop(one));
+    dropping.classList.add("drop");
+    entry.append(dropping);
     return entry;
   }));
+}
+
+function rename(one, entry) {
+  const box = make("input");
+  box.value = titled(one);
+  box.setAttribute("aria-label", "Title");
+  const done = (keeping) => {
+    box.onblur = null;
+    const title = box.value.trim();
+    box.remove();
+    if (keeping && title !== titled(one)) { one.title = title; keep(one); }
+    showList();
+  };
+  box.onblur = () => done(true);
+  box.addEventListener("keydown", (event) => {
+    if (event.isComposing || !["Enter", "Escape"].includes(event.key)) return;
+    event.preventDefault(); // or the title is clicked
+    event.stopPropagation();
+    done(event.key === "Enter");
+    $("list").querySelector(".open .name")?.focus();
+  });
+  entry.replaceChildren(box);
+  box.focus();
+  box.select();
+}
+
+// As training reads it, and `/save` of launch.chat writes it.
+async function download(one) {
+  const messages = await messagesOf(one, Infinity);
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify({ messages }) + "\n"], { type: "application/json" }));
+  link.download = `${titled(one)}.jsonl`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+// Its images stay until the next one is deleted or the page is opened again.
+function drop(one) {
+  stop(one);
+  all = all.filter((other) => other !== one);
+  writeAll();
+  forget(one); // now there is room for its id
+  sweep([...all.map(standing), one]);
+  if (!all.length) all = [fresh()];
+  if (one === open) choose(all[0]);
+  else { menu(false); showList(); }
+  if (!one.turns.length) return;
+  const undo = action("Undo", "Put it back", () => {
+    note("");
+    remember(one);
+    all.push(one);
+    keep(one);
+    choose(one);
+  });
+  note(`Deleted “${titled(one)}”. ${unkept}`, undo);
+  undo.focus();
 }
 
 function choose(one) {

@@ -9,8 +9,8 @@ const load = (name, otherwise) => {
   try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; }
 };
 const store = (name, value) => {
-  try { localStorage.setItem(name, JSON.stringify(value)); }
-  catch { /* the browser's store is full or closed: the page goes on, this is not kept */ }
+  try { localStorage.setItem(name, JSON.stringify(value)); return true; }
+  catch { return false; /* the browser's store is full or closed: the page goes on, this is not kept */ }
 };
 const newId = () => crypto.getRandomValues(new Uint32Array(2)).join("-");
 const fresh = () => ({ id: newId(), changed: 0, system: "", turns: [] });
@@ -39,16 +39,27 @@ function overtaken(one) {
   return Array.isArray(stored) && stored.some((other) => other.id === one.id && other.changed > one.changed);
 }
 
-// One that is written here, and of which another tab has kept more, stays as that has it.
+const sizeOf = (one) => JSON.stringify(one).length;
+
+// One that is written here, and of which another tab has kept more, stays as that has it. Returns
+// those for which there is no room: the largest of what has changed, which stay as they were.
 function write(conversations) {
   const stored = new Map(load(KEPT, []).map((one) => [one.id, one]));
   const newest = (one) => (stored.get(one.id)?.changed > one.changed ? stored.get(one.id) : one);
-  store(KEPT, conversations.filter((one) => one.turns.length).map(newest));
+  let kept = conversations.filter((one) => one.turns.length).map(newest);
+  const changed = kept.filter((one) => stored.get(one.id)?.changed !== one.changed);
+  changed.sort((a, b) => sizeOf(b) - sizeOf(a));
+  const left = [];
+  while (!store(KEPT, kept) && changed.length) {
+    const one = changed.shift();
+    left.push(one);
+    kept = kept.map((other) => (other === one ? stored.get(one.id) : other)).filter(Boolean);
+  }
+  return left;
 }
 
-function forget(one) {
-  store(GONE, [...load(GONE, []), one.id].slice(-REMEMBERED));
-}
+const forget = (one) => store(GONE, [...load(GONE, []), one.id].slice(-REMEMBERED));
+const remember = (one) => store(GONE, load(GONE, []).filter((id) => id !== one.id));
 
 // ---------------------------------------------------------------- images
 
