@@ -63,7 +63,7 @@ def write(page, text):
     begin(page)
     page.evaluate("(text) => asked.at(-1).say(text)", text)
     page.wait_for_function(
-        "(text) => document.querySelector('.growing .said').textContent.endsWith(text)", arg=text
+        "(text) => [...running.values()].some(({ turn }) => turn.content.endsWith(text))", arg=text
     )
 
 
@@ -327,3 +327,39 @@ def test_a_downloaded_conversation_is_read_to_learn_from(page, tmp_path):
     (row,) = jsonl(path)
     (one,) = dialogues()(row)
     assert [turn.content for turn in one.turns] == ["Be kind.", "q0", "a0", "changed", "b1"]
+
+
+def test_code_is_set_apart_as_text_and_copied_alone(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    code = "def f(x):\n    return '<b>x</b>'\n"
+    ask(page, "code")
+    write(page, "See:\n```py")
+    write(page, f"thon\n{code}```\nso ```inline``` it is.")
+    shown = "[...document.querySelectorAll('.assistant .said pre')].map((n) => n.textContent)"
+    assert page.evaluate(shown) == [code]
+    page.evaluate("asked.pop().end()")
+    settled(page)
+    last = page.locator(".turn").last
+    assert page.evaluate(shown) == [code] and not page.locator(".said b").count()
+    assert last.locator(".code-head").inner_text().split() == ["python", "Copy"]
+    last.get_by_title("Copy the code").click()
+    assert page.evaluate("navigator.clipboard.readText()") == code
+    last.get_by_title("Copy the text").click()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("See:\n```python\ndef")
+    talk(page, ("```\nnever ended", "```\na\n```\nb\n```\nc"))
+    assert page.evaluate("[...document.querySelectorAll('pre')].map((n) => n.textContent)") == [
+        code, "never ended", "a\n", "c",
+    ]  # fmt: skip
+    assert page.evaluate("open.turns[1].content").count("```") == 4
+
+
+def test_each_text_has_the_direction_it_is_written_in(page):
+    talk(page, ("שלום, איך אתה?", "Fine.\nمرحبا"))
+    way = "(node) => getComputedStyle(node).direction"
+    said_by = page.locator(".turn .said")
+    assert [one.evaluate(way) for one in said_by.all()] == ["rtl", "ltr"]
+    assert page.locator(".entry .name").evaluate(way) == "rtl"
+    page.fill("#text", "مرحبا")
+    assert page.locator("#text").evaluate(way) == "rtl"
+    page.locator(".turn").nth(0).get_by_text("Edit").click()
+    assert page.get_by_label("Change this turn").evaluate(way) == "rtl"

@@ -268,6 +268,13 @@ def test_a_server_without_labels_offers_none_in_the_chat(toy):
         page.fill("#text", "x")
         page.press("#text", "Enter")
         settled(page)
+        for text in ("Red.", "Blue."):  # two answers could be ranked
+            saying(page, text, "stop")
+            page.locator(".turn").last.get_by_text("Regenerate").click()
+            page.get_by_text(text, exact=True).first.wait_for()
+            settled(page)
+        assert page.evaluate("open.turns[1].answers.length") >= 2
+        assert not page.get_by_role("button", name="Rank").count()
         page.locator(".turn").last.get_by_text("Edit").click()
         page.get_by_label("Change this turn").fill("Green.")
         page.keyboard.press("Enter")

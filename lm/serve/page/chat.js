@@ -86,7 +86,7 @@ async function answer(one = open, beside = {}, before = null, edited = null) {
       if (turn.content && Date.now() - kept > KEEPING) { keepGrowing(one); kept = Date.now(); }
       if (open === one && own.node) {
         const following = atEnd();
-        own.node.textContent = turn.content;
+        fillSaid(own.node, turn.content);
         if (following) toEnd();
       }
     }

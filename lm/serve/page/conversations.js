@@ -63,6 +63,7 @@ function showList() {
   $("list").replaceChildren(...all.map((one) => {
     const entry = make("div", one === open ? "entry open" : "entry");
     const name = make("button", "name", titled(one));
+    name.dir = "auto";
     name.addEventListener("click", () => choose(one));
     if (one === open) name.setAttribute("aria-current", "true");
     if (running.has(one)) entry.classList.add("busy");
@@ -84,6 +85,7 @@ function showList() {
 function rename(one, entry) {
   const box = make("input");
   box.value = titled(one);
+  box.dir = "auto";
   box.setAttribute("aria-label", "Title");
   const done = (keeping) => {
     box.onblur = null;

@@ -4,7 +4,7 @@
 
 // Labels are of answers to text.
 const seesNothing = (number) => !open.turns.slice(0, number).some((one) => one.images?.length);
-const rankable = (turn, number) => turn.answers?.length > 1 && seesNothing(number);
+const rankable = (turn, number) => labelled && turn.answers?.length > 1 && seesNothing(number);
 const demonstrable = (turn, number) => labelled && turn.content.trim() && seesNothing(number);
 // Whether an answer up to a turn was stopped or too long; of older ones it was not kept. Who learns
 // from it would learn to end there.
@@ -51,7 +51,7 @@ function labelForm(number, content, opener, word, send) {
 function demonstrateTurn(turn, number) {
   const one = open;
   const sent = { kind: "demonstration", item: `${one.id}-${number}`, answer: turn.content };
-  labelForm(number, make("div", "said", turn.content), "Keep as", "Keep", async (labeler) => {
+  labelForm(number, saying(turn.content), "Keep as", "Keep", async (labeler) => {
     const messages = await messagesBefore(one, number);
     const { replaced } = await call("/labels/chat", { ...sent, labeler, messages });
     one.turns[number].kept = replaced ? "Kept in place of the earlier one" : "Kept as demonstration";

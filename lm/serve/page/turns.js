@@ -9,12 +9,39 @@ function action(text, title, run) {
   return node;
 }
 
+// A text with its code set apart, each part in the direction it is written in.
+const FENCE = /^ {0,3}```([^`\n]*)(?:\n|$)/m;
+function saying(text) {
+  const node = make("div", "said");
+  node.dir = "auto";
+  fillSaid(node, text);
+  return node;
+}
+
+function fillSaid(node, text) {
+  const parts = text.split(FENCE); // text, language, code, what ends it, and so on
+  const nodes = [parts[0]];
+  for (let n = 1; n < parts.length; n += 4) nodes.push(codeBlock(parts[n], parts[n + 1]), parts[n + 3] ?? "");
+  node.replaceChildren(...nodes);
+}
+
+function codeBlock(language, code) {
+  const node = make("div", "code");
+  const head = make("div", "code-head soft small");
+  head.append(make("span", "grow", language.trim()), action("Copy", "Copy the code", (event) => copy(code, event.target)));
+  const pre = make("pre", "", code);
+  pre.tabIndex = 0; // long lines are reached by keys
+  node.dir = "ltr";
+  node.append(head, pre);
+  return node;
+}
+
 function showTurn(turn, number) {
   const node = make("article", "turn " + turn.role);
   node.setAttribute("aria-label", turn.role);
   if (turn.role === "assistant") node.append(make("span", "who", turn.model ?? "assistant"));
   if (turn.images?.length) node.append(showImages(turn.images));
-  const said = make("div", "said", turn.content);
+  const said = saying(turn.content);
   if (turn.content || !turn.images?.length) node.append(said);
   if (turn.fault) node.append(make("div", "fault", turn.fault));
   const own = running.get(open);
@@ -136,6 +163,7 @@ function edit(number, text = open.turns[number].content) {
   const user = one.turns[number].role === "user";
   const area = make("textarea");
   area.value = text;
+  area.dir = "auto";
   area.rows = Math.min(12, text.split("\n").length + 1);
   area.setAttribute("aria-label", "Change this turn");
   const done = () => {
