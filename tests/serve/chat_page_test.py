@@ -53,14 +53,14 @@ def said(page):
     return [turn.text_content() for turn in page.locator(".turn .said").all()]
 
 
-def begin(page):
-    """Waits until an answer is asked for; what was asked before is forgotten."""
+def asked(page):
+    """Waits until an answer is asked for. What it is asked with."""
     page.wait_for_function("asked.length")
     return page.evaluate("asked.at(-1).messages.map(({ content }) => content)")
 
 
 def write(page, text):
-    begin(page)
+    asked(page)
     page.evaluate("(text) => asked.at(-1).say(text)", text)
     page.wait_for_function(
         "(text) => [...running.values()].some(({ turn }) => turn.content.endsWith(text))", arg=text
@@ -101,7 +101,7 @@ WHOLE = ["q0", "a0", "q1", "a1", "q2", "a2"]
 def test_a_changed_turn_keeps_what_followed_it_as_a_branch_that_outlives_a_reload(page):
     talk(page, *PAIRS)
     edit(page, 2, "changed")
-    assert begin(page) == ["q0", "a0", "changed"]
+    assert asked(page) == ["q0", "a0", "changed"]
     answer(page, "b1")
     assert said(page) == ["q0", "a0", "changed", "b1"]
     page.locator(".turn").nth(0).get_by_text("Edit").click()
@@ -164,7 +164,7 @@ def test_an_answer_under_way_outlives_a_reload_and_is_drawn_again(page):
     answer(page, "a1")
     assert said(page) == ["q0", "a0", "q1", "a1"]
     ask(page, "q2")
-    begin(page)
+    asked(page)
     page.reload()  # before anything came
     page.wait_for_selector(".turn")
     assert said(page) == ["q0", "a0", "q1", "a1", "q2"]
@@ -250,7 +250,7 @@ def test_another_tab_shows_the_system_prompt_it_sends_and_leaves_an_open_edit(pa
     assert box.input_value() == "a long text"
     assert other.evaluate("document.activeElement.tagName") == "TEXTAREA"
     box.press("Enter")
-    assert begin(other) == ["Answer in French.", "a long text"]
+    assert asked(other) == ["Answer in French.", "a long text"]
 
 
 def test_what_a_full_store_does_not_keep_is_told_until_there_is_room(page):
