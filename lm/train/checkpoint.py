@@ -23,6 +23,7 @@ from lm.core.errors import CheckpointError, StorageError
 from lm.core.paths import is_remote, remove_tree
 from lm.core.tree import size_bytes
 from lm.train.manifest import (
+    STEP,
     Damaged,
     compare_trees,
     make_manifest,
@@ -236,7 +237,7 @@ class Checkpoints:
         """Raises CheckpointError where every step was set aside as damaged: a run that began anew
         would write over what else is left of it. All processes must ask."""
         corrupt = [path.stem for path in self.folder.glob("*.corrupt")]
-        aside = of_first(sorted(int(name) for name in corrupt if name.isdigit()))
+        aside = of_first(sorted(int(name) for name in corrupt if STEP.fullmatch(name)))
         if not self.shared_steps() and aside:
             newest = self.folder / str(aside[-1])
             raise CheckpointError(

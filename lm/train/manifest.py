@@ -1,9 +1,11 @@
 """What a checkpoint says of itself: the digest of every array, and whether it fits.
 
 A digest is a sum of hashed elements, computed where the array lives: it is the same under any
-sharding, and needs no copy to the host.
+sharding, and needs no copy to the host. The manifest has a checksum of itself, without which a bit
+that flips in it would change a step, a count or another run's digest unseen.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +19,8 @@ from lm.core.errors import CheckpointError, StorageError
 from lm.core.tree import named_leaves
 
 FORMAT = 1
+COUNTS = ("tokens", "rollbacks", "skipped")  # facts of every run; older checkpoints lack some
+STEP = re.compile("0|[1-9][0-9]*", re.ASCII)  # how the folder of one is named
 ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 PASSING = re.compile(  # how XLA and TensorStore begin, of what is no fault of the files
     "ABORTED|RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|CANCELLED|PERMISSION_DENIED|"
@@ -51,7 +55,7 @@ def of_system(error: BaseException) -> OSError | None:
 
 def steps_in(folder: Path) -> list[int]:
     """Steps that have a folder in a run's `checkpoints`, whole or not, oldest first."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in folder.glob("*") if STEP.fullmatch(path.name))
 
 
 def digest(leaf: jax.Array) -> jax.Array:
@@ -86,7 +90,14 @@ def make_manifest(step: int, state: Any, facts: dict[str, Any]) -> dict[str, Any
         name: {"shape": leaf.shape, "dtype": str(leaf.dtype), "digest": int(found[name])}
         for name, leaf in named_leaves(state).items()
     }
-    return {"format": FORMAT, "step": step, "tree": tree, **facts}
+    manifest = {"format": FORMAT, "step": step, "tree": tree, **facts}
+    return manifest | {"checksum": checksum(manifest)}
+
+
+def checksum(manifest: dict[str, Any]) -> str:
+    """Of all that a manifest says beside it, however it is spelled."""
+    rest = {name: value for name, value in manifest.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def verify(manifest: dict[str, Any], state: Any) -> None:
@@ -100,7 +111,7 @@ def verify(manifest: dict[str, Any], state: Any) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a step's folder.
+    """The manifest of a step's folder. An earlier version wrote them without a checksum.
 
     Raises:
       Damaged: it is not one. StorageError: it may be, and cannot be read now.
@@ -110,9 +121,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise Damaged(f"format {manifest['format']} is not {FORMAT}, which this version reads")
-        int(manifest["step"])
+        if manifest.get("checksum", found := checksum(manifest)) != found:
+            raise Damaged("the manifest is not the one that was saved: its checksum is another")
+        if manifest["step"] != int(folder.name):
+            raise Damaged(f"the manifest is of step {manifest['step']}")
         for entry in manifest["tree"].values():
             list(map(int, entry["shape"])), str(entry["dtype"]), int(entry["digest"])
+        if not all(type(manifest.get(name, 0)) is int for name in COUNTS):
+            raise TypeError
+        if not isinstance(manifest.get("tokenizer", ""), str):
+            raise TypeError
         return manifest
     except ABSENT:
         raise Damaged("no manifest: an incomplete or foreign folder") from None

@@ -81,6 +81,16 @@ def test_an_undamaged_step_is_taken(saved, tmp_path):
     assert restored_after(saved, tmp_path, lambda folder: None)[0] == 2
 
 
+def test_an_older_step_is_taken_where_a_manifest_says_another_step(saved, tmp_path, capsys):
+    def spoil(folder):
+        path = folder / "manifest" / "manifest.json"
+        path.write_text(path.read_text().replace('"step": 2', '"step": 3'))
+
+    step, folder = restored_after(saved, tmp_path, spoil)
+    assert step == 1 and (folder / "2.corrupt").exists()
+    assert "its checksum is another; trying an older step" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, delete, empty])
 def test_no_damage_to_any_one_file_gives_other_numbers(saved, tmp_path, capsys, damage):
