@@ -113,7 +113,7 @@ def given() -> tuple[str | None, int | None, int | None]:
         raise ConfigError("--process_id without --coordinator_address=HOST:PORT of process 0")
     if address is not None:
         host, colon, port = address.rpartition(":")
-        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
             raise ConfigError(f"--coordinator_address={address}: write HOST:PORT")
     return address, count, mine
 
@@ -122,7 +122,7 @@ def number(variable: str) -> int | None:
     text = os.environ.get(variable)
     if not text:
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ConfigError(f"{variable}={text} is not a number")
     return int(text)
 

@@ -76,7 +76,7 @@ def span(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     first, colon, last = text.partition(":")
-    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
         raise ConfigError(f"--profile_steps={text}: write FIRST:LAST, such as 10:15")
     return int(first), int(last)
 

@@ -206,6 +206,7 @@ def test_a_process_that_never_starts_is_told_in_one_line():
         ),
         (["--process_count=2", "--process_id=0"], "without --coordinator_address=HOST:PORT"),
         pytest.param(["--coordinator_address=here"], "write HOST:PORT", marks=pytest.mark.slow),
+        (["--coordinator_address=here:8\u00b2"], "write HOST:PORT"),
     ],
 )
 def test_addresses_and_numbers_that_do_not_fit_are_refused(flags, said):

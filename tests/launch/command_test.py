@@ -118,6 +118,11 @@ def test_files_of_the_users_that_cannot_be_read_are_one_line(tmp_path):
         ("launch.plan", [*SEARCH, "--set=model.remat=qkv"], "leave --set model.remat=qkv out"),
         ("launch.sample", ["--workdir=x", "--seed=99999999999999999999"], "--seed"),
         ("launch.sample", ["--workdir=x", "--length_penalty=nan"], "--length_penalty must be"),
+        (
+            "launch.train",
+            ["--experiment=gpt2:tiny", "--workdir=x", "--profile_steps=1\u00b2:2\u00b2"],
+            "write FIRST:LAST",
+        ),
     ],
 )
 def test_flags_that_cannot_be_are_refused(module, flags, said):
