@@ -74,8 +74,8 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
         try:
             named = json.loads(index.read_text())["weight_map"].values()
             files = [folder / name for name in sorted(set(named))]
-            if not files:
-                raise ValueError
+            if not files or any(file.parent != folder for file in files):
+                raise ValueError  # a folder names its own files alone
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(f"{index}: not an index of weights") from None
     else:

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -92,7 +93,8 @@ class Architecture:
 
 
 def from_theirs(rows: list[Row], layers: int, found: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Our float32 parameters. ValueError that lists all missing, extra and misshapen arrays."""
+    """Our float32 parameters. ValueError that lists all missing, extra and misshapen arrays, and
+    those that are no weights: whole numbers, or not all finite."""
     wrong, expected = [], set()
     for row in rows:
         for layer in range(layers if row.layered else 1):
@@ -103,6 +105,10 @@ def from_theirs(rows: list[Row], layers: int, found: Mapping[str, np.ndarray]) -
                     wrong.append(f"missing {name}")
                 elif found[name].shape != row.shape:
                     wrong.append(f"{name} is {found[name].shape}, not {row.shape}")
+                elif not jnp.issubdtype(found[name].dtype, jnp.floating):
+                    wrong.append(f"{name} is {found[name].dtype}, not floating")
+                elif not is_finite(found[name]):
+                    wrong.append(f"{name} is not all finite")
     wrong += [f"unexpected {name}" for name in sorted(found.keys() - expected)]
     if wrong:
         raise ValueError("; ".join(wrong))
@@ -118,6 +124,12 @@ def from_theirs(rows: list[Row], layers: int, found: Mapping[str, np.ndarray]) -
         array = np.stack(joined) if row.layered else joined[0]
         node[row.path[-1]] = np.ascontiguousarray(array, np.float32)
     return params
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether every number is, as float32."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.asarray(array, np.float32)).all())
 
 
 def to_theirs(rows: list[Row], layers: int, params: Any) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,6 +118,43 @@ def test_all_wrong_keys_are_told_at_once(tmp_path, model, missing, misshapen):
         read(tmp_path)
     for part in (f"missing {missing}", f"{misshapen} is (3,), not (32,)", "cls.more"):
         assert part in str(error.value)
+
+
+def test_arrays_that_are_no_weights_are_told_all_at_once(tmp_path):
+    write(gpt2(), drawn(gpt2()), tmp_path)
+    whole, half, large = "wte.weight", "wpe.weight", "ln_f.bias"
+
+    def spoil(arrays):
+        arrays = {name.removeprefix("transformer."): array for name, array in arrays.items()}
+        arrays[half] = arrays[half].astype(np.float16) + np.float16(np.nan)
+        arrays[large] = arrays[large].astype(np.float64) + 1e300  # more than float32 has
+        return arrays | {whole: arrays[whole].astype(np.int32)}
+
+    rewritten(tmp_path, spoil)
+    with pytest.raises(CheckpointError) as error:
+        read(tmp_path)
+    for part in (f"{whole} is int32, not floating", f"{half} is not all", f"{large} is not all"):
+        assert part in str(error.value)
+
+
+def test_weights_of_half_precision_are_read(tmp_path):
+    write(gpt2(), drawn(gpt2()), tmp_path)
+    rewritten(tmp_path, lambda arrays: {n: a.astype(jnp.bfloat16) for n, a in arrays.items()})
+    same(read(tmp_path)[1], jax.tree.map(lambda x: x.astype(jnp.bfloat16), drawn(gpt2())))
+
+
+def test_an_index_of_weights_names_no_file_outside_its_folder(exported):
+    folder = exported[2]
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    for name, fits in (("model-1.safetensors", True), ("../hf/model-1.safetensors", False)):
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"x": name}})
+        )
+        if fits:
+            read(folder)
+        else:
+            with pytest.raises(CheckpointError, match="not an index of weights"):
+                read(folder)
 
 
 def test_a_folder_that_is_not_there_is_told_with_what_it_must_hold(tmp_path):
