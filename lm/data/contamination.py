@@ -18,8 +18,9 @@ from typing import Any
 
 from lm.core.errors import AccessError, DataError
 from lm.core.paths import at_home
+from lm.data.links import below
 from lm.data.overlap import Span, merged
-from lm.data.sources import LONGEST, files, lines, opened, parts
+from lm.data.sources import LONGEST, files, lines, opened, parts, tell
 
 MARGIN = 200  # characters that go on each side
 LEAST = 200  # characters of a piece that stays
@@ -83,11 +84,7 @@ def held_out_files(spec: str) -> Iterator[Path]:
         if not os.path.isdir(folder):
             yield from files(part)
             continue
-        some = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.is_file() and path.name.removesuffix(".gz").endswith(KINDS)
-        )
+        some = below(folder, lambda path: path.name.removesuffix(".gz").endswith(KINDS), tell)
         if not some:
             raise DataError(f"no test sets in {folder}: no {', '.join(KINDS)} there")
         yield from some

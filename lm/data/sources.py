@@ -1,6 +1,6 @@
 """Text, from where the user has it: files, folders, globs, this Python's own library.
 
-books/            a folder: its text files, recursively, sorted
+books/            a folder: its text files, recursively, behind links too, sorted
 wiki/*.jsonl.gz   a glob (`**` crosses folders)
 input.txt         one file, whatever its extension
 stdlib:           this Python's own library, without its tests: about 12 MB
@@ -27,6 +27,7 @@ from typing import IO, Literal
 
 from lm.core.errors import AccessError, DataError
 from lm.core.paths import at_home
+from lm.data.links import below, once, present
 
 STDLIB = "stdlib:"
 HUB = "hf:"
@@ -47,38 +48,40 @@ class Document:
 
 
 def files(spec: str) -> list[Path]:
-    """The files of a spec, sorted: a file, folder or glob, or several, separated by commas.
+    """The files of a spec, sorted: a file, folder or glob, or several, separated by commas. Each is
+    there once, however often it is named and linked to.
 
     `stdlib:` is the Python library's own `.py` files without its tests.
 
     Raises:
-      DataError: nothing is there, or tokens in place of text.
+      DataError: nothing is there, a link to nothing, or tokens in place of text.
     """
-    found = []
-    for part in parts(spec):
-        if part.startswith(HUB):
-            continue
-        path = at_home(part)
-        if part.startswith(STDLIB):
-            root = Path(sysconfig.get_paths()["stdlib"])
-            some = list(root.glob(part.removeprefix(STDLIB) or "**/*.py"))
-            some = sorted(p for p in some if not set(p.relative_to(root).parts) & SKIPPED)
-        elif os.path.isdir(path):
-            if holds_tokens(path):
-                raise DataError(f"{part!r} holds tokens: name the text they were made from")
-            some = sorted(p for p in path.rglob("*") if p.is_file() and is_text(p))
-        elif os.path.isfile(path):
-            some = [path]
-        else:
-            names = glob.glob(str(path), recursive=True)
-            some = sorted(Path(name) for name in names if os.path.isfile(name))
-        if not some:
-            raise DataError(
-                f"no text in {part!r}: it is not a file, a glob that matches some, or a folder "
-                f"with {', '.join(TEXT)} or .jsonl in it"
-            )
-        found += some
-    return found
+    named = (files_of(part) for part in parts(spec) if not part.startswith(HUB))
+    return once(itertools.chain.from_iterable(named), tell)
+
+
+def files_of(part: str) -> list[Path]:
+    """The files of one part of a spec, sorted."""
+    path = at_home(part)
+    if part.startswith(STDLIB):
+        root = Path(sysconfig.get_paths()["stdlib"])
+        some = list(root.glob(part.removeprefix(STDLIB) or "**/*.py"))
+        some = sorted(p for p in some if not set(p.relative_to(root).parts) & SKIPPED)
+    elif os.path.isdir(path):
+        if holds_tokens(path):
+            raise DataError(f"{part!r} holds tokens: name the text they were made from")
+        some = below(path, is_text, tell)
+    elif os.path.isfile(path):
+        some = [path]
+    else:
+        names = present(map(Path, glob.glob(str(path), recursive=True)))
+        some = sorted(name for name in names if name.is_file())
+    if not some:
+        raise DataError(
+            f"no text in {part!r}: it is not a file, a glob that matches some, or a folder "
+            f"with {', '.join(TEXT)} or .jsonl in it"
+        )
+    return some
 
 
 def parts(spec: str) -> list[str]:
@@ -148,11 +151,15 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
     Raises:
       DataError: text that is not UTF-8 (file and byte offset), or malformed records.
     """
+    unread = set(files(spec))
     for part in parts(spec):
         if part.startswith(HUB):
             yield from hub_documents(part.removeprefix(HUB))
             continue
-        for path in files(part):
+        for path in files_of(part):
+            if path not in unread:
+                continue
+            unread.remove(path)
             try:
                 if path.name.removesuffix(".gz").endswith(".jsonl"):
                     yield from records(path, on_error)
@@ -167,6 +174,8 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
 
 
 def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+    if path.suffix == ".gz" and path.stat().st_size == 0:  # which gzip takes for one of no text
+        raise EOFError("it is empty")
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 

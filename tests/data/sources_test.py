@@ -153,15 +153,16 @@ def test_what_files_hold_is_the_same_in_a_copy_and_another_where_a_byte_differs(
 
 
 def test_a_file_with_a_comma_in_its_name_stands_alone_and_is_no_two_files(tmp_path):
-    odd, even = tmp_path / "a,b.txt", tmp_path / "c.txt"
+    odd, even, other = (tmp_path / name for name in ("a,b.txt", "c.txt", "d.txt"))
     odd.write_text("a")
     even.write_text("c")
+    other.write_text("d")
     assert together([str(odd)]) == str(odd)
-    listed = f"{even},{even}"  # a list is no name
+    listed = f"{even},{other}"  # a list is no name
     assert together([listed, str(even)]) == f"{listed},{even}"
     with pytest.raises(DataError, match="a,b.txt' has a comma in its name .*rename it"):
         together([str(odd), str(even)])
-    alone = [content_digest(str(even), str(even)), content_digest(f"{even},{even}")]
+    alone = [content_digest(str(even), str(other)), content_digest(listed)]
     assert alone[0] == alone[1] != content_digest(str(odd), str(even))
 
 

@@ -1,0 +1,68 @@
+"""Files behind links: each is read, and each once.
+
+A folder of text may hold links to other disks, a link back to itself, or two to one file.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from lm.core.errors import AccessError, DataError
+
+Tell = Callable[[str], None]  # says a line
+
+
+def below(folder: Path, named: Callable[[Path], bool], tell: Tell) -> list[Path]:
+    """The files in a folder that are named so, however deep and behind which links, sorted.
+
+    Raises:
+      DataError: a link so named leads to nothing. AccessError: a folder cannot be read.
+    """
+    return sorted(p for p in present(filter(named, walked(folder, tell))) if p.is_file())
+
+
+def walked(root: Path, tell: Tell) -> Iterator[Path]:
+    """What is in a folder and is none itself, links to folders followed: each folder once, and
+    none that holds `root`."""
+
+    def refuse(error: OSError) -> None:
+        raise AccessError(f"cannot read {error.filename}: {error.strerror}")
+
+    seen = {str(above) for above in Path(os.path.realpath(root)).parents}
+    again = []
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            again.append(folder)
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
+        yield from (Path(folder, name) for name in names)
+    if again:
+        tell(f"warning: {shown(again)} linked to what is read already or lies around: left out")
+
+
+def present(paths: Iterable[Path]) -> Iterator[Path]:
+    """The same. DataError where one is a link that leads to nothing, unless it is hidden: an editor
+    locks a file by one."""
+    for path in paths:
+        if path.is_symlink() and not os.path.exists(path) and not path.name.startswith("."):
+            raise DataError(
+                f"{path} is a link to {os.readlink(path)}, which is not there: mend or remove it"
+            )
+        yield path
+
+
+def once(paths: Iterable[Path], tell: Tell) -> list[Path]:
+    """Each file by the first of its names."""
+    first: dict[str, Path] = {}
+    again = [path for path in paths if first.setdefault(os.path.realpath(path), path) is not path]
+    if again:
+        tell(f"warning: {shown(again)} named twice, or linked to: each file is read once")
+    return list(first.values())
+
+
+def shown(paths: Sequence[str | Path]) -> str:
+    more = f" and {len(paths) - 1} more are" if len(paths) > 1 else " is"
+    return f"{paths[0]}{more}"
