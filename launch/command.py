@@ -1,6 +1,7 @@
 """What every command shares: its flags are checked before anything heavy is imported, and an error
 of the user's is one line and an exit code."""
 
+import errno
 import os
 import re
 import select
@@ -42,9 +43,22 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     except Exception as error:  # the last resort: the caller must learn that it is not his
         if isinstance(error, BrokenPipeError) and unread():
             leave(UNREAD)
-        traceback.print_exc()
+        said = of_a_path(error)
+        if flags.FLAGS.traceback or not said:
+            traceback.print_exc()
+        if said:
+            fail(said, 1)
         leave(INTERNAL)
     leave(code or 0)
+
+
+def of_a_path(error: Exception) -> str:
+    """What is wrong with a path that no file can have, wherever that showed; "" of other errors."""
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return f"{str(error.filename)[:100]}: {os.strerror(error.errno)}; name another path"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib
+        return f"{error}; name another path"
+    return ""
 
 
 def parse(argv: Sequence[str]) -> None:

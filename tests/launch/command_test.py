@@ -93,6 +93,19 @@ def test_files_of_the_users_that_cannot_be_read_are_one_line(tmp_path):
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("place", ["loop/x", "x" * 300])
+def test_a_path_that_no_file_can_have_is_one_line(tmp_path, place):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "a.txt").write_text("text")
+    for module, flags in (
+        ("launch.tokenize", [f"--text={tmp_path}/a.txt", f"--out={tmp_path}/{place}"]),
+        ("launch.serve", [f"--workdir={tmp_path}/{place}", "--port=0"]),
+    ):
+        done = launch(*flags, module=module)
+        assert done.returncode in (1, 2) and done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith("error: ") and str(tmp_path) in done.stderr
+
+
 @pytest.mark.parametrize(
     ("module", "flags", "said"),
     [
