@@ -7,7 +7,10 @@ python -m launch.serve --workdir=runs/chat --host=0.0.0.0 --token=SECRET --slots
 SIGTERM and Ctrl-C finish what is being answered, however long, and end; a second one ends at once.
 """
 
+import errno
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -20,6 +23,7 @@ from lm.core.paths import at_home
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
+    from lm.serve.items import Wanted
     from lm.serve.model import Served
 
 WORKDIR = flags.DEFINE_list("workdir", [], "Directories of the runs to serve, the default first.")
@@ -57,10 +61,11 @@ def main() -> None:
     if not HOST.value.isascii() or (TOKEN.value and not TOKEN.value.isascii()):
         raise ConfigError("--host and --token must be ASCII")
     listener = bound(HOST.value, PORT.value)  # a port that is taken is told before the long wait
+    prompts = prompts_to_label()  # so are they
     from lm.serve.api import application
 
     models = serve_runs([*WORKDIR.value, *LABEL_RUNS.value])
-    extra, stop = labelling(models)
+    extra, stop = labelling(models, prompts)
 
     def announce() -> None:
         port = listener.getsockname()[1]
@@ -91,20 +96,42 @@ def serve_runs(folders: list[str]) -> "dict[str, Served]":
     return models
 
 
-def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[], None]]":
+def prompts_to_label() -> "list[Wanted]":
+    """What answers are to be labelled to.
+
+    Raises:
+      ConfigError: labels are asked for, and can be kept nowhere.
+    """
+    from lm.serve.items import read_prompts
+
+    named = LABEL_PROMPTS.value
+    folder = labels_folder(LABELS.value, WORKDIR.value[0], wanted=bool(named))
+    prompts = read_prompts(at_home(named), LABEL_SEED.value) if named else []
+    if folder and (prompts or LABELS.value):
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise unwritten(folder, os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR))
+    return prompts
+
+
+def unwritten(folder: Path, why: str | None) -> ConfigError:
+    return ConfigError(f"--labels={folder}: {why}; name a folder that can be written to")
+
+
+def labelling(
+    models: "dict[str, Served]", prompts: "list[Wanted]"
+) -> "tuple[list[BaseRoute], Callable[[], None]]":
     """The routes of the labelling page, and what ends its sampling; none where no labels can be
     kept and nobody asked for them."""
     from lm.decode.sampling import SamplingConfig
-    from lm.serve.items import Pool, SamplingPlan, read_prompts
+    from lm.serve.items import Pool, SamplingPlan
     from lm.serve.labelling import Labelling
     from lm.serve.labels import Labels
 
-    folder = labels_folder(LABELS.value, WORKDIR.value[0], wanted=bool(LABEL_PROMPTS.value))
+    folder = labels_folder(LABELS.value, WORKDIR.value[0], wanted=bool(prompts))
     if folder is None:
         return [], lambda: None
     names = [run_name(each) for each in LABEL_RUNS.value or WORKDIR.value]
-    named = LABEL_PROMPTS.value
-    prompts = read_prompts(at_home(named), LABEL_SEED.value) if named else []
     plan = SamplingPlan(
         answers=LABEL_ANSWERS.value, max_tokens=LABEL_TOKENS.value,
         sampling=SamplingConfig(temperature=LABEL_TEMPERATURE.value),
@@ -115,12 +142,10 @@ def labelling(models: "dict[str, Served]") -> "tuple[list[BaseRoute], Callable[[
         if prompts:
             pool.start()
     except OSError as error:
-        if LABELS.value is None and not named:
+        if LABELS.value is None and not prompts:
             print(f"{folder}: {error.strerror}; it is served without labels", flush=True)
             return [], lambda: None
-        raise ConfigError(
-            f"--labels={folder}: {error.strerror}; name a folder that can be written to"
-        ) from None
+        raise unwritten(folder, error.strerror) from None
     if labels.damaged:
         print(f"{folder}: {labels.damaged} lines that are no label are left out", flush=True)
     if prompts and pool.otherwise:

@@ -352,7 +352,8 @@ from launch import command, serve
 from tests.serve.served import served
 
 def main():
-    routes, stop = serve.labelling({"toy": served(start=False)})
+    prompts = serve.prompts_to_label()
+    routes, stop = serve.labelling({"toy": served(start=False)}, prompts)
     stop()
     print("labels:", bool(routes))
 
@@ -452,3 +453,18 @@ def test_what_cannot_be_served_is_one_line(flags, parts):
     out, err = process.communicate(timeout=120)
     done = subprocess.CompletedProcess([], process.returncode, out, err)
     one_line(done, 2 if flags == ["--workdir=nowhere"] else 1, *parts)
+
+
+def test_prompts_and_a_folder_of_labels_that_cannot_be_are_told_before_the_run_is_looked_at(
+    tmp_path,
+):
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("{")
+    for flags, code, said in (
+        ([f"--label_prompts={tmp_path}/nothing.txt"], 2, "nothing.txt: no such file"),
+        ([f"--label_prompts={asked}"], 2, f"{asked}:1: no JSON"),
+        ([f"--labels={asked}/labels"], 1, f"--labels={asked}/labels: Not a directory; name a"),
+    ):
+        process = serve("--workdir=nowhere", *flags)
+        out, err = process.communicate(timeout=60)
+        one_line(subprocess.CompletedProcess([], process.returncode, out, err), code, said)
