@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lm.core.errors import ConfigError
-from lm.core.literals import coerce, convert, fits, mistyped
+from lm.core.literals import coerce, convert, fits, mistyped, shown
 
 CLASS = "class"  # `model.class = "lm.models.gpt.GptConfig"`: which dataclass stands there
 
@@ -65,7 +65,7 @@ def assignment(text: str) -> tuple[str, str]:
     """`"optim.peak_lr=3e-4"` -> `("optim.peak_lr", "3e-4")`. Raises ConfigError without `=`."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"cannot read the binding {text!r}: write name=value")
+        raise ConfigError(f"cannot read the binding {shown(text)}: write name=value")
     return name.strip(), value.strip()
 
 
@@ -162,10 +162,12 @@ def parse(text: str, where: str = "config") -> dict[str, Any]:
             name, literal = assignment(line)
             value = ast.literal_eval(literal)
         except (ConfigError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            raise ConfigError(f"{where}:{number}: expected name = literal, got {line!r}") from None
+            raise ConfigError(
+                f"{where}:{number}: expected name = literal, got {shown(line)}"
+            ) from None
         if name in values and values[name] != value:
             raise ConfigError(
-                f"{where}:{number}: {name} is bound to {values[name]!r} and {value!r}"
+                f"{where}:{number}: {name} is bound to {shown(values[name])} and {shown(value)}"
             )
         values[name] = value
     return values
@@ -217,7 +219,7 @@ def _build(values: dict[str, Any], prefix: str, where: str) -> Any:
 def _config_class(path: str, where: str) -> type:
     found = _class_of_lm(str(path))
     if found is None:
-        raise ConfigError(f"{where}: {path!r} is not a config class of lm")
+        raise ConfigError(f"{where}: {shown(path)} is not a config class of lm")
     return found
 
 
@@ -235,7 +237,7 @@ def _class_of_lm(path: str) -> type | None:
 def read(path: Any) -> Any:
     """The config that a file holds. Raises ConfigError where it cannot be read, or holds none."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     return load(text, str(path))

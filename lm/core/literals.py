@@ -8,6 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from lm.core.errors import ConfigError
 
+SHOWN = 60  # characters of a value that a message tells
+
 
 def convert(value: Any, kind: Any, name: str) -> Any:
     """`value` as the annotated type `kind`; text is parsed as a literal where `kind` is not text.
@@ -27,7 +29,13 @@ def convert(value: Any, kind: Any, name: str) -> Any:
 def mistyped(value: Any, kind: Any, name: str) -> ConfigError:
     meant = [(one,) for one in _readings(value)] if isinstance(value, str) else []
     hint = next((f"; write it as {one!r}" for one in meant if fits(one, kind)), "")
-    return ConfigError(f"{name}: expected {_describe(kind)}, got {value!r}{hint}")
+    return ConfigError(f"{name}: expected {_describe(kind)}, got {shown(value)}{hint}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message has it: a file of no config may be one line of a megabyte."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _readings(text: str) -> list[Any]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from launch.experiment import functions, generations, module_of, resolve
-from lm.core.config import bind, bindings, differences, dump, load, parse, typed
+from lm.core.config import bind, bindings, differences, dump, load, parse, read, typed
 from lm.core.errors import ConfigError
 from lm.train.pretrain import Pretrain
 
@@ -140,6 +140,20 @@ def test_literals_are_never_evaluated(tiny, tmp_path, monkeypatch, value):
 def test_a_malformed_line_is_named_by_file_and_number(line):
     with pytest.raises(ConfigError, match=re.escape("run/config.gin:3: expected name = literal")):
         load(f"# saved\n\n{line}\n", "run/config.gin")
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read_as_it_is(tiny, tmp_path):
+    path = tmp_path / "config.gin"
+    path.write_text(dump(tiny), encoding="utf-8-sig")
+    assert read(path) == tiny
+
+
+@pytest.mark.parametrize("line", ["\0" * 4000, "steps = " + "x" * 4000, "class = '" + "x" * 4000])
+def test_a_file_that_is_no_config_is_told_in_a_short_line(tmp_path, line):
+    (tmp_path / "config.gin").write_text(line)
+    with pytest.raises(ConfigError, match="expected name = literal") as error:
+        read(tmp_path / "config.gin")
+    assert len(str(error.value).removeprefix(str(tmp_path))) < 200
 
 
 def test_two_values_for_one_name_are_refused_and_equal_ones_are_not():
