@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.core.checksum import is_altered
 from lm.core.errors import DataError
 
 FORMAT = 1
@@ -53,6 +54,8 @@ class TokenFile:
             known, theirs = int(manifest["vocab_size"]), str(manifest["tokenizer"])
             int(manifest["bytes"]), int(manifest["documents"]), manifest["digest"]
             list(map(int, manifest["blocks"]))
+            if is_altered(manifest):
+                raise ValueError
             size = file.stat().st_size
         except OSError as error:
             raise DataError(f"{folder}: {error.strerror}; make it with launch.tokenize") from None

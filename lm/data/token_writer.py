@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lm.core.checksum import checksum
 from lm.core.errors import DataError
 from lm.data.sources import Document
 from lm.data.token_file import BLOCK, FORMAT
@@ -119,6 +120,7 @@ def write_rows(
         for name, values in (index or {}).items():
             np.save(work / f"{name}.npy", np.array(values, np.int64))
             manifest[name] = zlib.crc32(values.tobytes())
+        manifest["checksum"] = checksum(manifest)
         (work / "manifest.json").write_text(json.dumps(manifest) + "\n")
 
 

@@ -5,7 +5,6 @@ sharding, and needs no copy to the host. The manifest has a checksum of itself, 
 that flips in it would change a step, a count or another run's digest unseen.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lm.core.checksum import checksum, is_altered
 from lm.core.errors import CheckpointError, StorageError
 from lm.core.tree import named_leaves
 
@@ -94,12 +94,6 @@ def make_manifest(step: int, state: Any, facts: dict[str, Any]) -> dict[str, Any
     return manifest | {"checksum": checksum(manifest)}
 
 
-def checksum(manifest: dict[str, Any]) -> str:
-    """Of all that a manifest says beside it, however it is spelled."""
-    rest = {name: value for name, value in manifest.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
 def verify(manifest: dict[str, Any], state: Any) -> None:
     """Raises Damaged where an array is not the one that was saved."""
     found = jax.device_get(digests(state))
@@ -121,7 +115,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise Damaged(f"format {manifest['format']} is not {FORMAT}, which this version reads")
-        if manifest.get("checksum", found := checksum(manifest)) != found:
+        if is_altered(manifest):
             raise Damaged("the manifest is not the one that was saved: its checksum is another")
         if manifest["step"] != int(folder.name):
             raise Damaged(f"the manifest is of step {manifest['step']}")

@@ -33,8 +33,10 @@ def folder(tmp_path, monkeypatch):
 
 
 def edit(folder, **changes):
+    """Changes a manifest as that of an earlier version, which has no checksum."""
     path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    manifest = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({n: v for n, v in manifest.items() if n != "checksum"}))
 
 
 def test_documents_follow_one_another_each_with_an_end(folder):
@@ -119,11 +121,25 @@ def test_a_damaged_manifest_is_refused(folder, text):
         opened(folder)
 
 
+def test_a_bit_that_flips_in_a_manifest_is_damage_or_changes_nothing_that_is_said(folder):
+    path, manifest = folder / "manifest.json", opened(folder).manifest
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << (place % 7)
+        path.write_bytes(flipped)
+        try:
+            found = opened(folder).manifest
+        except DataError:
+            continue
+        assert all(found[name] == manifest[name] for name in manifest if name != "checksum")
+
+
 @pytest.mark.parametrize("name", ["tokenizer", "max_id", "vocab_size"])
 def test_a_manifest_that_lacks_a_name_is_refused(folder, name):
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    del manifest[name]
+    del manifest[name], manifest["checksum"]
     path.write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"manifest\.json cannot be read"):
         opened(folder)
