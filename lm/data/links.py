@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lm.core.errors import AccessError, DataError
+from lm.core.errors import DataError
 
 Tell = Callable[[str], None]  # says a line
 
@@ -16,21 +16,27 @@ def below(folder: Path, named: Callable[[Path], bool], tell: Tell) -> list[Path]
     """The files in a folder that are named so, however deep and behind which links, sorted.
 
     Raises:
-      DataError: a link so named leads to nothing. AccessError: a folder cannot be read.
+      DataError: a link so named leads to nothing.
     """
-    return sorted(p for p in present(filter(named, walked(folder, tell))) if p.is_file())
+    paths = (Path(place, name) for place, names in walked(folder, tell) for name in names)
+    return sorted(path for path in present(filter(named, paths)) if path.is_file())
 
 
-def walked(root: Path, tell: Tell) -> Iterator[Path]:
-    """What is in a folder and is none itself, links to folders followed: each folder once, and
-    none that holds `root`."""
+def behind_links(folder: Path, tell: Tell) -> list[Path]:
+    """The links to folders in a folder, of which all is read with it."""
+    return [Path(place) for place, _ in walked(folder, tell) if os.path.islink(place)]
 
-    def refuse(error: OSError) -> None:
-        raise AccessError(f"cannot read {error.filename}: {error.strerror}")
+
+def walked(root: Path, tell: Tell) -> Iterator[tuple[str, list[str]]]:
+    """Each folder in a folder and what is in it and is none, links to folders followed: none twice,
+    and none that holds `root`. One that cannot be read is told of."""
+
+    def left_out(error: OSError) -> None:
+        tell(f"warning: {error.filename} is left out: {error.strerror}")
 
     seen = {str(above) for above in Path(os.path.realpath(root)).parents}
     again = []
-    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=left_out, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             again.append(folder)
@@ -38,7 +44,7 @@ def walked(root: Path, tell: Tell) -> Iterator[Path]:
             continue
         seen.add(real)
         folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
-        yield from (Path(folder, name) for name in names)
+        yield folder, names
     if again:
         tell(f"warning: {shown(again)} linked to what is read already or lies around: left out")
 

@@ -27,7 +27,7 @@ from typing import IO, Literal
 
 from lm.core.errors import AccessError, DataError
 from lm.core.paths import at_home
-from lm.data.links import below, once, present
+from lm.data.links import behind_links, below, once, present
 
 STDLIB = "stdlib:"
 HUB = "hf:"
@@ -98,11 +98,12 @@ def parts(spec: str) -> list[str]:
 
 def folders(spec: str) -> list[Path]:
     """The folders of a spec, of which every text is read, however deep it lies: those of a glob
-    with `**` as well."""
+    with `**` as well, and those that links in them lead to."""
     local = [at_home(part) for part in parts(spec) if not part.startswith((STDLIB, HUB))]
     above = [Path(*itertools.takewhile(lambda name: not glob.has_magic(name), path.parts))
              for path in local if "**" in path.parts]  # fmt: skip
-    return [path for path in [*local, *above] if path.is_dir()]
+    some = [path for path in [*local, *above] if path.is_dir()]
+    return some + [link for path in some for link in behind_links(path, tell)]
 
 
 def holds_tokens(folder: Path) -> bool:

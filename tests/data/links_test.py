@@ -1,12 +1,13 @@
 """Text behind links is read, each file once, and a link to nothing is told."""
 
 import gzip
+import os
 
 import pytest
 
 from lm.core.errors import DataError
 from lm.data.contamination import held_out_files
-from lm.data.sources import documents, files
+from lm.data.sources import documents, files, refuse_among
 
 
 def texts(spec):
@@ -57,6 +58,27 @@ def test_a_link_to_nothing_is_told(books, place, target):
     (books / "gone.txt").symlink_to(target)
     with pytest.raises(DataError, match=f"gone.txt is a link to {target}, which is not there"):
         texts(place.format(books))
+
+
+@pytest.mark.parametrize("spec", ["{}", "{}/**/*.txt"])
+def test_what_is_written_behind_a_link_in_a_folder_of_the_texts_is_refused(books, spec):
+    disk = books.parent / "disk"
+    with pytest.raises(DataError, match="out is in .*/books/more, of which every text is read"):
+        refuse_among([spec.format(books)], disk / "out")
+    refuse_among([spec.format(books)], books.parent / "out")
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_left_out(books, monkeypatch, capsys):
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert len(texts(books)) == 2
+    assert f"warning: {books}/more/deep is left out: Permission denied" in capsys.readouterr().err
 
 
 def test_a_lock_of_an_editor_is_no_text(books):
