@@ -216,6 +216,17 @@ def test_each_conversation_has_a_draft(page):
     assert page.input_value("#text") == "to one"
 
 
+def test_what_is_typed_while_a_message_waits_for_its_images_is_the_next(page):
+    page.evaluate("() => { attaching = new Promise((done) => { window.attached = done; }); }")
+    ask(page, "first")
+    ask(page, "second")
+    page.evaluate("attached()")
+    assert asked(page) == ["first"] and page.input_value("#text") == "second"
+    answer(page, "One.")
+    page.press("#text", "Enter")
+    assert asked(page) == ["first", "One.", "second"]
+
+
 def test_the_reader_stays_where_he_is_when_an_answer_ends_or_an_edit_is_left(page):
     talk(page, *((f"q{n}", "line\n" * 30) for n in range(3)))
     top = "document.getElementById('turns').scrollTop"

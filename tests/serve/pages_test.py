@@ -53,6 +53,7 @@ def test_a_chat_in_the_browser(labelled, tmp_path):
         page.click("#gear")
         page.fill("#text", MARKUP)
         page.keyboard.press("Enter")
+        page.wait_for_function("document.querySelectorAll('.turn').length === 2")
         settled(page)
         page.fill("#text", "second")
         page.keyboard.press("Enter")

@@ -130,20 +130,28 @@ function speaker(one) {
 async function send(event, reply = answer) {
   event?.preventDefault();
   const one = open; // it goes there, wherever one is when its images have been read
+  if (running.has(one)) return;
   const draft = draftOf(one);
-  draft.text = $("text").value;
+  const text = $("text").value; // as it is now: what is typed while one waits is the next
+  putText(one, "");
   await Promise.all([attaching, listed]);
-  const { text, images } = draft;
-  if (!(text.trim() || images.length) || running.has(one)) return;
-  Object.assign(draft, { text: "", images: [] });
+  if (running.has(one)) { putText(one, text + draft.text); return; } // one that was sent before it
+  const { images } = draft;
+  if (!(text.trim() || images.length)) return;
+  draft.images = [];
   note("");
-  if (one === open) { $("text").value = ""; showPending(); grow(); }
+  if (one === open) showPending();
   const turn = { role: "user", content: text };
   if (images.length) turn.images = await Promise.all(images.map(({ url }) => keepPicture(url)));
   if (one.turns.at(-1)?.role === "user") Object.assign(turn, besides(one.turns.splice(-1))); // its answer never came
   one.turns.push(turn);
   keep(one);
   reply(one);
+}
+
+function putText(one, text) {
+  draftOf(one).text = text;
+  if (one === open) { $("text").value = text; grow(); }
 }
 
 function grow() {
