@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lm.models.bert import BertConfig
     from lm.models.gpt import GptConfig
-    from lm.text.tokenizer import Kind, TokenizerConfig
+    from lm.text.tokenizer import Kind, Tokenizer, TokenizerConfig
 
 FROM_HF = flags.DEFINE_string("from_hf", None, "Folder with config.json and model.safetensors.")
 TO_HF = flags.DEFINE_string("to_hf", None, "Folder to write them to.")
@@ -58,35 +58,38 @@ def read(folder: Path, run: Path) -> None:
     from lm.core.mesh import one_device
     from lm.models.gpt import GptConfig
     from lm.models.pretrained import read as read_weights
+    from lm.models.pretrained.folder import read_config
     from lm.text.tokenizer import build
     from lm.train.checkpoint import Checkpoints
     from lm.train.journal import environment
     from lm.train.lock import locked
     from lm.train.state import create
 
+    config = experiment(read_config(folder / "config.json")[1])
+    tokenizer = None
+    if (published := vocabulary(folder, config.tokenizer.kind)) is not None:
+        config = replace(config, tokenizer=published)
+        tokenizer = build(published, tuple)
+        require_rows(tokenizer, config.model.vocab, folder)
     model, params = read_weights(folder)
-    config = experiment(model)
-    facts = {}
     with locked(run, steal=False):
         if (run / "config.gin").exists():
             raise ConfigError(f"{run} holds a run already; choose another --workdir")
         compare(model, params, folder)
-        if (published := vocabulary(folder, config.tokenizer.kind)) is not None:
-            config = replace(config, tokenizer=published)
-            tokenizer = build(config.tokenizer, lambda: ())
+        if tokenizer:
             tokenizer.save(run / "tokenizer")
-            facts = {"tokenizer": tokenizer.digest}
         mesh = one_device()
         with jax.set_mesh(mesh):
             state = create(config.initial(), config.abstract(mesh), 0)
             state = replace(state, params=jax.device_put(params))
             checkpoints = Checkpoints(run / "checkpoints")
+            facts = {"tokenizer": tokenizer.digest} if tokenizer else {}
             saved = checkpoints.save(0, state, facts) and checkpoints.close()
         if not saved:
             raise CheckpointError(f"the weights could not be written to {run}")
         (run / "config.gin").write_text(dump(config) + environment())
     print(f"{model.parameters():,} parameters of {folder} in {run}")
-    if isinstance(model, GptConfig) and facts:
+    if isinstance(model, GptConfig) and tokenizer:
         warmup = "optim.warmup_tokens=0" if model.norm == "pre" else "optim.warmup_steps=0"
         named = shlex.quote(str(run))
         print(
@@ -108,6 +111,15 @@ def experiment(model: Any) -> Any:
         return replace(bert.base(), model=model, stages=stages, reference=None)
     generation = gpt2.small() if model.norm == "pre" else gpt1.base()
     return replace(generation, model=model, reference=None)
+
+
+def require_rows(tokenizer: "Tokenizer", rows: int, folder: Path) -> None:
+    """Raises CheckpointError where a vocabulary has ids that the model has no embedding of."""
+    if tokenizer.vocab_size > rows:
+        raise CheckpointError(
+            f"{folder}: its vocabulary has {tokenizer.vocab_size} ids, its model {rows} "
+            "embeddings: grow these in transformers (resize_token_embeddings), or add no tokens"
+        )
 
 
 def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":

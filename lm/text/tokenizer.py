@@ -17,6 +17,7 @@ from lm.text import gpt1, gpt2, sentencepiece, wordpiece
 from lm.text.added import with_specials
 from lm.text.byte import ByteTokenizer
 from lm.text.interface import FORMAT, MANIFEST, SPECIALS, Tokenizer
+from lm.text.whole import require_alike, with_added
 
 __all__ = ["SPECIALS", "Tokenizer", "TokenizerConfig", "build", "load"]
 
@@ -79,7 +80,7 @@ def build(config: TokenizerConfig, texts: Callable[[], Iterable[str]]) -> Tokeni
     if not path.exists():
         raise DataError(f"tokenizer.path={config.path}: no such file or folder")
     saved = (path / MANIFEST).is_file()
-    tokenizer = load(path) if saved else _read(config.kind, path, config.cased)
+    tokenizer = load(path) if saved else _given(config.kind, path, config.cased)
     if tokenizer.kind != config.kind:
         raise ConfigError(
             f"tokenizer.path={config.path} holds a {tokenizer.kind} tokenizer, "
@@ -117,6 +118,17 @@ def load(folder: str | Path) -> Tokenizer:
             f"the tokenizer in {folder} was changed after it was saved (digest "
             f"{tokenizer.digest[:12]}, manifest {str(digest)[:12]}): restore its files"
         )
+    return tokenizer
+
+
+def _given(kind: str, path: Path, cased: bool) -> Tokenizer:
+    """One that others wrote, with what they say beside it."""
+    tokenizer = _read(kind, path, cased)
+    if kind == "sentencepiece":  # whose model says all of it
+        return tokenizer
+    folder = path if path.is_dir() else path.parent
+    tokenizer = with_added(tokenizer, folder)
+    require_alike(tokenizer, folder)
     return tokenizer
 
 

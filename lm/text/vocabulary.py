@@ -159,12 +159,11 @@ def read_text(file: Path) -> str:
         raise DataError(f"cannot read the vocabulary {file}: {error}; copy it again") from None
 
 
-def read_vocab(file: Path) -> dict[str, int]:
+def read_json(file: Path) -> Any:
     try:
-        vocab = json.loads(read_text(file))
+        return json.loads(read_text(file))
     except ValueError as error:
         raise DataError(f"{file} is not JSON ({error}): copy it again") from None
-    return numbered(vocab, file)
 
 
 def numbered(vocab: object, file: Path) -> dict[str, int]:
@@ -223,7 +222,8 @@ def read_bpe(folder: Path, vocab: Sequence[str], merges: Sequence[str]) -> tuple
     """
     whole = existing(folder, WHOLE)
     if whole is None or existing(folder, *merges):
-        return read_vocab(find(folder, *vocab)), read_merges(find(folder, *merges))
+        file = find(folder, *vocab)
+        return numbered(read_json(file), file), read_merges(find(folder, *merges))
     model = read_whole(whole, "BPE")["model"]
     try:  # before its version 0.20 the library wrote a merge as one text
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]

@@ -11,6 +11,7 @@ from lm.text.vocabulary import (
     OPTIONS,
     WHOLE,
     encode,
+    existing,
     find,
     learn,
     library,
@@ -122,14 +123,16 @@ def read(path: Path, *, cased: bool = False) -> WordPieceTokenizer:
     file = path if path.is_file() else find(path, "vocab.txt", WHOLE)
     options = read_options(file.parent)
     longest = HUGGING_FACE if options else RELEASED
-    if file.name.startswith(WHOLE):
-        whole = read_whole(file, "WordPiece")
-        vocab = whole["model"]["vocab"]
-        words = sorted(vocab, key=vocab.__getitem__)
+    beside = file if file.name.startswith(WHOLE) else existing(file.parent, WHOLE)
+    if beside:
+        whole = read_whole(beside, "WordPiece")
         longest = whole["model"].get(LONGEST, HUGGING_FACE)
         normalizer = whole.get("normalizer") or {}
         names = {LOWER: "lowercase", STRIPPED: "strip_accents", APART: "handle_chinese_chars"}
         options = {name: normalizer.get(theirs) for name, theirs in names.items()} | options
+    if file == beside:
+        vocab = whole["model"]["vocab"]
+        words = sorted(vocab, key=vocab.__getitem__)
     else:
         words = read_text(file).removesuffix("\n").split("\n")
     lower = options.get(LOWER)

@@ -15,17 +15,18 @@ from experiments import bert, gpt1, gpt2
 from launch import convert
 from lm.core.config import assignment, bind
 from lm.core.config import read as read_config
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.models.lstm import LstmConfig
 from lm.models.pretrained import read, write
 from lm.text.added import with_specials
-from lm.text.tokenizer import TokenizerConfig, build
+from lm.text.tokenizer import TokenizerConfig, build, load
 from lm.text.wordpiece import SPECIALS
 from lm.train.optimizer import rising
 from lm.train.saved import Saved, read_run
 from lm.train.session import LoopConfig
 from tests.models.pretrained.models import MODELS, drawn
+from tests.text.tokenizers import BERT, BERT_MODEL, BYTE_LEVEL
 
 pytest.importorskip("safetensors")
 pytest.importorskip("tokenizers")
@@ -92,24 +93,29 @@ def test_a_vocabulary_comes_along_in_one_file_of_json_too(name, tmp_path):
     wanted = build(convert.vocabulary(tmp_path, kind), lambda: ())
     if name == "bert":
         words = (tmp_path / "vocab.txt").read_text().split()
-        model = {"type": "WordPiece", "vocab": {word: i for i, word in enumerate(words)}}
+        model = BERT_MODEL | {"vocab": {word: i for i, word in enumerate(words)}}
     else:
         vocab = json.loads((tmp_path / "vocab.json").read_text())
         model = {"type": "BPE", "vocab": vocab, "merges": []}
+        if name == "gpt1":
+            model |= {"end_of_word_suffix": "</w>", "unk_token": "<unk>"}
+    parts = {"pre_tokenizer": BYTE_LEVEL} if name == "gpt2" else BERT
     for file in ("vocab.txt", "vocab.json", "merges.txt"):
         (tmp_path / file).unlink(missing_ok=True)
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(parts | {"model": model}))
     found = build(convert.vocabulary(tmp_path, kind), lambda: ())
     assert found.digest == wanted.digest
 
 
 @pytest.mark.parametrize("lower", [True, False])
-def test_a_file_of_json_says_its_own_case(lower, tmp_path):
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_file_of_json_says_its_own_case(lower, beside, tmp_path):
     vocab = {word: i for i, word in enumerate([*SPECIALS.values(), "Paris", "paris"])}
-    model = {"type": "WordPiece", "vocab": vocab}
-    normalizer = {"type": "BertNormalizer", "lowercase": lower}
-    whole = {"model": model, "normalizer": normalizer}
+    normalizer = BERT["normalizer"] | {"lowercase": lower}
+    whole = BERT | {"model": BERT_MODEL | {"vocab": vocab}, "normalizer": normalizer}
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    if beside:
+        (tmp_path / "vocab.txt").write_text("\n".join(vocab))
     found = build(convert.vocabulary(tmp_path, "wordpiece"), lambda: ())
     assert list(found.encode("Paris")) == [vocab["paris" if lower else "Paris"]]
 
@@ -279,3 +285,32 @@ def test_a_run_that_their_layout_has_no_place_for_is_named(tmp_path, monkeypatch
     with pytest.raises(ConfigError, match=f"run holds a {kind}, and only .*: name such a run"):
         convert.write(tmp_path / "run", tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+def test_added_tokens_come_in_with_the_weights_and_must_have_embeddings(tmp_path):
+    published("gpt2", tmp_path / "theirs")
+    added = {"id": 3, "content": "<|im_end|>", "special": True}
+    vocab = json.loads((tmp_path / "theirs" / "vocab.json").read_text())
+    model = {"type": "BPE", "vocab": vocab, "merges": []}
+    whole = {"pre_tokenizer": BYTE_LEVEL, "model": model, "added_tokens": [added]}
+    (tmp_path / "theirs" / "tokenizer.json").write_text(json.dumps(whole))
+    convert.read(tmp_path / "theirs", tmp_path / "run")
+    found = load(tmp_path / "run" / "tokenizer")
+    assert found.specials == {"end": 0, "im_end": 3} and found.vocab_size == 4
+    config = replace(MODELS["gpt2"](), vocab=3)
+    write(config, drawn(config), tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match="its vocabulary has 4 ids, its model 3 embeddings"):
+        convert.read(tmp_path / "theirs", tmp_path / "other")
+
+
+def test_a_vocabulary_of_another_splitting_stops_before_the_weights_are_read(tmp_path):
+    published("gpt2", tmp_path / "theirs")
+    vocab = json.loads((tmp_path / "theirs" / "vocab.json").read_text())
+    whole = {"normalizer": {"type": "Lowercase"}, "pre_tokenizer": BYTE_LEVEL}
+    whole |= {"model": {"type": "BPE", "vocab": vocab | {"A": 3}, "merges": []}}
+    (tmp_path / "theirs" / "tokenizer.json").write_text(json.dumps(whole))
+    (tmp_path / "theirs" / "merges.txt").unlink()
+    (tmp_path / "theirs" / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"tokenizer\.json gives '.*its normalizer or pre-token"):
+        convert.read(tmp_path / "theirs", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

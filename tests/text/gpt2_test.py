@@ -6,7 +6,7 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.text.tokenizer import TokenizerConfig, build
-from tests.text.tokenizers import HARD, published, script_lines, tokenizer, web_lines
+from tests.text.tokenizers import BYTE_LEVEL, HARD, published, script_lines, tokenizer, web_lines
 
 
 def test_gpt2_has_its_published_ids():
@@ -30,7 +30,7 @@ def test_a_blank_before_each_text_is_refused_unless_it_is_said_to_be_none(tmp_pa
     option = {"add_prefix_space": True}
     if whole:
         model = {"type": "BPE", "vocab": {"<|endoftext|>": 0, "a": 1}, "merges": []}
-        made = {"pre_tokenizer": {"type": "ByteLevel"} | option, "model": model}
+        made = {"pre_tokenizer": BYTE_LEVEL | option, "model": model}
         (tmp_path / "tokenizer.json").write_text(json.dumps(made))
     else:
         (tmp_path / "vocab.json").write_text('{"<|endoftext|>": 0, "a": 1}')

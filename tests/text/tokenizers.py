@@ -15,6 +15,19 @@ from lm.text.interface import SPECIALS, Tokenizer
 from lm.text.sentencepiece import train
 from lm.text.tokenizer import TokenizerConfig, build
 
+# Parts of a tokenizer.json as transformers writes them, of GPT-2 and of BERT uncased.
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+BERT = {
+    "normalizer": {
+        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+        "strip_accents": None, "lowercase": True,
+    },
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+}  # fmt: skip
+BERT_MODEL = {
+    "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+    "max_input_chars_per_word": 100,
+}  # fmt: skip
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 PUBLISHED = {"gpt2": "vocab_gpt2", "gpt1": "vocab_gpt1", "wordpiece": "vocab_bert"}
 KINDS = ("bytes", "sentencepiece", *PUBLISHED)

@@ -8,6 +8,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.text import gpt1, wordpiece
 from lm.text.tokenizer import TokenizerConfig, build
 from lm.text.vocabulary import learn
+from tests.text.tokenizers import BYTE_LEVEL
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,9 @@ VOCAB = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}
 def test_merges_of_one_file_of_json_are_pairs_or_texts(tmp_path, merges):
     pytest.importorskip("tokenizers")
     model = {"type": "BPE", "vocab": VOCAB, "merges": merges}
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"pre_tokenizer": BYTE_LEVEL, "model": model})
+    )
     tokenizer = build(TokenizerConfig(kind="gpt2", path=str(tmp_path)), list)
     assert tokenizer.encode("abba") == [3, 2, 1]
 
