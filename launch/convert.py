@@ -125,13 +125,14 @@ def require_rows(tokenizer: "Tokenizer", rows: int, folder: Path) -> None:
 def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
     """The tokenizer that lies beside the weights, None where there is none.
 
-    One that `write` left there says itself of what kind it is; another is of `kind`, which the
-    published models of this architecture have.
+    One that `write` left there says itself of what kind it is, also after transformers saved it
+    again; another is of `kind`, which the published models of this architecture have.
 
     Raises:
       DataError: its files are missing or damaged.
     """
     from lm.text.interface import MANIFEST
+    from lm.text.sentencepiece import embedded
     from lm.text.tokenizer import TokenizerConfig, load
     from lm.text.vocabulary import WHOLE, existing
     from lm.text.wordpiece import read as read_wordpiece
@@ -139,6 +140,8 @@ def vocabulary(folder: Path, kind: str) -> "TokenizerConfig | None":
     names = ("vocab.txt" if kind == "wordpiece" else "merges.txt", WHOLE)
     if (folder / MANIFEST).is_file():
         kind = load(folder).kind
+    elif embedded(folder):
+        kind = "sentencepiece"
     elif existing(folder, *names) is None:
         print(f"no vocabulary in {folder} ({MANIFEST}, {' or '.join(names)}): the run has none")
         return None
@@ -163,7 +166,9 @@ def write(run: Path, folder: Path) -> None:
     from lm.models.bert import BertConfig
     from lm.models.gpt import GptConfig
     from lm.models.pretrained import write as write_weights
+    from lm.studies.loaded import Loaded
     from lm.text import auto_tokenizer
+    from lm.text.added import AddedSpecials
     from lm.text.vocabulary import WHOLE
     from lm.train.saved import read_run
 
@@ -184,8 +189,11 @@ def write(run: Path, folder: Path) -> None:
         check(model, params, work, folder)
         told = f"step {saved.step} of {run} in {folder}"
         if tokenizer:
-            if tokenizer.kind != experiment(model).tokenizer.kind:
-                beside = auto_tokenizer.files(tokenizer)
+            tokenizer.save(work)
+            usual = tokenizer.kind == experiment(model).tokenizer.kind
+            if not usual or isinstance(tokenizer, AddedSpecials):
+                run_of = Loaded(saved.config, params, tokenizer, saved.step)
+                beside = auto_tokenizer.files(tokenizer, in_turns=run_of.in_turns)
                 for name, data in beside.items():
                     (work / name).write_bytes(data)
                 if WHOLE not in beside:
@@ -193,7 +201,6 @@ def write(run: Path, folder: Path) -> None:
                         f"\nits vocabulary ({tokenizer.kind}) is not one that AutoTokenizer of "
                         f"transformers reads: take ids from lm.load({str(run)!r}).tokenizer"
                     )
-            tokenizer.save(work)
     print(told)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lm.core.errors import DataError
-from lm.text.interface import BytePieces, Tokenizer
+from lm.text.interface import MANIFEST, BytePieces, Tokenizer
+from lm.text.sentencepiece import FILE
 from lm.text.vocabulary import (
     WHOLE,
     Merges,
@@ -33,8 +34,8 @@ class Gpt2Tokenizer(Tokenizer):
         self.end = need(vocab, "<|endoftext|>", self.kind)
         self.specials = {"end": self.end}
         check_merges(vocab, merges)
-        self._encoder = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
-        self._encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self.encoder = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
+        self.encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         characters = _byte_characters()
         pieces = [b""] * len(vocab)
         for piece, i in vocab.items():
@@ -46,7 +47,7 @@ class Gpt2Tokenizer(Tokenizer):
         self._pieces = BytePieces(self.kind, pieces)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return encode(self._encoder, texts)
+        return encode(self.encoder, texts)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         return self._pieces.join(ids)
@@ -60,8 +61,14 @@ def read(folder: Path) -> Gpt2Tokenizer:
     vocab, merges = ("encoder.json", "vocab.json"), ("vocab.bpe", "merges.txt")
     pieces = read_bpe(folder, vocab, merges)
     options = read_options(folder)
-    if not existing(folder, *merges) and (whole := existing(folder, WHOLE)):
-        options = (read_whole(whole, "BPE").get("pre_tokenizer") or {}) | options
+    if not existing(folder, *merges) and (file := existing(folder, WHOLE)):
+        whole = read_whole(file, "BPE")
+        options = (whole.get("pre_tokenizer") or {}) | options
+        if whole["model"].get("byte_fallback"):
+            raise DataError(
+                f"{file} holds pieces of a SentencePiece, which are read from its model alone: put "
+                f"that beside it; one that this program exported is {FILE} with {MANIFEST}"
+            )
     if options.get("add_prefix_space"):
         raise DataError(
             f"{folder} says add_prefix_space=true, a blank before each text, which is not GPT-2's: "

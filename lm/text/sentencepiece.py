@@ -6,6 +6,7 @@ bytes for rare characters. One character is left to us: U+2581, which the librar
 blank and so decodes as one. We write it in byte pieces.
 """
 
+import base64
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from lm.core.errors import ConfigError, DataError
 from lm.text.interface import SPECIALS, BytePieces, Tokenizer, outside, require_utf8
-from lm.text.vocabulary import filled, within_limit
+from lm.text.vocabulary import OPTIONS, filled, read_options, within_limit
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 FILE = "spiece.model"
+MODEL = "sentencepiece_model"  # in tokenizer_config.json: the file, as base64
 BLANK = "\u2581"
 LINE = 1000  # characters: at most 4,000 bytes, below the 4,192 at which the trainer drops a line
 PROBE = "  \u0000\ufb01\r\n \U0001f600\t"
@@ -151,7 +153,10 @@ def _cannot_train(error: str, vocab: int) -> ConfigError | DataError:
 
 
 def read(path: Path) -> SentencePieceTokenizer:
-    """The model in a `.model` file, or in the folder that holds `spiece.model`."""
+    """The model in a `.model` file, or in the folder that holds `spiece.model`, or an export of
+    ours that transformers has saved again, without files that it does not know."""
+    if path.is_dir() and not (path / FILE).is_file() and (model := embedded(path)):
+        return SentencePieceTokenizer(model, f"{MODEL} of {path / OPTIONS}")
     path = path / FILE if path.is_dir() else path
     try:
         return SentencePieceTokenizer(path.read_bytes(), str(path))
@@ -159,6 +164,15 @@ def read(path: Path) -> SentencePieceTokenizer:
         raise DataError(f"cannot read the tokenizer {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is damaged: a piece is no UTF-8; copy it again") from None
+
+
+def embedded(folder: Path) -> bytes | None:
+    """The model that the options in a folder hold; None where they hold none."""
+    try:
+        found = read_options(folder).get(MODEL)
+        return None if found is None else base64.b64decode(found, validate=True)
+    except (TypeError, ValueError):
+        raise DataError(f"{MODEL} of {folder / OPTIONS} is damaged: copy it again") from None
 
 
 def _open(model: bytes, source: str) -> "SentencePieceProcessor":

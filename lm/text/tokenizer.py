@@ -124,9 +124,9 @@ def load(folder: str | Path) -> Tokenizer:
 def _given(kind: str, path: Path, cased: bool) -> Tokenizer:
     """One that others wrote, with what they say beside it."""
     tokenizer = _read(kind, path, cased)
-    if kind == "sentencepiece":  # whose model says all of it
-        return tokenizer
     folder = path if path.is_dir() else path.parent
+    if kind == "sentencepiece" and not sentencepiece.embedded(folder):  # its model says all of it
+        return tokenizer
     tokenizer = with_added(tokenizer, folder)
     require_alike(tokenizer, folder)
     return tokenizer

@@ -11,7 +11,7 @@ import pytest
 
 import lm.models.pretrained
 import lm.train.saved
-from experiments import bert, gpt1, gpt2
+from experiments import bert, chatgpt, gpt1, gpt2
 from launch import convert
 from lm.core.config import assignment, bind
 from lm.core.config import read as read_config
@@ -20,13 +20,15 @@ from lm.core.mesh import MeshConfig, make_mesh
 from lm.models.lstm import LstmConfig
 from lm.models.pretrained import read, write
 from lm.text.added import with_specials
+from lm.text.auto_tokenizer import NONE
+from lm.text.dialogue import Chat, conversation
 from lm.text.tokenizer import TokenizerConfig, build, load
 from lm.text.wordpiece import SPECIALS
 from lm.train.optimizer import rising
 from lm.train.saved import Saved, read_run
 from lm.train.session import LoopConfig
 from tests.models.pretrained.models import MODELS, drawn
-from tests.text.tokenizers import BERT, BERT_MODEL, BYTE_LEVEL
+from tests.text.tokenizers import BERT, BERT_MODEL, BYTE_LEVEL, learned_gpt2
 
 pytest.importorskip("safetensors")
 pytest.importorskip("tokenizers")
@@ -196,10 +198,11 @@ def test_a_vocabulary_that_transformers_cannot_read_is_told_and_its_ids_are_its_
     assert modes["model.safetensors"] == modes["config.json"]
 
 
-def exported(tokenizer, folder, monkeypatch):
+def exported(tokenizer, folder, monkeypatch, experiment=None):
     """A folder with this vocabulary and a model of GPT-2's layout."""
     model = replace(MODELS["gpt2"](), vocab=tokenizer.vocab_size)
-    saved = Saved(replace(gpt2.tiny(), model=model), drawn(model), tokenizer, 1, "")
+    experiment = replace(experiment or gpt2.tiny(), model=model)
+    saved = Saved(experiment, drawn(model), tokenizer, 1, "")
     monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: saved)
     convert.write(folder / "run", folder / "back")
     return folder / "back"
@@ -218,9 +221,54 @@ def test_auto_tokenizer_gives_our_ids_of_a_sentencepiece_and_of_a_foreign_one_no
     assert theirs.decode(tokenizer.encode(text)) == text
     assert (theirs.eos_token_id, theirs.pad_token_id) == (tokenizer.end, tokenizer.pad)
     assert len(capsys.readouterr().out.splitlines()) == 1
-    tokenizer = build(TokenizerConfig(kind="bytes"), lambda: ())
-    with pytest.raises(ValueError):
-        auto.from_pretrained(exported(tokenizer, tmp_path / "bytes", monkeypatch))
+    for kind in ("bytes", "wordpiece"):
+        tokenizer = build(TokenizerConfig(kind=kind, vocab=60), lambda: ["The quick fox. " * 9] * 9)
+        with pytest.raises(ValueError):
+            auto.from_pretrained(exported(tokenizer, tmp_path / kind, monkeypatch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
+def test_an_exported_chat_that_transformers_saved_again_comes_back(tmp_path, monkeypatch, kind):
+    transformers = pytest.importorskip("transformers")
+    if kind == "gpt2":
+        base = learned_gpt2(tmp_path / "vocabulary")
+    else:
+        base = build(TokenizerConfig(kind=kind, vocab=300), lambda: ["The quick fox. " * 9] * 9)
+    chat = Chat(base)
+    back = exported(chat.tokenizer, tmp_path, monkeypatch, chatgpt.sft())
+    theirs = transformers.AutoTokenizer.from_pretrained(back)
+    turns = [{"role": "user", "content": " The quick fox\n"}]
+    found = theirs.apply_chat_template(turns, add_generation_prompt=True)["input_ids"]
+    assert found == chat.prompt(conversation(turns))
+    theirs.save_pretrained(tmp_path / "kept")
+    transformers.AutoModelForCausalLM.from_pretrained(back).save_pretrained(tmp_path / "kept")
+    assert not (tmp_path / "kept" / "lm_tokenizer.json").exists()
+    convert.read(tmp_path / "kept", tmp_path / "again")
+    assert load(tmp_path / "again" / "tokenizer").digest == chat.tokenizer.digest
+
+
+def test_a_chat_of_gpt2_s_vocabulary_is_exported_with_its_markers_and_one_of_gpt1_s_stops(
+    tmp_path, monkeypatch, capsys
+):
+    tokenizer = Chat(learned_gpt2(tmp_path / "vocabulary")).tokenizer
+    back = exported(tokenizer, tmp_path, monkeypatch, chatgpt.sft())
+    whole = json.loads((back / "tokenizer.json").read_text())
+    found = {row["content"]: row["id"] for row in whole["added_tokens"]}
+    assert found["<|im_start|>"] == tokenizer.specials["im_start"]
+    assert "chat_template" in json.loads((back / "tokenizer_config.json").read_text())
+    assert load(back).digest == tokenizer.digest
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    pytest.importorskip("ftfy")
+    base = build(TokenizerConfig(kind="gpt1", vocab=60), lambda: ["The quick fox. " * 9] * 9)
+    model = replace(MODELS["gpt1"](), vocab=base.vocab_size + 5)
+    experiment = replace(chatgpt.sft(), model=model)
+    saved = Saved(experiment, drawn(model), Chat(base).tokenizer, 1, "")
+    monkeypatch.setattr(lm.train.saved, "read_run", lambda *_: saved)
+    convert.write(tmp_path / "run", tmp_path / "gpt1")
+    assert "(gpt1) is not one that AutoTokenizer" in capsys.readouterr().out
+    options = json.loads((tmp_path / "gpt1" / "tokenizer_config.json").read_text())
+    assert options["tokenizer_class"] == NONE
 
 
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece", "wordpiece", "gpt1"])

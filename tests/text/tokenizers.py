@@ -113,3 +113,36 @@ def script_lines(count: int) -> list[str]:
             ]
             lines.append(" ".join([*words, chance.choice(["Ünïcode", "BERT's", "x=1", "e\u0301"])]))
     return lines
+
+
+def bytes_alone(use_regex=False):
+    """The library's splitting into bytes, behind another or GPT-2's own."""
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
+
+
+def learned(pre_tokenizer=None, normalizer=None):
+    """The library's byte-level BPE, learned with its own splitting, by default GPT-2's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    whole = Tokenizer(models.BPE())
+    whole.pre_tokenizer = pre_tokenizer or bytes_alone(use_regex=True)
+    whole.decoder = decoders.ByteLevel()
+    if normalizer:
+        whole.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    whole.train_from_iterator([PROSE, "f(self, x) == y\n\n    return (a)\n" * 20], trainer)
+    return whole
+
+
+def learned_gpt2(folder: Path) -> Tokenizer:
+    """A small vocabulary of GPT-2's kind, in files of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    learned().model.save(str(folder))
+    return build(TokenizerConfig(kind="gpt2", path=str(folder)), list)

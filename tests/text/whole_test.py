@@ -6,36 +6,15 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.text.tokenizer import TokenizerConfig, build, load
-from tests.text.tokenizers import PROSE
+from tests.text.tokenizers import bytes_alone, learned
 
 library = pytest.importorskip("tokenizers")
-from tokenizers import Regex, decoders, normalizers, pre_tokenizers  # noqa: E402
+from tokenizers import Regex, normalizers, pre_tokenizers  # noqa: E402
 
 GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
-def bytes_alone(use_regex=False):
-    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
-
-
-def learned(pre_tokenizer=None, normalizer=None):
-    """A byte-level BPE that is learned with its own splitting, by default GPT-2's."""
-    whole = library.Tokenizer(library.models.BPE())
-    whole.pre_tokenizer = pre_tokenizer or bytes_alone(use_regex=True)
-    whole.decoder = decoders.ByteLevel()
-    if normalizer:
-        whole.normalizer = normalizer
-    trainer = library.trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    whole.train_from_iterator([PROSE, "f(self, x) == y\n\n    return (a)\n" * 20], trainer)
-    return whole
 
 
 def read(folder, kind="gpt2"):
