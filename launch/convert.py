@@ -220,6 +220,7 @@ def compare(model: "BertConfig | GptConfig", params: Any, folder: Path) -> None:
     """Raises CheckpointError where transformers gives other logits from the folder that the weights
     were read from; says so where there is no transformers, or it cannot read the folder."""
     from lm.models.pretrained.folder import read_config
+    from lm.models.pretrained.table import to_theirs
 
     architecture, _ = read_config(folder / "config.json")
     try:
@@ -227,14 +228,18 @@ def compare(model: "BertConfig | GptConfig", params: Any, folder: Path) -> None:
 
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-        theirs = getattr(transformers, architecture.class_name).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
+        theirs, told = getattr(transformers, architecture.class_name).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         import torch
     except Exception as error:  # whatever it is, ours have been read
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(f"the logits were not compared with those of transformers and torch ({why})")
         return
+    if absent := set(told["missing_keys"]):  # heads that each draws for itself
+        ours = to_theirs(architecture.table(model), model.layers, params)
+        drawn = {name: torch.tensor(ours[name]) for name in absent & ours.keys()}
+        theirs.load_state_dict(drawn, strict=False)
     row = tokens(model)
     with torch.no_grad():
         out = theirs.float().eval()(torch.tensor(row))

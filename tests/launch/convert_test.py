@@ -311,6 +311,20 @@ def test_weights_that_transformers_reads_otherwise_become_no_run(
     assert not (tmp_path / "wrong" / "config.gin").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["BertForMaskedLM", "BertModel"])
+def test_a_bert_that_lacks_a_head_is_compared_with_the_one_that_was_drawn(kind, tmp_path, capsys):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    shape = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4}
+    shape |= {"intermediate_size": 48, "vocab_size": 50, "max_position_embeddings": 16}
+    model = getattr(transformers, kind)(transformers.BertConfig(**shape))
+    model.save_pretrained(tmp_path / "theirs")
+    convert.read(tmp_path / "theirs", tmp_path / "run")
+    told = capsys.readouterr().out
+    assert "head of the next sentence: drawn anew" in told and "are those of transformers" in told
+
+
 def test_without_transformers_a_line_says_that_nothing_was_compared(tmp_path, capsys):
     published("gpt2", tmp_path / "theirs")
     convert.compare(*read(tmp_path / "theirs"), tmp_path / "theirs")

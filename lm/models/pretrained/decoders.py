@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from lm.models.gpt import GptConfig
-from lm.models.pretrained.table import Architecture, Row, norm, untied, vectors
+from lm.models.pretrained.table import (
+    Architecture,
+    Row,
+    activation,
+    activation_name,
+    norm,
+    untied,
+    vectors,
+)
 
-ACTIVATIONS = {
-    "gelu_new": "gelu_tanh", "gelu": "gelu_erf", "quick_gelu": "gelu_quick", "relu": "relu"
-}  # fmt: skip
 GPT1_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}  # its own GELU is the tanh form
 BUFFERS = (
     ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "position_ids"
@@ -92,26 +97,25 @@ def shared_raw(config: GptConfig) -> dict[str, Any]:
 def gpt2_config(raw: Mapping[str, Any]) -> GptConfig:
     if raw.get("scale_attn_by_inverse_layer_idx") or not raw.get("scale_attn_weights", True):
         raise ValueError("attention is not scaled by 1/sqrt(head size) alone")
-    activation: Any = ACTIVATIONS[raw.get("activation_function", "gelu_new")]
-    return GptConfig(**shared(raw), hidden=raw.get("n_inner"), activation=activation)
+    act = activation(raw.get("activation_function", "gelu_new"), "activation_function")
+    return GptConfig(**shared(raw), hidden=raw.get("n_inner"), activation=act)
 
 
 def gpt1_config(raw: Mapping[str, Any]) -> GptConfig:
-    activation: Any = GPT1_ACTIVATIONS[raw.get("afn", "gelu")]
+    act = activation(raw.get("afn", "gelu"), "afn", GPT1_ACTIVATIONS)
     return GptConfig(
-        **shared(raw), activation=activation, norm="post", final_norm=False, init="gpt1",
+        **shared(raw), activation=act, norm="post", final_norm=False, init="gpt1",
         dropped="table",
     )  # fmt: skip
 
 
 def gpt2_raw(config: GptConfig) -> dict[str, Any]:
-    activation = {ours: theirs for theirs, ours in ACTIVATIONS.items()}[config.activation]
-    return shared_raw(config) | {"n_inner": config.hidden, "activation_function": activation}
+    act = activation_name(config.activation)
+    return shared_raw(config) | {"n_inner": config.hidden, "activation_function": act}
 
 
 def gpt1_raw(config: GptConfig) -> dict[str, Any]:
-    activation = {ours: theirs for theirs, ours in GPT1_ACTIVATIONS.items()}[config.activation]
-    return shared_raw(config) | {"afn": activation}
+    return shared_raw(config) | {"afn": activation_name(config.activation, GPT1_ACTIVATIONS)}
 
 
 def refused(config: GptConfig) -> dict[str, bool]:

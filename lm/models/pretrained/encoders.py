@@ -6,17 +6,24 @@ from typing import Any
 import numpy as np
 
 from lm.models.bert import BertConfig
-from lm.models.pretrained.table import Architecture, Row, dense, norm, untied, vectors
+from lm.models.pretrained.table import (
+    Architecture,
+    Row,
+    activation,
+    activation_name,
+    dense,
+    norm,
+    untied,
+    vectors,
+)
 
-ACTIVATIONS = {
-    "gelu": "gelu_erf",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "quick_gelu": "gelu_quick",
-    "relu": "relu",
-}
 BARE = ("embeddings.", "encoder.", "pooler.")  # what `BertModel` alone writes without a prefix
 HEAD = "cls.predictions"
+HEADS = {  # which `BertModel` and `BertForMaskedLM` do not write, or not all of them
+    "pooler": ("pooler",),
+    "head of masked words": ("transform", "transform_norm", "output_bias"),
+    "head of the next sentence": ("next",),
+}
 
 
 def table(config: BertConfig) -> list[Row]:
@@ -66,26 +73,26 @@ def names(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def config(raw: Mapping[str, Any]) -> BertConfig:
     if raw.get("position_embedding_type", "absolute") != "absolute" or raw.get("is_decoder"):
         raise ValueError("positions are not absolute, or it is a decoder")
-    activation: Any = ACTIVATIONS[raw.get("hidden_act", "gelu")]
+    act = activation(raw.get("hidden_act", "gelu"), "hidden_act")
     dropped = raw.get("hidden_dropout_prob", 0.1)
     return BertConfig(
         layers=raw["num_hidden_layers"], width=raw["hidden_size"],
         heads=raw["num_attention_heads"], hidden=raw["intermediate_size"],
         vocab=raw["vocab_size"], length=raw.get("max_position_embeddings", 512),
         segments=raw.get("type_vocab_size", 2), epsilon=raw.get("layer_norm_eps", 1e-12),
-        activation=activation, residual_dropout=dropped, embedding_dropout=dropped,
+        activation=act, residual_dropout=dropped, embedding_dropout=dropped,
         attention_dropout=raw.get("attention_probs_dropout_prob", 0.1),
     )  # fmt: skip
 
 
 def raw_config(config: BertConfig) -> dict[str, Any]:
-    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
     return {
         "num_hidden_layers": config.layers, "hidden_size": config.width,
         "num_attention_heads": config.heads, "intermediate_size": config.hidden_width,
         "vocab_size": config.vocab, "max_position_embeddings": config.length,
         "type_vocab_size": config.segments, "layer_norm_eps": config.epsilon,
-        "hidden_act": activation, "hidden_dropout_prob": config.residual_dropout,
+        "hidden_act": activation_name(config.activation),
+        "hidden_dropout_prob": config.residual_dropout,
         "attention_probs_dropout_prob": config.attention_dropout,
     }  # fmt: skip
 
@@ -110,4 +117,5 @@ BERT = Architecture(
     refused=refused,
     table=table,
     names=names,
+    heads=HEADS,
 )

@@ -8,7 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import local_path
@@ -17,7 +20,7 @@ from lm.models.gpt import GptConfig
 from lm.models.pretrained.decoders import GPT1, GPT2
 from lm.models.pretrained.encoders import BERT
 from lm.models.pretrained.neo import NEO
-from lm.models.pretrained.table import Architecture, from_theirs, to_theirs
+from lm.models.pretrained.table import Architecture, Row, from_theirs, to_theirs
 
 Model = GptConfig | BertConfig
 ARCHITECTURES = {each.model_type: each for each in (BERT, GPT1, GPT2, NEO)}
@@ -25,6 +28,8 @@ ARCHITECTURES = {each.model_type: each for each in (BERT, GPT1, GPT2, NEO)}
 
 def read(folder: str | Path) -> tuple[Model, dict[str, Any]]:
     """The config and the float32 parameters of a model of theirs, one of `ARCHITECTURES`.
+
+    A head of BERT that the folder is without is drawn anew, which is said.
 
     Raises:
       CheckpointError: files are missing, damaged, pickled, or of other arrays than the config's.
@@ -35,9 +40,42 @@ def read(folder: str | Path) -> tuple[Model, dict[str, Any]]:
     arrays = read_arrays(folder)
     try:
         found = architecture.names(arrays)
-        return config, from_theirs(architecture.table(config), config.layers, found)
+        rows = architecture.table(config)
+        absent = absent_heads(architecture, rows, found)
+        drawn = [part for head in absent for part in architecture.heads[head]]
+        rows = [row for row in rows if row.path[0] not in drawn]
+        params = from_theirs(rows, config.layers, found)
     except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
+        named = ", ".join(read_raw(folder / "config.json").get("architectures") or ())
+        known = architecture.class_name
+        whose = f" (it holds a {named}, not a {known})" if named not in ("", known) else ""
+        raise CheckpointError(f"{folder}: {error}{whose}") from None
+    if absent:
+        print(f"{folder} has no {', no '.join(absent)}: drawn anew")
+        params |= fresh(config, drawn)
+    return config, params
+
+
+def absent_heads(
+    architecture: Architecture, rows: list[Row], found: dict[str, np.ndarray]
+) -> list[str]:
+    """The heads of which nothing at all is there."""
+    return [
+        head
+        for head, parts in architecture.heads.items()
+        if not any(found.keys() & set(row.names) for row in rows if row.path[0] in parts)
+    ]
+
+
+def fresh(config: Model, parts: list[str]) -> dict[str, Any]:
+    """These parameters as those of a new model."""
+
+    @jax.jit
+    def drawn(key: jax.Array) -> dict[str, Any]:
+        params = config.module().init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+        return {part: nn.unbox(params)[part] for part in parts}
+
+    return jax.tree.map(np.asarray, drawn(jax.random.key(0)))
 
 
 def read_config(path: Path) -> tuple[Architecture, Any]:

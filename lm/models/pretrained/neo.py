@@ -9,8 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm.models.gpt import GptConfig
-from lm.models.pretrained.decoders import ACTIVATIONS, PREFIX, names
-from lm.models.pretrained.table import Architecture, Row, dense, norm, vectors
+from lm.models.pretrained.decoders import PREFIX, names
+from lm.models.pretrained.table import (
+    Architecture,
+    Row,
+    activation,
+    activation_name,
+    dense,
+    norm,
+    vectors,
+)
 from lm.nn.config import LayerPattern
 
 PATTERNS: dict[str, LayerPattern] = {"global": "dense", "local": "banded"}
@@ -39,12 +47,12 @@ def config(raw: Mapping[str, Any]) -> GptConfig:
     layers = [kind for kinds, times in raw["attention_types"] for kind in kinds * times]
     if len(layers) != raw["num_layers"]:
         raise ValueError(f"attention_types are of {len(layers)} layers, not {raw['num_layers']}")
-    activation: Any = ACTIVATIONS[raw.get("activation_function", "gelu_new")]
+    act = activation(raw.get("activation_function", "gelu_new"), "activation_function")
     return GptConfig(
         layers=len(layers), width=raw["hidden_size"], heads=raw["num_heads"],
         hidden=raw.get("intermediate_size"), length=raw["max_position_embeddings"],
         vocab=raw["vocab_size"], epsilon=raw.get("layer_norm_epsilon", 1e-5),
-        activation=activation, qkv_bias=False, band=raw.get("window_size", 256),
+        activation=act, qkv_bias=False, band=raw.get("window_size", 256),
         pattern=tuple(PATTERNS[kind] for kind in period(layers)),
         residual_dropout=float(raw.get("resid_dropout", 0.0)),
         embedding_dropout=float(raw.get("embed_dropout", 0.0)),
@@ -62,13 +70,12 @@ def period(layers: list[str]) -> list[str]:
 
 
 def raw(config: GptConfig) -> dict[str, Any]:
-    activation = {ours: theirs for theirs, ours in ACTIVATIONS.items()}[config.activation]
     kinds = {ours: theirs for theirs, ours in PATTERNS.items()}
     return {
         "num_layers": config.layers, "hidden_size": config.width, "num_heads": config.heads,
         "intermediate_size": config.hidden, "max_position_embeddings": config.length,
         "vocab_size": config.vocab, "layer_norm_epsilon": config.epsilon,
-        "activation_function": activation, "window_size": config.band,
+        "activation_function": activation_name(config.activation), "window_size": config.band,
         "attention_types": [
             [[kinds[each] for each in config.pattern], config.layers // len(config.pattern)]
         ],

@@ -11,6 +11,25 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+ACTIVATIONS = {  # theirs -> ours; the first of several is written
+    "gelu": "gelu_erf",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "gelu_quick",
+    "relu": "relu",
+}
+
+
+def activation(value: Any, field: str, known: Mapping[str, str] = ACTIVATIONS) -> Any:
+    """Our name of an activation; ValueError on one that is not known, with the config's field."""
+    if value not in known:
+        raise ValueError(f"{field} is {value!r}; what can be read: {', '.join(known)}")
+    return known[value]
+
+
+def activation_name(ours: str, known: Mapping[str, str] = ACTIVATIONS) -> str:
+    return next(theirs for theirs, each in known.items() if each == ours)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -90,6 +109,8 @@ class Architecture:
     refused: Callable[[Any], dict[str, bool]]  # what they do not have -> whether ours has it
     table: Callable[[Any], list[Row]]
     names: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # as in the table
+    # what a folder may be without, a head -> our parameters of it
+    heads: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def from_theirs(rows: list[Row], layers: int, found: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from lm.core.errors import CheckpointError, ConfigError
-from lm.models.pretrained.encoders import ACTIVATIONS
 from lm.models.pretrained.folder import read_arrays, read_raw
-from lm.models.pretrained.table import Row, dense, from_theirs, norm
+from lm.models.pretrained.table import Row, activation, dense, from_theirs, norm
 from lm.models.vision import VisionConfig
 
 SHARED = {
@@ -75,20 +74,19 @@ def read_encoder(folder: str | Path) -> tuple[VisionConfig, dict[str, Any]]:
 
 
 def encoder_config(raw: dict[str, Any]) -> VisionConfig:
-    """Raises ValueError or TypeError for what is no such encoder, KeyError for an unknown
-    activation."""
+    """Raises ValueError or TypeError for what is no such encoder."""
     kind, own = raw["model_type"], raw.get("vision_config", raw)
     raw = DEFAULTS.get(kind, {}) | settings(own, "vision_config")
     if kind not in DEFAULTS or raw["num_channels"] != 3:
         raise ValueError(f"model_type {kind!r}, {raw.get('num_channels', 3)} channels")
     clip, patch = kind.startswith("clip"), count(raw, "patch_size")
-    activation: Any = ACTIVATIONS[raw["hidden_act"]]
+    act = activation(raw["hidden_act"], "hidden_act")
     return VisionConfig(
         layers=count(raw, "num_hidden_layers") - clip, width=count(raw, "hidden_size"),
         heads=count(raw, "num_attention_heads"), hidden=count(raw, "intermediate_size"),
         # pixels of no whole patch are not read
         image=count(raw, "image_size") // patch * patch, patch=patch,
-        epsilon=float(raw["layer_norm_eps"]), activation=activation, qkv_bias=raw["qkv_bias"],
+        epsilon=float(raw["layer_norm_eps"]), activation=act, qkv_bias=raw["qkv_bias"],
         class_token=not kind.startswith("siglip"), whole_norm="before" if clip else "after",
     )  # fmt: skip
 

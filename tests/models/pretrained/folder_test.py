@@ -157,6 +157,65 @@ def test_an_index_of_weights_names_no_file_outside_its_folder(exported):
                 read(folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "kept", "absent", "told"),
+    [
+        ("BertForMaskedLM", ("bert.e", "cls.predictions"), ["pooler", "next"],
+         "no pooler, no head of the next sentence: drawn anew"),
+        ("BertModel", ("bert.",), ["transform", "transform_norm", "output_bias", "next"],
+         "no head of masked words, no head of the next sentence: drawn anew"),
+    ],
+)  # fmt: skip
+def test_a_bert_without_a_head_has_it_drawn_anew_and_says_so(
+    tmp_path, capsys, kind, kept, absent, told
+):
+    config = bert(width=64)
+    params = drawn(config)
+    write(config, params, tmp_path)
+    bare = len("bert.") if kind == "BertModel" else 0
+    rewritten(
+        tmp_path,
+        lambda arrays: {n[bare:]: array for n, array in arrays.items() if n.startswith(kept)},
+    )
+    again, found = read(tmp_path)
+    assert told in capsys.readouterr().out and again == config
+    same(
+        {n: found[n] for n in found if n not in absent},
+        {n: params[n] for n in params if n not in absent},
+    )
+    assert found.keys() == params.keys()
+    assert abs(found["next"]["kernel"].std() - 0.02) < 0.005 and not found["next"]["bias"].any()
+    rewritten(tmp_path, lambda arrays: {n: a for n, a in arrays.items() if "layer.1" not in n})
+    configured(tmp_path, architectures=[kind])
+    with pytest.raises(CheckpointError, match=rf"missing bert\..*\(it holds a {kind}, not a BertF"):
+        read(tmp_path)
+
+
+def test_a_head_of_which_a_part_is_there_is_no_head_that_is_left_out(tmp_path):
+    write(bert(), drawn(bert()), tmp_path)
+    part = "bert.pooler.dense.bias"
+    rewritten(tmp_path, lambda arrays: {n: array for n, array in arrays.items() if n != part})
+    with pytest.raises(CheckpointError, match=f": missing {part}$"):
+        read(tmp_path)
+
+
+def test_a_head_that_is_another_s_is_told_with_the_class_that_has_it(tmp_path):
+    write(gpt2(), drawn(gpt2()), tmp_path)
+    rewritten(tmp_path, lambda arrays: arrays | {"score.weight": np.ones((2, 32), np.float32)})
+    configured(tmp_path, architectures=["GPT2ForSequenceClassification"])
+    with pytest.raises(CheckpointError, match=r"score\.weight \(it holds a GPT2ForSequenceClassif"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("model", "field"), [(gpt2, "activation_function"), (bert, "hidden_act")])
+def test_gelu_by_each_of_its_names_is_read_and_written_by_the_first(tmp_path, model, field):
+    config = model(activation="gelu_tanh")
+    write(config, drawn(config), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())[field] == "gelu_new"
+    configured(tmp_path, **{field: "gelu_pytorch_tanh"})
+    assert read(tmp_path)[0] == config
+
+
 def test_a_folder_that_is_not_there_is_told_with_what_it_must_hold(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"nope/config\.json: no such file; name a folder that"
@@ -189,7 +248,10 @@ def test_an_index_of_weights_that_is_none_is_refused(exported, index):
     [
         (gpt2, {"scale_attn_weights": False}, "not scaled"),
         (bert, {"position_embedding_type": "relative_key"}, "positions are not absolute"),
-        (gpt1, {"afn": "swish"}, "'swish'"),
+        (gpt1, {"afn": "swish"}, "afn is 'swish'; what can be read: gelu, relu"),
+        (gpt2, {"activation_function": "silu"}, "activation_function is 'silu'; what can be read"),
+        (neo, {"activation_function": "silu"}, "activation_function is 'silu'; what can be read"),
+        (bert, {"hidden_act": "silu"}, "hidden_act is 'silu'; what can be read: gelu, gelu_new"),
         (bert, {"hidden_size": 33}, "33 is not divisible"),
         (neo, {"num_layers": 3}, "attention_types are of 2 layers, not 3"),
         (neo, {"attention_types": [[["global", "sparse"], 1]]}, "'sparse'"),
