@@ -5,7 +5,6 @@ each. Nothing is made of them: the ids of texts are compared, and another splitt
 """
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,22 +91,23 @@ def require_alike(tokenizer: Tokenizer, folder: Path) -> None:
         return
     theirs = alone(read_json(file), read_options(folder), file)
     # transformers has but an approximation of GPT-1's splitting, the same for plain words
-    texts: Iterable[str] = WORDS if tokenizer.kind == "gpt1" else probes(tokenizer)
-    for text in texts:
-        ours, found = tokenizer.encode(text), theirs.encode(text, add_special_tokens=False).ids
-        if ours != found:
+    texts = WORDS if tokenizer.kind == "gpt1" else probes(tokenizer)
+    rows = theirs.encode_batch(texts, add_special_tokens=False)
+    for text, ours, row in zip(texts, tokenizer.encode_batch(texts), rows, strict=True):
+        if ours != row.ids:
             raise DataError(
-                f"{file} gives {text[:30]!r} the ids {found[:12]}, {tokenizer.kind} as it was "
+                f"{file} gives {text[:30]!r} the ids {row.ids[:12]}, {tokenizer.kind} as it was "
                 f"published {ours[:12]}: its normalizer or pre-tokenizer is another, which cannot "
                 "be read; without this file and others of a vocabulary the weights can"
             )
 
 
-def probes(tokenizer: Tokenizer) -> Iterator[str]:
-    """Texts that are hard to split alike, and such of pieces at random."""
-    yield from PROBES
+def probes(tokenizer: Tokenizer) -> list[str]:
+    """Texts that are hard to split alike, each piece, which another splitting may have as a whole,
+    and pieces at random."""
+    pieces = [[i] for i in range(tokenizer.vocab_size)]
     rows = np.random.default_rng(0).integers(0, tokenizer.vocab_size, (300, 30)).tolist()
-    yield from map(tokenizer.decode, rows)
+    return [*PROBES, *map(tokenizer.decode, pieces + rows)]
 
 
 def alone(whole: dict[str, Any], options: dict[str, Any], file: Path) -> "tokenizers.Tokenizer":

@@ -1,6 +1,7 @@
 """A tokenizer.json of others: its added tokens are kept, and its ids are ours or it is refused."""
 
 import json
+import string
 
 import pytest
 
@@ -93,6 +94,22 @@ def test_a_file_that_splits_text_otherwise_is_refused(tmp_path, name, beside):
         whole.model.save(str(tmp_path))
     whole.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(DataError, match=r"tokenizer\.json gives '.*its normalizer or pre-tok"):
+        read(tmp_path)
+
+
+def test_one_piece_that_our_splitting_never_makes_is_found(tmp_path):
+    """Among 50,000, those of some texts at random may be others."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [left + right for left in "abcdefgh" for right in string.ascii_letters]
+    vocab = {piece: i for i, piece in enumerate(["<|endoftext|>", *letters, *pairs, "a!"])}
+    merges = [(pair[0], pair[1]) for pair in [*pairs, "a!"]]
+    whole = library.Tokenizer(library.models.BPE(vocab, merges))
+    whole.pre_tokenizer = bytes_alone(use_regex=True)
+    whole.save(str(tmp_path / "tokenizer.json"))
+    assert read(tmp_path).encode("a!") == [vocab["a"], vocab["!"]]  # the control
+    whole.pre_tokenizer = bytes_alone()
+    whole.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match="gives 'a!' the ids"):
         read(tmp_path)
 
 
