@@ -18,15 +18,18 @@ from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from lm.decode.sampling import SamplingConfig
+    from lm.evals.scorer import Scorer
     from lm.studies.loaded import Loaded
     from lm.text.tokenizer import Tokenizer
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-PROMPT = flags.DEFINE_multi_string("prompt", [], "What to continue; may be given many times.")
+PROMPT = flags.DEFINE_multi_string(
+    "prompt", [], "What to continue; may be repeated; empty: any text."
+)
 IMAGE = flags.DEFINE_multi_string("image", [], "PNG or JPEG before the prompt; may be repeated.")
 MAX_TOKENS = flags.DEFINE_integer("max_tokens", 200, "Tokens to write.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token (greedy).")
-TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the likeliest so many.")
+TOP_K = flags.DEFINE_integer("top_k", None, "Draw among the likeliest so many; 0: all.")
 TOP_P = flags.DEFINE_float("top_p", None, "Draw among the likeliest that reach this probability.")
 BEAMS = flags.DEFINE_integer(
     "beams", 0, "Beam search over so many hypotheses, instead of drawing; 0: none.", lower_bound=0
@@ -39,11 +42,11 @@ STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by defa
 def main() -> None:
     if not WORKDIR.value:
         raise ConfigError("--workdir is empty; name the directory of a run")
+    from jax import set_mesh
+
     from lm.core.paths import run_path
-    from lm.decode.beam import beam_search
     from lm.decode.generate import check_prompts
     from lm.decode.sampling import SamplingConfig
-    from lm.serve.spelling import spelling_of
     from lm.studies.loaded import load_run
     from lm.train.saved import require_tokenizer
 
@@ -61,31 +64,40 @@ def main() -> None:
     if run.sees:
         raise ConfigError(f"{WORKDIR.value} answers about images: name one by --image=FILE")
     texts = PROMPT.value or ["\n"]
-    prompts = [tokenizer.encode(text) for text in texts]
-    generator, count = run.generator(), MAX_TOKENS.value
-    check_prompts(prompts, generator.config.length)  # before any of them is printed
-    if BEAMS.value:
-        # hypotheses are compared whole: none goes on beyond the context, as what is drawn does
-        count = max(1, min(count, generator.config.length - max(map(len, prompts))))
-        rows, scores = beam_search(
-            generator, prompts, count, width=BEAMS.value, alpha=LENGTH_PENALTY.value
-        )
-        for prompt, row, score in zip(prompts, rows, scores, strict=True):
-            print(f"{tokenizer.decode([*prompt, *row])}\n[score {score:.3f}]")
-    elif len(prompts) == 1:
-        spelling = spelling_of(tokenizer)
-        print("".join(map(spelling.add, prompts[0])), end="", flush=True)
-        for chunk in generator.stream(prompts, count, sampling, seed=SEED.value, chunk=4):
-            row = chunk[0].tolist()
-            ended = tokenizer.end in row
-            row = row[: row.index(tokenizer.end)] if ended else row
-            sys.stdout.write("".join(map(spelling.add, row)))
-            sys.stdout.flush()
-        print(spelling.finish())
-    else:
-        rows = generator(prompts, count, sampling, seed=SEED.value)
-        for text, prompt, row in zip(texts, prompts, rows, strict=True):
-            print(f"--- {text!r}\n{tokenizer.decode([*prompt, *row])}")
+    scorer = run.scorer()
+    with set_mesh(scorer.mesh):
+        prompts = scorer.writer.read(texts)
+        # before any of them is printed; a search writes at least one token within the context
+        check_prompts(prompts, scorer.length, 1 if BEAMS.value else 0)
+        if len(prompts) == 1 and not BEAMS.value:
+            stream(scorer, prompts[0], sampling)
+            return
+        found = scorer.writer.each(
+            prompts, MAX_TOKENS.value, stop=(), beams=BEAMS.value,
+            length_penalty=LENGTH_PENALTY.value, sampling=sampling, seed=SEED.value,
+        )  # fmt: skip
+        for number, written in sorted(found, key=lambda pair: pair[0]):
+            text = tokenizer.decode([*prompts[number], *written.ids])
+            if written.score is None:
+                print(f"--- {texts[number]!r}\n{text}")
+            else:
+                print(f"{text}\n[score {written.score:.3f}]")
+
+
+def stream(scorer: "Scorer", prompt: list[int], sampling: "SamplingConfig") -> None:
+    """Prints what is written after the prompt as it is written."""
+    from lm.serve.spelling import spelling_of
+
+    tokenizer, generator, count = scorer.tokenizer, scorer.generator, MAX_TOKENS.value
+    spelling = spelling_of(tokenizer)
+    print("".join(map(spelling.add, prompt)), end="", flush=True)
+    for chunk in generator.stream([prompt], count, sampling, seed=SEED.value, chunk=4):
+        row = chunk[0].tolist()
+        ended = tokenizer.end in row
+        row = row[: row.index(tokenizer.end)] if ended else row
+        sys.stdout.write("".join(map(spelling.add, row)))
+        sys.stdout.flush()
+    print(spelling.finish())
 
 
 def look(run: "Loaded", tokenizer: "Tokenizer", sampling: "SamplingConfig") -> None:

@@ -9,12 +9,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lm.core.config import require, require_positive
+from lm.core.config import require, require_at_least_zero
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How a token is drawn. Temperature 0 takes the likeliest (greedy)."""
+    """How a token is drawn. Temperature 0 takes the likeliest (greedy), as a `top_p` of 0 does; a
+    `top_k` of 0 is none."""
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -25,7 +26,7 @@ class SamplingConfig:
             0 <= self.temperature < float("inf"),
             f"temperature must be finite and at least 0, got {self.temperature}",
         )
-        require_positive(self, "top_k", "top_p")
+        require_at_least_zero(self, "top_k", "top_p")
         require(self.top_p is None or self.top_p <= 1, f"top_p must be at most 1, got {self.top_p}")
 
 
@@ -76,7 +77,7 @@ def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Ar
     if config.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = warmed(logits, jnp.float32(config.temperature))
-    if config.top_k is not None:
+    if config.top_k:
         logits = keep_top_k(logits, config.top_k)
     if config.top_p is not None:
         logits = keep_top_p(logits, config.top_p)

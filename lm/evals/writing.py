@@ -1,7 +1,8 @@
 """What a model writes after prompts of unequal length, up to a text that stops it."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lm.core.config import require
 from lm.core.errors import DataError
@@ -12,6 +13,16 @@ from lm.evals.batches import Batches, power_of_two, together
 from lm.text.tokenizer import Tokenizer
 
 CHUNK = 16  # tokens written before one looks whether all texts have ended
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What was written after a prompt."""
+
+    text: str  # up to a stop
+    ids: list[int]  # without the end token
+    finish: str  # "stop": it has ended, or come to a stop; "length": there may be no more
+    score: float | None = None  # of a search: its normalised log-probability
 
 
 class Writer:
@@ -25,39 +36,68 @@ class Writer:
         length_penalty: float, sampling: SamplingConfig, seed: int,
     ) -> list[str]:  # fmt: skip
         """The text after each prompt, as `Scorer.generate` says."""
-        config = self.generator.config
+        length = self.generator.config.length
         require(
             beams == 1 or sampling.temperature == 0, "several beams search; a temperature draws"
         )
-        ids = [row or [self.tokenizer.end] for row in self.tokenizer.encode_batch(list(prompts))]
+        ids = self.read(prompts)
         for number, row in enumerate(ids):
-            if len(row) + tokens > config.length:
+            if len(row) + tokens > length:
                 raise DataError(
                     f"prompt {number} has {len(row)} tokens; with {tokens} to write it does not "
-                    f"fit the model's context of {config.length}: shorten it"
+                    f"fit the model's context of {length}: shorten it"
                 )
         texts = [""] * len(ids)
+        for number, written in self.each(
+            ids, tokens, stop=stop, beams=beams if beams > 1 else 0,
+            length_penalty=length_penalty, sampling=sampling, seed=seed,
+        ):  # fmt: skip
+            texts[number] = written.text
+        return texts
+
+    def read(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Their tokens: after nothing at all a model goes on as after the end of a document."""
+        return [row or [self.tokenizer.end] for row in self.tokenizer.encode_batch(list(prompts))]
+
+    def each(
+        self, ids: Sequence[list[int]], tokens: int, *, stop: Sequence[str], beams: int,
+        length_penalty: float, sampling: SamplingConfig, seed: int,
+    ) -> Iterator[tuple[int, Written]]:  # fmt: skip
+        """The number of each prompt and what is written after it, the longest prompts first.
+
+        It depends on the prompt and its number alone. What is drawn (`beams` 0) goes on beyond the
+        context; hypotheses are compared whole, so that a search ends with it.
+        """
+        config = self.generator.config
+
+        def count(number: int) -> int:
+            return min(tokens, config.length - len(ids[number])) if beams else tokens
+
         order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
         while order:
-            longest = len(ids[order[0]])
-            rows = max(1, self.batches.rows(longest + tokens) // beams)
+            longest, most = len(ids[order[0]]), count(order[0])
+            rows = max(1, self.batches.rows(longest + tokens) // max(1, beams))
             some = together(config, order, ids, rows)
+            some = [number for number in some if count(number) == most]
             order = order[len(some) :]
             batch = [ids[number] for number in some]
             filling = min(rows, power_of_two(len(batch))) - len(batch)
             batch += batch[:1] * filling
-            if beams > 1:
-                written, _ = beam_search(
-                    self.generator, batch, tokens, width=beams, alpha=length_penalty,
+            scores: list[float | None] = [None] * len(batch)
+            if beams:
+                found, scores[:] = beam_search(
+                    self.generator, batch, most, width=beams, alpha=length_penalty,
                     ends=self.ends(stop),
                 )  # fmt: skip
             else:
                 # by their own numbers: the draws of a prompt are the same in any batch
                 numbers = some + some[:1] * filling
-                written = self.written(batch, tokens, sampling, stop, seed, numbers)
-            for number, row in zip(some, written, strict=False):
-                texts[number] = before(self.tokenizer.decode(row), stop)
-        return texts
+                found = self.written(batch, most, sampling, stop, seed, numbers)
+            for number, row, score in zip(some, found, scores, strict=False):
+                whole = self.tokenizer.decode(row)
+                text = before(whole, stop)
+                ended = len(row) < most or text != whole
+                yield number, Written(text, row, "stop" if ended else "length", score)
 
     def written(
         self, prompts: list[list[int]], count: int, sampling: SamplingConfig,

@@ -26,6 +26,7 @@ from lm.serve.request import (
 from lm.serve.writer import Writer
 
 MOST_STOPS = 4
+MOST_TOP_K = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +54,13 @@ class Settings:
         options = Fields(fields.take("stream_options", {}))
         if not isinstance(options.body, dict):
             raise fields.wrong("stream_options", "an object")
-        top_p = fields.number("top_p", None, 0, 1)
         seed = fields.whole("seed", None, -(2**63), 2**63 - 1)
         return cls(
             max_tokens=fields.whole(alias, None, 0, length),
             sampling=SamplingConfig(
                 temperature=fields.number("temperature", 1.0, 0, 2) or 0.0,
-                top_k=fields.whole("top_k", None, 1, served.vocab),
-                top_p=None if top_p is None else max(top_p, 1e-6),
+                top_k=max(0, fields.whole("top_k", 0, -1, MOST_TOP_K)),  # -1: all, as vLLM's
+                top_p=fields.number("top_p", None, 0, 1),
             ),
             seed=None if seed is None else seed % SEEDS,
             choices=fields.whole("n", 1, 1, 16),

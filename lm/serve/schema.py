@@ -24,7 +24,7 @@ COMMON: dict[str, Any] = {
     "max_tokens": whole(0, 1 << 20),
     "temperature": NUMBER | {"minimum": 0, "maximum": 2},
     "top_p": NUMBER | {"minimum": 0, "maximum": 1},
-    "top_k": whole(1, 1 << 20),
+    "top_k": whole(-1, 1 << 20),
     "seed": whole(-(2**63), 2**63 - 1),
     "n": whole(1, 16),
     "stop": one_of(TEXT, {"type": "array", "items": TEXT, "maxItems": 4}),

@@ -36,7 +36,7 @@ def refused(answer, status, part):
     "name, value",
     [
         ("temperature", -0.1), ("temperature", 2.1), ("temperature", "hot"), ("temperature", True),
-        ("temperature", 10**400), ("top_p", 1.5), ("top_p", -1), ("top_k", 0), ("n", 0), ("n", 17),
+        ("temperature", 10**400), ("top_p", 1.5), ("top_p", -1), ("top_k", -2), ("n", 0), ("n", 17),
         ("n", 1.5), ("max_tokens", -1), ("max_tokens", 10**9), ("max_tokens", "5"),
         ("seed", 2**64), ("stop", [""]), ("stop", ["a"] * 5), ("stop", 7), ("logprobs", 6),
         ("echo", "yes"), ("stream", 1), ("stream_options", []), ("logit_bias", {"5": 1}),
