@@ -118,7 +118,7 @@ class Answers:
       writers: of each of them.
 
     Raises:
-      Busy, ConfigError: as the engine's `submit`.
+      Busy, TooLong, ConfigError: as the engine's `submit`.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from lm.core.errors import TooLong
 from lm.serve.answers import Answers, Choice, News, Settings, number, told, writers
 from lm.serve.body import Fields, Refused
 from lm.serve.model import Served
@@ -38,11 +39,14 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     wanted = settings.max_tokens
     counts = [min(DEFAULT_TOKENS, max(each, 0)) if wanted is None else wanted for each in room]
     prompts = list(map(Prompt, ids, counts))
-    answers = Answers(
-        served, prompts, settings, served.ends,
-        await asyncio.to_thread(writers, served, prompts, settings, echo),
-        alternatives=logprobs is not None, scored=echo and logprobs is not None,
-    )  # fmt: skip
+    texts = await asyncio.to_thread(writers, served, prompts, settings, echo)
+    try:
+        answers = Answers(
+            served, prompts, settings, served.ends, texts,
+            alternatives=logprobs is not None, scored=echo and logprobs is not None,
+        )  # fmt: skip
+    except TooLong as error:
+        raise Refused(str(error), param="max_tokens", code="context_length_exceeded") from None
     form = Form(served, "cmpl-" + uuid.uuid4().hex, logprobs, echo)
     if settings.stream:
         return StreamingResponse(

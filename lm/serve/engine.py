@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from lm.core.config import require
+from lm.core.errors import TooLong
 from lm.serve.prefill import Model, decoder
 from lm.serve.programs import Ask, Likelihood, Slots, decode
 from lm.serve.reading import PIECE, Reader, Reading, doubling
@@ -103,19 +104,21 @@ class Engine:
         Raises:
           Busy: they do not all fit into it.
           Failed: the engine has ended by an error of ours.
-          ConfigError: a prompt that is empty, or with its answer longer than `length`, or whose
-            image places are not those of its images; more of them than ever fit.
+          TooLong: a prompt that with its answer is longer than `length`.
+          ConfigError: one that is empty, or whose image places are not those of its images; more
+            of them than ever fit.
         """
         most = self.slots + self.queue
         require(len(asked) <= most, f"{len(asked)} answers at once are more than {most}: ask twice")
         for one in asked:
             total = len(one.prompt) + one.max_tokens
             require(len(one.prompt) >= 1, "the prompt is empty: give at least one token")
-            require(
-                total <= self.length and one.max_tokens >= 0,
-                f"a prompt of {len(one.prompt)} tokens and {one.max_tokens} more are {total}, the "
-                f"context is {self.length}: shorten one of the two",
-            )
+            require(one.max_tokens >= 0, f"max_tokens must be at least 0, got {one.max_tokens}")
+            if total > self.length:
+                raise TooLong(
+                    f"a prompt of {len(one.prompt)} tokens and {one.max_tokens} more are {total}, "
+                    f"the context is {self.length}: shorten one of the two"
+                )
             self.reader.check(one)
         with self._changed:
             if self.failed:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.core.errors import ConfigError
+from lm.core.errors import ConfigError, TooLong
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig, sample, sample_each
 from lm.models.gpt import forward
@@ -351,7 +351,7 @@ def test_likelihoods_are_those_of_the_whole_sequence_at_once(model, engine):
 
 
 def test_a_request_that_does_not_fit_is_refused(engine):
-    with pytest.raises(ConfigError, match="60 tokens and 21 more are 81, the context is 80"):
+    with pytest.raises(TooLong, match="60 tokens and 21 more are 81, the context is 80"):
         engine.submit(asked([1] * 60, 21))
     with pytest.raises(ConfigError, match="prompt is empty"):
         engine.submit(asked([], 5))

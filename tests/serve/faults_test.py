@@ -110,10 +110,11 @@ def test_beside_images_as_much_text_is_read_as_without_them_by_whatever_model(to
     assert [*image_urls({"messages": [1, {"content": [2, {"image_url": 3}]}, {}]})] == []
 
 
-def test_a_last_turn_that_is_too_long_has_the_code_of_a_prompt_that_is(api):
+def test_what_does_not_fit_the_context_has_openais_code_and_names_what_is_too_long(api):
     long = "x" * 65
     for path, body, name in (
         (URL, {"prompt": long}, "prompt"),
+        (URL, {"prompt": long[:50], "max_tokens": 15}, "max_tokens"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": long}]}, "messages"),
     ):
         refused(answer := api.post(path, json=body), 400, "shorten")
