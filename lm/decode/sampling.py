@@ -1,4 +1,5 @@
 """From logits to the next token, in the order of GPT-2's `sample.py`: temperature, top-k, top-p.
+Before these two stands min-p, as vLLM has it.
 
 The token with which the likeliest reach p is kept (Holtzman et al. 2020), as transformers and
 OpenAI's interface keep it; the released `sample.py` leaves it out, if it is not the only one.
@@ -20,6 +21,7 @@ class SamplingConfig:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float = 0.0  # none is drawn of less than so much of the likeliest's probability
 
     def __post_init__(self) -> None:
         require(
@@ -28,6 +30,7 @@ class SamplingConfig:
         )
         require_at_least_zero(self, "top_k", "top_p")
         require(self.top_p is None or self.top_p <= 1, f"top_p must be at most 1, got {self.top_p}")
+        require(0 <= self.min_p <= 1, f"min_p must be from 0 to 1, got {self.min_p}")
 
 
 def warmed(logits: jax.Array, temperature: jax.Array) -> jax.Array:
@@ -45,6 +48,12 @@ def keep_top_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
     """Keeps the likeliest that together reach `p` (or [B]) (Holtzman et al. 2020); ties stay."""
     enough = jnp.where(jnp.asarray(p) < 1, p, jnp.inf)  # no sum of rounded numbers ends the whole
     return keep_largest(logits, jax.nn.softmax(logits, axis=-1), enough)
+
+
+def keep_min_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
+    """Keeps what has at least `p` (or [B]) times the likeliest's chance (Nguyen et al. 2024)."""
+    least = logits.max(axis=-1) + jnp.log(p)
+    return jnp.where(logits < least[..., None], -jnp.inf, logits)
 
 
 def keep_largest(logits: jax.Array, weights: jax.Array, enough: int | jax.Array) -> jax.Array:
@@ -77,6 +86,8 @@ def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Ar
     if config.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = warmed(logits, jnp.float32(config.temperature))
+    if config.min_p:
+        logits = keep_min_p(logits, config.min_p)
     if config.top_k:
         logits = keep_top_k(logits, config.top_k)
     if config.top_p is not None:
@@ -85,14 +96,15 @@ def sample(keys: jax.Array, logits: jax.Array, config: SamplingConfig) -> jax.Ar
 
 
 def sample_each(
-    keys: jax.Array, logits: jax.Array, temperature: jax.Array, top_k: jax.Array, top_p: jax.Array
-) -> jax.Array:
+    keys: jax.Array, logits: jax.Array, temperature: jax.Array, top_k: jax.Array, top_p: jax.Array,
+    min_p: jax.Array,
+) -> jax.Array:  # fmt: skip
     """As `sample`, each row with settings of its own, and what no row asks for costs nothing.
 
     Args:
       keys: [B].
       logits: [B V].
-      temperature, top_p: [B] float32; a `top_p` of 1 or more keeps all.
+      temperature, top_p, min_p: [B] float32; a `top_p` of 1 or more and a `min_p` of 0 keep all.
       top_k: [B] int32; V keeps all.
 
     Returns:
@@ -101,11 +113,11 @@ def sample_each(
     vocab = logits.shape[-1]
 
     def cut(logits: jax.Array) -> jax.Array:
-        return keep_top_p(keep_top_k(logits, top_k), top_p)
+        return keep_top_p(keep_top_k(keep_min_p(logits, min_p), top_k), top_p)
 
     def warm(logits: jax.Array) -> jax.Array:
         logits = warmed(logits, temperature[:, None])
-        narrow = (temperature > 0) & ((top_k < vocab) | (top_p < 1))
+        narrow = (temperature > 0) & ((top_k < vocab) | (top_p < 1) | (min_p > 0))
         return draw(keys, jax.lax.cond(jnp.any(narrow), cut, lambda same: same, logits))
 
     greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)

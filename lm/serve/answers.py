@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import numpy as np
 from starlette.requests import Request
 
-from lm.decode.sampling import SamplingConfig
-from lm.serve.body import Fields, Refused
+from lm.serve.body import Refused
 from lm.serve.model import Served
 from lm.serve.request import (
     FAILED,
@@ -23,51 +22,8 @@ from lm.serve.request import (
     Prompt,
     Prompted,
 )
+from lm.serve.settings import Settings
 from lm.serve.writer import Writer
-
-MOST_STOPS = 4
-MOST_TOP_K = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What completions and chat completions have in common."""
-
-    max_tokens: int | None
-    sampling: SamplingConfig
-    seed: int | None  # None: every prompt has draws of its own
-    choices: int
-    stops: list[str]
-    stream: bool
-    usage: bool  # whether a stream ends with the numbers of tokens
-
-    @classmethod
-    def read(cls, fields: Fields, served: Served) -> "Settings":
-        """Raises Refused for what is out of range or not supported."""
-        fields.absent("presence_penalty", "frequency_penalty", "logit_bias", "tools", "functions",
-                      "suffix", "audio", "web_search_options")  # fmt: skip
-        if fields.take("response_format") != {"type": "text"}:
-            fields.absent("response_format")
-        length = served.engine.length
-        newer = fields.take("max_completion_tokens") is not None
-        alias = "max_completion_tokens" if newer else "max_tokens"
-        options = Fields(fields.take("stream_options", {}))
-        if not isinstance(options.body, dict):
-            raise fields.wrong("stream_options", "an object")
-        seed = fields.whole("seed", None, -(2**63), 2**63 - 1)
-        return cls(
-            max_tokens=fields.whole(alias, None, 0, length),
-            sampling=SamplingConfig(
-                temperature=fields.number("temperature", 1.0, 0, 2) or 0.0,
-                top_k=max(0, fields.whole("top_k", 0, -1, MOST_TOP_K)),  # -1: all, as vLLM's
-                top_p=fields.number("top_p", None, 0, 1),
-            ),
-            seed=None if seed is None else seed % SEEDS,
-            choices=fields.whole("n", 1, 1, 16),
-            stops=fields.strings("stop", MOST_STOPS),
-            stream=fields.flag("stream"),
-            usage=options.flag("include_usage"),
-        )
 
 
 @dataclasses.dataclass
@@ -82,6 +38,13 @@ class Choice:
     reason: str | None = None
     end: tuple[int, Likely | None] | None = None  # the token that ended it, not of the text
     fault: str = FAILED  # where the reason is "error"
+
+    @property
+    def mean_logp(self) -> float:
+        """The mean log-probability of what was drawn, the end with it."""
+        drawn = [*self.tokens, *([self.end] if self.end else [])]
+        told = [float(likely.logp[0]) for _, likely in drawn if likely is not None]
+        return sum(told) / max(1, len(told))
 
     @property
     def failure(self) -> Refused:
@@ -105,9 +68,11 @@ def writers(
 ) -> list[Writer]:
     """Those of all answers to some prompts; to spell prompts that are echoed is work."""
     return [
-        Writer(served.spelling(), settings.stops, prompt.ids if echo else ())
+        Writer(
+            served.spelling(), settings.stops, prompt.ids if echo else (), settings.penalties.least
+        )
         for prompt in prompts
-        for _ in range(settings.choices)
+        for _ in range(settings.draws)
     ]
 
 
@@ -115,6 +80,7 @@ class Answers:
     """All answers that one request of a client asks for.
 
     Args:
+      ends: the model's own tokens that end an answer.
       writers: of each of them.
 
     Raises:
@@ -126,7 +92,7 @@ class Answers:
         ends: frozenset[int], writers: Sequence[Writer], *, alternatives: bool, scored: bool,
     ):  # fmt: skip
         loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
-        self._served = served
+        self._served, self._prompts = served, len(prompts)
 
         def teller(index: int) -> Callable[[Event], None]:
             def tell(event: Event) -> None:
@@ -138,12 +104,13 @@ class Answers:
         self.choices = []
         for place, prompt in enumerate(prompts):
             seed = secrets.randbelow(SEEDS) if settings.seed is None else settings.seed
-            for number in range(settings.choices):
-                index = place * settings.choices + number
+            for number in range(settings.draws):
+                index = place * settings.draws + number
                 asked = Asked(
                     prompt=prompt.ids, max_tokens=prompt.max_tokens, images=prompt.images,
                     prefix=prompt.prefix, sampling=settings.sampling, tell=teller(index),
-                    seed=seed, number=number, ends=ends, alternatives=alternatives, scored=scored,
+                    seed=seed, number=number, ends=settings.ends(ends),
+                    penalties=settings.penalties, alternatives=alternatives, scored=scored,
                 )  # fmt: skip
                 self.choices.append(Choice(index, asked, writers[index]))
         served.engine.submit(*(choice.asked for choice in self.choices))
@@ -181,6 +148,17 @@ class Answers:
         finally:
             self.leave()
 
+    def best(self, choices: int) -> list[Choice]:
+        """So many of the draws of each prompt, the likeliest first, numbered anew."""
+        found = []
+        draws = len(self.choices) // self._prompts
+        for first in range(0, len(self.choices), draws):
+            own = self.choices[first : first + draws]
+            if choices < draws:
+                own = sorted(own, key=lambda choice: -choice.mean_logp)[:choices]
+            found += own
+        return [dataclasses.replace(choice, index=n) for n, choice in enumerate(found)]
+
     def leave(self) -> None:
         """Nobody wants more of any of them."""
         for choice in self.choices:
@@ -207,7 +185,7 @@ class Answers:
     @property
     def usage(self) -> dict[str, int]:
         """Tokens read and drawn, as OpenAI counts them."""
-        each = max(1, len(self.choices) // max(1, len({id(c.asked.prompt) for c in self.choices})))
+        each = len(self.choices) // self._prompts
         read = sum(len(choice.asked.prompt) for choice in self.choices[::each])
         drawn = sum(len(choice.tokens) for choice in self.choices)
         return {"prompt_tokens": read, "completion_tokens": drawn, "total_tokens": read + drawn}

@@ -6,21 +6,23 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lm.core.errors import TooLong
-from lm.serve.answers import Answers, Choice, News, Settings, number, told, writers
+from lm.serve.answers import Answers, Choice, News, number, told, writers
 from lm.serve.body import Fields, Refused
 from lm.serve.model import Served
+from lm.serve.programs import ALTERNATIVES
 from lm.serve.request import Likely, Prompt
+from lm.serve.settings import MOST_CHOICES, Settings
 from lm.serve.spelling import Spelling
 from lm.text.interface import unpaired
 
-MOST_PROMPTS = 64
-MOST_LOGPROBS = 5  # as OpenAI's
+MOST_PROMPTS = 2048  # as OpenAI's; the queue may hold fewer
 DEFAULT_TOKENS = 16  # as OpenAI's
 
 
@@ -28,10 +30,13 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     """POST /v1/completions."""
     fields = Fields(body)
     settings = Settings.read(fields, served)
-    logprobs = fields.whole("logprobs", None, 0, MOST_LOGPROBS)
+    logprobs = fields.whole("logprobs", None, 0, ALTERNATIVES)  # as vLLM's; OpenAI's end at 5
     echo = fields.flag("echo")
-    if fields.whole("best_of", settings.choices, 1, 16) != settings.choices:
-        raise Refused("best_of is not supported: leave it out", param="best_of")
+    fewest = settings.choices
+    settings = replace(settings, draws=fields.whole("best_of", fewest, fewest, MOST_CHOICES))
+    ranked = settings.draws > settings.choices
+    if ranked and settings.stream:
+        raise Refused("best_of ranks what is whole: leave stream out", param="best_of")
     # encoding is work, and spelling too: the others are answered meanwhile
     ids = await asyncio.to_thread(read_prompts, fields, served)
     fields.end()
@@ -43,7 +48,7 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     try:
         answers = Answers(
             served, prompts, settings, served.ends, texts,
-            alternatives=logprobs is not None, scored=echo and logprobs is not None,
+            alternatives=logprobs is not None or ranked, scored=echo and logprobs is not None,
         )  # fmt: skip
     except TooLong as error:
         raise Refused(str(error), param="max_tokens", code="context_length_exceeded") from None
@@ -55,7 +60,8 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     if not await answers.finish(request):
         return Response(status_code=499)
     failed(answers)
-    choices = await asyncio.to_thread(lambda: list(map(form.whole, answers.choices)))
+    best = answers.best(settings.choices)
+    choices = await asyncio.to_thread(lambda: list(map(form.whole, best)))
     return JSONResponse(form.envelope(choices) | {"usage": answers.usage})
 
 

@@ -12,12 +12,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lm.core.errors import DataError, TooLong
 from lm.data.visual.turns import pictures_of, turns_of
-from lm.serve.answers import Answers, Choice, Settings, number, told, writers
+from lm.serve.answers import Answers, Choice, number, told, writers
 from lm.serve.body import Fields, Refused, TooLarge
 from lm.serve.completions import NO_CACHE, event, failed
 from lm.serve.model import Served
 from lm.serve.programs import ALTERNATIVES
 from lm.serve.request import Likely, Prompt
+from lm.serve.settings import Settings
 from lm.serve.turns import given
 from lm.text.dialogue import Message
 from lm.text.interface import unpaired

@@ -109,7 +109,11 @@ class Engine:
             of them than ever fit.
         """
         most = self.slots + self.queue
-        require(len(asked) <= most, f"{len(asked)} answers at once are more than {most}: ask twice")
+        require(
+            len(asked) <= most,
+            f"{len(asked)} answers at once are more than {most}, the slots and the queue: ask "
+            "twice, or serve with a longer --queue",
+        )
         for one in asked:
             total = len(one.prompt) + one.max_tokens
             require(len(one.prompt) >= 1, "the prompt is empty: give at least one token")

@@ -12,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from lm.decode.penalties import marked
 from lm.models.gpt import Cache, Gpt, GptConfig, Inserted, head
 from lm.models.gpt_vision import GptVision, GptVisionConfig
 from lm.nn.cache import LayerCache
@@ -102,7 +103,7 @@ def admit(
     last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
     vocab, following = slots.logits.shape[-1], jnp.roll(tokens[0], -1)
     likelihood = score(text, params, vocab, hidden[0], following, scored)
-    return seated(text, params, slots, slot, cache.layers, last, length, ask), likelihood
+    return seated(text, params, slots, slot, cache.layers, last, tokens[0], length, ask), likelihood
 
 
 @flax.struct.dataclass
@@ -154,18 +155,19 @@ def read_piece(
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
 def seat(
     config: GptConfig, params: Any, slots: Slots, slot: jax.Array, scratch: Scratch,
-    length: jax.Array, ask: Ask,
+    tokens: jax.Array, length: jax.Array, ask: Ask,
 ) -> Slots:  # fmt: skip
-    """Puts a prompt of `length` tokens that has been read into a slot."""
-    return seated(config, params, slots, slot, scratch.layers, scratch.last, length, ask)
+    """Puts a prompt that has been read, the first `length` of `tokens` [P], into a slot."""
+    return seated(config, params, slots, slot, scratch.layers, scratch.last, tokens, length, ask)
 
 
 def seated(
     config: GptConfig, params: Any, slots: Slots, slot: jax.Array, layers: tuple[LayerCache, ...],
-    last: jax.Array, length: jax.Array, ask: Ask,
+    last: jax.Array, tokens: jax.Array, length: jax.Array, ask: Ask,
 ) -> Slots:  # fmt: skip
     """The slots with a prompt whose last state is `last` [1 1 D] in one of them."""
-    logits = head(config, params, last)[:, 0, : slots.logits.shape[-1]]
+    vocab = slots.logits.shape[-1]
+    logits = head(config, params, last)[:, 0, :vocab]
     return Slots(
         layers=tuple(
             LayerCache(k=put(old.k, new.k, slot, length), v=put(old.v, new.v, slot, length))
@@ -174,6 +176,7 @@ def seated(
         logits=jax.lax.dynamic_update_slice(slots.logits, logits, (slot, 0)),
         filled=slots.filled.at[slot].set(length),
         drawn=slots.drawn.at[slot].set(0),
+        marks=slots.marks.at[slot].set(marked(tokens, jnp.arange(len(tokens)) < length, vocab)),
         ask=jax.tree.map(lambda old, new: old.at[slot].set(new), slots.ask, ask),
     )
 

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.decode.penalties import Terms, penalised
 from lm.decode.sampling import sample_each
 from lm.models.gpt import Cache, GptConfig, forward
 from lm.nn.cache import LayerCache
-from lm.serve.request import Asked, Likely
+from lm.serve.request import NOTHING, Asked, Likely
 
 ALTERNATIVES = 20  # likeliest tokens that are told beside each, if any are asked for
 
@@ -30,7 +31,9 @@ class Ask:
     temperature: Any  # float32
     top_k: Any  # int32; the size of the vocabulary: all
     top_p: Any  # float32; 1: all
+    min_p: Any  # float32; 0: all
     told: Any  # bool: whether log-probabilities are wanted
+    terms: Terms
 
     @classmethod
     def of(cls, asked: Asked, vocab: int) -> "Ask":
@@ -41,7 +44,8 @@ class Ask:
             temperature=np.float32(sampling.temperature),
             top_k=np.int32(min(sampling.top_k or vocab, vocab)),
             top_p=np.float32(1.0 if sampling.top_p is None else sampling.top_p),
-            told=np.bool_(asked.alternatives),
+            min_p=np.float32(sampling.min_p), told=np.bool_(asked.alternatives),
+            terms=Terms.of(asked.penalties, asked.ends, vocab),
         )  # fmt: skip
 
 
@@ -53,6 +57,7 @@ class Slots:
     logits: jax.Array  # [B V] of the token that comes next, of the ids that are tokens
     filled: jax.Array  # [B] int32: tokens in the cache
     drawn: jax.Array  # [B] int32: tokens drawn
+    marks: jax.Array  # [B V] int32: which tokens are there, as `penalised` has them
     ask: Ask
 
     @classmethod
@@ -60,6 +65,7 @@ class Slots:
         """`count` slots of `length` tokens."""
         rounds = config.layers // len(config.pattern)
         zeros = functools.partial(jnp.zeros, count)
+        none = Ask.of(NOTHING, vocab)
         return cls(
             layers=tuple(
                 LayerCache.empty(config, pattern, count, length)
@@ -68,10 +74,8 @@ class Slots:
             logits=jnp.zeros((count, vocab), jnp.float32),
             filled=zeros(jnp.int32),
             drawn=zeros(jnp.int32),
-            ask=Ask(
-                seed=zeros(jnp.uint32), number=zeros(jnp.int32), temperature=zeros(jnp.float32),
-                top_k=zeros(jnp.int32), top_p=zeros(jnp.float32), told=zeros(bool),
-            ),
+            marks=jnp.zeros((count, vocab), jnp.int32),
+            ask=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), none),
         )  # fmt: skip
 
 
@@ -128,7 +132,15 @@ def decode(
     )
     keys = jax.vmap(jax.random.fold_in)(keys, drawn)
     idle = jnp.where(active, ask.temperature, 0.0)  # what is not read need not be drawn
-    tokens = sample_each(keys, logits, idle, ask.top_k, ask.top_p)
+
+    def pick(logits: jax.Array) -> jax.Array:
+        return sample_each(keys, logits, idle, ask.top_k, ask.top_p, ask.min_p)
+
+    tokens = jax.lax.cond(
+        jnp.any(active & ask.terms.any),
+        lambda: pick(penalised(logits, slots.marks[:rows], drawn, ask.terms)),
+        lambda: pick(logits),
+    )
     finite = jnp.isfinite(jnp.max(logits, axis=-1))  # one that is no number is the largest
     likelihood = jax.lax.cond(
         jnp.any(active & ask.told),
@@ -153,6 +165,7 @@ def decode(
         ),
         filled=first(slots.filled, filled + active),
         drawn=first(slots.drawn, drawn + active),
+        marks=slots.marks.at[jnp.arange(rows), tokens].add(2 * active),
         ask=slots.ask,
     )
     return slots, tokens, finite, likelihood

@@ -12,18 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require
-from lm.decode.sampling import SamplingConfig
 from lm.models.gpt import decoding_params
 from lm.models.gpt_vision import GptVisionConfig
 from lm.serve.prefill import Model, Scratch, admit, decoder, look, read_piece, seat
 from lm.serve.programs import Ask, Likelihood, Slots
-from lm.serve.request import Asked, Likely
+from lm.serve.request import NOTHING, Asked, Likely
 
 SHORTEST = 64  # prompts are read in lengths from this on, each twice the last
 PIECE = 256  # tokens that are read between two steps
-NOTHING = Asked(
-    prompt=(), max_tokens=0, sampling=SamplingConfig(temperature=0), tell=lambda _: None
-)
 
 
 @dataclasses.dataclass
@@ -124,8 +120,8 @@ class Reader:
                 np.int32(1), no, self._seen, zero, reach,
             )  # fmt: skip
         if self._scratch is not None:
-            one = np.int32(1)
-            slots = seat(self.config, self.params, slots, zero, self._scratch, one, none)
+            one, prompt = np.int32(1), np.zeros(self.room, np.int32)
+            slots = seat(self.config, self.params, slots, zero, self._scratch, prompt, one, none)
         if self.sight is not None:
             side = self.sight.vision.image
             self._look(np.zeros((side, side, 3), np.uint8), 0)
@@ -180,8 +176,9 @@ class Reader:
         reading.found.append(found)
         reading.at += size
         if reading.at == len(prompt):
+            whole = np.pad(prompt, (0, self.room - len(prompt)))
             slots = seat(
-                self.config, self.params, slots, np.int32(reading.slot), self._scratch,
+                self.config, self.params, slots, np.int32(reading.slot), self._scratch, whole,
                 np.int32(len(prompt)), reading.ask,
             )  # fmt: skip
             reading.done = True

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lm.core.config import require
+from lm.decode.penalties import MOST_ENDS, NONE, Penalties
 from lm.decode.sampling import SamplingConfig
 
 SEEDS = 2**32
@@ -85,6 +86,7 @@ class Asked:
     seed: int = 0
     number: int = 0  # of the answer among several to a prompt: each has draws of its own
     ends: frozenset[int] = frozenset()
+    penalties: Penalties = NONE
     alternatives: bool = False  # whether likelihoods of what is drawn are told
     scored: bool = False  # whether those of the prompt are
     images: Sequence[np.ndarray] = ()  # as `Prompt.images`
@@ -93,8 +95,17 @@ class Asked:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < SEEDS, f"seed must be at least 0 and below 2**32: {self.seed}")
+        require(
+            not self.penalties.least or len(self.ends) <= MOST_ENDS,
+            f"{len(self.ends)} tokens that end, at most {MOST_ENDS}",
+        )
         require(math.isfinite(self.sampling.temperature), "temperature must be finite")
 
     def leave(self) -> None:
         """Nobody wants more of it. From any thread."""
         self.left.set()
+
+
+NOTHING = Asked(
+    prompt=(), max_tokens=0, sampling=SamplingConfig(temperature=0), tell=lambda _: None
+)

@@ -26,8 +26,19 @@ COMMON: dict[str, Any] = {
     "top_p": NUMBER | {"minimum": 0, "maximum": 1},
     "top_k": whole(-1, 1 << 20),
     "seed": whole(-(2**63), 2**63 - 1),
-    "n": whole(1, 16),
-    "stop": one_of(TEXT, {"type": "array", "items": TEXT, "maxItems": 4}),
+    "min_p": NUMBER | {"minimum": 0, "maximum": 1},
+    "frequency_penalty": NUMBER | {"minimum": -2, "maximum": 2},
+    "presence_penalty": NUMBER | {"minimum": -2, "maximum": 2},
+    "repetition_penalty": NUMBER | {"minimum": 0.01, "maximum": 100},
+    "logit_bias": {
+        "type": "object",
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+    },
+    "min_tokens": whole(0, 1 << 20),
+    "ignore_eos": {"type": "boolean"},
+    "stop_token_ids": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    "n": whole(1, 128),
+    "stop": one_of(TEXT, {"type": "array", "items": TEXT, "maxItems": 32}),
     "stream": {"type": "boolean"},
 }
 PIXEL = (  # a PNG of one grey pixel
@@ -63,7 +74,8 @@ MESSAGE: dict[str, Any] = {
 }
 COMPLETION = COMMON | {
     "prompt": one_of(TEXT, listed(TEXT), IDS, listed(IDS)),
-    "logprobs": whole(0, 5),
+    "logprobs": whole(0, 20),
+    "best_of": whole(1, 128),
     "echo": {"type": "boolean"},
 }
 CHAT = COMMON | {

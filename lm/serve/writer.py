@@ -8,21 +8,30 @@ from lm.serve.spelling import Spelling
 class Writer:
     """The text of one answer, which ends before the first of `stops`.
 
-    It begins with `echoed`, which no stop string ends: the answer goes on with its spelling, since
-    how the two meet, a blank or half a character, neither tells alone.
+    It begins with `echoed`, which no stop string ends, as none ends the `least` tokens after it:
+    the answer goes on with its spelling, since how the two meet, a blank or half a character,
+    neither tells alone.
     """
 
-    def __init__(self, spelling: Spelling, stops: Sequence[str] = (), echoed: Sequence[int] = ()):
-        self._spelling = spelling
+    def __init__(
+        self, spelling: Spelling, stops: Sequence[str] = (), echoed: Sequence[int] = (),
+        least: int = 0,
+    ):  # fmt: skip
+        self._spelling, self._least = spelling, least
         self._stops = [stop for stop in stops if stop]
         self._held = ""  # may be the beginning of a stop string
         self.stopped = False
         self.text = "".join(map(spelling.add, echoed))  # given out so far
-        self._echoing = spelling.size - len(self.text)  # characters of `echoed` that are to come
+        self._unsearched = spelling.size - len(self.text)  # characters to come that end nothing
 
     def add(self, token: int) -> str:
         """What can be shown now that this token has come."""
-        return self._show(self._spelling.add(token), last=False)
+        before = self._spelling.size
+        new = self._spelling.add(token)
+        if self._least > 0:
+            self._least -= 1
+            self._unsearched += self._spelling.size - before
+        return self._show(new, last=False)
 
     def finish(self) -> str:
         """What is left when no more comes."""
@@ -31,8 +40,8 @@ class Writer:
     def _show(self, new: str, *, last: bool) -> str:
         if self.stopped:
             return ""
-        echo, new = new[: self._echoing], new[self._echoing :]
-        self._echoing -= len(echo)
+        echo, new = new[: self._unsearched], new[self._unsearched :]
+        self._unsearched -= len(echo)
         text = self._held + new
         places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
         if places:

@@ -91,7 +91,7 @@ def test_the_likeliest_are_counted_before_their_probabilities_are_added_up():
     keys, count = jax.random.split(jax.random.key(0), 200), 200
     logits = jnp.tile(jnp.log(jnp.array([0.4, 0.3, 0.2, 0.1])), (count, 1))
     one = np.asarray(sample(keys, logits, SamplingConfig(top_k=2, top_p=0.5)))
-    asked = (jnp.ones(count), jnp.full(count, 2), jnp.full(count, 0.5))
+    asked = (jnp.ones(count), jnp.full(count, 2), jnp.full(count, 0.5), jnp.zeros(count))
     each = np.asarray(jax.jit(sampling.sample_each)(keys, logits, *asked))
     assert not one.any() and not each.any()
     both = np.asarray(sample(keys, logits, SamplingConfig(top_p=0.5)))  # the control

@@ -99,6 +99,54 @@ def test_where_tokens_begin_is_told_in_characters(api):
     assert offsets == choice["logprobs"]["text_offset"]
 
 
+def test_penalties_change_what_is_drawn_and_not_the_likelihoods_that_are_told(api):
+    body = {"prompt": "hello", "max_tokens": 6, "logprobs": 20} | GREEDY
+    (plain,) = complete(api, **body)["choices"]
+    (forced,) = complete(api, **body, logit_bias={"65": 100})["choices"]
+    assert forced["text"] == "AAAAAA" != plain["text"]
+    best = dict(forced["logprobs"]["top_logprobs"][0])
+    told = forced["logprobs"]["token_logprobs"][0]
+    assert told == best["A"] < -1 and plain["logprobs"]["top_logprobs"][0].items() <= best.items()
+    more = {"logit_bias": dict.fromkeys(("65", "66", "67"), 40)}
+    for penalty in ("presence_penalty", "frequency_penalty"):
+        (other,) = complete(api, **body, **more, **{penalty: 2})["choices"]
+        assert sorted(other["text"][:3]) == ["A", "B", "C"], penalty
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3} | GREEDY
+    said = api.post("/v1/chat/completions", json=body | {"logit_bias": {"65": 100}}).json()
+    assert said["choices"][0]["message"]["content"] == "AAA"
+
+
+def test_tokens_that_end_an_answer_are_named_or_forbidden(toy, api):
+    end = toy.tokenizer.end
+    body = {"prompt": "hello", "max_tokens": 6, "logit_bias": {"65": 50, "66": 49}} | GREEDY
+
+    def told(**more):
+        answer = complete(api, **body | more)
+        (choice,) = answer["choices"]
+        return choice["text"], choice["finish_reason"], answer["usage"]["completion_tokens"]
+
+    assert told(stop_token_ids=[65]) == ("", "stop", 0)
+    assert told(stop_token_ids=[65], min_tokens=3) == ("BBB", "stop", 3)
+    assert told(stop=["AA"], min_tokens=3) == ("AAA", "stop", 5)
+    ending = {"logit_bias": {str(end): 50}}
+    assert told(**ending) == ("", "stop", 0)
+    assert told(**ending, ignore_eos=True)[1:] == ("length", 6)
+    assert told(**ending, ignore_eos=True, stop_token_ids=[end]) == ("", "stop", 0)
+
+
+def test_the_best_of_several_draws_are_the_likeliest_by_the_token(api):
+    body = {"prompt": ["ab", "cd"], "max_tokens": 4, "seed": 5, "temperature": 2.0}
+    every = complete(api, **body, n=3, logprobs=0)
+    best = complete(api, **body, n=2, best_of=3)
+    assert best["usage"] == every["usage"] and best["choices"][0]["logprobs"] is None
+    for place in range(2):
+        own = every["choices"][3 * place : 3 * place + 3]
+        own.sort(key=lambda one: -np.mean(one["logprobs"]["token_logprobs"]))
+        found = best["choices"][2 * place : 2 * place + 2]
+        assert [one["text"] for one in found] == [one["text"] for one in own[:2]]
+        assert [one["index"] for one in found] == [2 * place, 2 * place + 1]
+
+
 def stream(api, body):
     return events(api.post("/v1/completions", json=body | {"stream": True}))
 

@@ -11,6 +11,7 @@ import pytest
 
 from lm.core.errors import ConfigError, TooLong
 from lm.decode.generate import Generator
+from lm.decode.penalties import Penalties
 from lm.decode.sampling import SamplingConfig, sample, sample_each
 from lm.models.gpt import forward
 from lm.serve.engine import Engine, doubling
@@ -19,6 +20,7 @@ from lm.serve.request import Asked, Busy, Drawn, Ended, Failed, Prompted
 from tests.models.gpt_test import made, small
 
 GREEDY = SamplingConfig(temperature=0)
+ALL = Penalties(frequency=0.7, presence=0.4, repetition=1.3, bias=((4, 1.5), (9, -2.0)), least=6)
 PROMPTS = [[3, 1, 4, 1, 5, 9, 2, 6], [7], [5, 3, 5], list(range(1, 40)), [8] * 12, [2, 2]]
 
 
@@ -95,15 +97,17 @@ def test_a_draw_depends_on_the_seed_and_not_on_the_neighbours(model, engine):
 def test_rows_with_settings_of_their_own_are_drawn_as_each_alone():
     logits = 3 * jax.random.normal(jax.random.key(1), (6, 50))
     keys = jax.random.split(jax.random.key(2), 6)
-    settings = [(0, None, None), (1.0, None, None), (0.7, 5, None), (1.3, None, 0.5),
-                (1.0, 9, 0.9), (2.0, 1, None)]  # fmt: skip
-    temperature, top_k, top_p = zip(*((t, k or 50, p or 1.0) for t, k, p in settings), strict=True)
+    settings = [(0, None, None, 0), (1.0, None, None, 0), (0.7, 5, None, 0), (1.3, None, 0.5, 0),
+                (1.0, 9, 0.9, 0.1), (2.0, 1, None, 0)]  # fmt: skip
+    filled = ((t, k or 50, p or 1.0, m) for t, k, p, m in settings)
+    temperature, top_k, top_p, min_p = zip(*filled, strict=True)
     found = np.asarray(jax.jit(sample_each)(
-        keys, logits, np.float32(temperature), np.int32(top_k), np.float32(top_p)
+        keys, logits, np.float32(temperature), np.int32(top_k), np.float32(top_p),
+        np.float32(min_p),
     ))  # fmt: skip
     alone = jax.jit(sample, static_argnums=2)
-    for n, (t, k, p) in enumerate(settings):
-        config = SamplingConfig(temperature=t, top_k=k, top_p=p)
+    for n, (t, k, p, m) in enumerate(settings):
+        config = SamplingConfig(temperature=t, top_k=k, top_p=p, min_p=m)
         assert found[n] == int(alone(keys, logits, config)[n])
 
 
@@ -116,7 +120,7 @@ def test_nothing_compiles_while_requests_are_served(engine):
     for n, size in enumerate((1, 5, 30, 64, 65, 70)):
         some = [
             asked([1] * size, 5, warm, seed=n),
-            asked([2] * size, 3, alternatives=True, scored=True),
+            asked([2] * size, 3, alternatives=True, scored=True, penalties=ALL),
         ]
         engine.submit(*some)
         for one in some:
@@ -124,6 +128,42 @@ def test_nothing_compiles_while_requests_are_served(engine):
     assert not compiled
     jax.jit(lambda x: x + 12345)(np.float32(1))  # the listener does hear of one
     assert compiled
+
+
+def by_hand(model, prompt, count, asked, ends):
+    """The likeliest tokens under penalties, each from the whole text before it."""
+    config, params = model
+    whole, drawn = jax.jit(forward, static_argnums=0), []
+    for place in range(count):
+        text = [*prompt, *drawn]
+        row = np.array([[*text, *[0] * (config.length - len(text))]])
+        logits = np.array(whole(config, params, row)[0][0, len(text) - 1])
+        for token in {*text}:
+            logits[token] *= asked.repetition if logits[token] < 0 else 1 / asked.repetition
+        for token in {*drawn}:
+            logits[token] -= asked.presence + asked.frequency * drawn.count(token)
+        for token, value in asked.bias:
+            logits[token] += value
+        if place < asked.least:
+            logits[[*ends]] = -np.inf
+        drawn.append(int(logits.argmax()))
+        if drawn[-1] in ends:
+            return drawn[:-1]
+    return drawn
+
+
+@pytest.mark.parametrize("size", [5, 40])  # read at once, and in pieces
+def test_penalties_are_those_of_a_text_by_hand_and_not_of_its_neighbours(model, patient, size):
+    prompt = [(7 * n) % 50 for n in range(size)]
+    plain = Generator(*model, end=None)([prompt], 20, GREEDY)[0]
+    ends = frozenset({plain[0]})
+    for asked_for in (ALL, Penalties(frequency=1.5), Penalties(repetition=1.5)):
+        one = asked(prompt, 20, penalties=asked_for, ends=ends)
+        beside = asked(prompt, 20)
+        patient.submit(beside, one)
+        assert one.tell.tokens() == by_hand(model, prompt, 20, asked_for, ends)
+        assert beside.tell.tokens() == plain
+    assert len(by_hand(model, prompt, 20, ALL, ends)) >= ALL.least  # the control
 
 
 @pytest.mark.parametrize("piece", [256, 16])

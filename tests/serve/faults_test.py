@@ -36,23 +36,35 @@ def refused(answer, status, part):
     "name, value",
     [
         ("temperature", -0.1), ("temperature", 2.1), ("temperature", "hot"), ("temperature", True),
-        ("temperature", 10**400), ("top_p", 1.5), ("top_p", -1), ("top_k", -2), ("n", 0), ("n", 17),
-        ("n", 1.5), ("max_tokens", -1), ("max_tokens", 10**9), ("max_tokens", "5"),
-        ("seed", 2**64), ("stop", [""]), ("stop", ["a"] * 5), ("stop", 7), ("logprobs", 6),
-        ("echo", "yes"), ("stream", 1), ("stream_options", []), ("logit_bias", {"5": 1}),
-        ("presence_penalty", 0.5), ("response_format", {"type": "json_object"}),
+        ("temperature", 10**400), ("top_p", 1.5), ("top_p", -1), ("top_k", -2), ("n", 0),
+        ("n", 129), ("n", 1.5), ("max_tokens", -1), ("max_tokens", 10**9), ("max_tokens", "5"),
+        ("seed", 2**64), ("stop", [""]), ("stop", ["a"] * 33), ("stop", 7), ("logprobs", 21),
+        ("echo", "yes"), ("stream", 1), ("stream_options", []), ("logit_bias", {"5": 101}),
+        ("logit_bias", {"999": 1}), ("logit_bias", {"a": 1}), ("logit_bias", {"5": True}),
+        ("logit_bias", {str(n): 1 for n in range(301)}), ("logit_bias", [5]),
+        ("presence_penalty", 2.5), ("frequency_penalty", "x"), ("repetition_penalty", 0),
+        ("min_p", 1.5), ("min_tokens", -1), ("ignore_eos", 1), ("stop_token_ids", [999]),
+        ("stop_token_ids", 5), ("stop_token_ids", [True]), ("stop_token_ids", [1] * 33),
+        ("response_format", {"type": "json_object"}),
         ("max_completion_tokens", ""), ("max_completion_tokens", False),
         ("max_completion_tokens", 65),
-        ("best_of", 3), ("suffix", "x"), ("model", 5),
+        ("best_of", 0), ("best_of", 129), ("suffix", "x"), ("model", 5),
         ("prompt", None), ("prompt", []), ("prompt", [[]]), ("prompt", [-1]), ("prompt", [10**6]),
         ("prompt", [1.5]), ("prompt", [True]), ("prompt", {"a": 1}), ("prompt", "\ud800"),
-        ("prompt", ["x"] * 65), ("prompt", "x" * 65),
+        ("prompt", ["x"] * 2049), ("prompt", "x" * 65),
     ],
 )  # fmt: skip
 def test_a_parameter_out_of_range_is_named(api, name, value):
     body = json.dumps({"prompt": "x", "max_tokens": 2} | {name: value})
     answer = api.post(URL, content=body)
     refused(answer, 400, "prompt" if name == "prompt" else name)
+
+
+def test_what_cannot_be_together_is_refused(api):
+    body = {"prompt": "x", "max_tokens": 2}
+    refused(api.post(URL, json=body | {"n": 3, "best_of": 2}), 400, "best_of must be")
+    refused(api.post(URL, json=body | {"best_of": 2, "stream": True}), 400, "leave stream out")
+    refused(api.post(URL, json=body | {"n": 8}), 400, "8 answers at once are more than 7, the slot")
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
@@ -239,7 +251,8 @@ BODIES = {  # that are answered
 }  # fmt: skip
 NAMES = ("model", "max_completion_tokens", "temperature", "top_p", "top_k", "n", "seed", "stop",
          "stream", "stream_options", "logprobs", "echo", "top_logprobs", "best_of", "logit_bias",
-         "suffix", "tools", "answer", "ratings", "metadata", "ended")  # fmt: skip
+         "presence_penalty", "repetition_penalty", "min_p", "min_tokens", "ignore_eos",
+         "stop_token_ids", "suffix", "tools", "answer", "ratings", "metadata", "ended")  # fmt: skip
 
 
 @contextlib.contextmanager
