@@ -3,11 +3,13 @@
 python -m launch.sample --workdir=runs/demo --prompt="def "
 python -m launch.sample --workdir=runs/demo --prompt="def " --prompt="class " --temperature=0
 python -m launch.sample --workdir=runs/demo --prompt="import " --beams=4
+python -m launch.sample --workdir=runs/demo --prompts=asked.jsonl --n=4 --stop="def " --out=b.jsonl
 python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what color is the shape?"
 """
 
 import sys
 from math import isfinite
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -18,6 +20,7 @@ from lm.core.paths import at_home
 
 if TYPE_CHECKING:
     from lm.decode.sampling import SamplingConfig
+    from lm.evals.rows import Source
     from lm.evals.scorer import Scorer
     from lm.studies.loaded import Loaded
     from lm.text.tokenizer import Tokenizer
@@ -26,6 +29,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 PROMPT = flags.DEFINE_multi_string(
     "prompt", [], "What to continue; may be repeated; empty: any text."
 )
+PROMPTS = flags.DEFINE_string(
+    "prompts", None, "File of prompts: rows of `prompt` (.jsonl), or lines of any other."
+)
+N = flags.DEFINE_integer("n", 1, "Texts to draw for each prompt.", lower_bound=1)
+STOP = flags.DEFINE_multi_string("stop", [], "Text that ends what is written; may be repeated.")
+OUT = flags.DEFINE_string("out", None, "JSONL to append texts to, but for those that are there.")
 IMAGE = flags.DEFINE_multi_string("image", [], "PNG or JPEG before the prompt; may be repeated.")
 MAX_TOKENS = flags.DEFINE_integer("max_tokens", 200, "Tokens to write.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token (greedy).")
@@ -47,15 +56,25 @@ def main() -> None:
     from lm.core.paths import run_path
     from lm.decode.generate import check_prompts
     from lm.decode.sampling import SamplingConfig
+    from lm.evals.rows import Source, read_sources
     from lm.studies.loaded import load_run
     from lm.train.saved import require_tokenizer
 
+    if PROMPTS.value and PROMPT.value:
+        raise ConfigError("--prompt and --prompts both say what to continue: leave out one")
+    if IMAGE.value and (PROMPTS.value or STOP.value or OUT.value or N.value > 1):
+        raise ConfigError("--image goes with --prompt, without --prompts, --stop, --n and --out")
+    if BEAMS.value and N.value > 1:
+        raise ConfigError(f"--n={N.value} is for drawing, and --beams draws nothing: leave out one")
     if not isfinite(LENGTH_PENALTY.value):
         raise ConfigError(f"--length_penalty must be finite, got {LENGTH_PENALTY.value}")
     drawn = [flag.serialize() for flag in (TEMPERATURE, TOP_K, TOP_P) if flag.present]
     if BEAMS.value and drawn:
         raise ConfigError(f"{drawn[0]} is for drawing, and --beams draws nothing: leave out one")
     sampling = SamplingConfig(temperature=TEMPERATURE.value, top_k=TOP_K.value, top_p=TOP_P.value)
+    sources = [Source(f"prompt {n}", text) for n, text in enumerate(PROMPT.value or ["\n"])]
+    if PROMPTS.value:
+        sources = read_sources(at_home(PROMPTS.value))
     run = load_run(run_path(WORKDIR.value), STEP.value)
     tokenizer = require_tokenizer(run.tokenizer, WORKDIR.value)
     if IMAGE.value:
@@ -63,25 +82,52 @@ def main() -> None:
         return
     if run.sees:
         raise ConfigError(f"{WORKDIR.value} answers about images: name one by --image=FILE")
-    texts = PROMPT.value or ["\n"]
     scorer = run.scorer()
     with set_mesh(scorer.mesh):
-        prompts = scorer.writer.read(texts)
+        prompts = scorer.writer.read([source.prompt for source in sources])
         # before any of them is printed; a search writes at least one token within the context
-        check_prompts(prompts, scorer.length, 1 if BEAMS.value else 0)
-        if len(prompts) == 1 and not BEAMS.value:
+        names = [source.where for source in sources]
+        check_prompts(prompts, scorer.length, 1 if BEAMS.value else 0, names)
+        if len(prompts) * N.value == 1 and not (BEAMS.value or STOP.value or OUT.value):
             stream(scorer, prompts[0], sampling)
-            return
-        found = scorer.writer.each(
-            prompts, MAX_TOKENS.value, stop=(), beams=BEAMS.value,
-            length_penalty=LENGTH_PENALTY.value, sampling=sampling, seed=SEED.value,
-        )  # fmt: skip
-        for number, written in sorted(found, key=lambda pair: pair[0]):
-            text = tokenizer.decode([*prompts[number], *written.ids])
+        else:
+            write(scorer, sources, prompts, sampling)
+
+
+def write(
+    scorer: "Scorer", sources: "list[Source]", prompts: list[list[int]], sampling: "SamplingConfig"
+) -> None:
+    """Writes after all prompts, the longest first: into --out as it comes, else printed in order,
+    each behind its prompt."""
+    from lm.evals.rows import Rows
+    from lm.evals.writing import before
+
+    rows = Rows(at_home(OUT.value), sources, N.value) if OUT.value else None
+    done = rows.done if rows else set()
+    ids = [prompt for prompt in prompts for _ in range(N.value)]
+    texts, told = {}, monotonic()
+    for place, written in scorer.writer.each(
+        ids, MAX_TOKENS.value, stop=STOP.value, beams=BEAMS.value, sampling=sampling,
+        length_penalty=LENGTH_PENALTY.value, seed=SEED.value, done=frozenset(done),
+    ):  # fmt: skip
+        if rows:
+            rows.add(place, written)
+        else:
+            prompt = ids[place]
+            begins = len(scorer.tokenizer.decode(prompt))
+            text = scorer.tokenizer.decode([*prompt, *written.ids])
+            texts[place] = text[:begins] + before(text[begins:], STOP.value)
             if written.score is None:
-                print(f"--- {texts[number]!r}\n{text}")
+                texts[place] = f"--- {sources[place // N.value].prompt!r}\n{texts[place]}"
             else:
-                print(f"{text}\n[score {written.score:.3f}]")
+                texts[place] += f"\n[score {written.score:.3f}]"
+        if monotonic() > told + 5:
+            told = monotonic()
+            print(f"{len(done) + len(texts)} of {len(ids)} texts", file=sys.stderr)
+    for place in sorted(texts):
+        print(texts[place])
+    if rows:
+        print(f"{len(done)} of {len(ids)} texts in {rows.path}", file=sys.stderr)
 
 
 def stream(scorer: "Scorer", prompt: list[int], sampling: "SamplingConfig") -> None:

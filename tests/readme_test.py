@@ -156,7 +156,10 @@ def test_the_readme_s_commands_on_a_text_of_ones_own_run_as_they_stand(tmp_path)
     command("launch.train --experiment=gpt2:tiny --set data.train=FOLDER", *sets)
     for other in ("runs/demo", "RUN"):
         shutil.copytree(tmp_path / "runs" / "mine", tmp_path / other)
-    assert "Once upon" in command("launch.sample --workdir=runs/mine", "--max_tokens=2")
+    assert "Once upon" in command("launch.sample --workdir=runs/mine --prompt=", "--max_tokens=2")
+    (tmp_path / "asked.jsonl").write_text('{"prompt": "It was"}\n')
+    command("launch.sample --workdir=runs/mine --prompts=", "--max_tokens=2")
+    assert len((tmp_path / "written.jsonl").read_text().splitlines()) == 4
     command("launch.report --runs=runs/demo,runs/mine")
     assert {"demo", "mine"} <= set(re.findall(r"\w+", (tmp_path / "both.html").read_text()))
     assert "natural_questions" in command("launch.evaluate --workdir=RUN --suite=gpt2", "--limit=2")

@@ -222,15 +222,19 @@ def common_block(config: GptConfig, prompts: Sequence[Sequence[int]]) -> int:
     return longest
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], length: int, more: int = 0) -> None:
-    """Raises DataError unless each prompt, with so many tokens more, fits a context of `length`."""
+def check_prompts(
+    prompts: Sequence[Sequence[int]], length: int, more: int = 0, names: Sequence[str] = ()
+) -> None:
+    """Raises DataError unless each prompt, with so many tokens more, fits a context of `length`;
+    it names them by `names`, or else by their numbers."""
     for number, prompt in enumerate(prompts):
+        name = names[number] if names else f"prompt {number}"
         if not len(prompt):
-            raise DataError(f"prompt {number} is empty: give at least one token")
+            raise DataError(f"{name} is empty: give at least one token")
         if len(prompt) + more > length:
             written = f" and {more} to write" if more else ""
             raise DataError(
-                f"prompt {number} has {len(prompt)} tokens{written}, the model's context is "
+                f"{name} has {len(prompt)} tokens{written}, the model's context is "
                 f"{length}; shorten it{', or write fewer' if more else ''}"
             )
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from lm.core.config import require
 from lm.core.errors import DataError
@@ -61,9 +61,10 @@ class Writer:
 
     def each(
         self, ids: Sequence[list[int]], tokens: int, *, stop: Sequence[str], beams: int,
-        length_penalty: float, sampling: SamplingConfig, seed: int,
+        length_penalty: float, sampling: SamplingConfig, seed: int, done: Container[int] = (),
     ) -> Iterator[tuple[int, Written]]:  # fmt: skip
-        """The number of each prompt and what is written after it, the longest prompts first.
+        """The number of each prompt that is not `done` and what is written after it, the longest
+        prompts first.
 
         It depends on the prompt and its number alone. What is drawn (`beams` 0) goes on beyond the
         context; hypotheses are compared whole, so that a search ends with it.
@@ -73,7 +74,8 @@ class Writer:
         def count(number: int) -> int:
             return min(tokens, config.length - len(ids[number])) if beams else tokens
 
-        order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
+        order = [number for number in range(len(ids)) if number not in done]
+        order.sort(key=lambda number: -len(ids[number]))
         while order:
             longest, most = len(ids[order[0]]), count(order[0])
             rows = max(1, self.batches.rows(longest + tokens) // max(1, beams))
