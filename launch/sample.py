@@ -8,6 +8,7 @@ python -m launch.sample --workdir=runs/gpt4-tiny --image=a.png --prompt="what co
 """
 
 import sys
+from hashlib import sha256
 from math import isfinite
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -64,6 +65,8 @@ def main() -> None:
         raise ConfigError("--prompt and --prompts both say what to continue: leave out one")
     if IMAGE.value and (PROMPTS.value or STOP.value or OUT.value or N.value > 1):
         raise ConfigError("--image goes with --prompt, without --prompts, --stop, --n and --out")
+    if not all(STOP.value):
+        raise ConfigError("--stop is empty, which every text begins with: name what ends one")
     if BEAMS.value and N.value > 1:
         raise ConfigError(f"--n={N.value} is for drawing, and --beams draws nothing: leave out one")
     if not isfinite(LENGTH_PENALTY.value):
@@ -91,18 +94,22 @@ def main() -> None:
         if len(prompts) * N.value == 1 and not (BEAMS.value or STOP.value or OUT.value):
             stream(scorer, prompts[0], sampling)
         else:
-            write(scorer, sources, prompts, sampling)
+            write(scorer, run.digest, sources, prompts, sampling)
 
 
 def write(
-    scorer: "Scorer", sources: "list[Source]", prompts: list[list[int]], sampling: "SamplingConfig"
-) -> None:
+    scorer: "Scorer", digest: str, sources: "list[Source]", prompts: list[list[int]],
+    sampling: "SamplingConfig",
+) -> None:  # fmt: skip
     """Writes after all prompts, the longest first: into --out as it comes, else printed in order,
     each behind its prompt."""
     from lm.evals.rows import Rows
     from lm.evals.writing import before
 
-    rows = Rows(at_home(OUT.value), sources, N.value) if OUT.value else None
+    settings = [sampling, MAX_TOKENS.value, STOP.value, SEED.value]
+    settings += [BEAMS.value, LENGTH_PENALTY.value] if BEAMS.value else []
+    made = sha256(repr([digest, settings]).encode()).hexdigest()[:16]
+    rows = Rows(at_home(OUT.value), sources, N.value, made) if OUT.value else None
     done = rows.done if rows else set()
     ids = [prompt for prompt in prompts for _ in range(N.value)]
     texts, told = {}, monotonic()

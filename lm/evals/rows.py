@@ -5,12 +5,14 @@ written again.
 """
 
 import dataclasses
+import fcntl
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lm.core.errors import DataError
+from lm.core.errors import ConfigError, DataError
 from lm.core.paths import writing
 from lm.data.tasks.rows import Problem, jsonl, lines
 from lm.evals.writing import Written
@@ -51,45 +53,69 @@ def read_sources(path: Path) -> list[Source]:
     return found
 
 
+BEGIN = b'{"number": '
+
+
 class Rows:
-    """A file of `draws` texts of each prompt, in any order.
+    """A file of `draws` texts of each prompt, in any order. `made` is what tells the model and its
+    settings from others.
 
     Raises:
-      DataError: it holds a row that is not of these prompts.
-      ConfigError: it cannot be written.
+      DataError: it holds something else, or texts that were made otherwise.
+      ConfigError: it cannot be written, or another process writes it.
     """
 
-    def __init__(self, path: Path, sources: Sequence[Source], draws: int):
-        self.path, self.sources, self.draws = path, sources, draws
+    def __init__(self, path: Path, sources: Sequence[Source], draws: int, made: str):
+        self.path, self.sources, self.draws, self.made = path, sources, draws, made
         with writing(path):
-            path.touch()
-            whole = path.read_bytes()
-            kept = whole[: whole.rfind(b"\n") + 1]
-            if kept != whole:  # its last row was cut off
-                path.write_bytes(kept)
-        self.done = set(self._places())
+            self.file = path.open("ab+")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another process writes {path}: name another --out") from None
+        self.file.seek(0)
+        text = self.file.read()
+        whole = text.rfind(b"\n") + 1
+        lines = text[:whole].splitlines()
+        places = [self._place(f"{path}:{n}", line) for n, line in enumerate(lines, start=1)]
+        self.done = {place for place in places if place is not None}
+        tail = text[whole:]
+        if tail[: len(BEGIN)] != BEGIN[: len(tail)]:
+            raise self._other(f"{path}:{len(lines) + 1}")
+        os.ftruncate(self.file.fileno(), whole)  # its last row was cut off
 
-    def _places(self) -> Iterator[int]:
-        for row in jsonl(self.path):
-            values = {} if isinstance(row, Problem) else row.values
-            number, draw = values.get("number", -1), values.get("draw", -1)
-            known = type(number) is type(draw) is int and 0 <= number < len(self.sources)
-            if not known or draw < 0 or values.get("prompt") != self.sources[number].prompt:
+    def _place(self, where: str, line: bytes) -> int | None:
+        """That of a row, None of a draw beyond those that are asked for."""
+        try:
+            row = json.loads(line)
+            number, draw = row["number"], row["draw"]
+            known = type(number) is type(draw) is int and number >= 0 and draw >= 0
+            if not known or row["prompt"] != self.sources[number].prompt:
+                raise self._other(where)
+            if row["made_by"] != self.made:
                 raise DataError(
-                    f"{row.where}: no text of these prompts: name another --out, or remove this one"
+                    f"{where}: written by another run, or with other settings: name another --out, "
+                    "or remove this one"
                 )
-            if draw < self.draws:
-                yield number * self.draws + draw
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise self._other(where) from None
+        return number * self.draws + draw if draw < self.draws else None
+
+    def _other(self, where: str) -> DataError:
+        return DataError(
+            f"{where}: no text of these prompts: name another --out, or remove this one"
+        )
 
     def add(self, place: int, written: Written) -> None:
         """Appends the text of a place: its prompt's number times `draws`, and that of the draw."""
         number, draw = divmod(place, self.draws)
         row: dict[str, Any] = {
             "number": number, "draw": draw, "prompt": self.sources[number].prompt,
-            "text": written.text, "finish_reason": written.finish,
+            "text": written.text, "finish_reason": written.finish, "made_by": self.made,
         }  # fmt: skip
         if written.score is not None:
             row["score"] = written.score
-        with writing(self.path), self.path.open("ab") as file:
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        with writing(self.path):
+            self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self.file.flush()
         self.done.add(place)

@@ -5,9 +5,8 @@ import functools
 from collections.abc import Container, Iterator, Sequence
 
 from lm.core.config import require
-from lm.core.errors import DataError
 from lm.decode.beam import beam_search
-from lm.decode.generate import Generator
+from lm.decode.generate import Generator, check_prompts
 from lm.decode.sampling import SamplingConfig
 from lm.evals.batches import Batches, power_of_two, together
 from lm.text.tokenizer import Tokenizer
@@ -36,17 +35,11 @@ class Writer:
         length_penalty: float, sampling: SamplingConfig, seed: int,
     ) -> list[str]:  # fmt: skip
         """The text after each prompt, as `Scorer.generate` says."""
-        length = self.generator.config.length
         require(
             beams == 1 or sampling.temperature == 0, "several beams search; a temperature draws"
         )
         ids = self.read(prompts)
-        for number, row in enumerate(ids):
-            if len(row) + tokens > length:
-                raise DataError(
-                    f"prompt {number} has {len(row)} tokens; with {tokens} to write it does not "
-                    f"fit the model's context of {length}: shorten it"
-                )
+        check_prompts(ids, self.generator.config.length, tokens)
         texts = [""] * len(ids)
         for number, written in self.each(
             ids, tokens, stop=stop, beams=beams if beams > 1 else 0,

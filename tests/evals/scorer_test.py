@@ -259,7 +259,7 @@ def test_beams_end_at_a_stop_and_find_no_less_likely_an_answer():
     assert ended.log_likelihood >= greedily.log_likelihood - 1e-3
     with pytest.raises(ConfigError, match="several beams search; a temperature draws"):
         scorer.generate([prompt], 3, beams=2, temperature=1.0)
-    with pytest.raises(DataError, match="prompt 0 has 60 tokens; with 5"):
+    with pytest.raises(DataError, match="prompt 0 has 60 tokens and 5 to write"):
         scorer.generate(["x" * 60], 5)
 
 

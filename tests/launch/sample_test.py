@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from lm.core.errors import ConfigError
+from lm.evals.rows import Rows, Source
 from lm.models.gpt import GptConfig
 from tests.launched import ROOT, environment
 from tests.rlhf.runs import VOCAB, pretrained
@@ -102,6 +104,30 @@ def test_texts_of_a_file_of_prompts_are_rows_of_another_and_go_on_where_they_wer
         assert mark not in row["text"] or stopped["finish_reason"] == "stop"
 
 
+def test_texts_are_not_added_to_a_file_of_something_else_or_of_other_settings(run, tmp_path):
+    asked, out, notes = (tmp_path / name for name in ("asked.txt", "out.jsonl", "notes.txt"))
+    asked.write_text("ab")
+    notes.write_text("one line, no end")
+    drawn = f"--prompts={asked}|--max_tokens=5|--out="
+    _, own, other, seed, tokens = said(
+        run, f"{drawn}{out}", f"{drawn}{asked}", f"{drawn}{notes}", f"{drawn}{out}|--seed=1",
+        f"{drawn}{out}|--max_tokens=6",
+    )  # fmt: skip
+    assert "asked.txt:1: no text of these" in own and asked.read_text() == "ab"
+    assert "notes.txt:1: no text of these" in other and notes.read_text() == "one line, no end"
+    assert "out.jsonl:1: written by another run, or with other settings" in seed
+    assert seed == tokens and len(rows_of(out)) == 1
+
+
+def test_one_process_writes_texts_to_a_file(tmp_path):
+    sources = [Source("x:1", "a")]
+    first = Rows(tmp_path / "out", sources, 1, "me")
+    with pytest.raises(ConfigError, match="another process writes"):
+        Rows(tmp_path / "out", sources, 1, "me")
+    first.file.close()
+    Rows(tmp_path / "out", sources, 1, "me")
+
+
 def test_a_prompt_that_is_none_is_named_by_file_and_line_and_flags_do_not_contradict(run, tmp_path):
     bad, long = tmp_path / "bad.jsonl", tmp_path / "long.txt"
     bad.write_text('{"prompt": "a"}\n\n{"prompts": "b"}\n')
@@ -109,10 +135,11 @@ def test_a_prompt_that_is_none_is_named_by_file_and_line_and_flags_do_not_contra
     found = said(
         run, f"--prompts={bad}", f"--prompts={long}", f"--prompts={tmp_path}/none.txt",
         f"--prompts={long}|--prompt=a", "--beams=2|--n=2|--prompt=a",
+        "--stop=|--prompt=a",
     )  # fmt: skip
     for text, part in zip(
         found,
         ("bad.jsonl:3: prompt must be text", "long.txt:2 has 65 tokens, the model's context",
-         "cannot read", "leave out one", "--n=2 is for drawing"), strict=True,
+         "cannot read", "leave out one", "--n=2 is for drawing", "--stop is empty"), strict=True,
     ):  # fmt: skip
         assert text.startswith("error: ") and part in text and text.count("\n") == 1
