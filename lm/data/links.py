@@ -28,23 +28,27 @@ def behind_links(folder: Path, tell: Tell) -> list[Path]:
 
 
 def walked(root: Path, tell: Tell) -> Iterator[tuple[str, list[str]]]:
-    """Each folder in a folder and what is in it and is none, links to folders followed: none twice,
-    and none that holds `root`. One that cannot be read is told of."""
+    """Each folder in a folder and what is in it and is none: none twice, and none that holds
+    `root`. Links to folders are followed after all else, which so has the names that it had without
+    them. One that cannot be read is told of."""
 
     def left_out(error: OSError) -> None:
         tell(f"warning: {error.filename} is left out: {error.strerror}")
 
     seen = {str(above) for above in Path(os.path.realpath(root)).parents}
     again = []
-    for folder, folders, names in os.walk(root, onerror=left_out, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            again.append(folder)
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
-        yield folder, names
+    starts = [os.fspath(root)]
+    for start in starts:  # links are added at its end
+        for folder, folders, names in os.walk(start, onerror=left_out):
+            real = os.path.realpath(folder)
+            if real in seen:
+                again.append(folder)
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            starts += filter(os.path.islink, (os.path.join(folder, name) for name in folders))
+            yield folder, names
     if again:
         tell(f"warning: {shown(again)} linked to what is read already or lies around: left out")
 

@@ -32,6 +32,15 @@ def test_text_behind_a_link_to_a_folder_is_read_and_a_link_back_is_left_out(book
     assert told.count("\n") == 1
 
 
+def test_a_link_to_a_later_folder_of_the_same_texts_changes_neither_their_names_nor_their_order(
+    books,
+):
+    before = [document.name for document in documents(str(books))]
+    (books / "a").mkdir()
+    (books / "a" / "early").symlink_to("../z")
+    assert [document.name for document in documents(str(books))] == before
+
+
 def test_what_lies_around_a_folder_is_not_read_through_a_link_up(books):
     (books / "up").symlink_to("..")
     assert "other.txt" not in texts(books) and len(texts(books)) == 3
