@@ -40,6 +40,7 @@ async def complete(request: Request, served: Served, body: dict[str, Any]) -> Re
     # encoding is work, and spelling too: the others are answered meanwhile
     ids = await asyncio.to_thread(read_prompts, fields, served)
     fields.end()
+    served.engine.check_number(len(ids) * settings.draws)  # before each of them is made
     room = [served.engine.length - len(each) for each in ids]
     wanted = settings.max_tokens
     counts = [min(DEFAULT_TOKENS, max(each, 0)) if wanted is None else wanted for each in room]

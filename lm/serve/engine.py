@@ -98,6 +98,15 @@ class Engine:
         self._thread.start()
         return self
 
+    def check_number(self, answers: int) -> None:
+        """Raises ConfigError for more answers at once than ever fit."""
+        most = self.slots + self.queue
+        require(
+            answers <= most,
+            f"{answers} answers at once are more than {most}, the slots and the queue: ask twice, "
+            "or serve with a longer --queue",
+        )
+
     def submit(self, *asked: Asked) -> None:
         """Puts requests in the queue, all or none.
 
@@ -108,12 +117,7 @@ class Engine:
           ConfigError: one that is empty, or whose image places are not those of its images; more
             of them than ever fit.
         """
-        most = self.slots + self.queue
-        require(
-            len(asked) <= most,
-            f"{len(asked)} answers at once are more than {most}, the slots and the queue: ask "
-            "twice, or serve with a longer --queue",
-        )
+        self.check_number(len(asked))
         for one in asked:
             total = len(one.prompt) + one.max_tokens
             require(len(one.prompt) >= 1, "the prompt is empty: give at least one token")

@@ -116,9 +116,10 @@ def read(path: Path, *, cased: bool = False) -> WordPieceTokenizer:
     """From `vocab.txt`, one piece a line, or `tokenizer.json`, or the folder that holds it.
 
     `cased` counts where neither the file nor one beside it, as Hugging Face writes them, says so.
-    What these say of accents and of Chinese characters counts as well. Words are spelled up to the
-    length that these say, 100 characters where they do not, and 200, as the released code has it,
-    where there is none of them.
+    What these say of accents and of Chinese characters counts as well, so that vocab.txt without
+    them may be another tokenizer, with a digest of its own. Words are spelled up to the length that
+    these say, 100 characters where they do not, and 200, as the released code has it, where there
+    is none of them.
     """
     file = path if path.is_file() else find(path, "vocab.txt", WHOLE)
     options = read_options(file.parent)

@@ -134,6 +134,15 @@ def test_what_does_not_fit_the_context_has_openais_code_and_names_what_is_too_lo
         assert (error["code"], error["param"]) == ("context_length_exceeded", name)
 
 
+def test_more_answers_than_ever_fit_are_refused_before_any_is_made(api, monkeypatch):
+    def never(*asked):
+        raise AssertionError("an answer was made")
+
+    monkeypatch.setattr("lm.serve.completions.writers", never)
+    answer = api.post(URL, json={"model": "toy", "prompt": [[1, 2]] * 2048, "n": 128, "echo": True})
+    refused(answer, 400, "262144 answers at once are more than")
+
+
 def test_an_answer_as_long_as_the_context_is_what_is_too_long_and_not_the_message(api):
     body = {"messages": [{"role": "user", "content": "a?"}], "max_tokens": 64}
     refused(api.post("/v1/chat/completions", json=body), 400, "max_tokens is 64")
