@@ -292,6 +292,19 @@ def test_what_a_full_store_does_not_keep_is_told_until_there_is_room(page):
     assert said(page) == ["second", "b"] and page.locator(".entry").count() == 1
 
 
+@pytest.mark.parametrize("stored", ['{"a": 1}', '[null, 1, {"id": "x"}]'])
+def test_a_store_that_holds_something_else_is_begun_anew(page, stored):
+    for name in ("lm.conversations", "lm.deleted"):
+        page.evaluate("(all) => localStorage.setItem(...all)", [name, stored])
+    page.reload()
+    page.wait_for_function("entries.size")
+    talk(page, *PAIRS)
+    assert said(page) == WHOLE and len(kept(page)) == 1
+    page.click("#new")
+    page.locator(".entry", has_text="q0").locator(".drop").click()
+    assert kept(page) == [] and page.evaluate("load(GONE).length")
+
+
 def test_a_deleted_conversation_is_put_back_by_keys(page, address):
     talk(page, *PAIRS)
     other = page.context.new_page()

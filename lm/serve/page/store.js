@@ -12,16 +12,17 @@ const store = (name, value) => {
   try { localStorage.setItem(name, JSON.stringify(value)); return true; }
   catch { return false; /* the browser's store is full or closed: the page goes on, this is not kept */ }
 };
+const arrayOf = (name) => { const found = load(name, []); return Array.isArray(found) ? found : []; };
+const stored = () => arrayOf(KEPT).filter((one) => Array.isArray(one?.turns)); // whatever else is there
 const newId = () => crypto.getRandomValues(new Uint32Array(2)).join("-");
 const fresh = () => ({ id: newId(), changed: 0, system: "", turns: [] });
 
 // The conversations of this tab and of the store together, those of this tab as the same objects;
 // those that are `busy`, written here, stay as they are.
 function merged(own, busy) {
-  const gone = new Set(load(GONE, []));
+  const gone = new Set(arrayOf(GONE));
   const found = new Map(own.filter((one) => !gone.has(one.id)).map((one) => [one.id, one]));
-  const stored = load(KEPT, []);
-  for (const one of Array.isArray(stored) ? stored : []) {
+  for (const one of stored()) {
     const mine = found.get(one.id);
     if (gone.has(one.id)) continue;
     if (!mine) found.set(one.id, one);
@@ -34,32 +35,29 @@ function merged(own, busy) {
 }
 
 // Whether another tab has kept a newer form of a conversation than the one that was begun with here.
-function overtaken(one) {
-  const stored = load(KEPT, []);
-  return Array.isArray(stored) && stored.some((other) => other.id === one.id && other.changed > one.changed);
-}
+const overtaken = (one) => stored().some((other) => other.id === one.id && other.changed > one.changed);
 
 const sizeOf = (one) => JSON.stringify(one).length;
 
 // One that is written here, and of which another tab has kept more, stays as that has it. Returns
 // those for which there is no room: the largest of what has changed, which stay as they were.
 function write(conversations) {
-  const stored = new Map(load(KEPT, []).map((one) => [one.id, one]));
-  const newest = (one) => (stored.get(one.id)?.changed > one.changed ? stored.get(one.id) : one);
+  const before = new Map(stored().map((one) => [one.id, one]));
+  const newest = (one) => (before.get(one.id)?.changed > one.changed ? before.get(one.id) : one);
   let kept = conversations.filter((one) => one.turns.length).map(newest);
-  const changed = kept.filter((one) => stored.get(one.id)?.changed !== one.changed);
+  const changed = kept.filter((one) => before.get(one.id)?.changed !== one.changed);
   changed.sort((a, b) => sizeOf(b) - sizeOf(a));
   const left = [];
   while (!store(KEPT, kept) && changed.length) {
     const one = changed.shift();
     left.push(one);
-    kept = kept.map((other) => (other === one ? stored.get(one.id) : other)).filter(Boolean);
+    kept = kept.map((other) => (other === one ? before.get(one.id) : other)).filter(Boolean);
   }
   return left;
 }
 
-const forget = (one) => store(GONE, [...load(GONE, []), one.id].slice(-REMEMBERED));
-const remember = (one) => store(GONE, load(GONE, []).filter((id) => id !== one.id));
+const forget = (one) => store(GONE, [...arrayOf(GONE), one.id].slice(-REMEMBERED));
+const remember = (one) => store(GONE, arrayOf(GONE).filter((id) => id !== one.id));
 
 // ---------------------------------------------------------------- images
 
