@@ -305,6 +305,18 @@ def test_a_store_that_holds_something_else_is_begun_anew(page, stored):
     assert kept(page) == [] and page.evaluate("load(GONE).length")
 
 
+def test_a_deletion_erases_nothing_that_another_tab_has_just_kept(page):
+    talk(page, PAIRS[0])
+    page.evaluate("""() => {
+      const turns = [{ role: "user", content: "new" }];
+      const other = { id: "other", changed: Date.now(), system: "", turns };
+      store(KEPT, [...load(KEPT), other]);
+    }""")  # of which this tab has not heard
+    page.locator(".entry .drop").click()
+    assert [one["id"] for one in kept(page)] == ["other"]
+    assert said(page) == ["new"]
+
+
 def test_a_deleted_conversation_is_put_back_by_keys(page, address):
     talk(page, *PAIRS)
     other = page.context.new_page()

@@ -120,7 +120,7 @@ async function download(one) {
 // Its images stay until the next one is deleted or the page is opened again.
 function drop(one) {
   stop(one);
-  all = all.filter((other) => other !== one);
+  all = merged(all, running).filter((other) => other !== one);
   writeAll();
   forget(one); // now there is room for its id
   sweep([...all.map(standing), one]);
