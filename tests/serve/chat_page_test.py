@@ -6,6 +6,9 @@ import pytest
 
 from lm.data.dialogues import dialogues
 from lm.data.tasks.rows import jsonl
+from lm.serve.items import Pool, SamplingPlan
+from lm.serve.labelling import Labelling
+from lm.serve.labels import Labels
 from tests.serve.browser import browsing, settled
 from tests.serve.served import listening, served
 
@@ -33,9 +36,15 @@ window.fetch = (path, options) => {
 
 
 @pytest.fixture(scope="module")
-def address():
+def labels(tmp_path_factory):
+    return Labels(tmp_path_factory.mktemp("labels"))
+
+
+@pytest.fixture(scope="module")
+def address(labels):
     toy = served()
-    with listening(toy) as address:
+    pool = Pool(labels.folder, [], [], SamplingPlan())
+    with listening(toy, extra=Labelling(labels, pool, 2).routes()) as address:
         yield address
     toy.engine.close(drain=False)
 
@@ -90,6 +99,16 @@ def edit(page, number, text):
     page.keyboard.press("Enter")
 
 
+def demonstrate(page, number):
+    """Keeps a turn as a demonstration. The turn, which tells of it."""
+    turn = page.locator(".turn").nth(number)
+    turn.get_by_text("Keep as demonstration").click()
+    page.get_by_label("Your name").fill("ann")
+    page.keyboard.press("Enter")
+    turn.locator(".soft", has_text="Kept").wait_for()
+    return turn
+
+
 def kept(page):
     return page.evaluate("JSON.parse(localStorage.getItem('lm.conversations'))")
 
@@ -119,6 +138,85 @@ def test_a_changed_turn_keeps_what_followed_it_as_a_branch_that_outlives_a_reloa
     page.locator(".turn").nth(0).get_by_text("›").click()  # from the last to the first
     turn.get_by_text("›").click()
     assert said(page) == ["q0", "a0", "changed", "b1"]
+
+
+def test_an_edited_answer_goes_back_to_what_stood_there_with_all_that_followed_it(page):
+    talk(page, *PAIRS[:2])
+    first = page.locator(".turn").nth(1)
+    first.get_by_text("Regenerate").click()
+    answer(page, "b0")
+    first.get_by_text("‹").click()
+    rank = first.get_by_text("Rank 2 answers")
+    edit(page, 1, "edited")
+    assert said(page) == ["q0", "edited", "q1", "a1"] and "3/3" in first.inner_text()
+    assert rank.count() == 1  # they still answer what was said before
+    edit(page, 3, "and this")
+    assert "2/2" in page.locator(".turn").nth(3).inner_text()
+    page.reload()
+    page.wait_for_selector(".turn")
+    first.get_by_text("›").click()
+    assert said(page) == ["q0", "a0", "q1", "a1"] and rank.count() == 1
+    first.get_by_text("‹").click()
+    assert said(page) == ["q0", "edited", "q1", "and this"]
+    page.fill("#text", "q2")
+    page.click("#write")  # what is written in the place of nothing has nothing before it
+    page.get_by_label("Change this turn").fill("by hand")
+    page.keyboard.press("Enter")
+    assert said(page)[-1] == "by hand" and not page.locator(".turn").last.get_by_text("‹").count()
+
+
+def test_the_best_of_the_answers_leaves_an_edited_one_in_a_branch(page):
+    talk(page, PAIRS[0])
+    first = page.locator(".turn").nth(1)
+    first.get_by_text("Regenerate").click()
+    answer(page, "b0")
+    page.evaluate("delete open.turns[1].branches; keep(open)")  # as of an older conversation
+    edit(page, 1, "edited")
+    first.get_by_text("Rank 2 answers").click()
+    page.get_by_label("Your name").fill("ann")
+    page.keyboard.press("Control+Enter")
+    first.get_by_text("Ranked").wait_for()
+    assert said(page) == ["q0", "a0"]
+    first.get_by_text("‹").click()
+    assert said(page) == ["q0", "edited"]
+
+
+def test_a_demonstration_stands_beside_that_of_another_branch_and_for_what_was_edited(page, labels):
+    def shown():
+        return sorted(one["answer"] for one in labels.current().values() if "answer" in one)
+
+    before = shown()
+    talk(page, ("Which?", "a0"), PAIRS[1])
+    demonstrate(page, 1).get_by_text("Regenerate").click()
+    answer(page, "b0")
+    turn = demonstrate(page, 1)
+    assert "in place" not in turn.inner_text() and shown() == sorted([*before, "a0", "b0"])
+    turn.get_by_text("‹").click()
+    assert "Kept as demonstration" in turn.inner_text()
+    edit(page, 1, "c0")
+    page.reload()
+    assert "in place of the earlier" in demonstrate(page, 1).inner_text()
+    assert shown() == sorted([*before, "b0", "c0"])
+    for answered, mark in (("a0", 0), ("b0", 1), ("c0", 1)):  # it tells of those that stand
+        while said(page)[1] != answered:
+            turn.get_by_text("›").click()
+        assert turn.locator(".soft", has_text="Kept").count() == mark
+
+
+def test_a_demonstration_of_an_older_conversation_is_replaced_where_it_was_edited(page, labels):
+    sent = {"kind": "demonstration", "labeler": "ann", "item": "1-2-1", "answer": "old"}
+    sent["messages"] = [{"role": "user", "content": "q0"}]
+    page.evaluate("(sent) => call('/labels/chat', sent)", sent)
+    number = len(labels.current())
+    turns = [{"role": "user", "content": "q0"}]
+    turns += [{"role": "assistant", "content": "old", "kept": "Kept as demonstration"}]
+    older = [{"id": "1-2", "changed": 1, "system": "", "turns": turns}]
+    page.evaluate("(older) => store(KEPT, older)", older)
+    page.reload()
+    edit(page, 1, "new")
+    assert "in place of the earlier" in demonstrate(page, 1).inner_text()
+    found = [one.get("answer") for one in labels.current().values()]
+    assert len(found) == number and "new" in found and "old" not in found
 
 
 def test_an_answer_drawn_again_and_stopped_keeps_the_one_before_and_what_followed(page):

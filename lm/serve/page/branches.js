@@ -12,6 +12,15 @@ function besides(tail) {
   return { branches: [...putAway(tail), null] };
 }
 
+// Says something else in a turn. What stood there becomes a branch, with a copy of what follows as
+// it is shown: the branches of that stay here, or each change would double them.
+function sayInstead(one, number, said) {
+  const [turn, ...rest] = one.turns.splice(number);
+  const followed = structuredClone(rest.map(({ branches, ...other }) => other));
+  one.turns.push({ ...turn, ...besides([turn, ...followed]), fault: undefined, kept: turn.kept && "", ...said }, ...rest);
+  forgetAnswers(rest);
+}
+
 function turnTo(one, number, place) {
   const tail = one.turns.splice(number);
   const { answers, ranked } = tail[0]; // to what was said before, whatever is shown

@@ -15,11 +15,9 @@ const messagesBefore = ({ system, turns }, number) => messagesOf({ system, turns
 // What was said before has changed: the answers there are do not answer it, and others were kept.
 function forgetAnswers(turns) {
   const found = [...everyTurn(turns)].filter((turn) => turn.answers || turn.kept);
-  found.forEach(forgetLabels);
+  for (const turn of found) Object.assign(turn, { answers: undefined, ranked: undefined, kept: turn.kept && "" });
   return found.length > 0;
 }
-
-function forgetLabels(turn) { for (const name of ["answers", "ranked", "kept"]) delete turn[name]; }
 
 // A form in the place of a turn, with the labeler's name, which it gives; what `send` throws is told.
 function labelForm(number, content, opener, word, send) {
@@ -47,13 +45,18 @@ function labelForm(number, content, opener, word, send) {
   return name;
 }
 
-// Keeps a turn as what the assistant should say; kept again, it stands for what was kept before.
+// Keeps a turn as what the assistant should say. Changed and kept again, it stands for what was kept
+// before, by its `name`, which another answer there has not; those kept before turns had one (`kept`,
+// "" where it was changed) are named by their number.
 function demonstrateTurn(turn, number) {
   const one = open;
-  const sent = { kind: "demonstration", item: `${one.id}-${number}`, answer: turn.content };
+  const called = turn.name ?? (turn.kept === undefined ? newId() : number);
+  const sent = { kind: "demonstration", item: `${one.id}-${called}`, answer: turn.content };
   labelForm(number, saying(turn.content), "Keep as", "Keep", async (labeler) => {
     const messages = await messagesBefore(one, number);
     const { replaced } = await call("/labels/chat", { ...sent, labeler, messages });
+    for (const other of everyTurn(one.turns)) if (other.name === called) other.kept = "";
+    one.turns[number].name = called;
     one.turns[number].kept = replaced ? "Kept in place of the earlier one" : "Kept as demonstration";
     keep(one);
   }).focus();
@@ -82,7 +85,7 @@ function rankTurn(turn, number) {
     const branch = turn.branches?.findIndex((tail) => tail?.[0].content === best.content) ?? -1;
     const last = one.turns.at(-1) === turn;
     if (last && !liked && branch >= 0) turnTo(one, number, branch);
-    else if (last && !liked) Object.assign(turn, { content: best.content, model: best.model, ended: best.ended, fault: undefined, kept: undefined });
+    else if (last && !liked) sayInstead(one, number, { content: best.content, model: best.model, ended: best.ended, name: undefined, kept: undefined });
     keep(one);
   });
   orderedList(list, order);

@@ -178,10 +178,7 @@ function edit(number, text = open.turns[number].content) {
       answer(one, {}, before, { number, text: area.value });
       return;
     }
-    Object.assign(turn, { content: area.value, ended: true });
-    delete turn.fault; // of the answer that did not come
-    forgetLabels(turn);
-    forgetAnswers(one.turns.slice(number + 1));
+    sayInstead(one, number, { content: area.value, ended: true });
     keep(one);
     close();
   };
