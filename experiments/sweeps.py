@@ -377,7 +377,7 @@ def conversation() -> SmalltalkStudy:
                 evaluate_prompts=64, best_of=4, warmup=2,
                 loop=LoopConfig(log_every=5, evaluate_every=10, save_every=10, keep=1),
             ),
-            labeling=replace(rounds.labeling, prompts=1_024, answers=(4, 4), noise=0.1, batch=64),
+            labeling=replace(rounds.labeling, prompts=3_000, answers=(4, 4), noise=0.1, batch=64),
             judge=RewardConfig(function="lm.data.smalltalk:gold"),
         ),
     )  # fmt: skip
