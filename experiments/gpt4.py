@@ -36,6 +36,7 @@ from lm.train.visual import VisualTuning
 SMALL_IMAGE = 12  # the image's id among the specials of a vocabulary of our own
 GPT2_IMAGE = 50_257  # the id after GPT-2's last
 WARMUP = 50 * 32 * 32  # tokens, of the small models
+CHARTS_WARMUP = 250 * 32 * 144
 
 
 def tiny() -> VisualTuning:
@@ -64,13 +65,24 @@ def screens() -> VisualTuning:
     return of_letters(VisualConfig(sets=("screens", "screen_texts"), times=(1, 12)))
 
 
-def charts() -> VisualTuning:
-    """The same, to answer questions over charts, and to write down the table of each.
+def tables() -> VisualTuning:
+    """The same, to write down the tables of charts, half of the rows, and to answer questions.
 
-    With patches of 16 and pieces of words it reads a third of the values in 12,000 steps, and where
-    half of the rows are tables a third as well, but every table: results/gpt4.md.
+    It is where `charts` goes on from (`init`): a table is begun with at once, and which number
+    belongs to which letter is what a question waits for.
     """
-    return of_letters(VisualConfig(sets=("charts", "chart_tables")), warmup=250 * 32 * 144)
+    data = VisualConfig(sets=("charts", "chart_tables"), times=(1, 4))
+    return replace(of_letters(data, warmup=CHARTS_WARMUP), steps=4_000)
+
+
+def charts() -> VisualTuning:
+    """The same, to answer questions over charts, one row in five a table, from a run of `tables`.
+
+    From nothing it may take thousands of steps to begin, by its seed. With patches of 16 and pieces
+    of words it reads a third of the values in 12,000: results/gpt4.md.
+    """
+    data = VisualConfig(sets=("charts", "chart_tables"))
+    return replace(of_letters(data, warmup=CHARTS_WARMUP), steps=4_000)
 
 
 def oddities() -> VisualTuning:
