@@ -4,6 +4,9 @@ A thread owns the device's state. Between two steps it takes waiting requests in
 long prompt piece by piece; a step is dispatched before the tokens of the last one are read, so that
 the device does not wait for the host. A request that has ended, or that nobody waits for, frees its
 slot at once; what the step already under way draws for it is thrown away.
+
+The file is long because it is one class: what may happen between two steps, and under which lock,
+is read in one place.
 """
 
 import dataclasses

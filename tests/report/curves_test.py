@@ -82,5 +82,5 @@ def test_a_stretch_without_numbers_is_a_gap():
 
 def test_small_numbers_share_a_power_of_ten_and_leave_the_label_its_place():
     svg = draw("u", [Curve("u", STEPS, [0.0016 + y / 1e5 for y in LOSS])], xlabel="s", ylabel="u")
-    marks = re.findall(r">([0-9.−]+)</text>", svg)  # noqa: RUF001
+    marks = re.findall(r">([0-9.\u2212]+)</text>", svg)
     assert marks and max(map(len, marks)) <= 5

@@ -10,7 +10,7 @@ from lm.text.tokenizer import TokenizerConfig, build, load
 from tests.text.tokenizers import bytes_alone, learned
 
 library = pytest.importorskip("tokenizers")
-from tokenizers import Regex, normalizers, pre_tokenizers  # noqa: E402
+Regex, normalizers, pre_tokenizers = library.Regex, library.normalizers, library.pre_tokenizers
 
 GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
