@@ -53,7 +53,7 @@ MADE_WITH = {
     "*/chat/sft/summary.json": ["chat.sft.", "weights"],
     "*/chat/1/ppo/metrics.jsonl": ["chat.ppo.loop.evaluate_every"],  # the curves of all seeds
     "*/chat/summary.json": ["chat."],
-    f"*/{MEASURED}": ["prompts", "chat.ppo.prompt_length", "chat.ppo.answer_length"],
+    f"*/{MEASURED}": ["prompts", "draws", "chat.ppo.prompt_length", "chat.ppo.answer_length"],
 }
 POLICIES = {
     "single": "SFT, single turns", "chat/sft": "SFT, mixture", "chat/1/ppo": "PPO, round 1",
@@ -78,9 +78,10 @@ class SmalltalkStudy:
     weights: tuple[float, float] = (0.5, 0.5)  # of conversations and single questions
     seeds: tuple[int, ...] = (0, 1, 2)
     prompts: int = 256  # held-out ones of either kind, at most
+    draws: int = 8  # of each prompt's answer, over which what is not greedy is averaged
 
     def __post_init__(self) -> None:
-        require_positive(self, "prompts")
+        require_positive(self, "prompts", "draws")
         check_distinct(seeds=self.seeds)
 
     def members(self, workdir: Path, seed: int) -> dict[str, Any]:
@@ -159,10 +160,11 @@ class SmalltalkStudy:
                              zip(real, speak(shown, 0.0), strict=True)])
                     for real, shown in sets
                 ]  # fmt: skip
-                drawn = speak(first + later, 1.0)
-                worth = gold(first + later, [answer for answer, _ in drawn])
+                drawn = speak((first + later) * self.draws, 1.0)
+                worth = gold((first + later) * self.draws, [answer for answer, _ in drawn])
+                each = np.reshape(worth, (self.draws, -1))
                 worths = [
-                    np.mean(some) for some in (worth, worth[: len(first)], worth[len(first) :])
+                    np.mean(some) for some in (each, each[:, : len(first)], each[:, len(first) :])
                 ]
                 values = (*shares, np.mean([ended for _, ended in drawn]), *worths)
                 found[name] = {key: float(v) for key, v in zip(FIGURES, values, strict=True)}

@@ -121,6 +121,37 @@ def test_a_study_of_one_seed_tells_every_figure_of_every_policy(rounds, tmp_path
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
 
 
+def test_the_worth_of_drawn_answers_is_the_mean_of_draws_that_differ(tmp_path, monkeypatch):
+    study = sweeps.conversation()
+    asked = []
+
+    class Speaker:
+        def __init__(self, *_):
+            pass
+
+        def __call__(self, prompts, temperature):
+            if temperature:
+                asked.extend(prompts)
+            good = [len(one) == 1 or number < 16 for number, one in enumerate(prompts)]
+            return [(expected(one) if well else "", well)
+                    for one, well in zip(prompts, good, strict=True)]  # fmt: skip
+
+    data = tmp_path / "data"
+    Smalltalk(conversations=200, single=200).write(data)
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single/summary.json").write_text("{}")
+    monkeypatch.setattr(smalltalk, "Speaker", Speaker)
+    monkeypatch.setattr(smalltalk, "selected", lambda *_: None)
+    monkeypatch.setattr(smalltalk, "read_source", lambda *_: None)
+    replace(study, draws=4, prompts=8).measure(tmp_path)
+    (found, prompts) = (smalltalk.known(tmp_path)[key] for key in ("single", "prompts"))
+    assert prompts == {"first": 8, "later": 8} and len(asked) == 4 * 16
+    assert asked[:16] == asked[16:32] and len(set(asked[:16])) > 8
+    # first questions are right in all four draws, follow-ups in one
+    assert (found["gold_first"], found["gold_later"]) == (1.0, 0.25)
+    assert found["gold"] == found["ended"] == 0.625
+
+
 def planted(**changes):
     """What three seeds were found to be: that of results/chatgpt.md's table, a gold score of either
     kind of question, and what is told of each seed by "policy: figure"."""
