@@ -262,7 +262,7 @@ def shifted(images: np.ndarray, rows: np.ndarray, most: int, seed: int) -> np.nd
     count = images.shape[1]
     numbers = rows.astype(np.uint64)[:, None] * np.uint64(2 * BUCKETS[-1])
     draws = mix(numbers + np.arange(2 * count, dtype=np.uint64), seed) % np.uint64(2 * most + 1)
-    moves = draws.astype(np.int64).reshape(-1, count, 2) - most
+    moves = draws.astype(np.int64).reshape(len(images), count, 2) - most
     found = np.empty_like(images)
     for row, some in enumerate(moves.tolist()):
         for number, (right, down) in enumerate(some):

@@ -215,6 +215,13 @@ def test_an_image_is_moved_with_its_edge_by_a_draw_of_its_row():
     assert not np.array_equal(once, other) and len({one.tobytes() for one in once}) > 1
 
 
+def test_a_batch_without_any_image_has_none_to_move():
+    rows = rows_of([example(n, images=0) for n in range(3)])
+    batch, _ = rows.take(np.arange(3), 0)
+    assert batch.images.shape == (3, 0, 4, 4, 3)
+    assert shifted(batch.images, batch.rows, 2, 0).shape == batch.images.shape
+
+
 def talk():
     first, second = (Drawn(plain, ((n, 9, 9), 8)) for n in range(2))
     parts = (*asked("a?", first), Said("yes"), *asked("b?", second), Said("no"), *asked("c?"))
