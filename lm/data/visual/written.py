@@ -13,6 +13,7 @@ from lm.data.visual.turns import SeenTurn, put, spoken, turns_of
 from lm.text.dialogue import Message
 
 LLAVA = {"human": "user", "gpt": "assistant"}
+MARK = "<image>"  # where an image stands that a row names beside its turns
 
 
 def written(path: Path) -> list[Example]:
@@ -21,7 +22,8 @@ def written(path: Path) -> list[Example]:
     A row is {"image": "a.png", "question": "...", "answer": "..."}, or with images among the text
     {"parts": [{"image": "a.png"}, {"text": "..."}, ...], "answer": "..."}, or a conversation: {
     "messages": [...]} as OpenAI's interface has it, the URL of an image its file, or LLaVA's
-    {"image": "a.png", "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}.
+    {"image": "a.png", "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}. Either
+    may name several images beside it, as "images" or "image", one for each `<image>` of its text.
     Images are named from the file's folder. The answer of a question may be a list, any of which is
     right; "match" says how an answer is judged where not exactly.
 
@@ -55,8 +57,7 @@ def match(row: Row) -> Match:
 def talk(name: str, row: Row, folder: Path) -> Example:
     """A conversation up to the last answer in it. Raises DataError where it is none."""
     try:
-        values = row.values
-        messages = values["messages"] if "messages" in values else of_llava(values)
+        messages = messages_of(row.values)
         turns = turns_of(messages, lambda url, where: stored(url, where, folder))
     except DataError as error:
         raise DataError(f"{row.where}: {error}") from None
@@ -73,37 +74,55 @@ def stored(url: str, where: str, folder: Path) -> Stored:
     return Stored(str(folder), url)
 
 
-def of_llava(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """LLaVA's rows as OpenAI's messages: each `<image>` of a text is the next of `image`.
+def messages_of(row: dict[str, Any]) -> Any:
+    """The turns of a row as OpenAI's messages, with the images in them that it names beside them.
 
     Raises:
       DataError: not as many images as marks, or another form.
     """
-    named = row.get("image") or []
-    images = [named] if isinstance(named, str) else named
-    said = row["conversations"]
-    if not isinstance(images, list) or not isinstance(said, list):
-        raise DataError("image or conversations is no list")
-    left, messages = list(images), []
+    given = [row[name] for name in ("image", "images") if row.get(name) is not None]
+    if not all(isinstance(one, str | list) for one in given):
+        raise DataError("image or images is neither a file's name nor a list of names")
+    each = [one if isinstance(one, list) else [one] if one else [] for one in given]
+    images = [image for one in each for image in one]
+    if "messages" not in row:
+        return shown(of_llava(row["conversations"]), images)
+    said = row["messages"]  # without images beside them, a text may spell the mark
+    return shown(said, images) if given and isinstance(said, list) else said
+
+
+def shown(messages: list[Any], images: list[Any]) -> list[Any]:
+    """Messages in which each `<image>` of the user's text is the next of the images. Raises
+    DataError where they are not as many."""
+    left, found = list(images), []
+    for number, one in enumerate(messages, start=1):
+        text = one.get("content") if isinstance(one, dict) and one.get("role") == "user" else None
+        if not isinstance(text, str):
+            found.append(one)
+            continue
+        content: list[dict[str, Any]] = []
+        for place, words in enumerate(text.split(MARK)):
+            if place:
+                if not left:
+                    raise DataError(f"turn {number} has an {MARK} more than the row has images")
+                content.append({"type": "image_url", "image_url": {"url": left.pop(0)}})
+            if words.strip():
+                content.append({"type": "text", "text": words.strip("\n")})
+        found.append({**one, "content": content})
+    if left:
+        raise DataError(f"{len(left)} of {len(images)} images have no {MARK} in the text")
+    return found
+
+
+def of_llava(said: Any) -> list[dict[str, Any]]:
+    """LLaVA's turns as OpenAI's messages. Raises DataError where they have another form."""
+    if not isinstance(said, list):
+        raise DataError("conversations is no list")
     for number, one in enumerate(said, start=1):
         role = one.get("from") if isinstance(one, dict) else None
         if role not in list(LLAVA) or not isinstance(one.get("value"), str):
             raise DataError(f"turn {number} has no text from human or gpt: {json.dumps(one)[:60]}")
-        if role == "gpt":
-            messages.append({"role": "assistant", "content": one["value"]})
-            continue
-        content: list[dict[str, Any]] = []
-        for place, text in enumerate(one["value"].split("<image>")):
-            if place:
-                if not left:
-                    raise DataError(f"turn {number} has an <image> more than the row has images")
-                content.append({"type": "image_url", "image_url": {"url": left.pop(0)}})
-            if text.strip():
-                content.append({"type": "text", "text": text.strip("\n")})
-        messages.append({"role": LLAVA[role], "content": content})
-    if left:
-        raise DataError(f"{len(left)} of {len(images)} images have no <image> in the text")
-    return messages
+    return [{"role": LLAVA[one["from"]], "content": one["value"]} for one in said]
 
 
 def interleaved(row: Row, folder: Path) -> Parts:

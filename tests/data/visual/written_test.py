@@ -116,6 +116,8 @@ LLAVA = [
     {"from": "human", "value": "sure?"}, {"from": "gpt", "value": "no"},
 ]  # fmt: skip
 
+MARKED = [{"role": "user", "content": "<image>one?"}, *MESSAGES[1:]]
+
 
 @pytest.mark.parametrize("row", [
     {"messages": MESSAGES},
@@ -125,6 +127,10 @@ LLAVA = [
     ]},
     {"image": "a.png", "conversations": LLAVA},
     {"image": ["a.png"], "conversations": LLAVA},
+    {"images": ["a.png"], "conversations": LLAVA},
+    {"images": ["a.png"], "messages": MARKED},
+    {"image": "a.png", "messages": MARKED},
+    {"images": [], "messages": MESSAGES},
 ])  # fmt: skip
 def test_a_conversation_of_ones_own_is_read(tmp_path, row):
     path = tmp_path / "own.jsonl"
@@ -144,6 +150,13 @@ def test_an_image_within_a_sentence_leaves_its_words_apart(tmp_path):
     assert found.question.split() == ["What", "is", "doing?"]
 
 
+def test_a_mark_in_messages_without_images_is_text(tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"messages": MARKED}))
+    (found,) = written(path)
+    assert found.question.startswith("<image>one?") and not found.pictures
+
+
 @pytest.mark.parametrize(("row", "words"), [
     ({"messages": MESSAGES[1:]}, "message 1 is the assistant's"),
     ({"messages": MESSAGES[:1]}, "no answer of the assistant"),
@@ -155,6 +168,13 @@ def test_an_image_within_a_sentence_leaves_its_words_apart(tmp_path):
     ({"messages": 3}, "messages is no list"),
     ({"messages": []}, "no user turn"),
     ({"image": "a.png", "conversations": LLAVA[2:]}, "1 of 1 images have no <image>"),
+    ({"images": ["a.png"], "messages": MESSAGES[2:]}, "1 of 1 images have no <image>"),
+    ({"images": ["a.png", "b.png"], "messages": MARKED}, "1 of 2 images have no <image>"),
+    ({"images": ["a.png"], "messages": MESSAGES}, "1 of 1 images have no <image>"),
+    ({"images": [], "messages": MARKED}, "turn 1 has an <image> more"),
+    ({"images": {"a": "a.png"}, "messages": MARKED}, "neither a file's name nor a list of names"),
+    ({"images": [3], "messages": MARKED}, "part 1 of message 1 has no URL"),
+    ({"images": ["a.png"], "messages": 3}, "messages is no list"),
     ({"conversations": LLAVA}, "turn 1 has an <image> more"),
     ({"conversations": [{"from": "bot", "value": "x"}]}, "turn 1 has no text from human or gpt"),
     ({"conversations": [{"from": ["human"], "value": "x"}]}, "turn 1 has no text from human"),
