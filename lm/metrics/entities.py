@@ -8,27 +8,38 @@ Entity = tuple[int, int, int, str]  # sentence, first word, word after the last,
 
 
 def entities(tags: Sequence[str], sentence: int = 0) -> set[Entity]:
-    """The entities that a sentence's tags spell, in IOB1 or IOB2.
+    """The entities that a sentence's tags spell, in IOB1, IOB2 or BIOES.
 
     The reading of `conlleval` (Tjong Kim Sang & Buchholz 2000), which seqeval's default mode has
-    too: an entity goes on at I- of its own type; B-, and I- after O or after another type, begin
-    one. So both ways of tagging are read, and an I- that nothing begins is an entity and no fault.
+    too: an entity goes on at I- and E- of its own type, and ends with E- or S-; B- and S-, and I-
+    or E- after O, after an end or after another type, begin one. So each way of tagging is read,
+    and an I- that nothing begins is an entity and no fault.
 
     Raises:
-      DataError: a tag that is not O, B-TYPE or I-TYPE.
+      DataError: a tag that is not O or a type behind B-, I-, E- or S-.
     """
     found: set[Entity] = set()
     start, kind = 0, None
     for place, tag in enumerate([*tags, "O"]):
-        prefix, _, now = tag.partition("-")
-        if prefix not in ("B", "I") and tag != "O":
-            raise DataError(f"tag {tag!r}: entities are read of O, B-TYPE and I-TYPE")
-        if kind is not None and (prefix != "I" or now != kind):
+        prefix, now = parted(tag)
+        if kind is not None and (prefix not in "IE" or now != kind):
             found.add((sentence, start, place, kind))
             kind = None
-        if kind is None and tag != "O":
+        if kind is None and prefix != "O":
             start, kind = place, now
+        if kind is not None and prefix in "ES":
+            found.add((sentence, start, place + 1, kind))
+            kind = None
     return found
+
+
+def parted(tag: str) -> tuple[str, str]:
+    """What a tag says of its place in an entity, O, B, I, E or S, and the type. Raises DataError
+    where it is no such tag."""
+    prefix, _, kind = tag.partition("-")
+    if prefix not in ("B", "I", "E", "S") and tag != "O":
+        raise DataError(f"tag {tag!r}: entities are read of O, and B-, I-, E- or S- and a type")
+    return prefix, kind
 
 
 def entity_f1(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:

@@ -19,14 +19,22 @@ SEQEVAL = [
     (6, 0.8780487804878048),
     (7, 0.9178082191780823),
 ]
+BIOES = ("O", "O", *(f"{mark}-{kind}" for kind in ("PER", "creative-work") for mark in "BIES"))
+# The same with the tags of BIOES.
+SEQEVAL_BIOES = [
+    (0, 0.6288659793814433),
+    (1, 0.7010309278350515),
+    (2, 0.6702702702702703),
+    (3, 0.7643979057591621),
+]
 sentences = st.lists(st.lists(st.sampled_from(TAGS), max_size=8), min_size=1, max_size=5)
 
 
-def drawn(seed):
+def drawn(seed, among=TAGS):
     random_ = random.Random(seed)
-    right = [[random_.choice(TAGS) for _ in range(random_.randint(1, 12))] for _ in range(20)]
+    right = [[random_.choice(among) for _ in range(random_.randint(1, 12))] for _ in range(20)]
     predicted = [
-        [tag if random_.random() < 0.5 + seed / 16 else random_.choice(TAGS) for tag in tags]
+        [tag if random_.random() < 0.5 + seed / 16 else random_.choice(among) for tag in tags]
         for tags in right
     ]
     return predicted, right
@@ -37,11 +45,17 @@ def test_entity_f1_equals_seqevals_on_any_order_of_tags(seed, expected):
     assert entity_f1(*drawn(seed)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_iob1_and_iob2_spell_the_same_entities():
+@pytest.mark.parametrize(("seed", "expected"), SEQEVAL_BIOES)
+def test_entity_f1_equals_seqevals_on_any_order_of_tags_with_ends(seed, expected):
+    assert entity_f1(*drawn(seed, BIOES)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_iob1_iob2_and_bioes_spell_the_same_entities():
     iob2 = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "B-PER"]
     iob1 = ["I-PER", "I-PER", "O", "I-LOC", "B-LOC", "I-PER"]
+    bioes = ["B-PER", "E-PER", "O", "S-LOC", "S-LOC", "S-PER"]
     expected = {(0, 0, 2, "PER"), (0, 3, 4, "LOC"), (0, 4, 5, "LOC"), (0, 5, 6, "PER")}
-    assert entities(iob1) == entities(iob2) == expected
+    assert entities(iob1) == entities(iob2) == entities(bioes) == expected
 
 
 def test_an_entity_counts_whole_or_not_at_all():
@@ -68,8 +82,9 @@ def test_the_right_tags_score_one_unless_there_is_no_entity(right):
 
 
 def test_other_schemes_and_lengths_that_differ_are_refused():
-    with pytest.raises(DataError, match="tag 'E-PER': entities are read of O, B-TYPE"):
-        entity_f1([["E-PER"]], [["O"]])
+    for tag in ("L-PER", "U-PER", "7", "O-PER"):
+        with pytest.raises(DataError, match=f"tag '{tag}': entities are read of O, and B-, I-"):
+            entity_f1([[tag]], [["O"]])
     with pytest.raises(DataError, match="sentence 0: 2 tags predicted for 1"):
         entity_f1([["O", "O"]], [["O"]])
     with pytest.raises(DataError, match="1 sentences for 2"):
