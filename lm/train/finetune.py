@@ -26,7 +26,7 @@ from lm.data.features import Encoded, TaskBatch, TaskRows
 from lm.data.gpt1_features import Gpt1Features, Specials
 from lm.data.records import Record
 from lm.data.sources import tell_same
-from lm.data.tasks import Task, TaskConfig, read
+from lm.data.tasks import Task, TaskConfig, check_metrics, read
 from lm.data.tasks.task import Part
 from lm.models.bert import HEADS, BertConfig
 from lm.models.gpt import GptConfig
@@ -84,6 +84,7 @@ class Finetune(Supervised):
         self.check_mesh(mesh)
         task = read(self.data)
         tell_same(task.train, task.valid)
+        check_metrics(task.metrics, task.labels)
         started = bool(steps_in(workdir / "checkpoints"))
         source = None if started else self.source(mesh)
         if source is None:

@@ -12,7 +12,7 @@ from lm.train.metrics import read_metrics
 
 HOW = ("remat", "attention", "unroll", "dtype")  # last parts of names: how a model is computed
 LATER = ("data_stages",)  # facts that old checkpoints lack
-LEAVING_OUT = "data.beside"  # what it leaves out of the rows is in the facts, where it does
+NO_ROWS = ("data.beside", "data.metrics")  # what the first leaves out of the rows is in the facts
 ROWS = (  # how bindings begin of what the rows are, and in which order
     "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
     "question", "stride", "documents", "prompt_length", "answer_length", "text_rows",
@@ -55,9 +55,7 @@ def changed_bindings(
     model = {n: pair for n, pair in what.items() if n.startswith(("model.", "tokenizer."))}
     if model:
         raise ConfigError(f"{told(model)}; choose another --workdir or set them as they were")
-    data = {
-        n: pair for n, pair in what.items() if n.startswith(ROWS) and not n.startswith(LEAVING_OUT)
-    }
+    data = {n: pair for n, pair in what.items() if n.startswith(ROWS) and not n.startswith(NO_ROWS)}
     if data and not allow_data:
         raise ConfigError(f"{told(data)}: other data or order; --allow_data_change to go on so")
     return changed

@@ -16,10 +16,10 @@ import experiments.gpt1
 import experiments.gpt4
 import lm.train.saved
 from lm.core.config import bind
-from lm.core.errors import CheckpointError, ConfigError
+from lm.core.errors import CheckpointError, ConfigError, DataError
 from lm.core.tree import named_leaves
 from lm.data.sources import tell
-from lm.data.tasks import TaskConfig, read
+from lm.data.tasks import TaskConfig, check_metrics, read
 from lm.models.adapters import merged
 from lm.models.bert import HEADS
 from lm.rlhf.reward import RewardTraining
@@ -537,6 +537,22 @@ def test_what_cannot_be_is_refused_before_the_first_step(
     with pytest.raises(ConfigError, match=said):
         tuning(runs, tasks, "classification", system, **changes).run(tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("tag", [3, "U-PER"])
+def test_tags_that_spell_no_entities_are_refused_before_the_first_step(runs, tmp_path, tag):
+    folder = tmp_path / "task"
+    folder.mkdir()
+    rows = [{"words": [f"a{n}", "b"], "tags": [tag, 0]} for n in range(20)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = tuning(runs, {"tagging": folder}, "tagging", "bert")
+    data = replace(config.data, valid=None)
+    with pytest.raises(
+        DataError, match=r"tag '.*': .* data\.labels=.* or .* data\.metrics="
+    ) as one:
+        replace(config, data=data).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists() and "\n" not in str(one.value)
+    check_metrics(("tag_accuracy",), read(data).labels)  # the control
 
 
 def test_a_task_that_is_measured_on_its_training_rows_says_so(runs, tasks, tmp_path, capsys):

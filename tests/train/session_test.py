@@ -524,6 +524,12 @@ def test_other_rows_are_not_gone_on_with_unless_that_is_said(tmp_path, first, th
     ]
 
 
+def test_a_task_may_be_measured_otherwise_after_a_resume(tmp_path):
+    run(tmp_path, GuardConfig(), experiment=gpt1.finetune())
+    other = bind(gpt1.finetune(), {"data.metrics": "matthews"})
+    assert run(tmp_path, GuardConfig(), steps=9, experiment=other)[0] == [8]
+
+
 def test_after_another_batch_tokens_are_counted_on_from_those_of_the_checkpoint(tmp_path):
     def evaluated(session, done):
         if done == 3:

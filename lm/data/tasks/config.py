@@ -11,6 +11,7 @@ from lm.core.errors import ConfigError, DataError
 from lm.core.paths import at_home
 from lm.data.tasks.forms import COLUMNS, Form
 from lm.data.tasks.published import PUBLISHED
+from lm.metrics.entities import parted
 from lm.metrics.score import metric
 
 Part = Literal["train", "valid", "test"]
@@ -88,6 +89,19 @@ def resolved(config: TaskConfig) -> Form:
         labels=config.labels or form.labels,
         metrics=config.metrics or form.metrics,
     )
+
+
+def check_metrics(metrics: Sequence[str], labels: Sequence[str]) -> None:
+    """Raises DataError where a metric cannot be taken of these labels."""
+    if "entity_f1" in metrics:
+        try:
+            for label in labels:
+                parted(label)
+        except DataError as error:
+            raise DataError(
+                f"{error}: give the tags their names, in the order of their numbers, as "
+                "--set data.labels=O,B-PER,I-PER does, or --set data.metrics=tag_accuracy"
+            ) from None
 
 
 def located(config: TaskConfig, form: Form) -> dict[Part, tuple[Path, ...]]:
