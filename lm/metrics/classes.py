@@ -32,11 +32,25 @@ def accuracy(predictions: ArrayLike, references: ArrayLike) -> float:
 def f1(predictions: ArrayLike, references: ArrayLike) -> float:
     """The harmonic mean of precision and recall of class 1 (van Rijsbergen 1979); 0 without hits.
 
-    As GLUE scores MRPC and QQP: the positive class is "equivalent". [N], [N] -> scalar
+    Of two classes the second is the positive one, as in GLUE's MRPC and QQP, where it is
+    "equivalent". [N], [N] -> scalar
+    """
+    return f1_of(POSITIVE, *paired(predictions, references))
+
+
+def macro_f1(predictions: ArrayLike, references: ArrayLike) -> float:
+    """The mean of the F1 of each class that is predicted or right anywhere, as scikit-learn's
+    f1_score(average="macro") has it. [N], [N] -> scalar
     """
     predicted, right = paired(predictions, references)
-    hits = np.count_nonzero((predicted == POSITIVE) & (right == POSITIVE))
-    named = np.count_nonzero(predicted == POSITIVE) + np.count_nonzero(right == POSITIVE)
+    classes = np.unique(np.concatenate([predicted, right])).tolist()
+    return float(np.mean([f1_of(k, predicted, right) for k in classes]))
+
+
+def f1_of(k: int, predicted: np.ndarray, right: np.ndarray) -> float:
+    """F1 of class k; 0 without hits."""
+    hits = np.count_nonzero((predicted == k) & (right == k))
+    named = np.count_nonzero(predicted == k) + np.count_nonzero(right == k)
     return float(2 * hits / max(int(named), 1))
 
 

@@ -13,7 +13,7 @@ from lm.metrics.answers import (
     has_answer_f1,
     no_answer_exact,
 )
-from lm.metrics.classes import accuracy, f1, matthews, tag_accuracy
+from lm.metrics.classes import accuracy, f1, macro_f1, matthews, tag_accuracy
 from lm.metrics.correlation import pearson, spearman
 from lm.metrics.entities import entity_f1
 
@@ -21,7 +21,8 @@ from lm.metrics.entities import entity_f1
 # indices, similarities numbers, answers strings for tuples of strings, tags lists of their names.
 METRICS = {
     "accuracy": accuracy,
-    "f1": f1,
+    "f1": f1,  # of the second of two classes
+    "macro_f1": macro_f1,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,

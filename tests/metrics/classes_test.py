@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.core.errors import DataError
-from lm.metrics.classes import accuracy, f1, matthews, tag_accuracy
+from lm.metrics.classes import accuracy, f1, macro_f1, matthews, tag_accuracy
 
-# (seed, items, classes, accuracy, F1, Matthews) of scikit-learn 1.9.1's accuracy_score, f1_score
-# and matthews_corrcoef on the classes that `drawn` draws.
+# (seed, items, classes, accuracy, F1, Matthews, mean F1) of scikit-learn 1.9.1's accuracy_score,
+# f1_score, matthews_corrcoef and f1_score(average="macro") on the classes that `drawn` draws.
 SKLEARN = [
-    (0, 56, 2, 0.9285714285714286, 0.9375, 0.8566306915949727),
-    (1, 10, 2, 0.8, 0.8, 0.6666666666666666),
-    (2, 57, 2, 0.7368421052631579, 0.7540983606557377, 0.5090160648335615),
-    (3, 17, 4, 0.5882352941176471, None, 0.45898540322485504),
-    (4, 17, 4, 0.6470588235294118, None, 0.5632129825772105),
-    (5, 41, 4, 0.8292682926829268, None, 0.7724028816616287),
+    (0, 56, 2, 0.9285714285714286, 0.9375, 0.8566306915949727, 0.9270833333333333),
+    (1, 10, 2, 0.8, 0.8, 0.6666666666666666, 0.8),
+    (2, 57, 2, 0.7368421052631579, 0.7540983606557377, 0.5090160648335615, 0.7355397463656046),
+    (3, 17, 4, 0.5882352941176471, None, 0.45898540322485504, 0.6027777777777777),
+    (4, 17, 4, 0.6470588235294118, None, 0.5632129825772105, 0.6458333333333333),
+    (5, 41, 4, 0.8292682926829268, None, 0.7724028816616287, 0.8235119047619047),
 ]
 pairs = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
 
@@ -38,6 +38,11 @@ def test_the_scores_of_classes_equal_scikit_learns(golden):
     if classes == 2:
         assert f1(predicted, right) == pytest.approx(expected[1], rel=1e-12)
     assert matthews(predicted, right) == pytest.approx(expected[2], rel=1e-12)
+    assert macro_f1(predicted, right) == pytest.approx(expected[3], rel=1e-12)
+
+
+def test_a_class_that_is_predicted_and_never_right_counts_in_the_mean_of_f1():
+    assert macro_f1([0, 3, 2], [0, 0, 2]) == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
 def test_f1_is_of_class_one_and_counts_no_true_negatives():

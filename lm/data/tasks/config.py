@@ -37,7 +37,7 @@ class TaskConfig:
     valid_limit: int | None = None
     columns: tuple[str, ...] = ()  # "field=column", in CoNLL files "words=0" and "tags=-1"
     labels: tuple[str, ...] = ()  # of own data; (): those of the training rows, sorted
-    metrics: tuple[str, ...] = ()  # instead of the task's
+    metrics: tuple[str, ...] = ()  # instead of the task's; f1 is of the second of two labels
     on_bad: OnBad = "stop"  # rows that are malformed
 
     def __post_init__(self) -> None:
@@ -92,7 +92,16 @@ def resolved(config: TaskConfig) -> Form:
 
 
 def check_metrics(metrics: Sequence[str], labels: Sequence[str]) -> None:
-    """Raises DataError where a metric cannot be taken of these labels."""
+    """Whether the metrics can be taken of these labels.
+
+    Raises:
+      ConfigError: F1 of other than two classes. DataError: tags that spell no entities.
+    """
+    if "f1" in metrics and len(labels) != 2:
+        raise ConfigError(
+            f"f1 is of the second of two labels, and here are {len(labels)} "
+            f"({', '.join(labels) or 'none'}): --set data.metrics=macro_f1,accuracy, say"
+        )
     if "entity_f1" in metrics:
         try:
             for label in labels:

@@ -6,7 +6,7 @@ import pytest
 from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError, DataError
 from lm.data.records import Classification, Regression
-from lm.data.tasks import Form, TaskConfig, read
+from lm.data.tasks import Form, TaskConfig, check_metrics, read
 
 
 def written(folder, name, text):
@@ -334,6 +334,16 @@ def test_an_unknown_field_or_metric_is_refused_before_a_file_is_read():
         read(TaskConfig(name="classification", root="none", columns=("txt=review",)))
     with pytest.raises(ConfigError, match="unknown metric 'f2'"):
         read(TaskConfig(name="sst2", root="none", metrics=("f2",)))
+
+
+def test_f1_is_refused_where_there_is_no_second_of_two_labels(tmp_path):
+    three = own(tmp_path, *({"text": f"x{k}", "label": "abc"[k % 3]} for k in range(9)))
+    with pytest.raises(ConfigError, match=r"f1 is of the second of two .* 3 \(a, b, c\): .*macro_"):
+        check_metrics(("accuracy", "f1"), three.labels)
+    with pytest.raises(ConfigError, match=r"here are 0 \(none\)"):
+        check_metrics(("f1",), ())
+    check_metrics(("macro_f1",), three.labels)
+    check_metrics(("f1",), three.labels[:2])
 
 
 def test_rows_without_an_agreed_label_are_left_out_and_told(tmp_path, capsys):
