@@ -33,6 +33,7 @@ COLUMNS: dict[Kind, dict[str, tuple[str, ...]]] = {
     "tagging": {"words": ("words", "tokens"), "tags": ("tags",), "document": ("document",)},
 }
 NO_LABEL = (None, "")  # as published test sets write it
+HUB_NO_LABEL = "-1"  # as Hugging Face's do, of classes; where no label is called so
 
 
 class Malformed(Exception):
@@ -138,7 +139,13 @@ def _text(value: Any, name: str) -> str:
 
 
 def label_name(value: Any) -> str:
-    """A label as text: `1` and `true` as JSON writes them."""
+    """A label as text: `1` and `true` as JSON writes them.
+
+    Raises:
+      Malformed: a number that is not finite.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Malformed(f"a label is {value}, expected text or a finite number")
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -149,7 +156,14 @@ def label_of(fields: Values, labels: tuple[str, ...], labelled: bool) -> int | N
         if labelled:
             raise Malformed('missing "label"')
         return None
-    return index_of(label_name(value), labels)
+    name = label_name(value)
+    if name == HUB_NO_LABEL and name not in labels:
+        if labelled:
+            raise Malformed(
+                f'"label" is {name}, which is none; if it is a class, name it in data.labels'
+            )
+        return None
+    return index_of(name, labels)
 
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")

@@ -14,7 +14,16 @@ from lm.data.records import Choice, Classification, Record, Regression, Span, Ta
 from lm.data.tasks import race
 from lm.data.tasks import rows as files
 from lm.data.tasks.config import Part, TaskConfig, absent, located, resolved
-from lm.data.tasks.forms import NO_LABEL, Form, Item, Kind, Malformed, item, label_name
+from lm.data.tasks.forms import (
+    HUB_NO_LABEL,
+    NO_LABEL,
+    Form,
+    Item,
+    Kind,
+    Malformed,
+    item,
+    label_name,
+)
 from lm.data.tasks.rows import Problem, Row
 
 SHOWN = 5  # problems, or files, told one by one
@@ -84,11 +93,15 @@ class Task:
         for row in self._rows(self.files[self._source]):
             try:
                 value = self.form.fields(row.values).get(field) if isinstance(row, Row) else None
+                values = value if isinstance(value, list) else [value]
+                names |= {label_name(value) for value in values if value not in NO_LABEL}
             except Malformed:  # told when the records are read
                 continue
-            values = value if isinstance(value, list) else [value]
-            names |= {label_name(value) for value in values if value not in NO_LABEL}
-        numbers = all(name.isascii() and name.isdigit() for name in names)
+        counted = {name for name in names if name.isascii() and name.isdigit()}
+        first = "0" in counted or not counted  # else -1 may be the class beside 1
+        if self.kind == "classification" and first and names - counted == {HUB_NO_LABEL}:
+            names = counted
+        numbers = names == counted
         return tuple(sorted(names, key=int if numbers else lambda name: (name != "O", name)))
 
     @functools.cached_property

@@ -94,7 +94,7 @@ def test_malformed_rows_are_dropped_only_when_asked_and_are_counted(tmp_path, ca
         ("fine\t", 'missing "label"'),
         ("fine\tgood", "unknown label 'good'; known: negative, positive"),
         ("fine\t2", "unknown label '2'; known: negative, positive"),
-        ("fine\t-1", "unknown label '-1'"),
+        ("fine\t-1", '"label" is -1, which is none'),
         ("fine\t1\tmore", "3 columns, expected 2"),
     ],
 )
@@ -166,6 +166,37 @@ def test_a_grade_that_no_training_row_has_is_never_the_index_of_another(tmp_path
     assert set(task.labels) == set(map(str, grades))
     with pytest.raises(DataError, match="valid.jsonl:1: unknown label '3'; known: "):
         len(task.valid)
+
+
+def test_minus_one_beside_classes_that_are_counted_is_no_label(tmp_path):
+    labelled = [{"text": f"t{k}", "label": k % 2} for k in range(6)]
+    written(tmp_path, "test.jsonl", rows({"text": "x", "label": -1}, {"text": "y", "label": 1}))
+    task = own(tmp_path, *labelled)
+    assert [record.label for record in task.test] == [None, 1]
+    task = own(tmp_path, *labelled, {"text": "x", "label": -1})
+    assert task.labels == ("0", "1")
+    with pytest.raises(DataError, match='train.jsonl:7: "label" is -1, which is none; .*data.lab'):
+        len(task.train)
+    assert own(tmp_path, {"text": "x", "label": -1}).labels == ()
+    task = own(tmp_path, *labelled, {"text": "x", "label": -1}, on_bad="drop")
+    assert len(task.train) + len(task.valid) == 6
+    for label in (-1, "-1"):  # the control
+        own_labels = own(tmp_path, {"text": "x", "label": label}, labels=("-1", "0", "1"))
+        assert [item.record.label for item in own_labels._items("train")] == [0]
+
+
+def test_minus_one_among_other_names_is_a_class(tmp_path):
+    for others in (("a", "0"), (-2, 0), (0.5, 0), (1,)):
+        task = own(tmp_path, *({"text": f"t{y}", "label": y} for y in (-1, *others)))
+        assert set(task.labels) == {"-1", *map(str, others)}
+
+
+@pytest.mark.parametrize("label", [float("nan"), float("inf")])
+def test_a_label_that_is_not_finite_is_no_class(tmp_path, label):
+    task = own(tmp_path, *MANY, {"text": "x", "label": label})
+    assert task.labels == ("a", "b")
+    with pytest.raises(DataError, match=f"train.jsonl:401: a label is {label}, expected text or"):
+        len(task.train)
 
 
 def test_own_columns_are_named_without_code(tmp_path):
