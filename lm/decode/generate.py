@@ -60,25 +60,26 @@ def read_prompts(
     donate_argnames="decoding",
 )  # fmt: skip
 def extend(
-    config: GptConfig, params: Any, decoding: Decoding, keys: jax.Array, sampling: SamplingConfig,
-    count: int, end: int | None, vocab: int | None = None,
+    config: GptConfig, params: Any, decoding: Decoding, keys: jax.Array, limit: jax.Array | int,
+    sampling: SamplingConfig, count: int, end: int | None, vocab: int | None = None,
 ) -> tuple[Decoding, jax.Array]:  # fmt: skip
-    """Adds up to `count` tokens to each row; stops when all rows have ended.
+    """Adds `limit` tokens to each row, at most `count`; stops when all rows have ended.
 
     Args:
       keys: [B] one key a row.
+      limit: less than `count` in the last of many calls, for which none is compiled anew.
       end: token after which a row only repeats it; None: rows never end.
       vocab: of the tokenizer: the model's rows after these are no tokens, and never drawn.
 
     Returns:
-      The decoding after it, and the tokens [B count].
+      The decoding after it, and the tokens [B count], of which the first `limit` are meant.
     """
     rows = decoding.logits.shape[0]
     tokens = jnp.full((rows, count), -1 if end is None else end, jnp.int32)
 
     def unfinished(carry: Any) -> jax.Array:
         number, decoding, _ = carry
-        return (number < count) & ~jnp.all(decoding.finished)
+        return (number < limit) & ~jnp.all(decoding.finished)
 
     def add(carry: Any) -> Any:
         number, decoding, tokens = carry
@@ -146,15 +147,16 @@ class Generator:
             drawn = jnp.asarray(max_tokens - left, jnp.int32)
             decoding = Decoding(read.cache, read.logits, jnp.asarray(finished), drawn)
             while room > 0 and not finished.all():
-                count = min(chunk, room)
+                limit = min(chunk, room)
                 decoding, new = extend(
-                    self.config, self.params, decoding, keys, sampling, count, self.end, self.vocab
-                )
-                tokens = fetch(new)
+                    self.config, self.params, decoding, keys, limit, sampling, chunk, self.end,
+                    self.vocab,
+                )  # fmt: skip
+                tokens = fetch(new)[:, :limit]
                 for text, row in zip(texts, tokens, strict=True):
                     text.extend(row.tolist())
                 finished = fetch(decoding.finished)
-                room, left = room - count, left - count
+                room, left = room - limit, left - limit
                 yield tokens
 
     def room(self, text: Sequence[int], left: int) -> int:

@@ -82,13 +82,13 @@ class ImageGenerator:
         )
         left = max_tokens
         while left > 0 and not np.asarray(decoding.finished).all():
-            count = min(chunk, left)
+            limit = min(chunk, left)
             decoding, new = extend(
-                config.text, self.text.params, decoding, keys, sampling, count, self.end,
+                config.text, self.text.params, decoding, keys, limit, sampling, chunk, self.end,
                 self.text.vocab,
             )  # fmt: skip
-            left -= count
-            yield np.asarray(new)
+            left -= limit
+            yield np.asarray(new)[:, :limit]
 
     def read(
         self, prompts: Sequence[Sequence[int]], images: Sequence[np.ndarray], room: int

@@ -236,13 +236,25 @@ def test_the_best_of_all_texts_is_found_whatever_the_penalty(alpha):
     assert score == pytest.approx(scores.max(), abs=1e-5)
 
 
+def test_one_program_writes_whatever_many_tokens_are_left_for_the_last_chunk():
+    config = small(length=64)
+    generator = Generator(config, made(config), end=None)
+    (whole,) = generator([[1, 2, 3]], 20, GREEDY)
+    before = extend._cache_size()
+    for count in (3, 20, 18, 6):
+        chunks = list(generator.stream([[1, 2, 3]], count, GREEDY, chunk=7))
+        assert [chunk.shape[1] for chunk in chunks] == [7] * (count // 7) + [count % 7]
+        assert np.concatenate(chunks, axis=1).tolist() == [whole[:count]]
+    assert extend._cache_size() == before + 1
+
+
 @pytest.mark.parametrize("rows", [1, 2, 8])
 def test_no_cache_is_copied_in_the_loop_over_tokens(rows):
     config = small(length=64)
     generator = Generator(config, made(config), end=None)
     decoding = generator.read([[1, 2, 3]] * rows, 20)
     keys = jax.random.split(jax.random.key(0), rows)
-    lowered = extend.lower(config, generator.params, decoding, keys, GREEDY, 20, None)
+    lowered = extend.lower(config, generator.params, decoding, keys, 20, GREEDY, 20, None)
     shape = ",".join(map(str, decoding.cache.layers[0].k.shape))
     text = lowered.compile().as_text()
     assert f"f32[{shape}]" in text  # the cache is there under this name
