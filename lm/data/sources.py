@@ -21,7 +21,7 @@ import os
 import sys
 import sysconfig
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal
 
@@ -65,8 +65,8 @@ def files_of(part: str) -> list[Path]:
     path = at_home(part)
     if part.startswith(STDLIB):
         root = Path(sysconfig.get_paths()["stdlib"])
-        some = list(root.glob(part.removeprefix(STDLIB) or "**/*.py"))
-        some = sorted(p for p in some if not set(p.relative_to(root).parts) & SKIPPED)
+        matched = set(matching(root, part.removeprefix(STDLIB) or "**/*.py"))
+        some = sorted(path for path in matched if path.is_file())
     elif os.path.isdir(path):
         if holds_tokens(path):
             raise DataError(f"{part!r} holds tokens: name the text they were made from")
@@ -82,6 +82,19 @@ def files_of(part: str) -> list[Path]:
             f"with {', '.join(TEXT)} or .jsonl in it"
         )
     return some
+
+
+def matching(folder: Path, pattern: str) -> Iterator[Path]:
+    """What a glob matches in a folder, some of it twice. It does not look into what is `SKIPPED`:
+    the packages installed there are many times the library."""
+    first, _, rest = pattern.partition("/")
+    some: Iterable[Path] = folder.glob(first)
+    if first == "**":
+        yield from matching(folder, rest or "*")
+        some, rest = (path for path in folder.iterdir() if not path.is_symlink()), pattern
+    for path in some:
+        if path.name not in SKIPPED and (not rest or path.is_dir()):
+            yield from matching(path, rest) if rest else [path]
 
 
 def parts(spec: str) -> list[str]:

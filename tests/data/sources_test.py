@@ -1,5 +1,7 @@
 import gzip
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,36 @@ def test_the_standard_library_is_read_without_its_tests():
     names = [str(path) for path in files("stdlib:")]
     assert len(names) > 300 and names == sorted(names)
     assert not any("/test/" in name or "site-packages" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ("stdlib:", ["a.py", "json/b.py", "json/deep/er/d.py", "json/sitecustomize.py"]),
+        ("stdlib:*.py", ["a.py"]),
+        ("stdlib:*/**/*.py", ["json/b.py", "json/deep/er/d.py", "json/sitecustomize.py"]),
+        ("stdlib:**/deep/**/d.py", ["json/deep/er/d.py"]),
+        (
+            "stdlib:json/**",
+            ["json/b.py", "json/c.txt", "json/deep/er/d.py", "json/sitecustomize.py"],
+        ),
+    ],
+)
+def test_what_is_installed_beside_the_standard_library_is_not_looked_through(
+    tmp_path, monkeypatch, spec, names
+):
+    for name in (
+        *["a.py", "json/b.py", "json/c.txt", "json/deep/er/d.py", "json/sitecustomize.py"],
+        *["json/test/e.py", "site-packages/f.py", "site-packages/json/deep/d.py", "test/g.py"],
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "json" / "link").symlink_to("deep")
+    looked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(Path(path).name) or scandir(path))
+    monkeypatch.setattr(sources.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    assert [str(path.relative_to(tmp_path)) for path in files(spec)] == names
+    assert not {"site-packages", "test"} & set(looked)
 
 
 @pytest.mark.parametrize(
