@@ -64,13 +64,20 @@ def present(paths: Iterable[Path]) -> Iterator[Path]:
         yield path
 
 
-def once(paths: Iterable[Path], tell: Tell) -> list[Path]:
-    """Each file by the first of its names."""
-    first: dict[str, Path] = {}
-    again = [path for path in paths if first.setdefault(os.path.realpath(path), path) is not path]
+def once(groups: Iterable[Iterable[Path]], tell: Tell) -> list[list[Path]]:
+    """The same groups of files, with each file by the first of its names alone."""
+    seen: set[str] = set()
+    kept: list[list[Path]] = []
+    again: list[Path] = []
+    for group in groups:
+        kept.append([])
+        for path in group:
+            real = os.path.realpath(path)
+            (again if real in seen else kept[-1]).append(path)
+            seen.add(real)
     if again:
         tell(f"warning: {shown(again)} named twice, or linked to: each file is read once")
-    return list(first.values())
+    return kept
 
 
 def shown(paths: Sequence[str | Path]) -> str:

@@ -37,6 +37,7 @@ SHOWN = 5  # malformed records told one by one
 LONGEST = 64 << 20  # bytes of one record
 
 OnError = Literal["stop", "replace"]
+Listing = list[tuple[str, list[Path]]]  # parts of a spec, and the files of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +57,14 @@ def files(spec: str) -> list[Path]:
     Raises:
       DataError: nothing is there, a link to nothing, or tokens in place of text.
     """
-    named = (files_of(part) for part in parts(spec) if not part.startswith(HUB))
-    return once(itertools.chain.from_iterable(named), tell)
+    return [path for _, paths in listing(spec) for path in paths]
+
+
+def listing(spec: str) -> Listing:
+    """The parts of a spec with the files of each, as `files` has them; none of a `hf:`."""
+    some = parts(spec)
+    named = ([] if part.startswith(HUB) else files_of(part) for part in some)
+    return list(zip(some, once(named, tell), strict=True))
 
 
 def files_of(part: str) -> list[Path]:
@@ -165,15 +172,15 @@ def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
     Raises:
       DataError: text that is not UTF-8 (file and byte offset), or malformed records.
     """
-    unread = set(files(spec))
-    for part in parts(spec):
+    yield from documents_in(listing(spec), on_error)
+
+
+def documents_in(found: Listing, on_error: OnError = "stop") -> Iterator[Document]:
+    """The documents of what is listed already, for who reads it more than once."""
+    for part, paths in found:
         if part.startswith(HUB):
             yield from hub_documents(part.removeprefix(HUB))
-            continue
-        for path in files_of(part):
-            if path not in unread:
-                continue
-            unread.remove(path)
+        for path in paths:
             try:
                 if path.name.removesuffix(".gz").endswith(".jsonl"):
                     yield from records(path, on_error)

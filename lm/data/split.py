@@ -7,7 +7,7 @@ from typing import Literal
 
 from lm.core.errors import DataError
 from lm.data.held_out import dividing, place
-from lm.data.sources import Document, OnError, documents
+from lm.data.sources import Document, Listing, OnError, documents, documents_in, listing
 
 FEW = 100  # documents of which a fraction may hold out none, or far more or less than it asks
 DIVISION = 3  # of the rules by which a text is divided: names what is kept of its parts
@@ -29,28 +29,29 @@ def split(
     if valid is not None:
         yield from documents(spec if part == "train" else valid, on_error=on_error)
         return
-    names, filled = first_names(spec, on_error)
+    found = listing(spec)  # once, however often it is read
+    names, filled = first_names(found, on_error)
     if not filled:
         raise DataError(f"no text in {spec!r}: it has no documents, or empty ones alone")
     if len(filled) == 1:
-        yield side_of_one(spec, fraction, part, on_error)
+        yield side_of_one(found, fraction, part, on_error)
         return
     parts = 2  # of a name; more where the files are called alike
     while 2 * len({tail(name, parts) for name in names}) <= len(names) and parts < deepest(names):
         parts += 1
     if len(filled) <= FEW:  # the fraction by chance holds out none, or all
         fraction = dividing(fraction, {place(tail(name, parts)) for name in filled})
-    for document in documents(spec, on_error=on_error):
+    for document in documents_in(found, on_error):
         if (place(tail(document.name, parts)) < fraction) == (part == "valid"):
             yield document
 
 
 def side_of_one(
-    spec: str, fraction: float, part: Literal["train", "valid"], on_error: OnError
+    found: Listing, fraction: float, part: Literal["train", "valid"], on_error: OnError
 ) -> Document:
     """What is trained on, or held out, of the one document that is not empty. It is cut as bytes,
     of which a text with characters beyond Latin-1 has half as many as it takes in memory."""
-    (whole,) = (d for d in documents(spec, on_error=on_error) if d.text)
+    (whole,) = (d for d in documents_in(found, on_error) if d.text)
     name, rest = whole.name, whole.text[int(len(whole.text) * (1 - fraction)) :].encode()
     data = whole.text.encode()
     del whole
@@ -59,11 +60,11 @@ def side_of_one(
     return Document(name, str(memoryview(data)[: len(data) - len(rest)], "utf-8"))
 
 
-def first_names(spec: str, on_error: OnError = "stop") -> tuple[list[str], list[str]]:
+def first_names(found: Listing, on_error: OnError = "stop") -> tuple[list[str], list[str]]:
     """The names of the first documents, and those of the first that are not empty: of either
     `FEW` and one more at most."""
     names, filled = [], []
-    for document in documents(spec, on_error=on_error):
+    for document in documents_in(found, on_error):
         names.append(document.name)
         if document.text:
             filled.append(document.name)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from lm.core.config import require
 from lm.core.errors import DataError
 from lm.core.paths import at_home
-from lm.data.sources import STDLIB, Document, OnError, fingerprint, tell_same
+from lm.data.sources import STDLIB, Document, OnError, fingerprint, listing, tell_same
 from lm.data.split import DIVISION, FEW, first_names, split
 from lm.data.token_file import FORMAT, TokenFile
 from lm.data.token_writer import Row, write_rows, write_tokens
@@ -136,7 +136,7 @@ def tell_share(
     documents = sum(int(file.manifest["documents"]) for file in (train, valid))
     apart = not asked / FAR < share < asked * FAR or not (1 - asked) / FAR < 1 - share
     if apart and documents <= FEW and config.made_by_tokenize("valid") is None:
-        if documents == 2 and len(first_names(config.train, config.on_error)[1]) == 1:
+        if documents == 2 and len(first_names(listing(config.train), config.on_error)[1]) == 1:
             why = "one short document, whose end is held out; set data.valid, or give more text"
         else:
             why = f"{documents} documents, which are held out whole; set data.valid, or give more "

@@ -4,6 +4,7 @@ import tracemalloc
 import pytest
 
 from lm.core.errors import DataError
+from lm.data import sources
 from lm.data.split import split
 
 
@@ -27,6 +28,17 @@ def test_a_single_document_is_cut_between_two_characters(tmp_path, end, fraction
     (train,), (valid,) = parts(tmp_path / "input.txt", fraction)
     assert train.text == text[: int(len(text) * (1 - fraction))]
     assert train.text + valid.text == text
+
+
+@pytest.mark.parametrize("count", [1, 3, 200])
+@pytest.mark.parametrize("valid", [None, "{}"])
+def test_the_files_of_a_text_are_listed_once_a_pass(tmp_path, monkeypatch, count, valid):
+    for number in range(count):
+        (tmp_path / f"{number}.txt").write_text(f"text {number}")
+    listed, files_of = [], sources.files_of
+    monkeypatch.setattr(sources, "files_of", lambda part: listed.append(part) or files_of(part))
+    assert list(split(str(tmp_path), valid and valid.format(tmp_path), 0.5, "train"))
+    assert listed == [str(tmp_path)]
 
 
 def test_a_single_document_is_held_once_while_it_is_read(tmp_path):
