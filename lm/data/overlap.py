@@ -97,10 +97,6 @@ class GramIndex:
         spans = [m.span() for m in WORD.finditer(text) if word_hash(m.group())]
         return merged((spans[first][0], spans[last][1]) for first, last in found)
 
-    def overlaps(self, text: str) -> bool:
-        """Whether a gram of the index stands in a text."""
-        return any(True for _ in self.hits(text))
-
     def contaminated(self, most: int | None = COMMON) -> np.ndarray:
         """Which of the indexed texts have a gram in what was scanned. [texts] bool
 

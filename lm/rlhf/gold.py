@@ -43,16 +43,6 @@ def concise(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     return found
 
 
-def relevant(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-    """The share of an answer's different words that the prompt has too: a second judge, of whom
-    nothing is learned."""
-    found = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        asked, said = set(prompt.lower().split()), set(answer.lower().split())
-        found.append(len(asked & said) / len(said) if said else 0.0)
-    return found
-
-
 def descriptive(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
     """How much of an answer is what the senses meet, for the people of Ziegler et al. (2019,
     section 3.2.1) who chose what describes best: different words of `SENSES`, ten times their share

@@ -29,9 +29,6 @@ class Prediction:
     low: float
     high: float
 
-    def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
 
 def predict_loss(
     compute: ArrayLike, loss: ArrayLike, at: float = 1.0, confidence: float = 0.95

@@ -33,7 +33,6 @@ class Change:
 
     gains: np.ndarray  # [seeds]
     losses: np.ndarray  # [seeds]
-    peaks: tuple[int, ...]  # the point of each seed's peak
 
     @property
     def rise(self) -> tuple[float, float | None]:
@@ -61,9 +60,9 @@ def change(curves: np.ndarray) -> Change:
     """From the first point to the peak, and from there to the last. [seeds, points]"""
     seeds = range(len(curves))
     others = [np.delete(curves, seed, axis=0) if len(curves) > 1 else curves for seed in seeds]
-    peaks = tuple(int(np.argmax(some.mean(axis=0))) for some in others)
-    top = curves[list(seeds), list(peaks)]
-    return Change(top - curves[:, 0], top - curves[:, -1], peaks)
+    peaks = [int(np.argmax(some.mean(axis=0))) for some in others]
+    top = curves[list(seeds), peaks]
+    return Change(top - curves[:, 0], top - curves[:, -1])
 
 
 def shown(proxy: Change, control: Change) -> bool:
@@ -81,7 +80,7 @@ def write_overoptimization(workdir: Path, title: str, seeds: Sequence[int]) -> N
     best = best_of([one["best_of_n"] for one in summaries])
     found = {name: change(some["gold"]) for name, some in curves.items()}
     report = "\n".join(
-        [verdict(found, len(folders)), "", *ends(steps, curves, found), "", *best_table(best), "",
+        [verdict(found, len(folders)), "", *ends(steps, curves), "", *best_table(best), "",
          *accuracies(folders)]
     )  # fmt: skip
     (workdir / "report.md").write_text(report + "\n")
@@ -118,9 +117,7 @@ def verdict(found: Mapping[str, Change], seeds: int) -> str:
     )
 
 
-def ends(
-    steps: Mapping[str, Sequence[int]], curves: Mapping[str, Figures], found: Mapping[str, Change]
-) -> list[str]:
+def ends(steps: Mapping[str, Sequence[int]], curves: Mapping[str, Figures]) -> list[str]:
     """Both runs before PPO, at the peak of the gold score over seeds, and at the end."""
     rows = []
     for name, some in curves.items():

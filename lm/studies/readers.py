@@ -3,6 +3,7 @@ classifier of texts.
 
 bert = lm.load("runs/bert")
 bert.guesses("the cat sat on the [MASK].")       # [[("mat", 0.4), ...]]
+bert.follows("it rained", "they got wet")        # 0.8
 reward = lm.load("runs/reward")
 reward.scores(["Name a fruit."], ["An apple."])  # [1]
 tuned = lm.load("runs/sst2")

@@ -21,16 +21,16 @@ WORDS = QUESTION.split()
 
 def test_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_none():
     index = GramIndex([QUESTION])
-    assert index.overlaps(f"before {' '.join(WORDS[3:16])} after")
-    assert not index.overlaps(f"before {' '.join(WORDS[3:15])} after")
-    assert not index.overlaps(" ".join(WORDS[:12] + ["not"] + WORDS[13:]))
-    assert not index.overlaps("") and not GramIndex([]).overlaps(QUESTION)
+    assert index.positions(f"before {' '.join(WORDS[3:16])} after")
+    assert not index.positions(f"before {' '.join(WORDS[3:15])} after")
+    assert not index.positions(" ".join(WORDS[:12] + ["not"] + WORDS[13:]))
+    assert not index.positions("") and not GramIndex([]).positions(QUESTION)
 
 
 def test_case_punctuation_and_white_space_make_no_difference():
     index = GramIndex([QUESTION])
-    assert index.overlaps(QUESTION.upper().replace(" ", "\n\t — ").replace("t", "'T"))
-    assert not index.overlaps(QUESTION.replace(" ", ""))
+    assert index.positions(QUESTION.upper().replace(" ", "\n\t — ").replace("t", "'T"))
+    assert not index.positions(QUESTION.replace(" ", ""))
 
 
 def test_positions_are_those_of_the_words():
@@ -88,8 +88,8 @@ def test_a_text_shorter_than_a_gram_is_looked_up_whole_or_not_at_all():
     assert (index.texts, index.short) == (3, 1) and sorted(index.lengths) == [10, 13]
     index.scan([f"so {ten} so"])
     assert index.contaminated().tolist() == [True, False, False]
-    assert not index.overlaps(" ".join(WORDS[:9]))
-    assert GramIndex([five], shortest=5).overlaps(QUESTION)
+    assert not index.positions(" ".join(WORDS[:9]))
+    assert GramIndex([five], shortest=5).positions(QUESTION)
     with pytest.raises(ConfigError, match="shortest 14 must be in 1..13"):
         GramIndex([], shortest=14)
 
