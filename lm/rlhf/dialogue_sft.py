@@ -14,7 +14,8 @@ import numpy as np
 from lm.core.config import require, require_positive
 from lm.data.dialogue_rows import DialogueMixture, encode_dialogues
 from lm.data.dialogues import DialoguesConfig, prompts_in
-from lm.rlhf.sft import Sft, SftEvaluation, SftMaterial
+from lm.rlhf.sft import Sft, SftMaterial
+from lm.rlhf.sft_evaluation import SftEvaluation
 from lm.text.dialogue import Chat
 from lm.text.interface import Form
 from lm.text.shown import shown_row

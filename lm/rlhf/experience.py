@@ -51,6 +51,16 @@ class Experience:
     returns: jax.Array  # [B T]
     sight: Sight | None = None
 
+    @classmethod
+    def abstract(cls, rows: int, width: int, answer: int, sight: Any) -> "Experience":
+        """Shapes and types alone, of so many rows: what an update is compiled for."""
+        struct: Any = jax.ShapeDtypeStruct
+        figure = struct((rows, answer), jnp.float32)
+        return cls(
+            struct((rows, width), jnp.int32), struct((rows,), jnp.int32),
+            struct((rows, answer), jnp.bool_), figure, figure, figure, figure, figure, sight,
+        )  # fmt: skip
+
 
 @partial(
     jax.jit,

@@ -278,30 +278,17 @@ class PpoSetting(Supervised):
         """
         self.check_batch(mesh)
         with jax.set_mesh(mesh):
-            rows, answers = batch_sharding(mesh), (self.batch, self.answer_length)
-
-            def of(shape: tuple[int, ...], dtype: Any) -> Any:
-                return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
-
-            scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
-            sight = jax.tree.map(
-                lambda leaf: of(leaf.shape, leaf.dtype), self.abstract_rows().sight
+            experience = Experience.abstract(
+                self.batch, self.width, self.answer_length, self.abstract_rows().sight
             )
-            experience = Experience(
-                tokens=of((self.batch, self.width), jnp.int32), start=of((self.batch,), jnp.int32),
-                mask=of(answers, jnp.bool_), sight=sight,
-                **{name: of(answers, jnp.float32)
-                   for name in ("logp", "values", "rewards", "advantages", "returns")},
-            )  # fmt: skip
-            text = None
+            text: Any = None
             if self.update.gamma:
-                shape = (self.batch, self.update.text_rows, self.width)
-                fields: dict[str, Any] = {"tokens": of(shape, jnp.int32),
-                                          "targets": of(shape, jnp.int32),
-                                          "mask": of(shape, jnp.bool_),
-                                          "rows": of(shape[:2], jnp.uint32)}  # fmt: skip
-                text = TokenBatch(**fields)
+                text = TokenBatch.abstract(self.update.text_rows, self.width)  # of an answer
+                text = jax.tree.map(lambda leaf: leaf.update(shape=(self.batch, *leaf.shape)), text)
+            rows = batch_sharding(mesh)
+            batch = jax.tree.map(lambda leaf: leaf.update(sharding=rows), (experience, text))
+            scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
             key = jax.eval_shape(lambda: jax.random.key(0))
             abstract = self.abstract(mesh)
             update = self.compiled(mesh, abstract)
-            return update.lower(abstract, experience, text, scalar, (scalar, scalar), key)
+            return update.lower(abstract, *batch, scalar, (scalar, scalar), key)

@@ -30,7 +30,8 @@ from lm.rlhf.ranking import Accuracy, Ranking, abstract_rankings, scored
 from lm.rlhf.reward import RewardTraining, first_answers, moments
 from lm.rlhf.rollout import Rollout
 from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
-from lm.rlhf.sft import Sft, SftEvaluation, SftMaterial
+from lm.rlhf.sft import Sft, SftMaterial
+from lm.rlhf.sft_evaluation import SftEvaluation
 from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
 from lm.train.guard import GuardConfig, GuardState, judge
@@ -247,7 +248,7 @@ def test_where_no_checkpoint_with_a_reward_is_kept_none_is_chosen(tmp_path):
 
 
 def test_a_reward_that_is_no_number_chooses_no_checkpoint(monkeypatch):
-    monkeypatch.setattr("lm.rlhf.sft.summed", lambda *some: (1.0, 1.0))
+    monkeypatch.setattr("lm.rlhf.sft_evaluation.summed", lambda *some: (1.0, 1.0))
     config = SimpleNamespace(loop=LoopConfig(sample_tokens=0), reward_prompts=2)
     material = SimpleNamespace(held_out=SimpleNamespace(rows=None), held_out_text=None)
     run = SimpleNamespace(

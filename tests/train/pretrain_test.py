@@ -17,7 +17,8 @@ from lm.models.lstm import LstmConfig
 from lm.text.tokenizer import TokenizerConfig, build
 from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig
-from lm.train.pretrain import Pretrain, beside_trigram
+from lm.train.pretrain import Pretrain
+from lm.train.pretrain_evaluation import beside_trigram
 from lm.train.process import Process
 from lm.train.session import LoopConfig
 from tests.train.reading import rows_read
