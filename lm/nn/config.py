@@ -10,6 +10,9 @@ Pattern = Literal[  # lm/nn/patterns.py
 ]
 LayerPattern = Pattern | tuple[Pattern, ...]  # of all heads, or one for each equal group of them
 
+# fields of how a stack is computed, not of what: a run that goes on may have others
+HOW = ("dtype", "narrow_products", "unroll", "remat", "stream", "attention")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockConfig:

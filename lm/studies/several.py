@@ -13,6 +13,7 @@ import numpy as np
 from lm.core.config import CLASS, bindings, differences, dump, read, require
 from lm.core.errors import ConfigError, DataError
 from lm.core.paths import write_whole
+from lm.nn.config import HOW
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
 from lm.rlhf.sft import Sft
@@ -20,7 +21,7 @@ from lm.rlhf.truncation import TruncationConfig
 from lm.train.lock import locked
 from lm.train.metrics import read_metrics
 from lm.train.process import Process
-from lm.train.resume import HOW, same_place
+from lm.train.resume import same_place
 
 FREE = (".loop.", ".mesh.", ".microbatches")  # bindings of how a step is made, not of what it is
 
@@ -68,7 +69,7 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
             raise ConfigError(f"{workdir} holds a {old}, not {new}; choose another --workdir")
         wrong = [
             f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items()
-            if name.startswith(done) and not name.endswith(HOW)
+            if name.startswith(done) and name.rpartition(".")[2] not in HOW
             and (name in done or not any(part in f".{name}" for part in FREE))
             and not (name in NAMED and kept(old, new))
             and not same_place(old, new)  # --workdir and init may be spelled otherwise

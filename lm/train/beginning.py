@@ -2,6 +2,7 @@
 pre-training that goes on so, on other text and with new steps."""
 
 import shlex
+from dataclasses import fields
 from typing import Any
 
 import jax
@@ -10,15 +11,18 @@ from lm.core.config import require
 from lm.core.errors import CheckpointError
 from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
+from lm.nn.config import HOW, BlockConfig
 from lm.text.tokenizer import Tokenizer
 from lm.train.saved import read_run, require_tokenizer
 from lm.train.state import TrainState, create, shardings
 from lm.train.supervised import Supervised
 
-SAME = (  # what a decoder computes; dropout, first values and how it is computed may be others
-    "layers", "width", "heads", "head_width", "hidden_width", "vocab", "length", "causal", "norm",
-    "epsilon", "activation", "qkv_bias", "pattern", "band", "stride", "summary", "summary_by_head",
-    "final_norm", "segments", "units",
+# of a block: how it is computed, first values and dropout may be others
+FREE = {*HOW, "init", "std", "attention_dropout", "residual_dropout"}
+MEANT = {"head_size": "head_width", "hidden": "hidden_width"}  # None is what the width makes it
+SAME = (  # what a network of text computes
+    *(MEANT.get(field.name, field.name) for field in fields(BlockConfig) if field.name not in FREE),
+    "vocab", "length", "final_norm", "segments", "units",
 )  # fmt: skip
 
 

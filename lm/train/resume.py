@@ -8,9 +8,9 @@ from typing import Any
 from lm.core.config import CLASS, differences, read
 from lm.core.errors import CheckpointError, ConfigError
 from lm.core.paths import write_whole
+from lm.nn.config import HOW
 from lm.train.metrics import read_metrics
 
-HOW = ("remat", "attention", "unroll", "dtype")  # last parts of names: how a model is computed
 LATER = ("data_stages",)  # facts that old checkpoints lack
 NO_ROWS = ("data.beside", "data.metrics")  # what the first leaves out of the rows is in the facts
 ROWS = (  # how bindings begin of what the rows are, and in which order

@@ -299,6 +299,17 @@ def test_how_a_step_is_made_may_always_change(tmp_path):
     assert load(held(tmp_path), "a").sft == often
 
 
+def test_a_model_may_be_computed_otherwise_for_another_mesh(tmp_path):
+    model = gpt2.tiny().model
+    plan = replace(PLAN, sft=replace(PLAN.sft, model=model))
+    begin(tmp_path, plan)
+    pod = replace(model, stream="length", narrow_products=True, remat="qkv")
+    begin(tmp_path, replace(plan, sft=replace(plan.sft, model=pod)), ["sft."])
+    assert load(held(tmp_path), "a").sft.model == pod
+    with pytest.raises(ConfigError, match=r"sft.model.band was 256, now 8"):  # the control
+        begin(tmp_path, bind(plan, {"sft.model.band": "8"}), ["sft."])
+
+
 def test_runs_that_were_measured_at_other_updates_are_no_curve(tmp_path):
     def run(name, steps):
         (tmp_path / name).mkdir()

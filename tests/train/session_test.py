@@ -548,10 +548,14 @@ def test_after_another_batch_tokens_are_counted_on_from_those_of_the_checkpoint(
     assert json.loads((tmp_path / "summary.json").read_text())["tokens"] == 56
 
 
+MESH = {"model.stream": "length", "model.narrow_products": "True", "mesh.tensor": "2"}
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [
         (gpt1.tiny(), {"model.dtype": "bfloat16", "model.remat": "full"}),
+        (gpt1.tiny(), {"model.dtype": "bfloat16"} | MESH),
         (gpt4.tiny(), {"model.text.dtype": "bfloat16", "model.text.remat": "full"}),
     ],
 )
