@@ -95,6 +95,7 @@ def value_loss(
 ) -> jax.Array:
     """Half the mean over answer tokens of the larger square error, of the values and of the values
     kept within `clip` of the old ones (lm-human-preferences, train_policy.py)."""
+    values = jnp.where(mask, values, returns)
     near = jnp.clip(values, old_values - clip, old_values + clip)
     worst = jnp.maximum(jnp.square(values - returns), jnp.square(near - returns))
     return 0.5 * masked_mean(worst, mask)

@@ -3,6 +3,8 @@
 The two conventions of whitening are apart: a test that both pass would compare nothing.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,6 +207,15 @@ def test_ratios_beyond_the_clip_give_no_gradient_where_they_would_gain():
     np.testing.assert_array_equal(np.asarray(grads)[0] != 0, [False, True, True, False])
     assert float(ppo.clipped_share(logp, old, mask, clip=0.2)) == 1.0
     assert float(ppo.clipped_share(old, old, mask, clip=0.2)) == 0.0
+
+
+@pytest.mark.parametrize("loss", [ppo.policy_loss, ppo.value_loss])
+def test_what_stands_in_the_tail_reaches_no_gradient(loss):
+    some = [drawn() for _ in range(3)]  # what is learned, the old one, and what it is held to
+    spoiled = [np.where(MASK, x, np.nan) for x in some]
+    mine, theirs = (jax.grad(partial(loss, mask=MASK, clip=0.2))(*x) for x in (some, spoiled))
+    assert np.asarray(mine)[MASK].any()
+    np.testing.assert_array_equal(mine, theirs)
 
 
 def test_means_over_no_token_are_zero():
