@@ -233,7 +233,9 @@ class Stage(Supervised):
     def check_end(self, workdir: Path, planned: int, steps: int, process: Process) -> None:
         """Raises ConfigError where no step is left of a run that had more steps before it: the
         parameters of its checkpoint were not completed, and would end the run as they are."""
-        first = process.restore_step or max(steps_in(workdir / "checkpoints"))
+        first = process.restore_step
+        if first is None:
+            first = max(steps_in(workdir / "checkpoints"))
         require(
             not self.completes or not first == steps < planned,
             f"{workdir} is at step {first} of {planned}, and only a last step completes what is "
