@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
+
 from lm.core.paths import write_whole
 from lm.report.time_spent import KINDS, processes
 
 EVERY = 5.0  # seconds between two writes
+COMPILED = "/jax/core/compile/backend_compile_duration"  # told of what a cache has, too
 BEGAN = time.time()  # of this process, as near as what is imported early can tell
 
 
@@ -54,6 +57,20 @@ class Goodput:
             yield
         finally:
             self.switch(outside)
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Inside, the seconds that a step compiles, as of a new shape, are no time of the step."""
+        jax.monitoring.register_event_duration_secs_listener(self.heard)
+        try:
+            yield
+        finally:
+            jax.monitoring.unregister_event_duration_listener(self.heard)
+
+    def heard(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event == COMPILED and self.now == "step":
+            self.seconds["compile"] += duration_secs
+            self.seconds["step"] -= duration_secs  # which `switch` is to add
 
     def whole(self) -> float:
         """Seconds of all processes of the run, up to now and whatever they were for."""

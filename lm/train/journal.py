@@ -89,7 +89,7 @@ class Journal:
         now = time.perf_counter()
         if reached > self.told_tokens:  # or else this step was told of with the one before
             passed = max(now - self.told, 1e-9)
-            self.speed = (reached - self.told_tokens) / passed if self.told_tokens else 0.0
+            self.speed = (reached - self.told_tokens) / passed
             self.told, self.told_tokens = now, reached
         row: dict[str, Any] = {
             "step": done,
@@ -127,7 +127,11 @@ class Journal:
         if self.file is not None:
             self.file.write(self.counted(row))
             self.say(text)
-        self.told, self.told_tokens = time.perf_counter(), int(row["tokens"])
+        self.restart(int(row["tokens"]))
+
+    def restart(self, tokens: int) -> None:
+        """The next speed is of what comes after so many tokens; till then none is known."""
+        self.told, self.told_tokens, self.speed = time.perf_counter(), tokens, 0.0
 
     def counted(self, figures: dict[str, Any]) -> dict[str, Any]:
         """The same, whose tokens are those of the whole run, under whatever settings."""

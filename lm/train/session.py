@@ -115,6 +115,7 @@ class Session:
         folder = workdir / "profile"
         self.trace = Trace(process.profile_steps, folder, self.journal.say, self.drain)
         self.first = self.next_step = 0
+        self.compiled = 0.0  # seconds, as the step under way began
         self.unevaluated = True  # the parameters to go on from are still to be measured
         self.unsaved = False  # the last save that was due could not begin
 
@@ -138,6 +139,7 @@ class Session:
                 raise Finished(self.stop.exit_code)
             self.watchdog = Watchdog(self.process.step_timeout)
             stack.callback(self.watchdog.close)
+            stack.enter_context(self.goodput.hearing())
             stack.callback(self.goodput.write)
             stack.callback(self.journal.close)
             stack.callback(self.trace.end)
@@ -231,9 +233,8 @@ class Session:
             step = self.next_step
             self.trace.before(step)
             self.next_step = step + 1
-            if step == self.first:
-                self.journal.told_tokens = 0  # compiling is no speed
             self.goodput.switch("compile" if step == self.first else "step")
+            self.compiled = self.goodput.seconds["compile"]
             yield step
             self.goodput.switch("evaluate")
             self.trace.after(step)
@@ -257,17 +258,19 @@ class Session:
         Raises:
           GuardStop: the policy says to stop. Finished: a signal came, the state is saved.
         """
-        if step == self.first:
+        compiled = step == self.first or self.goodput.seconds["compile"] > self.compiled
+        if compiled:
             with self.watchdog:
                 jax.block_until_ready(metrics)  # what a step holds is seen before the next begins
+            self.journal.restart(self.tokens_before(step + 1))  # compiling is no speed
         heap.map_where_memory_is_short()
         done = step + 1
         self.pending.append((step, self.tokens_before(done), metrics))
         asked = self.stop.requested(done)
         due = asked or done % self.loop.save_every == 0 or done == self.total
-        if due or done % self.loop.evaluate_every == 0:
+        if due or compiled or done % self.loop.evaluate_every == 0:
             # nothing is saved or measured of steps that are to be rolled back, and no step is told
-            # of with the time of the evaluation after it
+            # of with the time of the evaluation after it, or of what ran as another was compiled
             self.drain()
         elif len(self.pending) > self.behind:
             self.read(self.pending.popleft())

@@ -3,6 +3,9 @@
 import json
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lm.report.time_spent import KINDS, processes, totals
@@ -27,6 +30,27 @@ def test_time_is_spent_on_one_thing_and_what_was_under_way_goes_on(tmp_path):
     assert spent["restore"] == spent["data"] == 0
     (mine,) = processes(tmp_path / "goodput.json")
     assert mine["seconds"]["save"] == pytest.approx(goodput.seconds["save"], abs=1e-3)
+
+
+def test_what_a_step_compiles_is_none_of_its_time_and_what_else_does_is_counted_once():
+    def compiling(kind, number):
+        """Seconds of steps and of compiling, as something is compiled in time of this kind."""
+        began = time.perf_counter()
+        goodput.switch(kind)
+        before = dict(goodput.seconds)
+        jax.jit(lambda x: jnp.sort(x * number))(np.ones(8, np.float32)).block_until_ready()
+        goodput.switch("save")
+        spent = {kind: goodput.seconds[kind] - before[kind] for kind in ("step", "compile")}
+        assert sum(spent.values()) <= time.perf_counter() - began
+        return spent
+
+    goodput = Goodput(None)
+    with goodput.hearing():
+        inside = compiling("step", 1)
+        assert inside["compile"] > 0 and inside["step"] > 0
+        assert compiling("evaluate", 2) == {"step": 0, "compile": 0}
+    after = compiling("step", 3)  # is not heard of: each run hears for itself
+    assert after["compile"] == 0 and after["step"] > 0
 
 
 def test_a_process_adds_to_what_earlier_ones_left(tmp_path):
