@@ -69,7 +69,7 @@ class Ppo(PpoSetting):
             jax.set_mesh(mesh),
             Session(
                 workdir, config, process, loop=self.loop, guard=self.guard, steps=self.steps,
-                facts=facts, flops_per_token=config.flops_per_token(),
+                facts=facts, flops_per_token=lambda step: config.flops_per_token(),
                 peak=peak_flops(mesh.size), tokens_before=lambda step: step * each,
             ) as session,
         ):  # fmt: skip

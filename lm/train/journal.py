@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,15 @@ class Journal:
     """The record of one run in its directory."""
 
     def __init__(
-        self, workdir: Path, goodput: Goodput, steps: int, flops_per_token: float, peak: float,
+        self, workdir: Path, goodput: Goodput, steps: int,
+        flops_per_token: Callable[[int], float], peak: float,
         events: bool = False, total_tokens: int | None = None,
     ):  # fmt: skip
         """
         Args:
           goodput: which counts the seconds of the run.
-          flops_per_token, peak: of the training step and of all devices, for MFU.
+          flops_per_token: of training on a token of this step, for MFU.
+          peak: FLOP/s of all devices.
           events: write them for TensorBoard too.
           total_tokens: of the whole run, where its steps have not all as many.
         """
@@ -102,7 +105,7 @@ class Journal:
         left = (self.total_tokens or self.steps * tokens / done) - tokens
         pace = "-  MFU -  ETA -"
         if speed := self.speed:
-            mfu = speed * self.flops_per_token / self.peak
+            mfu = speed * self.flops_per_token(done - 1) / self.peak
             row |= {"tokens_per_second": speed, "mfu": mfu}
             pace = f"{rate(speed)}  MFU {mfu:.0%}  ETA {duration(left / speed)}"
         parts = {name: float(part) for name, part in (values.parts or {}).items()}

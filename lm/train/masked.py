@@ -96,6 +96,7 @@ class MaskedPretrain(Supervised):
             self.begun(
                 workdir, process, mesh, steps=self.steps, tokenizer=tokenizer, facts=facts,
                 tokens_before=self.tokens_before,
+                flops_per_token=lambda step: self.flops_at(self.stages[self.stage(step)[0]][0]),
             ) as (session, state, step_fn),
             Verification([text.file, held_out.file], share) as verification,
         ):  # fmt: skip

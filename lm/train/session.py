@@ -84,7 +84,7 @@ class Session:
         guard: GuardConfig,
         steps: int,
         facts: dict[str, Any],
-        flops_per_token: float,
+        flops_per_token: Callable[[int], float],
         peak: float,
         tokens_before: Callable[[int], int],
     ):
@@ -92,7 +92,8 @@ class Session:
         Args:
           config: the experiment; `config.gin` is made of it.
           facts: digests of what the run reads, kept in every checkpoint and compared on resume.
-          flops_per_token, peak: of the training step and of all devices, for MFU.
+          flops_per_token: of training on a token of this step, for MFU.
+          peak: FLOP/s of all devices.
           tokens_before: tokens of all the steps before one, as these settings count them: a run
             that goes on with another batch counts on from what its checkpoint has (`counted`).
         """

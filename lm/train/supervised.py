@@ -105,7 +105,7 @@ class Supervised:
         steps: int, facts: dict[str, Any], tokens_before: Callable[[int], int],
         tokenizer: Tokenizer | None = None,
         first: Callable[[TrainState], TrainState] | None = None,
-        flops_per_token: float | None = None,
+        flops_per_token: Callable[[int], float] | None = None,
     ) -> Iterator[tuple[Session, Any, Any]]:  # fmt: skip
         """The session of a run, its first state, and its compiled step; at the end its report.
 
@@ -114,7 +114,7 @@ class Supervised:
           tokens_before: tokens of all the steps before one.
           tokenizer: kept with the run, and its digest with the facts.
           first: the state of a run that has no checkpoint, from its shapes; random if it is None.
-          flops_per_token: where what the run learns from makes it another than the settings do.
+          flops_per_token: of this step, where it is not what the settings make it for all.
         """
         if tokenizer:
             facts = {"tokenizer": tokenizer.digest, **facts}
@@ -122,8 +122,8 @@ class Supervised:
             jax.set_mesh(mesh),
             Session(
                 workdir, self, process or Process(), loop=self.loop, guard=self.guard,
-                steps=steps, facts=facts, flops_per_token=flops_per_token or self.flops_per_token(),
-                peak=peak_flops(mesh.size), tokens_before=tokens_before,
+                steps=steps, facts=facts, peak=peak_flops(mesh.size), tokens_before=tokens_before,
+                flops_per_token=flops_per_token or (lambda step: self.flops_per_token()),
             ) as session,
         ):  # fmt: skip
             if tokenizer:

@@ -108,7 +108,7 @@ class VisualTuning(Supervised):
                 steps=steps, facts={"data": material.digest}, tokenizer=tokenizer,
                 first=lambda abstract: config.create(abstract, source),
                 tokens_before=lambda step: step * tokens,
-                flops_per_token=config.flops_of(material.rows.width, material.images),
+                flops_per_token=lambda step: config.flops_of(material.rows.width, material.images),
             ) as (session, state, step_fn),
             prefetched(material.batch, session.first, steps, self.workers) as batches,
         ):  # fmt: skip

@@ -116,7 +116,7 @@ def test_all_that_a_run_writes_beside_its_checkpoints_is_found_in_the_store(stor
     (run / "config.gin").write_text("steps = 3\n")
     ByteTokenizer().save(run / "tokenizer")
     assert load(run / "tokenizer").digest == ByteTokenizer().digest
-    journal = Journal(run, Goodput(None), 3, 1.0, 1.0)
+    journal = Journal(run, Goodput(None), 3, lambda step: 1.0, 1.0)
     journal.open(None)
     for step in range(1, 4):
         journal.evaluation({"step": step, "tokens": step, "loss": 2.0 - step / 10}, "")

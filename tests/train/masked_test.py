@@ -294,6 +294,22 @@ def straight(running, tmp_path_factory):
     return workdir
 
 
+def test_operations_are_counted_of_rows_as_long_as_the_step_s(running, monkeypatch, tmp_path):
+    class Begun(Exception):
+        pass
+
+    def begun(config, *_, flops_per_token=None, **__):
+        raise Begun(flops_per_token)
+
+    monkeypatch.setattr(MaskedPretrain, "begun", begun)
+    with pytest.raises(Begun) as caught:
+        running.run(tmp_path)
+    (flops_per_token,) = caught.value.args
+    short, long = running.flops_at(12), running.flops_at(16)
+    assert [flops_per_token(step) for step in (0, 5, 6, 11)] == [short, short, long, long]
+    assert short < running.flops_per_token() < long
+
+
 @pytest.mark.slow
 def test_a_run_writes_all_that_a_run_writes(straight):
     assert {path.name for path in straight.iterdir()} == {

@@ -54,7 +54,7 @@ def run(
     """Steps of `each` tokens that add one to a number; those in `bad` are not finite and change
     nothing."""
     visited = []
-    settings = {"flops_per_token": 1.0, "peak": 1.0, "facts": {"data": "same"}}
+    settings = {"flops_per_token": lambda step: 1.0, "peak": 1.0, "facts": {"data": "same"}}
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with (
         jax.set_mesh(mesh),
@@ -117,7 +117,7 @@ def test_rows_that_a_full_disk_has_no_room_for_are_written_once_it_has(tmp_path,
 
 
 def test_what_a_run_can_do_without_does_not_stop_it_and_its_summary_does(tmp_path, capsys):
-    journal = Journal(tmp_path, Goodput(None), 10, 1.0, 1.0)
+    journal = Journal(tmp_path, Goodput(None), 10, lambda step: 1.0, 1.0)
     (tmp_path / "samples").write_text("")  # a file in the place of a folder
     journal.sample(1, "text")
     assert "00000001.txt was not written: " in capsys.readouterr().out
@@ -216,7 +216,7 @@ def test_no_step_is_told_to_be_faster_than_steps_are(tmp_path, save_every):
 
 def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
     # steps of 10 tokens so far, and 980 tokens to come
-    journal = Journal(tmp_path, Goodput(None), 10, 1.0, 1.0, total_tokens=1000)
+    journal = Journal(tmp_path, Goodput(None), 10, lambda step: 1.0, 1.0, total_tokens=1000)
     journal.console.every = 0.0
     journal.open(None)
     values = StepMetrics(*[jnp.ones(())] * 7)
@@ -228,8 +228,19 @@ def test_the_time_that_is_left_is_of_the_tokens_that_are_left(tmp_path, capsys):
     assert 90 <= 60 * int(minutes) + int(seconds) <= 120  # 10 tokens a second, or a little fewer
 
 
+def test_utilisation_is_of_the_operations_of_each_step(tmp_path):
+    journal = Journal(tmp_path, Goodput(None), 3, lambda step: 10.0 + step, 5.0)
+    journal.open(None)
+    for done in (1, 2, 3):
+        journal.step(done, 10 * done, StepMetrics(*[np.ones(())] * 7), 10 * done)
+    journal.close()
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    of_a_token = [5.0 * row["mfu"] / row["tokens_per_second"] for row in rows]
+    assert of_a_token == pytest.approx([10, 11, 12])
+
+
 def test_a_row_has_only_the_parts_of_the_loss_that_its_step_had(tmp_path):
-    journal = Journal(tmp_path, Goodput(None), 10, 1.0, 1.0)
+    journal = Journal(tmp_path, Goodput(None), 10, lambda step: 1.0, 1.0)
     journal.open(None)
     for step, loss in ((1, 0.5), (2, np.nan)):
         parts = {"answers": np.float32(0.5), "text": np.float32(np.nan)}
@@ -630,7 +641,11 @@ def test_what_was_set_otherwise_on_the_way_is_kept_with_its_step(tmp_path):
 
 def test_a_tokenizer_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "tokenizer").write_text("")  # a file in the place of a folder
-    settings = {"flops_per_token": 1.0, "peak": 1.0, "tokens_before": lambda step: step}
+    settings = {
+        "flops_per_token": lambda step: 1.0,
+        "peak": 1.0,
+        "tokens_before": lambda step: step,
+    }
     with (
         pytest.raises(ConfigError, match=r"^cannot write .*/tokenizer: File exists$"),
         Session(

@@ -83,7 +83,7 @@ def test_a_step_of_a_pipeline_is_refused_by_what_it_alone_reads(texts):
     with pytest.raises(ConfigError, match="of which data.train reads every text"):
         Session(
             texts / "run" / "sft", member, Process(), loop=LoopConfig(), guard=GuardConfig(),
-            steps=1, facts={}, flops_per_token=1.0, peak=1.0, tokens_before=int,
+            steps=1, facts={}, flops_per_token=lambda step: 1.0, peak=1.0, tokens_before=int,
         ).__enter__()  # fmt: skip
     assert not (texts / "run").exists()
 
