@@ -83,6 +83,7 @@ class Prompt:
     prefix: str
     shots: int  # examples in it
     dropped: int = 0  # examples that did not fit
+    number: int = 0  # of the item in its set, by which is drawn what is
 
     @property
     def contexts(self) -> tuple[str, ...]:

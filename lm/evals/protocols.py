@@ -5,7 +5,8 @@
 `Write` lets the model write and compares the words. (Brown et al. 2020, section 2.4)
 `Program` lets it write a program and runs it.
 
-`ask` gives an outcome a prompt; its seed is that of what is drawn, and only programs are.
+`ask` gives an outcome a prompt; its seed is that of what is drawn, and only programs are: each by
+the number of its item and its own, whichever prompts are asked together.
 """
 
 import dataclasses
@@ -200,18 +201,20 @@ class Program:
         return (f"pass_at_{self.k}",)
 
     def ask(self, scorer: Scorer, prompts: Sequence[Prompt], seed: int = 0) -> list[Outcome]:
-        heads = [prompt for prompt in prompts for _ in range(self.samples)]
+        n = self.samples
+        heads = [prompt for prompt in prompts for _ in range(n)]
         written = scorer.generate(
             [prompt.contexts[0] for prompt in heads], self.tokens, stop=self.stop,
             temperature=self.temperature, seed=seed,
+            numbers=[prompt.number * n + sample for prompt in prompts for sample in range(n)],
         )  # fmt: skip
         programs = [
             f"{prompt.item.contexts[0]}{body}\n{prompt.item.answers[0][0]}"
             for prompt, body in zip(heads, written, strict=True)
         ]
         passed = [verdict.passed for verdict in run_programs(programs, self.limits)]
-        right = np.array(passed, np.int64).reshape(-1, self.samples).sum(axis=1)
-        rates = pass_at_k(self.samples, right, self.k).tolist()
+        right = np.array(passed, np.int64).reshape(-1, n).sum(axis=1)
+        rates = pass_at_k(n, right, self.k).tolist()
         (metric,) = self.metrics
-        firsts = written[:: self.samples]
+        firsts = written[::n]
         return [Outcome(said, {metric: rate}) for said, rate in zip(firsts, rates, strict=True)]

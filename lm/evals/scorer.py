@@ -218,12 +218,14 @@ class Scorer:
         top_p: float | None = None,
         temperature: float = 0.0,
         seed: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> list[str]:
         """What the model writes after each prompt: up to `tokens` tokens, without the first of
         `stop` and what follows.
 
         Several beams search (a hypothesis ends with a token in which a stop text stands); one is
-        greedy at temperature 0, and draws at another, by `seed` and the prompt's place.
+        greedy at temperature 0, and draws at another, by `seed` and the prompt's number: its place
+        where `numbers` is None.
 
         Raises:
           ConfigError: several beams with a temperature.
@@ -233,5 +235,5 @@ class Scorer:
         with jax.set_mesh(self.mesh):
             return self.writer(
                 prompts, tokens, stop=stop, beams=beams, length_penalty=length_penalty,
-                sampling=sampling, seed=seed,
+                sampling=sampling, seed=seed, numbers=numbers,
             )  # fmt: skip

@@ -33,6 +33,7 @@ class Writer:
     def __call__(
         self, prompts: Sequence[str], tokens: int, *, stop: Sequence[str], beams: int,
         length_penalty: float, sampling: SamplingConfig, seed: int,
+        numbers: Sequence[int] | None = None,
     ) -> list[str]:  # fmt: skip
         """The text after each prompt, as `Scorer.generate` says."""
         require(
@@ -41,11 +42,11 @@ class Writer:
         ids = self.read(prompts)
         check_prompts(ids, self.generator.config.length, tokens)
         texts = [""] * len(ids)
-        for number, written in self.each(
+        for place, written in self.each(
             ids, tokens, stop=stop, beams=beams if beams > 1 else 0,
-            length_penalty=length_penalty, sampling=sampling, seed=seed,
+            length_penalty=length_penalty, sampling=sampling, seed=seed, numbers=numbers,
         ):  # fmt: skip
-            texts[number] = written.text
+            texts[place] = written.text
         return texts
 
     def read(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -55,27 +56,30 @@ class Writer:
     def each(
         self, ids: Sequence[list[int]], tokens: int, *, stop: Sequence[str], beams: int,
         length_penalty: float, sampling: SamplingConfig, seed: int, done: Container[int] = (),
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[tuple[int, Written]]:  # fmt: skip
-        """The number of each prompt that is not `done` and what is written after it, the longest
+        """The place of each prompt that is not `done` and what is written after it, the longest
         prompts first.
 
-        It depends on the prompt and its number alone. What is drawn (`beams` 0) goes on beyond the
-        context; hypotheses are compared whole, so that a search ends with it.
+        It depends on the prompt and its number alone, which is its place where `numbers` is None.
+        What is drawn (`beams` 0) goes on beyond the context; hypotheses are compared whole, so that
+        a search ends with it.
         """
         config = self.generator.config
+        numbers = range(len(ids)) if numbers is None else numbers
 
-        def count(number: int) -> int:
-            return min(tokens, config.length - len(ids[number])) if beams else tokens
+        def count(place: int) -> int:
+            return min(tokens, config.length - len(ids[place])) if beams else tokens
 
-        order = [number for number in range(len(ids)) if number not in done]
-        order.sort(key=lambda number: -len(ids[number]))
+        order = [place for place in range(len(ids)) if place not in done]
+        order.sort(key=lambda place: -len(ids[place]))
         while order:
             longest, most = len(ids[order[0]]), count(order[0])
             rows = max(1, self.batches.rows(longest + tokens) // max(1, beams))
             some = together(config, order, ids, rows)
-            some = [number for number in some if count(number) == most]
+            some = [place for place in some if count(place) == most]
             order = order[len(some) :]
-            batch = [ids[number] for number in some]
+            batch = [ids[place] for place in some]
             filling = min(rows, power_of_two(len(batch))) - len(batch)
             batch += batch[:1] * filling
             scores: list[float | None] = [None] * len(batch)
@@ -86,13 +90,13 @@ class Writer:
                 )  # fmt: skip
             else:
                 # by their own numbers: the draws of a prompt are the same in any batch
-                numbers = some + some[:1] * filling
-                found = self.written(batch, most, sampling, stop, seed, numbers)
-            for number, row, score in zip(some, found, scores, strict=False):
+                own = [numbers[place] for place in some + some[:1] * filling]
+                found = self.written(batch, most, sampling, stop, seed, own)
+            for place, row, score in zip(some, found, scores, strict=False):
                 whole = self.tokenizer.decode(row)
                 text = before(whole, stop)
                 ended = len(row) < most or text != whole
-                yield number, Written(text, row, "stop" if ended else "length", score)
+                yield place, Written(text, row, "stop" if ended else "length", score)
 
     def written(
         self, prompts: list[list[int]], count: int, sampling: SamplingConfig,

@@ -231,12 +231,13 @@ def test_a_small_top_p_leaves_the_likeliest_token_alone():
     assert drawn == scorer.generate(["Q"], 16, stop=())
 
 
-def test_draws_are_of_the_seed_and_the_prompts_place_and_of_no_batch():
+def test_draws_are_of_the_seed_and_the_prompts_number_and_of_no_batch():
     prompts = ["Once upon", "A", "A", "Q: a?"] * 2
     few, many = tiny(batch_tokens=2 * 64), tiny(batch_tokens=8 * 64)
     drawn = {"stop": (), "temperature": 1.0}
     found = few.generate(prompts, 16, **drawn)
     assert found == many.generate(prompts, 16, **drawn)
+    assert few.generate(prompts[5:], 16, **drawn, numbers=range(5, 8)) == found[5:]
     assert len(set(found)) == len(prompts)
     for seed in range(1, 5):
         assert not set(found) & set(few.generate(prompts, 16, **drawn, seed=seed))

@@ -78,8 +78,7 @@ def evaluate(
             read.prompt(number, shots, seed, scorer.tokenizer, scorer.length) for number in some
         ]
         kept = [prompt for prompt in prompts if prompt is not None]
-        drawn = int(np.random.SeedSequence((seed, some[0])).generate_state(1)[0])  # of these items
-        outcomes = iter(read.task.protocol.ask(scorer, kept, drawn) if kept else ())
+        outcomes = iter(read.task.protocol.ask(scorer, kept, seed) if kept else ())
         rows = []
         for number, prompt in zip(some, prompts, strict=True):
             row = dict(zip(("task", "shots", "seed", "of", "number"), key(number), strict=True))

@@ -129,7 +129,7 @@ class TaskItems:
         style = self.task.style
         if self.task.alone and not shots:
             style = dataclasses.replace(style, description="")
-        return fit(
+        prompt = fit(
             (self.items if shots else self.alone)[number],
             [pool[place] for place in places],
             style,
@@ -137,6 +137,7 @@ class TaskItems:
             length=length,
             answer=protocol.tokens if isinstance(protocol, Write | Program) else None,
         )
+        return prompt and dataclasses.replace(prompt, number=number)
 
     @cached_property
     def digest(self) -> str:

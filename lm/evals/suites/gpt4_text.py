@@ -78,7 +78,7 @@ def drawn(task: Task, options: Options) -> Task:
         protocol=replace(
             task.protocol, samples=options.samples, k=options.k, temperature=temperature
         ),
-        version=2,  # drawn by the seed
+        version=3,  # drawn by the seed and the item's number
     )  # fmt: skip
 
 

@@ -34,11 +34,11 @@ class Knowing:
 
     def __init__(self, dies_at: int | None = None):
         self.asked: list[str] = []
-        self.seeds: list[int] = []
+        self.draws: dict[str, tuple[int, int]] = {}  # seed and number, by item
         self.dies_at = dies_at
 
     def ask(self, scorer, prompts, seed=0):
-        self.seeds.append(seed)
+        self.draws |= {prompt.item.id: (seed, prompt.number) for prompt in prompts}
         outcomes = []
         for prompt in prompts:
             if len(self.asked) == self.dies_at:
@@ -144,18 +144,17 @@ def test_other_data_seeds_and_numbers_of_examples_are_asked_anew(tmp_path, no_fi
     assert len(more.asked) == 3  # the five are among the eight
 
 
-def test_what_is_drawn_is_of_the_seed_and_of_the_items_and_the_same_after_a_kill(
-    tmp_path, no_files
-):
-    whole, first, second = Knowing(), Knowing(dies_at=CHUNK + 10), Knowing()
-    told(tmp_path, whole, name="whole.jsonl")
-    with pytest.raises(Killed):
-        told(tmp_path, first)
-    told(tmp_path, second)
-    assert second.seeds == whole.seeds[1:] and first.seeds == whole.seeds[:2]
-    again = Knowing()
-    told(tmp_path, again, seed=1)
-    assert len({*whole.seeds, *again.seeds}) == 6  # a seed of each chunk of each
+def test_an_item_is_drawn_by_the_seed_and_its_number_whatever_was_asked_before(tmp_path, no_files):
+    whole, first, second, cut = (Knowing() for _ in range(4))
+    told(tmp_path, whole, name="whole.jsonl", seed=3)
+    assert whole.draws == {str(n): (3, n) for n in range(150)}
+    told(tmp_path, first, limit=20, seed=3)
+    told(tmp_path, second, seed=3)
+    assert {**first.draws, **second.draws} == whole.draws and len(second.draws) == 130
+    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "whole.jsonl").write_bytes(b"".join(lines[: CHUNK + 10]))  # within a chunk
+    told(tmp_path, cut, name="whole.jsonl", seed=3)
+    assert cut.draws == {str(n): (3, n) for n in range(CHUNK + 10, 150)}
 
 
 def test_examples_that_do_not_fit_are_counted_and_items_that_do_not_are_refused(tmp_path, no_files):

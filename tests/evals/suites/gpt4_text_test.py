@@ -112,7 +112,7 @@ def test_the_suite_stands_beside_the_reports_figures_and_goes_on(tmp_path):
 
 def test_of_several_programs_a_problem_the_suite_tells_pass_at_k_without_bias(tmp_path):
     put(tmp_path, "humaneval/HumanEval.jsonl", PROBLEM, PROBLEM | {"task_id": "HumanEval/1"})
-    seeds: list[int] = []
+    draws: list[tuple[int, list[int]]] = []
     bodies = ["    return 2 * x\n", *5 * ["    return x\n"]]
     options = {"root": tmp_path, "out": tmp_path, "tasks": ("humaneval",), "samples": 6}
 
@@ -122,7 +122,7 @@ def test_of_several_programs_a_problem_the_suite_tells_pass_at_k_without_bias(tm
             name="m", scorer=scorer, step=3, digest="d", tokens=9, training=lambda: iter(())
         )
         (line,) = evaluate(model, Options(k=k, seed=seed, **options), said.append)
-        seeds.append(scorer.asked[0][1]["seed"])
+        draws.append(tuple(scorer.asked[0][1][name] for name in ("seed", "numbers")))
         return line.summary, scorer.asked[0][1]["temperature"], "\n".join(said)
 
     summary, temperature, said = run(1)
@@ -133,7 +133,8 @@ def test_of_several_programs_a_problem_the_suite_tells_pass_at_k_without_bias(tm
     assert summary.mean()[0] == pytest.approx(1 / 2)  # 1 - (5/6)^3 is 0.42
     assert "pass_at_3" in said and "6 programs a problem" in said and "0.670" not in said
     run(3, seed=1)
-    assert seeds[0] == seeds[1] != seeds[2]  # another seed draws other programs
+    # each program by a number of its own; another seed draws other programs
+    assert draws == [(seed, list(range(12))) for seed in (0, 0, 1)]
     with pytest.raises(ConfigError, match="k 2 of pass@k must be from 1 to samples 1"):
         Options(root=tmp_path, out=tmp_path, k=2)
 
