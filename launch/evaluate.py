@@ -17,7 +17,8 @@ token once. A .jsonl of questions about images is one of the --tasks of --suite=
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
 of a file, every row of which is answered, TASK-file-STEM.jsonl; of a text, text-file-STEM.json; of
 a suite, SUITE-stepN.jsonl and the table beside it. A suite that was interrupted goes on; the table
-keeps the rows of tasks that another call asked of the same checkpoint with the same settings.
+keeps the rows of tasks that another call asked of the same checkpoint with the same settings and
+--root.
 """
 
 import json

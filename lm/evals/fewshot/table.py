@@ -79,6 +79,7 @@ class Line:
         found = self.summary.mean()
         told: dict[str, Any] = {
             "task": self.read.task.name,
+            "data": self.read.digest,
             "asked": self.label,
             "shots": self.summary.shots,
             "used": self.summary.used,

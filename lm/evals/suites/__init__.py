@@ -94,8 +94,8 @@ def write_table(
 def settings_of(model: Model, options: Options) -> dict[str, Any]:
     """What figures must have in common to stand in one table."""
     return {
-        "checkpoint": model.digest, "limit": options.limit, "seed": options.seed,
-        "samples": options.samples, "k": options.k,
+        "checkpoint": model.digest, "root": str(options.root.resolve()), "limit": options.limit,
+        "seed": options.seed, "samples": options.samples, "k": options.k,
     }  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
             lines.append(Line(read, str(SHOTS), summary, None, None))
             asked = probabilities(read, model, options, ledger)
             if asked:
-                new[read.task.name] = prompts(summary) | curves(asked)
+                new[read.task.name] = {"data": read.digest} | prompts(summary) | curves(asked)
                 say(line(read.task.name, new[read.task.name]))
     if not new:
         raise DataError(f"no item fits the model's context of {model.scorer.length} tokens")

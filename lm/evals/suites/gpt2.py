@@ -29,6 +29,7 @@ class Line:
     """A figure of a task beside the one that was published of the nearest size."""
 
     task: str
+    data: str  # a digest of its files
     figure: Figure
     published: dict[str, Any] | None
     overlap: float | None = None  # share of a corpus's grams that the training text has
@@ -53,7 +54,7 @@ class Line:
         """The same for a program."""
         own = dataclasses.asdict(self.figure)
         told = {"published": self.published, "gap": self.gap, "overlap": self.overlap}
-        return {"task": self.task, **own, **told}
+        return {"task": self.task, "data": self.data, **own, **told}
 
 
 def evaluate(model: Model, options: Options, say: Callable[[str], None] = print) -> list[Line]:
@@ -73,8 +74,9 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
         say(HEAD)
         lines = []
         for task in tasks:
+            data = digest(task.paths(options.root))
             try:
-                found = figures(task, model, options, ledger)
+                found = figures(task, data, model, options, ledger)
             except NothingFits as error:
                 if options.tasks:
                     raise
@@ -82,7 +84,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None] = print)
                 continue
             for figure in found:
                 row = nearest("gpt2", task.name, figure.metric, "zero", model.parameters)
-                lines.append(Line(task.name, figure, row, overlap.get(task.name)))
+                lines.append(Line(task.name, data, figure, row, overlap.get(task.name)))
                 say(str(lines[-1]))
     if not lines:
         raise DataError(f"no item of any task fits the model's context of {model.scorer.length}")
@@ -179,15 +181,16 @@ def words(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text)
 
 
-def figures(task: ZeroShot, model: Model, options: Options, ledger: Ledger) -> list[Figure]:
-    """The figures of a task, from the ledger where it has them."""
-    paths = task.paths(options.root)
-    asked = f"{model.digest}:{digest(paths)}:{options.limit}"
+def figures(
+    task: ZeroShot, data: str, model: Model, options: Options, ledger: Ledger
+) -> list[Figure]:
+    """The figures of a task on files of this digest, from the ledger where it has them."""
+    asked = f"{model.digest}:{data}:{options.limit}"
     if task.version > 1:
         asked += f":{task.version}"
     row = ledger.row(task.name, 0, options.seed, asked, 0)
     if row is None:
-        found = task.run(model.scorer, paths, options.limit, options.seed)
+        found = task.run(model.scorer, task.paths(options.root), options.limit, options.seed)
         row = {"task": task.name, "shots": 0, "seed": options.seed, "of": asked, "number": 0}
         row["figures"] = [dataclasses.asdict(figure) for figure in found]
         ledger.add([row])

@@ -71,6 +71,7 @@ class Line:
     prior: float
     kinds: dict[str, float]
     follow: tuple[float, float] | None  # of answers that follow others: right, and without those
+    data: str = ""  # a digest of what was asked
 
     @property
     def metric(self) -> str:
@@ -112,10 +113,10 @@ class Line:
     def figures(self) -> dict[str, Any]:
         """The same for a program."""
         return {
-            "set": self.name, "items": len(self.answered.answers), "metric": self.metric,
-            "unread": len(self.answered.unread), "right": self.answered.accuracy,
-            "standard_error": self.error, "black": self.black, "others": self.others,
-            "prior": self.prior, "kinds": self.kinds,
+            "set": self.name, "data": self.data, "items": len(self.answered.answers),
+            "metric": self.metric, "unread": len(self.answered.unread),
+            "right": self.answered.accuracy, "standard_error": self.error, "black": self.black,
+            "others": self.others, "prior": self.prior, "kinds": self.kinds,
             "follow": self.follow and dict(zip(("right", "alone"), self.follow, strict=True)),
             "published": self.published,
         }  # fmt: skip
@@ -217,8 +218,8 @@ def asked(
     """Held-out examples of a set with their controls, from the ledger where it has all of them; the
     training part is for the prior."""
     assert model.seer is not None
-    of = f"{model.digest}:{digest(valid, model.seer.config.vision.image)}"
-    keys = [(name, 0, 0, of, number) for number in range(len(valid))]
+    data = digest(valid, model.seer.config.vision.image)
+    keys = [(name, 0, 0, f"{model.digest}:{data}", number) for number in range(len(valid))]
     if any(ledger.row(*key) is None for key in keys):
         found = outcomes(model.seer, model.scorer.tokenizer, valid)
         ledger.add(
@@ -246,4 +247,4 @@ def asked(
         for kind in kinds
     }
     black, others = (float(np.mean([row[how] for row in rows])) for how in ("black", "others"))
-    return Line(name, right, black, others, prior(train, right.examples), by_kind, follow)
+    return Line(name, right, black, others, prior(train, right.examples), by_kind, follow, data)

@@ -1,6 +1,7 @@
 """The suite tells a line a task and number of examples, and what the figures are worth."""
 
 import json
+import shutil
 
 import pytest
 
@@ -56,8 +57,8 @@ def told(root, scorer=None, training=lambda: iter(()), digest="one", **options):
     model = Model(
         name="r", scorer=scorer or Short(), step=5, digest=digest, tokens=1000, training=training
     )
-    options = {"tasks": ("copa", "two_digit_addition")} | options
-    lines = evaluate(model, Options(root=root, out=root / "out", **options), said.append)
+    options = {"out": root / "out", "tasks": ("copa", "two_digit_addition")} | options
+    lines = evaluate(model, Options(root=root, **options), said.append)
     return lines, said
 
 
@@ -149,3 +150,19 @@ def test_a_narrower_call_leaves_the_rows_of_the_other_tasks_and_numbers_of_examp
     assert rows(tasks=("copa",), shots=("0",), seed=1) == copa[:1]  # no part of the other table
     (root / "out" / "gpt3-step5.json").write_text('[{"task": "copa", "asked": "1"}]')
     assert rows(tasks=("copa",), shots=("0",)) == copa[:1]  # whose settings nobody knows
+
+
+def test_a_table_has_figures_of_one_folder_of_data_and_says_which_data_they_are_of(root):
+    def rows(data, task, shots="0"):
+        told(data, tasks=(task,), shots=(shots,), out=root / "out")
+        return json.loads((root / "out" / "gpt3-step5.json").read_text())
+
+    (first,) = rows(root, "copa")
+    assert first["settings"]["root"] == str(root.resolve())
+    assert first == rows(root / "out" / "..", "two_digit_addition")[0]  # the same folder
+    other = root / "other"
+    shutil.copytree(root / "copa", other / "copa")
+    (path,) = (other / "copa").iterdir()
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    (second,) = rows(other, "copa", "1")
+    assert second["items"] < first["items"] and second["data"] != first["data"]
