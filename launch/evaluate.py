@@ -16,9 +16,10 @@ a file without a task is text (or a folder, a glob, a .jsonl of texts), which it
 token once. A .jsonl of questions about images is one of the --tasks of --suite=gpt4.
 Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics beside it as .json;
 of a file, every row of which is answered, TASK-file-STEM.jsonl; of a text, text-file-STEM.json; of
-a suite, SUITE-stepN.jsonl and the table beside it. A suite that was interrupted goes on; the table
-keeps the rows of tasks that another call asked of the same checkpoint with the same settings and
---root.
+a suite, SUITE-stepN.jsonl and the table beside it. With --step the names of the others have -stepN
+too; where the result of another file of the same name stands, digits of the path follow. A suite
+that was interrupted goes on; the table keeps the rows of tasks that another call asked of the same
+checkpoint with the same settings and --root.
 """
 
 import json
@@ -104,14 +105,17 @@ def answer(run: Path) -> None:
         file=FILE.value, columns=COLUMNS.value, on_bad=ON_BAD.value,
     )  # fmt: skip
     answers = (by_head if tuned else by_likelihood)(saved, task, part, mesh)
-    of = {} if FILE.value is None else {"file": ",".join(map(str, task.files["test"]))}
-    which = part if not of else f"file-{items.stems(task.files['test'])}"
-    out = folder / f"{task.name}-{which}.jsonl"
+    of, figured = {}, folder / f"{task.name}-{part}{of_step()}.json"
+    if FILE.value is not None:
+        of = {"file": ",".join(map(str, task.files["test"]))}
+        name = f"{task.name}-file-{items.stems(task.files['test'])}{of_step()}.json"
+        figured = items.own_path(folder / name, of["file"])
+    out = figured.with_suffix(".jsonl")
     answers.write(out, task, part)
     counts = answers.counts(task, part)
     figures = {"step": saved.step, **of, **counts, **answers.figures}
-    with writing(out):
-        out.with_suffix(".json").write_text(json.dumps(figures) + "\n")
+    with writing(figured):
+        figured.write_text(json.dumps(figures) + "\n")
     print(told(counts))
     for metric, value in answers.figures.items():
         print(f"{metric} {value:.4f}")
@@ -124,7 +128,7 @@ def measure(run: Path, spec: str, folder: Path) -> None:
     Raises:
       ConfigError: a flag that is of a task, or the run is no decoder.
     """
-    from lm.data.sources import documents, parts
+    from lm.data.sources import HUB, STDLIB, documents, parts
     from lm.evals.zeroshot.corpora import text_figures
     from lm.studies.loaded import load_run
 
@@ -137,14 +141,24 @@ def measure(run: Path, spec: str, folder: Path) -> None:
     texts = [document.text for document in documents(spec)]
     loaded = load_run(run, STEP.value)
     sizes, figures = text_figures(loaded.scorer(), texts)
-    out = folder / f"text-file-{items.stems([Path(part) for part in parts(spec)])}.json"
+    file = ",".join(
+        part if part.startswith((HUB, STDLIB)) else str(at_home(part).absolute())
+        for part in parts(spec)
+    )
+    name = f"text-file-{items.stems([Path(part) for part in parts(spec)])}{of_step()}.json"
+    out = items.own_path(folder / name, file)
     values = {figure.metric: figure.value for figure in figures}
     with writing(out):
-        out.write_text(json.dumps({"step": loaded.step, "file": spec, **sizes, **values}) + "\n")
+        out.write_text(json.dumps({"step": loaded.step, "file": file, **sizes, **values}) + "\n")
     print(f"{spec}: {', '.join(f'{name} {count:,}' for name, count in sizes.items())}")
     for metric, value in values.items():
         print(f"{metric} {value:.4f}")
     print(f"step {loaded.step}; figures in {out}")
+
+
+def of_step() -> str:
+    """What a result's name says of the checkpoint: nothing of the newest."""
+    return "" if STEP.value is None else f"-step{STEP.value}"
 
 
 def check_flags() -> None:

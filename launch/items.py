@@ -1,5 +1,6 @@
 """Which items of which task a command is asked for, and what its errors call the flags for it."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -67,3 +68,15 @@ def stems(paths: Sequence[Path]) -> str:
 
     names = "+".join(stem(path) or path.name for path in paths)
     return os.fsencode(names)[:150].decode(errors="ignore")
+
+
+def own_path(path: Path, file: str) -> Path:
+    """Where the figures of a file go: this path, with digits of the file's own in it where those of
+    another file stand there."""
+    from lm.evals.suites import read_json
+
+    told = read_json(path)
+    if not isinstance(told, dict) or told.get("file") == file:
+        return path
+    digits = hashlib.sha256(os.fsencode(file)).hexdigest()[:6]
+    return path.with_stem(f"{path.stem}-{digits}")

@@ -41,6 +41,21 @@ def test_a_file_without_a_task_is_text_that_a_decoder_is_measured_on(run, tmp_pa
     assert f"loss {found['loss']:.4f}\n" in done.stdout
 
 
+def test_a_text_leaves_what_another_of_its_name_and_another_step_gave(run, tmp_path):
+    folder = run / "evaluations"
+    files = [tmp_path / name / "notes.txt" for name in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(f"This is {file.parent.name}. " * 20)
+        assert evaluate(run, f"--file={file}").returncode == 0
+    first = json.loads((folder / "text-file-notes.json").read_text())
+    (path,) = folder.glob("text-file-notes-*.json")
+    assert [first["file"], json.loads(path.read_text())["file"]] == [str(file) for file in files]
+    done = evaluate(run, f"--file={files[0]}", "--step=1")
+    assert done.stdout.endswith(f"figures in {folder}/text-file-notes-step1.json\n"), done.stderr
+    assert len(list(folder.glob("text-file-notes*"))) == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [

@@ -1,5 +1,6 @@
 """What launch.evaluate asks of a run's task, and what it says where that cannot be."""
 
+import json
 import os
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_a_name_of_many_bytes_is_cut_to_what_a_file_system_takes(tmp_path):
     (tmp_path / f"sst2-file-{cut}.jsonl.part").touch()
     assert items.stems([Path("mine.v2.tsv.gz"), Path(".csv")]) == "mine.v2+.csv"
     assert items.stems([Path(os.fsdecode(b"caf\xe9.tsv"))]) == "caf"  # no UTF-8
+
+
+def test_the_figures_of_a_file_are_beside_those_of_another_of_its_name_and_over_its_own(tmp_path):
+    def put(file):
+        path = items.own_path(tmp_path / "sst2-file-mine.v2.json", file)
+        path.write_text(json.dumps({"file": file}))
+        return path.name
+
+    first, second = put("/a/mine.v2.tsv"), put("/b/mine.v2.tsv")
+    assert first == "sst2-file-mine.v2.json"
+    assert second.startswith("sst2-file-mine.v2-") and len(second) == len(first) + 7
+    assert [put("/a/mine.v2.tsv"), put("/b/mine.v2.tsv")] == [first, second]
 
 
 @pytest.mark.parametrize(
