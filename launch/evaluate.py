@@ -35,6 +35,7 @@ from lm.core.paths import at_home, run_path, writing
 if TYPE_CHECKING:
     import jax
 
+    from lm.data.sources import OnError
     from lm.data.tasks import Task
     from lm.data.tasks.task import Part
     from lm.evals.tasks import Answers
@@ -51,10 +52,13 @@ FILE = flags.DEFINE_string(
 )
 COLUMNS = flags.DEFINE_list("columns", [], "What columns are called: text=review,label=stars.")
 ON_BAD = flags.DEFINE_enum("on_bad", None, ["stop", "drop"], "What to do about malformed rows.")
+ERRORS = flags.DEFINE_enum(
+    "errors", "stop", ["stop", "replace"], "What to do about bytes of a text that are not UTF-8."
+)
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
 BATCH = flags.DEFINE_integer("batch", 32, "Rows at a time.", lower_bound=1)
 
-OF_TASK = ("task", "part", "file", "columns", "on_bad", "batch")
+OF_TASK = ("task", "part", "file", "columns", "on_bad", "errors", "batch")
 OF_SUITE = (  # of some suite
     "shots", "tasks", "limit", "seed", "against", "overlap", "samples", "k"
 )  # fmt: skip
@@ -87,6 +91,11 @@ def answer(run: Path) -> None:
         if not isinstance(read_config(run), Finetune):
             measure(run, FILE.value, folder)
             return
+    if flags.FLAGS["errors"].present:
+        raise ConfigError(
+            f"--errors={ERRORS.value} is of a text, and a task's rows are asked for: leave it out, "
+            "or leave malformed rows out with --on_bad=drop"
+        )
     mesh = one_device()
     saved = read_run(run, mesh, STEP.value)
     tuned = isinstance(saved.config, Finetune)
@@ -138,7 +147,7 @@ def measure(run: Path, spec: str, folder: Path) -> None:
                 f"--{name} is of a task, and without one --file is text: leave it out, or add "
                 "--task=NAME"
             )
-    texts = [document.text for document in documents(spec)]
+    texts = [document.text for document in documents(spec, on_error=cast("OnError", ERRORS.value))]
     loaded = load_run(run, STEP.value)
     sizes, figures = text_figures(loaded.scorer(), texts)
     file = ",".join(

@@ -21,6 +21,7 @@ TOLD = {  # what an error tells a run to bind, as it is told to here
     "data.test": "--file",
     "data.columns": "--columns",
     "data.on_bad": "--on_bad",
+    "data.on_error=replace (--errors=replace)": "--errors=replace",
 }
 
 

@@ -56,6 +56,14 @@ def test_a_text_leaves_what_another_of_its_name_and_another_step_gave(run, tmp_p
     assert len(list(folder.glob("text-file-notes*"))) == 3
 
 
+def test_a_text_that_is_not_utf_8_is_measured_with_the_flag_that_its_error_names(run, tmp_path):
+    (tmp_path / "latin.txt").write_bytes("Ärgerlich. ".encode("latin-1") * 20)
+    stopped = evaluate(run, f"--file={tmp_path}/latin.txt")
+    one_line(stopped, 2, "convert it, or replace what is not with --errors=replace")
+    done = evaluate(run, f"--file={tmp_path}/latin.txt", "--errors=replace")
+    assert done.returncode == 0 and "bits_per_byte" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [
@@ -66,6 +74,7 @@ def test_a_text_leaves_what_another_of_its_name_and_another_step_gave(run, tmp_p
             "--batch is of a task, and without one --file is text",
         ),
         (("--file=none.txt",), 2, "no text in 'none.txt'"),
+        (("--task=cola", "--errors=replace"), 1, "--errors=replace is of a text, and a task's"),
     ],
 )
 def test_what_a_text_cannot_be_measured_with_is_one_line(run, flags, code, said):
