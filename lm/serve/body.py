@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -16,10 +16,9 @@ LARGEST = 1 << 20  # bytes of a body, less the images in it
 LARGEST_SEEN = 16 << 20  # with them
 
 HARMLESS = {  # fields of OpenAI's requests that ask for nothing here, or of which nothing is lost
-    "function_call", "max_tokens", "metadata", "modalities", "model", "moderation",
-    "parallel_tool_calls", "prediction", "prompt_cache_key", "prompt_cache_options",
-    "prompt_cache_retention", "reasoning_effort", "safety_identifier", "service_tier", "store",
-    "tool_choice", "user", "verbosity",
+    "max_tokens", "metadata", "model", "moderation", "parallel_tool_calls", "prediction",
+    "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning_effort",
+    "safety_identifier", "service_tier", "store", "user", "verbosity",
 }  # fmt: skip
 
 
@@ -143,10 +142,10 @@ class Fields:
             raise self.wrong(name, "made of strings that are not empty")
         return value
 
-    def absent(self, *names: str) -> None:
-        """Refuses what is not supported, unless it asks for nothing."""
+    def absent(self, *names: str, but: Sequence[Any] = ()) -> None:
+        """Refuses what is not supported, unless it asks for nothing, as the values in `but` do."""
         for name in names:
-            if self.take(name) not in (None, 0, {}, [], "", False):
+            if self.take(name) not in (None, 0, {}, [], "", False, *but):
                 raise Refused(f"{name} is not supported: leave it out", param=name)
 
     def end(self) -> None:

@@ -33,6 +33,8 @@ async def chat(request: Request, served: Served, body: dict[str, Any]) -> Respon
     settings = Settings.read(fields, served)
     wants = fields.flag("logprobs")
     most = fields.whole("top_logprobs", 0, 0, ALTERNATIVES)
+    if most and not wants:
+        raise Refused(f"top_logprobs is {most}: set logprobs to true", param="top_logprobs")
     turns = read_messages(fields)
     fields.end()
     # encoding is work: the others are answered meanwhile

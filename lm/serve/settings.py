@@ -35,8 +35,9 @@ class Settings:
     def read(cls, fields: Fields, served: Served) -> "Settings":
         """Raises Refused for what is out of range or not supported."""
         fields.absent("tools", "functions", "suffix", "audio", "web_search_options")
-        if fields.take("response_format") != {"type": "text"}:
-            fields.absent("response_format")
+        fields.absent("response_format", but=[{"type": "text"}])
+        fields.absent("modalities", but=[["text"]])
+        fields.absent("tool_choice", "function_call", but=["auto", "none"])
         length = served.engine.length
         newer = fields.take("max_completion_tokens") is not None
         alias = "max_completion_tokens" if newer else "max_tokens"

@@ -86,6 +86,23 @@ def test_a_misspelt_field_is_refused_with_the_nearest_name(api, path):
     assert api.post(path, json=asked | more).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_what_would_be_answered_as_if_it_had_not_been_asked_for_is_refused(api, path):
+    asked = {"prompt": "x"} if path == URL else {"messages": [{"role": "user", "content": "x"}]}
+    asked |= {"max_tokens": 2}
+    named = {"name": "weather"}
+    for name, value in (
+        ("tool_choice", "required"), ("tool_choice", {"type": "function", "function": named}),
+        ("function_call", named), ("modalities", ["audio"]), ("modalities", ["text", "audio"]),
+        ("top_logprobs", 2),
+    ):  # fmt: skip
+        answer = api.post(path, json=asked | {name: value})
+        refused(answer, 400, name)
+        assert answer.json()["error"]["param"] == name
+    for more in ({"tool_choice": "none"}, {"function_call": "auto"}, {"modalities": None}):
+        assert api.post(path, json=asked | more).status_code == 200
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[1]", b'"x"', b"null", b'{"temperature": NaN, "prompt": "x"}', b"\xff\xfe",
