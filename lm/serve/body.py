@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from lm.text.interface import unpaired
 
 LARGEST = 1 << 20  # bytes of a body, less the images in it
 LARGEST_SEEN = 16 << 20  # with them
+# any program's: the kind may have parameters, and capitals are no matter
+DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,99}(?:;[^;,]{0,99}){0,9}?;base64,", re.IGNORECASE)
 
 HARMLESS = {  # fields of OpenAI's requests that ask for nothing here, or of which nothing is lost
     "max_tokens", "metadata", "model", "moderation", "parallel_tool_calls", "prediction",
@@ -76,7 +79,7 @@ def image_urls(body: dict[str, Any]) -> Iterator[str]:
     for message in objects(body.get("messages")):
         for part in objects(message.get("content")):
             url = url_of(part)
-            if isinstance(url, str) and url.startswith("data:image/"):
+            if isinstance(url, str) and DATA_URL.match(url):
                 yield url
 
 

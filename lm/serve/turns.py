@@ -8,7 +8,6 @@ import base64
 import binascii
 import dataclasses
 import itertools
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +15,13 @@ from lm.core.errors import DataError
 from lm.data.visual.example import Given, Parts, Picture
 from lm.data.visual.rows import prompt_ids
 from lm.data.visual.turns import SeenTurn, pictures_of, put, spoken
-from lm.serve.body import TooLarge
+from lm.serve.body import DATA_URL, TooLarge
 from lm.text.dialogue import Message
 from lm.text.interface import Tokenizer
 
 LARGEST_IMAGE = 10 << 20  # bytes of a file
 ALONE = "this model has learned single questions and is told nothing: leave the system turn out"
-DATA_URL = re.compile(r"data:image/[a-zA-Z0-9.+-]+;base64,")
+BLANKS = b" \t\r\n\f\v"  # which MIME puts after each 76 characters
 
 
 def objects_of(turns: Sequence[Message]) -> list[dict[str, Any]]:
@@ -56,12 +55,14 @@ def given(url: str, where: str) -> Given:
             f"{where} is {shown!r}: an image comes within the request, as "
             "data:image/png;base64,...; nothing is fetched"
         )
-    coded = url[head.end() :]
+    # what is not ASCII becomes "?", which is no base64 either
+    coded = url[head.end() :].encode("ascii", "replace").translate(None, BLANKS)
     if len(coded) * 3 // 4 > LARGEST_IMAGE + 2:
         raise TooLarge(f"{where} is larger than {LARGEST_IMAGE >> 20} MiB: shrink it")
     try:
-        return Given(base64.b64decode(coded, validate=True), where)
-    except (binascii.Error, ValueError):
+        # what fills the last four up to four may be left out
+        return Given(base64.b64decode(coded + b"=" * (-len(coded) % 4), validate=True), where)
+    except binascii.Error:
         raise DataError(f"{where} is no base64: encode the file's bytes") from None
 
 

@@ -10,6 +10,7 @@ from lm.core.errors import DataError, TooLong
 from lm.data.visual import VisualRows
 from lm.data.visual.turns import turns_of
 from lm.data.visual.written import written
+from lm.serve.body import image_urls
 from lm.serve.turns import Questions, given
 from lm.text.byte import ByteTokenizer
 from tests.serve.seeing import IMAGE_ID, picture
@@ -47,6 +48,27 @@ def test_a_conversation_is_read_whole():
         *IMAGE, *b"one?\n", *b"yes", END, *IMAGE, *b"two?\n", *b"no", END, *b"sure?\n"
     ]  # fmt: skip
     assert images == [picture(1), picture(2)]
+
+
+def test_an_image_is_read_as_other_programs_write_it():
+    content = bytes(range(100))  # more than a line of MIME, and its base64 is filled
+    lines, plain = base64.encodebytes(content).decode(), base64.b64encode(content).decode()
+    assert lines.count("\n") == 2 and plain.endswith("==")
+    for url in (
+        f"data:image/png;base64,{lines}",
+        f"data:image/png;base64,{plain.rstrip('=')}",
+        f"data:image/png;charset=utf-8;base64,{plain}",
+        f"DATA:Image/PNG;Base64,{plain}",
+    ):
+        assert given(url, "it").content == content
+        body = {"messages": [user("one?", 1, url=lambda _, url=url: url)]}
+        assert [*image_urls(body)] == [url]  # it is not counted as text
+
+
+@pytest.mark.parametrize("code", ["A", "QQ=====", "Q=Q=", "QQ é", "QQ-_", "%3D"])
+def test_what_is_no_base64_is_told_so(code):
+    with pytest.raises(DataError, match="it is no base64"):
+        given("data:image/png;base64," + code, "it")
 
 
 def test_what_the_system_says_is_read_before_the_first_turn_and_stays_where_turns_are_forgotten():
