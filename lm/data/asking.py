@@ -1,10 +1,11 @@
 """What a row asks, as text.
 
     {"prompt": ...}                        the very text that the model continues
-    {"instruction": ..., "input": ...}     a task, and perhaps what it is about, behind `examples`
+    {"instruction": ..., "input": ...}     a task, and perhaps what it is about (Dolly's `context`),
+        behind `examples`
     {"instruction": ..., "instances": [{"input": ..., "output": ...}]}
     {"instruction": ..., "examples": [{"input": ..., "output": ...}]}    each behind all the others
-    {"turns": [...]}, {"question": ...}    a question
+    {"turns": [...]}, {"question": ..., "context": ...}    a question, and perhaps what it is about
     {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
 
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
@@ -27,6 +28,7 @@ SPEAKERS: dict[str, Role] = {  # by what files of conversations call them
 }  # fmt: skip
 SYSTEM = ("system", "system_prompt")  # fields of a row
 BESIDE = (*SYSTEM, "history")
+GIVEN = ("input", "context")  # fields: what a task or a question is about
 ANSWERS = ("response", "completion", "answer", "output", "chosen")  # fields: the first there is
 WRITTEN = {"user": "Human", "assistant": "Assistant"}  # of a transcript
 SPEAKS = "\n\nAssistant:"  # what an answer comes after in one
@@ -64,7 +66,7 @@ def prompt_of(values: dict[str, Any], between: str) -> str:
 
 def is_few_shot(values: Mapping[str, Any]) -> bool:
     """Whether a row is an instruction and examples of it, and neither asks nor answers besides."""
-    own = {"prompt", "input", "instances", *ANSWERS}
+    own = {"prompt", "instances", *GIVEN, *ANSWERS}
     return {"instruction", "examples"} <= values.keys() and not values.keys() & own
 
 
@@ -137,18 +139,18 @@ def asked_by(values: dict[str, Any], between: str) -> str:
     if "prompt" in values:
         prompt = text(values, "prompt")
     elif "instruction" in values and values.get("examples"):
-        given = unicode_text("input", values.get("input", ""))
+        given = given_in(values)
         if not given.strip():
             raise Malformed('"examples" and no "input": what is asked behind them is missing')
         prompt = behind(values, pairs_of(values), given, between)
     elif "instruction" in values:
-        prompt = instruction(values, values.get("input", ""), between)
+        prompt = instruction(values, given_in(values), between)
     elif dialogue := values.get("conversations") or values.get("messages"):
         prompt = transcript(to_answer(dialogue))
     elif isinstance(values.get("turns"), list) and values["turns"]:
         prompt = text({"turns": values["turns"][0]}, "turns") + between
     elif "question" in values:
-        prompt = text(values, "question") + between
+        prompt = followed(text(values, "question"), given_in(values), between)
     else:
         raise Malformed('missing "prompt" or "instruction"')
     if not prompt.strip():
@@ -172,9 +174,22 @@ def asks(values: Mapping[str, Any]) -> bool:
 
 def instruction(values: dict[str, Any], given: Any, between: str) -> str:
     """An instruction and what it is about, with `between` after each."""
-    given = unicode_text("input", given)
-    task = text(values, "instruction")
-    return task + between + (given + between if given.strip() else "")
+    return followed(text(values, "instruction"), unicode_text("input", given), between)
+
+
+def followed(asked: str, given: str, between: str) -> str:
+    """What is asked and what it is about, with `between` after each."""
+    return asked + between + (given + between if given.strip() else "")
+
+
+def given_in(values: Mapping[str, Any]) -> str:
+    """What a row's task or question is about; "" where it does not say. Raises Malformed where it
+    says it in two ways."""
+    found = [unicode_text(name, values[name]) for name in GIVEN if name in values]
+    found = [said for said in dict.fromkeys(found) if said.strip()]
+    if len(found) > 1:
+        raise Malformed('an "input" and another "context": put both into one of them')
+    return found[0] if found else ""
 
 
 def to_answer(turns: Any) -> Any:

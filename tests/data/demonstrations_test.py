@@ -51,6 +51,22 @@ def test_rows_of_every_kind_give_a_prompt_and_an_answer(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("answer", ["response", "answer"])
+def test_the_context_of_a_task_or_a_question_is_asked_with_it(tmp_path, answer):
+    rows = [
+        {"instruction": "Who?", "context": "Ann ran.", answer: "Ann"},
+        {"question": "Who?", "context": "Ann ran.", answer: "Ann"},
+        {"question": "Who?", "input": "Ann ran.", "context": "", answer: "Ann"},
+        {"instruction": "Say c", "context": " ", answer: "c"},
+    ]
+    found = [(item.prompt, item.answer) for item in read(tmp_path, rows, between="|")]
+    assert found == [("Who?|Ann ran.|", "Ann")] * 3 + [("Say c|", "c")]
+    path = str(tmp_path / "rows.jsonl")
+    assert RowsConfig(train=path, valid=path, between="|").prompts("train") == [
+        "Who?|Ann ran.|", "Say c|",
+    ]  # fmt: skip
+
+
 def shown(count, **more):
     pairs = [{"input": f"q{n}", "output": f"a{n}"} for n in range(count)]
     return {"instruction": "Do", "examples": pairs} | more
@@ -227,6 +243,11 @@ def test_a_prompt_that_a_held_out_user_asks_too_is_not_learned_and_is_told(tmp_p
             "rows.jsonl:2: .* one of them lacks",
         ),
         (shown(2, instruction=3), 'rows.jsonl:2: "instruction" is no string'),
+        ({"question": "q", "context": ["x"], "answer": "a"}, ':2: "context" is no string'),
+        (
+            {"instruction": "a", "input": "x", "context": "y", "output": "z"},
+            ':2: an "input" and another "context"',
+        ),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, problem):
