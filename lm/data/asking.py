@@ -70,6 +70,11 @@ def is_few_shot(values: Mapping[str, Any]) -> bool:
     return {"instruction", "examples"} <= values.keys() and not values.keys() & own
 
 
+def is_bad(values: Mapping[str, Any]) -> bool:
+    """Whether a row says of its own answer that it is not to be learned (KTO's verdict)."""
+    return values.get("label") is False
+
+
 def task_of(values: Mapping[str, Any]) -> str | None:
     """The instruction that a row asks by; None where it has none, or a prompt beside it."""
     task = values.get("instruction")

@@ -233,9 +233,9 @@ class ComparisonsConfig(RowsConfig):
         return self.read(comparisons(self.between), part)
 
     def demonstrated(self, files: str) -> list[Demonstration]:
-        """The answers in files of demonstrations."""
+        """The good answers in files of demonstrations."""
         shown = dataclasses.replace(self, train=files, valid=None)
-        return shown.read(demonstrations(self.between), "train")
+        return [one for one in shown.read(demonstrations(self.between), "train") if one.good]
 
     def learned(self) -> tuple[list[Comparison], list[Comparison]]:
         """Those to learn from, without those of prompts and instructions that the rows `beside`

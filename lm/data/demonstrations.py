@@ -17,6 +17,7 @@ from lm.data.asking import (
     Malformed,
     few_shot,
     instruction,
+    is_bad,
     is_few_shot,
     prompt_of,
     text,
@@ -37,13 +38,19 @@ class Demonstration:
     prompt: str | Conversation
     answer: str
     where: str  # file:line
+    good: bool = True  # whether to learn from it
 
 
 def demonstrations(between: str = BETWEEN) -> Reader[Demonstration]:
     """Rows of {prompt, response} or {instruction, input, output}, of Self-Instruct's seeds, and of
-    an instruction with examples, each of which is asked behind the others."""
+    an instruction with examples, each of which is asked behind the others. One whose row says
+    `"label": false` (KTO's verdict) is not good."""
 
     def of(row: Row) -> list[Demonstration]:
+        good = not is_bad(row.values)
+        return [dataclasses.replace(one, good=good) for one in every(row)]
+
+    def every(row: Row) -> list[Demonstration]:
         values = row.values
         if conversational(values):
             raise Malformed("these are conversations: chatgpt:sft reads them")
@@ -81,13 +88,14 @@ class Demonstrated:
     names: tuple[str, ...]  # file:line of each
     long: int  # left out: more tokens than a row
     empty: int  # left out: no answer
+    bad: int  # left out: judged so by their rows
     asked: int  # left out: more tokens than a prompt may have
 
     def __str__(self) -> str:
         told = f"{len(self.rows.mask)} demonstrations"
         for count, why in (
             (self.asked, "of prompts above prompt_length"), (self.long, "too long"),
-            (self.empty, "empty"),
+            (self.empty, "empty"), (self.bad, 'of rows with "label": false'),
         ):  # fmt: skip
             told += f", {count} {why} and left out" if count else ""
         return told
@@ -111,7 +119,10 @@ def encode_demonstrations(
     Raises:
       DataError: no demonstration fits, or no prompt does.
     """
-    kept = [item for item in items if item.answer.strip()]
+    good = [item for item in items if item.good]
+    if items and not good:
+        raise DataError(f'none of {len(items)} demonstrations is good: all have "label": false')
+    kept = [item for item in good if item.answer.strip()]
     prompts = tokenizer.encode_prompts([item.prompt for item in kept])
     answers = tokenizer.encode_batch([item.answer for item in kept])
     asked = [
@@ -146,6 +157,6 @@ def encode_demonstrations(
     )
     names = tuple(where for _, _, where in fitting)
     return Demonstrated(
-        rows, names, long=len(asked) - len(texts), empty=len(items) - len(kept),
-        asked=len(kept) - len(asked),
+        rows, names, long=len(asked) - len(texts), empty=len(good) - len(kept),
+        bad=len(items) - len(good), asked=len(kept) - len(asked),
     )  # fmt: skip

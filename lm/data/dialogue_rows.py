@@ -24,7 +24,9 @@ class Conversed:
     cut: int  # of which the oldest exchanges were cut off
     long: int  # left out: not even the newest exchange fits
     empty: int  # left out: the assistant says nothing
+    bad: int  # left out: by their weights, or their row's verdict, no answer is to be learned
     blank: int  # turns in the others in which the assistant says nothing: not learned from
+    weightless: int  # turns in the others that are not to be learned by their weight
     answers: int  # turns of the assistant that are learned from
     late: int  # paths of a tree with an answer that an earlier one has too, and no room for
 
@@ -33,7 +35,9 @@ class Conversed:
         for count, why in (
             (self.cut, "cut to their newest turns"), (self.long, "too long and left out"),
             (self.empty, "without an answer and left out"),
+            (self.bad, "without an answer to learn, by weight or label, and left out"),
             (self.blank, "blank answers that are not learned"),
+            (self.weightless, "answers of weight 0 that are not learned"),
             (self.late, "with answers that an earlier path of their tree has no room for"),
         ):  # fmt: skip
             told += f", {count} {why}" if count else ""
@@ -68,18 +72,23 @@ def encode_dialogues(
             taught = fits if learned == "all" else fits[-1:]
             late += any(number < item.known for number in new if number in taught)
             known.update(fits)
+    unlearned = [item for item in items if not item.to_answer]
+    if items and len(unlearned) == len(items):
+        raise DataError(f"none of {len(items)} conversations has an answer to learn")
     if not kept:
         raise DataError(
             f"none of {len(items)} conversations fits into {length} tokens: set a larger length"
         )
-    blank = sum(
-        one.role == "assistant" and not one.answers
-        for item in items for one in item.turns if item.to_answer
-    )  # fmt: skip
+    heard = [one for item in items if item.to_answer for one in item.turns]
+    spoken = [one for one in heard if one.role == "assistant"]
+    blank, weightless = sum(one.blank for one in spoken), sum(not one.taught for one in spoken)
+    bad = sum(any(not one.taught for one in item.turns) for item in unlearned)
     rows = packed(kept, chat, length)
     ends = int(np.sum((rows.targets == chat.end) & rows.mask))
-    empty = sum(not item.to_answer for item in items)
-    return Conversed(rows, cut, long, empty, blank, ends, late)
+    return Conversed(
+        rows, cut, long, empty=len(unlearned) - bad, bad=bad, blank=blank, weightless=weightless,
+        answers=ends, late=late,
+    )  # fmt: skip
 
 
 def packed(kept: Sequence[Encoded], chat: Chat, length: int) -> TokenBatch:

@@ -3,7 +3,7 @@
 A row is a conversation, of one of these kinds; whatever else a row of instructions may be
 (`lm.data.demonstrations`) is a conversation of one turn.
 
-    {"messages": [{"role", "content"}, ...]}    ours, and OpenAI's
+    {"messages": [{"role", "content"}, ...]}    ours, and OpenAI's, whose "weight" 0 is not learned
     {"prompt": [{"role", "content"}, ...], "completion": [...]}    the same in two parts
     {"conversations": [{"from", "value"}, ...]}    ShareGPT; cut up to the first user
     {"turns": [{"speaker": "USER" or "SYSTEM", "utterance"}, ...]}    Schema-Guided Dialogue
@@ -11,6 +11,8 @@ A row is a conversation, of one of these kinds; whatever else a row of instructi
     {"kind": "demonstration", "messages", "answer"}    the labelling page's; its rankings have one
         where the labeler wrote an answer, too
     a line of a text file, `__eou__` between turns    DailyDialog: the first speaker is the user
+
+No answer of a row that says of itself `"label": false` (KTO's verdict) is learned.
 """
 
 import dataclasses
@@ -29,6 +31,7 @@ from lm.data.asking import (
     Malformed,
     asked_by,
     history_of,
+    is_bad,
     system_of,
     text,
 )
@@ -38,7 +41,16 @@ from lm.data.labels import conversation_rows, from_the_oldest
 from lm.data.prompts import Part, Reader, RowsConfig
 from lm.data.sources import content_digest
 from lm.data.tasks.rows import Problem, Row
-from lm.text.dialogue import Chat, Conversation, Learned, Message, Role, check_order, conversation
+from lm.text.dialogue import (
+    Chat,
+    Conversation,
+    Learned,
+    Message,
+    Role,
+    check_order,
+    conversation,
+    taught_in,
+)
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
 
@@ -65,7 +77,7 @@ class Dialogue:
 
     @property
     def to_answer(self) -> Conversation:
-        """The turns up to the last answer that says something; none where there is none."""
+        """The turns up to the last answer that is learned; none where there is none."""
         last = max((n for n, one in enumerate(self.turns) if one.answers), default=-1)
         return self.turns[: last + 1]
 
@@ -82,6 +94,10 @@ def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:
     one_turn = demonstrations(between)
 
     def of(row: Row) -> list[Dialogue]:
+        found = every(row)
+        return [untaught(one) for one in found] if is_bad(row.values) else found
+
+    def every(row: Row) -> list[Dialogue]:
         values = row.values
         try:
             if values.get("kind") == "ranking" and "answer" not in values:
@@ -109,6 +125,12 @@ def dialogues(between: str = BETWEEN) -> Reader[Dialogue]:
         ]
 
     return of
+
+
+def untaught(item: Dialogue) -> Dialogue:
+    """A conversation of which nothing is learned."""
+    turns = tuple(dataclasses.replace(one, taught=False) for one in item.turns)
+    return dataclasses.replace(item, turns=turns)
 
 
 def turns_of(values: Mapping[str, Any]) -> Conversation | None:
@@ -149,7 +171,8 @@ def spoken(
         if speaker not in speakers:
             known = ", ".join(speakers)
             raise Malformed(f"turn {number} is of {speaker!r}, expected one of {known}")
-        found.append(Message(speakers[speaker], text(one, *what)))
+        said = text(one, *what)
+        found.append(Message(speakers[speaker], said, taught=taught_in(one, number)))
     return found
 
 

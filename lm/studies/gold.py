@@ -116,7 +116,7 @@ class GoldStudy(GoldSetting):
         room = source.model.length - pipeline.ppo.width
         text = ""
         for one in sorted(
-            data.read(demonstrations(data.between), "train"),
+            (one for one in data.read(demonstrations(data.between), "train") if one.good),
             key=lambda each: len(each.prompt) + len(each.answer),
         )[: self.examples]:
             longer = f"{text}{one.prompt}{one.answer}\n\n"

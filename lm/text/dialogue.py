@@ -37,11 +37,17 @@ class Message:
 
     role: Role
     content: str
+    # of the assistant's: whether to learn it; conversations that differ in this alone are the same
+    taught: bool = dataclasses.field(default=True, kw_only=True, compare=False, repr=False)
+
+    @property
+    def blank(self) -> bool:
+        return not self.content.strip()
 
     @property
     def answers(self) -> bool:
-        """Whether it is the assistant's, and says something."""
-        return self.role == "assistant" and bool(self.content.strip())
+        """Whether it is the assistant's, says something, and is to be learned."""
+        return self.role == "assistant" and self.taught and not self.blank
 
 
 Conversation = tuple[Message, ...]
@@ -51,7 +57,7 @@ def conversation(messages: Any) -> Conversation:
     """Turns of a list of {role, content} objects, as OpenAI's interface has them.
 
     A developer's turn is the system's. Content may be a list of {"type": "text", "text": ...}
-    parts, which are joined.
+    parts, which are joined. A turn of "weight" 0 is not learned, one of 1, or of none, is.
 
     Raises:
       DataError: no such list, or one that `check_order` refuses.
@@ -74,9 +80,17 @@ def conversation(messages: Any) -> Conversation:
             raise DataError(f"message {number} has a content that is no text")
         if unpaired(content):
             raise DataError(f"message {number} has a content that is not Unicode text")
-        found.append(Message(role, content))
+        found.append(Message(role, content, taught=taught_in(one, number)))
     check_order(found)
     return tuple(found)
+
+
+def taught_in(message: Mapping[str, Any], number: int) -> bool:
+    """Whether a message is learned, by its weight (OpenAI's fine-tuning). Raises DataError."""
+    weight = message.get("weight")
+    if weight not in (None, 0, 1):
+        raise DataError(f"message {number} has the weight {weight!r}, expected 0 or 1")
+    return weight != 0
 
 
 def check_order(turns: Sequence[Message]) -> None:
@@ -176,7 +190,8 @@ class Chat:
 
         Args:
           length: ids at most; the oldest turns are cut off for it, see `cut`.
-          learned: every turn of the assistant, or its last alone; one that says nothing is not.
+          learned: every turn of the assistant, or its last alone; one that says nothing is not,
+            nor one that is not `taught`.
           known: numbers of turns that are not learned.
 
         Returns:

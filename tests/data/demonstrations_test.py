@@ -166,6 +166,18 @@ def test_only_the_answer_and_its_end_are_learned_unless_the_whole_text_is():
     assert whole.targets[0][whole.mask[0]].tolist() == [*b"sk:so", TOKENIZER.end]
 
 
+def test_a_demonstration_that_its_row_calls_bad_is_left_out_and_counted(tmp_path):
+    rows = [{"prompt": f"p{n}", "completion": "a", "label": n > 0} for n in range(3)]
+    items = read(tmp_path, rows)
+    found = encode_demonstrations(items, TOKENIZER, 32)
+    assert str(found) == '2 demonstrations, 1 of rows with "label": false and left out'
+    assert len(read(tmp_path, [{**row, "label": int(row["label"])} for row in rows])) == 3
+    path = str(tmp_path / "rows.jsonl")
+    assert len(RowsConfig(train=path, valid=path).prompts("train")) == 3
+    with pytest.raises(DataError, match="none of 1 demonstrations is good"):
+        encode_demonstrations(items[:1], TOKENIZER, 32)
+
+
 def test_what_does_not_fit_is_left_out_and_counted():
     items = [Demonstration("p" * 20, "a" * size, f"here:{size}") for size in (12, 11)]
     found = encode_demonstrations(items, TOKENIZER, 32)

@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -400,6 +401,54 @@ def test_a_row_is_shown_with_what_is_learned_in_brackets_or_green():
     plain = "<|im_start|><|user|>a<|im_end|><|im_start|><|assistant|>[b<|im_end|>]"
     assert shown_row(*parts) == shown_row(*parts, colour=False) == plain
     assert shown_row(*parts, colour=True).endswith("\033[32mb<|im_end|>\033[0m")
+
+
+@pytest.mark.parametrize(
+    "named", [("messages", "role", "content"), ("conversations", "from", "value")]
+)
+def test_an_answer_of_weight_0_is_heard_and_not_learned_and_the_printed_row_shows_it(
+    tmp_path, named
+):
+    field, who, what = named
+
+    def row(*weights):
+        said = [
+            {who: "user", what: "q"},
+            {who: "assistant", what: "bad", "weight": weights[0]},
+            {who: "user", what: "r", "weight": None},
+            {who: "assistant", what: "good"},
+        ]
+        return {field: said + [{who: "user", what: "s"},
+                               {who: "assistant", what: "bye", "weight": weights[1]}]}  # fmt: skip
+
+    path = write(tmp_path / "rows.jsonl", row(0, 0), row(1, 0.0), row(0, 1))
+    items = DialoguesConfig(train=path, valid=path).dialogues("train")["dialogues"]
+    found = encode_dialogues(items, CHAT, 64)
+    shown = [shown_row(CHAT.tokenizer, found.rows.tokens[n], found.rows.targets[n],
+                       found.rows.mask[n], colour=False) for n in range(3)]  # fmt: skip
+    assert [re.findall(r"\[(\w+)", one) for one in shown] == [
+        ["good"], ["bad", "good"], ["good", "bye"],
+    ]  # fmt: skip
+    assert "bad" in shown[0] and "bye" not in shown[0]
+    assert str(found) == "3 conversations, 4 answers of weight 0 that are not learned"
+    prompts = DialoguesConfig(train=path, valid=path, asked="every").prompts("train")
+    assert prompts == [turns("q"), turns("q", "bad", "r"), turns("q", "bad", "r", "good", "s")]
+
+
+def test_an_answer_that_its_row_calls_bad_is_not_learned_and_is_counted_and_still_asked(tmp_path):
+    rows = [ours("a", "b") | {"label": True}, ours("c", "d") | {"label": False},
+            {"prompt": "e", "completion": "f", "label": False}]  # fmt: skip
+    path = write(tmp_path / "rows.jsonl", *rows)
+    config = DialoguesConfig(train=path, valid=path)
+    items = config.dialogues("train")["dialogues"]
+    found = encode_dialogues(items, CHAT, 64)
+    told = "1 conversations, 2 without an answer to learn, by weight or label, and left out"
+    assert str(found) == told and found.empty == 0
+    assert config.prompts("train") == [turns("a"), turns("c"), turns("e")]
+    shown = DialogueComparisonsConfig(train=path, valid=path).demonstrated(path)
+    assert {one.answer for one in shown} <= {"b"}
+    with pytest.raises(DataError, match="none of 2 conversations has an answer to learn"):
+        encode_dialogues(items[1:], CHAT, 64)
 
 
 def label(item, labeler, ranks, **more):

@@ -174,6 +174,7 @@ WRONG = [
     ([{"role": "user", "content": "x"}] * 2, "message 2 is the user's where the assistant's"),
     ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}],
      "message 2 is the system's"),
+    ([{"role": "user", "content": "x", "weight": 0.5}], "message 1 has the weight 0.5, expected 0"),
 ]  # fmt: skip
 
 
