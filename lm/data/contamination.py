@@ -20,7 +20,8 @@ from lm.core.errors import AccessError, DataError
 from lm.core.paths import at_home
 from lm.data.links import below
 from lm.data.overlap import Span, merged
-from lm.data.sources import LONGEST, files, lines, opened, parts, tell
+from lm.data.reading import LONGEST, ending, lines, opened
+from lm.data.sources import files, parts, tell
 
 MARGIN = 200  # characters that go on each side
 LEAST = 200  # characters of a piece that stays
@@ -50,13 +51,13 @@ def held_out_texts(spec: str) -> Iterator[str]:
       DataError: a file that cannot be read, or is not what its name says.
     """
     for path in held_out_files(spec):
-        name = path.name.removesuffix(".gz")
+        kind = ending(path)
         try:
             with opened(path) as file:
-                if name.endswith(".json"):
-                    yield from strings(json.loads(file.read()))
+                if kind == ".json":
+                    yield from strings(whole_or_lines(file.read()))
                     continue
-                if name.endswith(".csv"):
+                if kind == ".csv":
                     csv.field_size_limit(LONGEST)
                     text = (line.decode(errors="replace") for line in lines(file) if line)
                     yield from itertools.chain.from_iterable(csv.reader(text))
@@ -64,7 +65,7 @@ def held_out_texts(spec: str) -> Iterator[str]:
                 for line in lines(file):
                     if line is None or not line.strip():
                         continue
-                    if name.endswith(".jsonl"):
+                    if kind == ".jsonl":
                         yield from strings(json.loads(line))
                     else:
                         yield from line.decode(errors="replace").rstrip("\r\n").split("\t")
@@ -84,10 +85,18 @@ def held_out_files(spec: str) -> Iterator[Path]:
         if not os.path.isdir(folder):
             yield from files(part)
             continue
-        some = below(folder, lambda path: path.name.removesuffix(".gz").endswith(KINDS), tell)
+        some = below(folder, lambda path: ending(path) in KINDS, tell)
         if not some:
             raise DataError(f"no test sets in {folder}: no {', '.join(KINDS)} there")
         yield from some
+
+
+def whole_or_lines(data: bytes) -> Any:
+    """What a `.json` holds: one value, or one a line. Raises ValueError where it is neither."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return [json.loads(line) for line in data.splitlines() if line.strip()]
 
 
 def strings(value: Any) -> Iterator[str]:

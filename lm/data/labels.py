@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lm.data.sources import files, opened, tell
+from lm.data.reading import ROWS, ending, opened
+from lm.data.sources import files, tell
 from lm.data.tasks.rows import Problem, Row, jsonl, lines, stem
 
 FILE = "labels.jsonl"
@@ -42,7 +43,7 @@ def from_the_oldest(paths: Iterable[Path]) -> list[Path]:
 
 
 def rows_of(path: Path) -> Iterable[Row | Problem]:
-    if path.name.removesuffix(".gz").endswith(".jsonl"):
+    if ending(path) in ROWS:
         return whole_lines(path)
     return spoken_lines(path)
 

@@ -40,7 +40,7 @@ Reader = Callable[[Row], list[Item]]  # the items of a row; raises Malformed
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowsConfig:
-    """JSONL files to learn from and to measure on."""
+    """Files of rows, `.jsonl` or `.json`, to learn from and to measure on."""
 
     train: str = "data/train.jsonl"  # files, folders or globs, with commas between
     valid: str | None = None  # a part of `train` is held out where None

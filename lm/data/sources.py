@@ -3,6 +3,7 @@
 books/            a folder: its text files, recursively, behind links too, sorted
 wiki/*.jsonl.gz   a glob (`**` crosses folders)
 input.txt         one file, whatever its extension
+rows.json         rows with a field `text`, one list or one a line; in a folder, only where named
 stdlib:           this Python's own library, without its tests: about 12 MB
 stdlib:*.py       a glob in it: here the modules that are no packages
 hf:NAME           the train split of a data set, column "text"; needs lm[datasets]
@@ -10,6 +11,7 @@ a.txt,stdlib:     several, with commas between
 """
 
 import codecs
+import collections
 import dataclasses
 import functools
 import glob
@@ -23,18 +25,19 @@ import sysconfig
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import Any, Literal
 
 from lm.core.errors import AccessError, DataError
 from lm.core.paths import at_home
+from lm.data import reading
 from lm.data.links import behind_links, below, once, present
+from lm.data.reading import ROWS, content, ending, lines, listed, opened
 
 STDLIB = "stdlib:"
 HUB = "hf:"
 TEXT = (".txt", ".md", ".py", ".rst", ".text")
 SKIPPED = {"site-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3", "ensurepip"}
 SHOWN = 5  # malformed records told one by one
-LONGEST = 64 << 20  # bytes of one record
 
 OnError = Literal["stop", "replace"]
 Listing = list[tuple[str, list[Path]]]  # parts of a spec, and the files of each
@@ -77,7 +80,7 @@ def files_of(part: str) -> list[Path]:
     elif os.path.isdir(path):
         if holds_tokens(path):
             raise DataError(f"{part!r} holds tokens: name the text they were made from")
-        some = below(path, is_text, tell)
+        some = texts_below(path)
     elif os.path.isfile(path):
         some = [path]
     else:
@@ -159,13 +162,30 @@ def together(specs: Sequence[str]) -> str:
     return ",".join(specs)
 
 
+def texts_below(folder: Path) -> list[Path]:
+    """The texts in a folder, sorted. How many other files there are, and of which endings, is told,
+    hidden ones aside."""
+    others: collections.Counter[str] = collections.Counter()
+
+    def named(path: Path) -> bool:
+        found = is_text(path)
+        if not found and not any(part[0] == "." for part in path.relative_to(folder).parts):
+            others[ending(path) or "without an ending"] += 1
+        return found
+
+    some = below(folder, named, tell)
+    if others:
+        told = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
+        tell(f"{folder}: files that are no text are not read: {told}; a .json is where it is named")
+    return some
+
+
 def is_text(path: Path) -> bool:
-    name = path.name.removesuffix(".gz")
-    return name.endswith((*TEXT, ".jsonl"))
+    return ending(path) in (*TEXT, ".jsonl")
 
 
 def documents(spec: str, *, on_error: OnError = "stop") -> Iterator[Document]:
-    """Every document: a text file is one, a line of `.jsonl` is one (its field `text`).
+    """Every document: a text file is one, a row of `.jsonl` or `.json` is one (its field `text`).
 
     Bytes are kept as they are: byte-order marks, CRLF and NUL are text.
 
@@ -182,7 +202,7 @@ def documents_in(found: Listing, on_error: OnError = "stop") -> Iterator[Documen
             yield from hub_documents(part.removeprefix(HUB))
         for path in paths:
             try:
-                if path.name.removesuffix(".gz").endswith(".jsonl"):
+                if ending(path) in ROWS:
                     yield from records(path, on_error)
                 else:
                     # the library's own files are taken as they are: nobody here can convert them
@@ -192,27 +212,6 @@ def documents_in(found: Listing, on_error: OnError = "stop") -> Iterator[Documen
                 raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
             except OSError as error:
                 raise AccessError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def opened(path: Path) -> IO[bytes] | gzip.GzipFile:
-    if path.suffix == ".gz" and path.stat().st_size == 0:  # which gzip takes for one of no text
-        raise EOFError("it is empty")
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-def content(path: Path) -> bytes:
-    """All of a file, unpacked where it is a `.gz`.
-
-    Raises:
-      DataError: it cannot be read, or is damaged.
-    """
-    try:
-        with opened(path) as file:
-            return file.read()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged gzip ({error}); copy it again") from None
-    except OSError as error:
-        raise AccessError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def utf8(data: bytes, path: Path, on_error: OnError) -> str:
@@ -228,11 +227,28 @@ def utf8(data: bytes, path: Path, on_error: OnError) -> str:
 
 
 def records(path: Path, on_error: OnError = "stop") -> Iterator[Document]:
-    """One document a line. From the first malformed line on, the others are only counted.
+    """One document a row. From the first malformed row on, the others are only counted.
 
-    A line above `LONGEST` is left out, counted and told: it is never held whole.
+    A line above `reading.LONGEST` is left out, counted and told: it is never held whole.
     """
     problems: list[str] = []
+    for where, row in rows(path, on_error):
+        text, problem = field(row, on_error)
+        if problem:
+            problems.append(f"{where}: {problem}")
+        elif not problems:
+            yield Document(where, text)
+    if problems:
+        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DataError("; ".join(problems[:SHOWN]) + more)
+
+
+def rows(path: Path, on_error: OnError) -> Iterator[tuple[str, Any]]:
+    """Where each row stands, and what it is: in a list of rows, a value, else a line."""
+    several = listed(path, "strict" if on_error == "stop" else "replace")
+    if several is not None:
+        yield from ((f"{path}: row {number}", row) for number, row in enumerate(several, start=1))
+        return
     long = 0
     with opened(path) as file:
         for number, line in enumerate(lines(file), start=1):
@@ -241,30 +257,10 @@ def records(path: Path, on_error: OnError = "stop") -> Iterator[Document]:
                 continue
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)  # a mark of the file, not of the record
-            if not line.strip():
-                continue
-            text, problem = field(line, on_error)
-            if problem:
-                problems.append(f"{path}:{number}: {problem}")
-            elif not problems:
-                yield Document(f"{path}:{number}", text)
+            if line.strip():
+                yield f"{path}:{number}", line
     if long:
-        tell(f"warning: {path}: {long} lines above {LONGEST >> 20} MiB are left out")
-    if problems:
-        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError("; ".join(problems[:SHOWN]) + more)
-
-
-def lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes | None]:
-    """The lines of a file; None for each that is longer than `LONGEST` bytes."""
-    while line := file.readline(LONGEST + 1):
-        if len(line) <= LONGEST or line.endswith(b"\n"):
-            yield line
-            continue
-        while rest := file.readline(LONGEST):
-            if rest.endswith(b"\n"):
-                break
-        yield None
+        tell(f"warning: {path}: {long} lines above {reading.LONGEST >> 20} MiB are left out")
 
 
 @functools.cache
@@ -279,10 +275,12 @@ def tell_same(train: object, valid: object) -> None:
         tell("warning: data.valid is what is learned from: its figures say nothing of what is new")
 
 
-def field(line: bytes, on_error: OnError) -> tuple[str, str]:
-    """The text of a record, and what is wrong with it ("" where nothing is)."""
+def field(row: Any, on_error: OnError) -> tuple[str, str]:
+    """The text of a record or of its line, and what is wrong with it ("" where nothing is)."""
     try:
-        text = json.loads(line.decode(errors="strict" if on_error == "stop" else "replace"))["text"]
+        if isinstance(row, bytes):
+            row = json.loads(row.decode(errors="strict" if on_error == "stop" else "replace"))
+        text = row["text"]
         if not isinstance(text, str):
             raise TypeError
         text.encode()

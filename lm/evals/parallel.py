@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lm.core.errors import DataError
-from lm.data.sources import content, utf8
+from lm.data.reading import content
+from lm.data.sources import utf8
 from lm.data.tasks.rows import Row
 from lm.text.detokenizer import MARK, ONE_BILLION
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from lm.core.errors import ConfigError, DataError
 from lm.core.paths import writing
+from lm.data.reading import ROWS, ending
 from lm.data.tasks.rows import Problem, jsonl, lines
 from lm.evals.writing import Written
 from lm.text.interface import unpaired
@@ -28,13 +29,13 @@ class Source:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Rows of `prompt` of JSONL, or lines of text, perhaps gzipped; blank lines are none.
+    """Rows of `prompt` of JSON, or lines of text, perhaps gzipped; blank lines are none.
 
     Raises:
       DataError: a line that is none of these, or no prompt at all.
     """
     found = []
-    if path.name.removesuffix(".gz").endswith(".jsonl"):
+    if ending(path) in ROWS:
         for row in jsonl(path):
             if isinstance(row, Problem):
                 raise DataError(str(row))

@@ -11,12 +11,13 @@ import os
 import queue
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
 from lm.data.labels import digest
+from lm.data.reading import ROWS, ending, listed
 from lm.data.tasks.rows import Problem, lines
 from lm.decode.sampling import SamplingConfig
 from lm.serve.conversations import chat_prompt
@@ -59,7 +60,7 @@ class SamplingPlan:
 
 
 def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
-    """Conversations that end with the user, from JSONL of {messages}, {prompt}, each with or
+    """Conversations that end with the user, from JSON of {messages}, {prompt}, each with or
     without a {user}, or strings, or from lines of text, both perhaps gzipped. Of one that ends with
     the assistant `seed` draws the answer that is to be labelled.
 
@@ -69,21 +70,11 @@ def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
     if not path.is_file():
         raise DataError(f"--label_prompts={path}: no such file")
     found = []
-    for number, line in lines(path):
-        if isinstance(line, Problem):
-            raise DataError(str(line))
-        if not line.strip():
-            continue
-        value: Any = line
+    for number, value in values_in(path):
         user = None
-        if path.name.removesuffix(".gz").endswith(".jsonl"):
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}:{number}: no JSON ({error})") from None
         if isinstance(value, dict):
             user = value.get("user")
-            value = value.get("messages", value.get("prompt"))
+            value = value.get("messages") or value.get("prompt")
         try:
             turns = (Message("user", value),) if isinstance(value, str) else conversation(value)
         except DataError as error:
@@ -93,6 +84,22 @@ def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
     if not found:
         raise DataError(f"no prompts in {path}: give one a line")
     return found
+
+
+def values_in(path: Path) -> Iterator[tuple[int, Any]]:
+    """The rows of a file with their numbers, from 1; of one of text, its lines."""
+    if (several := listed(path)) is not None:
+        yield from enumerate(several, start=1)
+        return
+    for number, line in lines(path):
+        if isinstance(line, Problem):
+            raise DataError(str(line))
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line) if ending(path) in ROWS else line
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{number}: no JSON ({error})") from None
 
 
 def up_to_an_answer(turns: Conversation, draw: random.Random) -> Conversation:

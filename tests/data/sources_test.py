@@ -7,9 +7,9 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data import sources
+from lm.data.reading import content
 from lm.data.sources import (
     Document,
-    content,
     content_digest,
     documents,
     files,
@@ -151,7 +151,7 @@ def test_the_fingerprint_changes_with_the_files(tmp_path):
 
 
 def test_a_record_that_is_too_long_is_left_out_counted_and_told_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sources, "LONGEST", 1 << 20)
+    monkeypatch.setattr(sources.reading, "LONGEST", 1 << 20)
     path = tmp_path / "a.jsonl"
     long = json.dumps({"text": "x" * (3 << 20)})
     fits = json.dumps({"text": "y" * ((1 << 20) - 12)})
@@ -237,3 +237,37 @@ def test_a_damaged_gzip_file_is_named_whoever_reads_it(tmp_path, read):
             read(path)
     with pytest.raises(DataError, match="cannot read .*gone.gz: No such file"):
         read(tmp_path / "gone.gz")
+
+
+def test_a_name_says_in_capitals_too_what_a_file_is_and_what_is_no_text_is_told(tmp_path, capsys):
+    (tmp_path / "A.TXT").write_text("a")
+    (tmp_path / "B.JSONL").write_text('{"text": "b"}\n')
+    (tmp_path / "C.TXT.GZ").write_bytes(gzip.compress(b"c"))
+    (tmp_path / ".git").mkdir()
+    for name in ("x.parquet", "Y.Parquet", "rows.json", "LICENSE", ".git/x.pack", ".hidden"):
+        (tmp_path / name).write_text("[1]")
+    for _ in range(2):
+        assert texts(tmp_path) == ["a", "b", "c"]
+    told = "1 .json, 2 .parquet, 1 without an ending; a .json is where it is named"
+    assert capsys.readouterr().err == f"{tmp_path}: files that are no text are not read: {told}\n"
+
+
+@pytest.mark.parametrize("end", [".json", ".JSON", ".json.gz"])
+def test_a_json_is_rows_one_list_or_one_a_line(tmp_path, end):
+    several = [{"text": "one"}, {"text": "two"}]
+    for written in (json.dumps(several, indent=1), "\n".join(map(json.dumps, several))):
+        path = tmp_path / f"a{end}"
+        path.write_bytes(gzip.compress(written.encode()) if end == ".json.gz" else written.encode())
+        assert texts(path) == ["one", "two"]
+
+
+def test_a_row_of_a_list_is_named_and_a_list_that_breaks_off_too(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(' \n[{"text": "one"}, {"words": 2}, 3, {"text": "\\ud800"}]')
+    with pytest.raises(DataError, match='a.json: row 2: missing "text"; .*: row 3: .*: row 4: not'):
+        texts(path)
+    path.write_text('[{"text": "one"},')
+    with pytest.raises(DataError, match="a.json: begins as a list and is not JSON in UTF-8"):
+        texts(path)
+    path.write_bytes(b'[{"text": "\xff"}]')
+    assert texts(path, on_error="replace") == ["\ufffd"]

@@ -533,6 +533,10 @@ def test_prompts_are_read_from_lines_and_conversations(tmp_path):
     path.write_text('{"prompt": "one"}\n{"messages": [{"role": "user", "content": "two"},'
                     ' {"role": "assistant", "content": "x"}]}\n"three"\n')  # fmt: skip
     assert [one.turns[-1].content for one in read_prompts(path)] == ["one", "two", "three"]
+    rows = [{"prompt": "one", "messages": None}, "two"]
+    (tmp_path / "list.json").write_text(json.dumps(rows, indent=1))
+    found = read_prompts(tmp_path / "list.json")
+    assert [one.turns[-1].content for one in found] == ["one", "two"]
     (tmp_path / "lines.txt").write_text("four\n\nfive\n")
     assert len(read_prompts(tmp_path / "lines.txt")) == 2
 

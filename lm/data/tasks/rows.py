@@ -3,7 +3,7 @@
 .tsv      cells between tabs, never quoted: a quotation mark in GLUE is a quotation mark
 .csv      cells between commas, quoted (SWAG, Story Cloze)
 .jsonl    an object a line
-.json     SQuAD: articles of paragraphs of questions
+.json     likewise, or one list of objects; SQuAD: articles of paragraphs of questions
 .txt      RACE: a passage a file with its questions (race.py)
 columns   CoNLL: a word a line with its tag, a blank line after each sentence
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.sources import LONGEST, opened
+from lm.data.reading import LONGEST, listed, opened
 
 NOT_A_WORD = re.compile(r"\d+[-.]\d+")  # CoNLL-U: a contraction's range, a word not in the text
 
@@ -142,8 +142,12 @@ def _table_row(path: Path, number: int, names: Sequence[str], cells: list[str]) 
 
 
 def jsonl(path: Path) -> Iterator[Row | Problem]:
-    """An object a line; blank lines are none."""
-    for number, line in lines(path):
+    """An object a line, blank lines are none; or those of a `.json` that is one list, which is
+    parsed whole. A field that is null is none: exports of mixed rows have all columns in each."""
+    several = listed(path)
+    for number, values in enumerate(several or (), start=1):
+        yield _object_row(f"{path}: row {number}", f"{stem(path)}:{number}", values)
+    for number, line in lines(path) if several is None else ():
         where = f"{path}:{number}"
         if isinstance(line, Problem):
             yield line
@@ -155,10 +159,13 @@ def jsonl(path: Path) -> Iterator[Row | Problem]:
         except (ValueError, RecursionError):
             yield Problem(where, "not JSON")
             continue
-        if isinstance(values, dict):
-            yield Row(where, f"{stem(path)}:{number}", values)
-        else:
-            yield Problem(where, f"a JSON {type(values).__name__}, expected an object")
+        yield _object_row(where, f"{stem(path)}:{number}", values)
+
+
+def _object_row(where: str, name: str, values: Any) -> Row | Problem:
+    if not isinstance(values, dict):
+        return Problem(where, f"a JSON {type(values).__name__}, expected an object")
+    return Row(where, name, {key: value for key, value in values.items() if value is not None})
 
 
 def squad(path: Path) -> Iterator[Row | Problem]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.sources import content
+from lm.data.reading import content
 from lm.data.tasks import rows as files
 from lm.data.tasks.config import numbered
 from lm.data.tasks.race import questions

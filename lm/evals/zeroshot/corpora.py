@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from lm.core.errors import DataError
-from lm.data.sources import content, utf8
+from lm.data.reading import content
+from lm.data.sources import utf8
 from lm.evals.scorer import Request, Scorer
 from lm.evals.zeroshot.figure import Figure, perplexity, ratio_of
 from lm.text.detokenizer import MARK, ONE_BILLION, PTB, WIKITEXT, Detokenizer

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.core.errors import DataError
-from lm.data.sources import content
+from lm.data.reading import content
 from lm.evals.incontext import Item, Style, fit
 from lm.evals.scorer import Scorer
 from lm.evals.zeroshot.figure import Figure, ratio_of

@@ -67,6 +67,26 @@ def test_lines_that_are_no_json_object_are_named(tmp_path):
     ]
 
 
+def test_the_objects_of_a_list_are_rows_by_their_numbers_and_so_are_lines_of_a_json(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('\ufeff[{"a": 1},\n 3, {"a": 2}]')
+    found = list(jsonl(path))
+    assert [(row.where, row.name) for row in (found[0], found[2])] == [
+        (f"{path}: row 1", "a:1"), (f"{path}: row 3", "a:3"),
+    ]  # fmt: skip
+    assert problems([found[1]]) == [f"{path}: row 2: a JSON int, expected an object"]
+    path.write_text('{"a": 1}\n[2]\n')
+    first, second = jsonl(path)
+    assert (first.where, first.values) == (f"{path}:1", {"a": 1})
+    assert str(second) == f"{path}:2: a JSON list, expected an object"
+
+
+def test_a_field_that_is_null_is_none(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": null, "b": {"c": null}, "d": 0}\n')
+    assert values(jsonl(path)) == [{"b": {"c": None}, "d": 0}]
+
+
 def test_sentences_end_at_blank_lines_and_know_their_document(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("-DOCSTART-\tO\n\na\tO\nb\tB-X\n  \n\nc\tO\n-DOCSTART-\tO\n\nd\tO")
