@@ -10,7 +10,7 @@ A row is a conversation, of one of these kinds; whatever else a row of instructi
     {"prompt": {"role": "prompter", "text", "replies": [...]}}    OpenAssistant: each path of it
     {"kind": "demonstration", "messages", "answer"}    the labelling page's; its rankings have one
         where the labeler wrote an answer, too
-    a line of a text file, `__eou__` between turns    DailyDialog: the first speaker is the user
+    a line of a `.txt` file, `__eou__` between turns    DailyDialog: the first speaker is the user
 
 No answer of a row that says of itself `"label": false` (KTO's verdict) is learned.
 """
@@ -37,7 +37,7 @@ from lm.data.asking import (
 )
 from lm.data.demonstrations import demonstrations
 from lm.data.held_out import place
-from lm.data.labels import conversation_rows, from_the_oldest
+from lm.data.labels import END_OF_UTTERANCE, conversation_rows, from_the_oldest
 from lm.data.prompts import Part, Reader, RowsConfig
 from lm.data.sources import content_digest
 from lm.data.tasks.rows import Problem, Row
@@ -58,7 +58,6 @@ Asked = Literal["random", "every", "last"]  # which of a conversation's answers 
 
 DRAWING = 2  # of the rules by which a seed draws answers: a run goes on by those it began with
 GUIDED: dict[str, Role] = {"USER": "user", "SYSTEM": "assistant"}
-END_OF_UTTERANCE = "__eou__"
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant): ?")
 
 

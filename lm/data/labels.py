@@ -22,19 +22,44 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lm.data.reading import ROWS, ending, opened
-from lm.data.sources import files, tell
+from lm.data.links import shown
+from lm.data.reading import ending, opened
+from lm.data.sources import TEXT, files, tell
 from lm.data.tasks.rows import Problem, Row, jsonl, lines, stem
 
 FILE = "labels.jsonl"
 BEGUN = b'{"kind"'  # how the page begins a record
 KINDS = ("ranking", "demonstration", "skip", "undo")
+END_OF_UTTERANCE = "__eou__"  # between the turns of a line
+PROSE = set(TEXT) - {".txt"}  # endings of files that are about rows, as a README is, and hold none
 
 
 def conversation_rows(spec: str) -> Iterator[Row | Problem]:
-    """The rows of JSONL files, of which the labels are those that stand, and of text files the
-    lines, as {"dialogue": line}."""
-    return standing(itertools.chain.from_iterable(map(rows_of, from_the_oldest(files(spec)))))
+    """The rows of JSON files, of which the labels are those that stand, and of `.txt` files of
+    dialogues the lines, as {"dialogue": line}. Other texts are passed over and told."""
+    found = from_the_oldest(files_of_rows(spec))
+    silent = [path for path in found if ending(path) == ".txt" and not speaks(path)]
+    pass_over(silent, f"no {END_OF_UTTERANCE} between turns")
+    some = (path for path in found if path not in silent)
+    return standing(itertools.chain.from_iterable(map(rows_of, some)))
+
+
+def files_of_rows(spec: str) -> list[Path]:
+    """The files of a spec without those of prose, which are told."""
+    found = files(spec)
+    prose = [path for path in found if ending(path) in PROSE]
+    pass_over(prose, "text, no rows")
+    return [path for path in found if path not in prose]
+
+
+def pass_over(paths: list[Path], why: str) -> None:
+    if paths:
+        tell(f"warning: {shown(paths)} passed over: {why}")
+
+
+def speaks(path: Path) -> bool:
+    """Whether the lines of a text are dialogues."""
+    return any(isinstance(line, str) and END_OF_UTTERANCE in line for _, line in lines(path))
 
 
 def from_the_oldest(paths: Iterable[Path]) -> list[Path]:
@@ -43,9 +68,7 @@ def from_the_oldest(paths: Iterable[Path]) -> list[Path]:
 
 
 def rows_of(path: Path) -> Iterable[Row | Problem]:
-    if ending(path) in ROWS:
-        return whole_lines(path)
-    return spoken_lines(path)
+    return spoken_lines(path) if ending(path) == ".txt" else whole_lines(path)
 
 
 def spoken_lines(path: Path) -> Iterator[Row | Problem]:

@@ -67,6 +67,17 @@ def test_the_context_of_a_task_or_a_question_is_asked_with_it(tmp_path, answer):
     ]  # fmt: skip
 
 
+def test_a_list_of_rows_is_read_as_published_and_a_readme_beside_rows_is_none(tmp_path, capsys):
+    rows = [{"instruction": f"Say {n}", "input": None, "output": "so"} for n in range(3)]
+    (tmp_path / "alpaca_data.json").write_text(json.dumps(rows, indent=4))
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "p", "response": "r", "messages": null}\n')
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    for spec, count in ((tmp_path / "alpaca_data.json", 3), (tmp_path, 1)):
+        config = RowsConfig(train=str(spec), valid=str(tmp_path / "alpaca_data.json"))
+        assert len(config.read(demonstrations(), "train")) == count
+    assert f"{tmp_path / 'README.md'} is passed over: text, no rows\n" in capsys.readouterr().err
+
+
 def shown(count, **more):
     pairs = [{"input": f"q{n}", "output": f"a{n}"} for n in range(count)]
     return {"instruction": "Do", "examples": pairs} | more

@@ -79,6 +79,28 @@ def test_lines_of_dailydialog_are_conversations_that_the_user_begins(tmp_path):
     assert read(tmp_path / "d.txt.gz") == [turns("Hi .", "Hello !", "Bye ."), turns("A", "B")]
 
 
+def test_a_text_that_is_no_dialogue_is_no_conversation_and_is_told(tmp_path, capsys):
+    write(tmp_path / "rows.jsonl", ours("a", "b") | {"conversations": None})
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n")
+    (tmp_path / "notes.txt").write_text("a line\nanother\n")
+    (tmp_path / "TALK.TXT").write_text("x __eou__ y\n")
+    assert read(tmp_path) == [turns("x", "y"), turns("a", "b")]
+    assert len(DialoguesConfig(train=str(tmp_path), valid=str(tmp_path)).prompts("train")) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'README.md'} is passed over: text, no rows\n" in told
+    assert f"{tmp_path / 'notes.txt'} is passed over: no __eou__ between turns\n" in told
+
+
+def test_a_list_of_conversations_is_read_as_sharegpt_is_published(tmp_path):
+    said = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    path = tmp_path / "sharegpt.json"
+    path.write_text(json.dumps([{"id": "x", "conversations": said}, {"conversations": said[:0]}]))
+    with pytest.raises(DataError, match="sharegpt.json: row 2: the conversation has no user turn"):
+        read(path)
+    path.write_text(json.dumps([{"id": "x", "conversations": said, "messages": None}]))
+    assert read(path) == [turns("a", "b")]
+
+
 MALFORMED = [
     ({"messages": [{"role": "assistant", "content": "x"}]}, "message 1 is the assistant's"),
     ({"conversations": [{"from": "narrator", "value": "x"}]}, "turn 1 is of 'narrator'"),
