@@ -23,7 +23,7 @@ from typing import Any
 from lm.core.errors import DataError
 from lm.data.asking import BETWEEN, Malformed, prompt_of, task_of, text, unicode_text
 from lm.data.demonstrations import Demonstration, demonstrations
-from lm.data.parting import chosen_and_rejected
+from lm.data.parting import chosen_and_rejected, until_answered
 from lm.data.prompts import Part, Reader, RowsConfig, check_faults, same
 from lm.data.sources import tell
 from lm.data.tasks.rows import Row
@@ -48,6 +48,7 @@ class Comparison:
     ended: tuple[bool, ...] = ()  # whether each answer ends; a model's may be cut; (): all do
     metadata: tuple[Mapping[str, bool], ...] = ()  # of each answer, questions that were answered
     task: str | None = None  # the instruction that its row asks by
+    overrun: int = 0  # answers behind which the human speaks in their row, and which are cut there
 
     @property
     def tied(self) -> bool:
@@ -102,8 +103,9 @@ def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparis
                 raise Malformed(str(error).removeprefix(f"{where}: ")) from None
             return [ranked()]
         if "chosen" in values:
+            values, overrun = until_answered(values)
             prompt, answers = chosen_and_rejected(values, between)
-            return [compared(answers, FIRST)]
+            return [dataclasses.replace(compared(answers, FIRST), overrun=overrun)]
         if "answers" in values:
             prompt = prompt_of(values, between)
             return [ranked()]
@@ -281,6 +283,8 @@ class ComparisonsConfig(RowsConfig):
         }
         if self.held_out:
             found["labelers"] = [one for one in valid if one.labeler in self.held_out]
+        if count := sum(one.overrun for one in train + valid):
+            tell(f"{self.told}: {count} answers are cut where the human speaks behind them")
         left_out = {
             "without a preference": sum(one.tied for one in train + valid),
             "with an empty or equal answer preferred": sum(one.faulty for one in train + valid),

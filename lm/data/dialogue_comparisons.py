@@ -34,7 +34,7 @@ from lm.data.dialogues import (
     turns_of,
 )
 from lm.data.labels import KINDS, conversation_rows
-from lm.data.parting import in_turns, parted
+from lm.data.parting import in_turns, parted, until_answered
 from lm.data.prompts import Item, Part, Reader
 from lm.data.tasks.rows import Problem, Row
 from lm.text.dialogue import Chat, Conversation, Message, conversation
@@ -70,7 +70,7 @@ def dialogue_comparisons(between: str = BETWEEN) -> Reader[Comparison]:
     return of
 
 
-def before(values: Mapping[str, Any], between: str, prompt: str) -> Conversation:
+def before(values: dict[str, Any], between: str, prompt: str) -> Conversation:
     """What was said before the answers of a row, whose prompt as a text is `prompt`, without what
     the row says beside it. Turns stay as they stand, whatever they spell; a transcript is what
     `prompt` and `chosen` alone may be."""
@@ -78,7 +78,7 @@ def before(values: Mapping[str, Any], between: str, prompt: str) -> Conversation
     chosen = values.get("chosen")
     turns = values.get("conversations") or values.get("messages")
     if in_turns(values):
-        said = turns_of({"conversations": parted(values, between)[0]})
+        said = turns_of({"conversations": parted(until_answered(values)[0], between)[0]})
     elif isinstance(chosen, str) and not asks(values):
         said = instructed(asked(prompt), values)
     elif turns and not asks(values) and "prediction 1" not in values:

@@ -1,7 +1,8 @@
 """Two dialogues of which one was chosen and the other rejected, as two answers to one prompt.
 
 A pair may part before the last turn: what both begin with, up to an answer, is then the prompt, and
-all that comes after it the answers.
+all that comes after it the answers. What the human says behind the last answer of either, and
+nobody answers, is part of none.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from lm.data.asking import (
     asks,
     history_of,
     prompt_of,
+    role_of,
     system_of,
     text,
     transcript,
@@ -22,6 +24,7 @@ from lm.data.dialogues import question
 from lm.text.dialogue import as_objects
 
 Turn = dict[str, str]  # {role, content}
+ASKS = "\n\nHuman:"  # of a transcript
 
 
 def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list[str]]:
@@ -47,6 +50,30 @@ def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list
         place += len(SPEAKS)
         return answers[0][:place], [one[place:] for one in answers]
     return heads[0] + SPEAKS, list(ends)
+
+
+def until_answered(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """A row of {chosen, rejected} with both up to their last answers, and how many were cut for it.
+    Texts are transcripts where nothing beside them asks, or a prompt that is one itself."""
+    found = {name: values[name] for name in ("chosen", "rejected") if name in values}
+    prompt = values.get("prompt")
+    if in_turns(values):
+        found = {name: up_to_answer(said) for name, said in found.items()}
+    elif not asks(values) or (isinstance(prompt, str) and prompt.rstrip().endswith(SPEAKS)):
+        texts = {name: said for name, said in found.items() if isinstance(said, str)}
+        for name, said in texts.items():
+            before, speaks, answer = said.rpartition(SPEAKS)
+            found[name] = before + speaks + answer.partition(ASKS)[0]
+    return values | found, sum(values[name] != said for name, said in found.items())
+
+
+def up_to_answer(turns: list[Any]) -> list[Any]:
+    """Turns without the human's behind the last of the assistant, where there is one."""
+    roles = [role_of(one) for one in turns]
+    count = len(turns)
+    while count and roles[count - 1] == "user":
+        count -= 1
+    return turns[:count] if "assistant" in roles[:count] else turns
 
 
 def in_turns(values: Mapping[str, Any]) -> bool:

@@ -220,6 +220,38 @@ def test_lists_of_turns_that_part_before_the_last_are_read_as_transcripts_are(tm
     assert (listed.prompt, listed.answers) == (written_out.prompt, written_out.answers)
 
 
+THANKS = "\n\nHuman: thanks"
+ASKED = "\n\nHuman: hi\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("row", "cut"),
+    [
+        ({"chosen": f"{ASKED} yes{THANKS}", "rejected": f"{ASKED} no{THANKS}"}, 2),
+        ({"chosen": f"{ASKED} yes{THANKS}", "rejected": f"{ASKED} no", "question": 3}, 1),
+        ({"prompt": ASKED, "chosen": f" yes{THANKS}{THANKS}", "rejected": " no"}, 1),
+        ({"chosen": spoken(HI, YES, ("user", "x")), "rejected": spoken(HI, NO)}, 1),
+        ({"prompt": spoken(HI), "chosen": spoken(YES), "rejected": spoken(NO, ("human", "x"))}, 1),
+    ],
+)
+def test_what_the_human_says_behind_an_answer_is_no_part_of_it(tmp_path, row, cut, capsys):
+    plain = [{"prompt": f"p{n}", "chosen": "a", "rejected": "b"} for n in range(20)]
+    (found,) = read(tmp_path, row)
+    assert (found.prompt, found.answers, found.overrun) == (ASKED, (" yes", " no"), cut)
+    data = DialogueComparisonsConfig(train=written(tmp_path, [row, *plain]))
+    parts = data.parts().values()
+    (found,) = (one for some in parts for one in some if one.overrun)
+    assert [one.content for one in found.prompt] == ["hi"] and found.answers == ("yes", "no")
+    assert f"{cut} answers are cut where the human speaks behind them\n" in capsys.readouterr().err
+
+
+def test_lists_that_the_human_alone_speaks_in_stay_and_an_answer_may_quote_one(tmp_path):
+    row = {"prompt": spoken(HI, YES), "chosen": spoken(("user", "a")), "rejected": spoken(HI)}
+    quoting = {"question": "q", "chosen": f"as in{ASKED} yes{THANKS}", "rejected": "no"}
+    one, other = read(tmp_path, row, quoting)
+    assert one.overrun == other.overrun == 0 and other.answers[0] == quoting["chosen"]
+
+
 def test_all_pairs_of_four_answers_become_places_by_wins(tmp_path):
     row = {"question": "q", "passages": [["t", "u"]], "preference": [1, 1, 1, 2, 0, 1],
            **{f"prediction {n}": f"a{n}" for n in range(1, 5)}}  # fmt: skip
