@@ -121,9 +121,13 @@ def test_a_row_is_drawn_alike_alone_and_among_others():
 
 def test_a_row_goes_on_past_the_context_alike_alone_and_beside_longer_ones():
     config = small(length=64)
-    generator = Generator(config, made(config), end=None)
+    params = made(config)
+    generator = Generator(config, params, end=None)
     prompts = [list(range(1, 41)), [*range(2, 49), *range(1, 14)]]
     alone = [generator([prompt], 30, GREEDY)[0] for prompt in prompts]
+    whole = prompts[0] + alone[0][:24]  # the context is full, and the later half of it goes on
+    assert alone[0][24:] == greedy_anew(config, params, whole[-32:], 6)
+    assert alone[1] == greedy_anew(config, params, prompts[1][-32:], 30)  # that has no moment left
     assert generator(prompts, 30, GREEDY) == alone
     generator.end = next(token for token in alone[1] if token not in alone[0])
     ended = generator(prompts, 30, GREEDY)  # the longer one, that is
@@ -234,6 +238,34 @@ def test_the_best_of_all_texts_is_found_whatever_the_penalty(alpha):
     (found,), (score,) = beam_search(generator, [prompt], count, width=32, alpha=alpha)
     assert found == [token for token in best if token != end]
     assert score == pytest.approx(scores.max(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "ends", "length"),
+    [
+        (2.0, (0.6, 0.01, 0.01, 0.01, 0.99, 0.01), 4),  # a longer text wins once one has ended
+        (-2.0, (0.3, 0.99, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5), 1),
+        (0.6, (0.3, 0.01, 0.01), 3),  # the one that is cut does
+        (-2.0, (0.45, 0.5, 0.5), 0),  # one that neither has ended nor is cut is none
+    ],
+)
+def test_of_texts_that_end_at_chances_by_hand_the_best_is_found(alpha, ends, length):
+    count = len(ends)
+    config = GptConfig(layers=1, width=8, heads=1, length=16, vocab=2, final_norm=False)
+    params = jax.tree.map(jnp.zeros_like, made(config))
+    chances = np.log([[1 - end, end] for end in ends])
+    # places alone say what comes next: tokens are nearly nothing, and places as much larger
+    params["tokens"]["table"] = 1e-3 * jnp.eye(2, 8)
+    places = jnp.zeros((16, 8)).at[:count, :2].set(1e3 * chances)
+    params["positions"]["table"] = places
+    lengths = np.arange(1, count + 1)
+    going_on = np.cumsum(chances[:, 0])
+    totals = np.append(going_on - chances[:, 0] + chances[:, 1], going_on[-1])  # ended, and cut
+    scores = totals / ((5 + np.append(lengths, count)) / 6) ** alpha
+
+    found = beam_search(Generator(config, params, 1), [[0]], count, width=2, alpha=alpha)
+    assert scores.argmax() == length and found[0] == [[0] * length]
+    assert found[1] == pytest.approx([scores.max()], abs=1e-4)
 
 
 def test_one_program_writes_whatever_many_tokens_are_left_for_the_last_chunk():

@@ -86,12 +86,23 @@ def test_a_temperature_near_zero_takes_the_likeliest(temperature):
     assert sample(keys, logits, SamplingConfig(temperature=temperature)).tolist() == [1, 2]
 
 
-def test_the_likeliest_are_counted_before_their_probabilities_are_added_up():
+def test_a_batch_that_asks_for_min_p_alone_is_drawn_as_one_text_is():
+    keys, count = jax.random.split(jax.random.key(0), 200), 200
+    logits = jnp.tile(jnp.log(jnp.array([0.4, 0.3, 0.2, 0.1])), (count, 1))
+    asked = (jnp.ones(count), jnp.full(count, 4), jnp.ones(count), jnp.full(count, 0.4))
+    each = jax.jit(sampling.sample_each)(keys, logits, *asked)
+    np.testing.assert_array_equal(each, sample(keys, logits, SamplingConfig(min_p=0.4)))
+    assert set(each.tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("few", [{"top_k": 2}, {"min_p": 0.6}], ids=str)
+def test_the_likeliest_are_chosen_before_their_probabilities_are_added_up(few):
     """Of two of 0.4 and 0.3 the first has over half; of all four it has not."""
     keys, count = jax.random.split(jax.random.key(0), 200), 200
     logits = jnp.tile(jnp.log(jnp.array([0.4, 0.3, 0.2, 0.1])), (count, 1))
-    one = np.asarray(sample(keys, logits, SamplingConfig(top_k=2, top_p=0.5)))
-    asked = (jnp.ones(count), jnp.full(count, 2), jnp.full(count, 0.5), jnp.zeros(count))
+    one = np.asarray(sample(keys, logits, SamplingConfig(top_p=0.5, **few)))
+    rows = (1.0, few.get("top_k", 4), 0.5, few.get("min_p", 0.0))
+    asked = (jnp.full(count, setting) for setting in rows)
     each = np.asarray(jax.jit(sampling.sample_each)(keys, logits, *asked))
     assert not one.any() and not each.any()
     both = np.asarray(sample(keys, logits, SamplingConfig(top_p=0.5)))  # the control
