@@ -126,14 +126,16 @@ class Latin(ByteTokenizer):
         return self.decode_bytes(ids).decode("latin-1")
 
 
-def test_greedy_is_true_of_what_the_model_would_write():
+@pytest.mark.parametrize("prompt", ["Q:", "Q: who was it?"], ids=["alone", "shared"])
+def test_greedy_is_true_of_what_the_model_would_write(prompt):
     scorer = tiny()
     scorer.tokenizer = Latin()
-    (written,) = scorer.generate(["Q: who?"], 16, stop=())
+    (written,) = scorer.generate([prompt], 16, stop=())
     written = written[:5]
-    other = written[:3] + ("a" if written[3] != "a" else "b") + written[4:]
-    right, wrong = scorer.scores([Request("Q: who?", text) for text in (written, other)])
-    assert right.greedy and not wrong.greedy
+    others = ["a" if letter != "a" else "b" for letter in written]
+    texts = [written, written[:3] + others[3] + written[4:], written[0], others[0]]
+    found = scorer.scores([Request(prompt, text) for text in texts])
+    assert [score.greedy for score in found] == [True, False, True, False]
 
 
 def test_white_space_at_the_end_of_a_context_belongs_to_the_continuation():
