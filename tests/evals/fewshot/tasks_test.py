@@ -145,9 +145,12 @@ def test_answers_of_trivia_qa_are_compared_by_its_own_rule():
         assert outcome.figures == {"exact_match": score}
 
 
-@needs_data
-def test_lambada_is_a_cloze_with_examples_and_plain_text_without():
-    read = NAMED["lambada"].read(DATA)
+def test_lambada_is_a_cloze_with_examples_and_plain_text_without(tmp_path):
+    path = tmp_path / "lambada_openai" / "lambada_test.jsonl"
+    path.parent.mkdir()
+    rows = [{"text": f"Story {n} ends, as they all do, with an end"} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = NAMED["lambada"].read(tmp_path)
     tokenizer = ByteTokenizer()
     with_one = read.prompt(5, 1, 0, tokenizer, 10_000)
     without = read.prompt(5, 0, 0, tokenizer, 10_000)
