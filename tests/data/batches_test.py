@@ -54,6 +54,14 @@ def test_an_epoch_shows_every_window_once(count, length):
     assert len(offsets) > 1 or length == 1
 
 
+def test_each_epoch_shows_the_windows_in_an_order_of_its_own():
+    data = windows(10_000)
+    rows = np.arange(4 * data.count, dtype=np.uint64)
+    orders = (data.starts(rows) // data.length).reshape(4, -1)
+    for i, one in enumerate(orders):
+        assert all((one == other).sum() < 12 for other in orders[:i])
+
+
 def test_targets_are_the_tokens_that_follow():
     batch = windows()(5, 7)
     assert np.array_equal(batch.targets[:, :-1], batch.tokens[:, 1:])

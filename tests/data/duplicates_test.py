@@ -86,6 +86,17 @@ def test_the_cost_is_linear_in_the_documents():
     assert compared[-1] < 0.1 * 1200  # of 719,400 pairs
 
 
+def test_a_copy_of_a_copy_is_compared_with_what_was_kept():
+    words, copies, kept, found = article(0, 600), Duplicates(), [], []
+    for first in range(0, 300, 20):  # each much as the one before, and little as the first
+        text = " ".join(words[first : first + 300])
+        found.append(copies.seen(text))
+        own = signature(text)
+        assert found[-1] == any((own == other).sum() >= AGREE for other in kept)
+        kept += [] if found[-1] else [own]
+    assert found[:2] == [False, True] and not all(found[1:])
+
+
 def test_case_and_punctuation_make_no_other_document():
     copies = Duplicates()
     text = "It was the best of times, it was the worst of times."

@@ -89,6 +89,7 @@ def test_a_row_is_cls_a_sep_b_sep_and_padding(prose):
             and np.array_equal(flat[span["b"] : span["b"] + len(b)], b)
         ]
         assert matching and all(span.tobytes() in drawn for span in matching)
+    assert not np.isin(batch.targets[batch.mask], [*special.values()]).any()  # words alone
     assert batch.next_mask.all() and set(batch.next.tolist()) == {0, 1}
     for name in ("tokens", "segments", "positions", "targets", "next"):
         assert getattr(batch, name).dtype == np.int32, name

@@ -168,6 +168,16 @@ def test_whole_words_are_masked_whole_and_single_pieces_are_not():
     assert torn(MASKS) > 1000  # the control
 
 
+def test_the_rest_of_a_word_that_a_row_or_its_second_text_begins_with_is_a_word():
+    tokens = np.full((200, 6), 10, np.int32)  # a piece that begins no word
+    tokens[:, [0, 3, 5]], tokens[:, 2] = (CLS, SEP, SEP), 11
+    words = np.isin(tokens, (10, 11))
+    masks = replace(MASKS, starts_word=np.arange(VOCAB) == 11)  # one of six tokens is wanted
+    keys = mix(np.arange(200, dtype=np.uint64), 0)
+    _, positions, _, mask = masks(tokens, words, np.full(200, 6), keys)
+    assert mask.sum(1).tolist() == [1] * 200 and set(positions[mask].tolist()) == {1, 2, 4}
+
+
 def test_a_row_whose_words_are_all_too_long_has_no_mask():
     words = np.array([[False, True, True, True, False]])
     begins = np.array([[False, True, False, False, False]])
