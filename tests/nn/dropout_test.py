@@ -17,6 +17,7 @@ from lm.nn import dropout as dropouts
 from lm.nn import kernels
 from lm.nn.config import BlockConfig
 from lm.nn.dropout import DropoutKeys, threefry
+from lm.nn.sparse import sparse_attention
 from lm.nn.stack import Stack
 
 KEYS = DropoutKeys(jax.random.key(7), jnp.arange(8))
@@ -108,23 +109,31 @@ def test_a_mesh_changes_no_mask_and_sends_nothing(spec):
 
 @pytest.mark.parametrize(
     ("layers", "biases"),
-    [(1, ("attention/output/bias", "mlp/output/bias")), (2, ("mlp/output/bias",))],
+    [(1, ("attention/output/bias", "mlp/output/bias")), (4, ("mlp/output/bias",))],
 )
-def test_two_sums_of_a_block_and_two_layers_of_a_cycle_lose_other_elements(layers, biases):
-    """Each of the two adds ones, of which half are dropped: both, one of them, or none."""
+def test_the_sums_of_a_block_and_the_layers_of_two_cycles_lose_other_elements(layers, biases):
+    """Each adds a bit of its own, half of them dropped: a sum tells which it kept."""
     config = BlockConfig(
         layers=layers, width=16, heads=2, band=4, residual_dropout=0.5,
         pattern=("dense", "banded")[:layers],
     )  # fmt: skip
     stack, x = Stack(config), jnp.zeros((8, 4, 16))
     shapes = jax.eval_shape(stack.init, jax.random.key(0), x[:1, :1])["params"]
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: np.full(leaf.shape, name_of(path).endswith(biases), np.float32),
-        nn.unbox(shapes),
-    )
+
+    def added(path, leaf):
+        for bit, name in enumerate(biases):
+            if name_of(path).endswith(name):
+                each = np.float32(1 << bit + np.arange(layers))
+                return np.broadcast_to(each[:, None], leaf.shape)
+        return np.zeros(leaf.shape, np.float32)
+
+    params = jax.tree_util.tree_map_with_path(added, nn.unbox(shapes))
     found = np.asarray(jax.jit(stack.apply)({"params": params}, x, None, KEYS)[0])
-    shares = [(found == value).mean() for value in (0, 2, 4)]
-    np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=0.08)
+    bits = np.arange(layers + len(biases) - 1)[:, None]
+    kept = (found.ravel() / 2).astype(int) >> bits & 1  # what is kept is doubled
+    agree = (kept[:, None] == kept).mean(axis=-1)[~np.eye(len(kept), dtype=bool)]
+    np.testing.assert_allclose(kept.mean(axis=-1), 0.5, atol=0.08)
+    np.testing.assert_allclose(agree, 0.5, atol=0.08)
 
 
 def test_every_block_of_queries_loses_other_weights(monkeypatch):
@@ -135,3 +144,24 @@ def test_every_block_of_queries_loses_other_weights(monkeypatch):
     made = jax.jit(lambda q, v: kernels.blocks(q, q, v, config, None, keys))(q, v)
     kept = np.asarray(made)[0, 0] > 0
     assert (kept[:4, :4] != kept[4:, :4])[np.tril_indices(4)].any()
+
+
+def test_heads_of_two_patterns_lose_other_weights():
+    config = BlockConfig(layers=1, width=16, heads=2, attention_dropout=0.5)
+    q, v = jnp.zeros((8, 2, 8, 8)), jnp.broadcast_to(jnp.eye(8), (8, 2, 8, 8))
+    both = jax.jit(lambda q, v: kernels.attention(q, q, v, config, ("dense",) * 2, keys=KEYS))
+    kept = np.asarray(both(q, v))[:, :, *np.tril_indices(8)] > 0
+    assert abs((kept[:, 0] == kept[:, 1]).mean() - 0.5) < 0.1
+
+
+def test_keys_of_the_same_block_and_of_blocks_before_it_lose_other_weights():
+    """Four keys of its own and a summary of each block: the two parts have masks of one shape."""
+    config = BlockConfig(layers=1, width=16, heads=1, stride=4, summary=1, attention_dropout=0.5)
+    q, v = jnp.zeros((8, 1, 16, 16)), jnp.broadcast_to(jnp.eye(16), (8, 1, 16, 16))
+    made = jax.jit(lambda q, v: sparse_attention(q, q, v, config, "fixed", keys=KEYS))(q, v)
+    kept = np.asarray(made)[:, 0] > 0
+    query, number = np.indices((16, 4))
+    block, slot = query // 4, query % 4
+    near, far = kept[:, query, 4 * block + number], kept[:, query, 4 * number + 3]
+    seen = (number <= slot) & (number < block)
+    assert abs((near == far)[:, seen].mean() - 0.5) < 0.15
