@@ -15,6 +15,7 @@ from lm.data.features import TaskBatch
 from lm.data.gpt1_features import Gpt1Features, Specials, encode
 from lm.data.records import Choice, Classification
 from lm.data.tasks import TaskConfig
+from lm.losses.language import token_losses
 from lm.models.gpt import abstract_params, fold_keys
 from lm.models.heads import TaskModel
 from lm.nn.dropout import DropoutKeys, table_dropout
@@ -96,6 +97,11 @@ def test_input_and_output_read_the_same_dropped_table():
     hidden = hidden_of(config, params | {"tokens": words, "positions": places}, IDS)
     np.testing.assert_allclose(found, hidden @ words["table"].T, atol=1e-5)
     assert np.mean(np.asarray(words["table"]) == 0) == pytest.approx(0.4, abs=0.05)
+    # and the loss in training, which has no scores of its own
+    targets = (IDS + 1) % 50
+    in_training = jax.jit(functools.partial(config.module().apply, method="losses"))
+    losses = in_training({"params": params}, IDS, targets, keys)
+    np.testing.assert_allclose(losses, token_losses(found, targets), atol=1e-5)
     # with the whole table at either end it would show
     assert np.abs(hidden @ params["tokens"]["table"].T - found).max() > 0.1
     whole = hidden_of(config, params, IDS)
