@@ -41,6 +41,12 @@ def test_a_gradient_that_leaps_is_a_spike_where_the_loss_does_not():
     assert not judge(replace(config, threshold=float(z)), state, *jnp.float32([2.0, 9.0]))[0]
 
 
+def test_a_fall_however_deep_is_no_spike():
+    decided, _ = judged(GuardConfig(spike="skip", window=16), [*noisy(16), -9.0])
+    applied, _, z = decided[16]
+    assert applied and z <= 0
+
+
 def test_a_short_run_has_no_spikes_yet():
     decided, _ = judged(GuardConfig(spike="skip", window=16), [2.0, 2.0, 2.0, 9.0])
     assert all(applied for applied, _, _ in decided)
@@ -55,4 +61,6 @@ def test_a_loss_that_is_not_finite_is_never_applied_nor_measured_with():
 
 def test_the_score_is_the_distance_to_the_median_in_deviations():
     window = jnp.asarray([1.0, 2.0, 3.0, 4.0, 100.0])  # median 3, deviations 2 1 0 1 97: median 1
-    np.testing.assert_allclose(robust_z(window, jnp.float32(7.0)), 4.0 / 1.4826, rtol=1e-6)
+    for value, above in ((7.0, 4.0), (-1.0, -4.0)):
+        found = robust_z(window, jnp.float32(value))
+        np.testing.assert_allclose(found, above / 1.4826, rtol=1e-6)

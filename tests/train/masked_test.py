@@ -4,6 +4,7 @@ import functools
 import json
 import random
 import shutil
+from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +29,7 @@ from lm.text.tokenizer import TokenizerConfig
 from lm.train import masked
 from lm.train.guard import GuardConfig, GuardState
 from lm.train.masked import MaskedPretrain
+from lm.train.masked_evaluation import Evaluation
 from lm.train.masked_objective import MaskedWords
 from lm.train.optimizer import BertAdamConfig
 from lm.train.process import Process, Stop
@@ -153,6 +155,34 @@ def test_the_mean_of_256_words_or_more_is_the_released_codes_whose_count_is_larg
     totals = counts * jax.random.uniform(jax.random.key(0), counts.shape)
     np.testing.assert_array_equal(mean(totals, counts), totals / (counts + 1e-5))
     assert mean(jnp.float32(0), jnp.float32(0)) == 0
+
+
+def test_what_is_measured_on_held_out_text_is_of_the_words_and_pairs_that_count():
+    """By a loop; of words and pairs that do not count some would be right, too."""
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    evaluation = Evaluation(EXPERIMENT, ByteTokenizer(), None, mesh, None)
+    scores = jax.jit(EXPERIMENT.objective().scores)
+    params, batches, expected = first_state().params, [], defaultdict(list)
+    for seed in range(2):
+        batch = batch_of(seed)
+        words, follows = scores(params, batch)
+        guesses, told = np.argmax(words, -1), np.argmax(follows, -1)
+        targets = np.where(np.arange(4) % 2, guesses, batch.targets).astype(np.int32)
+        batch = replace(batch, targets=targets)
+        losses, next_losses = crossed(words, targets), crossed(follows, batch.next)
+        for row, place in np.argwhere(batch.mask):
+            expected["valid_loss"].append(losses[row, place])
+            expected["valid_accuracy"].append(guesses[row, place] == targets[row, place])
+        for row in np.flatnonzero(batch.next_mask):
+            expected["next_loss"].append(next_losses[row])
+            expected["next_accuracy"].append(told[row] == batch.next[row])
+            expected["next_random"].append(batch.next[row])
+        batches.append(batch)
+    with jax.set_mesh(mesh):
+        found = evaluation.figures(params, iter(batches))
+    del found["unigram_entropy"]
+    means = {name: np.mean(each) for name, each in expected.items()}
+    assert found == pytest.approx(means, rel=1e-5)
 
 
 def crossed(scores, targets):

@@ -52,7 +52,7 @@ def run(
     each=1, compiling=lambda session, step: None,
 ):  # fmt: skip
     """Steps of `each` tokens that add one to a number; those in `bad` are not finite and change
-    nothing."""
+    nothing. The guard's window has the numbers of the steps."""
     visited = []
     settings = {"flops_per_token": lambda step: 1.0, "peak": 1.0, "facts": {"data": "same"}}
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
@@ -82,7 +82,9 @@ def run(
             compiling(s, step)
             good = step not in bad
             visited.append(step)
-            state = state_at(step + 1, float(state.params["w"]) + good)
+            losses = jnp.append(state.guard.losses[1:], float(step))
+            window = state.guard.replace(losses=losses)
+            state = state_at(step + 1, float(state.params["w"]) + good).replace(guard=window)
             one = jnp.ones(())
             loss = one if good else one * jnp.nan
             flag = jnp.asarray(good)
@@ -353,6 +355,22 @@ def test_steps_skipped_in_a_row_are_counted_on_after_a_restart(tmp_path, monkeyp
         run(tmp_path, guard, bad=(3, 4, 5))
     with pytest.raises(GuardStop, match="3 steps in a row"):
         run(tmp_path, guard, bad=(3, 4, 5))
+
+
+def test_a_run_that_goes_on_judges_its_steps_by_those_before_it(tmp_path, monkeypatch):
+    windows = []
+
+    def complete(state):
+        windows.append(state.guard)
+        return state
+
+    run(tmp_path / "a", GuardConfig(), complete=complete)
+    with monkeypatch.context() as patch, pytest.raises(Finished):
+        patch.setattr(Stop, "requested", lambda stop, step: step == 5)
+        run(tmp_path / "b", GuardConfig())
+    run(tmp_path / "b", GuardConfig(), complete=complete)
+    assert windows[0].losses[-8:].tolist() == [*range(8)]
+    jax.tree.map(np.testing.assert_array_equal, *windows)
 
 
 def test_roll_back_takes_older_parameters_and_leaves_the_bad_batches_behind(tmp_path, capsys):
