@@ -5,22 +5,31 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 
+from lm.data.comparisons import ComparisonsConfig
 from lm.models import gpt
 from lm.models.gpt import GptConfig, forward
-from lm.rlhf.dpo import Preference
+from lm.rlhf.dpo import Dpo, Preference, summed_logp
 from lm.rlhf.ranking import Accuracy, abstract_rankings
+from lm.rlhf.source import Source
+from lm.text.byte import ByteTokenizer
+from tests.rlhf.runs import MODEL, OPTIM, write_rows
 
 CONFIG = GptConfig(layers=1, width=16, heads=2, vocab=20, length=12, std=0.5)
 
 
-def test_a_score_is_beta_times_what_the_tokens_of_an_answer_gain_on_the_reference():
+def drawn(config):
     numbers = np.random.default_rng(0)
-    params = jax.tree.map(
+    return jax.tree.map(
         lambda leaf: numbers.standard_normal(leaf.shape, np.float32),
-        nn.unbox(jax.eval_shape(lambda key: gpt.init(CONFIG, key), jax.random.key(0))),
+        nn.unbox(jax.eval_shape(lambda key: gpt.init(config, key), jax.random.key(0))),
     )
+
+
+def test_a_score_is_beta_times_what_the_tokens_of_an_answer_gain_on_the_reference():
+    numbers, params = np.random.default_rng(1), drawn(CONFIG)
     shapes = abstract_rankings(2, 12, answers=2)
     batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes).replace(
         tokens=numbers.integers(0, 20, (2, 2, 12), np.int32),
@@ -38,6 +47,25 @@ def test_a_score_is_beta_times_what_the_tokens_of_an_answer_gain_on_the_referenc
         said = sum(logp[row, answer, at - 1, ids[at]] for at in range(first, last + 1))
         expected = 0.3 * (said - batch.reference[row, answer])
         np.testing.assert_allclose(found[row, answer], expected, rtol=1e-4)
+
+
+def test_what_is_learned_and_what_is_held_out_begin_at_a_loss_of_log_2(tmp_path, one_device):
+    rows = [
+        {"prompt": f"q{n}:", "answers": ["a" * (1 + n), f"b{n}", "c"][: 2 + n % 2],
+         "ranks": [0, 1, 1][: 2 + n % 2], "labeler": "ann"} for n in range(8)
+    ]  # fmt: skip
+    data = ComparisonsConfig(train=write_rows(tmp_path / "rows.jsonl", rows), valid_fraction=0.25)
+    config = Dpo(model=MODEL, data=data, optim=OPTIM, batch=4, length=16, seed=3)
+    source = Source(MODEL, ByteTokenizer(), None, drawn(MODEL), "")
+    material = config.material(ByteTokenizer(), source, one_device)
+    objective, logp = config.objective(), jax.jit(summed_logp, static_argnums=0)
+    sums = jax.jit(objective.sums)
+    for some in (material.rows(0, 4), material.rows(4, 4), material.parts["valid"].rows):
+        expected = logp(MODEL, source.params, some)
+        np.testing.assert_allclose(some.reference, np.where(some.mask, expected, 0), rtol=1e-4)
+        loss = sums(source.params, some)["prompts"] / objective.counts(some)["prompts"]
+        assert loss == pytest.approx(np.log(2), rel=1e-4)
+    assert not material.parts["train"].rows.mask.all()  # the control: some have an answer less
 
 
 def test_the_implicit_rewards_of_the_best_and_worst_answers_are_told_beside_their_margin(
