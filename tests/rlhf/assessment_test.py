@@ -1,5 +1,6 @@
 """What an evaluation of a policy says of several draws."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -63,17 +64,22 @@ def test_equal_rates_of_a_few_prompts_are_not_certain(rate):
 
 
 def test_the_kl_that_is_told_of_an_evaluation_is_that_of_the_penalty(monkeypatch):
-    logp = {"policy": np.array([[-1.0, -2.0]]), "reference": np.array([[-3.0, -1.0]])}
-    monkeypatch.setattr(assessment, "answer_logp", lambda config, params, *_: logp[params])
+    logp = {"policy": np.array([[-1.0, -2.0, -4.0]]), "reference": np.array([[-3.0, -1.0, -1.0]])}
+
+    def answer_logp(config, params, tokens, start, count, temperature, *_):
+        return logp[params] / temperature
+
+    monkeypatch.setattr(assessment, "answer_logp", answer_logp)
     rollout = Rollout(
-        tokens=np.zeros((1, 3), np.int32), start=np.ones(1, np.int32), mask=np.ones((1, 2), bool),
-        logp=np.zeros((1, 2)), ended=np.zeros(1, bool),
+        tokens=np.zeros((1, 4), np.int32), start=np.ones(1, np.int32),
+        mask=np.array([[True, True, False]]), logp=np.zeros((1, 3)), ended=np.ones(1, bool),
     )  # fmt: skip
     for kind in ("k1", "k3"):
         found = assessment.answer_kl.__wrapped__(
-            None, "policy", "reference", rollout, 1.0, None, kind
+            None, "policy", "reference", rollout, 0.5, None, kind
         )
-        expected = kl_estimate(logp["policy"], logp["reference"], kind).sum()
+        of_tokens = kl_estimate(2 * logp["policy"], 2 * logp["reference"], kind)
+        expected = of_tokens[:, :2].sum()  # the third stands behind the answer
         np.testing.assert_allclose(found, [expected], rtol=1e-6)
 
 
@@ -142,23 +148,55 @@ def test_the_text_that_the_tax_is_measured_on_is_the_same_however_it_is_divided(
     assert read == [(32, 640), (8, 640)]
 
 
+def evaluating(monkeypatch, scorers, **changes):
+    """An evaluation of two prompts in rows of three, and the model and key of each draw."""
+    drawn_by, rollout = [], SimpleNamespace(mask=np.ones((3, 2), bool))
+
+    def roll_out(config, params, some, key, *, temperature, **more):
+        assert temperature == 0.7
+        drawn_by.append((params, tuple(jax.random.key_data(key).tolist())))
+        return rollout
+
+    monkeypatch.setattr(assessment, "roll_out", roll_out)
+    for name, said in (("answer_kl", np.zeros(3)), ("texts", [])):
+        monkeypatch.setattr(assessment, name, lambda *some, said=said, **more: said)
+    config = SimpleNamespace(
+        policy_model=None, answer_length=2, end=lambda form: 0, temperature=0.7, seed=0,
+        advantages=AdvantageConfig(), best_of=4, steps=1, evaluate_draws=3,
+    )  # fmt: skip
+    vars(config).update(changes)
+    form = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=9))
+    run = SimpleNamespace(
+        config=config, material=SimpleNamespace(form=form), scorers=scorers, reference="reference",
+        batches=lambda: [None], prompts=SimpleNamespace(mask=np.ones(2)), rows=3, at_once=3,
+        measured=lambda step, params, drawn: {},
+    )  # fmt: skip
+    run.answered = lambda params, seed: PpoEvaluation.answered(run, params, seed)
+    run.drawn = lambda params: PpoEvaluation.drawn(run, params)
+    return run, drawn_by
+
+
+def test_each_answer_of_an_evaluation_has_a_key_of_its_own_and_every_policy_the_same_keys(
+    monkeypatch,
+):
+    keys = {}
+    for seed in (0, 1):
+        run, drawn_by = evaluating(monkeypatch, {"reward": lambda _: np.zeros(3)}, seed=seed)
+        PpoEvaluation.finish(run, "policy")
+        run.drawn("another")
+        asked = [params for params, _ in drawn_by]
+        assert asked == ["reference"] * 4 + ["policy"] * 3 + ["another"] * 3
+        keys[seed] = [key for _, key in drawn_by]
+        assert len(set(keys[seed])) == 7 and keys[seed][4:7] == keys[seed][7:]
+    assert keys[0] != keys[1]  # the control
+
+
 def test_a_gold_score_that_is_no_number_is_an_error_and_the_rewards_is_left_to_training(
     monkeypatch,
 ):
-    rollout = SimpleNamespace(mask=np.ones((3, 2), bool))
-    for name, said in (("roll_out", rollout), ("answer_kl", np.zeros(3)), ("texts", [])):
-        monkeypatch.setattr(assessment, name, lambda *some, said=said, **more: said)
-    config = SimpleNamespace(
-        policy_model=None, answer_length=2, end=lambda form: 0, temperature=1.0, seed=0,
-        advantages=AdvantageConfig(),
-    )  # fmt: skip
-    form = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=9))
     right, wrong, padding = np.arange(3.0), np.array([0, np.nan, 1]), np.array([0, 1, np.nan])
     scorers = {"reward": lambda _: wrong, "gold": lambda _: padding, "second": lambda _: right}
-    run = SimpleNamespace(
-        config=config, material=SimpleNamespace(form=form), scorers=scorers, reference=None,
-        batches=lambda: [None], prompts=SimpleNamespace(mask=np.ones(2)), rows=3, at_once=3,
-    )  # fmt: skip
+    run, _ = evaluating(monkeypatch, scorers)
     found = PpoEvaluation.answered(run, None, 0).scores  # padding is no answer
     assert np.isnan(found["reward"]).any() and np.isfinite(found["gold"]).all()
     for name in ("gold", "second"):
@@ -184,9 +222,15 @@ def test_an_answer_whose_reward_is_no_number_is_no_lost_comparison():
 def test_the_best_of_n_are_the_references_by_the_reward_and_no_two_answers_are_one_draw():
     asked = []
 
+    def answer(params, seed):
+        """A policy's has more of the reward and less of what it stands for."""
+        found, gain = one(seed), 0.5 * (params == "policy")
+        scores = {"reward": found.scores["reward"] + gain, "gold": found.scores["gold"] - gain}
+        return replace(found, scores=scores)
+
     def answered(params, seed):
         asked.append((params, seed))
-        return one(seed)
+        return answer(params, seed)
 
     run = SimpleNamespace(
         config=SimpleNamespace(best_of=4, steps=1, evaluate_draws=3), reference="reference",
@@ -198,12 +242,14 @@ def test_the_best_of_n_are_the_references_by_the_reward_and_no_two_answers_are_o
     seeds = [seed for _, seed in asked]
     assert len(set(seeds)) == 7
     theirs = {
-        name: np.stack([one(seed).scores[name] for seed in seeds[:4]])
+        name: np.stack([answer("reference", seed).scores[name] for seed in seeds[:4]])
         for name in ("reward", "gold")
     }  # fmt: skip
     for point, n in zip(found["best_of_n"], (1, 2, 4), strict=True):
         for name, scores in theirs.items():
             expected = best_of_n(theirs["reward"], n, scores).mean()
             assert point["n"] == n and point[name] == pytest.approx(expected)
-    rates = [win_rates(one(seed).scores["gold"], theirs["gold"]).mean() for seed in seeds[4:]]
-    assert found["gold_win_rate"][0] == pytest.approx(np.mean(rates))
+    for name, key in (("reward", "win_rate"), ("gold", "gold_win_rate")):
+        rates = [win_rates(answer("policy", s).scores[name], theirs[name]) for s in seeds[4:]]
+        assert found[key][0] == pytest.approx(np.mean(rates))
+    assert found["gold_win_rate"][0] < 0.45 < 0.55 < found["win_rate"][0]
