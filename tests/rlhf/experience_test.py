@@ -14,7 +14,7 @@ from lm.train.optimizer import AdamWConfig
 from tests.rlhf.runs import MODEL
 
 CONFIG = AdvantageConfig(discount=0.9, decay=0.8, missing_end=0.7)
-BETA = 0.3
+BETA, TEMPERATURE = 0.3, 0.7
 LENGTHS = np.array([4, 1, 3, 1])
 ENDED = np.array([False, True, True, False])  # the second is empty, the last is not
 SCORES = np.array([1.0, 2.0, -1.0, 0.5], np.float32)
@@ -38,11 +38,11 @@ def assessed():
 
     found, told = jax.device_get(assess(
         MODEL, MODEL, CONFIG, policy, reference, value, rollout, SCORES, jnp.float32(BETA),
-        temperature=1.0, parts=2,
+        temperature=TEMPERATURE, parts=2,
     ))  # fmt: skip
     read = jax.jit(answer_logp, static_argnums=(0, 4))
     logp, theirs = (
-        np.asarray(read(MODEL, params, rollout.tokens, rollout.start, 4))
+        np.asarray(read(MODEL, params, rollout.tokens, rollout.start, 4, TEMPERATURE))
         for params in (policy, reference)
     )
     np.testing.assert_allclose(found.logp, logp, rtol=1e-4)  # row by row, though read in parts

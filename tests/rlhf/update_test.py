@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lm.core.mesh import MeshConfig, make_mesh
+from lm.core.tree import square_norm
 from lm.data.batches import TokenBatch
 from lm.losses import ppo
 from lm.models.gpt import forward
@@ -20,7 +21,7 @@ from lm.train.guard import GuardConfig, GuardState
 from lm.train.optimizer import AdamWConfig
 from tests.rlhf.runs import MODEL
 
-GAMMA, AVERAGE, VALUE_CLIP = 2.5, 0.75, 0.2
+GAMMA, AVERAGE, VALUE_CLIP, TEMPERATURE = 2.5, 0.75, 0.05, 0.7
 ANSWERS, TEXT_ROWS, LENGTH = 4, 3, 8
 
 
@@ -46,17 +47,16 @@ def one_device():
 
 
 @pytest.fixture(scope="module")
-def updated(given):
-    """A state, and the states after one update with the text and with text of which nothing counts,
-    each with its metrics."""
-    numbers, (part, text) = np.random.default_rng(1), given
+def updating():
+    """A state, and what comes of one update of it."""
+    numbers = np.random.default_rng(1)
     config = Ppo(
         model=MODEL, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-2, clip=None), batch=ANSWERS,
         value_optim=AdamWConfig(peak_lr=1e-2, clip=VALUE_CLIP), prompt_length=4, answer_length=4,
         update=UpdateConfig(
             minibatches=1, gamma=GAMMA, text_rows=TEXT_ROWS, average=AVERAGE, value_weight=0.3,
             value_clip=0.05,
-        ), microbatches=2, advantages=AdvantageConfig(estimator="k3"),
+        ), microbatches=2, advantages=AdvantageConfig(estimator="k3"), temperature=TEMPERATURE,
     )  # fmt: skip
 
     def drawn(leaf):
@@ -69,15 +69,26 @@ def updated(given):
         before = jax.tree.map(drawn, abstract)
         nothing = jax.tree.map(np.zeros_like, (before.policy_moments, before.value_moments))
         before = before.replace(policy_moments=nothing[0], value_moments=nothing[1])
-        update, rates = config.compiled(mesh, abstract), (jnp.float32(1e-2), jnp.float32(0))
-        after = [
-            jax.device_get(update(
-                jax.tree.map(jnp.asarray, before), part, rows, jnp.float32(0), rates,
+    update, rates = config.compiled(mesh, abstract), (jnp.float32(1e-2), jnp.float32(0))
+
+    def after(part, text):
+        with jax.set_mesh(mesh):
+            return jax.device_get(update(
+                jax.tree.map(jnp.asarray, before), part, text, jnp.float32(0), rates,
                 jax.random.key(0),
-            )) for rows in (text, text.replace(mask=np.zeros_like(text.mask)))
-        ]  # fmt: skip
-    assert all(metrics.finite for _, metrics in after)
-    return before, *after
+            ))  # fmt: skip
+
+    return before, after
+
+
+@pytest.fixture(scope="module")
+def updated(given, updating):
+    """A state, and the states after one update with the text and with text of which nothing counts,
+    each with its metrics."""
+    (part, text), (before, after) = given, updating
+    found = [after(part, rows) for rows in (text, text.replace(mask=np.zeros_like(text.mask)))]
+    assert all(metrics.finite for _, metrics in found)
+    return before, *found
 
 
 def gradient(moments):
@@ -135,7 +146,7 @@ def test_an_update_in_parts_descends_both_losses_over_all_tokens_of_its_minibatc
 
     @jax.jit
     def losses(policy, value):
-        logp = answer_logp(MODEL, policy, part.tokens, part.start, 4)
+        logp = answer_logp(MODEL, policy, part.tokens, part.start, 4, TEMPERATURE)
         values = answer_values(token_values(MODEL, value, part.tokens), part.start, 4)
         of_policy = ppo.policy_loss(logp, part.logp, part.advantages, part.mask, clip=0.2)
         of_values = ppo.value_loss(values, part.values, part.returns, part.mask, clip=0.05)
@@ -145,11 +156,25 @@ def test_an_update_in_parts_descends_both_losses_over_all_tokens_of_its_minibatc
     slopes, expected = jax.grad(losses, argnums=(0, 1), has_aux=True)(before.policy, before.value)
     assert close((metrics.policy_loss, metrics.value_loss, metrics.step_kl), expected)
     assert close(gradient(after.policy_moments), slopes[0])
-    # whose own length is below its clip, though that of the policy's is not
-    assert close(gradient(after.value_moments), slopes[1]) and metrics.grad_norm > VALUE_CLIP
+    # which has no clip; that of the values is cut to theirs by its own length
+    norm = np.sqrt(jax.jit(square_norm)(slopes[1]))
+    assert VALUE_CLIP < 0.5 * norm < 0.5 * metrics.grad_norm
+    cut = jax.tree.map(lambda leaf: leaf * VALUE_CLIP / norm, slopes[1])
+    assert close(gradient(after.value_moments), cut)
     # each has a rate of its own, and the value function's is 0
     jax.tree.map(np.testing.assert_array_equal, after.value, before.value)
     assert not close(after.policy, before.policy)
+
+
+@pytest.mark.parametrize("field", ["advantages", "returns"])
+def test_an_update_of_what_is_no_number_leaves_the_state_as_it_was(given, updating, field):
+    (part, text), (before, after) = given, updating
+    wrong = np.array(getattr(part, field))
+    wrong[0, 0] = np.nan
+    found, metrics = after(part.replace(**{field: wrong}), text)
+    assert not metrics.finite and metrics.applied == 0
+    for name in ("policy", "value", "average", "policy_moments", "value_moments"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(found, name), getattr(before, name))
 
 
 @pytest.mark.parametrize(("most", "scale"), [(None, 1.0), (10.0, 1.0), (5.0, 1.0), (2.0, 0.4)])
