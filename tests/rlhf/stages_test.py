@@ -151,10 +151,12 @@ def test_a_share_of_text_that_most_steps_have_nothing_of_is_refused(base, tmp_pa
 
 
 def mixed_rows(config, folder, rows=600, width=16):
-    """Demonstrations of three tokens to learn, and the text that the config mixes with them."""
+    """Demonstrations of three tokens to learn, each of its number alone, and the text that the
+    config mixes with them."""
     mask = np.zeros((rows, width), bool)
     mask[:, 4:7] = True
-    shown = TokenBatch(np.full((rows, width), 7), np.zeros((rows, width), int), mask, mask[:, 0])
+    numbers = np.repeat(np.arange(rows)[:, None], width, axis=1)
+    shown = TokenBatch(numbers, np.zeros((rows, width), int), mask, mask[:, 0])
     material = SftMaterial(config, None, None, TaskRows(shown, 0), [])
     ids = np.arange(1_000_000, 1_100_000, dtype=np.uint32)
     np.save(folder / "documents.npy", np.zeros(1, int))
@@ -182,9 +184,14 @@ def test_a_tenth_of_the_rows_and_of_what_is_descended_is_text_at_every_size(
     data = RowsConfig(train=write_rows(tmp_path / "rows.jsonl", doubled(1)))
     config = replace(MIXED[size], data=data)
     material, objective = mixed_rows(config, tmp_path), config.objective()
-    monkeypatch.setattr(type(objective), "losses", lambda self, _, batch, __: batch.mask * 2.0)
+    each = {"answers": 2.0, "text": 5.0}  # of every token
+
+    def losses(self, params, batch, keys):
+        return batch.mask * np.where(batch.text, each["text"], each["answers"])[:, None]
+
+    monkeypatch.setattr(type(objective), "losses", losses)
     steps = steps_of(replace(config, epochs=1.0), material.count, config.batch)
-    seen, read, learned = [], [], Counter()
+    shown, seen, read, learned = [], [], [], Counter()
     for step in range(steps):
         batch = material.rows(step * config.batch, config.batch)
         assert batch.tokens.shape == (config.batch, 16)
@@ -193,14 +200,17 @@ def test_a_tenth_of_the_rows_and_of_what_is_descended_is_text_at_every_size(
         origins = material.origins(step * config.batch, config.batch)
         assert ["file" in row for row in origins] == text.tolist()
         read += [row["row"] for row in origins if "file" not in row]
+        shown += batch.tokens[~text, 0].tolist()
         seen += batch.tokens[text, 0].tolist()
         sums, counts = objective.sums({}, batch), objective.counts(batch)
         for name, weight in objective.weights.items():
-            learned[name] += weight * float(mean(sums[name], counts[name]))
+            learned[name] += weight * float(mean(sums[name], counts[name])) / each[name]
     assert abs(len(seen) / (steps * config.batch) - 0.1) < 0.001
-    assert len(set(seen)) == len(seen)  # none again, none passed over
+    # none again, none passed over
+    assert seen == material.text(0, len(seen)).tokens[:, 0].tolist()
+    assert shown == material.demonstrated(0, len(shown)).tokens[:, 0].tolist()
     assert read == list(range(len(read))) and abs(len(read) - 600) < config.batch
-    assert learned["answers"] == pytest.approx(2.0 * 0.9 * steps)  # of the steps without text too
+    assert learned["answers"] == pytest.approx(0.9 * steps)  # of the steps without text too
     assert learned["text"] / learned.total() == pytest.approx(0.1, abs=0.001)
 
 
@@ -247,6 +257,19 @@ def test_where_no_checkpoint_with_a_reward_is_kept_none_is_chosen(tmp_path):
     assert SftEvaluation.summary(run) == {"selected_step": 4, "selected_reward": 0.1}
 
 
+def test_of_the_checkpoints_that_are_kept_the_first_of_those_with_the_best_reward_is_chosen(
+    tmp_path,
+):
+    said = []
+    session = SimpleNamespace(workdir=tmp_path, journal=SimpleNamespace(say=said.append))
+    rewards = {2: 0.9, 8: 0.5, 4: 0.5, 6: 0.1, 10: 0.3}
+    for step in (4, 6, 8, 10, 12):  # the best was not kept, and the last one kept was not measured
+        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+    found = SftEvaluation.summary(SimpleNamespace(rewards=rewards, session=session))
+    assert found == {"selected_step": 4, "selected_reward": 0.5}
+    assert said[0].startswith("step 4 answers best of those kept, by reward 0.5000")
+
+
 def test_a_reward_that_is_no_number_chooses_no_checkpoint(monkeypatch):
     monkeypatch.setattr("lm.rlhf.sft_evaluation.summed", lambda *some: (1.0, 1.0))
     config = SimpleNamespace(loop=LoopConfig(sample_tokens=0), reward_prompts=2)
@@ -285,11 +308,17 @@ def test_prompts_that_are_cut_are_counted_and_scored_as_they_were_answered(tmp_p
     assert set(found.prompts) == {short, cut}
     assert said == ["1 of 2 held-out prompts are cut to their newest 40 tokens, "
                     "to be answered in 8"]  # fmt: skip
-    found.written = lambda params, prompts, temperature: [[97]] * len(prompts)
-    found.scorer = lambda prompts, *_: scored_of.extend(prompts) or np.zeros(len(prompts))
+    sizes = {short: 7, cut: 8}  # which leaves the second no room for an end
+
+    def scorer(*asked):
+        scored_of.extend(zip(*asked, strict=True))
+        return np.zeros(2)
+
+    found.written = lambda params, prompts, temperature: [[97] * sizes[one] for one in prompts]
+    found.scorer = scorer
     found.total = lambda *_: (np.ones(()), np.ones(()))
     found(0, None)
-    assert set(scored_of) == {short, cut[-40:]}
+    assert set(scored_of) == {(short, "a" * 7, True), (cut[-40:], "a" * 8, False)}
 
 
 @pytest.mark.parametrize("count", [0, -3])
