@@ -23,6 +23,7 @@ from lm.rlhf.experience import AdvantageConfig, Experience, assess
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import roll_out
 from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf.source import Source
 from lm.rlhf.state import PpoState, UpdateMetrics
 from lm.rlhf.update import UpdateConfig, Updater
 from lm.text.byte import ByteTokenizer
@@ -35,7 +36,7 @@ from lm.train.reaction import Reaction
 from lm.train.saved import read_run
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
-from tests.rlhf.runs import MODEL, pretrained, write_rows
+from tests.rlhf.runs import MODEL, pretrained, write_rows, written
 
 HERE = "tests.rlhf.ppo_test"
 
@@ -190,11 +191,20 @@ def test_a_policy_of_more_rows_than_tokens_learns_from_answers_of_tokens_alone(
         config.run(tmp_path / "uncut")
 
 
-@pytest.mark.slow
-def test_what_is_read_from_a_run_is_the_moving_average(run, one_device):
-    saved = read_run(run, one_device)
-    assert set(saved.params) == {"tokens", "positions", "stack", "norm"}
-    assert saved.config.policy_model.width == 32
+def test_what_is_read_from_a_run_is_the_moving_average(tmp_path, one_device):
+    numbers = np.random.default_rng(0)
+    config = Ppo(
+        model=MODEL, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16,
+        prompt_length=10, answer_length=8,
+    )  # fmt: skip
+    state = jax.tree.map(
+        lambda leaf: jnp.asarray(numbers.integers(0, 99, leaf.shape), leaf.dtype),
+        config.abstract(one_device),
+    )
+    saved = read_run(written(tmp_path, config, state), one_device)
+    jax.tree.map(np.testing.assert_array_equal, saved.params, state.average)
+    assert not np.array_equal(saved.params["norm"]["scale"], state.policy["norm"]["scale"])
+    assert saved.config.policy_model == MODEL
 
 
 @pytest.mark.slow
@@ -321,10 +331,12 @@ def test_another_beta_counts_from_the_step_that_a_run_goes_on_from(base, run, tm
 
 def test_the_reference_says_the_same_whatever_the_number_of_steps(monkeypatch):
     def draws(steps):
-        keys = []
-        monkeypatch.setattr(
-            ppo, "roll_out", lambda *some, **_: keys.append(jax.random.key_data(some[3]).tolist())
-        )
+        drawn = []
+
+        def recorded(model, policy, prompts, key, **_):
+            drawn.append((policy, prompts, *jax.random.key_data(key).tolist()))
+
+        monkeypatch.setattr(ppo, "roll_out", recorded)
         config = Ppo(
             model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16, steps=steps,
             reward=RewardConfig(function="a:b", normalise=48),
@@ -332,11 +344,39 @@ def test_the_reference_says_the_same_whatever_the_number_of_steps(monkeypatch):
         score = SimpleNamespace(normalise=lambda rollouts: (len(list(rollouts)), 0.0))
         material = SimpleNamespace(form=ByteTokenizer(), prompts=lambda step, mesh: step)
         session = SimpleNamespace(journal=SimpleNamespace(say=lambda text: None))
-        config.normalise(score, None, material, None, session)
-        return keys
+        config.normalise(score, "reference", material, None, session)
+        return drawn
 
     assert draws(4) == draws(9)
-    assert len({tuple(key) for key in draws(4)}) == 3  # the control
+    assert [some[:2] for some in draws(4)] == [("reference", step) for step in range(3)]
+    assert len({tuple(key) for _, _, *key in draws(4)}) == 3  # the control
+
+
+def test_every_update_draws_and_orders_its_answers_by_keys_of_its_own(base, tmp_path, monkeypatch):
+    drawn_by, ordered_by = [], []
+
+    def noted(keys, key):
+        keys.append(tuple(jax.random.key_data(key).tolist()))
+
+    def rolled_out(config, policy, prompts, key, form):
+        noted(drawn_by, key)
+        return SimpleNamespace(there=1)
+
+    def update(state, experience, text, kl, rates, key):
+        noted(ordered_by, key)
+        return state.replace(step=state.step + 1), UpdateMetrics(*[jnp.ones(())] * 10)
+
+    for name, fake in {
+        "Ppo.rolled_out": rolled_out, "Ppo.compiled": lambda *_: update,
+        "Ppo.check": lambda *_: None, "assess": lambda *_, **__: (None, {"kl": 0.0}),
+        "RolloutScorer.__call__": lambda *_: None, "PpoEvaluation.__call__": lambda *_: {},
+        "PpoEvaluation.finish": lambda *_: {"figures": {}},
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"lm.rlhf.ppo.{name}", fake)
+    nobody, plain = RewardConfig(), UpdateConfig(minibatches=2)
+    setting(base, tmp_path, gold=nobody, second=nobody, update=plain).run(tmp_path / "run")
+    for keys in (drawn_by, ordered_by):
+        assert len(set(keys)) == len(keys) == 4
 
 
 class Counter(Updater):
@@ -465,6 +505,34 @@ def test_a_policy_and_a_value_function_compute_what_the_runs_they_begin_with_do(
         other.resolved(begins, scores)
     trunk = replace(config, value_from="trunk", value_model=replace(MODEL, activation="relu"))
     assert trunk.resolved(begins, scores).value_model == MODEL  # which has no model of its own
+
+
+@pytest.mark.parametrize("begins", ["reward", "policy", "trunk"])
+def test_a_value_function_begins_as_the_reward_model_or_with_a_head_of_zeros(begins, one_device):
+    numbers = np.random.default_rng(0)
+    config = Ppo(
+        model=MODEL, value_model=MODEL, value_from=begins, optim=AdamWConfig(peak_lr=1e-3),
+        batch=16, prompt_length=10, answer_length=8,
+    )  # fmt: skip
+
+    def drawn(leaf):
+        return jnp.asarray(numbers.standard_normal(leaf.shape), leaf.dtype)
+
+    abstract = config.abstract(one_device)
+    policy, scores = (
+        jax.tree.map(drawn, config.beside(one_device)[name]) for name in ("reference", "reward")
+    )
+    source = Source(MODEL, ByteTokenizer(), None, policy, "")
+    with jax.set_mesh(one_device):
+        state = config.create(abstract, source, scores)
+        without = config.create(abstract, source, None)
+    zeros = {"head": jax.tree.map(jnp.zeros_like, scores["head"])}
+    fresh = zeros if begins == "trunk" else zeros | {"model": policy}
+    for found, expected in (
+        (state.policy, policy), (state.average, policy),
+        (state.value, scores if begins == "reward" else fresh), (without.value, fresh),
+    ):  # fmt: skip
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("name", ["optim", "value_optim"])
