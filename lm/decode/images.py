@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.core.mesh import fetch
 from lm.data.visual.rows import BUCKETS
 from lm.decode.generate import (
     Decoding,
@@ -81,14 +82,14 @@ class ImageGenerator:
             jax.random.key(seed), jnp.arange(len(prompts))
         )
         left = max_tokens
-        while left > 0 and not np.asarray(decoding.finished).all():
+        while left > 0 and not fetch(decoding.finished).all():
             limit = min(chunk, left)
             decoding, new = extend(
                 config.text, self.text.params, decoding, keys, limit, sampling, chunk, self.end,
                 self.text.vocab,
             )  # fmt: skip
             left -= limit
-            yield np.asarray(new)[:, :limit]
+            yield fetch(new)[:, :limit]
 
     def read(
         self, prompts: Sequence[Sequence[int]], images: Sequence[np.ndarray], room: int

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lm.core.mesh import fetch
 from lm.data.images import pillow
 from lm.data.visual.rows import VisualRows, encode
 from lm.evals.visual import Answered
@@ -41,7 +42,7 @@ def gallery(config: GptVisionConfig, params: Any, tokenizer: Tokenizer, answered
     batch, wrong = rows.take(np.arange(rows.count), 0)
     if wrong:
         return ""  # what is shown has to be what was answered
-    looked = np.asarray(attention(config, params, batch.tokens, batch.images, batch.prefix))
+    looked = fetch(attention(config, params, batch.tokens, batch.images, batch.prefix))
     lines = []
     for number, place in enumerate(chosen):
         one, count = answered.examples[place], rows.images[number]

@@ -39,29 +39,28 @@ class Evaluation:
             held_out = HeldOut(material.held_out_text, material.rows.width, rows, self.mesh)
             some = held_out.estimate(TEXT_BATCHES, config.seed)
             figures["text_loss"] = held_out.loss(self.text_total, params["text"], some)
-        if jax.process_count() == 1:  # answers are written by one process
-            tokenizer = self.tokenizer
-            generator = ImageGenerator(config.model, params, tokenizer.end, tokenizer.vocab_size)
-            most = min(longest(material.valid, self.tokenizer), config.model.text.length // 2)
-            budget = config.answer_tokens or most
-            found = answer(generator, self.tokenizer, material.valid, budget)
-            figures["valid_accuracy"] = found.accuracy
-            if found.unread:
-                figures["valid_unread"] = float(len(found.unread))
-                if step == self.session.first:
-                    self.session.journal.say(
-                        f"warning: {len(found.unread)} of {len(material.valid)} held-out examples "
-                        f"are left out of every figure: {found.unread[0]}"
-                    )
-            if step == config.steps:
-                if shown := gallery(config.model, params, tokenizer, found):
-                    self.session.journal.write(NAME, shown)
-            pairs = list(zip(found.examples, found.answers, strict=True))[:SHOWN]
-            told = [
-                f"{' / '.join(one.question.splitlines())} {said!r} ({one.answers[0]})\n"
-                for one, said in pairs
-            ]
-            self.session.journal.sample(step, "".join(told))
+        tokenizer = self.tokenizer
+        generator = ImageGenerator(config.model, params, tokenizer.end, tokenizer.vocab_size)
+        most = min(longest(material.valid, self.tokenizer), config.model.text.length // 2)
+        budget = config.answer_tokens or most
+        found = answer(generator, self.tokenizer, material.valid, budget)
+        figures["valid_accuracy"] = found.accuracy
+        if found.unread:
+            figures["valid_unread"] = float(len(found.unread))
+            if step == self.session.first:
+                self.session.journal.say(
+                    f"warning: {len(found.unread)} of {len(material.valid)} held-out examples "
+                    f"are left out of every figure: {found.unread[0]}"
+                )
+        if step == config.steps:
+            if shown := gallery(config.model, params, tokenizer, found):
+                self.session.journal.write(NAME, shown)
+        pairs = list(zip(found.examples, found.answers, strict=True))[:SHOWN]
+        told = [
+            f"{' / '.join(one.question.splitlines())} {said!r} ({one.answers[0]})\n"
+            for one, said in pairs
+        ]
+        self.session.journal.sample(step, "".join(told))
         self.session.tell(step, figures)
         return figures
 

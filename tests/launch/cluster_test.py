@@ -1,5 +1,6 @@
 """Two processes with four devices each, on this machine: together at every step, or not at all."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import time
 import pytest
 
 from launch.cluster import own_devices
+from lm.core.config import dump
+from lm.core.mesh import MeshConfig
 from tests.launched import (
     ROOT,
     await_step,
@@ -20,6 +23,7 @@ from tests.launched import (
     start,
     write_text,
 )
+from tests.train.squares import config, write_squares
 
 HEARTBEAT = 10
 EIGHT_ROWS = {"batch": 8}
@@ -124,6 +128,33 @@ def test_two_processes_show_what_a_model_writes_in_rows_that_lie_on_both(
     ]  # fmt: skip
     assert ended(processes, 200) == [0, 0]
     assert (workdir / "summary.json").exists() and list((workdir / "samples").iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_a_model_that_sees_answers_as_one_does(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    learned = config(write_squares(folder), steps=1, mesh=MeshConfig(data=2, fsdp=4))
+    (tmp_path / "config.gin").write_text(dump(learned))
+    address, found = f"--coordinator_address=localhost:{free_port()}", []
+    for name, count in (("one", 1), ("two", 2)):
+        workdir = tmp_path / name
+        command = [sys.executable, "-m", "launch.train", f"--gin_file={tmp_path / 'config.gin'}",
+                   f"--workdir={workdir}"]  # fmt: skip
+        together = [address, f"--process_count={count}"] if count > 1 else []
+        processes = [
+            subprocess.Popen(
+                [*command, *together, *([f"--process_id={i}"] if together else [])], cwd=ROOT,
+                env=environment(8 // count), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for i in range(count)
+        ]  # fmt: skip
+        assert ended(processes, 300) == [0] * count
+        accuracy = json.loads((workdir / "summary.json").read_text())["valid_accuracy"]
+        shown = (workdir / "gallery.jsonl").read_text().splitlines()
+        samples = sorted(path.read_text() for path in (workdir / "samples").iterdir())
+        found.append((accuracy, [json.loads(line)["answer"] for line in shown], samples))
+    assert found[0] == found[1] and len(found[0][1]) == 12 and all(found[0][2])
 
 
 @pytest.mark.slow
