@@ -2,6 +2,7 @@
 
 import math
 
+from lm.plan.memory import Need
 from lm.plan.plan import Plan, versions
 from lm.train.checkpoint import first_line
 
@@ -25,8 +26,13 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
     if plan.networks:
         each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in plan.networks.items())
         lines.append(f"  networks: {each} GiB a device; the limit is what those beside it leave")
+    if plan.others:
+        each = ", ".join(f"{name} {held(need)}" for name, need in plan.needs.items())
+        lines.append(
+            f"  programs: {each} GiB, each of what the networks that it does not read leave"
+        )
     if not plan.fits:
-        return "\n".join([*lines, *largest(plan)])
+        return "\n".join([*lines, *(largest(plan) if plan.tightest == "update" else ())])
     if not plan.flops:
         return "\n".join([*lines, "the program cannot be read with this jaxlib: 0.12 can"])
     spare = plan.useful / plan.flops
@@ -51,30 +57,42 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
             ("nothing hidden", "serial"),
         )
     )
+    speed = f"{plan.tokens_a_day():.3g} tokens a day as compiled"
+    if plan.others:  # a run's days are not known
+        others = ", ".join(plan.others)
+        speed = f"the update alone: {speed}; not counted is the time of the programs {others}"
+    elif total_tokens:
+        days = total_tokens / plan.tokens_a_day()
+        speed += f", {days:.1f} days for {total_tokens:.3g} tokens"
     lines += [
         f"t_mxu {plan.t_mxu:.3f} s, t_ici {plan.t_ici:.3f} s, of it "
         f"{plan.t_synchronous:.3f} s synchronous",
         f"MFU at most: {bounds} (bounds from the executable; lm/plan/plan.py has the formulas)",
-        f"{plan.tokens_a_day():.3g} tokens a day as compiled"
-        + (f", {total_tokens / plan.tokens_a_day():.1f} days for {total_tokens:.3g} tokens"
-           if total_tokens else ""),
+        speed,
         f"compiled in {plan.compile_seconds:.0f} s",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
 def verdict(plan: Plan) -> str:
-    margin = (plan.limit - plan.peak_memory) / GIB
+    need = plan.needs[plan.tightest]
     if plan.fits:
-        return (
-            f"fits: {plan.peak_memory / GIB:.2f} of {plan.limit / GIB:.2f} GiB, {margin:.2f} free"
-        )
-    needs = "more than it has" if math.isnan(margin) else f"{plan.peak_memory / GIB:.2f} GiB"
-    return (
-        f"does not fit: it needs {needs} of {plan.limit / GIB:.2f} GiB; try more devices, "
-        "--set mesh.fsdp or mesh.tensor larger, a smaller batch, more microbatches, or "
-        "model.remat=full"
+        which = f", in the {plan.tightest} program" if plan.others else ""
+        return f"fits: {held(need)} GiB, {need.free / GIB:.2f} free{which}"
+    amount = "more than it has" if math.isnan(need.peak) else f"{need.peak / GIB:.2f} GiB"
+    said = (
+        f"does not fit: {f'the {plan.tightest} program' if plan.others else 'it'} needs {amount} "
+        f"of {need.limit / GIB:.2f} GiB; try more devices, --set mesh.fsdp or mesh.tensor larger, "
+        "a smaller batch, "
     )
+    if plan.tightest == "update":
+        return said + "more microbatches, or model.remat=full"
+    return said + "or a smaller answer_length or prompt_length"  # no microbatches
+
+
+def held(need: Need) -> str:
+    peak = "more" if math.isnan(need.peak) else f"{need.peak / GIB:.2f}"
+    return f"{peak} of {need.limit / GIB:.2f}"
 
 
 def mesh_text(mesh: dict[str, int]) -> str:
@@ -96,15 +114,17 @@ def largest(plan: Plan) -> list[str]:
 def row(name: str, plan: Plan) -> str:
     """A line of the table of many plans, in Markdown."""
     cells = [name, plan.topology, mesh_text(plan.mesh), f"{plan.tokens / 1e6:.2f} M"]
+    need = plan.needs[plan.tightest]
+    memory = f"{need.peak / GIB:.1f} of {need.limit / GIB:.1f}"
     if plan.fits:
         cells += [
-            f"{plan.peak_memory / GIB:.1f} of {plan.limit / GIB:.1f}",
+            memory,
             f"{plan.t_mxu:.3g}", f"{plan.t_ici:.3g}",
             f"{plan.mfu('overlapped'):.2f} / {plan.mfu('compiled'):.2f} / {plan.mfu('serial'):.2f}",
         ]  # fmt: skip
     else:
         cells += [
-            f"needs {plan.peak_memory / GIB:.1f} of {plan.limit / GIB:.1f}",
+            f"needs {memory}",
             "",
             "",
             "refused",

@@ -7,7 +7,9 @@
                                   t = t_mxu + sum of what is synchronous, or t_ici   as compiled
                                   t = t_mxu + t_ici              serial
 
-They are bounds: nothing is executed, and vector work, memory and latency are left out.
+They are bounds: nothing is executed, and vector work, memory and latency are left out. Of a step
+that runs several programs (PPO: rollout, scores, experience, update) they are of the last alone;
+whether it fits is of all.
 """
 
 import dataclasses
@@ -15,7 +17,6 @@ import importlib.metadata
 import json
 import math
 import platform
-import re
 import sys
 import time
 from collections.abc import Iterable
@@ -28,14 +29,14 @@ from lm.core.mesh import MESH_AXES, MeshConfig, make_mesh, slice_of
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import live_blocks
 from lm.plan.hlo import Collective, collectives, largest_arrays
+from lm.plan.memory import Need, amount, largest_parts, needs, shard_bytes
 from lm.plan.products import product_flops, splash_flops
 from lm.plan.topology import Topology
 from lm.train.checkpoint import first_line
 from lm.train.masked import MaskedPretrain
+from lm.train.supervised import Programs
 
 BOUNDS = ("overlapped", "compiled", "serial")
-UNITS = "KMGTP"
-AMOUNT = rf"(\d+(?:\.\d+)?)([{UNITS}])"  # of memory, as the compiler writes it: 15.75G
 
 
 class Plannable(Protocol):
@@ -47,6 +48,7 @@ class Plannable(Protocol):
     def abstract(self, mesh: jax.sharding.Mesh) -> Any: ...
     def abstract_rows(self) -> Any: ...
     def beside(self, mesh: jax.sharding.Mesh) -> dict[str, Any]: ...
+    def others(self, mesh: jax.sharding.Mesh) -> Programs: ...
     def flops_per_token(self) -> float: ...
 
 
@@ -90,6 +92,17 @@ class Plan:
     compile_seconds: float
     # all that are in memory; none where the step's own model is the only one
     networks: dict[str, float] = dataclasses.field(default_factory=dict)
+    others: dict[str, Need] = dataclasses.field(default_factory=dict)  # programs, in their order
+
+    @property
+    def needs(self) -> dict[str, Need]:
+        """Of each program, that of the figures last."""
+        return self.others | {"update": Need(self.peak_memory, self.limit)}
+
+    @property
+    def tightest(self) -> str:
+        """The program that leaves the least memory free."""
+        return min(self.needs, key=lambda name: self.needs[name].free)
 
     def mfu(self, bound: str) -> float:
         """Model FLOPs utilisation as `overlapped`, `compiled` or `serial`."""
@@ -110,9 +123,10 @@ class Plan:
         """One line, with the versions that it was made by; null where a figure is not known."""
         bounds = {f"mfu_{bound}": round(self.mfu(bound), 4) for bound in BOUNDS}
         figures = dataclasses.asdict(self) | bounds | {"versions": versions()}
-        for name, value in figures.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                figures[name] = None
+        for part in (figures, *figures["others"].values()):
+            for name, value in part.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    part[name] = None
         return json.dumps(figures, allow_nan=False)
 
 
@@ -144,7 +158,8 @@ def flops_per_token(experiment: Plannable) -> float:
 
 
 def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
-    """Compiles the experiment's own step for a pod and reads the executable.
+    """Compiles the experiment's own step for a pod and reads the executable; and, where that one
+    fits, of the other programs of the step how much memory they need.
 
     Raises:
       ConfigError: the mesh or the batch does not divide.
@@ -182,8 +197,12 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
     flops = product_flops(text) + splash_flops(text, live_share(experiment))
     found = traffic(collectives(text), mesh, topology)
     peak = float(memory.peak_memory_in_bytes)
+    fits, others = peak <= facts["limit"], dict[str, Need]()
+    if fits:
+        others = needs(experiment.others(mesh), own | beside, chip.memory)
+        fits = all(one.free >= 0 for one in others.values())
     return Plan(
-        **facts, fits=peak <= facts["limit"], problem="",
+        **facts, fits=fits, problem="", others=others,
         peak_memory=peak,
         temporary=float(memory.temp_size_in_bytes),
         flops=flops, attention_kernels=text.count('custom_call_target="tpu_custom_call"'),
@@ -206,37 +225,13 @@ def program_text(compiled: jax.stages.Compiled) -> str:
 def refused(facts: dict[str, Any], arrays: dict[str, int], message: str, took: float) -> Plan:
     """A plan that does not fit, with what the compiler says it would need, and arrays that are
     known without it."""
-    said = message.partition("available HBM")[0]  # after it is what the chip has
-    needed = re.search(rf"\(?{AMOUNT}\)? (?:of {AMOUNT} )?(?:exceeds|hbm)", said)
-    found = needed or re.search(AMOUNT, said)
-    amount = float(found[1]) * 2 ** (10 * (1 + UNITS.index(found[2]))) if found else math.nan
     nothing: dict[str, Any] = dict.fromkeys(
         ("temporary", "flops", "t_mxu", "t_ici", "t_synchronous"), math.nan
     )
     return Plan(
-        **facts, **nothing, fits=False, problem=message, peak_memory=amount,
+        **facts, **nothing, fits=False, problem=message, peak_memory=amount(message),
         attention_kernels=0, arrays=arrays, traffic=(), compile_seconds=took,
     )  # fmt: skip
-
-
-def largest_parts(state: Any, count: int) -> dict[str, int]:
-    """The largest of a device's parts of a state's arrays: name, type and shape to bytes."""
-    sizes = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        dims = ",".join(map(str, leaf.sharding.shard_shape(leaf.shape)))
-        sizes[f"{name} {leaf.dtype.name}[{dims}]"] = int(shard_bytes(leaf))
-    return dict(sorted(sizes.items(), key=lambda pair: -pair[1])[:count])
-
-
-def shard_bytes(tree: Any) -> float:
-    """Bytes of a device's part of abstract arrays."""
-    return float(
-        sum(
-            math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-            for leaf in jax.tree.leaves(tree)
-        )
-    )
 
 
 def live_share(experiment: Any) -> float:

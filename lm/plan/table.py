@@ -11,8 +11,9 @@ import jax
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
 from lm.core.paths import writing
+from lm.plan.memory import shard_bytes
 from lm.plan.page import GIB, HEADER, mesh_text, no_row, row
-from lm.plan.plan import plan, shard_bytes
+from lm.plan.plan import plan
 from lm.plan.search import meshes
 from lm.plan.topology import Topology
 

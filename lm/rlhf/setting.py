@@ -20,6 +20,7 @@ from lm.models.gpt import GptConfig
 from lm.nn.passes import LEARNED, THROUGH
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, Experience
+from lm.rlhf.programs import before_update
 from lm.rlhf.rates import constant
 from lm.rlhf.rollout import Prompts
 from lm.rlhf.scores import RewardConfig
@@ -32,7 +33,7 @@ from lm.train.guard import GuardState
 from lm.train.optimizer import AdamWConfig, OptimizerConfig
 from lm.train.saved import require_init
 from lm.train.state import abstract_state, create, shardings
-from lm.train.supervised import Supervised
+from lm.train.supervised import Programs, Supervised
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,6 +270,10 @@ class PpoSetting(Supervised):
             "reference": abstract_state(partial(gpt.init, self.policy_model), mesh),
             "reward": abstract_state(partial(reward.init, self.critic_model), mesh),
         }
+
+    def others(self, mesh: jax.sharding.Mesh) -> Programs:
+        """Rollout, scores and experience, with the networks that each reads."""
+        return before_update(self, mesh)
 
     def lowered(self, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
         """The update that `run` runs, lowered for a mesh whose devices may be absent.

@@ -1,7 +1,7 @@
 """What every supervised run is made of: pre-training, fine-tuning, and what is built like them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from lm.train.process import Process
 from lm.train.session import LoopConfig, Origins, Session
 from lm.train.state import TrainState, abstract_state, create, initialiser
 from lm.train.step import Objective, train_step
+
+# by name: a program, and the names of the networks that it reads, of a state or beside it
+Programs = Mapping[str, tuple[jax.stages.Lowered, tuple[str, ...]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,11 @@ class Supervised:
 
     def beside(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
         """Shapes of networks that lie in memory while the step runs, and are not of its state."""
+        del mesh
+        return {}
+
+    def others(self, mesh: jax.sharding.Mesh) -> Programs:
+        """Programs that every step runs beside `lowered`."""
         del mesh
         return {}
 

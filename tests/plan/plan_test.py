@@ -17,13 +17,13 @@ from lm.models.gpt import GptConfig
 from lm.models.gpt_vision import GptVisionConfig
 from lm.models.vision import VisionConfig
 from lm.plan.hlo import Collective
+from lm.plan.memory import Need, largest_parts, needs
 from lm.plan.page import page, row
 from lm.plan.plan import (
     Plan,
     Traffic,
     axes_of,
     flops_per_token,
-    largest_parts,
     refused,
     total_tokens,
     traffic,
@@ -60,6 +60,40 @@ def test_a_page_says_the_margin_the_traffic_and_the_days():
     text = page(PLAN, total_tokens=10**9)
     assert "fits: 60.00 of 90.00 GiB, 30.00 free" in text
     assert "fsdp" in text and "67%" in text and "days for 1e+09 tokens" in text
+
+
+GIB = 2**30
+
+
+def test_a_step_of_several_programs_fits_by_the_tightest_and_has_no_days():
+    others = {"rollout": Need(17 * GIB, 12 * GIB), "scores": Need(1 * GIB, 12 * GIB)}
+    refused = page(replace(PLAN, fits=False, others=others), total_tokens=10**9)
+    assert "does not fit: the rollout program needs 17.00 GiB of 12.00 GiB" in refused
+    assert "answer_length" in refused and "microbatches" not in refused
+    assert "arrays of the program" not in refused  # they are of the update, which fits
+    assert "rollout 17.00 of 12.00, scores 1.00 of 12.00, update 60.00 of 90.00 GiB" in refused
+    assert "needs 17.0 of 12.0" in row("x", replace(PLAN, fits=False, others=others))
+    others["rollout"] = Need(11 * GIB, 12 * GIB)
+    text = page(replace(PLAN, others=others), total_tokens=10**9)
+    assert "fits: 11.00 of 12.00 GiB, 1.00 free, in the rollout program" in text
+    assert "the update alone: " in text and "programs rollout, scores" in text
+    assert " days for " not in text
+
+
+def test_a_program_has_the_memory_that_networks_which_it_does_not_read_leave():
+    class Refused:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError(EXCEEDED)
+
+    added = jax.jit(lambda x: x + 1).lower(np.zeros(256, np.float32))
+    programs = {"small": (added, ("policy",)), "large": (Refused(), ("policy", "value"))}
+    found = needs(programs, {"policy": 5.0, "value": 7.0, "reward": 11.0}, 100_000.0)
+    assert found["small"].limit == 100_000 - 18 and found["large"].limit == 100_000 - 11
+    assert 2 * 1024 <= found["small"].peak < 4 * 1024 and found["small"].free > 0
+    assert found["large"].peak == 7.78 * 2**40 and found["large"].free < 0
+    plan = replace(PLAN, others=found | {"untold": Need(math.nan, 1.0)})
+    assert plan.tightest == "untold"
+    assert json.loads(plan.json())["others"]["untold"] == {"peak": None, "limit": 1.0}
 
 
 def test_a_plan_says_what_it_was_made_by_whether_it_fits_or_not():

@@ -15,6 +15,8 @@ from lm.core.mesh import MeshConfig, make_mesh
 from lm.rlhf.eyes import look
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.reward import RewardTraining
+from lm.rlhf.scores import RewardConfig
+from lm.rlhf.update import UpdateConfig
 from lm.train.optimizer import AdamWConfig
 from tests.plan.compile_test import compiling
 from tests.rlhf.runs import MODEL
@@ -32,6 +34,26 @@ def test_reference_and_reward_model_lie_beside_the_state_split_like_it():
     assert beside["reference"] == state.policy and beside["reward"] == state.value
     assert tree.count(state.policy) == small.parameters()
     assert config.abstract_rows().tokens.shape == (16, 18)
+
+
+def test_what_a_step_runs_before_its_update_is_lowered_with_the_networks_that_it_reads():
+    config = Ppo(
+        model=MODEL, value_model=MODEL, optim=AdamWConfig(peak_lr=1e-3), batch=16,
+        prompt_length=10, answer_length=8, update=UpdateConfig(minibatches=2),
+    )  # fmt: skip
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    networks = {"policy": config.abstract(mesh).policy, "value": config.abstract(mesh).value}
+    networks |= config.beside(mesh)
+    found = config.others(mesh)
+    assert list(found) == ["rollout", "scores", "experience"]
+    for lowered, read in found.values():
+        taken = tree.count([networks[name] for name in read])
+        assert 0 <= tree.count(lowered.args_info) - taken < 16 * 18 * 6  # the rest: rows
+    assert found["rollout"][0].out_info.tokens.shape == (16, 18)
+    assert found["scores"][0].out_info.shape == (16,)
+    assert found["experience"][0].out_info[0].advantages.shape == (16, 8)
+    judged = replace(config, reward=RewardConfig(function="mine:brevity"))
+    assert list(judged.others(mesh)) == ["rollout", "experience"]
 
 
 def test_a_reward_model_that_learns_questions_is_lowered_with_its_heads_split_alike():
@@ -104,3 +126,9 @@ def test_a_plan_of_ppo_ptx_has_every_network_and_leaves_room_for_those_beside_it
     assert plan["fits"] and plan["limit"] < 15.75 * 2**30 - networks["reference"]
     own = sum(networks.values()) - networks["reference"] - networks["reward"]
     assert plan["peak_memory"] > own
+    others = plan["others"]
+    assert list(others) == ["rollout", "scores", "experience"]
+    aside = sum(networks.values()) - networks["policy"]  # without the little that the guard keeps
+    assert 15.7 * 2**30 < others["rollout"]["limit"] + aside <= 15.75 * 2**30
+    cache = 2 * 2 * 2 * 16 / 4 * 256 * 512  # bytes: keys and values of 2 layers, 4 rows a device
+    assert networks["policy"] + cache < others["rollout"]["peak"] < others["rollout"]["limit"]
