@@ -90,6 +90,8 @@ def test_alignment_on_images_is_lowered_with_what_its_prompts_show(name):
     assert tree.count(eyes) == tiny.parameters() - tiny.text.parameters()
     # the same without what is seen is another program
     assert config.lowered(mesh).as_text() != replace(config, sees=None).lowered(mesh).as_text()
+    for lowered, _ in config.others(mesh).values():  # of a reward model none
+        assert any(leaf.shape == sight.vectors.shape for leaf in jax.tree.leaves(lowered.args_info))
 
 
 @pytest.mark.parametrize("size", ["base", "large"])
