@@ -11,10 +11,16 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from lm.core.config import bindings
 from lm.core.errors import ConfigError, PeerError
+
+if TYPE_CHECKING:
+    from lm.train.process import Process
 
 COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where the cluster does not tell it."
@@ -76,6 +82,27 @@ def join() -> None:
         check_alone()  # no cluster: one process
     finally:
         late.cancel()
+
+
+def check_same_command(config: Any, workdir: Path, process: "Process") -> None:
+    """Raises ConfigError, on every process, where one has other bindings than process 0, another
+    directory, other flags of what to go on from, or another commit. Caches are each host's own."""
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    from lm.train.journal import commit
+    from lm.train.process import check_same
+
+    mine: dict[str, str | None] = {
+        name: repr(value) for name, value in bindings(config).items() if not name.endswith(".cache")
+    }
+    mine["--workdir"] = str(workdir if "://" in str(workdir) else workdir.absolute())
+    for name in ("restore_step", "restore_fallback", "allow_data_change"):
+        mine[f"--{name}"] = repr(getattr(process, name))
+    known = commit()
+    mine["the commit of lm"] = None if known == "-" else known[:9]
+    check_same(mine, "start every process by the same command")
 
 
 def own_devices() -> list[int] | None:

@@ -62,6 +62,7 @@ def main() -> int | None:
     log.forgive()
     cluster.join()
     workdir = run_path(WORKDIR.value)
+    cluster.check_same_command(config, workdir, process)
     refuse_other(workdir, type(config))
     refuse_among_texts(workdir, config)
     try:

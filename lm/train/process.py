@@ -2,12 +2,14 @@
 
 import dataclasses
 import faulthandler
+import hashlib
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -127,6 +129,34 @@ def of_first(numbers: Sequence[int]) -> list[int]:
     mine = np.resize(np.asarray(numbers, np.int64), count)
     words = multihost_utils.broadcast_one_to_all(mine.view(np.int32))  # jax has no 64 bits here
     return np.asarray(words).view(np.int64).tolist()
+
+
+def check_same(mine: Mapping[str, str | None], way_out: str) -> None:
+    """Raises ConfigError, on every process, where one has another value than process 0: several
+    would train one model by different settings or texts. All must ask.
+
+    Args:
+      mine: what this process has, by name; None where it does not know.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    text = json.dumps(mine).encode()
+    digest = np.frombuffer(hashlib.sha256(text).digest(), np.int32)
+    heads = multihost_utils.process_allgather(np.array([len(text), *digest], np.int32))
+    if np.all(heads == heads[0]):
+        return
+    padded = np.frombuffer(text.ljust(int(heads[:, 0].max())), np.uint8)
+    rows = multihost_utils.process_allgather(padded)
+    first, *others = [json.loads(np.asarray(row).tobytes()) for row in rows]
+    for number, other in enumerate(others, start=1):
+        for name in first | other:
+            here, there = first.get(name, "not set"), other.get(name, "not set")
+            if here != there and None not in (here, there):
+                raise ConfigError(
+                    f"{name}: {there} in process {number}, {here} in process 0; {way_out}"
+                )
 
 
 def write_for_all(path: Path, text: str) -> None:

@@ -34,7 +34,7 @@ from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
 from lm.train.lock import locked
 from lm.train.metrics import read_metrics
-from lm.train.process import Process, Stop, Watchdog, agreed
+from lm.train.process import Process, Stop, Watchdog, agreed, check_same
 from lm.train.reaction import Origins, Reaction
 from lm.train.resume import changed_bindings, check_facts, note_changes, told
 from lm.train.step import StepMetrics
@@ -122,6 +122,8 @@ class Session:
 
     def __enter__(self) -> "Session":
         refuse_among_texts(self.workdir, self.config)  # as a step of a pipeline alone knows them
+        digests = {name: repr(value) for name, value in self.facts.items()}
+        check_same(digests, "give every process the same files")  # the manifest has the first's
         with ExitStack() as stack:
             if self.main:
                 stack.enter_context(locked(self.workdir, steal=self.process.steal_lock))

@@ -2,19 +2,25 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
-from launch.cluster import own_devices
-from lm.core.config import dump
+from experiments import gpt2
+from launch.cluster import check_same_command, own_devices
+from lm.core.config import bind, dump
 from lm.core.mesh import MeshConfig
+from lm.train import process as process_module
+from lm.train.process import Process
 from tests.launched import (
     ROOT,
     await_step,
+    command,
     environment,
     free_port,
     losses,
@@ -198,6 +204,62 @@ def test_a_lost_process_ends_the_other_in_time_and_the_next_start_goes_on(
     assert again.returncode == 0, again.stderr
     assert f"resumed from step {newest}" in again.stdout and 10 <= newest < 40
     close(losses(workdir), straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["text", "rate", "workdir"])
+def test_processes_of_other_settings_or_texts_all_end_with_the_line_that_names_one(tmp_path, other):
+    shared = [f"--coordinator_address=localhost:{free_port()}", "--process_count=2"]
+    first = tmp_path / "run"
+    second = tmp_path / "other" if other == "workdir" else first
+    rate = {"optim.peak_lr": 0.02} if other == "rate" else {}
+    processes = []
+    for number, (workdir, bindings) in enumerate([(first, {}), (second, rate)]):
+        host = tmp_path / f"host{number}"  # each with a text of its own under one name
+        host.mkdir()
+        text = write_text(host / "text.txt")
+        if other == "text" and number == 1:
+            text.write_text(text.read_text()[::-1])
+        flags = [*shared, f"--process_id={number}"]
+        words = command("text.txt", workdir, *flags, **EIGHT_ROWS | bindings)
+        env = environment(4) | {"PYTHONPATH": str(ROOT)}
+        processes.append(
+            subprocess.Popen(words, cwd=host, env=env, stderr=subprocess.PIPE, text=True)
+        )
+    same = "; start every process by the same command"
+    said = {
+        "text": r"data: '\w+' in process 1, '\w+' in process 0; give every process the same files",
+        "rate": f"optim.peak_lr: 0.02 in process 1, 0.01 in process 0{same}",
+        "workdir": f"--workdir: {second} in process 1, {first} in process 0{same}",
+    }[other]
+    try:
+        for process in processes:
+            errors = process.communicate(timeout=100)[1]
+            assert process.returncode == 1 and re.search(f"^error: {said}$", errors, re.M), errors
+    finally:
+        for process in processes:
+            process.kill()
+    assert not list(tmp_path.glob("*/config.gin"))  # which is of a run that began
+
+
+def test_a_command_is_compared_by_its_bindings_without_caches_its_directory_and_its_commit(
+    monkeypatch, tmp_path
+):
+    seen = []
+    monkeypatch.setattr(process_module, "check_same", lambda mine, way_out: seen.append(mine))
+    config = bind(gpt2.tiny(), {"data.cache": "here"})
+    check_same_command(config, tmp_path, Process())
+    assert not seen  # one process is of no other command
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.chdir(tmp_path)
+    other = bind(config, {"data.cache": "there", "optim.peak_lr": "0.5"})
+    check_same_command(config, tmp_path / "run", Process())
+    check_same_command(other, (tmp_path / "run").relative_to(tmp_path), Process(restore_step=3))
+    one, two = seen
+    assert {name: two[name] for name in one.keys() | two if one[name] != two[name]} == {
+        "optim.peak_lr": "0.5", "--restore_step": "3",
+    }  # fmt: skip
+    assert "the commit of lm" in one
 
 
 def launched(*flags, **variables):

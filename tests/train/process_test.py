@@ -4,9 +4,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
@@ -19,6 +22,7 @@ from lm.train.process import (
     Watchdog,
     agreed,
     check_finite_flag,
+    check_same,
     write_for_all,
 )
 from tests.launched import ROOT, environment
@@ -161,6 +165,52 @@ def test_what_is_no_step_may_take_its_time():
 
 def test_one_process_agrees_with_itself():
     assert agreed(True) and not agreed(False)
+
+
+def compared(monkeypatch, *each):
+    """What `check_same` says in threads that stand for processes, and how often each gathered."""
+    barrier, rows, gathered = threading.Barrier(len(each), timeout=30), {}, []
+
+    def gather(array):
+        number = rows[threading.get_ident()]
+        barrier.wait()
+        rows[number] = array
+        gathered.append(number)
+        barrier.wait()
+        return np.stack([rows[n] for n in range(len(each))])
+
+    def ask(number):
+        rows[threading.get_ident()] = number
+        barrier.wait()
+        try:
+            check_same(each[number], "the way out")
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    monkeypatch.setattr(jax, "process_count", lambda: len(each))
+    monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+    with ThreadPoolExecutor(len(each)) as pool:
+        said = list(pool.map(ask, range(len(each))))
+    return said, len(gathered) // len(each)
+
+
+def test_a_process_that_has_another_value_than_the_first_is_named_on_every_process(monkeypatch):
+    one, other = {"steps": "40", "rate": "0.006", "z": "1"}, {"steps": "40", "rate": "0.01"}
+    said, _ = compared(monkeypatch, one, one, other)
+    assert said == ["rate: 0.01 in process 2, 0.006 in process 0; the way out"] * 3
+    said, _ = compared(monkeypatch, {}, {"é" * 99: "1"})
+    assert said == [f"{'é' * 99}: 1 in process 1, not set in process 0; the way out"] * 2
+
+
+def test_processes_that_have_the_same_values_go_on_after_one_collective_and_one_alone_after_none(
+    monkeypatch,
+):
+    settings = {"steps": "40", "rate": "0.006"}
+    assert compared(monkeypatch, settings, settings) == ([None, None], 1)
+    assert compared(monkeypatch, settings) == ([None], 0)
+    unknown: dict[str, str | None] = {"steps": "40", "rate": None}  # and so not another one
+    assert compared(monkeypatch, settings, unknown)[0] == [None, None]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])

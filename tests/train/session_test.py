@@ -20,6 +20,7 @@ from etils import epath
 from tensorboardX.proto import event_pb2
 
 import lm.train.journal
+import lm.train.session
 from experiments import bert, gpt1, gpt4
 from lm.core.config import bind
 from lm.core.errors import CheckpointError, ConfigError, GuardStop
@@ -93,6 +94,16 @@ def run(
             evaluated(s, step + 1)
         s.finish({})
     return visited, float(state.params["w"])
+
+
+def test_a_run_whose_processes_read_other_data_writes_nothing(monkeypatch, tmp_path):
+    def refuse(facts, way_out):
+        raise ConfigError(f"{facts}; {way_out}")
+
+    monkeypatch.setattr(lm.train.session, "check_same", refuse)
+    with pytest.raises(ConfigError, match=r"'data': .*'same'.*; give every process the same files"):
+        run(tmp_path / "run", GuardConfig())
+    assert not (tmp_path / "run").exists()
 
 
 def test_lines_of_the_metrics_that_are_damaged_are_left_out(tmp_path):
