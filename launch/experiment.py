@@ -111,7 +111,10 @@ def resolve(spec: str) -> Any:
         arguments[key] = coerce(found, kind)
     try:
         return typed(function(**arguments))
-    except (TypeError, KeyError) as error:  # a size or a task that is not in its table
+    except KeyError as error:  # a size or a task that is not in its table: the summary lists sizes
+        why = f": {error} is not of {module_name}:{function.__name__}, {summary(function)!r}"
+        raise unknown(why) from None
+    except TypeError as error:
         raise unknown(f": {error}") from None
 
 
@@ -178,15 +181,20 @@ def functions(module: Any) -> dict[str, Callable[..., Any]]:
     }
 
 
+def summary(function: Callable[..., Any]) -> str:
+    """The first line of a function's docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
 def listing() -> str:
     """Every experiment: its name, parameter count (a dash where one makes no sense), first line."""
     rows = []
     for generation in generations():
         module = importlib.import_module(f"experiments.{generation}")
         for name, function in functions(module).items():
-            line = (inspect.getdoc(function) or "").partition("\n")[0]
             count = parameters(function())
-            rows.append((f"{generation}:{name}", f"{count:,}" if count else "-", line))
+            shown = f"{count:,}" if count else "-"
+            rows.append((f"{generation}:{name}", shown, summary(function)))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     return "\n".join(f"{name:<{widths[0]}}  {n:>{widths[1]}}  {doc}" for name, n, doc in rows)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from experiments import gpt3
 from launch.experiment import functions, generations, module_of, resolve
 from lm.core.config import bind, bindings, differences, dump, load, parse, read, typed
 from lm.core.errors import ConfigError
@@ -314,6 +315,19 @@ def test_an_unknown_experiment_is_answered_with_those_there_are(spec, message):
         resolve(spec)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sizes"),
+    [
+        ("gpt2:7b", ("small", "medium", "large", "xl")),
+        ("gpt3:1.3b", gpt3.SIZES),
+        ("gpt3:ladder(size='1b')", gpt3.LADDER),
+    ],
+)
+def test_a_size_that_there_is_not_is_answered_with_those_there_are(spec, sizes):
+    with pytest.raises(ConfigError, match=f": {', '.join(map(re.escape, sizes))}\\."):
+        resolve(spec)
 
 
 @pytest.mark.parametrize("text", ["none", "None", "'q'", '"q"', "3", "true", "\u2028"])
