@@ -25,6 +25,9 @@ while :; do
             ;;
         *) exit "$code" ;;
     esac
+    [ "$code" = 134 ] && echo "again: another process was lost, as an abort mostly means: the lines" \
+        "above have its number after 'unhealthy', or 'leader' for process 0, and its own log has the" \
+        "cause; the run goes on from its last checkpoint once all processes are there again" >&2
     echo "again: exit code $code, starting the command again" >&2
     sleep "${AGAIN_SECONDS:-5}" &
     child=$!

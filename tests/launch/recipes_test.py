@@ -254,6 +254,18 @@ def test_a_command_runs_again_as_its_exit_code_says(script, code, starts, tmp_pa
     assert len((tmp_path / "started").read_text().splitlines()) == starts
 
 
+@pytest.mark.parametrize("code", [134, 75])
+def test_what_an_abort_means_is_told_in_one_line_before_the_next_start_and_of_no_other_code(
+    code, tmp_path
+):
+    done = again(f"[ $n -gt 1 ] && exit 0; exit {code}", tmp_path)
+    *meaning, last = done.stderr.splitlines()
+    assert last == f"again: exit code {code}, starting the command again"
+    assert len(meaning) == (code == 134) and all(
+        "another process was lost" in line for line in meaning
+    )
+
+
 def test_a_stop_reaches_the_command_which_is_not_started_again(tmp_path):
     script = (
         "trap 'echo saved > state; exit 75' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
