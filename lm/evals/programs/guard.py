@@ -9,31 +9,42 @@ it fails when it raises, exits, dies or takes too long. It is refused
     changes outside of its folder    by the same hook; its folder is new, and removed after it
 
 A hook is no wall: it stops what a model writes by accident and the usual tricks, not everything.
-A verdict carries a number that the program is not told, so that it cannot simply write its own.
+
+A program passes where a key is written behind it. The key comes after the fork and only C holds it:
+no frame, name or closure has it, and tracing, the collector and the memory in /proc are refused. So
+a program cannot write its own verdict in Python. Tests run in its process all the same: an answer
+that says that it equals everything passes them, as wherever they are run so.
 
 Where the kernel gives namespaces, `sandbox.py` adds one without network and one of processes.
 """
 
 import errno
 import json
+import operator
 import os
 import resource
 import secrets
 import select
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
 import types
+from itertools import starmap
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NEVER = (
     "socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system",
     "os.startfile", "os.kill", "pty.", "ctypes.", "resource.", "signal.", "sqlite3.", "syslog.",
     "os.setxattr", "os.removexattr", "os.add_dll_directory", "shutil.chown",
+    "gc.", "sys.settrace", "sys.setprofile", "sys.monitoring.", "sys._current_", "code.__new__",
 )  # fmt: skip
-MODULES = ("_posixsubprocess", "ctypes", "_ctypes", "cffi", "_cffi_backend", "multiprocessing")
+MODULES = (
+    "_posixsubprocess", "ctypes", "_ctypes", "cffi", "_cffi_backend", "multiprocessing",
+    "_xxsubinterpreters", "_interpreters", "_testcapi", "_testinternalcapi",
+)  # fmt: skip
 PLACES = {  # events: how many of their arguments are paths, and from where on folders to start at
     "os.remove": (1, 1), "os.rmdir": (1, 1), "os.mkdir": (1, 2), "os.truncate": (1, 9),
     "os.chmod": (1, 2), "os.chown": (1, 3), "os.utime": (1, 3), "os.chflags": (1, 2),
@@ -41,17 +52,20 @@ PLACES = {  # events: how many of their arguments are paths, and from where on f
 }  # fmt: skip
 UNHEARD = ("mkfifo", "mknod", "chroot", "setns", "unshare")  # of which the hook is told nothing
 SAID = 200  # characters of a reason
+KEY = 32  # characters of a key
 
 
 def refuse(folder):
     """An audit hook for a program that lives in `folder`."""
     # all that it uses is bound here: a program may put other things under the names of a module
-    inside, realpath, fspath, is_folder, decode, end = (
-        folder + os.sep, os.path.realpath, os.fspath, os.path.isdir, os.fsdecode, os.sep,
+    inside, realpath, fspath, status, is_folder, decode, end = (
+        folder + os.sep, os.path.realpath, os.fspath, os.stat, stat.S_ISDIR, os.fsdecode, os.sep,
     )  # fmt: skip
+    processes = os.stat("/proc").st_dev if os.path.isdir("/proc") else None
     writing, never, modules, places = WRITES, NEVER, frozenset(MODULES), dict(PLACES)
     exact, number, text, bytestring = type, int, str, bytes
     refusal, denied = PermissionError, errno.EACCES  # with a number: rmtree adds a path to its text
+    absent = (OSError, ValueError)
 
     def outside(path):
         if exact(path) is number:
@@ -61,6 +75,14 @@ def refuse(folder):
             return True  # of a class of its own, which may say another thing when asked again
         return not text.startswith(decode(realpath(path)) + end, inside)
 
+    def closed(path):
+        """A folder, which is a place to start at that no event tells, or what /proc has: memory."""
+        try:
+            found = status(path)
+        except absent:
+            return False
+        return is_folder(found.st_mode) or found.st_dev == processes
+
     def hook(event, arguments):
         if event == "open":
             path, mode, flags = arguments
@@ -68,8 +90,11 @@ def refuse(folder):
             if exact(mode) is text:
                 for letter in mode:
                     writes = writes or letter in "wax+"
-            # a folder that is open is a place to start at, which this event does not tell
-            refused = outside(path) if writes else exact(path) is not number and is_folder(path)
+            if exact(path) is number:
+                refused = False  # it was opened, and asked about, before
+            else:  # an object may name another path when it is asked again
+                refused = exact(path) not in (text, bytestring) or closed(path)
+                refused = refused or (writes and outside(path))
         elif event in places:
             paths, starts = places[event]
             refused = False
@@ -102,7 +127,7 @@ def limit(seconds, memory, file_size):
                 pass
 
 
-def play(source, folder, settings, verdict, secret):
+def play(source, folder, settings, verdict, keys):
     """The child: does not return."""
     os.setsid()
     os.chdir(folder)
@@ -111,7 +136,7 @@ def play(source, folder, settings, verdict, secret):
         os.dup2(nothing, number)
     os.environ.clear()
     limit(settings["seconds"], settings["memory"], settings["file_size"])
-    write, leave, dumps = os.write, os._exit, json.dumps
+    write, leave = os.write, os._exit
     main = sys.modules["__main__"] = types.ModuleType("__main__")  # not this file's own names
     for module in (os, sys.modules[os.name]):
         for name in UNHEARD:
@@ -119,28 +144,36 @@ def play(source, folder, settings, verdict, secret):
                 delattr(module, name)
     sys.addaudithook(refuse(folder))
     try:
-        exec(compile(source, "<program>", "exec"), vars(main))
+        # in C from the program to the key behind it: a frame that knew it could be read and written
+        list(starmap(operator.call, (
+            (exec, compile(source, "<program>", "exec"), vars(main)),
+            (write, verdict, os.read(keys, KEY + 1)),
+        )))  # fmt: skip
     except BaseException as error:
         told = f"{type(error).__name__}: {error}"[:SAID]
-    else:
-        told = ""
-    write(verdict, dumps([secret, told]).encode() + b"\n")
+        write(verdict, json.dumps(told).encode() + b"\n")
     leave(0)
 
 
 def judge(source, settings):
     """Runs one program. "" where it passed, else the reason."""
     folder = os.path.realpath(tempfile.mkdtemp(prefix="program-", dir=settings["folder"]))
-    secret = secrets.token_hex(16)
     end, verdict = os.pipe()
+    keys, lock = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(end)
-            play(source, folder, settings, verdict, secret)
+            os.close(lock)
+            play(source, folder, settings, verdict, keys)
         finally:
             os._exit(1)
-    os.close(verdict)
+    key = (
+        secrets.token_hex(KEY // 2).encode() + b"\n"
+    )  # after the fork: no frame of the child has it
+    os.write(lock, key)
+    for number in (verdict, keys, lock):
+        os.close(number)
     limit_at = time.monotonic() + settings["seconds"]
     told, late = b"", False
     while b"\n" not in told and len(told) < 8 * SAID:
@@ -155,11 +188,13 @@ def judge(source, settings):
     shutil.rmtree(folder, ignore_errors=True)
     if late:
         return f"took more than {settings['seconds']} seconds"
+    if told == key:
+        return ""
     try:
-        theirs, reason = json.loads(told)
-    except (ValueError, TypeError):
+        reason = json.loads(told)
+    except ValueError:
         return "ended before its last line"
-    return str(reason)[:SAID] if theirs == secret else "wrote a verdict of its own"
+    return str(reason)[:SAID] if reason else "wrote a verdict of its own"
 
 
 def end_all(child):

@@ -215,3 +215,53 @@ def test_the_usual_ways_around_the_hook_are_closed(tmp_path):
     forged += "    except OSError: pass\nos._exit(0)"
     assert reason(forged, Limits()) in ("ended before its last line", "wrote a verdict of its own")
     assert reason("import __main__\nx = 3\nassert __main__.x == 3") == ""  # the control
+
+
+FORGE = """
+import gc, json, os, re, sys, time
+def forge(known):  # writes what looks like a key of whatever reaches it, as a verdict
+    for key in re.findall(r"'([0-9a-f]{32})(?:.n)?'", repr(known)):
+        for line in (json.dumps([key, ""]), key):
+            for n in range(3, 20):
+                try: os.write(n, line.encode() + b"\\n")
+                except OSError: pass
+            time.sleep(0.1)  # one line is read before the next is there
+    os._exit(0)
+def above(frame):
+    while frame:
+        yield frame.f_locals
+        frame = frame.f_back
+"""
+FORGERIES = {
+    "frames": "forge([*above(sys._getframe())])",
+    "a traceback": "try: 1 / 0\nexcept Exception as e: known = [*above(e.__traceback__.tb_frame)]\n"
+    "forge(known)",
+    "a generator": "def g(): forge([*above(me.gi_frame)]); yield\nme = g(); next(me)",
+    "the collector": "forge([x for x in gc.get_objects() if isinstance(x, (dict, tuple))])",
+    "the names of json": "plain = json._default_encoder.encode\n"
+    "json._default_encoder.encode = lambda told: plain([told[0], ''])\nassert 0",
+    "a line that is skipped": "def skip(frame, event, _):\n"
+    "    if event == 'line' and frame.f_lineno == wrong: frame.f_lineno += 1\n"
+    "    return skip\n"
+    "def check(right):\n    assert right\n    return\n"
+    "wrong = check.__code__.co_firstlineno + 1\n"
+    "sys.settrace(skip); check(False); sys.settrace(None)",
+}
+
+
+@pytest.mark.parametrize("way", FORGERIES)
+def test_a_program_cannot_write_that_it_has_passed(way):
+    assert reason(FORGE + FORGERIES[way], Limits()) != ""
+
+
+def test_what_a_program_reads_of_memory_is_refused_also_where_names_are_replaced():
+    for source in (
+        "import genericpath, os, posixpath\n"
+        "posixpath._joinrealpath = lambda *_: (os.getcwd() + '/x', True)\n"
+        "genericpath.os = None\nopen('/proc/self/mem', 'rb')",
+        "import os\nos.chdir('/proc/self')\nopen('mem', 'rb')",
+        "import io\nclass P:\n    def __fspath__(self): return paths.pop()\n"
+        "paths = ['/proc/self/mem', 'x', 'x']\nio.FileIO(P())",
+    ):
+        assert "is refused here" in reason(source, Limits()), source
+    assert reason("open('a', 'w').close(); open('a').read(); open(0).read()") == ""  # the control
