@@ -4,9 +4,10 @@
 JSON on standard input, verdicts leave as a line of JSON each. A program is done when its code ends;
 it fails when it raises, exits, dies or takes too long. It is refused
 
-    time, memory, size of files      by limits of the kernel; the time also by the clock
+    time, memory, size of a file     by limits of the kernel; the time also by the clock
     processes, sockets, signals      by an audit hook of Python
     changes outside of its folder    by the same hook; its folder is new, and removed after it
+    many changes in its folder       by the same hook; so the disk takes a file's size times these
 
 A hook is no wall: it stops what a model writes by accident and the usual tricks, not everything.
 
@@ -32,7 +33,7 @@ import sys
 import tempfile
 import time
 import types
-from itertools import starmap
+from itertools import repeat, starmap
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NEVER = (
@@ -55,8 +56,8 @@ SAID = 200  # characters of a reason
 KEY = 32  # characters of a key
 
 
-def refuse(folder):
-    """An audit hook for a program that lives in `folder`."""
+def refuse(folder, changes):
+    """An audit hook for a program that lives in `folder` and may change it so many times."""
     # all that it uses is bound here: a program may put other things under the names of a module
     inside, realpath, fspath, status, is_folder, decode, end = (
         folder + os.sep, os.path.realpath, os.fspath, os.stat, stat.S_ISDIR, os.fsdecode, os.sep,
@@ -66,6 +67,7 @@ def refuse(folder):
     exact, number, text, bytestring = type, int, str, bytes
     refusal, denied = PermissionError, errno.EACCES  # with a number: rmtree adds a path to its text
     absent = (OSError, ValueError)
+    left, take = repeat(True, changes), next
 
     def outside(path):
         if exact(path) is number:
@@ -94,7 +96,8 @@ def refuse(folder):
                 refused = False  # it was opened, and asked about, before
             else:  # an object may name another path when it is asked again
                 refused = exact(path) not in (text, bytestring) or closed(path)
-                refused = refused or (writes and outside(path))
+                if writes:
+                    refused = refused or outside(path) or not take(left, False)
         elif event in places:
             paths, starts = places[event]
             refused = False
@@ -102,6 +105,7 @@ def refuse(folder):
                 refused = refused or outside(path)
             for start in arguments[starts:]:
                 refused = refused or (exact(start) is number and start != -1)
+            refused = refused or not take(left, False)
         elif event == "import":
             refused = text.partition(arguments[0], ".")[0] in modules
         else:
@@ -142,7 +146,7 @@ def play(source, folder, settings, verdict, keys):
         for name in UNHEARD:
             if hasattr(module, name):
                 delattr(module, name)
-    sys.addaudithook(refuse(folder))
+    sys.addaudithook(refuse(folder, settings["changes"]))
     try:
         # in C from the program to the key behind it: a frame that knew it could be read and written
         list(starmap(operator.call, (

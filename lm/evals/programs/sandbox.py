@@ -33,9 +33,10 @@ class Limits:
     seconds: float = 3.0  # of the clock, as in openai/human-eval
     memory: int = 512 << 20  # bytes of address space
     file_size: int = 1 << 20  # bytes of a file that it writes
+    changes: int = 64  # files opened to write, and what is made, moved or removed beside
 
     def __post_init__(self) -> None:
-        require_positive(self, "seconds", "memory", "file_size")
+        require_positive(self, "seconds", "memory", "file_size", "changes")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,6 +133,18 @@ def test_a_program_has_a_folder_of_its_own_that_is_gone_after_it():
     assert reason("open('a', 'wb').write(bytes(1 << 22))").startswith("OSError: [Errno 27]")
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["open(f'{n}', 'wb').write(bytes(9))", "os.mkdir(f'{n}')", "os.symlink('a', f'{n}')",
+     "os.close(os.open(f'{n}', os.O_CREAT | os.O_WRONLY))"],
+)  # fmt: skip
+def test_a_program_changes_its_folder_only_so_many_times(change):
+    few = Limits(changes=10)
+    assert reason(f"import os\nfor n in range(10): {change}", few) == ""
+    assert "is refused here" in reason(f"import os\nfor n in range(11): {change}", few)
+    assert reason("for n in range(99): open('/dev/null').read()", few) == ""  # the control
+
+
 def test_what_a_program_prints_or_reads_is_nothing():
     assert reason("print('x' * 10**7)") == ""
     assert reason("input()").startswith("EOFError")
