@@ -24,6 +24,7 @@ from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
 from lm.metrics.bleu import bleu_counts
 
+NO_MODULE = "no_module"  # share of programs that asked for a module that is not in the sandbox
 Rule = Literal["token", "byte", "sum", "unconditional"]
 
 
@@ -198,7 +199,7 @@ class Program:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return (f"pass_at_{self.k}",)
+        return (f"pass_at_{self.k}", NO_MODULE)
 
     def ask(self, scorer: Scorer, prompts: Sequence[Prompt], seed: int = 0) -> list[Outcome]:
         n = self.samples
@@ -212,9 +213,11 @@ class Program:
             f"{prompt.item.contexts[0]}{body}\n{prompt.item.answers[0][0]}"
             for prompt, body in zip(heads, written, strict=True)
         ]
-        passed = [verdict.passed for verdict in run_programs(programs, self.limits)]
-        right = np.array(passed, np.int64).reshape(-1, n).sum(axis=1)
+        verdicts = run_programs(programs, self.limits)
+        right = np.array([one.passed for one in verdicts], np.int64).reshape(-1, n).sum(axis=1)
         rates = pass_at_k(n, right, self.k).tolist()
-        (metric,) = self.metrics
-        firsts = written[::n]
-        return [Outcome(said, {metric: rate}) for said, rate in zip(firsts, rates, strict=True)]
+        missing = np.array([one.no_module for one in verdicts]).reshape(-1, n).mean(axis=1).tolist()
+        return [
+            Outcome(said, dict(zip(self.metrics, told, strict=True)))
+            for said, *told in zip(written[::n], rates, missing, strict=True)
+        ]

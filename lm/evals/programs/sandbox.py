@@ -2,7 +2,8 @@
 
 Each program has a process, a folder and limits of its own (`guard.py`); where the kernel lets a
 user have namespaces, as Linux mostly does, it also has no network and sees no other process. It
-still reads what this user reads, and Python is no wall against a program that means harm: run
+imports what Python itself has, where human-eval's harness also has what its caller has installed.
+It still reads what this user reads, and Python is no wall against a program that means harm: run
 models that you do not trust in a container or a virtual machine besides.
 """
 
@@ -48,6 +49,11 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return not self.reason
+
+    @property
+    def no_module(self) -> bool:
+        """Whether it failed for a module that is not there."""
+        return self.reason.startswith("ModuleNotFoundError")
 
 
 def run_programs(programs: Sequence[str], limits: Limits | None = None) -> list[Verdict]:

@@ -8,7 +8,7 @@ from lm.evals.fewshot.gpt4 import TASKS
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import Line, gaps, number, remarks, size
 from lm.evals.fewshot.task import Task
-from lm.evals.protocols import Program
+from lm.evals.protocols import NO_MODULE, Program
 from lm.evals.published import figures
 from lm.evals.suites import Model, Options, write_table
 from lm.evals.suites.gpt3 import chosen, contamination
@@ -53,7 +53,7 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> list
         f"model has {size(model.parameters)} parameters"
     )
     for line in lines:
-        if told := remarks([line]):
+        if told := remarks([line]) + modules(line):
             say(f"{line.read.task.name}: {'; '.join(told)}")
     table = options.out / f"gpt4_text-step{model.step}.json"
     rows = [
@@ -80,6 +80,17 @@ def drawn(task: Task, options: Options) -> Task:
         ),
         version=3,  # drawn by the seed and the item's number
     )  # fmt: skip
+
+
+def modules(line: Line) -> list[str]:
+    """How many programs failed for what another harness may have, in words."""
+    share = line.scores.get(NO_MODULE)
+    if share is None:
+        return []
+    return [
+        "programs import what Python itself has, in human-eval's harness also what its caller has "
+        f"installed: {share:.1%} failed for a module that is not there"
+    ]
 
 
 def row(line: Line) -> str:

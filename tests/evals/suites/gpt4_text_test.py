@@ -63,6 +63,18 @@ def test_a_program_is_right_where_its_tests_pass(tmp_path):
         Program(samples=4, k=5, temperature=0.8)
 
 
+def test_how_many_programs_failed_for_a_module_is_told(tmp_path):
+    put(tmp_path, "humaneval/HumanEval.jsonl", PROBLEM, PROBLEM | {"task_id": "HumanEval/1"})
+    said: list[str] = []
+    away = "    import not_installed_anywhere\n    return 2 * x\n"
+    scorer = Told("    return 2 * x\n", away)
+    model = Model(name="m", scorer=scorer, step=3, digest="d", tokens=9, training=lambda: iter(()))
+    options = Options(root=tmp_path, out=tmp_path, tasks=("humaneval",))
+    (line,) = evaluate(model, options, said.append)
+    assert line.scores == {"pass_at_1": 0.5, "no_module": 0.5}
+    assert "50.0% failed for a module that is not there" in "\n".join(said)
+
+
 def test_a_solution_is_shown_whole_and_its_last_number_counts(tmp_path):
     others = [{"question": f"What is {n}?", "answer": f"It is {n}.\n#### {n}"} for n in (10, 1000)]
     put(tmp_path, "gsm8k/train.jsonl", SUM, *others)
