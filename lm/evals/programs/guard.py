@@ -12,9 +12,9 @@ it fails when it raises, exits, dies or takes too long. It is refused
 A hook is no wall: it stops what a model writes by accident and the usual tricks, not everything.
 
 A program passes where a key is written behind it. The key comes after the fork and only C holds it:
-no frame, name or closure has it, and tracing, the collector and the memory in /proc are refused. So
-a program cannot write its own verdict in Python. Tests run in its process all the same: an answer
-that says that it equals everything passes them, as wherever they are run so.
+no frame, name or closure has it, and tracing, the collector and the memory in /proc are refused. We
+know of no way to it in Python. Tests run in the program's process all the same: an answer that says
+that it equals everything passes them, as wherever they are run so.
 
 Where the kernel gives namespaces, `sandbox.py` adds one without network and one of processes.
 """
@@ -40,6 +40,7 @@ NEVER = (
     "socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system",
     "os.startfile", "os.kill", "pty.", "ctypes.", "resource.", "signal.", "sqlite3.", "syslog.",
     "os.setxattr", "os.removexattr", "os.add_dll_directory", "shutil.chown",
+    "os.symlink",  # without links a path is where its words say
     "gc.", "sys.settrace", "sys.setprofile", "sys.monitoring.", "sys._current_", "code.__new__",
 )  # fmt: skip
 MODULES = (
@@ -49,7 +50,7 @@ MODULES = (
 PLACES = {  # events: how many of their arguments are paths, and from where on folders to start at
     "os.remove": (1, 1), "os.rmdir": (1, 1), "os.mkdir": (1, 2), "os.truncate": (1, 9),
     "os.chmod": (1, 2), "os.chown": (1, 3), "os.utime": (1, 3), "os.chflags": (1, 2),
-    "os.rename": (2, 2), "os.link": (2, 2), "os.symlink": (2, 2),
+    "os.rename": (2, 2), "os.link": (2, 2),
 }  # fmt: skip
 UNHEARD = ("mkfifo", "mknod", "chroot", "setns", "unshare")  # of which the hook is told nothing
 SAID = 200  # characters of a reason
@@ -58,10 +59,9 @@ KEY = 32  # characters of a key
 
 def refuse(folder, changes):
     """An audit hook for a program that lives in `folder` and may change it so many times."""
-    # all that it uses is bound here: a program may put other things under the names of a module
-    inside, realpath, fspath, status, is_folder, decode, end = (
-        folder + os.sep, os.path.realpath, os.fspath, os.stat, stat.S_ISDIR, os.fsdecode, os.sep,
-    )  # fmt: skip
+    # all that it uses is bound here, and in C: a program may put other things under the names of
+    # a module, also under those that a function of it uses
+    inside, current, status, is_folder = folder + "/", os.getcwd, os.stat, stat.S_ISDIR
     processes = os.stat("/proc").st_dev if os.path.isdir("/proc") else None
     writing, never, modules, places = WRITES, NEVER, frozenset(MODULES), dict(PLACES)
     exact, number, text, bytestring = type, int, str, bytes
@@ -72,10 +72,13 @@ def refuse(folder, changes):
     def outside(path):
         if exact(path) is number:
             return False  # it was opened, and asked about, before
-        path = fspath(path)
-        if exact(path) not in (text, bytestring):
+        if exact(path) is bytestring:
+            path = bytestring.decode(path, "latin-1")
+        if exact(path) is not text:
             return True  # of a class of its own, which may say another thing when asked again
-        return not text.startswith(decode(realpath(path)) + end, inside)
+        if not text.startswith(path, "/"):
+            path = current() + "/" + path
+        return ".." in text.split(path, "/") or not text.startswith(path + "/", inside)
 
     def closed(path):
         """A folder, which is a place to start at that no event tells, or what /proc has: memory."""

@@ -117,8 +117,12 @@ def test_nothing_outside_of_the_folder_is_changed(tmp_path):
         f"import os; d = os.open({str(tmp_path)!r}, os.O_RDONLY); os.remove('kept', dir_fd=d)",
         f"import os; d = os.open({str(tmp_path)!r}, os.O_RDONLY); "
         "os.open('kept', os.O_WRONLY | os.O_TRUNC, dir_fd=d)",
+        f"import os; os.symlink({str(tmp_path)!r}, 'a'); open('a/new', 'w')",
         f"from pathlib import Path; Path({str(tmp_path / 'new')!r}).write_text('x')",
-        "open('../beside', 'w')",
+        f"from pathlib import Path; Path({str(kept)!r}).unlink()",
+        f"open({str(kept).encode()!r}, 'w')",
+        "open('../beside', 'w')", "import os; os.mkdir('a'); open('a/../../beside', 'w')",
+        "import os; os.chdir('..'); open('beside', 'w')",
     ):  # fmt: skip
         assert "is refused here" in reason(source), source
     assert reason(f"import os; os.mkfifo({str(tmp_path / 'new')!r})").startswith("AttributeError")
@@ -130,12 +134,16 @@ def test_a_program_has_a_folder_of_its_own_that_is_gone_after_it():
     assert reason("open('a', 'w').write('x'); assert open('a').read() == 'x'") == ""
     assert reason("import os; assert os.listdir() == [] and not os.environ") == ""
     assert reason("import os; open('a', 'w').write('xyz'); os.truncate('a', 1)") == ""
+    source = "import os\nfrom pathlib import Path\nhere = Path.cwd() / 'a'\nhere.mkdir()\n"
+    source += "(here / 'b').write_text('x')\nos.rename(here / 'b', b'c')\nos.chdir(here)\n"
+    source += "open(b'b', 'wb').close()\nPath('b').unlink()\nassert Path('../c').exists()"
+    assert reason(source, Limits()) == ""
     assert reason("open('a', 'wb').write(bytes(1 << 22))").startswith("OSError: [Errno 27]")
 
 
 @pytest.mark.parametrize(
     "change",
-    ["open(f'{n}', 'wb').write(bytes(9))", "os.mkdir(f'{n}')", "os.symlink('a', f'{n}')",
+    ["open(f'{n}', 'wb').write(bytes(9))", "os.mkdir(f'{n}')",
      "os.close(os.open(f'{n}', os.O_CREAT | os.O_WRONLY))"],
 )  # fmt: skip
 def test_a_program_changes_its_folder_only_so_many_times(change):
@@ -215,7 +223,12 @@ def test_the_right_programs_of_humaneval_pass_and_broken_ones_do_not():
 
 def test_the_usual_ways_around_the_hook_are_closed(tmp_path):
     target = tmp_path / "x"
+    inside = "import os, posixpath\nhere = os.getcwd() + '/x'\n"
+    write = f"\nopen({str(target)!r}, 'w').write('x')"
     tricks = [
+        f"{inside}posixpath._joinrealpath = lambda *_: (here, True){write}",
+        f"{inside}posixpath.abspath = lambda _: here{write}",
+        f"{inside}os.readlink = lambda *_: here\nimport stat\nstat.S_ISLNK = lambda _: True{write}",
         f"import os\nos.fsdecode = lambda p: os.getcwd()\nopen({str(target)!r}, 'w').write('x')",
         "import __main__\n__main__.NEVER = __main__.MODULES = ()\nimport socket\nsocket.socket()",
         f"class P(str): pass\nopen(P({str(target)!r}), 'w')",
