@@ -16,6 +16,7 @@ that. What is done is not done again.
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from lm.data.programs import ProgramText, problems
 from lm.evals.programs.trial import Trial, ask
 from lm.evals.scorer import Scorer
 from lm.models.gpt import GptConfig
+from lm.report.record import is_number
 from lm.studies.forecast_report import Measured, foretell, write_report
 from lm.studies.several import alone, begin, check_distinct, fixed, run_member
 from lm.studies.transfer import bound
@@ -151,7 +153,8 @@ class Forecast:
         """Reads the forecast; where there is none yet, writes it and returns None.
 
         Raises:
-          DataError: the large run was started without one, or it was made of other small runs.
+          DataError: the large run was started without one, it was made of other small runs, or it
+            says something else than they do.
         """
         path, (name, bindings) = workdir / FORECAST, self.large
         large = self.members()[name]
@@ -182,4 +185,20 @@ class Forecast:
                 f"{path} was made of other runs than those in {workdir}: a forecast is not "
                 "made again; choose another workdir"
             )
+        if not all(alike(registered.get(part), told[part]) for part in ("loss", "rates")):
+            raise DataError(
+                f"{path} does not say what its own small runs foretell: it was changed by hand; "
+                "take back the one that was committed"
+            )
         return registered
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two forecasts say the same, but for what another machine's arithmetic changes."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if is_number(one) and is_number(other):
+        return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-9)
+    return bool(one == other)

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 
-from lm.core.config import bind, require
+from lm.core.config import bind, bindings, require
 from lm.core.errors import ConfigError, DataError, GuardStop
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
@@ -31,6 +31,7 @@ from lm.report.record import is_number
 from lm.studies.several import SUMMARY, alone, begin, check_distinct, fixed, run_member
 from lm.train.process import Process
 
+SPLIT = ("train", "mixture", "root")  # of which a part is held out where no other text is given
 SPAN = 4.0  # times the smallest value is the largest of a scale that is no longer linear
 
 
@@ -48,7 +49,7 @@ class Grid:
     base: Experiment
     over: tuple[tuple[str, tuple[Any, ...]], ...]  # dotted names of `base`, and their values
     seeds: tuple[int, ...] = (0,)
-    # of summary.json; None: the one that it names itself, of which more is better, or valid_loss
+    # of summary.json; None: the one that it names itself, of which more is better, or the loss
     metric: str | None = None
     best: Literal["lowest", "highest"] | None = None  # set where metric is
 
@@ -70,46 +71,71 @@ class Grid:
         return [dict(zip(names, some, strict=True)) for some in values]
 
     def members(self) -> dict[str, Any]:
-        """Every run, by its folder.
+        """Every run, by its folder. A seed is that of the experiment; where it has none of its own,
+        of all its steps.
 
         Raises:
           ConfigError: a name that the experiment has not, or a value that it does not take.
         """
-        found = {}
+        found, known = {}, bindings(self.base)
+        sown = [name for name in known if name == "seed" or name.endswith(".seed")]
+        if "seed" in known or not sown:
+            sown = ["seed"]
         for point in self.points():
             for seed in self.seeds:
                 place = f"{named(point)}/{seed}"
                 try:
-                    found[place] = bind(self.base, point | {"seed": seed})
+                    found[place] = bind(self.base, point | dict.fromkeys(sown, seed))
                 except ConfigError as error:
                     raise ConfigError(f"{place}: {error}") from None
         return found
 
     def run(self, workdir: Path, process: Process | None = None) -> None:
-        """Runs the members that are not done, and tells which is the best. One that its guard stops
-        is told as such: values that go too far are among what is looked for.
+        """Runs the members that are not done, and tells which is the best. One that its guard
+        stops, or that cannot be run, is told as such: values that go too far are among what is
+        looked for.
 
         Raises:
           GuardStop: every member was stopped.
+          ConfigError: members could not be run; what the others gave was told before.
         """
         process, members, stopped = process or Process(), self.members(), {}
+        failed: list[str] = []
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, {f"*/*/{SUMMARY}": ["base."]}, pooled=True))
             for number, (place, member) in enumerate(members.items(), start=1):
                 told = f"{number} of {len(members)}: {place}"
                 try:
                     run_member(member, workdir / place, process, told)
-                except GuardStop as stop:
-                    stopped[place] = str(stop)
-                    print(f"stopped: {stop}", flush=True)
-            if len(stopped) == len(members):
+                except (GuardStop, ConfigError, DataError, jax.errors.JaxRuntimeError) as stop:
+                    stopped[place] = str(stop).partition("\n")[0]
+                    if not isinstance(stop, GuardStop):
+                        failed.append(f"{place}: {stopped[place]}")
+                    print(f"stopped: {stopped[place]}", flush=True)
+            if len(stopped) == len(members) and not failed:
                 raise GuardStop(f"every member was stopped, the last by: {stopped[place]}")
-            if jax.process_index() == 0:
+            if jax.process_index() == 0 and len(stopped) < len(members):
                 self.tell(workdir, stopped)
+            if failed:
+                raise ConfigError(
+                    f"{len(failed)} of {len(members)} members could not be run, first {failed[0]}"
+                )
+
+    def unlike(self) -> str | None:
+        """An axis under which members are measured on other held-out text, so that their losses
+        cannot be compared."""
+        fixed_set = getattr(getattr(self.base, "data", None), "valid", None) is not None
+        for name, _ in self.over:
+            *path, last = name.split(".")
+            if path[-1:] != ["data"]:
+                continue
+            if last in ("valid", "valid_fraction") or (last in SPLIT and not fixed_set):
+                return name
+        return None
 
     def tell(self, workdir: Path, stopped: Mapping[str, str]) -> None:
         """Writes the table, best first, the figure, and a summary that names the best folder: none
-        where no combination has a finite figure under every seed.
+        where no combination has a finite figure under every seed, or these cannot be compared.
 
         Raises:
           DataError: a summary has not the figure.
@@ -119,7 +145,10 @@ class Grid:
             for place in self.members() if place not in stopped
         }  # fmt: skip
         own = next(iter(summaries.values())).get("metric")
-        metric = self.metric or own or "valid_loss"
+        # a loss is of tokens, and they are others under another tokenizer
+        tokens = any("tokenizer" in name.split(".") for name, _ in self.over)
+        metric = self.metric or own or ("valid_bits_per_byte" if tokens else "valid_loss")
+        unlike = None if self.metric else self.unlike()
         highest = self.best == "highest" if self.best else own is not None
         for place, summary in summaries.items():
             if not is_number(summary.get(metric)):
@@ -137,7 +166,7 @@ class Grid:
             for point in self.points()
         ]
         ranked = sorted(measured, key=lambda one: one.rank(highest))
-        best = ranked[0] if ranked[0].whole else None
+        best = ranked[0] if ranked[0].whole and not unlike else None
         names = [name for name, _ in self.over]
         header = (*names, f"{metric}, mean ± deviation", "each seed", "")
         rows = [
@@ -162,6 +191,11 @@ class Grid:
         summary = {"metric": metric, "best": folder, "members": each}
         (workdir / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
         none = f"none is the best: no combination has a finite {metric} under every seed"
+        if unlike:
+            none = (
+                f"none is called the best: under another {unlike} another text may be held out; "
+                "set metric and best to compare them all the same"
+            )
         print(f"{told}{f'the best is {workdir / folder}' if folder else none}")
 
     def places(self, point: Mapping[str, Any]) -> list[str]:

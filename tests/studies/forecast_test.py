@@ -193,6 +193,18 @@ def test_a_forecast_is_written_once_before_the_large_run_and_of_the_same_small_o
     assert study.register(tmp_path, small) == json.loads(text)  # read, not made again
     (tmp_path / study.large[0]).mkdir()
     assert study.register(tmp_path, small) == json.loads(text)
+    nudged = json.loads(text)
+    nudged["loss"]["value"] *= 1 + 1e-6  # the arithmetic of another machine
+    path.write_text(json.dumps(nudged))
+    assert study.register(tmp_path, small) == nudged
+    for part, name in (("loss", "high"), ("rates", "all")):
+        changed = json.loads(text)
+        held = changed[part][name] if part == "rates" else changed[part]
+        held["high"] *= 1.1
+        path.write_text(json.dumps(changed))
+        with pytest.raises(DataError, match="changed by hand"):
+            study.register(tmp_path, small)
+    path.write_text(text)
     other = [replace(small[0], loss=2.9), *small[1:]]
     with pytest.raises(DataError, match="a forecast is not made again"):
         study.register(tmp_path, other)

@@ -4,9 +4,10 @@ import json
 import math
 from dataclasses import replace
 
+import jax
 import pytest
 
-from experiments import gpt2, sweeps
+from experiments import gpt2, instructgpt, sweeps
 from launch.experiment import resolve
 from lm.core.config import bind, dump, load
 from lm.core.errors import ConfigError, DataError, GuardStop
@@ -226,3 +227,73 @@ def test_a_rate_that_learns_is_picked_before_one_that_does_not(tmp_path):
     )
     Grid(base=tuning, over=(("optim.peak_lr", (1e-7, 5e-3)),)).run(tmp_path / "study")
     assert told(tmp_path / "study")["best"] == "optim.peak_lr=0.005"
+
+
+def test_a_member_that_cannot_be_run_ends_no_other_and_is_told_behind_the_table(
+    ran, tmp_path, monkeypatch
+):
+    run = Pretrain.run
+    bad: dict[int, Exception] = {16: DataError("no text in none\nat all")}
+
+    def failing(config, workdir, process=None):
+        if config.batch in bad:
+            raise bad[config.batch]
+        run(config, workdir, process)
+
+    monkeypatch.setattr(Pretrain, "run", failing)
+    grid = replace(GRID, over=(("batch", (16, 32, 64)),), seeds=(0,))
+    with pytest.raises(
+        ConfigError, match=r"^1 of 3 members .*, first batch=16/0: no text in none$"
+    ):
+        grid.run(tmp_path)
+    assert len(ran) == 2 and told(tmp_path)["best"] == "batch=64"
+    assert [row[0] for row in rows(tmp_path)] == ["64", "32", "16"]
+    bad |= {32: jax.errors.JaxRuntimeError("out of memory"), 64: GuardStop("loss nan")}
+    with pytest.raises(ConfigError, match=r"^2 of 3 members"):
+        replace(grid, seeds=(1,)).run(tmp_path / "other")
+    del bad[16]
+    bad[32] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        grid.run(tmp_path / "third")
+
+
+def test_members_of_another_tokenizer_are_compared_by_the_byte(ran, tmp_path, monkeypatch):
+    def run(config, workdir, process=None):
+        workdir.mkdir(parents=True)
+        size = config.tokenizer.vocab
+        told = {"valid_loss": size / 100, "valid_bits_per_byte": 1e3 / size}
+        (workdir / "summary.json").write_text(json.dumps(told))
+
+    monkeypatch.setattr(Pretrain, "run", run)
+    grid = Grid(base=gpt2.tiny(), over=(("tokenizer.vocab", (300, 512)),))
+    grid.run(tmp_path)
+    assert told(tmp_path)["metric"] == "valid_bits_per_byte"
+    assert told(tmp_path)["best"] == "tokenizer.vocab=512"
+    replace(grid, metric="valid_loss", best="lowest").run(tmp_path)
+    assert told(tmp_path)["best"] == "tokenizer.vocab=300"
+
+
+def test_members_that_are_measured_on_other_text_have_no_best_among_them(ran, tmp_path, capsys):
+    axis = ("data.valid_fraction", (0.1, 0.2))
+    grid = Grid(base=gpt2.tiny(), over=(axis, ("batch", (16, 32))))
+    grid.run(tmp_path / "a")
+    assert told(tmp_path / "a")["best"] is None and len(rows(tmp_path / "a")) == 4
+    assert "under another data.valid_fraction another text may be" in capsys.readouterr().out
+    replace(grid, metric="valid_loss", best="lowest").run(tmp_path / "b")
+    assert told(tmp_path / "b")["best"].endswith("batch=32")
+    texts = Grid(base=gpt2.tiny(), over=(("data.train", ("a", "b")),))
+    texts.run(tmp_path / "c")
+    assert told(tmp_path / "c")["best"] is None
+    same = bind(gpt2.tiny(), {"data.valid": "held_out"})
+    replace(texts, base=same).run(tmp_path / "d")
+    assert told(tmp_path / "d")["best"] is not None
+
+
+def test_where_an_experiment_has_no_seed_of_its_own_its_steps_have_the_members():
+    base = instructgpt.pipeline()
+    members = Grid(base=base, over=(("ppo.kl.beta", (0.1, 0.2)),), seeds=(0, 7)).members()
+    assert len(members) == 4
+    for place, member in members.items():
+        steps = (member.sft, member.reward, member.ppo, member.ppo_ptx)
+        assert {step.seed for step in steps} == {int(place[-1])}
+    assert members["ppo.kl.beta=0.2/0"].ppo.kl.beta == 0.2
