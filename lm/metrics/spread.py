@@ -1,5 +1,6 @@
 """How sure a mean is: over the items of a test, and over the seeds of a run."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -95,10 +96,37 @@ def over_seeds(values: ArrayLike) -> tuple[float, float | None]:
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
 
 
+TIMES = 2.0  # its deviation over the seeds a gain is to be above
+
+
 def clear(mean: float, deviation: float | None) -> bool:
     """Whether a gain is above twice its deviation over seeds: by the rule of the studies it is
     shown. Of one seed it is not."""
-    return deviation is not None and mean > 2 * deviation
+    return deviation is not None and mean > TIMES * deviation
+
+
+def by_chance(seeds: int) -> float:
+    """How often seeds that are alike but for normal noise have a mean gain that `clear` calls one,
+    or a loss: a share. Their mean over its standard error is Student's t. Two seeds or more."""
+    angles, within = _student(seeds - 1)
+    angle = math.atan(TIMES * math.sqrt(seeds) / math.sqrt(seeds - 1))
+    return 1 - float(np.interp(angle, angles, within))
+
+
+def student(confidence: float, free: int) -> float:
+    """How many standard errors on each side hold a value with that confidence (Student's t)."""
+    angles, within = _student(free)
+    return math.sqrt(free) * math.tan(float(np.interp(confidence, within, angles)))
+
+
+@functools.cache
+def _student(free: int) -> tuple[np.ndarray, np.ndarray]:
+    """Angles u, and the share of Student's t that is within sqrt(free) tan(u) on each side: its
+    density is that of cos(u)^(free - 1), which is summed here."""
+    angles = np.linspace(0, np.pi / 2, 200_001)
+    density = np.cos(angles) ** (free - 1)
+    within = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    return angles, within / within[-1]
 
 
 def _several(values: ArrayLike) -> np.ndarray:

@@ -6,7 +6,6 @@ not so many points. The law is of runs that are long enough for their size; a fi
 for all of them gives the small ones too many.
 """
 
-import functools
 import json
 import math
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from lm.core.config import load
 from lm.core.errors import DataError
+from lm.metrics.spread import student
 
 PF_DAY = 1e15 * 86_400  # FLOPs
 EXPONENTS = np.geomspace(1e-3, 3.0, 4000)  # looked through for a law with an irreducible loss
@@ -132,18 +132,6 @@ def logarithms(compute: ArrayLike, loss: ArrayLike, least: int) -> tuple[np.ndar
     if len(np.unique(x)) < least:
         raise DataError(f"{len(np.unique(x))} different computes; a law needs {least}")
     return np.log(x), np.log(y)
-
-
-@functools.cache
-def student(confidence: float, free: int) -> float:
-    """How many standard errors on each side hold a value with that confidence (Student's t).
-
-    With t = sqrt(n) tan(u) its density is that of cos(u)^(n - 1), which is summed here.
-    """
-    angles = np.linspace(0, np.pi / 2, 200_001)
-    density = np.cos(angles) ** (free - 1)
-    within = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(free) * math.tan(float(np.interp(confidence, within / within[-1], angles)))
 
 
 def points(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ import jax
 from lm.core.config import assignment, bind, require
 from lm.data.tasks import read
 from lm.evals.published import gap, of_case
-from lm.metrics.spread import clear, over_seeds
+from lm.metrics.spread import by_chance, clear, over_seeds
 from lm.report.bars import Bar, draw_bars
 from lm.report.markdown import table, with_deviation
 from lm.studies.several import alone, begin, check_distinct, fixed, run_member
@@ -173,6 +173,10 @@ class Transfer:
         told = "\n".join(table((*header, "published"), rows)) + "\n" + APART
         if above:
             told += "\n" + "\n".join(table(("task", *DIFFERENCE), above)) + "\n"
+            told += (
+                f"\nOf differences that are nothing but noise {by_chance(len(self.seeds)):.1%} are "
+                f"so far apart with {len(self.seeds)} seeds; {len(above)} are compared here.\n"
+            )
         (workdir / "table.md").write_text(told)
         (workdir / "figure.svg").write_text(draw_bars(self.title, bars))
         (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")

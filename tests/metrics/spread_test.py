@@ -5,11 +5,13 @@ from lm.core.errors import DataError
 from lm.metrics.spread import (
     bootstrap_error,
     bootstrap_interval,
+    by_chance,
     by_group,
     clear,
     over_seeds,
     ratio_error,
     standard_error,
+    student,
 )
 
 
@@ -73,3 +75,17 @@ def test_the_bootstrap_error_of_a_mean_is_its_standard_error():
     counts = np.stack([values, np.ones(400)], axis=1)
     error = bootstrap_error(lambda sums: sums[0] / sums[1], counts)
     assert error == pytest.approx(standard_error(values), rel=0.1)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(1, 12.706), (4, 2.776), (10, 2.228), (30, 2.042)])
+def test_the_quantiles_of_student_are_those_of_the_tables(free, expected):
+    assert student(0.95, free) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_noise_is_called_a_gain_as_often_as_is_said(seeds):
+    random = np.random.default_rng(seeds)
+    drawn = random.normal(size=(200_000, seeds))
+    mean, deviation = drawn.mean(1), drawn.std(1, ddof=1)
+    called = np.mean(np.abs(mean) > 2 * deviation)
+    assert called == pytest.approx(by_chance(seeds), rel=0.05)

@@ -7,7 +7,8 @@ import pytest
 from experiments.gpt3 import SIZES, TOKENS, tiny, train
 from lm.core.config import dump
 from lm.core.errors import DataError
-from lm.studies.scaling import PF_DAY, fit, fit_irreducible, points, student
+from lm.metrics.spread import student
+from lm.studies.scaling import PF_DAY, fit, fit_irreducible, points
 
 COMPUTE = np.geomspace(1e-3, 1e2, 6)
 
@@ -73,11 +74,6 @@ def test_a_loss_that_no_compute_removes_is_found_by_the_law_that_has_it_alone():
     pure = fit_irreducible(COMPUTE, planted(0, noise=0))
     assert pure.exponent == pytest.approx(0.2, rel=2e-3)
     assert pure.irreducible == pytest.approx(0, abs=0.02)
-
-
-@pytest.mark.parametrize(("free", "expected"), [(1, 12.706), (4, 2.776), (10, 2.228), (30, 2.042)])
-def test_the_quantiles_of_student_are_those_of_the_tables(free, expected):
-    assert student(0.95, free) == pytest.approx(expected, abs=2e-3)
 
 
 def test_gpt3s_own_curve_is_read_back_from_its_sizes():
