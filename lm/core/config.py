@@ -18,6 +18,8 @@ from typing import Any
 from lm.core.errors import ConfigError
 from lm.core.literals import coerce, convert, fits, mistyped, shown
 
+MANY = 100  # names that are told of a config in which one is not found; of more, those like it
+
 CLASS = "class"  # `model.class = "lm.models.gpt.GptConfig"`: which dataclass stands there
 
 
@@ -124,6 +126,10 @@ def unknown_name(name: str, known: list[str], near: Sequence[str] = ()) -> Confi
     if not near:  # a field's own name without its path: `peak_lr` for `optim.peak_lr`
         near = [known[leaves.index(leaf)] for leaf in difflib.get_close_matches(name, leaves, n=1)]
     hint = f"did you mean {near[0]}? " if near else ""
+    if len(known) > MANY:
+        like = difflib.get_close_matches(name, known, n=9, cutoff=0.5)
+        told = ", ".join([f"{len(known)} in all", *dict.fromkeys([*near[:1], *like])])
+        return ConfigError(f"unknown binding {name}; {hint}known names: {told}")
     return ConfigError(f"unknown binding {name}; {hint}known names: {', '.join(known)}")
 
 

@@ -51,6 +51,16 @@ def test_a_misspelt_binding_is_answered_with_the_nearest_name_and_the_list(tiny,
     assert ".class" not in str(caught.value)
 
 
+def test_of_hundreds_of_names_those_like_a_misspelt_one_are_told():
+    with pytest.raises(ConfigError, match=r"did you mean ppo\.steps\? ") as caught:
+        bind(resolve("instructgpt:pipeline"), {"ppo.stepz": "1"})
+    told = str(caught.value).partition("known names: ")[2]
+    assert "ppo.steps" in told and "in all" in told
+    assert len(told.split(", ")) <= 11
+    with pytest.raises(ConfigError, match=r"unknown binding zzz; known names: \d+ in all$"):
+        bind(resolve("instructgpt:pipeline"), {"zzz": "1"})
+
+
 def test_a_name_below_a_number_is_unknown(tiny):
     with pytest.raises(ConfigError, match=r"unknown binding steps\.x"):
         bind(tiny, {"steps.x": "1"})
