@@ -72,20 +72,22 @@ class Grid:
 
     def members(self) -> dict[str, Any]:
         """Every run, by its folder. A seed is that of the experiment; where it has none of its own,
-        of all its steps.
+        the one seed of a study, or that of all steps.
 
         Raises:
           ConfigError: a name that the experiment has not, or a value that it does not take.
         """
         found, known = {}, bindings(self.base)
-        sown = [name for name in known if name == "seed" or name.endswith(".seed")]
-        if "seed" in known or not sown:
-            sown = ["seed"]
         for point in self.points():
             for seed in self.seeds:
                 place = f"{named(point)}/{seed}"
+                sown: dict[str, Any] = {name: seed for name in known if name.endswith(".seed")}
+                if "seed" in known or not sown:
+                    sown = {"seed": seed}
+                elif "seeds" in known:
+                    sown = {"seeds": (seed,)}
                 try:
-                    found[place] = bind(self.base, point | dict.fromkeys(sown, seed))
+                    found[place] = bind(self.base, point | sown)
                 except ConfigError as error:
                     raise ConfigError(f"{place}: {error}") from None
         return found
@@ -110,6 +112,8 @@ class Grid:
                 except (GuardStop, ConfigError, DataError, jax.errors.JaxRuntimeError) as stop:
                     stopped[place] = str(stop).partition("\n")[0]
                     if not isinstance(stop, GuardStop):
+                        if jax.process_count() > 1:
+                            raise  # the other processes may wait within that member
                         failed.append(f"{place}: {stopped[place]}")
                     print(f"stopped: {stopped[place]}", flush=True)
             if len(stopped) == len(members) and not failed:

@@ -297,3 +297,17 @@ def test_where_an_experiment_has_no_seed_of_its_own_its_steps_have_the_members()
         steps = (member.sft, member.reward, member.ppo, member.ppo_ptx)
         assert {step.seed for step in steps} == {int(place[-1])}
     assert members["ppo.kl.beta=0.2/0"].ppo.kl.beta == 0.2
+    study = Grid(base=sweeps.capacity(), over=(("base.optim.b2", (0.95, 0.99)),), seeds=(3,))
+    assert {one.seeds for one in study.members().values()} == {(3,)}
+
+
+def test_of_several_processes_none_goes_on_past_a_member_in_which_others_may_wait(
+    tmp_path, monkeypatch
+):
+    def failing(config, workdir, process=None):
+        raise DataError("no text in none")
+
+    monkeypatch.setattr(Pretrain, "run", failing)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(DataError, match="no text in none"):
+        replace(GRID, seeds=(0,)).run(tmp_path)
