@@ -317,6 +317,15 @@ def fetch(x: jax.Array | np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
+def everywhere(flags: np.ndarray) -> np.ndarray:
+    """Of each, whether it is so on every process; all must ask."""
+    if jax.process_count() == 1:
+        return flags
+    from jax.experimental import multihost_utils
+
+    return np.all(multihost_utils.process_allgather(flags), axis=0)
+
+
 def local_rows(mesh: Mesh, total: int) -> slice:
     """The rows of a global batch of `total` that this process's devices hold, as one block."""
     placement: Any = batch_sharding(mesh).addressable_devices_indices_map((total,))

@@ -37,7 +37,7 @@ from lm.data.asking import (
 )
 from lm.data.demonstrations import demonstrations
 from lm.data.held_out import place
-from lm.data.labels import END_OF_UTTERANCE, conversation_rows, from_the_oldest
+from lm.data.labels import END_OF_UTTERANCE, conversation_rows, rows_from_the_oldest
 from lm.data.prompts import Part, Reader, RowsConfig
 from lm.data.sources import content_digest
 from lm.data.tasks.rows import Problem, Row
@@ -317,7 +317,7 @@ class DialoguesConfig(RowsConfig):
         told = ";".join(f"{one.fingerprint}*{weight}" for one, weight in self.sources.values())
         if self.valid is None:
             return told
-        return f"{told};{content_digest(self.valid, order=from_the_oldest)}"
+        return f"{told};{content_digest(self.valid, order=rows_from_the_oldest)}"
 
     def drawn(self, seed: int) -> str:
         """Nothing for seed 0, by which answers are drawn as they were before seeds drew them."""

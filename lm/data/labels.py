@@ -18,7 +18,7 @@ was being written when the machine went down is passed over, and told.
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,11 @@ def conversation_rows(spec: str) -> Iterator[Row | Problem]:
     return standing(itertools.chain.from_iterable(map(rows_of, some)))
 
 
-def files_of_rows(spec: str) -> list[Path]:
-    """The files of a spec without those of prose, which are told."""
+def files_of_rows(spec: str, prose: Container[str] = PROSE) -> list[Path]:
+    """The files of a spec without those of such endings, which are told."""
     found = files(spec)
-    prose = [path for path in found if ending(path) in PROSE]
-    pass_over(prose, "text, no rows")
-    return [path for path in found if path not in prose]
+    pass_over([path for path in found if ending(path) in prose], "text, no rows")
+    return [path for path in found if ending(path) not in prose]
 
 
 def pass_over(paths: list[Path], why: str) -> None:
@@ -60,6 +59,11 @@ def pass_over(paths: list[Path], why: str) -> None:
 def speaks(path: Path) -> bool:
     """Whether the lines of a text are dialogues."""
     return any(isinstance(line, str) and END_OF_UTTERANCE in line for _, line in lines(path))
+
+
+def rows_from_the_oldest(paths: Iterable[Path]) -> list[Path]:
+    """`from_the_oldest` of the files that are not prose: what is about rows changes none."""
+    return from_the_oldest(path for path in paths if ending(path) not in PROSE)
 
 
 def from_the_oldest(paths: Iterable[Path]) -> list[Path]:

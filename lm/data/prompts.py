@@ -18,9 +18,9 @@ from lm.core.config import require, require_positive
 from lm.core.errors import DataError
 from lm.data.asking import BETWEEN, Malformed, prompts_of, task_of
 from lm.data.held_out import dividing, place
-from lm.data.labels import files_of_rows, from_the_oldest
+from lm.data.labels import files_of_rows, rows_from_the_oldest
 from lm.data.sieve import Sieve
-from lm.data.sources import content_digest, tell
+from lm.data.sources import TEXT, content_digest, tell
 from lm.data.tasks.rows import Problem, Row, jsonl
 from lm.data.visual.example import Example
 from lm.text.dialogue import Conversation
@@ -61,7 +61,7 @@ class RowsConfig:
     def fingerprint(self) -> str:
         """Identity of what the files hold, and of how it is divided where it is."""
         specs = [spec for spec in (self.train, self.valid) if spec is not None]
-        found = content_digest(*specs, order=from_the_oldest)
+        found = content_digest(*specs, order=rows_from_the_oldest)
         return found if self.valid is not None else f"{found};{DIVISION}"
 
     def drawn(self, seed: int) -> str:
@@ -94,7 +94,7 @@ class RowsConfig:
 
     def rows(self, spec: str) -> Iterable[Row | Problem]:
         """The rows of files."""
-        return itertools.chain.from_iterable(map(jsonl, files_of_rows(spec)))
+        return itertools.chain.from_iterable(map(jsonl, files_of_rows(spec, TEXT)))
 
     def read(self, items: Reader[Item], part: Part) -> list[Item]:
         """The items of a part, in the order of the files, without those that `per_user` and

@@ -24,7 +24,7 @@ import sys
 import sysconfig
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from lm.core.errors import AccessError, DataError
@@ -75,7 +75,9 @@ def files_of(part: str) -> list[Path]:
     path = at_home(part)
     if part.startswith(STDLIB):
         root = Path(sysconfig.get_paths()["stdlib"])
-        matched = set(matching(root, part.removeprefix(STDLIB) or "**/*.py"))
+        pattern = PurePosixPath(part.removeprefix(STDLIB) or "**/*.py")
+        inside = pattern.parts and not pattern.is_absolute()
+        matched = set(matching(root, pattern.as_posix())) if inside else set()
         some = sorted(path for path in matched if path.is_file())
     elif os.path.isdir(path):
         if holds_tokens(path):
@@ -175,7 +177,9 @@ def texts_below(folder: Path) -> list[Path]:
 
     some = below(folder, named, tell)
     if others:
-        told = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
+        told = ", ".join(f"{count} {name}" for name, count in sorted(others.most_common(SHOWN)))
+        if len(others) > SHOWN:
+            told += f" and {len(others) - SHOWN} other endings"
         tell(f"{folder}: files that are no text are not read: {told}; a .json is where it is named")
     return some
 

@@ -1,11 +1,13 @@
 """What a model answers to questions about images, and how many of the answers are right."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from lm.core.errors import DataError
+from lm.core.mesh import everywhere
 from lm.data.visual.example import Example
 from lm.data.visual.rows import prompt_ids
 from lm.decode.images import ImageGenerator
@@ -103,6 +105,10 @@ def answer(
                 images[number] = (shown or own)(number)
             except DataError as error:
                 unread[number] = str(error)
+        read = everywhere(np.array([number in images for number in some]))
+        for number in itertools.compress(some, ~read):
+            images.pop(number, None)
+            unread.setdefault(number, "an image that another process cannot read")
         if not images:
             continue
         some = list(images)

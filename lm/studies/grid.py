@@ -31,6 +31,7 @@ from lm.report.record import is_number
 from lm.studies.several import SUMMARY, alone, begin, check_distinct, fixed, run_member
 from lm.train.process import Process
 
+HELD_OUT = ("valid", "valid_fraction", "valid_limit", "name")  # what is measured
 SPLIT = ("train", "mixture", "root")  # of which a part is held out where no other text is given
 SPAN = 4.0  # times the smallest value is the largest of a scale that is no longer linear
 
@@ -133,7 +134,7 @@ class Grid:
             *path, last = name.split(".")
             if path[-1:] != ["data"]:
                 continue
-            if last in ("valid", "valid_fraction") or (last in SPLIT and not fixed_set):
+            if last in HELD_OUT or (last in SPLIT and not fixed_set):
                 return name
         return None
 
@@ -151,8 +152,11 @@ class Grid:
         own = next(iter(summaries.values())).get("metric")
         # a loss is of tokens, and they are others under another tokenizer
         tokens = any("tokenizer" in name.split(".") for name, _ in self.over)
-        metric = self.metric or own or ("valid_bits_per_byte" if tokens else "valid_loss")
+        by_byte = tokens and all("valid_bits_per_byte" in one for one in summaries.values())
+        metric = self.metric or own or ("valid_bits_per_byte" if by_byte else "valid_loss")
         unlike = None if self.metric else self.unlike()
+        if metric == "valid_loss" and tokens and not self.metric:
+            unlike = unlike or "tokenizer"
         highest = self.best == "highest" if self.best else own is not None
         for place, summary in summaries.items():
             if not is_number(summary.get(metric)):
@@ -197,7 +201,7 @@ class Grid:
         none = f"none is the best: no combination has a finite {metric} under every seed"
         if unlike:
             none = (
-                f"none is called the best: under another {unlike} another text may be held out; "
+                f"none is called the best: under another {unlike} other text may be measured; "
                 "set metric and best to compare them all the same"
             )
         print(f"{told}{f'the best is {workdir / folder}' if folder else none}")

@@ -413,3 +413,18 @@ def test_files_with_commas_in_their_names_have_a_fingerprint(tmp_path):
     found = RowsConfig(train=str(odd), valid=str(even)).fingerprint
     odd.rename(tmp_path / "a.jsonl")
     assert found == RowsConfig(train=str(tmp_path / "a.jsonl"), valid=str(even)).fingerprint
+
+
+def test_what_is_about_a_folder_of_rows_is_neither_read_nor_part_of_what_the_rows_are(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "a", "response": "b"}) + "\n")
+    alone = RowsConfig(train=str(tmp_path), valid=str(tmp_path / "rows.jsonl"))
+    before = alone.fingerprint
+    (tmp_path / "README.md").write_text("# Mine\n")
+    (tmp_path / "LICENSE.txt").write_text("Free.\n")
+    with_readme = alone.fingerprint
+    (tmp_path / "README.md").write_text("# Ours\n")
+    assert alone.fingerprint == with_readme
+    (tmp_path / "LICENSE.txt").unlink()
+    assert alone.fingerprint == before
+    (tmp_path / "LICENSE.txt").write_text("Free.\n")
+    assert len(alone.read(demonstrations(), "train")) == 1

@@ -271,3 +271,20 @@ def test_a_row_of_a_list_is_named_and_a_list_that_breaks_off_too(tmp_path):
         texts(path)
     path.write_bytes(b'[{"text": "\xff"}]')
     assert texts(path, on_error="replace") == ["\ufffd"]
+
+
+def test_a_pattern_of_the_library_is_read_as_a_path_is():
+    plain = files("stdlib:json/*.py")
+    assert plain and files("stdlib:json//*.py") == files("stdlib:./json/*.py") == plain
+    for pattern in ("/etc/*", "."):
+        with pytest.raises(DataError, match="no text in"):
+            files(f"stdlib:{pattern}")
+
+
+def test_of_many_endings_that_are_not_read_a_few_are_told(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("a")
+    for number in range(30):
+        (tmp_path / f"mail.{number}").write_text("b")
+    assert len(files(str(tmp_path))) == 1
+    said = "".join(capsys.readouterr())
+    assert "and 25 other endings" in said and len(said) < 400

@@ -117,6 +117,14 @@ def test_an_example_whose_image_cannot_be_read_is_left_out_of_the_mean_and_count
         answer(Echo(("dense",)), ByteTokenizer(), [unread], 4)
 
 
+def test_an_example_that_another_process_cannot_read_is_left_out_on_all(monkeypatch):
+    monkeypatch.setattr("lm.evals.visual.everywhere", lambda flags: flags & [True, False, True])
+    model, some = Echo(("dense",)), [example(word, "c") for word in ("abc", "de", "fgh")]
+    found = answer(model, ByteTokenizer(), some, 4)
+    assert list(found.examples) == [some[0], some[2]] and found.answers == ("c", "h")
+    assert found.unread == ("an image that another process cannot read",)
+
+
 def test_a_set_is_told_with_its_images_that_cannot_be_read(tmp_path, monkeypatch):
     for name in "ab":
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")

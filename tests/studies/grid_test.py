@@ -272,13 +272,22 @@ def test_members_of_another_tokenizer_are_compared_by_the_byte(ran, tmp_path, mo
     replace(grid, metric="valid_loss", best="lowest").run(tmp_path)
     assert told(tmp_path)["best"] == "tokenizer.vocab=300"
 
+    def masked(config, workdir, process=None):  # a loss a word, and none a byte
+        workdir.mkdir(parents=True)
+        (workdir / "summary.json").write_text(json.dumps({"valid_loss": 1.0}))
+
+    monkeypatch.setattr(Pretrain, "run", masked)
+    grid.run(tmp_path / "masked")
+    assert told(tmp_path / "masked")["metric"] == "valid_loss"
+    assert told(tmp_path / "masked")["best"] is None
+
 
 def test_members_that_are_measured_on_other_text_have_no_best_among_them(ran, tmp_path, capsys):
     axis = ("data.valid_fraction", (0.1, 0.2))
     grid = Grid(base=gpt2.tiny(), over=(axis, ("batch", (16, 32))))
     grid.run(tmp_path / "a")
     assert told(tmp_path / "a")["best"] is None and len(rows(tmp_path / "a")) == 4
-    assert "under another data.valid_fraction another text may be" in capsys.readouterr().out
+    assert "under another data.valid_fraction other text may be" in capsys.readouterr().out
     replace(grid, metric="valid_loss", best="lowest").run(tmp_path / "b")
     assert told(tmp_path / "b")["best"].endswith("batch=32")
     texts = Grid(base=gpt2.tiny(), over=(("data.train", ("a", "b")),))

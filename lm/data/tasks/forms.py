@@ -160,7 +160,8 @@ def label_of(fields: Values, labels: tuple[str, ...], labelled: bool) -> int | N
     if name == HUB_NO_LABEL and name not in labels:
         if labelled:
             raise Malformed(
-                f'"label" is {name}, which is none; if it is a class, name it in data.labels'
+                f'"label" is {name}, which is none; if it is a class, name all classes, as '
+                """--set 'data.labels=("-1","0","1")' does"""
             )
         return None
     return index_of(name, labels)

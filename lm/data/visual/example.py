@@ -105,6 +105,14 @@ class Kept:
 class Said(str):
     """What was answered earlier in a conversation. As ids the end of a text follows it."""
 
+    taught = True  # whether it is to be learned
+
+
+class Untaught(Said):
+    """Such an answer that is shown and not learned."""
+
+    taught = False
+
 
 Parts = tuple[str | Picture, ...]
 
@@ -153,7 +161,7 @@ def unfolded(example: Example) -> list[Example]:
     nothing are none."""
     places = [
         place for place, part in enumerate(example.parts)
-        if isinstance(part, Said) and part.strip()
+        if isinstance(part, Said) and part.taught and part.strip()
     ]  # fmt: skip
     if not places:
         return [example]

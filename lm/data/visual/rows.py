@@ -126,7 +126,7 @@ def encode(
             said, prefix = isinstance(part, Said), len(ids)
             ids += next(known) if isinstance(part, str) else [image_id] * slots
             ids += [tokenizer.end] * said
-            counts = every and isinstance(part, Said) and bool(part.strip())
+            counts = every and isinstance(part, Said) and part.taught and bool(part.strip())
             learned += [counts] * (len(ids) - prefix)
         learned[prefix:] = [True] * (len(ids) - prefix)
         found.append(Encoded(ids, learned, prefix, one.pictures))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lm.core.errors import DataError
-from lm.data.visual.example import Parts, Picture, Said, asked
+from lm.data.visual.example import Parts, Picture, Said, Untaught, asked
 from lm.text.dialogue import Message, conversation
 
 Read = Callable[[str, str], Picture]  # an image's URL, and what an error calls it
@@ -103,7 +103,7 @@ def spoken(turns: Sequence[Message]) -> Parts:
     found: list[str | Picture] = []
     for turn in turns:
         if turn.role == "assistant":
-            found.append(Said(turn.content))
+            found.append((Said if turn.taught else Untaught)(turn.content))
         elif turn.role == "user" or turn.content.strip():
             found += put(turn)
     return tuple(found)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lm.core.errors import DataError
+from lm.data.asking import is_bad
+from lm.data.sources import tell
 from lm.data.tasks.rows import Row
 from lm.data.visual.example import Example, Match, Parts, Picture, Stored, asked
 from lm.data.visual.files import field, question, replies, rows, whole
@@ -30,9 +32,12 @@ def written(path: Path) -> list[Example]:
     Raises:
       DataError: a row of another form.
     """
-    found = []
+    found, bad = [], 0
     for number, row in enumerate(rows(path)):
         name = f"{path.name}-{number}"
+        if is_bad(row.values):
+            bad += 1
+            continue
         if "messages" in row.values or "conversations" in row.values:
             found.append(talk(name, row, path.parent))
         elif "parts" in row.values:
@@ -41,6 +46,8 @@ def written(path: Path) -> list[Example]:
         else:
             found.append(question(name, row, path.parent))
         found[-1] = replace(found[-1], match=match(row))
+    if bad:
+        tell(f'{path}: {bad} rows with "label": false are left out')
     return found
 
 

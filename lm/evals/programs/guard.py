@@ -12,11 +12,10 @@ it fails when it raises, exits, dies or takes too long. It is refused
 A hook is no wall: it stops what a model writes by accident and the usual tricks, not everything.
 
 A program passes where a key is written behind it. The key comes after the fork and only C holds it:
-no frame, name or closure has it, and tracing, the collector and the memory in /proc are refused. We
-know of no way to it in Python. Tests run in the program's process all the same: an answer that says
-that it equals everything passes them, as wherever they are run so.
-
-Where the kernel gives namespaces, `sandbox.py` adds one without network and one of processes.
+no name or closure has it, and tracing, the collector and the memory in /proc are refused. What can
+still reach it is bytecode made by hand (`marshal`), which reads any frame. Tests run in the
+program's process all the same: an answer that says that it equals everything passes them, as
+wherever they are run so.
 """
 
 import errno

@@ -7,8 +7,10 @@ import re
 import pytest
 
 from lm.core.errors import DataError
-from lm.data.visual.example import Said, Stored
+from lm.data.visual.example import Said, Stored, unfolded
+from lm.data.visual.rows import encode
 from lm.data.visual.written import written
+from lm.text.byte import ByteTokenizer
 
 
 def test_ones_own_file_may_hold_several_images_in_a_row(tmp_path):
@@ -187,3 +189,25 @@ def test_a_conversation_of_another_form_is_refused_with_its_line(tmp_path, row, 
     with pytest.raises(DataError, match=re.escape(words)) as error:
         written(path)
     assert str(error.value).startswith(f"{path}:2: ")
+
+
+def test_answers_that_are_not_to_be_learned_are_shown_and_not_learned(tmp_path, capsys):
+    def turns(weight):
+        said = [("user", "q", {}), ("assistant", "BAD", {"weight": weight}), ("user", "r", {})]
+        return [{"role": role, "content": text} | more for role, text, more in said]
+
+    path = tmp_path / "set.jsonl"
+    right = {"role": "assistant", "content": "good"}
+    rows = [{"messages": [*turns(0), right]}, {"messages": [*turns(1), right]}]
+    rows += [{"messages": [*turns(1), right], "label": label} for label in (False, True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = written(path)
+    assert len(found) == 3 and '1 rows with "label": false' in "".join(capsys.readouterr())
+    tokenizer = ByteTokenizer()
+    learned = []
+    for one in encode(found, tokenizer, image_id=999, slots=1, every=True):
+        pairs = zip(one.ids, one.learned, strict=True)
+        learned.append(tokenizer.decode([i for i, yes in pairs if yes and i != tokenizer.end]))
+    assert learned == ["good", "BADgood", "BADgood"]
+    assert [len(unfolded(one)) for one in found] == [1, 2, 2]
+    assert all("BAD" in one.parts for one in found)
