@@ -12,7 +12,8 @@ A row is a conversation, of one of these kinds; whatever else a row of instructi
         where the labeler wrote an answer, too
     a line of a `.txt` file, `__eou__` between turns    DailyDialog: the first speaker is the user
 
-No answer of a row that says of itself `"label": false` (KTO's verdict) is learned.
+No answer of a row that says of itself `"label": false` (KTO's verdict) is learned. The file is long
+because each kind is told from the others in one place.
 """
 
 import dataclasses

@@ -174,9 +174,8 @@ def judge(source, settings):
             play(source, folder, settings, verdict, keys)
         finally:
             os._exit(1)
-    key = (
-        secrets.token_hex(KEY // 2).encode() + b"\n"
-    )  # after the fork: no frame of the child has it
+    # after the fork: no frame of the child has it
+    key = secrets.token_hex(KEY // 2).encode() + b"\n"
     os.write(lock, key)
     for number in (verdict, keys, lock):
         os.close(number)
