@@ -42,6 +42,15 @@ def settled(page):
     page.wait_for_function("document.getElementById('stop').hidden")
 
 
+def reloaded(page):
+    """Loads the chat anew, and waits until it knows its models and whether labels are kept.
+
+    What that answer changes is drawn over what was there: who clicks before it is too early.
+    """
+    page.reload()
+    page.wait_for_function("entries.size")
+
+
 def spoken(text, reason):
     """An answer as a server streams it."""
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}

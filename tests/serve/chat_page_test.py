@@ -9,7 +9,7 @@ from lm.data.tasks.rows import jsonl
 from lm.serve.items import Pool, SamplingPlan
 from lm.serve.labelling import Labelling
 from lm.serve.labels import Labels
-from tests.serve.browser import browsing, settled
+from tests.serve.browser import browsing, reloaded, settled
 from tests.serve.served import listening, served
 
 pytestmark = pytest.mark.slow
@@ -53,8 +53,7 @@ def address(labels):
 def page(address):
     with browsing(address) as page:
         page.context.add_init_script(SPEAKING)
-        page.reload()
-        page.wait_for_function("entries.size")
+        reloaded(page)
         yield page
 
 
@@ -126,7 +125,7 @@ def test_a_changed_turn_keeps_what_followed_it_as_a_branch_that_outlives_a_reloa
     page.locator(".turn").nth(0).get_by_text("Edit").click()
     page.keyboard.press("Enter")  # with nothing changed
     assert said(page) == ["q0", "a0", "changed", "b1"] and not page.evaluate("asked.length")
-    page.reload()
+    reloaded(page)
     turn = page.locator(".turn").nth(2)
     assert "2/2" in turn.inner_text()
     turn.get_by_text("‹").focus()
@@ -152,8 +151,7 @@ def test_an_edited_answer_goes_back_to_what_stood_there_with_all_that_followed_i
     assert rank.count() == 1  # they still answer what was said before
     edit(page, 3, "and this")
     assert "2/2" in page.locator(".turn").nth(3).inner_text()
-    page.reload()
-    page.wait_for_selector(".turn")
+    reloaded(page)
     first.get_by_text("›").click()
     assert said(page) == ["q0", "a0", "q1", "a1"] and rank.count() == 1
     first.get_by_text("‹").click()
@@ -194,7 +192,7 @@ def test_a_demonstration_stands_beside_that_of_another_branch_and_for_what_was_e
     turn.get_by_text("‹").click()
     assert "Kept as demonstration" in turn.inner_text()
     edit(page, 1, "c0")
-    page.reload()
+    reloaded(page)
     assert "in place of the earlier" in demonstrate(page, 1).inner_text()
     assert shown() == sorted([*before, "b0", "c0"])
     for answered, mark in (("a0", 0), ("b0", 1), ("c0", 1)):  # it tells of those that stand
@@ -212,7 +210,7 @@ def test_a_demonstration_of_an_older_conversation_is_replaced_where_it_was_edite
     turns += [{"role": "assistant", "content": "old", "kept": "Kept as demonstration"}]
     older = [{"id": "1-2", "changed": 1, "system": "", "turns": turns}]
     page.evaluate("(older) => store(KEPT, older)", older)
-    page.reload()
+    reloaded(page)
     edit(page, 1, "new")
     assert "in place of the earlier" in demonstrate(page, 1).inner_text()
     found = [one.get("answer") for one in labels.current().values()]
@@ -229,8 +227,7 @@ def test_an_answer_drawn_again_and_stopped_keeps_the_one_before_and_what_followe
     assert said(page) == ["q0", "On"] and "2/2" in first.inner_text()
     first.get_by_text("‹").click()
     assert said(page) == WHOLE
-    page.reload()
-    page.wait_for_selector(".turn")
+    reloaded(page)
     assert said(page) == WHOLE
 
 
@@ -254,8 +251,7 @@ def test_an_answer_under_way_outlives_a_reload_and_is_drawn_again(page):
     talk(page, PAIRS[0])
     ask(page, "q1")
     write(page, "half of")
-    page.reload()
-    page.wait_for_selector(".turn")
+    reloaded(page)
     assert said(page) == ["q0", "a0", "q1", "half of"]
     assert kept(page)[0]["turns"][-1]["ended"] is False
     page.locator(".turn").last.get_by_text("Regenerate").click()
@@ -263,8 +259,7 @@ def test_an_answer_under_way_outlives_a_reload_and_is_drawn_again(page):
     assert said(page) == ["q0", "a0", "q1", "a1"]
     ask(page, "q2")
     asked(page)
-    page.reload()  # before anything came
-    page.wait_for_selector(".turn")
+    reloaded(page)  # before anything came
     assert said(page) == ["q0", "a0", "q1", "a1", "q2"]
     page.locator(".turn").last.get_by_text("Regenerate").click()
     answer(page, "a2")
@@ -385,8 +380,7 @@ def test_what_a_full_store_does_not_keep_is_told_until_there_is_room(page):
     assert "Deleted “first”" in note.inner_text()
     page.locator(".entry", has_text="large").locator(".drop").click()
     assert "Not kept" not in note.inner_text()
-    page.reload()
-    page.wait_for_selector(".turn")
+    reloaded(page)
     assert said(page) == ["second", "b"] and page.locator(".entry").count() == 1
 
 
@@ -394,8 +388,7 @@ def test_what_a_full_store_does_not_keep_is_told_until_there_is_room(page):
 def test_a_store_that_holds_something_else_is_begun_anew(page, stored):
     for name in ("lm.conversations", "lm.deleted"):
         page.evaluate("(all) => localStorage.setItem(...all)", [name, stored])
-    page.reload()
-    page.wait_for_function("entries.size")
+    reloaded(page)
     talk(page, *PAIRS)
     assert said(page) == WHOLE and len(kept(page)) == 1
     page.click("#new")
@@ -427,8 +420,7 @@ def test_a_deleted_conversation_is_put_back_by_keys(page, address):
     page.keyboard.press("Enter")
     assert said(page) == WHOLE and page.is_hidden("#note")
     other.locator(".entry", has_text="q0").wait_for()
-    page.reload()
-    page.wait_for_selector(".turn")
+    reloaded(page)
     assert said(page) == WHOLE
 
 
@@ -442,8 +434,7 @@ def test_a_conversation_is_renamed_by_keys(page):
         page.keyboard.press(key)
         assert name.text_content() == title
         assert page.evaluate("document.activeElement.className") == "name"
-        page.reload()
-        page.wait_for_selector(".turn")
+        reloaded(page)
         assert name.text_content() == title
 
 

@@ -7,7 +7,7 @@ import pytest
 from lm.serve.items import Item, Pool, SamplingPlan
 from lm.serve.labelling import Labelling
 from lm.serve.labels import Labels
-from tests.serve.browser import browsing, settled, spoken
+from tests.serve.browser import browsing, reloaded, settled, spoken
 from tests.serve.served import listening, served, wait_until
 
 pytestmark = pytest.mark.slow
@@ -78,8 +78,7 @@ def test_a_chat_in_the_browser(labelled, tmp_path):
         page.keyboard.press("Enter")
         settled(page)
         assert page.locator(".entry").count() == 2
-        page.reload()  # kept in the browser
-        page.wait_for_selector(".turn")
+        reloaded(page)  # kept in the browser
         assert page.locator(".entry").count() == 2 and said(page)[0] == "another conversation"
         page.locator(".entry .name").nth(1).click()
         assert said(page)[0] == "changed" and page.input_value("#system") == "Be kind."
@@ -135,8 +134,7 @@ def test_answers_of_a_chat_are_ranked_where_they_were_drawn(labelled):
             if answer() not in drawn:
                 drawn.append(answer())
                 ended.append(stopped())
-        page.reload()  # they are kept with the conversation
-        page.wait_for_selector(".turn")
+        reloaded(page)  # they are kept with the conversation
         rank.click()
         assert page.evaluate("document.activeElement.textContent").startswith("1")
         page.keyboard.press("Shift+ArrowDown")  # the first answer becomes the second
@@ -206,7 +204,7 @@ def test_a_conversation_of_the_chat_is_edited_written_and_kept_as_demonstrations
         assert record["messages"] == messages and record["answer"] == "Green."
         assert record["kind"] == "demonstration" and record["labeler"] == "ann"
 
-        page.reload()  # that it was kept is kept with the conversation
+        reloaded(page)  # that it was kept is kept with the conversation
         last.get_by_text("Kept as demonstration").wait_for()
         page.locator(".turn").nth(1).get_by_text("Edit").click()
         write("Red.")  # and what follows is no longer what was kept
@@ -234,8 +232,7 @@ def test_an_answer_that_was_cut_off_is_no_demonstration_until_somebody_has_edite
             page.keyboard.press("Enter")
             page.wait_for_function(f"document.querySelectorAll('.turn').length === {turns}")
             settled(page)
-        page.reload()  # that it was is kept with the conversation
-        page.wait_for_selector(".turn")
+        reloaded(page)  # that it was is kept with the conversation
         assert keep.count() == 2
         assert keep.first.is_disabled() and keep.last.is_disabled()  # which is behind it
         assert "cut off: edit" in keep.first.get_attribute("title")

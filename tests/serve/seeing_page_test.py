@@ -8,7 +8,7 @@ import pytest
 from lm.serve.engine import Engine
 from lm.serve.model import Served
 from lm.text.byte import ByteTokenizer
-from tests.serve.browser import browsing, settled, spoken
+from tests.serve.browser import browsing, reloaded, settled, spoken
 from tests.serve.seeing import black, drawn, model, picture
 from tests.serve.served import listening
 
@@ -78,7 +78,7 @@ def test_images_are_chosen_pasted_dropped_and_kept_in_the_conversation(address, 
         assert page.locator(".user .shown img").count() == 2
         assert not page.locator(".fault").count(), page.locator(".fault").inner_text()
         assert len(asked[-1].images) == 2 and not page.locator("#pending img").count()
-        page.reload()  # kept in the browser
+        reloaded(page)  # kept in the browser
         page.wait_for_function("document.querySelector('.shown img')?.naturalWidth === 24")
         say(page, "and now?", 4)
         assert len(asked[-1].images) == 2  # those of the turn before
@@ -87,7 +87,7 @@ def test_images_are_chosen_pasted_dropped_and_kept_in_the_conversation(address, 
         page.get_by_text("Undo").click()  # they are put back with it
         page.wait_for_function("document.querySelector('.shown img')?.naturalWidth === 24")
         page.locator(".entry .drop").first.click()
-        page.reload()
+        reloaded(page)
         page.wait_for_function("(async () => !(await images('readonly', (all) => all.count())))()")
 
 
@@ -217,7 +217,7 @@ def test_two_tabs_keep_each_others_conversations(address):
         page.locator(".entry .name", has_text="second").click()
         say(page, "third", 4)
         other.wait_for_function("document.querySelectorAll('.turn').length === 4")
-        page.reload()
+        reloaded(page)
         page.wait_for_function("document.querySelectorAll('.entry').length === 2")
         page.locator(".entry", has_text="first").locator(".drop").click()
         other.wait_for_function("document.querySelectorAll('.entry').length === 1")
@@ -283,8 +283,7 @@ def test_a_message_that_was_changed_is_kept_without_what_followed_it(address):
         page.keyboard.press("Enter")
         page.wait_for_selector(".growing")
         assert kept() == [*before[:2], "changed"]
-        page.reload()  # before the answer comes
-        page.wait_for_selector(".turn")
+        reloaded(page)  # before the answer comes
         assert page.locator(".turn").count() == 3 and len(before) == 4
 
 
@@ -313,8 +312,7 @@ def test_a_new_answer_that_never_comes_leaves_the_one_that_was_there_and_what_fo
         again.click()
         page.wait_for_selector(".growing")
         page.evaluate("keep(open)")  # as somebody does who sets the system prompt meanwhile
-        page.reload()  # before anything comes
-        page.wait_for_selector(".turn")
+        reloaded(page)  # before anything comes
         assert page.locator(".turn").count() == 4 and page.evaluate(turns) == before
         assert len(page.evaluate(kept)) == len(whole)
 
