@@ -87,7 +87,9 @@ def verdict(plan: Plan) -> str:
     )
     if plan.tightest == "update":
         return said + "more microbatches, or model.remat=full"
-    return said + "or a smaller answer_length or prompt_length"  # no microbatches
+    if plan.tightest == "rollout":
+        return said + "more rollout_parts, or a smaller answer_length or prompt_length"
+    return said + "or more microbatches"
 
 
 def held(need: Need) -> str:

@@ -1,6 +1,7 @@
 """What a policy answers to held-out prompts, beside what the reference does."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,9 +17,9 @@ from lm.losses.ppo import Estimator, kl_estimate
 from lm.metrics.spread import bootstrap_interval, standard_error, wilson_interval
 from lm.models.gpt import GptConfig
 from lm.rlhf.best_of import best_of_n, best_of_n_kl, win_rates
-from lm.rlhf.experience import interleaved, joined
 from lm.rlhf.function import finite
 from lm.rlhf.material import PpoMaterial
+from lm.rlhf.parts import in_parts
 from lm.rlhf.rollout import Rollout, answer_logp, roll_out
 from lm.rlhf.scores import RewardConfig, RolloutScorer, texts
 from lm.rlhf.sft import NextAnswer
@@ -65,8 +66,7 @@ def answer_kl(
         ]  # fmt: skip
         return jnp.sum(jnp.where(part.mask, kl_estimate(logp[0], logp[1], estimator), 0.0), axis=1)
 
-    split = jax.tree.map(lambda leaf: interleaved(leaf, parts), rollout)
-    return joined(jax.lax.map(read, split))
+    return in_parts(read, rollout, parts)
 
 
 class PpoEvaluation:
@@ -81,13 +81,13 @@ class PpoEvaluation:
         self.mesh, self.session = mesh, session
         beside: dict[str, RewardConfig] = {"gold": config.gold, "second": config.second}
         self.scorers = {"reward": score} | {
-            name: RolloutScorer(one, material.form, mesh, config.width)
+            name: RolloutScorer(one, material.form, mesh, config.width, config.at_once)
             for name, one in beside.items() if one.given
         }  # fmt: skip
         count = min(config.evaluate_prompts, len(material.valid.mask))
         self.prompts = take(material.valid, np.arange(count))
-        self.at_once = config.batch // config.parts  # rows whose logits there are, as in training
-        self.rows = min(config.batch, -(-count // self.at_once) * self.at_once)
+        block = math.lcm(config.at_once, config.drawn_at_once)  # as in training; divides a batch
+        self.rows = min(config.batch, -(-count // block) * block)
         self.total = jax.jit(NextAnswer(config.policy_model).total)
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
@@ -98,7 +98,9 @@ class PpoEvaluation:
         self.session.journal.sample(step, drawn[0].shown)
         figures = mean_figures(drawn)
         if self.material.held_out is not None:
-            held_out = HeldOut(self.material.held_out, self.config.width, self.at_once, self.mesh)
+            held_out = HeldOut(
+                self.material.held_out, self.config.width, self.config.at_once, self.mesh
+            )
             some = held_out.estimate(TEXT_BATCHES * self.config.parts, self.config.seed)
             figures["pretraining_loss"] = held_out.loss(self.total, params, some)
         return figures
@@ -123,12 +125,13 @@ class PpoEvaluation:
                 config.policy_model, params, some, jax.random.key(config.seed + seed),
                 count=config.answer_length, end=config.end(form),
                 temperature=config.temperature, vocab=vocab,
+                parts=self.rows // config.drawn_at_once,
             )  # fmt: skip
             for name, score in self.scorers.items():
                 scores[name].append(fetch(score(rollout)))
             found = answer_kl(
                 config.policy_model, params, self.reference, rollout, config.temperature, vocab,
-                config.advantages.estimator, self.rows // self.at_once,
+                config.advantages.estimator, self.rows // config.at_once,
             )  # fmt: skip
             kl.append(fetch(found))
             length.append(fetch(rollout.mask).sum(axis=1))

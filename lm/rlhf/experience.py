@@ -16,6 +16,7 @@ from lm.core.config import require
 from lm.losses.ppo import Estimator, gae, kl_estimate, masked_mean, token_rewards, whiten
 from lm.models.gpt import GptConfig
 from lm.models.reward import critic, token_values
+from lm.rlhf.parts import in_parts
 from lm.rlhf.rollout import Rollout, Sight, answer_logp, answer_values, seen
 
 
@@ -103,8 +104,7 @@ def assess(
         values = token_values(value_config, own, part.tokens, None, inserted, prefix)
         return of(policy), of(reference), answer_values(values, part.start, count)
 
-    split = jax.tree.map(lambda leaf: interleaved(leaf, parts), rollout)
-    logp, reference_logp, values = jax.tree.map(joined, jax.lax.map(read, split))
+    logp, reference_logp, values = in_parts(read, rollout, parts)
     mask = rollout.mask
     kl = jnp.where(mask, kl_estimate(logp, reference_logp, config.estimator), 0.0)
     penalised = scores - config.missing_end * ~rollout.ended
@@ -133,17 +133,6 @@ def assess(
         "drift": jnp.max(drift),
         "drift_mean": masked_mean(drift, mask),
     }
-
-
-def interleaved(leaf: jax.Array, parts: int) -> jax.Array:
-    """[B ...] as [parts B/parts ...]; row r is in part r mod parts, so that a batch that is split
-    over devices stays where it is."""
-    return leaf.reshape(leaf.shape[0] // parts, parts, *leaf.shape[1:]).swapaxes(0, 1)
-
-
-def joined(leaf: jax.Array) -> jax.Array:
-    """[parts B/parts ...] as [B ...]: what `interleaved` divided."""
-    return leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])
 
 
 def minibatch_advantages(

@@ -57,7 +57,7 @@ class Ppo(PpoSetting):
         # the reference, in any case
         source = self.source(mesh)
         form = self.form(source)
-        score = RolloutScorer(self.reward, form, mesh, self.width)
+        score = RolloutScorer(self.reward, form, mesh, self.width, self.at_once)
         config = self.resolved(before[0] if before else source, score.model)
         material = config.material(form, source)
         facts = {
@@ -149,7 +149,7 @@ class Ppo(PpoSetting):
         return roll_out(
             self.policy_model, policy, some, key,
             count=self.answer_length, end=self.end(form), temperature=self.temperature,
-            vocab=form.tokenizer.vocab_size,
+            vocab=form.tokenizer.vocab_size, parts=self.rollout_parts,
         )  # fmt: skip
 
     def normalise(

@@ -32,9 +32,12 @@ def before_update(config: Any, mesh: jax.sharding.Mesh) -> Programs:
             config.policy_model, state.policy, placed(replace(asked, tokens=short)),
             jax.eval_shape(lambda: jax.random.key(0)), count=config.answer_length,
             end=-1 if config.fixed_length else 0, temperature=config.temperature,
+            parts=config.rollout_parts,
         )  # fmt: skip
         rollout = placed(drawing.out_info)
-        scoring = score_rollout.lower(config.critic_model, beside["reward"], rollout)
+        scoring = score_rollout.lower(
+            config.critic_model, beside["reward"], rollout, parts=config.parts
+        )
         assessing = assess.lower(
             config.policy_model, config.critic_model, config.advantages, state.policy,
             beside["reference"], state.value, rollout, placed(scoring.out_info),

@@ -22,6 +22,7 @@ from lm.decode.sampling import SamplingConfig, sample
 from lm.losses.language import token_losses
 from lm.models.adapters import merged
 from lm.models.gpt import GptConfig, Inserted, decoding_params, forward, forward_hidden, head
+from lm.rlhf.parts import in_parts
 
 DRAWN = SamplingConfig()  # all tokens; the temperature is applied to the logits before
 
@@ -112,7 +113,7 @@ def encode_prompts(texts: Sequence[Sequence[int]], width: int) -> tuple[Prompts,
     return prompts, len(texts) - len(kept)
 
 
-@partial(jax.jit, static_argnames=("config", "count", "end", "temperature", "vocab"))
+@partial(jax.jit, static_argnames=("config", "count", "end", "temperature", "vocab", "parts"))
 def roll_out(
     config: GptConfig,
     params: Any,
@@ -123,12 +124,33 @@ def roll_out(
     end: int,
     temperature: float = 1.0,
     vocab: int | None = None,
+    parts: int = 1,
 ) -> Rollout:
     """An answer of at most `count` tokens to each prompt.
 
     Args:
       vocab: ids that are tokens; every row of the model where it is None.
+      parts: in which the prompts are answered, one after the other: keys and values are of one.
     """
+    params = decoding_params(config, merged(params))
+    read = partial(
+        answers, config, params, key=key, count=count, end=end, temperature=temperature, vocab=vocab
+    )
+    return in_parts(read, prompts, parts)
+
+
+def answers(
+    config: GptConfig,
+    params: Any,
+    prompts: Prompts,
+    *,
+    key: jax.Array,
+    count: int,
+    end: int,
+    temperature: float,
+    vocab: int | None,
+) -> Rollout:
+    """Those of prompts that are answered together, by `decoding_params`."""
     rows, width = prompts.tokens.shape
     padding = width - prompts.start
     columns = (jnp.arange(width) - padding[:, None]) % width
@@ -138,7 +160,6 @@ def roll_out(
         places = jnp.take_along_axis(prompts.sight.places, columns, axis=1)
         inserted = Inserted(prompts.sight.vectors, places)
         prefix = jnp.ones_like(places) if prompts.sight.whole else None
-    params = decoding_params(config, merged(params))
     slots = rounded(width + count)
     decoding = read_prompts(config, params, at_right, padding, slots, inserted, prefix)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, prompts.rows)

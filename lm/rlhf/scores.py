@@ -25,6 +25,7 @@ from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores, rescaled, token_values
 from lm.rlhf.classifier import classifier_scorer
 from lm.rlhf.function import Scorer, checked, named
+from lm.rlhf.parts import in_parts
 from lm.rlhf.rollout import Rollout, seen
 from lm.rlhf.seeing_reward import SeeingReward
 from lm.rlhf.source import Source, identity, read_source
@@ -170,16 +171,18 @@ class RolloutScorer:
     """Scores of rollouts, on the devices: a reward model reads tokens, a function reads text."""
 
     def __init__(
-        self, config: RewardConfig, form: Form, mesh: jax.sharding.Mesh, width: int = 0
+        self, config: RewardConfig, form: Form, mesh: jax.sharding.Mesh, width: int = 0,
+        at_once: int | None = None,
     ):  # fmt: skip
         """
         Args:
           width: tokens of a prompt and its answer at most.
+          at_once: rows that a reward model reads at a time, a part of every rollout; None: all.
 
         Raises:
           ConfigError: as `text_scorer`; or a reward model's context is shorter than `width`.
         """
-        self.form, self.mesh, self.config = form, mesh, config
+        self.form, self.mesh, self.config, self.at_once = form, mesh, config, at_once
         self.marks = config.truncation.ids(form.tokenizer)
         self.gain, self.bias = 1.0, 0.0
         self.model: GptConfig | None = None
@@ -208,9 +211,10 @@ class RolloutScorer:
 
     def raw(self, rollout: Rollout) -> jax.Array:
         """The scores of answers that are read to their end. [B] float32"""
-        if self.function is None:
-            return score_rollout(self.model, self.params, rollout)
         rows = len(rollout.start)
+        if self.function is None:
+            parts = rows // (self.at_once or rows)
+            return score_rollout(self.model, self.params, rollout, parts=parts)
         mine = local_rows(self.mesh, rows)
         pairs = texts(rollout, self.form)
         if self.config.function:  # the user's; a classifier reads all on the devices of all
@@ -254,12 +258,17 @@ def settled(
     return scores if marked is None else jnp.where(marked, scores, missing)
 
 
-@partial(jax.jit, static_argnums=0)
-def score_rollout(model: GptConfig, params: Any, rollout: Rollout) -> jax.Array:
-    """The reward model's number at the last token of each answer. [B]"""
-    inserted, prefix = seen(rollout.sight, rollout.start, rollout.tokens.shape[1])
-    values = token_values(model, params, rollout.tokens, None, inserted, prefix)
-    return jnp.take_along_axis(values, rollout.last[:, None], axis=1)[:, 0]
+@partial(jax.jit, static_argnums=0, static_argnames="parts")
+def score_rollout(model: GptConfig, params: Any, rollout: Rollout, parts: int = 1) -> jax.Array:
+    """The reward model's number at the last token of each answer, of which it reads so many parts
+    one after the other. [B]"""
+
+    def read(part: Rollout) -> jax.Array:
+        inserted, prefix = seen(part.sight, part.start, part.tokens.shape[1])
+        values = token_values(model, params, part.tokens, None, inserted, prefix)
+        return jnp.take_along_axis(values, part.last[:, None], axis=1)[:, 0]
+
+    return in_parts(read, rollout, parts)
 
 
 def texts(rollout: Rollout, form: Form) -> list[tuple[Any, str]]:

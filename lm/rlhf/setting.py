@@ -57,6 +57,9 @@ class PpoSetting(Supervised):
     prompt_length: int = 1024  # tokens at most
     answer_length: int = 1024
     temperature: float = 1.0
+    # in which answers are drawn, one after the other: the same answers, and keys and values of as
+    # much fewer rows at once
+    rollout_parts: int = 1
     fixed_length: bool = False  # no token ends an answer (lm-human-preferences)
     kl: KlConfig = KlConfig()
     advantages: AdvantageConfig = AdvantageConfig()
@@ -75,7 +78,7 @@ class PpoSetting(Supervised):
         super().__post_init__()
         require_positive(
             self, "steps", "prompt_length", "answer_length", "temperature", "drift",
-            "evaluate_prompts", "evaluate_draws", "best_of",
+            "evaluate_prompts", "evaluate_draws", "best_of", "rollout_parts",
         )  # fmt: skip
         self.gold.check_unread("gold", "normalise")
         self.second.check_unread("second", "normalise")
@@ -96,6 +99,7 @@ class PpoSetting(Supervised):
         for name, parts in (
             ("update.minibatches", self.update.minibatches),
             ("update.minibatches x microbatches", self.parts),
+            ("rollout_parts", self.rollout_parts),
         ):
             require(
                 self.batch % parts == 0, f"batch {self.batch} is not divisible by {name} {parts}"
@@ -108,7 +112,8 @@ class PpoSetting(Supervised):
 
     def check_batch(self, mesh: jax.sharding.Mesh) -> None:
         """Raises ConfigError unless the mesh splits what is computed at once of a batch."""
-        check_divisible("batch", self.batch, batch_ways(mesh) * self.parts)
+        for parts in (self.parts, self.rollout_parts):
+            check_divisible("batch", self.batch, batch_ways(mesh) * parts)
 
     def rates(self, step: int) -> tuple[jax.Array, jax.Array]:
         """Learning rates of policy and value function: the first rises from one tenth, the second
@@ -122,6 +127,16 @@ class PpoSetting(Supervised):
     def parts(self) -> int:
         """Parts in which the models read a batch, one after the other."""
         return self.update.minibatches * self.microbatches
+
+    @property
+    def at_once(self) -> int:
+        """Rows that models read at a time."""
+        return self.batch // self.parts
+
+    @property
+    def drawn_at_once(self) -> int:
+        """Rows whose answers are drawn at a time."""
+        return self.batch // self.rollout_parts
 
     @property
     def policy_model(self) -> GptConfig:

@@ -18,13 +18,8 @@ from lm.models.adapters import merged
 from lm.models.gpt import GptConfig, forward
 from lm.models.reward import critic, token_values
 from lm.rlhf.controller import KlConfig, next_beta
-from lm.rlhf.experience import (
-    AdvantageConfig,
-    Experience,
-    interleaved,
-    joined,
-    minibatch_advantages,
-)
+from lm.rlhf.experience import AdvantageConfig, Experience, minibatch_advantages
+from lm.rlhf.parts import interleaved, joined
 from lm.rlhf.rollout import answer_logp, answer_values, seen
 from lm.rlhf.state import PpoState, UpdateMetrics
 from lm.train.guard import GuardConfig, judge

@@ -69,7 +69,10 @@ def test_a_step_of_several_programs_fits_by_the_tightest_and_has_no_days():
     others = {"rollout": Need(17 * GIB, 12 * GIB), "scores": Need(1 * GIB, 12 * GIB)}
     refused = page(replace(PLAN, fits=False, others=others), total_tokens=10**9)
     assert "does not fit: the rollout program needs 17.00 GiB of 12.00 GiB" in refused
-    assert "answer_length" in refused and "microbatches" not in refused
+    assert "rollout_parts, or a smaller answer_length" in refused
+    assert "microbatches" not in refused
+    read = replace(PLAN, fits=False, others={"scores": Need(17 * GIB, 12 * GIB)})
+    assert "more microbatches" in page(read) and "rollout_parts" not in page(read)
     assert "arrays of the program" not in refused  # they are of the update, which fits
     assert "rollout 17.00 of 12.00, scores 1.00 of 12.00, update 60.00 of 90.00 GiB" in refused
     assert "needs 17.0 of 12.0" in row("x", replace(PLAN, fits=False, others=others))

@@ -439,6 +439,8 @@ def test_prompt_and_answer_must_fit_the_context(base, tmp_path):
         setting(base, tmp_path, prompt_length=40, answer_length=9).run(tmp_path / "run")
     with pytest.raises(ConfigError, match="batch 16 is not divisible by update.minibatches 3"):
         setting(base, tmp_path, update=UpdateConfig(minibatches=3))
+    with pytest.raises(ConfigError, match="batch 16 is not divisible by rollout_parts 5"):
+        setting(base, tmp_path, rollout_parts=5)
     with pytest.raises(ConfigError, match="no reward: --set reward.run=RUN"):
         setting(base, tmp_path, reward=RewardConfig()).run(tmp_path / "run")
 
@@ -480,7 +482,7 @@ def test_updates_on_eight_devices_equal_those_on_one(base, run, tmp_path):
 
 @pytest.mark.slow
 def test_an_update_in_microbatches_equals_the_whole(base, run, tmp_path):
-    setting(base, tmp_path, microbatches=4).run(tmp_path / "run")
+    setting(base, tmp_path, microbatches=4, rollout_parts=2).run(tmp_path / "run")
     for ours, theirs in zip(rows_of(tmp_path / "run"), rows_of(run), strict=True):
         for name in ("reward", "kl", "loss", "loss/value", "loss/text", "grad_norm", "clipped"):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
@@ -563,3 +565,5 @@ def test_the_update_is_lowered_for_a_mesh_without_a_run_to_start_from(gamma):
     assert ("tensor<16x8x18xi32" in config.lowered(mesh).as_text()) == (gamma > 0)  # rows of text
     with pytest.raises(ConfigError, match="batch 8 is not divisible by 16 .* nearest"):
         replace(config, batch=8).lowered(mesh)
+    with pytest.raises(ConfigError, match="batch 16 is not divisible by 32 .* nearest"):
+        replace(config, rollout_parts=4).lowered(mesh)

@@ -129,6 +129,27 @@ def test_an_answer_depends_on_its_row_number_and_not_on_its_neighbours(params, p
     assert (np.asarray(other.tokens) != np.asarray(whole.tokens)).any()
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_answers_in_parts_are_those_of_all_at_once_with_fewer_keys_and_values(
+    params, prompts, parts
+):
+    some = partial(roll_out, CONFIG, params, prompts, jax.random.key(0), count=COUNT, end=END)
+    whole, divided = some(), some(parts=parts)
+    assert not whole.ended.all()  # and some end early, each in its own part
+    for name in ("tokens", "start", "mask", "ended"):
+        np.testing.assert_array_equal(getattr(divided, name), getattr(whole, name))
+    np.testing.assert_allclose(divided.logp, whole.logp, rtol=1e-5, atol=1e-5)
+
+    def memory(parts):  # of rows enough to be most of it
+        many = jax.tree.map(lambda leaf: np.repeat(leaf, 64, axis=0), prompts)
+        program = roll_out.lower(
+            CONFIG, params, many, jax.random.key(0), count=COUNT, end=END, parts=parts
+        )
+        return program.compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(parts) < (1 / parts + 0.2) * memory(1)
+
+
 def test_prompts_of_other_lengths_and_other_parameters_compile_nothing_anew(params, prompts):
     rolled(params, prompts)
     before = roll_out._cache_size()

@@ -188,6 +188,8 @@ def test_one_update_of_ppo_is_one_of_trl(tmp_path):
     rollout = jax.tree.map(jnp.asarray, rollout)
     scores = score_rollout(model, reward, rollout)
     np.testing.assert_allclose(scores, theirs.scores, rtol=1e-5, atol=1e-5)
+    divided = score_rollout(model, reward, rollout, parts=2)
+    np.testing.assert_allclose(divided, scores, rtol=1e-6, atol=1e-6)
 
     def updated(config):
         experience, _ = assess(
