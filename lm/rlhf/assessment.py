@@ -86,8 +86,11 @@ class PpoEvaluation:
         }  # fmt: skip
         count = min(config.evaluate_prompts, len(material.valid.mask))
         self.prompts = take(material.valid, np.arange(count))
-        block = math.lcm(config.at_once, config.drawn_at_once)  # as in training; divides a batch
-        self.rows = min(config.batch, -(-count // block) * block)
+        read, drawn = config.at_once, config.drawn_at_once  # rows at a time, as in training
+        self.rows = min(config.batch, -(-count // read) * read)
+        if self.rows > drawn:
+            both = math.lcm(read, drawn)
+            self.rows = min(config.batch, -(-count // both) * both)
         self.total = jax.jit(NextAnswer(config.policy_model).total)
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
@@ -125,7 +128,7 @@ class PpoEvaluation:
                 config.policy_model, params, some, jax.random.key(config.seed + seed),
                 count=config.answer_length, end=config.end(form),
                 temperature=config.temperature, vocab=vocab,
-                parts=self.rows // config.drawn_at_once,
+                parts=max(1, self.rows // config.drawn_at_once),
             )  # fmt: skip
             for name, score in self.scorers.items():
                 scores[name].append(fetch(score(rollout)))

@@ -108,21 +108,27 @@ def test_the_kl_is_the_same_in_parts_which_need_the_memory_of_one_of_them():
 
 
 @pytest.mark.parametrize(
-    ("held_out", "blocks"), [(100, [32, 32]), (64, [32, 32]), (12, [16]), (5, [8])]
-)
+    ("held_out", "rollout_parts", "blocks"),
+    [
+        (100, 1, [32, 32]), (64, 1, [32, 32]), (12, 1, [16]), (5, 1, [8]), (12, 2, [16]),
+        (17, 2, [32]), (5, 8, [8]),
+    ],
+)  # fmt: skip
 def test_held_out_prompts_are_answered_in_blocks_no_larger_than_they_fill(
-    held_out, blocks, one_device
+    held_out, rollout_parts, blocks, one_device
 ):
     config = Ppo(
         model=MODEL, optim=OPTIM, batch=32, update=UpdateConfig(minibatches=4),
-        evaluate_prompts=64, prompt_length=4, answer_length=8,
+        evaluate_prompts=64, prompt_length=4, answer_length=8, rollout_parts=rollout_parts,
     )  # fmt: skip
     prompts, _ = encode_prompts([[1 + n % 7, n] for n in range(held_out)], 4)
     material = SimpleNamespace(valid=prompts, form=None)
     found = PpoEvaluation(config, material, None, None, one_device, None)
     some = list(found.batches())
     assert [len(one.mask) for one in some] == blocks
-    assert found.at_once == 8 and found.rows % found.at_once == 0
+    assert found.rows % config.at_once == 0 and config.at_once == 8
+    most = config.drawn_at_once
+    assert found.rows <= most or found.rows % most == 0  # in whole parts of as many as in training
     assert sum(int(one.mask.sum()) for one in some) == min(held_out, 64)
 
 
@@ -142,7 +148,6 @@ def test_the_text_that_the_tax_is_measured_on_is_the_same_however_it_is_divided(
         run = SimpleNamespace(
             config=config, material=SimpleNamespace(held_out=object()), mesh=None, total=None,
             session=SimpleNamespace(journal=SimpleNamespace(sample=lambda *_: None)),
-            at_once=32 // minibatches,
         )  # fmt: skip
         assert PpoEvaluation.measured(run, 0, None, [one(0)])["pretraining_loss"] == 0.0
     assert read == [(32, 640), (8, 640)]
@@ -162,13 +167,14 @@ def evaluating(monkeypatch, scorers, **changes):
         monkeypatch.setattr(assessment, name, lambda *some, said=said, **more: said)
     config = SimpleNamespace(
         policy_model=None, answer_length=2, end=lambda form: 0, temperature=0.7, seed=0,
-        advantages=AdvantageConfig(), best_of=4, steps=1, evaluate_draws=3,
+        advantages=AdvantageConfig(), best_of=4, steps=1, evaluate_draws=3, at_once=3,
+        drawn_at_once=3,
     )  # fmt: skip
     vars(config).update(changes)
     form = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=9))
     run = SimpleNamespace(
         config=config, material=SimpleNamespace(form=form), scorers=scorers, reference="reference",
-        batches=lambda: [None], prompts=SimpleNamespace(mask=np.ones(2)), rows=3, at_once=3,
+        batches=lambda: [None], prompts=SimpleNamespace(mask=np.ones(2)), rows=3,
         measured=lambda step, params, drawn: {},
     )  # fmt: skip
     run.answered = lambda params, seed: PpoEvaluation.answered(run, params, seed)
