@@ -1,8 +1,10 @@
 """Low-rank adapters (Hu et al. 2022, "LoRA"): a frozen model and a small sum beside each kernel.
 
 Adapted parameters are {"base": the model's, "lora": ...}, where a kernel of a block becomes
-W + down @ up. `merged` makes them a model's parameters again, and leaves others as they are: what
-reads parameters need not know. Heads, which are new, are learned whole.
+W + down @ up. `merged` makes that sum, for whoever reads many tokens by it; `attached` leaves the
+two apart, as `Dense` takes them, so that learning makes neither the sum nor its gradient, which are
+as large as the model. Both leave other parameters as they are: what reads parameters need not know.
+Heads, which are new, are learned whole.
 """
 
 from collections.abc import Mapping
@@ -56,6 +58,43 @@ def divided(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, int, in
         else:
             outputs *= size
     return layers, inputs, outputs
+
+
+def attached(params: Any) -> Any:
+    """The parameters of the model, beside each adapted kernel its `down` and `up`; gradients reach
+    the adapters alone."""
+    if ADAPTERS not in params:
+        return params
+    return beside(jax.lax.stop_gradient(params[BASE]), params[ADAPTERS])
+
+
+def beside(base: Any, adapters: Any) -> Any:
+    made = dict(base)
+    for name, more in adapters.items():
+        if isinstance(base[name], Mapping):
+            made[name] = beside(base[name], more)
+        elif isinstance(more, Mapping):
+            made |= more
+        else:
+            made[name] = base[name] + more
+    return made
+
+
+def trainable(params: Any) -> Any:
+    """What of parameters is learned: their adapters, or all of them."""
+    return params[ADAPTERS] if ADAPTERS in params else params
+
+
+def with_trainable(params: Any, some: Any) -> Any:
+    """`params` with another `trainable`."""
+    return {BASE: params[BASE], ADAPTERS: some} if ADAPTERS in params else some
+
+
+def whole_gradient(params: Any, gradient: Any) -> Any:
+    """A gradient of `trainable` as one of `params`: zeros of what is frozen."""
+    if ADAPTERS not in params:
+        return gradient
+    return {BASE: jax.tree.map(jnp.zeros_like, params[BASE]), ADAPTERS: gradient}
 
 
 def merged(params: Any) -> Any:

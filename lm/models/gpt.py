@@ -20,7 +20,7 @@ from lm.nn.dropout import DropoutKeys, dropout
 from lm.nn.embed import Table
 from lm.nn.mlp import transpose_kernels
 from lm.nn.norms import LayerNorm
-from lm.nn.passes import LEARNED, Passes
+from lm.nn.passes import LEARNED, THROUGH, Passes
 from lm.nn.patterns import mean_pairs
 from lm.nn.stack import Stack, unstack
 
@@ -58,7 +58,7 @@ class GptConfig(BlockConfig):
 
     def flops_per_token(
         self, length: int, scored: float = 1.0, *,
-        blocks: Passes = LEARNED, output: Passes = LEARNED,
+        blocks: Passes = LEARNED, output: Passes = LEARNED, rank: int = 0,
     ) -> float:  # fmt: skip
         """Floating-point operations of training on a token: 6 for each weight of a product, and 12
         N H for each pair that a layer attends to, which are (T + 1) / 2 a token where it is dense
@@ -67,8 +67,12 @@ class GptConfig(BlockConfig):
         Args:
           scored: share of the tokens for which the output layer is computed.
           blocks, output: what is computed of the blocks, and of the output layer.
+          rank: of adapters, beside which both are frozen.
         """
+        if rank:
+            blocks = output = THROUGH
         products = blocks.weight * self.layers * self.block_weights
+        products += LEARNED.weight * self.layers * self.adapter_weights(rank)
         products += output.weight * scored * self.vocab * self.width
         seen = mean_pairs(length, self) / length
         return products + blocks.pair * self.layers * self.heads * self.head_width * seen

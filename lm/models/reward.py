@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.core import axes
-from lm.models.adapters import ADAPTERS, BASE, merged
+from lm.models.adapters import ADAPTERS, BASE, attached, merged
 from lm.models.gpt import GptConfig, Inserted
 from lm.nn.dropout import DropoutKeys
 from lm.nn.mlp import Dense
@@ -60,7 +60,7 @@ def token_values(
 ) -> jax.Array:  # fmt: skip
     """The number at each token. [B T] float32"""
     found: Any = RewardModel(config).apply(
-        {"params": merged(params)}, tokens, keys, inserted, prefix
+        {"params": attached(params)}, tokens, keys, inserted, prefix
     )
     return found[..., 0]
 
@@ -93,7 +93,7 @@ def answer_numbers(
     spread = None if keys is None else keys.spread(answers)
     flat = tokens.reshape(-1, length)
     found: Any = RewardModel(config, questions).apply(
-        {"params": merged(params)}, flat, spread, inserted, prefix
+        {"params": attached(params)}, flat, spread, inserted, prefix
     )
     numbers = jnp.take_along_axis(found, read.reshape(-1, 1, 1), axis=1)
     return numbers.reshape(rows, answers, 1 + questions)

@@ -87,6 +87,11 @@ class BlockConfig:
         """Weights of a block's matrix products."""
         return 2 * self.width * (2 * self.heads * self.head_width + self.hidden_width)
 
+    def adapter_weights(self, rank: int) -> int:
+        """Weights of the adapters of a rank beside a block's kernels: of qkv, of the attention's
+        output, and of the two of the feed-forward layer."""
+        return rank * (4 * self.width + 4 * self.heads * self.head_width + 2 * self.hidden_width)
+
     @property
     def block_parameters(self) -> int:
         """Parameters of a block: those weights, the biases and two norms."""

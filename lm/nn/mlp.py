@@ -39,7 +39,8 @@ def transpose_kernels(block: Any) -> Any:
 
 
 class Dense(nn.Module):
-    """`x @ kernel + bias`, over one or several axes."""
+    """`x @ kernel + bias`, over one or several axes; where parameters have adapters (Hu et al.
+    2022), `x @ down @ up` more."""
 
     shape: tuple[int, ...]  # of the kernel, contracted axes first
     names: tuple[str, ...]  # of its axes
@@ -59,7 +60,13 @@ class Dense(nn.Module):
         if kernel is None:
             rows: jax.Array = self.get_variable("params", TRANSPOSED)
             return dot_transposed(x, rows, bias, self.contracted, shape)
-        return dot(x, kernel, bias, self.contracted, self.narrow)
+        y = dot(x, kernel, bias, self.contracted, self.narrow)
+        if self.has_variable("params", "down"):
+            down: jax.Array = self.get_variable("params", "down")
+            up: jax.Array = self.get_variable("params", "up")
+            rows = x.reshape(*x.shape[: x.ndim - self.contracted], -1)
+            y += dot(dot(rows, down), up).reshape(y.shape)
+        return y
 
 
 class Mlp(nn.Module):

@@ -48,6 +48,7 @@ class Stack(nn.Module):
     ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
         config = self.config
         cycle = [Block(config, pattern, parent=None) for pattern in config.pattern]
+        alone = len(cycle) == 1  # a backward pass then keeps the layers' own arrays, and no copies
 
         def initial(key: jax.Array) -> Any:
             one = jnp.zeros((1, 1, config.width), config.dtype)
@@ -63,7 +64,7 @@ class Stack(nn.Module):
 
         def apply(position: int, layers: Any, x: jax.Array, keys: DropoutKeys | None) -> jax.Array:
             # taken apart here: what enters a checkpoint is kept, and a layer's part would be a copy
-            params = jax.tree.map(lambda leaf: leaf[position], layers)
+            params = layers if alone else jax.tree.map(lambda leaf: leaf[position], layers)
             return cycle[position].apply({"params": params}, x, valid, keys, prefix=prefix)[0]
 
         if isinstance(params, tuple):
@@ -92,8 +93,9 @@ class Stack(nn.Module):
             return x, None
 
         rounds = config.layers // len(cycle)
-        grouped = jax.tree.map(lambda a: a.reshape(rounds, len(cycle), *a.shape[1:]), params)
-        x, _ = jax.lax.scan(step, x, (jnp.arange(rounds), grouped), unroll=config.unroll)
+        if not alone:
+            params = jax.tree.map(lambda a: a.reshape(rounds, len(cycle), *a.shape[1:]), params)
+        x, _ = jax.lax.scan(step, x, (jnp.arange(rounds), params), unroll=config.unroll)
         return x, None
 
 

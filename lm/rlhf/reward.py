@@ -92,7 +92,7 @@ class RewardTraining(Stage):
         return Ranking(self.decoder, self.loss, weights)
 
     def flops_per_token(self) -> float:
-        return self.decoder.flops_per_token(self.length, scored=0.0)
+        return self.decoder.flops_per_token(self.length, scored=0.0, rank=self.lora_rank)
 
     def abstract_rows(self) -> RankingBatch:
         return abstract_rankings(self.batch, self.length, questions=len(self.metadata))

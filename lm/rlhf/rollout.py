@@ -20,7 +20,7 @@ from lm.core.errors import DataError
 from lm.decode.generate import read_prompts, rounded
 from lm.decode.sampling import SamplingConfig, sample
 from lm.losses.language import token_losses
-from lm.models.adapters import merged
+from lm.models.adapters import attached, merged
 from lm.models.gpt import GptConfig, Inserted, decoding_params, forward, forward_hidden, head
 from lm.rlhf.parts import in_parts
 
@@ -209,7 +209,7 @@ def answer_logp(
     Logits are made at these places alone; what is beyond an answer's end is for a mask to hide.
     `vocab` is that of `roll_out`.
     """
-    params = merged(params)
+    params = attached(params)
     inserted, prefix = seen(sight, start, tokens.shape[1])
     hidden, _ = forward_hidden(config, params, tokens, inserted=inserted, prefix=prefix)
     before = jnp.clip(start[:, None] - 1 + jnp.arange(count), 0, tokens.shape[1] - 2)

@@ -17,7 +17,6 @@ from lm.data.tokens import TextConfig
 from lm.models import gpt, reward
 from lm.models.adapters import adapted, learned_alone, merged, with_base
 from lm.models.gpt import GptConfig
-from lm.nn.passes import LEARNED, THROUGH
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, Experience
 from lm.rlhf.programs import before_update
@@ -176,13 +175,12 @@ class PpoSetting(Supervised):
         the policy's output layer on those of answers, and the policy on `text_rows` times as many
         of pre-training text. Rollouts are left out."""
         config, model = self.update, self.policy_model
-        output = THROUGH if self.lora_rank else LEARNED
         answered = self.answer_length / self.width
-        each = model.flops_per_token(self.width, answered, output=output)
+        each = model.flops_per_token(self.width, answered, rank=self.lora_rank)
         if config.gamma:
-            each += config.text_rows * model.flops_per_token(self.width, output=output)
+            each += config.text_rows * model.flops_per_token(self.width, rank=self.lora_rank)
         if self.value_from != "trunk":
-            each += self.critic_model.flops_per_token(self.width, scored=0.0)
+            each += self.critic_model.flops_per_token(self.width, scored=0.0, rank=self.lora_rank)
         return config.inner_epochs * each
 
     def resolved(self, source: Any, reward_model: GptConfig | None) -> Any:

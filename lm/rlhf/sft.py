@@ -25,7 +25,7 @@ from lm.data.tokens import Source as TextSource
 from lm.data.tokens import TokenFile, prepare
 from lm.losses.language import masked_sum
 from lm.models import gpt
-from lm.models.adapters import merged
+from lm.models.adapters import attached
 from lm.models.gpt import GptConfig
 from lm.nn.dropout import DropoutKeys
 from lm.rlhf.scores import RewardConfig
@@ -157,7 +157,7 @@ class NextAnswer(NextToken):
     def sums(
         self, params: Any, batch: TokenBatch, keys: DropoutKeys | None = None
     ) -> dict[str, jax.Array]:
-        losses = self.losses(merged(params), batch, keys)
+        losses = self.losses(attached(params), batch, keys)
         return {name: masked_sum(losses, mask) for name, mask in self.masks(batch).items()}
 
 

@@ -22,7 +22,6 @@ from lm.data.tokens import TextConfig
 from lm.evals.tasks import of_batches
 from lm.models.adapters import BASE, adapted, learned_alone, with_base
 from lm.models.gpt import GptConfig
-from lm.nn.passes import LEARNED, THROUGH
 from lm.rlhf.source import Source, knowing, read_source, started
 from lm.text.interface import Form
 from lm.text.tokenizer import Tokenizer
@@ -159,8 +158,7 @@ class Stage(Supervised):
         return require_init(self.model)
 
     def flops_per_token(self) -> float:
-        output = THROUGH if self.lora_rank else LEARNED
-        return self.decoder.flops_per_token(self.length, output=output)
+        return self.decoder.flops_per_token(self.length, rank=self.lora_rank)
 
     def needs_source(self, before: Any) -> bool:
         """Whether the run to start from is read: once it has begun, a run stands on its own."""

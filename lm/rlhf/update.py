@@ -14,7 +14,7 @@ from lm.core.tree import square_norm
 from lm.data.batches import TokenBatch
 from lm.losses.language import masked_sum, mean, token_losses
 from lm.losses.ppo import clipped_share, kl_estimate, masked_mean, policy_loss, value_loss
-from lm.models.adapters import merged
+from lm.models.adapters import attached, trainable, whole_gradient, with_trainable
 from lm.models.gpt import GptConfig, forward
 from lm.models.reward import critic, token_values
 from lm.rlhf.controller import KlConfig, next_beta
@@ -146,6 +146,8 @@ class Updater:
         if text is not None:
             text_loss, text_grads = self.text_gradient(state.policy, text)
             grads = jax.tree.map(lambda g, t: g + self.config.gamma * t, grads, text_grads)
+        grads = whole_gradient(state.policy, grads)
+        value_grads = whole_gradient(state.value, value_grads)
         norm, value_norm = (jnp.sqrt(square_norm(g)) for g in (grads, value_grads))
         finite = jnp.isfinite(loss + text_loss + of_values + norm + value_norm)
 
@@ -174,16 +176,19 @@ class Updater:
         )  # fmt: skip
 
     def summed(self, state: PpoState, whole: Any, count: int) -> tuple[Any, jax.Array]:
-        """Means of both losses over a minibatch's answers, and their gradients, a microbatch at a
-        time; and the new log-probabilities [B count].
+        """Means of both losses over a minibatch's answers, and their gradients by what is
+        trainable, a microbatch at a time; and the new log-probabilities [B count].
 
         Args:
           whole: experience, advantages, returns and mask of the minibatch.
         """
         total = jnp.maximum(jnp.sum(whole[-1]), 1)
 
-        def losses(policy: Any, value: Any, some: Any) -> tuple[jax.Array, Any]:
-            part, advantages, returns, mask = some
+        networks = (state.policy, state.value)
+
+        def losses(*learned: Any) -> tuple[jax.Array, Any]:
+            *both, (part, advantages, returns, mask) = learned
+            policy, value = map(with_trainable, networks, both)
             logp = answer_logp(
                 self.policy_config, policy, part.tokens, part.start, count, self.temperature,
                 part.sight, self.vocab,
@@ -204,7 +209,7 @@ class Updater:
         def one(some: Any) -> tuple[Any, jax.Array]:
             (_, (of_policy, of_values, logp)), grads = jax.value_and_grad(
                 losses, argnums=(0, 1), has_aux=True
-            )(state.policy, state.value, some)
+            )(*map(trainable, networks), some)
             return (of_policy, of_values, grads), logp
 
         if self.microbatches == 1:
@@ -214,7 +219,7 @@ class Updater:
             found, logp = one(some)
             return jax.tree.map(jnp.add, sums, found), logp
 
-        zeros = jax.tree.map(jnp.zeros_like, (state.policy, state.value))
+        zeros = jax.tree.map(jnp.zeros_like, tuple(map(trainable, networks)))
         nothing = jnp.zeros(())
         sums, logp = jax.lax.scan(
             add, (nothing, nothing, zeros), self.divided(whole, self.microbatches)
@@ -222,18 +227,20 @@ class Updater:
         return sums, joined(logp)
 
     def text_gradient(self, policy: Any, text: TokenBatch) -> tuple[jax.Array, Any]:
-        """Mean loss on pre-training text [b text_rows T] and its gradient, a row of each answer at
-        a time: the steps whose gradients the paper accumulates."""
+        """Mean loss on pre-training text [b text_rows T] and its gradient as `summed` has it, a row
+        of each answer at a time: the steps whose gradients the paper accumulates."""
 
-        def loss(policy: Any, rows: TokenBatch) -> jax.Array:
-            logits, _ = forward(self.policy_config, merged(policy), jnp.asarray(rows.tokens))
+        def loss(some: Any, rows: TokenBatch) -> jax.Array:
+            params = attached(with_trainable(policy, some))
+            logits, _ = forward(self.policy_config, params, jnp.asarray(rows.tokens))
             total = masked_sum(token_losses(logits, rows.targets), rows.mask)
             return mean(total, jnp.sum(jnp.asarray(rows.mask), dtype=jnp.float32))
 
         def add(sums: Any, rows: TokenBatch) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, jax.value_and_grad(loss)(policy, rows)), None
+            return jax.tree.map(jnp.add, sums, jax.value_and_grad(loss)(own, rows)), None
 
-        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, policy))
+        own = trainable(policy)
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, own))
         by_row = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), text)
         sums, _ = jax.lax.scan(add, zeros, by_row)
         total, grads = jax.tree.map(lambda leaf: leaf / self.config.text_rows, sums)
@@ -249,4 +256,5 @@ def descended(
     optimizer: optax.GradientTransformation, params: Any, moments: Any, grads: Any, rate: jax.Array
 ) -> tuple[Any, Any]:
     direction, moments = optimizer.update(grads, moments, params)
-    return jax.tree.map(lambda p, d: p - rate * d, params, direction), moments
+    moved = jax.tree.map(lambda p, d: p - rate * d, trainable(params), trainable(direction))
+    return with_trainable(params, moved), moments

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from lm.core.mesh import DATA, batch_sharding, replicated
 from lm.core.tree import name_of, square_norm
 from lm.losses.language import mean
+from lm.models.adapters import trainable, whole_gradient, with_trainable
 from lm.nn.dropout import DropoutKeys
 from lm.train.guard import GuardConfig, judge
 from lm.train.state import TrainState, shardings
@@ -55,20 +56,23 @@ class StepMetrics:
 def gradients(
     objective: Objective, params: Any, batch: Any, key: jax.Array, counts: dict[str, jax.Array]
 ) -> tuple[Any, dict[str, jax.Array]]:
-    """Gradient of the objective over M microbatches [M B ...], and the mean loss of each part.
+    """Gradient of the objective, by what of `params` is trainable, over M microbatches [M B ...],
+    and the mean loss of each part.
 
     On a part of the global batch, these are its shares, which add up.
     """
 
-    def loss(params: Any, part: Any, keys: DropoutKeys) -> tuple[jax.Array, dict[str, jax.Array]]:
-        sums = objective.sums(params, part, keys)
+    learned = trainable(params)
+
+    def loss(learned: Any, part: Any, keys: DropoutKeys) -> tuple[jax.Array, dict[str, jax.Array]]:
+        sums = objective.sums(with_trainable(params, learned), part, keys)
         means = {name: mean(sums[name], counts[name]) for name in objective.weights}
         weighted = [weight * means[name] for name, weight in objective.weights.items()]
         return sum(weighted, start=jnp.zeros(())), means
 
     def microbatch(part: Any) -> tuple[Any, dict[str, jax.Array]]:
         keys = DropoutKeys(key, part.rows)
-        grads, means = jax.grad(loss, has_aux=True)(params, part, keys)
+        grads, means = jax.grad(loss, has_aux=True)(learned, part, keys)
         return grads, means
 
     if jax.tree.leaves(batch)[0].shape[0] == 1:
@@ -78,7 +82,7 @@ def gradients(
         return jax.tree.map(jnp.add, sums, microbatch(part)), None
 
     nothing = {name: jnp.zeros(()) for name in objective.weights}
-    zeros = (jax.tree.map(jnp.zeros_like, params), nothing)
+    zeros = (jax.tree.map(jnp.zeros_like, learned), nothing)
     return jax.lax.scan(accumulate, zeros, batch)[0]
 
 
@@ -125,7 +129,7 @@ def train_step(
         grads, means = gradients_of(state.params, batch, key, counts)
         grads = jax.tree.map(
             lambda g, leaf: jax.lax.with_sharding_constraint(g, leaf.sharding),
-            grads,
+            whole_gradient(state.params, grads),
             abstract.params,
         )
         weighted = [weight * means[name] for name, weight in objective.weights.items()]
@@ -135,14 +139,15 @@ def train_step(
         scale = 1.0 if clip is None else jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
         clipped = jax.tree.map(lambda g: g * scale, grads)
         direction, moments = optimizer.update(clipped, state.moments, state.params)
-        params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+        own = trainable(state.params)
+        moved = jax.tree.map(lambda p, d: p - rate * d, own, trainable(direction))
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda n, o: jnp.where(applied, n, o), new, old)
 
         state = TrainState(
             step=state.step + 1,
-            params=keep(params, state.params),
+            params=with_trainable(state.params, keep(moved, own)),
             moments=keep(moments, state.moments),
             guard=guarded,
         )

@@ -9,7 +9,16 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.models import gpt, reward
-from lm.models.adapters import adapted, learned_alone, merged, with_base
+from lm.models.adapters import (
+    adapted,
+    attached,
+    learned_alone,
+    merged,
+    trainable,
+    whole_gradient,
+    with_base,
+    with_trainable,
+)
 from lm.models.gpt import GptConfig, forward
 
 CONFIG = GptConfig(layers=2, width=16, heads=2, vocab=20, length=8)
@@ -50,6 +59,32 @@ def test_gradients_reach_the_adapters_alone_and_the_optimizer_leaves_the_base(pa
     assert tree.count(state) < 2.1 * tree.count(params["lora"])  # no moments of the base
     updates, _ = jax.jit(direction.update)(grads, state, moved)
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(updates["base"]))
+
+
+def test_learning_beside_the_model_is_learning_the_sum_without_the_memory_of_either(params):
+    moved = with_base(params, params["base"])
+    moved["lora"] = jax.tree.map(lambda leaf: leaf + 0.1, params["lora"])
+
+    def gradient(of, config, tokens):
+        def loss(own, params):
+            return jnp.square(forward(config, of(with_trainable(params, own)), tokens)[0]).mean()
+
+        return jax.jit(lambda params: jax.grad(loss)(trainable(params), params))
+
+    apart, summed = (gradient(of, CONFIG, TOKENS)(moved) for of in (attached, merged))
+    for ours, theirs in zip(*map(jax.tree.leaves, (apart, summed)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert whole_gradient(moved, apart)["lora"] is apart and trainable(apart) is apart
+    assert jax.tree.structure(whole_gradient(moved, apart)) == jax.tree.structure(moved)
+
+    large = GptConfig(layers=4, width=256, heads=2, vocab=20, length=8)
+    made = jax.eval_shape(lambda key: nn.unbox(adapted(gpt.init(large, key), 2, key)), KEY)
+    size = 4 * tree.count(made["base"])
+    needed = [
+        gradient(of, large, TOKENS).lower(made).compile().memory_analysis().temp_size_in_bytes
+        for of in (attached, merged)
+    ]
+    assert needed[0] < 0.5 * size < 1.5 * size < needed[1]
 
 
 def test_the_sum_is_that_of_the_written_out_product(params):
