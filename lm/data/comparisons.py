@@ -49,24 +49,23 @@ class Comparison:
     metadata: tuple[Mapping[str, bool], ...] = ()  # of each answer, questions that were answered
     task: str | None = None  # the instruction that its row asks by
     overrun: int = 0  # answers behind which the human speaks in their row, and which are cut there
+    labelled: bool = False  # in the page, and no row of a file that may be wrong as a whole
 
     @property
-    def tied(self) -> bool:
-        """Whether there is no pair to learn from."""
-        return len(set(self.ranks)) < 2
+    def pairs(self) -> list[tuple[int, int]]:
+        """Places of a preferred answer and of one that it is preferred to."""
+        every = itertools.permutations(range(len(self.ranks)), 2)
+        return [(a, b) for a, b in every if self.ranks[a] < self.ranks[b]]
+
+    @property
+    def faults(self) -> list[tuple[int, int]]:
+        """Those that teach nothing: an empty answer is preferred, or one of two equal ones."""
+        said = self.answers
+        return [(a, b) for a, b in self.pairs if not said[a].strip() or said[a] == said[b]]
 
     def ends(self, place: int) -> bool:
         """Whether an answer ends."""
         return not self.ended or self.ended[place]
-
-    @property
-    def faulty(self) -> bool:
-        """Whether an empty answer is preferred, or one of two equal ones to the other."""
-        ranked = list(zip(self.answers, self.ranks, strict=True))
-        return any(
-            rank_a < rank_b and (not a.strip() or a == b)
-            for (a, rank_a), (b, rank_b) in itertools.permutations(ranked, 2)
-        )
 
 
 def comparisons(between: str = BETWEEN, images: bool = False) -> Reader[Comparison]:
@@ -265,7 +264,8 @@ class ComparisonsConfig(RowsConfig):
         prompts as the labelers saw them of whom nothing is learned.
 
         Raises:
-          DataError: an unknown labeler, nothing to learn from, or faulty comparisons over 5%.
+          DataError: an unknown labeler, nothing to learn from, or faulty rows over 5% of
+            those that are no labels.
         """
         (train, _), valid = self.learned(), self.compared("valid")
         known = sorted({one.labeler for one in train + valid})
@@ -275,8 +275,8 @@ class ComparisonsConfig(RowsConfig):
                     f"data.held_out: no labeler {name!r} in {self.told}; there are: "
                     f"{', '.join(map(repr, known))}"
                 )
-        faults = [one.where for one in train + valid if one.faulty]
-        check_faults(faults, len(train + valid), self.told)
+        rows = [one for one in train + valid if not one.labelled]
+        check_faults([one.where for one in rows if one.faults], len(rows), self.told)
         found = {
             "train": [one for one in train if one.labeler not in self.held_out],
             "valid": [one for one in valid if one.labeler not in self.held_out],
@@ -285,15 +285,18 @@ class ComparisonsConfig(RowsConfig):
             found["labelers"] = [one for one in valid if one.labeler in self.held_out]
         if count := sum(one.overrun for one in train + valid):
             tell(f"{self.told}: {count} answers are cut where the human speaks behind them")
-        left_out = {
-            "without a preference": sum(one.tied for one in train + valid),
-            "with an empty or equal answer preferred": sum(one.faulty for one in train + valid),
-        }
-        for why, count in left_out.items():
-            if count:
-                tell(f"{self.told}: {count} comparisons {why} are left out")
+        if count := sum(not one.pairs for one in train + valid):
+            tell(f"{self.told}: {count} comparisons without a preference are left out")
+        faults = [len(one.faults) for one in train + valid if one.faults]
+        if faults:
+            tell(
+                f"{self.told}: {sum(faults)} pairs of {len(faults)} comparisons with an empty or "
+                "equal answer preferred are left out"
+            )
         for part, some in found.items():
-            found[part] = [one for one in some if not (one.tied or one.faulty)]
+            found[part] = [one for one in some if len(one.pairs) > len(one.faults)]
             if not found[part]:
-                raise DataError(f"no comparison in {self.told} for {part} has two ranks")
+                raise DataError(
+                    f"no comparison in {self.told} for {part} has a preference to learn"
+                )
         return found

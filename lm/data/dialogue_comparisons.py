@@ -107,8 +107,8 @@ def ranking(row: Row) -> Comparison:
     labeler = str(values.get("labeler", ""))
     ended, metadata = ended_of(values, len(answers)), metadata_of(values, len(answers))
     return Comparison(
-        said, tuple(answers), placed(ranks), labeler, row.where, ended, metadata
-    )  # fmt: skip
+        said, tuple(answers), placed(ranks), labeler, row.where, ended, metadata, labelled=True
+    )
 
 
 def in_tree(node: Mapping[str, Any], where: str, before: Conversation = ()) -> Iterator[Comparison]:

@@ -23,6 +23,7 @@ class RankingBatch:
     read: np.ndarray  # [B C] int32: the last token, where the answer is scored
     ranks: np.ndarray  # [B C] int32: 0 the best
     mask: np.ndarray  # [B C] bool: answers that are there
+    faults: np.ndarray  # [B C C] bool: pairs that are left out, the preferred answer first
     reference: np.ndarray  # [B C] float32: log-probability under a reference; 0 where none is asked
     rows: np.ndarray  # [B] uint32: the row's number in the run
     sight: Any = None  # what is seen in the prompts, at places [B C T]
@@ -91,13 +92,15 @@ def encode_rankings(
     shape = (len(fitting), most)
     tokens = np.full((*shape, width), tokenizer.pad or 0, np.int32)
     start, read, ranks = (np.zeros(shape, np.int32) for _ in range(3))
-    mask = np.zeros(shape, bool)
+    mask, faults = np.zeros(shape, bool), np.zeros((*shape, most), bool)
     for row, (prompt, answers, item) in enumerate(fitting):
         for place, (answer, rank) in enumerate(zip(answers, item.ranks, strict=True)):
             ids = prompt + answer
             tokens[row, place, : len(ids)] = ids
             start[row, place], read[row, place] = len(prompt), len(ids) - 1
             ranks[row, place], mask[row, place] = rank, True
+        for preferred, other in item.faults:
+            faults[row, preferred, other] = True
     answered = np.full((*shape, len(questions)), -1, np.int8)
     for row, (_, _, item) in enumerate(fitting):
         for place, told in enumerate(item.metadata):
@@ -108,6 +111,7 @@ def encode_rankings(
         read=read,
         ranks=ranks,
         mask=mask,
+        faults=faults,
         reference=np.zeros(shape, np.float32),
         rows=np.arange(len(fitting), dtype=np.uint32),
         answered=answered if questions else None,

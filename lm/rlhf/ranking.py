@@ -39,6 +39,7 @@ def abstract_rankings(
         "read": struct(shape, jnp.int32),
         "ranks": struct(shape, jnp.int32),
         "mask": struct(shape, jnp.bool_),
+        "faults": struct((*shape, answers), jnp.bool_),
         "reference": struct(shape, jnp.float32),
         "rows": struct(shape[:1], jnp.uint32),
         "answered": struct((*shape, questions), jnp.int8) if questions else None,
@@ -56,10 +57,11 @@ class Ranking:
     weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"prompts": 1.0})
 
     def counts(self, batch: RankingBatch) -> dict[str, jax.Array]:
-        ranks, mask = jnp.asarray(batch.ranks), jnp.asarray(batch.mask)
-        flat = (-1, ranks.shape[-1])  # a step counts over all its microbatches
+        # a step counts over all its microbatches
+        ranks, mask = (jnp.reshape(x, (-1, x.shape[-1])) for x in (batch.ranks, batch.mask))
+        faults = jnp.reshape(batch.faults, (-1, *batch.faults.shape[-2:]))
         count = pairs if self.loss == "pairs" else chosen
-        counted = count(ranks.reshape(flat), mask.reshape(flat)) > 0
+        counted = count(ranks, mask, faults) > 0
         counts = {"prompts": jnp.sum(counted, dtype=jnp.float32)}
         if "metadata" in self.weights:
             counts["metadata"] = jnp.sum(told(batch) >= 0, dtype=jnp.float32)
@@ -86,7 +88,7 @@ class Ranking:
     def losses(self, scores: jax.Array, batch: RankingBatch) -> jax.Array:
         """Of each prompt, from scores [B C]; 0 where it is not counted. [B]"""
         of = comparison_losses if self.loss == "pairs" else choice_losses
-        return of(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
+        return of(scores, *(jnp.asarray(x) for x in (batch.ranks, batch.mask, batch.faults)))
 
     def scores(
         self, params: Any, batch: RankingBatch, keys: DropoutKeys | None = None
@@ -141,10 +143,10 @@ class Accuracy:
             """Of each row the share of its pairs that is right, and whether it has any [B 2]; and
             sums of the rest."""
             said, log_odds = objective.said(params, batch)
-            ranks, mask = batch.ranks, batch.mask
-            counted = pairs(ranks, mask)
+            order = batch.ranks, batch.mask, batch.faults
+            counted = pairs(*order)
             there = counted > 0
-            share = right_pairs(said, ranks, mask) / jnp.maximum(counted, 1.0)
+            share = right_pairs(said, *order) / jnp.maximum(counted, 1.0)
             return jnp.stack([share * there, there], axis=-1), {
                 "loss": jnp.sum(objective.losses(said, batch)),
                 "losses": objective.counts(batch)["prompts"],

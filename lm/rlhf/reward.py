@@ -168,7 +168,8 @@ class ComparisonMaterial:
             if isinstance(item, Demonstration):
                 answer = item.answer
             else:
-                best = item.ranks.index(min(item.ranks))
+                said = [place for place, one in enumerate(item.answers) if one.strip()]
+                best = min(said, key=item.ranks.__getitem__)
                 answer, ends = item.answers[best], item.ends(best)
             items.append(Comparison(item.prompt, (answer,), (0,), "", "", (ends,)))
         return self.encode(items)

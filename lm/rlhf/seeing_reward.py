@@ -87,7 +87,7 @@ def contrasted(
         answers = (one.answers[0], *wrong)
         ranks = (0, *[1] * len(wrong))
         found.append(Comparison(one, answers, ranks, "", one.id))
-    return [comparison for comparison in found if not comparison.tied]
+    return [comparison for comparison in found if comparison.pairs]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -126,6 +126,8 @@ class Pool:
         self._answered: set[str] = set()  # prompts of which there are items
         self.otherwise = 0  # items that were sampled by another plan, or from other runs
         self.dropped = 0  # prompts to which there were no two different answers
+        self.silent = 0  # answers that said nothing, in whose place others are drawn
+        self.unfit = 0  # items with such an answer, or the same twice, from before that was seen to
         self.refused = ""  # what a run said of the last prompt that it did not take
         self.fault = ""  # why the sampling ended early
         for row in read_lines(self._path)[0]:
@@ -133,6 +135,9 @@ class Pool:
                 row["item"], row["messages"], row["answers"], row["sources"], row.get("user"),
                 row.get("ended", []),
             )  # fmt: skip
+            if not fit(item.answers):
+                self.unfit += 1
+                continue
             self.items[item.name] = item
             self._answered.add(row.get("prompt", item.name))  # items were named by it alone once
             self.otherwise += row.get("plan", self._plan(item)) != self._plan()
@@ -179,6 +184,13 @@ class Pool:
         except Exception as error:  # whoever labels is told why no more comes
             self.fault = getattr(error, "strerror", None) or str(error) or repr(error)
             print(f"{self._path}: the sampling of answers ended early: {self.fault}", flush=True)
+        left_out = {
+            "drawn answers said nothing": self.silent,
+            "items with an empty answer or the same twice": self.unfit,
+        }
+        for what, count in left_out.items():
+            if count:
+                print(f"{self._path}: {count} {what}, and are not labelled", flush=True)
         if self.dropped:
             print(
                 f"{self._path}: {self.dropped} of {len(self.prompts)} prompts have no two "
@@ -222,7 +234,8 @@ class Pool:
                 if answer is None:
                     return None
                 text, end = answer
-                if text not in answers:
+                self.silent += not text.strip()
+                if fit([*answers, text]):
                     answers.append(text)
                     sources.append(served.name)
                     ended.append(end)
@@ -271,6 +284,12 @@ class Pool:
                 return served.text(tokens), event.reason == "stop"
         asked.leave()
         return None
+
+
+def fit(answers: Sequence[str]) -> bool:
+    """Whether all answers say something, and each something else than the others."""
+    said = [answer.strip() for answer in answers]
+    return all(said) and len(set(said)) == len(said)
 
 
 def prompt_name(turns: Conversation, number: int) -> str:

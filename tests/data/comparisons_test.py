@@ -13,7 +13,9 @@ from lm.data.comparisons import Comparison, ComparisonsConfig, comparisons
 from lm.data.dialogue_comparisons import DialogueComparisonsConfig
 from lm.data.prompts import RowsConfig
 from lm.data.rankings import check_asked, encode_rankings
+from lm.losses.preference import pairs
 from lm.text.byte import ByteTokenizer
+from lm.text.dialogue import Chat
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 TOKENIZER = ByteTokenizer()
@@ -44,7 +46,7 @@ def test_a_ranking_keeps_its_ties_and_its_labeler(tmp_path):
     assert (found.prompt, found.answers, found.ranks, found.labeler) == (
         "p", ("a", "b", "c"), (1, 0, 1), "ann",
     )  # fmt: skip
-    assert not found.tied and not found.faulty
+    assert found.pairs == [(1, 0), (1, 2)] and not found.faults
 
 
 def test_a_ranking_keeps_what_was_answered_of_each_answer_and_no_column_of_another_meaning(
@@ -113,7 +115,7 @@ def test_every_annotator_gives_a_comparison_of_his_own(tmp_path):
     assert [(one.labeler, one.ranks) for one in found] == [
         ("annotator1", (0, 1)), ("annotator2", (1, 0)), ("annotator3", (0, 0)),
     ]  # fmt: skip
-    assert found[2].tied
+    assert not found[2].pairs
 
 
 def test_transcripts_that_part_before_the_last_turn_are_compared_from_where_they_part(tmp_path):
@@ -368,13 +370,45 @@ def test_equal_or_empty_preferred_answers_are_dropped_and_many_are_refused(
     few = ComparisonsConfig(train=written(tmp_path, many(60) + faulty), valid_fraction=0.2).parts()
     kept = sum(map(len, few.values()))
     assert kept == 60
-    assert "2 comparisons with an empty or equal answer preferred are left out" in (
+    assert "2 pairs of 2 comparisons with an empty or equal answer preferred are left out" in (
         capsys.readouterr().err
     )
     some = written(tmp_path, many(20) + faulty * 4)
     many_of_them = ComparisonsConfig(train=some, valid_fraction=0.3)
     with pytest.raises(DataError, match="empty or equal, more than 5%"):
         many_of_them.parts()
+
+
+YES_NO = {"chosen": "yes", "rejected": "no"}
+ORDERS = [  # answers of ranks 0, 1, ..., and which of their pairs teach nothing
+    (["a", "", "b", "c"], [(1, 2), (1, 3)]),
+    (["", "a", "b"], [(0, 1), (0, 2)]),
+    (["a", "b", " "], []),
+    (["a", "b", "a", "c"], [(0, 2)]),
+    (["a", "a"], [(0, 1)]),
+]
+
+
+def test_a_ranking_of_people_loses_the_pairs_that_teach_nothing_and_no_more(tmp_path, capsys):
+    rows = [
+        {"kind": "ranking", "item": str(n), "labeler": "ann", "messages": spoken(("user", f"q{n}")),
+         "answers": answers, "ranks": list(range(1, len(answers) + 1))}
+        for n, (answers, _) in enumerate(ORDERS)
+    ]  # fmt: skip
+    (tmp_path / "valid.jsonl").write_text(json.dumps({"prompt": "v"} | YES_NO))
+    valid = str(tmp_path / "valid.jsonl")
+    some = DialogueComparisonsConfig(train=written(tmp_path, rows), valid=valid).parts()["train"]
+    found = {one.prompt[0].content: one.faults for one in some}
+    assert found == {f"q{n}": faults for n, (_, faults) in enumerate(ORDERS[:-1])}
+    assert "6 pairs of 4 comparisons with an empty or equal answer preferred are left out" in (
+        capsys.readouterr().err
+    )
+    ranked = encode_rankings(some, Chat(TOKENIZER), 64).rows
+    kept = pairs(ranked.ranks, ranked.mask, ranked.faults).tolist()
+    assert dict(zip(found, kept, strict=True)) == {"q0": 4, "q1": 1, "q2": 3, "q3": 5}
+    other = [{name: one[name] for name in ("answers", "ranks")} | {"prompt": "q"} for one in rows]
+    with pytest.raises(DataError, match="4 of 6 rows .* empty or equal, more than 5%"):
+        ComparisonsConfig(train=written(tmp_path, other), valid=valid).parts()
 
 
 def test_all_answers_of_a_prompt_are_one_row_and_are_read_at_their_end_token():

@@ -540,7 +540,7 @@ def test_ranks_are_places_however_large_they_are_or_near_each_other(tmp_path):
     replies = [{"role": "assistant", "text": f"{rank}", "rank": rank} for rank in (0.7, 0.2)]
     tree = {"prompt": {"role": "prompter", "text": "q", "replies": replies}}
     (one,) = compared(write(tmp_path / "tree.jsonl", tree))
-    assert one.answers == ("0.2", "0.7") and one.ranks == (0, 1) and not one.tied
+    assert one.answers == ("0.2", "0.7") and one.ranks == (0, 1) and one.pairs
     replies[0]["rank"] = math.nan
     with pytest.raises(DataError, match="tree.jsonl:1: the rank of a reply is no number"):
         compared(write(tmp_path / "tree.jsonl", tree))

@@ -130,6 +130,22 @@ def test_a_choice_is_the_cross_entropy_of_the_best_answer_over_those_that_are_th
     assert np.isfinite(np.asarray(grads)).all() and not np.asarray(grads)[2:].any()
 
 
+def test_pairs_that_are_left_out_change_nothing_and_a_best_answer_with_one_is_no_choice():
+    scores, ranks, present = batch_of(rankings_of([3]), 3)
+    ranks = np.array([[0, 1, 2]])
+    faults = np.zeros((1, 3, 3), bool)
+    faults[0, 1, 2] = True
+    assert pairs(ranks, present, faults)[0] == 2
+    some = [np.logaddexp(0, scores[0, other] - scores[0, 0]) for other in (1, 2)]
+    close(comparison_losses(scores, ranks, present, faults), [np.mean(some)], rtol=1e-6)
+    right = np.mean([scores[0, 0] > scores[0, other] for other in (1, 2)]) * 2
+    assert right_pairs(scores, ranks, present, faults)[0] == right
+    whole = choice_losses(scores, ranks, present)
+    assert choice_losses(scores, ranks, present, faults) == whole > 0
+    faults[0, 0, 2] = True
+    assert choice_losses(scores, ranks, present, faults) == 0
+
+
 def test_an_answered_question_costs_its_log_probability_and_another_nothing():
     odds = np.array([-3.0, 0.5, 2.0, 40.0, 7.0], np.float32)
     answered = np.array([1, 0, 1, 0, -1], np.int8)

@@ -19,11 +19,12 @@ from lm.models import reward
 from lm.rlhf import source as source_module
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.ranking import Accuracy, Ranking, judged
-from lm.rlhf.reward import RewardTraining
+from lm.rlhf.reward import ComparisonMaterial, RewardTraining
 from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
 from lm.rlhf.seeing_reward import SeeingReward
 from lm.rlhf.source import read_source
 from lm.text.byte import ByteTokenizer
+from lm.text.dialogue import Chat
 from lm.train.guard import GuardConfig
 from lm.train.saved import Saved
 from lm.train.session import LoopConfig
@@ -282,3 +283,20 @@ def test_a_question_that_nobody_answered_is_refused_with_those_there_are(
         config.material(form, source, one_device)
     rows = replace(config, metadata=("loud",)).material(form, source, one_device).rows(0, 8)
     assert rows.answered.shape == (8, 4, 1) and set(np.unique(rows.answered)) == {-1, 0, 1}
+
+
+def test_of_a_ranking_with_an_empty_answer_first_the_others_are_learned_and_one_scores_0(tmp_path):
+    row = {"kind": "ranking", "item": "i", "labeler": "ann", "answers": ["", "a", "b"],
+           "messages": [{"role": "user", "content": "q"}], "ranks": [1, 2, 3]}  # fmt: skip
+    path = write_rows(tmp_path / "labels.jsonl", [row])
+    data = DialogueComparisonsConfig(train=path, valid=write_rows(tmp_path / "v.jsonl", [
+        {"prompt": "v", "chosen": "yes", "rejected": "no"}
+    ]))  # fmt: skip
+    material = ComparisonMaterial(data, Chat(ByteTokenizer()), 32, 0)
+    assert [one.answers for one in material.preferred().items] == [("a",)]
+    batch = material.parts["train"].rows
+    scores = np.array([[5.0, 1.0, 0.0]], np.float32)
+    objective = Ranking(MODEL)
+    expected = np.log1p(np.exp(-1.0))  # of the one pair that is left
+    np.testing.assert_allclose(objective.losses(scores, batch), [expected], rtol=1e-6)
+    assert objective.counts(batch)["prompts"] == 1

@@ -425,6 +425,30 @@ def test_prompts_without_two_different_answers_are_counted_and_told(toy, tmp_pat
     assert "1 of 2 prompts have no two different answers, and are" in capsys.readouterr().out
 
 
+def test_an_answer_that_says_nothing_or_the_same_again_is_not_labelled_and_is_counted(
+    toy, tmp_path, capsys
+):
+    run = saying(toy, "a", "", "Yes.", "Yes. ", " \n", "No.", *[""] * 3, *["Same."] * 3)
+    pool = pool_that_ran(tmp_path / "labels", run, "Sing?", "Dance?")
+    assert [one.answers for one in pool.items.values()] == [["Yes.", "No."]]
+    assert told_of(pool) == (2, 1, "")
+    assert "5 drawn answers said nothing, and are not labelled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answers", [["Yes.", ""], ["Yes.", "No.", "Yes."]])
+def test_an_item_from_before_with_such_an_answer_is_sampled_anew_and_counted(
+    toy, tmp_path, answers, capsys
+):
+    first = sampled(tmp_path / "labels", saying(toy, "a", "Yes.", "No."))
+    path = tmp_path / "labels.items.jsonl"
+    row = json.loads(path.read_text()) | {"answers": answers, "ended": []}
+    path.write_text(json.dumps(row | {"item": "before"}) + "\n")
+    assert sampled(tmp_path / "labels", saying(toy, "a", "Yes.", "No.")) == first
+    told = "1 items with an empty answer or the same twice, and are not labelled"
+    assert told in capsys.readouterr().out
+    assert sampled(tmp_path / "labels", saying(toy, "a")) == first  # it is kept beside
+
+
 def test_what_a_run_says_of_a_prompt_that_it_does_not_take_is_told(
     toy, tmp_path, capsys, monkeypatch
 ):
