@@ -23,6 +23,8 @@ from lm.core.paths import at_home
 from lm.serve.terminal import harmless, take_any_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lm.data.visual.example import Given
     from lm.decode.sampling import SamplingConfig
     from lm.serve.alternatives import Alternatives
@@ -47,8 +49,8 @@ HELP = """/image FILE        show a PNG or JPEG with the next message; may be re
 /system [TEXT]     what the assistant is told first; nothing: as if nothing
 /temperature [X]   show or set it; 0 takes the likeliest token
 /new               forget the conversation
-/save FILE         write the conversation as JSON, as OpenAI's interface reads it, and training
-                   what has no images
+/save FILE         write the conversation as JSON to a new file, as OpenAI's interface reads it,
+                   and training what has no images; an answer that was cut off is not learned
 /help              this
 /quit              end; so does Ctrl-D"""
 
@@ -64,6 +66,7 @@ class Talk:
         self.turns: list[Message] = []
         self.shown: list[Given] = []  # images that go with the next message
         self.drawn = 0  # answers so far: each has draws of its own
+        self.written: set[Path] = set()  # files that it was saved in, and may be again
 
     def say(self, line: str) -> bool:
         """Takes a line; false where it ends the conversation."""
@@ -138,7 +141,8 @@ class Talk:
             except (UserError, OSError) as error:
                 print(f"[{error}]")
                 return
-            self.turns[-1] = dataclasses.replace(self.turns[-1], content=best)
+            whole = self.alternatives.answers[best]
+            self.turns[-1] = dataclasses.replace(self.turns[-1], content=best, taught=whole)
             print(f"[kept in {path}; it goes on with {answers.index(best) + 1}]")
 
     def show(self, name: str) -> None:
@@ -178,13 +182,16 @@ class Talk:
         if not name:
             print("[/save FILE]")
             return
+        path = at_home(name)
         try:
-            at_home(name).write_text(
-                json.dumps({"messages": objects_of(self.told(self.turns))}) + "\n"
-            )
+            with path.open("w" if path in self.written else "x") as file:
+                file.write(json.dumps({"messages": objects_of(self.told(self.turns))}) + "\n")
+        except FileExistsError:
+            print(f"[not saved: {name} is there already; name another file]")
         except (OSError, ValueError) as error:
             print(f"[not saved: {error}]")
         else:
+            self.written.add(path)
             print(f"[saved in {name}]")
 
     def told(self, turns: "list[Message]") -> "list[Message]":
@@ -197,7 +204,8 @@ class Talk:
         """Writes the assistant's turn as it comes; Ctrl-C ends it where it is.
 
         Returns:
-          That turn; none where nothing came; None where the conversation cannot be answered.
+          That turn, not to be learned where it was cut off; none where nothing came; None where
+          the conversation cannot be answered.
         """
         from lm.serve.conversations import chat_prompt
         from lm.serve.request import Asked, Busy, Drawn, Ended, Event
@@ -216,7 +224,7 @@ class Talk:
             seed=(SEED.value + self.drawn) % 2**32, ends=self.served.chat_ends,
         )  # fmt: skip
         self.drawn += 1
-        writer = Writer(self.served.spelling())
+        writer, whole = Writer(self.served.spelling()), False
         try:
             self.served.engine.submit(asked)
             while not isinstance(event := events.get(), Ended):
@@ -224,8 +232,9 @@ class Talk:
                     write(writer.add(event.token))
             write(writer.finish())
             print()
+            whole = event.reason == "stop"
             if event.reason in ("stop", "length"):
-                self.alternatives.add(writer.text, ended=event.reason == "stop")
+                self.alternatives.add(writer.text, ended=whole)
             elif event.reason == "error":
                 print(f"[{event.fault}]")
         except Busy as error:
@@ -233,7 +242,7 @@ class Talk:
         except KeyboardInterrupt:
             asked.leave()
             print(" [stopped]")
-        return [Message("assistant", writer.text)] if writer.text else []
+        return [Message("assistant", writer.text, taught=whole)] if writer.text else []
 
 
 def write(text: str) -> None:

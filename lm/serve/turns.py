@@ -25,12 +25,14 @@ BLANKS = b" \t\r\n\f\v"  # which MIME puts after each 76 characters
 
 
 def objects_of(turns: Sequence[Message]) -> list[dict[str, Any]]:
-    """Turns as OpenAI's messages, their images within them."""
-    return [
-        {"role": turn.role, "content": [object_of(part) for part in turn.parts]}
-        if isinstance(turn, SeenTurn) else {"role": turn.role, "content": turn.content}
-        for turn in turns
-    ]  # fmt: skip
+    """Turns as OpenAI's messages, their images within them; one not to be learned has weight 0."""
+    found: list[dict[str, Any]] = []
+    for turn in turns:
+        parts = [object_of(part) for part in turn.parts] if isinstance(turn, SeenTurn) else None
+        found.append({"role": turn.role, "content": turn.content if parts is None else parts})
+        if not turn.taught:
+            found[-1]["weight"] = 0
+    return found
 
 
 def object_of(part: str | Picture) -> dict[str, Any]:

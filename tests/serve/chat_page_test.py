@@ -9,6 +9,8 @@ from lm.data.tasks.rows import jsonl
 from lm.serve.items import Pool, SamplingPlan
 from lm.serve.labelling import Labelling
 from lm.serve.labels import Labels
+from lm.text.byte import ByteTokenizer
+from lm.text.dialogue import Chat
 from tests.serve.browser import browsing, reloaded, settled
 from tests.serve.served import listening, served
 
@@ -28,7 +30,7 @@ window.fetch = (path, options) => {
   asked.push({
     messages: JSON.parse(options.body).messages,
     say(content) { event({ content }, null); },
-    end() { event({}, "stop"); feed.close(); },
+    end(reason = "stop") { event({}, reason); feed.close(); },
   });
   return Promise.resolve(new Response(body));
 };
@@ -452,6 +454,31 @@ def test_a_downloaded_conversation_is_read_to_learn_from(page, tmp_path):
     (row,) = jsonl(path)
     (one,) = dialogues()(row)
     assert [turn.content for turn in one.turns] == ["Be kind.", "q0", "a0", "changed", "b1"]
+
+
+def test_of_a_downloaded_conversation_whole_answers_are_learned_and_none_that_was_cut_off(
+    page, tmp_path
+):
+    talk(page, PAIRS[0])
+    ask(page, "too long")
+    write(page, "a half")
+    page.evaluate("asked.pop().end('length')")
+    settled(page)
+    ask(page, "stopped")
+    write(page, "half an")
+    page.click("#stop")
+    settled(page)
+    page.evaluate("asked.pop()")
+    talk(page, PAIRS[1])
+    with page.expect_download() as found:
+        page.get_by_title("Download").click()
+    found.value.save_as(tmp_path / "said.jsonl")
+    (row,) = jsonl(tmp_path / "said.jsonl")
+    (one,) = dialogues()(row)
+    chat = Chat(ByteTokenizer())
+    row = chat.encode(one.turns)
+    assert [turn.content for turn in one.turns][1::2] == ["a0", "a half", "half an", "a1"]
+    assert row.tokens[row.learned].tolist() == chat.answer("a0") + chat.answer("a1")
 
 
 def test_code_is_set_apart_as_text_and_copied_alone(page):

@@ -20,11 +20,15 @@ import pytest
 from launch.served import labels_folder, run_name, served_run
 from lm.core import paths
 from lm.core.errors import ConfigError
+from lm.data.dialogues import dialogues
+from lm.data.tasks.rows import jsonl
 from lm.data.visual.turns import turns_of
 from lm.models.gpt import GptConfig
 from lm.serve.server import Server, authority, cannot_bind
 from lm.serve.terminal import harmless
 from lm.serve.turns import given
+from lm.text.byte import ByteTokenizer
+from lm.text.dialogue import Chat
 from tests.launched import ROOT, environment, one_line
 from tests.rlhf.runs import VOCAB, pretrained
 from tests.serve.seeing import model, picture, seeing_run
@@ -280,6 +284,7 @@ def test_a_second_signal_ends_at_once(run):
 # What is kept of a talk whose answers come, or do not: how each line is answered, then the line.
 TALKING = """
 import json, sys
+from pathlib import Path
 from types import SimpleNamespace
 from absl import flags
 from launch import chat
@@ -297,14 +302,22 @@ def submit(asked):
         raise KeyboardInterrupt
     if how == "busy":
         raise Busy("the engine has failed")
-    for token in tokenizer.encode(f"fine {next(drawn)}") if how == "well" else ():
+    speaks = how in ("well", "stopped", "length")
+    for token in tokenizer.encode(f"fine {next(drawn)}") if speaks else ():
         asked.tell(Drawn(token, None))
-    asked.tell(Ended("stop" if how == "well" else "error"))
+    asked.tell(Ended({"well": "stop", "length": "length"}.get(how, "error")))
 
+def write(text, real=chat.write):
+    real(text)
+    if how == "stopped":
+        raise KeyboardInterrupt
+
+chat.write = write
+labels = Path(sys.argv[2]) if sys.argv[2:] else None
 vocab, reader = tokenizer.vocab_size, SimpleNamespace(sight=None)
 engine = SimpleNamespace(length=100, vocab=vocab, submit=submit, reader=reader)
 served = Served("it", engine, tokenizer)
-talk = chat.Talk(served, SamplingConfig(), "", Alternatives(None, "ann", "it"))
+talk = chat.Talk(served, SamplingConfig(), "", Alternatives(labels, "ann", "it"))
 for how, line in json.loads(sys.argv[1]):
     if line == "/image":
         talk.shown.append(b"an image")
@@ -337,13 +350,54 @@ print(json.dumps([said, list(talk.alternatives.answers), len(talk.shown)]))
     ],
 )  # fmt: skip
 def test_what_is_not_answered_is_told_and_takes_nothing_that_was_said(lines, kept, told):
-    lines = [("well", "a"), *lines]
+    found = talked([("well", "a"), *lines])
+    assert json.loads(found[-1]) == kept and told in "\n".join(found)
+
+
+def talked(lines, *more):
+    """What is told by a talk of these lines."""
     done = subprocess.run(
-        [sys.executable, "-c", TALKING, json.dumps(lines)], cwd=ROOT, env=environment(),
+        [sys.executable, "-c", TALKING, json.dumps(lines), *more], cwd=ROOT, env=environment(),
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == kept and told in done.stdout
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_of_a_saved_talk_whole_answers_are_learned_and_none_that_was_cut_off(tmp_path):
+    said, ranked = str(tmp_path / "said.jsonl"), str(tmp_path / "ranked.jsonl")
+    lines = [
+        ("well", "a"), ("stopped", "b"), ("length", "c"), ("well", "d"), ("", f"/save {said}"),
+        ("length", "/regenerate"), ("", "/rank 2 1"), ("", f"/save {ranked}"),
+    ]  # fmt: skip
+    talked(lines, str(tmp_path / "labels"))
+    assert learned_of(said) == (["fine 0", "f", "fine 2", "fine 3"], ["fine 0", "fine 3"])
+    assert learned_of(ranked) == (["fine 0", "f", "fine 2", "fine 4"], ["fine 0"])
+
+
+def learned_of(path):
+    """The answers of the one conversation of a file, and those of which anything is learned."""
+    (row,), chat = jsonl(Path(path)), Chat(ByteTokenizer())
+    (one,) = dialogues()(row)
+    found = chat.encode(one.turns)
+    ids = found.tokens[found.learned].tolist()
+    ends = [place + 1 for place, one in enumerate(ids) if one == chat.end]
+    learned = [chat.decode(ids[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+    assert ids[ends[-1] :] == []
+    return [turn.content for turn in one.turns if turn.role == "assistant"], learned
+
+
+@pytest.mark.slow
+def test_a_talk_is_saved_over_itself_and_over_no_other_file(tmp_path):
+    other, own = tmp_path / "rows.jsonl", tmp_path / "said.jsonl"
+    other.write_text("three rows")
+    lines = [("well", "a"), ("", f"/save {other}"), ("", f"/save {own}"), ("well", "b"),
+             ("", f"/save {own}")]  # fmt: skip
+    found = talked(lines)
+    assert f"[not saved: {other} is there already; name another file]" in found
+    assert other.read_text() == "three rows" and found.count(f"[saved in {own}]") == 2
+    assert learned_of(own)[0] == ["fine 0", "fine 1"]
 
 
 # What launch.serve makes of the flags of labels, for a run that was never trained.

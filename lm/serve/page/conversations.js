@@ -107,9 +107,12 @@ function rename(one, entry) {
   box.select();
 }
 
-// As training reads it, and `/save` of launch.chat writes it.
+// As training reads it, and `/save` of launch.chat writes it: an answer that was cut off has weight 0.
 async function download(one) {
+  const answers = one.turns.filter(({ role, content }) => role === "assistant" && content);
+  const cut = answers.map(({ ended }) => ended === false); // of older ones it was not kept
   const messages = await messagesOf(one, Infinity);
+  messages.filter(({ role }) => role === "assistant").forEach((said, n) => { if (cut[n]) said.weight = 0; });
   const link = make("a");
   link.href = URL.createObjectURL(new Blob([JSON.stringify({ messages }) + "\n"], { type: "application/json" }));
   link.download = `${titled(one)}.jsonl`;
