@@ -78,12 +78,23 @@ def read_prompts(path: Path, seed: int = 0) -> list[Wanted]:
         try:
             turns = (Message("user", value),) if isinstance(value, str) else conversation(value)
         except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
+            told = f"{path}:{number}: {error}"
+            if pictured(value):
+                told += "; the page labels answers to text: rank those to images in a file (README)"
+            raise DataError(told) from None
         turns = up_to_an_answer(turns, random.Random(f"{seed} {number}"))
         found.append(Wanted(turns, None if user is None else str(user)))
     if not found:
         raise DataError(f"no prompts in {path}: give one a line")
     return found
+
+
+def pictured(messages: Any) -> bool:
+    """Whether an image stands in messages of any form."""
+    several = messages if isinstance(messages, list) else []
+    contents = [one.get("content") for one in several if isinstance(one, dict)]
+    parts = [part for some in contents if isinstance(some, list) for part in some]
+    return any(isinstance(part, dict) and "image_url" in part for part in parts)
 
 
 def values_in(path: Path) -> Iterator[tuple[int, Any]]:

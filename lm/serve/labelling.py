@@ -40,6 +40,7 @@ class Labelling:
     def __init__(self, labels: Labels, pool: Pool, overlap: int):
         self.labels, self.pool, self.overlap = labels, pool, overlap
         self.held: dict[tuple[str, str], float] = {}  # (item, labeler), and until when
+        self.skipped: dict[tuple[str, str], float] = {}  # (item, labeler), and when last
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -62,7 +63,8 @@ class Labelling:
 
     def choose(self, labeler: str) -> Item | None:
         """An item of which this labeler has said nothing, which is held for him: first what is
-        held already, then what others have begun, at last what was said the least of."""
+        held already, then what others have begun, then what was said the least of. Once nothing
+        else is left or to come, what he skipped comes again, the longest ago first."""
         now = time.monotonic()
         self.held = {key: until for key, until in self.held.items() if until > now}
         said = self.labels.current()
@@ -80,6 +82,11 @@ class Labelling:
         every = list(self.pool.items.values())
         unsaid = (one for one in every if (one.name, labeler) not in said)
         item = min(unsaid, key=order, default=None)
+        if item is None and not self.pool.making:
+            skips = (one for one in every if said[one.name, labeler]["kind"] == "skip")
+            item = min(
+                skips, key=lambda one: self.skipped.get((one.name, labeler), 0), default=None
+            )
         if item is not None:
             self.hold(item, labeler)
         return item
@@ -125,6 +132,8 @@ class Labelling:
         elif kind != "skip":
             raise Refused("kind must be ranking, demonstration or skip", param="kind")
         await self.written(self.labels.keep, record)
+        if kind == "skip":
+            self.skipped[item.name, labeler] = time.monotonic()
         return JSONResponse(self.offered(labeler))
 
     async def chat(self, request: Request) -> Response:

@@ -154,6 +154,31 @@ def test_an_answer_alone_is_recorded_as_a_demonstration(page, labels):
     assert labels.records[0]["kind"] == "demonstration" and labels.records[0]["answer"] == "Green."
 
 
+def test_the_text_of_an_answer_is_selected_by_a_mouse_and_the_order_stays(page):
+    said = page.locator(".answer .said").first
+    box, order = said.bounding_box(), page.evaluate(SAID)
+    page.mouse.move(box["x"] + 2, box["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 8, steps=5)
+    page.mouse.up()
+    selected = page.evaluate("getSelection().toString()")
+    assert len(selected) > 5 and selected in said.inner_text()
+    assert page.evaluate(SAID) == order
+    cards = page.locator(".answer")  # the control: by its rank a card is dragged
+    cards.nth(2).locator(".rank").drag_to(cards.nth(0))
+    assert page.evaluate("order[0].text") == order[2]["text"]
+
+
+def test_what_was_skipped_comes_again_in_the_end_and_the_page_says_so(page):
+    for name in "bca":
+        looked(page)
+        page.keyboard.press("s")
+        shows(page, name)
+        said = page.inner_text("#note")
+        assert ("You skipped this one before" in said) == (name == "a"), name
+    assert page.inner_text("#progress") == "0 of 3, 3 skipped"
+
+
 def test_tabs_and_cards_say_what_they_are(page):
     page.locator(".answer").nth(1).focus()
     page.keyboard.press("t")

@@ -161,6 +161,28 @@ def test_what_was_skipped_goes_to_as_many_others_as_what_was_not(page):
     assert shown(page, "cid")["item"] == "b"  # and a demonstration is one
 
 
+def test_what_somebody_skipped_is_offered_again_once_nothing_else_is_left(page):
+    for name in "bac":
+        say(page, "ann", {"item": name}, kind="skip")
+    assert [shown(page, "ann")["item"] for _ in range(2)] == ["b", "b"]
+    assert say(page, "ann", {"item": "b"}, kind="skip").json()["item"] == "a"
+    found = say(page, "ann", {"item": "a"}, ranks=[1, 2, 3]).json()
+    assert (found["item"], found["done"], found["skipped"]) == ("c", 1, 2)
+    assert shown(page, "bob")["item"] == "a"  # the control: of others nothing changes
+    say(page, "ann", {"item": "c"}, kind="demonstration", answer="Yes.")
+    say(page, "ann", {"item": "b"}, kind="demonstration", answer="No.")
+    assert shown(page, "ann")["item"] is None
+
+
+def test_while_more_is_to_come_nothing_that_was_skipped_is_offered(page):
+    for name in "abc":
+        say(page, "ann", {"item": name}, kind="skip")
+    page.routes.pool = SimpleNamespace(**vars(page.routes.pool), making=True)
+    assert shown(page, "ann")["item"] is None
+    page.routes.pool.making = False
+    assert shown(page, "ann")["item"] == "a"
+
+
 def test_skips_demonstrations_and_undo(page):
     found = shown(page, "ann")
     assert say(page, "ann", found, kind="skip").json()["skipped"] == 1
@@ -573,6 +595,18 @@ def test_prompts_are_divided_by_line_feeds_alone_and_what_is_no_text_is_told_in_
     path = tmp_path / "asked.txt"
     path.write_bytes("one\ncaf\xe9\n".encode("latin-1"))
     with pytest.raises(DataError, match="asked.txt:2: not UTF-8 at byte 3"):
+        read_prompts(path)
+
+
+def test_of_a_prompt_with_an_image_it_is_told_that_the_page_shows_none(tmp_path):
+    path = tmp_path / "asked.jsonl"
+    parts = [{"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "?"}]
+    for content, told in ((parts, "; the page labels answers to text"), (7, "$")):
+        path.write_text(json.dumps({"messages": [{"role": "user", "content": content}]}))
+        with pytest.raises(DataError, match=f"asked.jsonl:1: message 1 has .* no text.*{told}"):
+            read_prompts(path)
+    path.write_text(json.dumps({"messages": None}))
+    with pytest.raises(DataError, match="messages is no list of objects with role and content$"):
         read_prompts(path)
 
 

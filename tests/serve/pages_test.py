@@ -393,7 +393,7 @@ def test_answers_are_ranked_by_keys_and_by_dragging(labelled):
         }
 
         moved = order()[3]  # by dragging, the last to the first place
-        page.locator(".answer").nth(3).drag_to(page.locator(".answer").nth(0))
+        page.locator(".answer .rank").nth(3).drag_to(page.locator(".answer").nth(0))
         assert order()[0] == moved
         dropped = """(node) => {
           const data = new DataTransfer();

@@ -85,6 +85,7 @@ function present(found) {
   pane(Boolean(draft.answer) && !judged);
   showAnswers = orderedList($("answers"), order, (answer, place) => [quality(answer, place), asked(answer, questions, judge)], otherKey, reorder);
   keep();
+  if (found.done + found.skipped === found.total) $("note").textContent = "You skipped this one before; nothing else is left.";
   touched = false;
   since = performance.now();
   scrollTo(0, 0);

@@ -36,7 +36,6 @@ function orderedList(list, order, more = () => [], other = () => false, changed 
   function card(answer, place, rank) {
     const node = make("li", "answer");
     node.tabIndex = 0;
-    node.draggable = true;
     node.dataset.number = answer.number;
     if (answer.tied && place) node.classList.add("tied");
     if (order[place + 1]?.tied) node.classList.add("leads");
@@ -49,15 +48,19 @@ function orderedList(list, order, more = () => [], other = () => false, changed 
     if (place) moves.append(small("=", "Tie with the one above (T)", answer.tied, () => tie(place)));
     const said = make("div", "said", answer.text || "(says nothing)");
     said.dir = "auto";
-    node.append(make("div", "rank", String(rank)), said, moves, ...more(answer, place));
+    const handle = make("div", "rank", String(rank));
+    handle.draggable = true; // and nothing else of the card: its text can be selected
+    handle.title = "Drag to put it elsewhere";
+    node.append(handle, said, moves, ...more(answer, place));
     node.addEventListener("keydown", (event) => { if (event.target === node) keys(event, place); });
-    node.addEventListener("dragstart", (event) => {
+    handle.addEventListener("dragstart", (event) => {
       event.dataTransfer.setData("text/plain", String(place));
+      event.dataTransfer.setDragImage(node, 0, 0);
       event.dataTransfer.effectAllowed = "move";
       held = place;
       node.classList.add("held");
     });
-    node.addEventListener("dragend", () => { held = null; node.classList.remove("held"); });
+    handle.addEventListener("dragend", () => { held = null; node.classList.remove("held"); });
     node.addEventListener("dragover", (event) => event.preventDefault());
     node.addEventListener("drop", (event) => {
       event.preventDefault();
