@@ -25,6 +25,7 @@ BETWEEN = "\n\n"
 SPEAKERS: dict[str, Role] = {  # by what files of conversations call them
     "system": "system", "human": "user", "user": "user", "prompter": "user", "gpt": "assistant",
     "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "assistant": "assistant",
+    "developer": "system",
 }  # fmt: skip
 SYSTEM = ("system", "system_prompt")  # fields of a row
 BESIDE = (*SYSTEM, "history")
@@ -219,8 +220,11 @@ def transcript(turns: Any) -> str:
     return written + SPEAKS
 
 
-def role_of(turn: Any) -> Role | None:
-    """Who speaks; None where the name is of nobody known. Raises Malformed where there is none."""
+def role_of(turn: Any) -> Role:
+    """Who speaks. Raises Malformed where the name is of nobody known, or there is none."""
     if not isinstance(turn, dict):
         raise Malformed("a turn of the dialogue is no object")
-    return SPEAKERS.get(text(turn, "from", "role"))
+    who = text(turn, "from", "role")
+    if who not in SPEAKERS:
+        raise Malformed(f"a turn is of {who!r}, expected one of {', '.join(SPEAKERS)}")
+    return SPEAKERS[who]

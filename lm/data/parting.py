@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm.data.asking import (
-    SPEAKERS,
     SPEAKS,
     Malformed,
     asks,
@@ -108,13 +107,7 @@ def parted(values: Mapping[str, Any], between: str) -> tuple[list[Turn], list[li
 
 def turns_in(said: list[Any]) -> list[Turn]:
     """Turns as {role, content} objects, their speakers by our names. Raises Malformed."""
-    if not all(isinstance(one, dict) for one in said):
-        raise Malformed("a turn of the dialogue is no object")
-    speakers = [text(one, "from", "role") for one in said]
-    return [
-        {"role": SPEAKERS.get(who, who), "content": text(one, "value", "content")}
-        for who, one in zip(speakers, said, strict=True)
-    ]
+    return [{"role": role_of(one), "content": text(one, "value", "content")} for one in said]
 
 
 def behind(prompt: list[Turn], said: list[Turn]) -> list[Turn]:

@@ -209,6 +209,22 @@ def test_speakers_of_two_lists_are_the_same_by_whatever_name(tmp_path, name):
     assert (found.prompt, found.answers) == ("\n\nHuman: hi\n\nAssistant:", ends)
 
 
+@pytest.mark.parametrize("name", ["User", "tool"])
+def test_a_turn_of_a_speaker_whom_nobody_knows_is_refused_and_a_developer_is_the_system(
+    tmp_path, name
+):
+    said = {"chosen": spoken((name, "hi"), YES), "rejected": spoken((name, "hi"), NO)}
+    with pytest.raises(DataError, match=f":1: a turn is of '{name}', expected one of system"):
+        read(tmp_path, said)
+    asks = written(tmp_path, [{"conversations": said["chosen"]}])
+    with pytest.raises(DataError, match=f":1: a turn is of '{name}'"):
+        RowsConfig(train=asks, valid=asks).prompts("train")
+    row = {name: spoken(("developer", "s"), HI, turn)
+           for name, turn in (("chosen", YES), ("rejected", NO))}  # fmt: skip
+    (found,) = read(tmp_path, row)  # the control
+    assert (found.prompt, found.answers) == ("s\n\nHuman: hi\n\nAssistant:", (" yes", " no"))
+
+
 def test_lists_of_turns_that_part_before_the_last_are_read_as_transcripts_are(tmp_path):
     lists = {
         "chosen": spoken(HI, YES, ("user", "x"), ("assistant", "b")), "rejected": spoken(HI, NO),
