@@ -24,8 +24,9 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     """Parses the flags, runs `main`, exits with its code (0 where it returns None).
 
     Exit codes: 1 flags or configuration, 2 data or checkpoint, 3 stopped by a guard, 70 an error
-    of ours, or of a disk or store that gives no checkpoint now, 75 saved and to be run again, 130
-    interrupted, 134 another process was lost, 141 nobody reads any more what is printed.
+    of ours, of a disk or store that gives no checkpoint now, or of a reward function that had
+    worked, 75 saved and to be run again, 130 interrupted, 134 another process was lost, 141 nobody
+    reads any more what is printed.
     """
     argv = list(sys.argv if argv is None else argv)
     try:

@@ -27,6 +27,12 @@ class AccessError(DataError):
     """A file, disk or store cannot be read or written now, whatever is in it: it may pass."""
 
 
+class FunctionError(DataError):
+    """A function of the user's that had worked fails; run again, it may work."""
+
+    exit_code = 70  # as of StorageError
+
+
 class TooLong(DataError):
     """A prompt is longer than the context that is to hold it."""
 

@@ -81,7 +81,9 @@ class PpoEvaluation:
         self.mesh, self.session = mesh, session
         beside: dict[str, RewardConfig] = {"gold": config.gold, "second": config.second}
         self.scorers = {"reward": score} | {
-            name: RolloutScorer(one, material.form, mesh, config.width, config.at_once)
+            name: RolloutScorer(
+                one, material.form, mesh, config.width, config.at_once, session.first > 0
+            )
             for name, one in beside.items() if one.given
         }  # fmt: skip
         count = min(config.evaluate_prompts, len(material.valid.mask))

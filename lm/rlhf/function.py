@@ -1,12 +1,20 @@
-"""A reward that is a function of the user's own, found by its name."""
+"""A reward that is a function of the user's own, found by its name.
 
+One that has worked may ask a judge elsewhere, which does not answer now: it is called again a few
+times before that ends the run.
+"""
+
+import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from lm.core.errors import ConfigError, DataError
+from lm.core.errors import ConfigError, DataError, FunctionError
 from lm.core.modules import users_module
+
+PAUSES = (1, 5, 25)  # seconds before a function that failed is called again
 
 
 class Scorer(Protocol):
@@ -36,26 +44,40 @@ def named(name: str) -> Callable[[list[Any], list[str]], Any]:
     return found
 
 
-def checked(name: str, function: Callable[[list[Any], list[str]], Any]) -> Scorer:
-    """The function, its errors told in one line and its answer as [B] float32."""
+def checked(
+    name: str, function: Callable[[list[Any], list[str]], Any], worked: bool = False
+) -> Scorer:
+    """The function, its errors told in one line and its answer as [B] float32.
+
+    Args:
+      worked: whether it has before, as in the run that goes on.
+    """
 
     def scores(
         prompts: Sequence[Any], answers: Sequence[str], ended: Sequence[bool] | None = None
     ) -> np.ndarray:
+        """Raises DataError where the function fails at once, FunctionError where it had worked."""
+        nonlocal worked
         del ended
-        try:
-            said = np.asarray(function(list(prompts), list(answers)), np.float32)
-        except Exception as error:  # it is the user's: it may raise anything
-            raise DataError(
-                f"reward.function={name} raised {type(error).__name__}: "
-                f"{' '.join(str(error).split())}"
-            ) from None
-        if said.shape != (len(answers),):
-            raise DataError(
-                f"reward.function={name} gave an array of shape {said.shape} for {len(answers)} "
-                f"answers: return one number each"
-            )
-        return said
+        for pause in (*PAUSES, None):
+            try:
+                said = np.asarray(function(list(prompts), list(answers)), np.float32)
+                if said.shape == (len(answers),):
+                    worked = True
+                    return said
+                wrong = (
+                    f"gave an array of shape {said.shape} for {len(answers)} answers: return one "
+                    "number each"
+                )
+            except (Exception, SystemExit) as error:  # it is the user's: it may raise anything
+                wrong = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
+            wrong = f"reward.function={name} {wrong}"
+            if not worked:
+                raise DataError(wrong)
+            if pause is not None:
+                print(f"warning: {wrong}; called again in {pause} s", file=sys.stderr, flush=True)
+                time.sleep(pause)
+        raise FunctionError(f"{wrong}; it was called {len(PAUSES) + 1} times")
 
     return scores
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from lm.core import tree
 from lm.core.dot import exact
-from lm.core.errors import DataError, GuardStop
+from lm.core.errors import DataError, FunctionError, GuardStop
 from lm.core.mesh import make_mesh
 from lm.report.page import write_report
 from lm.rlhf.assessment import PpoEvaluation
@@ -57,7 +57,9 @@ class Ppo(PpoSetting):
         # the reference, in any case
         source = self.source(mesh)
         form = self.form(source)
-        score = RolloutScorer(self.reward, form, mesh, self.width, self.at_once)
+        score = RolloutScorer(
+            self.reward, form, mesh, self.width, self.at_once, worked=before is not None
+        )
         config = self.resolved(before[0] if before else source, score.model)
         material = config.material(form, source)
         facts = {
@@ -88,7 +90,10 @@ class Ppo(PpoSetting):
                 session.tell(session.first, evaluate(session.first, state.params))
 
             def on_the_way(step: int, policy: Any) -> None:
-                session.tell(step, evaluate(step, policy))
+                try:
+                    session.tell(step, evaluate(step, policy))
+                except FunctionError as error:  # the next update ends the run, if this stays
+                    session.journal.say(f"warning: step {step} is not measured: {error}")
                 self.warn(session)
 
             for step in session.steps(material.origins):
@@ -99,7 +104,11 @@ class Ppo(PpoSetting):
                 with session.watched(step):
                     rollout = config.rolled_out(state.policy, prompts, drawn_by, form)
                     clock.lap("rollout", rollout)
-                    scores = score(rollout)
+                    try:
+                        scores = score(rollout)
+                    except FunctionError as error:
+                        config.save(step, state, session)
+                        raise FunctionError(f"update {step}: {error}") from None
                     experience, told = assess(
                         config.policy_model, config.critic_model, config.advantages, state.policy,
                         reference, state.value, rollout, scores, own_beta(self.kl, state.beta),
@@ -196,10 +205,7 @@ class Ppo(PpoSetting):
                 )
         except GuardStop as stop:
             wrong = self.warn(session)
-            if step > session.first:
-                session.drain()
-                session.save(step, state)
-                session.checkpoints.settle()
+            self.save(step, state, session)
             if session.main:
                 session.journal.flush()
                 try:
@@ -207,6 +213,13 @@ class Ppo(PpoSetting):
                 except DataError as error:  # on a full disk: why it stopped is told in any case
                     session.journal.say(f"warning: {error}")
             raise GuardStop("; ".join([f"update {step}: {stop}", *wrong])) from None
+
+    def save(self, step: int, state: PpoState, session: Session) -> None:
+        """Saves what a run that cannot go on has made since it was started."""
+        if step > session.first:
+            session.drain()
+            session.save(step, state)
+            session.checkpoints.settle()
 
     def warn(self, session: Session) -> list[str]:
         """Says in words what the last updates show to be wrong, and gives it back."""

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.core.config import require, require_at_least_zero
-from lm.core.errors import ConfigError, DataError
-from lm.core.mesh import fetch, local_rows, place
+from lm.core.errors import ConfigError, DataError, FunctionError
+from lm.core.mesh import everywhere, fetch, local_rows, place
 from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores, rescaled, token_values
@@ -77,15 +77,17 @@ class RewardConfig:
             )
 
 
-def text_scorer(config: RewardConfig, form: Form, mesh: jax.sharding.Mesh) -> Scorer:
-    """A scorer of texts.
+def text_scorer(
+    config: RewardConfig, form: Form, mesh: jax.sharding.Mesh, worked: bool = False
+) -> Scorer:
+    """A scorer of texts; `worked` as of `checked`.
 
     Raises:
       ConfigError: neither is named, or the function cannot be imported.
       CheckpointError: the run is no reward model's.
     """
     if config.function is not None:
-        return checked(config.function, named(config.function))
+        return checked(config.function, named(config.function), worked)
     if config.run is None:
         raise ConfigError(
             "no reward: --set reward.run=RUN (instructgpt:reward makes one) or "
@@ -172,12 +174,13 @@ class RolloutScorer:
 
     def __init__(
         self, config: RewardConfig, form: Form, mesh: jax.sharding.Mesh, width: int = 0,
-        at_once: int | None = None,
+        at_once: int | None = None, worked: bool = False,
     ):  # fmt: skip
         """
         Args:
           width: tokens of a prompt and its answer at most.
           at_once: rows that a reward model reads at a time, a part of every rollout; None: all.
+          worked: whether a function has before, in the run that goes on.
 
         Raises:
           ConfigError: as `text_scorer`; or a reward model's context is shorter than `width`.
@@ -189,7 +192,7 @@ class RolloutScorer:
         self.params: Any = None
         self.function: Scorer | None = None
         if config.run is None:
-            self.function = text_scorer(config, form, mesh)
+            self.function = text_scorer(config, form, mesh, worked)
             self.identity = str(config.function)
         elif is_classifier(config.run):
             self.function, self.identity = read_classifier(config.run, mesh)
@@ -219,8 +222,28 @@ class RolloutScorer:
         pairs = texts(rollout, self.form)
         if self.config.function:  # the user's; a classifier reads all on the devices of all
             pairs = pairs[mine]
+            return place(self.by_function(pairs), self.mesh, mine, rows)
         said = self.function([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
-        return place(said if self.config.function else said[mine], self.mesh, mine, rows)
+        return place(said[mine], self.mesh, mine, rows)
+
+    def by_function(self, pairs: Sequence[tuple[Any, str]]) -> np.ndarray:
+        """The scores of this process's pairs, where the function gives them on every process.
+
+        Raises:
+          DataError, FunctionError: it fails on any; the same of them on all.
+        """
+        assert self.function is not None
+        failed: DataError | None = None
+        try:
+            said = self.function([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
+        except DataError as error:
+            failed = error
+        passes = failed is None or isinstance(failed, FunctionError)
+        fine, passes = everywhere(np.array([failed is None, passes])).tolist()
+        if not fine:
+            why = failed or f"reward.function={self.config.function} fails in another process"
+            raise (FunctionError if passes else DataError)(str(why))
+        return said
 
     def normalise(self, rollouts: Iterable[Rollout]) -> tuple[float, float]:
         """Gain and bias by which the answers of these rollouts have mean 0 and deviation 1 from now

@@ -1,8 +1,10 @@
 """PPO on two processes of four devices each, beside one process of eight."""
 
+import itertools
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +13,16 @@ from tests.launched import ROOT, environment, free_port
 from tests.rlhf.runs import pretrained, write_rows
 
 FIGURES = ("reward", "kl", "length", "loss", "loss/value", "loss/text", "grad_norm", "step_kl")
+
+
+CALLS = itertools.count()
+
+
+def lost(prompts, answers):
+    """A reward that one of two processes gets no more from the second update on."""
+    if next(CALLS) > 1 and jax.process_index() == 1:
+        raise TimeoutError("nobody answers")
+    return [float(len(answer)) for answer in answers]
 
 
 def started(folder, workdir, devices, *flags):
@@ -59,3 +71,23 @@ def test_two_processes_make_the_updates_that_one_does(tmp_path):
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
     assert np.abs(one[0] - one[1]).max(initial=0) > 1e-2  # another update's would have been seen
+
+
+@pytest.mark.slow
+def test_where_one_process_gets_no_reward_both_save_and_are_to_be_started_again(tmp_path):
+    pretrained(tmp_path / "base")
+    write_rows(tmp_path / "prompts.jsonl", [{"prompt": f"p{n}"} for n in range(60)])
+    together = [f"--coordinator_address=localhost:{free_port()}", "--process_count=2",
+                "--set=reward.function=tests.rlhf.cluster_test:lost",
+                "--set=mesh.fsdp=1"]  # fmt: skip
+    both = [started(tmp_path, tmp_path / "run", 1, *together, f"--process_id={n}")
+            for n in range(2)]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=300)[1] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [70, 70], said
+    assert "update 1: reward.function=tests.rlhf.cluster_test:lost fails in another" in said[0]
+    assert "called again in 25 s" in said[1] and "nobody answers; it was called 4 times" in said[1]
+    assert (tmp_path / "run" / "checkpoints" / "1").is_dir()

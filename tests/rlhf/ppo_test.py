@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,16 +14,16 @@ import pytest
 
 from lm.core import dot
 from lm.core.config import bind, bindings
-from lm.core.errors import CheckpointError, ConfigError, DataError, GuardStop
+from lm.core.errors import CheckpointError, ConfigError, DataError, FunctionError, GuardStop
 from lm.core.mesh import MeshConfig, make_mesh
 from lm.data.prompts import RowsConfig
 from lm.report.time_spent import processes
-from lm.rlhf import ppo
+from lm.rlhf import function, ppo, scores
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, Experience, assess
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import roll_out
-from lm.rlhf.scores import RewardConfig, text_scorer
+from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
 from lm.rlhf.source import Source
 from lm.rlhf.state import PpoState, UpdateMetrics
 from lm.rlhf.update import UpdateConfig, Updater
@@ -57,6 +58,20 @@ def broken(prompts, answers):
 
 def short(prompts, answers):
     return [0.0]
+
+
+def leaving(prompts, answers):
+    sys.exit(3)
+
+
+CALLS = []  # of `flaky`: what to raise at each, None to score; once empty it scores
+
+
+def flaky(prompts, answers):
+    wrong = CALLS.pop(0) if CALLS else None
+    if wrong is not None:
+        raise wrong
+    return plainness(prompts, answers)
 
 
 def undefined(prompts, answers):
@@ -230,6 +245,7 @@ def test_a_resumed_run_on_another_reference_is_refused(base, run, tmp_path):
     ("function", "error", "problem"),
     [
         ("broken", DataError, f"{HERE}:broken raised RuntimeError: out of words"),
+        ("leaving", DataError, f"{HERE}:leaving raised SystemExit: 3"),
         ("short", DataError, r"shape \(1,\) for 3 answers"),
         ("missing", ConfigError, "has no missing"),
         ("HERE", ConfigError, "is a str, not a function"),
@@ -241,6 +257,62 @@ def test_a_reward_function_that_fails_is_told_in_one_line(one_device, function, 
             ["p"] * 3, ["a"] * 3
         )
     assert "\n" not in str(caught.value)
+
+
+def test_a_reward_function_that_has_worked_is_called_again_and_then_said_to_fail_for_now(
+    one_device, monkeypatch, capsys
+):
+    monkeypatch.setattr(function, "PAUSES", (0, 0))
+    config = RewardConfig(function=f"{HERE}:flaky")
+    score = text_scorer(config, ByteTokenizer(), one_device)
+    gone = TimeoutError("nobody\nanswers")
+    monkeypatch.setattr(f"{HERE}.CALLS", [None, gone, gone])
+    assert score(["p"], ["a"]) == score(["p"], ["a"]) == 1 / 8 and not CALLS
+    said = (
+        f"warning: reward.function={HERE}:flaky raised TimeoutError: nobody answers; called again"
+    )
+    assert capsys.readouterr().err.splitlines() == [f"{said} in 0 s"] * 2
+    monkeypatch.setattr(f"{HERE}.CALLS", [gone] * 3)
+    with pytest.raises(FunctionError, match="nobody answers; it was called 3 times") as caught:
+        score(["p"], ["a"])
+    assert caught.value.exit_code == 70  # launch/again.sh starts the command again
+    monkeypatch.setattr(f"{HERE}.CALLS", [gone])
+    fresh = text_scorer(config, ByteTokenizer(), one_device)
+    with pytest.raises(DataError, match="nobody answers$") as caught:
+        fresh(["p"], ["a"])  # a mistake, as far as is known
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("passes", "error"), [(True, FunctionError), (False, DataError)])
+def test_a_reward_function_that_fails_in_one_process_ends_all_alike(
+    one_device, monkeypatch, passes, error
+):
+    score = RolloutScorer(RewardConfig(function=f"{HERE}:plainness"), ByteTokenizer(), one_device)
+    assert score.by_function([("p", "a")]) == 1 / 8
+    monkeypatch.setattr(scores, "everywhere", lambda flags: flags & [False, passes])
+    with pytest.raises(error, match=f"{HERE}:plainness fails in another process") as caught:
+        score.by_function([("p", "a")])
+    assert type(caught.value) is error
+
+
+@pytest.mark.slow
+def test_where_the_reward_function_fails_the_run_is_saved_and_goes_on_to_the_same_parameters(
+    base, run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(function, "PAUSES", ())
+    config = setting(base, tmp_path, "flaky")
+    gone = [TimeoutError("nobody answers")]
+    # an evaluation and two updates, another evaluation and two updates
+    monkeypatch.setattr(f"{HERE}.CALLS", [None, None, None, *gone, None, *gone])
+    with pytest.raises(FunctionError, match="update 3: .* nobody answers"):
+        config.run(tmp_path / "run")
+    assert "warning: step 2 is not measured: " in capsys.readouterr().out
+    assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
+    monkeypatch.setattr(f"{HERE}.CALLS", gone)
+    with pytest.raises(FunctionError, match="update 3: "):  # it had worked, if in another process
+        config.run(tmp_path / "run")
+    config.run(tmp_path / "run")
+    assert final_digests(tmp_path / "run", 4) == final_digests(run, 4)
 
 
 @pytest.mark.slow
