@@ -7,6 +7,7 @@
     {"instruction": ..., "examples": [{"input": ..., "output": ...}]}    each behind all the others
     {"turns": [...]}, {"question": ..., "context": ...}    a question, and perhaps what it is about
     {"conversations": [...]}, {"messages": [...]}    a dialogue, as a transcript
+    {"chosen": ...}    a dialogue that asks itself, up to its last answer: HH-RLHF's transcripts
 
 A prompt is taken as it is; after anything else comes `between`, which tells where the answer
 begins. What a field `system` or `system_prompt` says stands before it, and the pairs of a field
@@ -32,7 +33,7 @@ BESIDE = (*SYSTEM, "history")
 GIVEN = ("input", "context")  # fields: what a task or a question is about
 ANSWERS = ("response", "completion", "answer", "output", "chosen")  # fields: the first there is
 WRITTEN = {"user": "Human", "assistant": "Assistant"}  # of a transcript
-SPEAKS = "\n\nAssistant:"  # what an answer comes after in one
+ASKS, SPEAKS = "\n\nHuman:", "\n\nAssistant:"  # what a question and an answer come after in one
 
 
 class Malformed(Exception):
@@ -142,7 +143,9 @@ def history_of(values: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def asked_by(values: dict[str, Any], between: str) -> str:
     """The prompt of a row alone. Raises Malformed where there is none."""
-    if "prompt" in values:
+    if is_dialogue(values):
+        prompt, _ = last_answer(values)
+    elif "prompt" in values:
         prompt = text(values, "prompt")
     elif "instruction" in values and values.get("examples"):
         given = given_in(values)
@@ -176,6 +179,33 @@ def asks(values: Mapping[str, Any]) -> bool:
     turns = values.get("turns")  # likewise, where it is no list of texts
     listed = isinstance(turns, list) and bool(turns) and isinstance(turns[0], str)
     return listed or isinstance(values.get("question"), str)
+
+
+def is_dialogue(values: Mapping[str, Any]) -> bool:
+    """Whether a row's `chosen` is a transcript, or turns, and nothing beside it asks."""
+    chosen = values.get("chosen")
+    said = isinstance(chosen, list) or (isinstance(chosen, str) and SPEAKS in chosen)
+    return said and not (asks(values) or values.get("conversations") or values.get("messages"))
+
+
+def last_answer(values: dict[str, Any]) -> tuple[str, str]:
+    """The prompt and the last answer of the dialogue that `chosen` is. Raises Malformed."""
+    if isinstance(values["chosen"], str):
+        before, _, answer = text(values, "chosen").rpartition(SPEAKS)
+        return before + SPEAKS, answer.partition(ASKS)[0]
+    *turns, last = up_to_answer(values["chosen"]) or [None]
+    if role_of(last) != "assistant":
+        raise Malformed("nobody answers in the dialogue")
+    return transcript(turns), f" {text(last, 'value', 'content')}"
+
+
+def up_to_answer(turns: list[Any]) -> list[Any]:
+    """Turns without the human's behind the last of the assistant, where there is one."""
+    roles = [role_of(one) for one in turns]
+    count = len(turns)
+    while count and roles[count - 1] == "user":
+        count -= 1
+    return turns[:count] if "assistant" in roles[:count] else turns
 
 
 def instruction(values: dict[str, Any], given: Any, between: str) -> str:

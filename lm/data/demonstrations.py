@@ -18,7 +18,9 @@ from lm.data.asking import (
     few_shot,
     instruction,
     is_bad,
+    is_dialogue,
     is_few_shot,
+    last_answer,
     prompt_of,
     text,
 )
@@ -42,9 +44,10 @@ class Demonstration:
 
 
 def demonstrations(between: str = BETWEEN) -> Reader[Demonstration]:
-    """Rows of {prompt, response} or {instruction, input, output}, of Self-Instruct's seeds, and of
-    an instruction with examples, each of which is asked behind the others. One whose row says
-    `"label": false` (KTO's verdict) is not good."""
+    """Rows of {prompt, response} or {instruction, input, output}, of Self-Instruct's seeds, of an
+    instruction with examples, each of which is asked behind the others, and of a dialogue that was
+    `chosen` (HH-RLHF), whose last answer it is. One whose row says `"label": false` (KTO's verdict)
+    is not good."""
 
     def of(row: Row) -> list[Demonstration]:
         good = not is_bad(row.values)
@@ -58,7 +61,7 @@ def demonstrations(between: str = BETWEEN) -> Reader[Demonstration]:
             pairs = few_shot(values, between)
             return [Demonstration(prompt, answer, row.where) for prompt, answer in pairs]
         if "instances" not in values:
-            answer = text(values, *ANSWERS)
+            answer = last_answer(values)[1] if is_dialogue(values) else text(values, *ANSWERS)
             return [Demonstration(prompt_of(values, between), answer, row.where)]
         instances = values["instances"]
         if not isinstance(instances, list) or not all(isinstance(i, dict) for i in instances):

@@ -6,6 +6,7 @@ A row is a conversation, of one of these kinds; whatever else a row of instructi
     {"messages": [{"role", "content"}, ...]}    ours, and OpenAI's, whose "weight" 0 is not learned
     {"prompt": [{"role", "content"}, ...], "completion": [...]}    the same in two parts
     {"conversations": [{"from", "value"}, ...]}    ShareGPT; cut up to the first user
+    {"chosen": ...}    HH-RLHF's transcripts, or turns, where nothing beside them asks
     {"turns": [{"speaker": "USER" or "SYSTEM", "utterance"}, ...]}    Schema-Guided Dialogue
     {"prompt": {"role": "prompter", "text", "replies": [...]}}    OpenAssistant: each path of it
     {"kind": "demonstration", "messages", "answer"}    the labelling page's; its rankings have one
@@ -33,6 +34,7 @@ from lm.data.asking import (
     asked_by,
     history_of,
     is_bad,
+    is_dialogue,
     system_of,
     text,
 )
@@ -141,13 +143,17 @@ def turns_of(values: Mapping[str, Any]) -> Conversation | None:
     """
     if "messages" in values:
         return conversation(values["messages"])
-    asked, said = values.get("prompt"), values.get("completion")
-    if isinstance(asked, list) and isinstance(said, list):
-        return conversation(asked + said)
+    prompt, said = values.get("prompt"), values.get("completion")
+    if isinstance(prompt, list) and isinstance(said, list):
+        return conversation(prompt + said)
     if "conversations" in values:
         said = spoken(values["conversations"], SPEAKERS, ("from", "role"), ("value", "content"))
         first = next((n for n, one in enumerate(said) if one.role == "user"), len(said))
         return ordered([one for one in said[:first] if one.role == "system"] + said[first:])
+    if is_dialogue(values) and isinstance(values["chosen"], str):
+        return asked(text(dict(values), "chosen"))
+    if is_dialogue(values):
+        return ordered(spoken(values["chosen"], SPEAKERS, ("from", "role"), ("value", "content")))
     turns = values.get("turns")
     if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
         return ordered(spoken(turns, GUIDED, ("speaker",), ("utterance",)))
@@ -226,8 +232,10 @@ def is_conversation(values: Mapping[str, Any]) -> bool:
     """Whether a row has turns, right or wrong ones: then it is nothing else."""
     turns = values.get("turns")
     objects = isinstance(turns, list) and any(isinstance(one, Mapping) for one in turns)
-    return objects or any(
-        name in values for name in ("kind", "messages", "conversations", "dialogue")
+    return (
+        objects
+        or is_dialogue(values)
+        or any(name in values for name in ("kind", "messages", "conversations", "dialogue"))
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm.data.asking import (
+    ASKS,
     SPEAKS,
     Malformed,
     asks,
@@ -18,12 +19,12 @@ from lm.data.asking import (
     system_of,
     text,
     transcript,
+    up_to_answer,
 )
 from lm.data.dialogues import question
 from lm.text.dialogue import as_objects
 
 Turn = dict[str, str]  # {role, content}
-ASKS = "\n\nHuman:"  # of a transcript
 
 
 def chosen_and_rejected(values: dict[str, Any], between: str) -> tuple[str, list[str]]:
@@ -64,15 +65,6 @@ def until_answered(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
             before, speaks, answer = said.rpartition(SPEAKS)
             found[name] = before + speaks + answer.partition(ASKS)[0]
     return values | found, sum(values[name] != said for name, said in found.items())
-
-
-def up_to_answer(turns: list[Any]) -> list[Any]:
-    """Turns without the human's behind the last of the assistant, where there is one."""
-    roles = [role_of(one) for one in turns]
-    count = len(turns)
-    while count and roles[count - 1] == "user":
-        count -= 1
-    return turns[:count] if "assistant" in roles[:count] else turns
 
 
 def in_turns(values: Mapping[str, Any]) -> bool:

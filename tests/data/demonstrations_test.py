@@ -51,6 +51,41 @@ def test_rows_of_every_kind_give_a_prompt_and_an_answer(tmp_path):
     ]  # fmt: skip
 
 
+CHOSEN = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d"
+LISTED = [{"role": role, "content": what}
+          for role, what in zip(["user", "assistant"] * 2, "abcd", strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", [CHOSEN, CHOSEN + "\n\nHuman: e", LISTED])
+def test_of_a_dialogue_that_was_chosen_the_last_answer_is_learned_and_what_it_answers_asked(
+    tmp_path, chosen
+):
+    row = {"chosen": chosen, "rejected": chosen[:1]}
+    (found,) = read(tmp_path, [row])
+    assert (found.prompt, found.answer) == (CHOSEN[:-2], " d")
+    path = str(tmp_path / "rows.jsonl")
+    assert RowsConfig(train=path, valid=path).prompts("train") == [CHOSEN[:-2]]
+    sets = DialoguesConfig(train=path, valid=path).dialogues("train")
+    (turns,) = (one.turns for some in sets.values() for one in some)
+    assert [(one.role, one.content) for one in turns][:4] == [
+        (one["role"], one["content"]) for one in LISTED
+    ]
+    asked = row | {"prompt": "p", "chosen": CHOSEN}  # the control: what is asked stands beside it
+    assert [(one.prompt, one.answer) for one in read(tmp_path, [asked])] == [("p", CHOSEN)]
+
+
+def test_a_dialogue_in_which_nobody_answers_is_no_demonstration_and_no_prompt(tmp_path):
+    for turns in (LISTED[:1], []):
+        with pytest.raises(DataError, match="rows.jsonl:1: "):
+            read(tmp_path, [{"chosen": turns}])
+    write = tmp_path / "twice.jsonl"
+    write.write_text(json.dumps({"chosen": "\n\nHuman: a" + CHOSEN}))
+    config = DialoguesConfig(train=str(write), valid=str(write))
+    for read_so in (config.dialogues, config.prompts):
+        with pytest.raises(DataError, match="twice.jsonl:1: message 2 is the user's"):
+            read_so("train")
+
+
 @pytest.mark.parametrize("answer", ["response", "answer"])
 def test_the_context_of_a_task_or_a_question_is_asked_with_it(tmp_path, answer):
     rows = [
