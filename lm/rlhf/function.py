@@ -4,15 +4,18 @@ One that has worked may ask a judge elsewhere, which does not answer now: it is 
 times before that ends the run.
 """
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from lm.core.errors import ConfigError, DataError, FunctionError
 from lm.core.modules import users_module
+from lm.core.paths import at_home
 
 PAUSES = (1, 5, 25)  # seconds before a function that failed is called again
 
@@ -42,6 +45,14 @@ def named(name: str) -> Callable[[list[Any], list[str]], Any]:
     if not callable(found):
         raise ConfigError(f"reward.function={name} is a {type(found).__name__}, not a function")
     return found
+
+
+def file_digest(name: str) -> str:
+    """Of the file that a function which was imported is in; "" where it is in none."""
+    module, _, _ = name.rpartition(":")
+    found = getattr(sys.modules.get(module), "__file__", None)
+    path = at_home(module) if module.endswith(".py") else found
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else ""
 
 
 def checked(

@@ -64,7 +64,7 @@ class Ppo(PpoSetting):
         material = config.material(form, source)
         facts = {
             "tokenizer": source.tokenizer.digest, "data": material.digest,
-            "init": source.identity, "reward": score.identity,
+            "init": source.identity, "reward": score.identity, "reward_file": score.file,
         }  # fmt: skip
         each = self.batch * config.width
         with (

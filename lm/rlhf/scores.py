@@ -24,7 +24,7 @@ from lm.core.paths import run_path
 from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores, rescaled, token_values
 from lm.rlhf.classifier import classifier_scorer
-from lm.rlhf.function import Scorer, checked, named
+from lm.rlhf.function import Scorer, checked, file_digest, named
 from lm.rlhf.parts import in_parts
 from lm.rlhf.rollout import Rollout, seen
 from lm.rlhf.seeing_reward import SeeingReward
@@ -188,12 +188,13 @@ class RolloutScorer:
         self.form, self.mesh, self.config, self.at_once = form, mesh, config, at_once
         self.marks = config.truncation.ids(form.tokenizer)
         self.gain, self.bias = 1.0, 0.0
+        self.file = ""  # a digest of the one that a function is in
         self.model: GptConfig | None = None
         self.params: Any = None
         self.function: Scorer | None = None
         if config.run is None:
             self.function = text_scorer(config, form, mesh, worked)
-            self.identity = str(config.function)
+            self.identity, self.file = str(config.function), file_digest(str(config.function))
         elif is_classifier(config.run):
             self.function, self.identity = read_classifier(config.run, mesh)
         else:

@@ -1,6 +1,7 @@
 """Whether a directory holds the run that is to go on there, or another."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ from lm.core.paths import write_whole
 from lm.nn.config import HOW
 from lm.train.metrics import read_metrics
 
-LATER = ("data_stages",)  # facts that old checkpoints lack
+LATER = ("data_stages", "reward_file")  # facts that old checkpoints lack
+TOLD = {  # facts that may be others, and what is said then
+    "reward_file": "the file of reward.function was edited since the checkpoint of step {step}: "
+    "rewards from here on may be others than before it",
+}
 NO_ROWS = ("data.beside", "data.metrics")  # what the first leaves out of the rows is in the facts
 ROWS = (  # how bindings begin of what the rows are, and in which order
     "data.", "text.", "sentences.", "instances.", "seed", "batch", "ramp", "stages", "length",
@@ -77,10 +82,14 @@ def spelled(value: Any) -> Any:
 
 
 def check_facts(manifest: Mapping[str, Any], facts: Mapping[str, Any], *, allow_data: bool) -> None:
-    """Raises CheckpointError where tokenizer or data are not those of the checkpoint."""
+    """Raises CheckpointError where tokenizer or data are not those of the checkpoint; warns of what
+    may be edited."""
     for name, now in facts.items():
         then, is_data = manifest.get(name), name.startswith("data")
         if then == now or (is_data and allow_data) or (name in LATER and name not in manifest):
+            continue
+        if name in TOLD:
+            print(f"warning: {TOLD[name].format(step=manifest['step'])}", file=sys.stderr)
             continue
         way_out = "--allow_data_change to go on" if is_data else "choose another --workdir"
         raise CheckpointError(f"{name}: checkpoint {then}, now {now}; {way_out}")

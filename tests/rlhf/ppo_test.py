@@ -21,6 +21,7 @@ from lm.report.time_spent import processes
 from lm.rlhf import function, ppo, scores
 from lm.rlhf.controller import KlConfig
 from lm.rlhf.experience import AdvantageConfig, Experience, assess
+from lm.rlhf.function import file_digest, named
 from lm.rlhf.ppo import Ppo
 from lm.rlhf.rollout import roll_out
 from lm.rlhf.scores import RewardConfig, RolloutScorer, text_scorer
@@ -281,6 +282,18 @@ def test_a_reward_function_that_has_worked_is_called_again_and_then_said_to_fail
     with pytest.raises(DataError, match="nobody answers$") as caught:
         fresh(["p"], ["a"])  # a mistake, as far as is known
     assert caught.value.exit_code == 2
+
+
+def test_a_reward_function_is_known_by_its_file_too_where_it_has_one(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def one(prompts, answers): return [1.0] * len(answers)\n")
+    name = f"{mine}:one"
+    assert named(name)(["p"], ["a"]) == [1.0]
+    before = file_digest(name)
+    assert before == file_digest(name) and len(before) == 16
+    mine.write_text(mine.read_text().replace("1.0", "2.0"))
+    assert file_digest(name) != before
+    assert len(file_digest(f"{HERE}:plainness")) == 16 and file_digest("builtins:len") == ""
 
 
 @pytest.mark.parametrize(("passes", "error"), [(True, FunctionError), (False, DataError)])

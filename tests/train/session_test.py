@@ -642,6 +642,21 @@ def test_a_fact_that_older_checkpoints_have_not_is_compared_in_newer_ones_alone(
         check_facts({}, {"data_ramp": []}, allow_data=False)
 
 
+def test_a_reward_function_that_was_edited_is_told_and_no_other_run(capsys):
+    then = {"step": 2, "reward": "mine:one", "reward_file": "a"}
+    now = {"reward": "mine:one", "reward_file": "b"}
+    check_facts(then, now, allow_data=False)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        "warning: the file of reward.function was edited since the checkpoint of"
+    )
+    check_facts({"step": 2, "reward": "mine:one"}, now, allow_data=False)  # of an older version
+    check_facts(now | {"step": 2}, now, allow_data=False)
+    assert not capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="reward: checkpoint mine:one, now mine:two"):
+        check_facts(then, now | {"reward": "mine:two"}, allow_data=False)
+
+
 def test_what_was_set_otherwise_on_the_way_is_kept_with_its_step(tmp_path):
     def told():
         path = tmp_path / "changes.jsonl"
