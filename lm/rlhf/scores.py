@@ -6,6 +6,9 @@ A prompt is a text, or a conversation that ends with the user where the policy c
 
 is `--set reward.function=mine:brevity` (a module on the path, or `folder/mine.py:brevity`), and
 `--set reward.run=runs/reward` the reward model of a run, or a classifier of two classes.
+
+A function is not given the other columns of a prompt's row, as the answer that is right: it reads
+the same file as its module is imported, and finds them by the prompt (`RIGHT[prompt.strip()]`).
 """
 
 import dataclasses
