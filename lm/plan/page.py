@@ -37,7 +37,7 @@ def page(plan: Plan, total_tokens: int | None = None) -> str:
         return "\n".join([*lines, "the program cannot be read with this jaxlib: 0.12 can"])
     spare = plan.useful / plan.flops
     lines += [
-        f"  temporary buffers {plan.temporary / GIB:.2f} GiB (activations and gradients)",
+        f"  beside them at the peak {plan.temporary / GIB:.2f} GiB (activations, gradients)",
         *largest(plan),
         f"products: {plan.flops:.3g} FLOPs a device and step, of which {spare:.0%} count once; "
         f"{plan.attention_kernels} attention kernels in the program",

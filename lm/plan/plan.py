@@ -80,7 +80,7 @@ class Plan:
     peak_memory: float
     parameters: float
     optimizer: float
-    temporary: float
+    temporary: float  # what there is at the peak beside what enters
     flops: float  # of products, the kernels' included
     useful: float
     attention_kernels: int
@@ -204,7 +204,7 @@ def plan(experiment: Plannable, topology: Topology, devices: list[Any]) -> Plan:
     return Plan(
         **facts, fits=fits, problem="", others=others,
         peak_memory=peak,
-        temporary=float(memory.temp_size_in_bytes),
+        temporary=max(0.0, peak - float(memory.argument_size_in_bytes)),
         flops=flops, attention_kernels=text.count('custom_call_target="tpu_custom_call"'),
         arrays=largest_arrays(text, 5), traffic=found, t_mxu=flops / chip.peak,
         t_ici=sum(one.seconds for one in found),

@@ -57,6 +57,8 @@ def test_a_step_over_fsdp_and_tensor_has_the_kernel_and_splits_what_it_should(
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout.splitlines()[-1])
     assert plan["fits"] and 0 < plan["peak_memory"] < 2**30
+    parts = plan["parameters"] + plan["optimizer"] + plan["temporary"]
+    assert 0 < plan["temporary"] and parts <= plan["peak_memory"]
     parameters = 2 * (12 * 512**2 + 13 * 512) + (VOCAB + LENGTH) * 512
     assert plan["parameters"] < 1.1 * 4 * parameters / devices
     assert plan["optimizer"] < 1.1 * 8 * parameters / devices
