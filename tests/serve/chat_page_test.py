@@ -75,6 +75,7 @@ def write(page, text):
     page.wait_for_function(
         "(text) => [...running.values()].some(({ turn }) => turn.content.endsWith(text))", arg=text
     )
+    page.evaluate("new Promise(requestAnimationFrame)")  # in which it is shown
 
 
 def answer(page, text):
@@ -503,6 +504,44 @@ def test_code_is_set_apart_as_text_and_copied_alone(page):
         code, "never ended", "a\n", "c",
     ]  # fmt: skip
     assert page.evaluate("open.turns[1].content").count("```") == 4
+
+
+def test_what_comes_of_an_answer_within_a_frame_is_drawn_at_once(page):
+    ask(page, "go")
+    asked(page)
+    drawn = page.evaluate("""async () => {
+      const fill = fillSaid;
+      let count = 0;
+      fillSaid = (...those) => { count += 1; fill(...those); };
+      for (let n = 0; n < 500; n++) asked.at(-1).say(`word${n} `);
+      const { turn } = running.get(open);
+      while (!turn.content.endsWith("word499 ")) await new Promise(requestAnimationFrame);
+      await new Promise(requestAnimationFrame); // all of it has come, and is shown
+      fillSaid = fill;
+      return count;
+    }""")
+    assert 0 < drawn < 100
+    assert said(page)[1].split() == [f"word{n}" for n in range(500)]
+
+
+def test_what_was_selected_or_is_to_be_copied_stays_while_an_answer_goes_on(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    ask(page, "code")
+    write(page, "First of all.\n```py\na = 1\n```\nAnd then")
+    page.evaluate("""() => {
+      const { firstChild, lastChild } = document.querySelector(".growing .said");
+      getSelection().setBaseAndExtent(firstChild, 0, lastChild, 3);
+      window.copying = document.querySelector(".growing [title='Copy the code']");
+    }""")
+    selected = page.evaluate("getSelection().toString()")
+    write(page, " more, and\n```py\nb = ")
+    write(page, "2")
+    assert page.evaluate("getSelection().toString()") == selected != ""
+    page.evaluate("copying.click()")
+    page.wait_for_function("copying.isConnected && copying.textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == "a = 1\n"
+    page.locator(".growing").get_by_title("Copy the code").last.click()
+    page.wait_for_function("navigator.clipboard.readText().then((text) => text === 'b = 2')")
 
 
 def test_each_text_has_the_direction_it_is_written_in(page):

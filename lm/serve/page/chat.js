@@ -63,7 +63,7 @@ async function answer(one = open, beside = {}, before = null, edited = null) {
   if (running.has(one) || one.turns.at(-1)?.role !== "user") return;
   const turn = { role: "assistant", content: "", model: $("model").value, ended: false, answers: [], ...beside };
   const { answers } = turn;
-  const own = { abort: new AbortController(), turn, before, edited, node: null };
+  const own = { abort: new AbortController(), turn, before, edited, node: null, frame: null };
   const said = body({ system: one.system, turns: [...one.turns] });
   let reason = null; // why it ended; what was stopped is no answer to rank
   let kept = Date.now();
@@ -84,11 +84,7 @@ async function answer(one = open, beside = {}, before = null, edited = null) {
       reason ??= event.choices[0]?.finish_reason ?? null;
       tell(turn.content, false);
       if (turn.content && Date.now() - kept > KEEPING) { keepGrowing(one); kept = Date.now(); }
-      if (open === one && own.node) {
-        const following = atEnd();
-        fillSaid(own.node, turn.content);
-        if (following) toEnd();
-      }
+      own.frame ??= requestAnimationFrame(() => showGrowing(one, own));
     }
   } catch (error) {
     if (leaving) await new Promise((resolve) => setTimeout(resolve, 2000)); // it fails of that, and is kept
@@ -109,6 +105,15 @@ async function answer(one = open, beside = {}, before = null, edited = null) {
   show();
   if (back && edited) edit(edited.number, edited.text);
   else if (idle) $("text").focus(); // not while somebody types elsewhere
+}
+
+// Shows what has come of an answer, once a frame: a model may be faster than the page can be drawn.
+function showGrowing(one, own) {
+  own.frame = null;
+  if (open !== one || running.get(one) !== own) return;
+  const following = atEnd();
+  fillSaid(own.node, own.turn.content);
+  if (following) toEnd();
 }
 
 function stop(one = open) { running.get(one)?.abort.abort(); }

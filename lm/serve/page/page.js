@@ -1,4 +1,4 @@
-// What every page does: makes nodes, and asks the server.
+// What every page does: makes nodes, copies what they show, and asks the server.
 "use strict";
 const $ = (id) => document.getElementById(id);
 
@@ -7,6 +7,26 @@ function make(kind, className, text) {
   if (className) node.className = className;
   if (text !== undefined) node.textContent = text;
   return node;
+}
+
+function action(text, title, run) {
+  const node = make("button", "quiet", text);
+  node.type = "button";
+  node.title = title;
+  node.addEventListener("click", run);
+  return node;
+}
+
+async function copy(text, button) {
+  try { await navigator.clipboard.writeText(text); } catch {
+    const area = make("textarea", "", text); // without https there is no clipboard: the old way
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 1200);
 }
 
 // An error for people; a server without --labels has no routes of labels.

@@ -1,41 +1,6 @@
-// How turns of a conversation are shown, copied and changed. What a model or a person wrote enters
-// the page as textContent and nothing else.
+// How turns of a conversation are shown and changed. What a model or a person wrote enters the page
+// as textContent and nothing else.
 "use strict";
-function action(text, title, run) {
-  const node = make("button", "quiet", text);
-  node.type = "button";
-  node.title = title;
-  node.addEventListener("click", run);
-  return node;
-}
-
-// A text with its code set apart, each part in the direction it is written in.
-const FENCE = /^ {0,3}```([^`\n]*)(?:\n|$)/m;
-function saying(text) {
-  const node = make("div", "said");
-  node.dir = "auto";
-  fillSaid(node, text);
-  return node;
-}
-
-function fillSaid(node, text) {
-  const parts = text.split(FENCE); // text, language, code, what ends it, and so on
-  const nodes = [parts[0]];
-  for (let n = 1; n < parts.length; n += 4) nodes.push(codeBlock(parts[n], parts[n + 1]), parts[n + 3] ?? "");
-  node.replaceChildren(...nodes);
-}
-
-function codeBlock(language, code) {
-  const node = make("div", "code");
-  const head = make("div", "code-head soft small");
-  head.append(make("span", "grow", language.trim()), action("Copy", "Copy the code", (event) => copy(code, event.target)));
-  const pre = make("pre", "", code);
-  pre.tabIndex = 0; // long lines are reached by keys
-  node.dir = "ltr";
-  node.append(head, pre);
-  return node;
-}
-
 function showTurn(turn, number) {
   const node = make("article", "turn " + turn.role);
   node.setAttribute("aria-label", turn.role);
@@ -121,18 +86,6 @@ function show(following = atEnd()) {
   $("write").hidden = !labelled || busy;
   $("attach").hidden = !mostImages();
   showList();
-}
-
-async function copy(text, button) {
-  try { await navigator.clipboard.writeText(text); } catch {
-    const area = make("textarea", "", text); // without https there is no clipboard: the old way
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 1200);
 }
 
 // ---------------------------------------------------------------- forms in the place of a turn
