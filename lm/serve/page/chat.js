@@ -112,7 +112,7 @@ function showGrowing(one, own) {
   own.frame = null;
   if (open !== one || running.get(one) !== own) return;
   const following = atEnd();
-  fillSaid(own.node, own.turn.content);
+  fillSaid(own.node, own.turn.content, true);
   if (following) toEnd();
 }
 

@@ -72,9 +72,7 @@ function present(found) {
   order = found.answers.map((text, number) => ({ number, text, tied: false, rating: null, said: {}, open: false }));
   $("conversation").replaceChildren(...found.messages.map(({ role, content }) => {
     const turn = make("div", "turn");
-    const said = make("div", "said", content);
-    said.dir = "auto";
-    turn.append(make("div", "who", role), said);
+    turn.append(make("div", "who", role), saying(content, role === "assistant"));
     return turn;
   }));
   const draft = { ...draftOf(labeler, item), ...found.said };

@@ -46,8 +46,7 @@ function orderedList(list, order, more = () => [], other = () => false, changed 
       small("↓", "Worse (Shift+↓)", null, () => move(place, place + 1)),
     );
     if (place) moves.append(small("=", "Tie with the one above (T)", answer.tied, () => tie(place)));
-    const said = make("div", "said", answer.text || "(says nothing)");
-    said.dir = "auto";
+    const said = saying(answer.text || "(says nothing)", true);
     const handle = make("div", "rank", String(rank));
     handle.draggable = true; // and nothing else of the card: its text can be selected
     handle.title = "Drag to put it elsewhere";

@@ -52,7 +52,7 @@ function demonstrateTurn(turn, number) {
   const one = open;
   const called = turn.name ?? (turn.kept === undefined ? newId() : number);
   const sent = { kind: "demonstration", item: `${one.id}-${called}`, answer: turn.content };
-  labelForm(number, saying(turn.content), "Keep as", "Keep", async (labeler) => {
+  labelForm(number, saying(turn.content, true), "Keep as", "Keep", async (labeler) => {
     const messages = await messagesBefore(one, number);
     const { replaced } = await call("/labels/chat", { ...sent, labeler, messages });
     for (const other of everyTurn(one.turns)) if (other.name === called) other.kept = "";

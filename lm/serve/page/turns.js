@@ -6,7 +6,7 @@ function showTurn(turn, number) {
   node.setAttribute("aria-label", turn.role);
   if (turn.role === "assistant") node.append(make("span", "who", turn.model ?? "assistant"));
   if (turn.images?.length) node.append(showImages(turn.images));
-  const said = saying(turn.content);
+  const said = saying(turn.content, turn.role === "assistant");
   if (turn.content || !turn.images?.length) node.append(said);
   if (turn.fault) node.append(make("div", "fault", turn.fault));
   const own = running.get(open);
