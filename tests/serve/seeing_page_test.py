@@ -117,6 +117,11 @@ def test_of_a_long_conversation_the_oldest_images_are_left_out(address):
           for (const [id, url] of pictures) pictures.set(id, url + "A".repeat(5 << 20));
         }""")
         assert page.evaluate(sent)[::2] == ["what?", 2, 2]
+        assert page.is_hidden("#note")
+        answered = spoken("an answer", "stop")
+        page.route("**/v1/chat/completions", lambda route: route.fulfill(**answered))
+        say(page, "and now?", 8)
+        assert "Without the oldest image:" in page.inner_text("#note")
 
 
 def test_an_image_that_is_still_being_read_goes_with_the_message(address, asked):
@@ -152,12 +157,63 @@ def test_of_a_large_image_what_is_transparent_is_white(address):
           data.data.forEach((_, n) => { data.data[n] = n % 4 === 3 ? 255 : Math.random() * 256; });
           drawing.putImageData(data, 0, 0);
           drawing.clearRect(0, 0, clear, clear);
-          const url = await redrawn(await new Promise((resolve) => canvas.toBlob(resolve)));
+          const url = await imageOf(await new Promise((resolve) => canvas.toBlob(resolve)));
           const image = await createImageBitmap(await (await fetch(url)).blob());
           drawing.drawImage(image, 0, 0);
           return [url.slice(0, 15), ...drawing.getImageData(10, 10, 1, 1).data];
         }""")
         assert found == ["data:image/jpeg", 255, 255, 255, 255]
+
+
+def test_an_image_is_sent_as_the_server_reads_it_whatever_its_file_is_called(address, asked):
+    files = [
+        picture(1, size=(3000, 20)),  # few bytes, and more pixels than are sent
+        picture(2, kind="WEBP"),
+        picture(3, kind="JPEG"),
+        picture(4),
+    ]
+    with browsing(address) as page:
+        page.wait_for_selector("#attach:visible")
+        page.set_input_files("#files", [IMAGE | {"buffer": one} for one in files])
+        page.wait_for_function("document.querySelectorAll('#pending img').length === 4")
+        found = page.evaluate("""() => [...document.querySelectorAll("#pending img")].map(
+          ({ src, naturalWidth }) => [src.slice(5, src.indexOf(";")), naturalWidth])""")
+        assert found == [
+            ["image/png", 2048], ["image/png", 24], ["image/jpeg", 24], ["image/png", 24],
+        ]  # fmt: skip
+        whole = page.evaluate("draftOf(open).images[3].url.split(',')[1]")
+        assert base64.b64decode(whole) == files[3]  # as it is
+        say(page, "what?", 2)
+        assert len(asked[-1].images) == 4 and not page.locator(".fault").count()
+
+
+def test_five_photos_of_some_megabytes_fit_in_one_request(address):
+    photo = picture(size=(1100, 900))
+    assert len(photo) > 2_700_000
+    with browsing(address) as page:
+        page.wait_for_selector("#attach:visible")
+        page.set_input_files("#files", [IMAGE | {"buffer": photo}] * 5)
+        page.wait_for_function("document.querySelectorAll('#pending img').length === 5")
+        sent = page.evaluate("draftOf(open).images.reduce((sum, { url }) => sum + url.length, 0)")
+        assert sent < page.evaluate("MOST_SENT")
+
+
+def test_of_pasted_cells_the_text_is_taken_and_of_a_pasted_file_the_file(address):
+    paste = """(texts) => {
+      const data = new DataTransfer();
+      for (const [kind, text] of Object.entries(texts)) data.setData(kind, text);
+      data.items.add(new File([new Uint8Array()], "a.png", { type: "image/png" }));
+      const options = { bubbles: true, cancelable: true, clipboardData: data };
+      const files = [];
+      attach = (those) => files.push(...those);
+      return [$("text").dispatchEvent(new ClipboardEvent("paste", options)), files.length];
+    }"""
+    with browsing(address) as page:
+        page.wait_for_selector("#attach:visible")
+        cells = {"text/plain": "1\t2", "text/html": "<table></table>"}
+        assert page.evaluate(paste, cells) == [True, 0]  # the browser pastes it
+        for other in ({}, {"text/plain": "a.png"}, {"text/html": "<img src='x'>"}):
+            assert page.evaluate(paste, other) == [False, 1]
 
 
 def test_what_is_no_image_and_too_many_are_told(address):

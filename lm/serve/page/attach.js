@@ -1,7 +1,8 @@
-// Images that go with the next message: chosen, pasted or dropped; PNG and JPEG as they are.
+// Images that go with the next message: chosen, pasted or dropped; small PNG and JPEG as they are.
 "use strict";
-const LARGEST_FILE = 4 << 20; // bytes that are sent as they are
+const LARGEST_FILE = 1 << 20; // bytes that are sent as they are: a request has room for a dozen
 const LONGEST_SIDE = 2048; // pixels to which others are shrunk
+const FORMATS = { "image/png": [0x89, 0x50, 0x4e, 0x47], "image/jpeg": [0xff, 0xd8, 0xff] }; // by their first bytes
 let attaching = Promise.resolve(); // until what was chosen so far has been read
 
 const asUrl = (blob) => new Promise((resolve, reject) => {
@@ -11,8 +12,16 @@ const asUrl = (blob) => new Promise((resolve, reject) => {
   reader.readAsDataURL(blob);
 });
 
-async function redrawn(file) {
+// As the server reads it, whatever its name says that it is.
+async function imageOf(file) {
   const image = await createImageBitmap(file);
+  const begins = new Uint8Array(await file.slice(0, 4).arrayBuffer());
+  const kind = Object.keys(FORMATS).find((name) => FORMATS[name].every((byte, n) => byte === begins[n]));
+  const plain = kind && file.size <= LARGEST_FILE && Math.max(image.width, image.height) <= LONGEST_SIDE;
+  return plain ? asUrl(file.slice(0, file.size, kind)) : redrawn(image);
+}
+
+function redrawn(image) {
   const scale = Math.min(1, LONGEST_SIDE / Math.max(image.width, image.height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(image.width * scale));
@@ -43,9 +52,7 @@ async function readImages(draft, files, most) {
       break;
     }
     try {
-      const plain = ["image/png", "image/jpeg"].includes(file.type) && file.size <= LARGEST_FILE;
-      const url = await (plain ? asUrl(file) : redrawn(file));
-      draft.images.push({ name: file.name || "image", url });
+      draft.images.push({ name: file.name || "image", url: await imageOf(file) });
     } catch { note(`${file.name} cannot be read as an image`); }
   }
   showPending();
@@ -83,7 +90,9 @@ function watchForImages(most) {
   });
   $("text").addEventListener("paste", (event) => {
     const files = [...event.clipboardData.files];
-    if (files.length) { event.preventDefault(); attach(files, most()); }
+    // of cells and paragraphs there is a picture too; of a file, its name alone
+    const written = ["text/html", "text/plain"].every((kind) => event.clipboardData.getData(kind).trim());
+    if (files.length && !written) { event.preventDefault(); attach(files, most()); }
   });
   addEventListener("dragover", (event) => {
     if (wanted(event.dataTransfer)) { event.preventDefault(); document.body.classList.add("dropping"); }

@@ -18,24 +18,28 @@ function contentOf(content, urls) {
   return [...parts, { type: "text", text: content }];
 }
 
-async function messagesOf({ system, turns }, room = MOST_SENT) {
+// `left` is told of how many images are left out, the oldest: those that a request has no room for.
+async function messagesOf({ system, turns }, room = MOST_SENT, left = () => {}) {
   const said = [];
   for (const turn of turns) {
     if (turn.role === "assistant" && !turn.content) said.pop(); // its answer never came
     else said.push(turn);
   }
   const messages = [];
-  for (const { role, content, images = [] } of said.reverse()) { // the oldest images are left out
+  let missing = 0;
+  for (const { role, content, images = [] } of said.reverse()) {
     const urls = (await Promise.all(images.map(pictureOf))).filter(Boolean);
     for (const url of urls) room -= url.length;
-    messages.unshift({ role, content: contentOf(content, room < 0 && messages.length ? [] : urls) });
+    if (room < 0 && messages.length) missing += urls.splice(0).length;
+    messages.unshift({ role, content: contentOf(content, urls) });
   }
+  if (missing) left(missing);
   if (system.trim()) messages.unshift({ role: "system", content: system });
   return messages;
 }
 
-async function body(one) {
-  const messages = await messagesOf(one);
+async function body(one, left) {
+  const messages = await messagesOf(one, MOST_SENT, left);
   const asked = { model: $("model").value, messages, stream: true };
   for (const name of Object.keys(KNOBS)) if ($(name).value !== "") asked[name] = Number($(name).value);
   return asked;
@@ -64,7 +68,9 @@ async function answer(one = open, beside = {}, before = null, edited = null) {
   const turn = { role: "assistant", content: "", model: $("model").value, ended: false, answers: [], ...beside };
   const { answers } = turn;
   const own = { abort: new AbortController(), turn, before, edited, node: null, frame: null };
-  const said = body({ system: one.system, turns: [...one.turns] });
+  const said = body({ system: one.system, turns: [...one.turns] }, (count) => {
+    if (one === open) note(`Without the oldest ${count === 1 ? "image" : `${count} images`}: a request has room for no more.`);
+  });
   let reason = null; // why it ended; what was stopped is no answer to rank
   let kept = Date.now();
   running.set(one, own);
