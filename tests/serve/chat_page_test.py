@@ -31,6 +31,7 @@ window.fetch = (path, options) => {
     messages: JSON.parse(options.body).messages,
     say(content) { event({ content }, null); },
     end(reason = "stop") { event({}, reason); feed.close(); },
+    close() { feed.close(); },
   });
   return Promise.resolve(new Response(body));
 };
@@ -480,6 +481,50 @@ def test_of_a_downloaded_conversation_whole_answers_are_learned_and_none_that_wa
     row = chat.encode(one.turns)
     assert [turn.content for turn in one.turns][1::2] == ["a0", "a half", "half an", "a1"]
     assert row.tokens[row.learned].tolist() == chat.answer("a0") + chat.answer("a1")
+
+
+def test_the_enter_that_ends_a_composed_word_sends_nothing(page):
+    press = """(code) => {
+      const options = { key: "Enter", keyCode: code, bubbles: true, cancelable: true };
+      document.activeElement.dispatchEvent(new KeyboardEvent("keydown", options));
+    }"""
+    page.fill("#text", "日本")
+    page.evaluate(press, 229)
+    page.wait_for_timeout(100)
+    assert page.input_value("#text") == "日本" and not page.evaluate("asked.length")
+    page.evaluate(press, 13)
+    assert asked(page) == ["日本"]
+    answer(page, "a")
+    page.locator(".turn").nth(0).get_by_text("Edit").click()
+    page.evaluate(press, 229)
+    assert page.get_by_label("Change this turn").count() == 1
+    page.evaluate(press, 13)
+    assert not page.get_by_label("Change this turn").count()
+
+
+def test_with_a_touch_keyboard_enter_begins_a_line_and_the_button_sends(address):
+    tablet = {"viewport": {"width": 820, "height": 1180}, "has_touch": True, "is_mobile": True}
+    with browsing(address, **tablet) as page:
+        page.context.add_init_script(SPEAKING)
+        reloaded(page)
+        page.fill("#text", "one")
+        page.keyboard.press("Enter")
+        page.keyboard.type("two")
+        assert page.input_value("#text") == "one\ntwo" and page.is_hidden(".hint")
+        page.click("#send")
+        answer(page, "a")
+        page.fill("#text", "three")
+        page.keyboard.press("Control+Enter")
+        answer(page, "b")
+        assert said(page) == ["one\ntwo", "a", "three", "b"]
+        page.locator(".turn").nth(0).get_by_text("Edit").click()
+        page.keyboard.press("Enter")
+        assert page.get_by_label("Change this turn").count() == 1
+        page.keyboard.press("Escape")
+        page.focus("#text")
+        for what in (".turn .doing", ".entry .drop"):  # what is pressed is seen
+            shown = page.locator(what).first.evaluate("(node) => getComputedStyle(node).opacity")
+            assert shown == "1", what
 
 
 def test_code_is_set_apart_as_text_and_copied_alone(page):

@@ -226,7 +226,7 @@ $("ask").addEventListener("submit", (event) => send(event));
 $("write").addEventListener("click", (event) => send(event, writeTurn));
 $("text").addEventListener("input", () => { draftOf(open).text = $("text").value; grow(); });
 $("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
+  if (sends(event)) send(event);
 });
 $("stop").addEventListener("click", () => stop());
 $("new").addEventListener("click", begin);

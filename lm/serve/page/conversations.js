@@ -96,7 +96,7 @@ function rename(one, entry) {
   };
   box.onblur = () => done(true);
   box.addEventListener("keydown", (event) => {
-    if (event.isComposing || !["Enter", "Escape"].includes(event.key)) return;
+    if (composing(event) || !["Enter", "Escape"].includes(event.key)) return;
     event.preventDefault(); // or the title is clicked
     event.stopPropagation();
     done(event.key === "Enter");

@@ -17,6 +17,14 @@ function action(text, title, run) {
   return node;
 }
 
+// Whether a key is part of a word that is composed; Safari has ended that before its last key.
+const composing = (event) => event.isComposing || event.keyCode === 229;
+
+// Whether a key sends a text of several lines: a touch keyboard has no Shift+Enter for a new one.
+const coarse = matchMedia("(pointer: coarse)");
+const sends = (event) => event.key === "Enter" && !composing(event)
+  && (event.ctrlKey || event.metaKey || !(event.shiftKey || coarse.matches));
+
 async function copy(text, button) {
   try { await navigator.clipboard.writeText(text); } catch {
     const area = make("textarea", "", text); // without https there is no clipboard: the old way

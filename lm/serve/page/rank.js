@@ -38,7 +38,7 @@ function labelForm(number, content, opener, word, send) {
   doing.append(action(word, "Ctrl+Enter", done), action("Cancel", "Escape", close));
   node.onkeydown = (event) => {
     if (event.key === "Escape") { event.stopPropagation(); close(); }
-    const enter = event.key === "Enter" && !event.isComposing;
+    const enter = event.key === "Enter" && !composing(event);
     if (enter && (event.ctrlKey || event.metaKey || event.target === name)) { event.preventDefault(); done(); }
   };
   node.replaceChildren(content, who, doing, fault);

@@ -139,7 +139,7 @@ function edit(number, text = open.turns[number].content) {
   doing.append(action(user ? "Send" : "Keep", "Ctrl+Enter", done), action("Cancel", "Escape", close));
   area.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { event.stopPropagation(); close(); }
-    if (event.key === "Enter" && !event.isComposing && (event.ctrlKey || event.metaKey || !event.shiftKey)) { event.preventDefault(); done(); }
+    if (sends(event)) { event.preventDefault(); done(); }
   });
   node.replaceChildren(area, doing);
   area.focus();
