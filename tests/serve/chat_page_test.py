@@ -483,6 +483,26 @@ def test_of_a_downloaded_conversation_whole_answers_are_learned_and_none_that_wa
     assert row.tokens[row.learned].tolist() == chat.answer("a0") + chat.answer("a1")
 
 
+def test_an_answer_whose_connection_is_closed_before_its_end_says_so(page):
+    ask(page, "go")
+    write(page, "half of")
+    page.evaluate("asked.pop().close()")
+    settled(page)
+    assert said(page)[1] == "half of"
+    assert "broke off" in page.locator(".fault").inner_text()
+    assert not kept(page)[0]["turns"][1]["answers"]  # none that is ranked
+
+
+def test_a_page_of_something_before_the_server_is_told_by_its_status(page):
+    failed = "new Response('<h1>Bad Gateway</h1>', { status: 502 })"
+    page.evaluate(f"() => {{ window.fetch = async () => {failed}; }}")
+    ask(page, "go")
+    page.locator(".fault", has_text="HTTP 502").wait_for()
+    assert "Unexpected" not in page.locator(".fault").inner_text()
+    found = "call('/labels/chat', {}).catch((error) => error.message)"
+    assert page.evaluate(found) == "HTTP 502"
+
+
 def test_the_enter_that_ends_a_composed_word_sends_nothing(page):
     press = """(code) => {
       const options = { key: "Enter", keyCode: code, bubbles: true, cancelable: true };

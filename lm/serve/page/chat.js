@@ -83,7 +83,7 @@ async function answer(one = open, beside = {}, before = null, edited = null) {
       method: "POST", headers: { "Content-Type": "application/json" },
       body: JSON.stringify(asked), signal: own.abort.signal,
     });
-    if (!response.ok) throw new Error((await response.json()).error.message);
+    if (!response.ok) throw new Error(await faultOf(response));
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
       turn.content += event.choices[0]?.delta.content ?? "";
@@ -92,6 +92,7 @@ async function answer(one = open, beside = {}, before = null, edited = null) {
       if (turn.content && Date.now() - kept > KEEPING) { keepGrowing(one); kept = Date.now(); }
       own.frame ??= requestAnimationFrame(() => showGrowing(one, own));
     }
+    if (!reason) throw new Error("The answer broke off: the connection was closed before its end.");
   } catch (error) {
     if (leaving) await new Promise((resolve) => setTimeout(resolve, 2000)); // it fails of that, and is kept
     if (error.name !== "AbortError") turn.fault = error.message;
@@ -193,8 +194,7 @@ function showKnobs() {
 }
 
 async function models() {
-  const response = await fetch("/v1/models");
-  const { data, labels } = await response.json();
+  const { data, labels } = await call("/v1/models");
   const known = load("lm.model", null);
   labelled = labels;
   entries = new Map(data.map((one) => [one.id, one]));

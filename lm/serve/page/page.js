@@ -54,7 +54,12 @@ async function call(path, sent) {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent),
   };
   const response = await fetch(path, options);
-  const found = await response.json();
-  if (!response.ok) throw new Error(found.error.message);
-  return found;
+  if (!response.ok) throw new Error(await faultOf(response));
+  return response.json();
+}
+
+// What a server that refuses says; one before it may answer with a page of its own.
+async function faultOf(response) {
+  const found = await response.json().catch(() => null);
+  return found?.error?.message ?? `HTTP ${response.status}`;
 }
