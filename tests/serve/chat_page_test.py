@@ -547,6 +547,47 @@ def test_with_a_touch_keyboard_enter_begins_a_line_and_the_button_sends(address)
             assert shown == "1", what
 
 
+def test_answers_are_ranked_while_the_system_prompt_is_the_one_they_answer(page):
+    def typed(key):
+        page.focus("#system")
+        page.keyboard.press(key)
+
+    def told(turn):
+        return [turn.get_by_text(text).count() for text in ("Rank 2 answers", "Ranked", "Kept")]
+
+    page.click("#gear")
+    page.fill("#system", "Be kind")
+    talk(page, PAIRS[0])
+    turn = demonstrate(page, 1)
+    turn.get_by_text("Regenerate").click()
+    answer(page, "b0")
+    turn.get_by_text("Rank 2 answers").click()
+    page.keyboard.press("Control+Enter")
+    turn.get_by_text("Ranked").wait_for()
+    while said(page)[1] != "a0":
+        turn.get_by_text("‹").click()
+    assert told(turn) == [1, 1, 1]
+    typed("x")
+    assert told(turn) == [0, 0, 0]
+    reloaded(page)
+    page.click("#gear")
+    typed("End")
+    typed("Backspace")
+    assert page.input_value("#system") == "Be kind" and told(turn) == [1, 1, 1]
+    typed("x")
+    for reply in ("c0", "d0"):  # answers to another prompt are ranked apart
+        turn.get_by_text("Regenerate").click()
+        answer(page, reply)
+    assert page.evaluate("open.turns[1].answers.map(({ content }) => content)") == ["c0", "d0"]
+    turn.get_by_text("Rank 2 answers").click()
+    typed("y")
+    page.get_by_text("Keep the ranking").click()
+    page.get_by_text("The system prompt has changed").wait_for()
+    typed("Backspace")
+    page.get_by_text("Keep the ranking").click()
+    turn.get_by_text("Ranked").wait_for()
+
+
 def test_code_is_set_apart_as_text_and_copied_alone(page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     code = "def f(x):\n    return '<b>x</b>'\n"

@@ -1,7 +1,7 @@
 // What stood in a conversation before a turn was changed or drawn again is kept as a branch: a turn
 // has `branches`, the turns from there on of each, with null in the place of the one that is shown.
 "use strict";
-function putAway([{ branches = [null], answers, ranked, ...head }, ...rest]) {
+function putAway([{ branches = [null], answers, ranked, told, ...head }, ...rest]) {
   return branches.map((tail) => tail ?? [head, ...rest]);
 }
 
@@ -23,11 +23,11 @@ function sayInstead(one, number, said) {
 
 function turnTo(one, number, place) {
   const tail = one.turns.splice(number);
-  const { answers, ranked } = tail[0]; // to what was said before, whatever is shown
+  const { answers, ranked, told } = tail[0]; // to what was said before, whatever is shown
   const branches = putAway(tail);
   const [head, ...rest] = branches[place];
   branches[place] = null;
-  one.turns.push({ ...head, branches, answers, ranked }, ...rest);
+  one.turns.push({ ...head, branches, answers, ranked, told }, ...rest);
 }
 
 // ‹ 1/2 ›
@@ -49,5 +49,6 @@ function again(number) {
   const before = [...open.turns];
   if (before[number].role === "user") { answer(); return; }
   const tail = open.turns.splice(number);
-  answer(open, { ...besides(tail), answers: tail[0].answers ?? [] }, before);
+  const { answers = [], told } = tail[0];
+  answer(open, { ...besides(tail), ...(asTold(told) ? { answers, told } : {}) }, before);
 }

@@ -216,11 +216,11 @@ for (const name of Object.keys(KNOBS)) {
 }
 $("model").addEventListener("change", () => { store("lm.model", $("model").value); show(); });
 $("system").addEventListener("input", () => {
-  open.system = $("system").value;
-  // they were told something else
-  const gone = forgetAnswers([...open.turns, ...(running.get(open)?.before ?? [])]);
+  const offered = () => open.turns.map(({ told, keptTold }) => [asTold(told), asTold(keptTold)]).join();
+  const before = offered();
+  tellInstead(open, $("system").value);
   keep(open);
-  if (gone) show();
+  if (offered() !== before) show();
 });
 $("ask").addEventListener("submit", (event) => send(event));
 $("write").addEventListener("click", (event) => send(event, writeTurn));

@@ -4,7 +4,7 @@
 
 // Labels are of answers to text.
 const seesNothing = (number) => !open.turns.slice(0, number).some((one) => one.images?.length);
-const rankable = (turn, number) => labelled && turn.answers?.length > 1 && seesNothing(number);
+const rankable = (turn, number) => labelled && turn.answers?.length > 1 && asTold(turn.told) && seesNothing(number);
 const demonstrable = (turn, number) => labelled && turn.content.trim() && seesNothing(number);
 // Whether an answer up to a turn was stopped or too long; of older ones it was not kept. Who learns
 // from it would learn to end there.
@@ -12,11 +12,21 @@ const cutOff = (number) => open.turns.slice(0, number + 1).some((one) => one.end
 
 const messagesBefore = ({ system, turns }, number) => messagesOf({ system, turns: turns.slice(0, number) });
 
+// The answers of a turn answer the system prompt `told`, and a demonstration that was kept is of
+// `keptTold`, where that has changed since.
+const asTold = (told) => (told ?? open.system) === open.system;
+
+function tellInstead(one, system) {
+  for (const turn of everyTurn([...one.turns, ...(running.get(one)?.before ?? [])])) {
+    if (turn.answers) turn.told ??= one.system;
+    if (turn.kept) turn.keptTold ??= one.system;
+  }
+  one.system = system;
+}
+
 // What was said before has changed: the answers there are do not answer it, and others were kept.
 function forgetAnswers(turns) {
-  const found = [...everyTurn(turns)].filter((turn) => turn.answers || turn.kept);
-  for (const turn of found) Object.assign(turn, { answers: undefined, ranked: undefined, kept: turn.kept && "" });
-  return found.length > 0;
+  for (const turn of everyTurn(turns)) Object.assign(turn, { answers: undefined, ranked: undefined, told: undefined, kept: turn.kept && "" });
 }
 
 // A form in the place of a turn, with the labeler's name, which it gives; what `send` throws is told.
@@ -56,7 +66,7 @@ function demonstrateTurn(turn, number) {
     const messages = await messagesBefore(one, number);
     const { replaced } = await call("/labels/chat", { ...sent, labeler, messages });
     for (const other of everyTurn(one.turns)) if (other.name === called) other.kept = "";
-    one.turns[number].name = called;
+    Object.assign(one.turns[number], { name: called, keptTold: undefined });
     one.turns[number].kept = replaced ? "Kept in place of the earlier one" : "Kept as demonstration";
     keep(one);
   }).focus();
@@ -69,6 +79,7 @@ function rankTurn(turn, number) {
   const list = make("ol", "answers");
   list.setAttribute("aria-label", "Answers, the best first");
   labelForm(number, list, "Rank", "Keep the ranking", async (labeler) => {
+    if (!asTold(turn.told)) throw new Error("The system prompt has changed: these answer the one before.");
     const sent = { labeler, answers: [], sources: [], ended: [], ranks: [] };
     ranks(order).forEach((rank, place) => { sent.ranks[order[place].number] = rank; });
     for (const { content, model, ended = true } of answers) { // of older ones it was not kept

@@ -31,7 +31,8 @@ function showTurn(turn, number) {
     }
   }
   if (own) for (const button of doing.querySelectorAll("button")) button.disabled ||= button.textContent !== "Copy";
-  for (const told of [turn.ranked && "Ranked", turn.kept]) if (told) doing.append(make("span", "soft", told));
+  const marks = [asTold(turn.told) && turn.ranked && "Ranked", asTold(turn.keptTold) && turn.kept];
+  for (const told of marks) if (told) doing.append(make("span", "soft", told));
   node.append(doing);
   return node;
 }
