@@ -324,6 +324,26 @@ def test_what_is_typed_while_a_message_waits_for_its_images_is_the_next(page):
     assert asked(page) == ["first", "One.", "second"]
 
 
+def test_what_was_not_sent_outlives_a_reload_in_each_conversation(page):
+    talk(page, ("one", "a"))
+    page.fill("#text", "to one")
+    page.click("#new")
+    page.fill("#text", "to a new one\nwhich is long")
+    reloaded(page)
+    assert page.input_value("#text") == "to one"  # the newest that has begun
+    reloaded(page)  # of one that was not looked at too
+    page.click("#new")
+    assert page.input_value("#text") == "to a new one\nwhich is long"
+    page.press("#text", "Enter")
+    answer(page, "b")
+    page.click("#new")
+    assert page.input_value("#text") == ""
+    reloaded(page)
+    assert page.input_value("#text") == ""
+    page.locator(".entry .name", has_text="one").last.click()
+    assert page.input_value("#text") == "to one"
+
+
 def test_the_reader_stays_where_he_is_when_an_answer_ends_or_an_edit_is_left(page):
     talk(page, *((f"q{n}", "line\n" * 30) for n in range(3)))
     top = "document.getElementById('turns').scrollTop"

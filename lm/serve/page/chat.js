@@ -239,6 +239,7 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("storage", meet);
 addEventListener("beforeunload", () => { leaving = true; });
+for (const left of ["pagehide", "visibilitychange"]) addEventListener(left, keepUnsent);
 addEventListener("pagehide", () => { for (const one of running.keys()) keepGrowing(one); });
 narrow.addEventListener("change", () => menu(false));
 watchForImages(mostImages);

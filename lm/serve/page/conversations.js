@@ -7,8 +7,25 @@ const running = new Map(); // conversation -> the answer that is being written i
 const drafts = new WeakMap(); // conversation -> { text, images } of the message to come
 
 function draftOf(one) {
-  if (!drafts.has(one)) drafts.set(one, { text: "", images: [] });
+  if (!drafts.has(one)) {
+    drafts.set(one, { text: unsent[placeOf(one)] ?? "", images: [] });
+    delete unsent[placeOf(one)];
+  }
   return drafts.get(one);
+}
+
+// Texts that were not sent when the page was left, kept in this tab by their conversation's id; one
+// that has not begun has another each time.
+const UNSENT = "lm.unsent";
+const placeOf = (one) => (one.turns.length ? one.id : "");
+const unsent = (() => {
+  try { return JSON.parse(sessionStorage.getItem(UNSENT)) ?? {}; } catch { return {}; }
+})();
+
+function keepUnsent() {
+  const texts = all.map((one) => [placeOf(one), draftOf(one).text]).filter(([, text]) => text);
+  try { sessionStorage.setItem(UNSENT, JSON.stringify({ ...unsent, ...Object.fromEntries(texts) })); }
+  catch { /* the browser's store is full or closed */ }
 }
 
 // Keeps a conversation that has changed here, beside what other tabs have kept.
