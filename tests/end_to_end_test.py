@@ -12,6 +12,7 @@ import time
 import pytest
 
 from lm.report.time_spent import processes, totals
+from lm.train import lock
 from tests.launched import (
     ROOT,
     await_step,
@@ -194,7 +195,10 @@ def test_a_step_asked_for_by_number_is_not_replaced_by_another(text, straight, t
 @pytest.mark.slow
 def test_a_directory_in_use_is_refused_and_a_dead_owner_is_not_in_the_way(text, straight, tmp_path):
     workdir = damaged(straight, tmp_path, lambda folder: None)
-    owner = {"host": os.uname().nodename, "pid": os.getpid(), "time": time.time()}
+    owner = {
+        "host": os.uname().nodename, "pid": os.getpid(), "time": time.time(),
+        "space": lock.space(), "ticks": lock.ticks(os.getpid()),
+    }  # fmt: skip
     (workdir / "lock").write_text(json.dumps(owner))
     one_line(run(text, workdir), 1, "is in use by process", "--steal_lock")
     (workdir / "lock").write_text(json.dumps(owner | {"pid": 2**22 + 1}))

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,26 @@ from lm.core.errors import ConfigError
 from lm.core.paths import is_remote
 
 STALE = 600.0  # seconds after which a lock that nobody has renewed is that of a host that is lost
-CLOCKS = 0.1  # seconds by which two clocks of a host may differ
 
 
 @contextmanager
-def locked(folder: Path, *, steal: bool) -> Iterator[None]:
+def locked(folder: Path, *, steal: bool) -> Iterator[Callable[[], bool]]:
     """Holds `folder/lock`, so that no second job writes there.
 
-    A lock of a process of this host that is gone is taken over, and one of another host that
-    nobody renews, after a while of waiting for it: that host may be lost.
+    A lock of a process that is gone is taken over where its number would be seen from here, and
+    that of another host or container that nobody renews, after a while of waiting: it may be lost.
+
+    Yields:
+      Whether the folder is still the one that was locked, and nobody else's.
 
     Raises:
       ConfigError: the folder is held by another job, or cannot be written.
     """
     path = folder / "lock"
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+    mine = {
+        "id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid(),
+        "space": space(), "ticks": ticks(os.getpid()), "time": time.time(),
+    }  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
         take(path, mine, steal=steal)
@@ -41,7 +47,7 @@ def locked(folder: Path, *, steal: bool) -> Iterator[None]:
     renewing = threading.Thread(target=renew, args=(path, mine, done), daemon=True)
     renewing.start()
     try:
-        yield
+        yield partial(ours, path, mine)
     finally:
         done.set()
         renewing.join()
@@ -92,25 +98,35 @@ def remove(path: Path, judged: bytes | None) -> None:
 
 def renew(path: Path, mine: dict[str, Any], done: threading.Event) -> None:
     """Writes the time into a lock again and again. A process whose lock another has taken, since it
-    slept for so long or was thought dead, ends at once: two would write there."""
+    slept for so long or was thought dead, ends at once: two would write there. So does one whose
+    lock is gone, and its folder most likely with it."""
     while not done.wait(STALE / 10):
         try:
             if not ours(path, mine):
-                os.write(2, f"error: another process has taken {path}; stopped\n".encode())
+                os.write(2, f"error: {lost(path.parent)}\n".encode())
                 os._exit(1)
-            fresh = path.with_name(f"lock.{mine['pid']}")
+            fresh = path.with_name(f"lock.{mine['id']}")
             fresh.write_text(json.dumps(mine | {"time": time.time()}))
             fresh.replace(path)
         except OSError:
             continue  # a disk that is full, or a store that does not answer just now
 
 
+def lost(folder: Path) -> str:
+    """What is said as a process ends whose folder is no longer its own."""
+    return (
+        f"another process has taken {folder}, or it was moved, removed or unmounted; stopped: the "
+        "same command goes on from the last checkpoint where it is there again"
+    )
+
+
 def ours(path: Path, mine: dict[str, Any]) -> bool:
     """Whether a lock is the one that we wrote; one that cannot be read may be."""
     try:
-        held = json.loads(path.read_text())
-        return (held["host"], held["pid"]) == (mine["host"], mine["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(json.loads(path.read_text()).get("id") == mine["id"])
+    except FileNotFoundError:
+        return is_remote(path)  # a store has no folders that are moved
+    except (OSError, ValueError, AttributeError):
         return True
 
 
@@ -137,54 +153,61 @@ def write_new(path: Path, text: str) -> None:
 
 
 def in_use(path: Path) -> bool:
-    """Whether a lock that somebody may hold is held: one of another host is renewed, or is left."""
+    """Whether a lock that somebody may hold is held: one whose process cannot be seen from here is
+    renewed, or is left."""
     try:
         before = json.loads(path.read_text())
-        if before["host"] == socket.gethostname():
+        if before.get("space") == space():
             return True
-        print(f"waiting up to {STALE / 5:.0f} s to see whether {before['host']}, which holds "
-              f"{path}, is still there", file=sys.stderr)  # fmt: skip
+        print(f"waiting up to {STALE / 5:.0f} s to see whether process {before['pid']} on "
+              f"{before['host']}, which holds {path}, is still there", file=sys.stderr)  # fmt: skip
         limit = time.monotonic() + STALE / 5  # two renewals
         while time.monotonic() < limit:
             time.sleep(STALE / 600)
             if json.loads(path.read_text())["time"] != before["time"]:
                 return True
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return path.exists()  # it has gone, or is just being written
     return False
 
 
-def began(pid: int) -> float | None:
-    """When a process of this host began, in seconds since 1970, where Linux says so."""
+def space() -> list[str]:
+    """Where the number of a process means that process: a host since it was started, and of its
+    containers, which may have one name, the one."""
+    found = [socket.gethostname()]
+    with suppress(OSError):  # no Linux
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        found.append(os.readlink("/proc/self/ns/pid"))
+    return found
+
+
+def ticks(pid: int) -> int | None:
+    """When a process that is seen from here began, in ticks since the host did; None: no Linux."""
     try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-        return boot + ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
         return None
 
 
 def holder(path: Path) -> str | None:
     """Who holds a lock, in words; None if nobody can.
 
-    In a container that was started again, host and number may be those of before, of another
-    process or of this one: one that began after the lock was written is not its holder.
+    Its number may be another process's by now, or this one's: that began at another time.
     """
     try:
         held = json.loads(path.read_text())
         host, pid = held["host"], int(held["pid"])
-        age = time.time() - held["time"]
+        gone = time.time() - held["time"] > STALE
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["time"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    gone = age > STALE
-    if host == socket.gethostname():
+    if held.get("space") == space():
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return None
         except PermissionError:
             pass
-        if (begun := began(pid)) is not None:  # or else who does not renew it is taken for lost
-            gone = begun > held["time"] + CLOCKS
+        if (began := ticks(pid)) is not None:  # or else who does not renew it is taken for lost
+            gone = began != held.get("ticks")
     return None if gone else f"process {pid} on {host}, which wrote so at {since}"

@@ -32,7 +32,7 @@ from lm.train.checkpoint import Checkpoints
 from lm.train.goodput import Goodput
 from lm.train.guard import GuardConfig
 from lm.train.journal import Journal, environment
-from lm.train.lock import locked
+from lm.train.lock import locked, lost
 from lm.train.metrics import read_metrics
 from lm.train.process import Process, Stop, Watchdog, agreed, check_same
 from lm.train.reaction import Origins, Reaction
@@ -119,6 +119,7 @@ class Session:
         self.compiled = 0.0  # seconds, as the step under way began
         self.unevaluated = True  # the parameters to go on from are still to be measured
         self.unsaved = False  # the last save that was due could not begin
+        self.held: Callable[[], bool] = lambda: True  # whether the directory is still this run's
 
     def __enter__(self) -> "Session":
         refuse_among_texts(self.workdir, self.config)  # as a step of a pipeline alone knows them
@@ -126,7 +127,8 @@ class Session:
         check_same(digests, "give every process the same files")  # the manifest has the first's
         with ExitStack() as stack:
             if self.main:
-                stack.enter_context(locked(self.workdir, steal=self.process.steal_lock))
+                lock = locked(self.workdir, steal=self.process.steal_lock)
+                self.held = stack.enter_context(lock)
             self.checkpoints = Checkpoints(self.workdir / "checkpoints", keep=self.loop.keep)
             stack.callback(self.checkpoints.close)
             self.checkpoints.refuse_all_aside()
@@ -339,7 +341,12 @@ class Session:
         return restored[0].replace(step=step)
 
     def save(self, step: int, state: Any) -> None:
-        """Begins to save, or notes that it cannot; raises CheckpointError after some failures."""
+        """Begins to save, or notes that it cannot; raises CheckpointError after some failures.
+
+        Raises ConfigError where the directory is another's by now, or gone: Orbax would make it.
+        """
+        if not agreed(self.held()):
+            raise ConfigError(lost(self.workdir))
         with self.goodput.spent("save"):
             facts = self.facts | self.origin | {"tokens": self.counted(step)}
             facts |= {"rollbacks": self.reaction.rollbacks, "skipped": self.reaction.skipped}

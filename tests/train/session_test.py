@@ -463,6 +463,35 @@ def test_a_run_whose_last_step_could_not_be_saved_has_not_ended_and_goes_on_once
     assert (tmp_path / "summary.json").exists()
 
 
+@pytest.mark.parametrize("lost", ["moved", "removed", "made anew", "taken"])
+def test_a_run_whose_directory_is_gone_stops_at_its_next_save_and_makes_no_other(tmp_path, lost):
+    workdir, away = tmp_path / "run", tmp_path / "away"
+
+    def lose(session, done):
+        if done != 5:
+            return
+        session.checkpoints.settle()
+        if lost == "removed":
+            shutil.rmtree(workdir)
+        elif lost != "taken":
+            workdir.rename(away)
+        if lost == "made anew":
+            workdir.mkdir()
+        if lost == "taken":
+            (workdir / "lock").write_text(json.dumps({"id": "another"}))
+
+    with pytest.raises(ConfigError, match="or it was moved, removed or unmounted; stopped"):
+        run(workdir, GuardConfig(), evaluated=lose)
+    assert workdir.exists() == (lost in ("made anew", "taken"))
+    if lost == "made anew":
+        assert not (workdir / "checkpoints").exists()
+        shutil.rmtree(workdir)
+    if lost in ("moved", "made anew"):
+        away.rename(workdir)
+        (workdir / "lock").unlink()  # of a process that is gone, but for this test
+        assert run(workdir, GuardConfig()) == ([4, 5, 6, 7], 8)
+
+
 def test_a_directory_whose_checkpoints_are_gone_is_still_another_runs(tmp_path):
     run(tmp_path, GuardConfig())
     shutil.rmtree(tmp_path / "checkpoints")
