@@ -147,7 +147,7 @@ def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict) or not is_number(row.get("step")):
             bad.append(number)
@@ -182,7 +182,7 @@ def _objects(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             found.append(row)
@@ -204,7 +204,7 @@ def _summary(path: Path) -> dict[str, Any]:
         return {}
     try:
         summary = json.loads(path.read_bytes().decode(errors="replace"))
-    except ValueError:
+    except (ValueError, RecursionError):
         summary = None
     if not isinstance(summary, dict):
         raise DataError(f"{path} is not a JSON object: delete it and write the report again")

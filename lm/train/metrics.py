@@ -135,7 +135,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().decode(errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # a line of brackets alone, say
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)

@@ -35,7 +35,12 @@ def test_a_last_line_cut_short_is_ignored(run):
     assert record.unreadable == 0
 
 
-@pytest.mark.parametrize("bad", ["{", "[1, 2]", "7", '{"loss": 1}', '{"step": "x"}', "\x00\x00"])
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "bad", ["{", "[1, 2]", "7", '{"loss": 1}', '{"step": "x"}', "\x00\x00", DEEP], ids=range(7)
+)
 def test_a_damaged_line_in_the_middle_is_counted(run, bad):
     log(run, [training_row(1), bad, training_row(2), ""])
     record = read_run(run)
@@ -80,7 +85,7 @@ def test_a_missing_folder_is_named(tmp_path):
         read_run(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", ""])
+@pytest.mark.parametrize("text", ["{", "[]", "", DEEP], ids=range(4))
 def test_a_damaged_summary_is_refused(run, text):
     (run / "summary.json").write_text(text)
     with pytest.raises(DataError, match="summary.json"):

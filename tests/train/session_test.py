@@ -108,7 +108,8 @@ def test_a_run_whose_processes_read_other_data_writes_nothing(monkeypatch, tmp_p
 
 def test_lines_of_the_metrics_that_are_damaged_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1}\n5\n{"loss": 1}\n\xff\xfe\n{"step": 2}\n{"step": ')
+    deep = b'{"step": 1, "loss": ' + b"[" * 100_000 + b"\n"
+    path.write_bytes(deep + b'{"step": 1}\n5\n{"loss": 1}\n\xff\xfe\n{"step": 2}\n{"step": ')
     for where in (path, epath.Path(path)):  # as of a run in a store
         assert [row["step"] for row in read_metrics(where)] == [1, 2]
 
