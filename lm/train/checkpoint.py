@@ -112,19 +112,24 @@ class Checkpoints:
             tokenizer and data before it restores; mesh, versions and commit are for people.
         """
         self.settle()
-        if step in self.shared_steps():
-            return True
+        why, there, ready = "another process could not write it", [], False
         needed = 2 * size_bytes(state)  # all processes write to one disk
-        free = math.inf if is_remote(self.folder) else shutil.disk_usage(self.folder).free
-        if not agreed(free >= needed):
-            return self.failed(
-                step, f"{free / 1e6:.0f} MB free on its disk, {needed / 1e6:.0f} MB needed"
-            )
+        try:
+            there = self.steps()
+            free = math.inf if is_remote(self.folder) else shutil.disk_usage(self.folder).free
+            ready = free >= needed
+            if not ready:
+                why = f"{free / 1e6:.0f} MB free on its disk, {needed / 1e6:.0f} MB needed"
+        except OSError as error:  # a disk that does not answer just now
+            why = first_line(error)
+        if step in of_first(there):
+            return True
+        if not agreed(ready):
+            return self.failed(step, why)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             manifest=ocp.args.JsonSave(make_manifest(step, state, facts)),
         )
-        why = "another process could not write it"
         try:
             started = self.manager.save(step, args=items, force=True)
             why = why if started else "the checkpoint manager declined"

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gc
 import logging
+import os
 import shutil
 from collections import namedtuple
 from types import SimpleNamespace
@@ -155,6 +156,24 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     assert list((tmp_path / "checkpoints").iterdir()) == [] and checkpoints.failures == 1
     monkeypatch.undo()
     assert checkpoints.save(2, state_of(2), {}) and checkpoints.close()
+
+
+@pytest.mark.parametrize("call", ["steps_in", "shutil.disk_usage"])
+def test_a_disk_that_does_not_answer_is_a_save_that_failed_and_no_end(
+    tmp_path, monkeypatch, capsys, call
+):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with monkeypatch.context() as disk:
+
+        def stale(folder):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+        disk.setattr(f"lm.train.checkpoint.{call}", stale)
+        assert not checkpoints.save(1, state_of(1), {})
+    assert "step 1 was not saved: [Errno 116] Stale file handle" in capsys.readouterr().err
+    assert checkpoints.failures == 1
+    assert checkpoints.save(2, state_of(2), {}) and checkpoints.settle()
+    assert checkpoints.failures == 0 and checkpoints.steps() == [2] and checkpoints.close()
 
 
 def test_the_room_for_a_save_is_that_of_all_processes_which_write_to_one_disk(
