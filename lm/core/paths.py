@@ -5,12 +5,13 @@ has no append, no exclusive creation and no free space: who needs one asks `is_r
 """
 
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lm.core.errors import ConfigError
 
@@ -55,11 +56,33 @@ def at_home(name: str) -> Path:
     return Path(os.path.expanduser(name))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that others read: it is whole at any moment, the old one or the new."""
+def write_whole(path: Path, text: str, *, lasting: bool = True) -> None:
+    """Writes a file that others read: it is whole at any moment, the old one or the new.
+
+    Args:
+      lasting: also after the host has lost its power. That waits for the disk.
+    """
     fresh = path.with_name(path.name + ".part")
-    fresh.write_text(text)
+    with fresh.open("w") as file:
+        file.write(text)
+        if lasting and not is_remote(path):
+            file.flush()
+            os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """What a run says that has ended; None: it has not, or the file is empty or damaged, and the
+    run writes it anew where it is run again.
+
+    Raises:
+      OSError: the disk does not answer.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lm.core.mesh import fetch, place_whole
-from lm.core.paths import writing
+from lm.core.paths import read_summary, writing
 from lm.data.features import Encoded, TaskBatch, in_order
 from lm.data.records import Choice, Record, Span, Tagging
 from lm.data.tasks import Task
@@ -173,8 +173,7 @@ def answer_task(
 
 def null_threshold(run: Path) -> float:
     """The odds above which a run gives no answer, found on its held-out items; 0 without any."""
-    path = run / "summary.json"
-    summary = json.loads(path.read_text()) if path.exists() else {}
+    summary = read_summary(run / "summary.json") or {}
     return float(summary.get("null_threshold", 0.0))
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from lm.core.config import require, require_at_least_zero
 from lm.core.errors import ConfigError, DataError, FunctionError
 from lm.core.mesh import everywhere, fetch, local_rows, place
-from lm.core.paths import run_path
+from lm.core.paths import read_summary, run_path
 from lm.models.gpt import GptConfig
 from lm.models.reward import answer_scores, rescaled, token_values
 from lm.rlhf.classifier import classifier_scorer
@@ -152,7 +152,7 @@ def reward_source(run: str, form: Form, mesh: jax.sharding.Mesh) -> Source:
     source = read_source(run, mesh)
     if not source.scalar:
         raise ConfigError(f"reward.run={run} is no reward model: instructgpt:reward makes one")
-    if not (run_path(run) / "summary.json").exists():
+    if read_summary(run_path(run) / "summary.json") is None:
         raise ConfigError(
             f"reward.run={run} has not ended, and its scores are shifted at its end: run its "
             "command again"

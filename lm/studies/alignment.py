@@ -21,6 +21,7 @@ import jax
 
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
+from lm.core.paths import read_summary
 from lm.data.prompts import HELD_OUT, RowsConfig
 from lm.rlhf.labeling import LabelingConfig, label, to_label
 from lm.rlhf.ppo import Ppo
@@ -149,7 +150,7 @@ class Alignment:
 
     def make(self, workdir: Path, name: str, process: Process) -> None:
         """Runs one step after those before it, unless it is done."""
-        if (workdir / name / "summary.json").exists():
+        if read_summary(workdir / name / "summary.json") is not None:
             return
         if name == "reward":
             self.rank(workdir)

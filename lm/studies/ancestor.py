@@ -20,6 +20,7 @@ import jax
 from lm.core.config import require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
+from lm.core.paths import write_whole
 from lm.data.excerpts import excerpts
 from lm.data.sources import documents
 from lm.data.tokens import TextConfig
@@ -105,8 +106,8 @@ class Ancestor:
             for name, member in members.items():
                 run_member(member, workdir / name, process, name)
             if jax.process_index() == 0:
-                (workdir / "summary.json").write_text(
-                    json.dumps(self.told(workdir), indent=1) + "\n"
+                write_whole(
+                    workdir / "summary.json", json.dumps(self.told(workdir), indent=1) + "\n"
                 )
 
     def choose(self, workdir: Path, ppo: Ppo) -> None:

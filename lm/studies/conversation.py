@@ -22,6 +22,7 @@ import jax
 from lm.core.config import require, require_positive
 from lm.core.errors import ConfigError
 from lm.core.mesh import make_mesh
+from lm.core.paths import read_summary
 from lm.data.dialogues import DialoguesConfig
 from lm.data.sources import together
 from lm.rlhf.dialogue_sft import DialogueSft
@@ -126,7 +127,7 @@ class Conversing:
         with alone(workdir, process):
             begin(workdir, self, fixed(workdir, MADE_WITH))
             for name in members:
-                if (workdir / name / "summary.json").exists():
+                if read_summary(workdir / name / "summary.json") is not None:
                     continue
                 number, _, step = name.partition("/")
                 if step == "reward":

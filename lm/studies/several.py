@@ -1,6 +1,5 @@
 """A study is several runs in one directory: where it begins, and goes on."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
@@ -12,7 +11,7 @@ import numpy as np
 
 from lm.core.config import CLASS, bindings, differences, dump, read, require
 from lm.core.errors import ConfigError, DataError
-from lm.core.paths import write_whole
+from lm.core.paths import read_summary, write_whole
 from lm.nn.config import HOW
 from lm.rlhf.reward import RewardTraining
 from lm.rlhf.scores import RewardConfig
@@ -88,7 +87,7 @@ def begin(workdir: Path, config: Any, done: Iterable[str] = ()) -> None:
 
 def run_member(member: Any, folder: Path, process: Process, told: object) -> None:
     """Runs a member of a study, and says what is told of it, unless it is done."""
-    if not (folder / SUMMARY).exists():
+    if read_summary(folder / SUMMARY) is None:
         print(f"--- {told}", flush=True)
         member.run(folder, process)
 
@@ -153,9 +152,8 @@ def evaluated(
 def selected(run: Path, reward: RewardConfig) -> int | None:
     """The step of a fine-tuning that its reward model chose; None, the newest, where it had none,
     or has not ended."""
-    path = run / "summary.json"
-    chosen = reward.given and path.exists()
-    return json.loads(path.read_text()).get("selected_step") if chosen else None
+    summary = read_summary(run / SUMMARY) if reward.given else None
+    return (summary or {}).get("selected_step")
 
 
 def gold_of(judge: RewardConfig, shown: TruncationConfig, *, people: bool) -> RewardConfig:

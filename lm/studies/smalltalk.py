@@ -25,6 +25,7 @@ import numpy as np
 
 from lm.core.config import require_positive
 from lm.core.mesh import make_mesh
+from lm.core.paths import read_summary
 from lm.data.smalltalk import Smalltalk, gold, right
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
@@ -136,8 +137,8 @@ class SmalltalkStudy:
     def measure(self, folder: Path) -> None:
         """What every policy that is there says to the same conversations; each is asked once."""
         mesh, found = make_mesh(self.base.mesh), known(folder)
-        new = [name for name in POLICIES
-               if name not in found and (folder / name / "summary.json").exists()]  # fmt: skip
+        ended = [one for one in POLICIES if read_summary(folder / one / "summary.json") is not None]
+        new = [name for name in ended if name not in found]
         if not new:
             return
         data = replace(

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from lm.core.config import assignment, bind, require
+from lm.core.paths import read_summary
 from lm.data.tasks import read
 from lm.evals.published import gap, of_case
 from lm.metrics.spread import by_chance, clear, over_seeds
@@ -117,7 +118,7 @@ class Transfer:
             tunings = self.tunings(workdir)
             left = [
                 tuning for key, tuning in tunings.items()
-                if not (place(workdir, *key) / "summary.json").exists()
+                if read_summary(place(workdir, *key) / "summary.json") is None
             ]  # fmt: skip
             for data in dict.fromkeys(tuning.data for tuning in left):
                 read(data)

@@ -94,6 +94,6 @@ class Goodput:
         mine = {"began": began, "first": self.first, "last": self.last, "seconds": seconds}
         told = json.dumps({"processes": [*self.before, mine]}, indent=1)
         try:
-            write_whole(self.path, told + "\n")
+            write_whole(self.path, told + "\n", lasting=False)  # between two steps
         except OSError:
             return  # a full disk stops a run by its checkpoints, not by this

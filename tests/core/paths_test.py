@@ -9,7 +9,7 @@ from etils.epath import backend, gpath
 
 from lm.core import paths
 from lm.core.errors import ConfigError
-from lm.core.paths import is_remote, remove_tree, run_path, write_whole
+from lm.core.paths import is_remote, read_summary, remove_tree, run_path, write_whole
 from lm.report.page import write_report
 from lm.text.byte import ByteTokenizer
 from lm.text.tokenizer import load
@@ -140,6 +140,27 @@ def test_steps_are_listed_set_aside_and_removed_in_a_store(store):
     remove_tree(run / "checkpoints" / "absent")
     assert steps_in(run / "checkpoints") == []
     assert os.path.isdir(store.place(run / "checkpoints" / "10.corrupt" / "state"))
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    path, synced = tmp_path / "summary.json", []
+
+    def sync(number):
+        synced.append((os.fstat(number).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_whole(path, '{"steps": 1}')
+    assert synced == [(12, False)] and read_summary(path) == {"steps": 1}
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"", b"{", bytes(64), b"[1]", b"\xff", b"[" * 100_000], ids=range(7)
+)
+def test_a_run_whose_summary_is_missing_or_damaged_has_not_ended(tmp_path, text):
+    path = tmp_path / "summary.json"
+    if text is not None:
+        path.write_bytes(text)
+    assert read_summary(path) is None
 
 
 def test_a_file_is_the_old_one_where_the_new_one_could_not_be_written(tmp_path):

@@ -38,7 +38,7 @@ def ran(monkeypatch):
         done.append(config)
         if config.optim.peak_lr > 1:
             raise GuardStop("loss nan at step 7")
-        workdir.mkdir(parents=True)
+        workdir.mkdir(parents=True, exist_ok=True)
         told = {"valid_loss": toy(config), "steps": config.steps}
         if isinstance(config, Finetune):
             told = {"metric": "accuracy", "accuracy": 1 - 1e4 * abs(config.optim.peak_lr - 4e-5)}
@@ -90,6 +90,16 @@ def test_the_same_command_goes_on_with_what_is_not_done_and_values_may_be_added(
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="has results of other settings: base.steps was"):
         replace(GRID, base=replace(GRID.base, steps=9)).run(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "\x00" * 64, "[1]"], ids=range(4))
+def test_a_member_whose_summary_is_damaged_is_run_again(ran, tmp_path, damaged):
+    GRID.run(tmp_path)
+    best = told(tmp_path)["best"]
+    (tmp_path / best / "1" / "summary.json").write_text(damaged)
+    GRID.run(tmp_path)
+    assert len(ran) == 13 and ran[12] == ran[[*GRID.members()].index(f"{best}/1")]
+    assert told(tmp_path)["best"] == best
 
 
 @pytest.mark.parametrize(
