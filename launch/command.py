@@ -17,16 +17,27 @@ from lm.core.errors import UserError
 
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 
-INTERNAL, INTERRUPTED, UNREAD = 70, 130, 141
+DATA, INTERNAL, INTERRUPTED, UNREAD = 2, 70, 130, 141
+
+OF_PATHS = {  # what is wrong with a path wherever that shows: the exit code, and the way out
+    errno.ENAMETOOLONG: (1, "name another path"),
+    errno.ELOOP: (1, "name another path"),
+    errno.ENOSPC: (DATA, "free some space, and run the command again"),
+    errno.EDQUOT: (DATA, "free some space, and run the command again"),
+    errno.EROFS: (DATA, "name another path"),
+    errno.EACCES: (DATA, "have it given to this user, or name another path"),
+    errno.EIO: (INTERNAL, "the disk does not answer; run the command again, or name another path"),
+    errno.ESTALE: (INTERNAL, "the disk does not answer; run the command again"),
+}
 
 
 def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> None:
     """Parses the flags, runs `main`, exits with its code (0 where it returns None).
 
-    Exit codes: 1 flags or configuration, 2 data or checkpoint, 3 stopped by a guard, 70 an error
-    of ours, of a disk or store that gives no checkpoint now, or of a reward function that had
-    worked, 75 saved and to be run again, 130 interrupted, 134 another process was lost, 141 nobody
-    reads any more what is printed.
+    Exit codes: 1 flags or configuration, 2 data, a checkpoint or a full disk, 3 stopped by a guard,
+    70 an error of ours, of a disk or store that does not answer now, or of a reward function that
+    had worked, 75 saved and to be run again, 130 interrupted, 134 another process was lost, 141
+    nobody reads any more what is printed.
     """
     argv = list(sys.argv if argv is None else argv)
     try:
@@ -44,22 +55,24 @@ def run(main: Callable[[], int | None], argv: Sequence[str] | None = None) -> No
     except Exception as error:  # the last resort: the caller must learn that it is not his
         if isinstance(error, BrokenPipeError) and unread():
             leave(UNREAD)
-        said = of_a_path(error)
+        said, code = of_a_path(error)
         if flags.FLAGS.traceback or not said:
             traceback.print_exc()
         if said:
-            fail(said, 1)
+            fail(said, code)
         leave(INTERNAL)
     leave(code or 0)
 
 
-def of_a_path(error: Exception) -> str:
-    """What is wrong with a path that no file can have, wherever that showed; "" of other errors."""
-    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-        return f"{str(error.filename)[:100]}: {os.strerror(error.errno)}; name another path"
+def of_a_path(error: Exception) -> tuple[str, int]:
+    """What is wrong with a path, or with its disk, and the exit code; "" of other errors."""
+    if isinstance(error, OSError) and error.errno in OF_PATHS:
+        code, way_out = OF_PATHS[error.errno]
+        path = f"{str(error.filename)[:100]}: " if error.filename else ""
+        return f"{path}{os.strerror(error.errno)}; {way_out}", code
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib
-        return f"{error}; name another path"
-    return ""
+        return f"{error}; name another path", 1
+    return "", INTERNAL
 
 
 def parse(argv: Sequence[str]) -> None:

@@ -61,14 +61,21 @@ def write_whole(path: Path, text: str, *, lasting: bool = True) -> None:
 
     Args:
       lasting: also after the host has lost its power. That waits for the disk.
+
+    Raises:
+      OSError: it cannot be written; it names the file, which the system does only as it is opened.
     """
     fresh = path.with_name(path.name + ".part")
-    with fresh.open("w") as file:
-        file.write(text)
-        if lasting and not is_remote(path):
-            file.flush()
-            os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with fresh.open("w") as file:
+            file.write(text)
+            if lasting and not is_remote(path):
+                file.flush()
+                os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

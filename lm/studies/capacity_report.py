@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.core.paths import write_whole
 from lm.data.puzzles import PUZZLES
 from lm.evals.published import figures, h1, loss_law
 from lm.metrics.spread import over_seeds
@@ -133,8 +134,8 @@ def write_report(workdir: Path, title: str, study: Study, shots: Sequence[int]) 
             scaling(study, sizes), "",
         ]
     )  # fmt: skip
-    (workdir / "report.md").write_text(report)
-    (workdir / "figure.svg").write_text(draw_panels(title, panels(study, sizes, shots)))
+    write_whole(workdir / "report.md", report)
+    write_whole(workdir / "figure.svg", draw_panels(title, panels(study, sizes, shots)))
     summary = {
         "shown": verdict.shown, "size": sizes[-1], "gain": verdict.gain, "spread": verdict.spread,
         "removed": verdict.removed(verdict.shuffled),
@@ -150,7 +151,7 @@ def write_report(workdir: Path, title: str, study: Study, shots: Sequence[int]) 
             for (size, seed), one in study.items()
         },
     }  # fmt: skip
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
     print(f"{report}\n{workdir}/report.md, {workdir}/figure.svg")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.core.paths import write_whole
 from lm.evals.programs.pass_rate import pass_at_k
 from lm.evals.programs.trial import Trial
 from lm.report.markdown import table
@@ -197,9 +198,9 @@ def write_report(
     )  # fmt: skip
     lines += ["", *runs_table([*small, large], forecast["rated"])]
     report = "\n".join(lines) + "\n"
-    (workdir / "report.md").write_text(report)
-    (workdir / "figure.svg").write_text(draw_panels(title, panels(forecast, rows)))
-    (workdir / "outcome.json").write_text(json.dumps(rows, indent=1) + "\n")
+    write_whole(workdir / "report.md", report)
+    write_whole(workdir / "figure.svg", draw_panels(title, panels(forecast, rows)))
+    write_whole(workdir / "outcome.json", json.dumps(rows, indent=1) + "\n")
     print(f"{report}\n{workdir}/report.md, {workdir}/figure.svg")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.core.paths import write_whole
 from lm.metrics.spread import clear, over_seeds
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
@@ -47,13 +48,13 @@ def write_gold(workdir: Path, title: str, seeds: Sequence[int]) -> None:
         [verdict(measures), "", *scores(measures), "", *gains(measures), "", *taxes(tax), "",
          *accuracies(pipelines), "", *examples(measures[0])]
     )  # fmt: skip
-    (workdir / "report.md").write_text(report + "\n")
-    (workdir / "figure.svg").write_text(draw_panels(title, panels(measures, pipelines)))
+    write_whole(workdir / "report.md", report + "\n")
+    write_whole(workdir / "figure.svg", draw_panels(title, panels(measures, pipelines)))
     summary = {
         "shown": shown(measures), "seeds": list(seeds), "tax": tax,
         "scores": {p: {s: [one[p][s] for one in measures] for s in SCORERS} for p in POLICIES},
     }  # fmt: skip
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
     print(f"{report}\n{workdir}/report.md, {workdir}/figure.svg")
 
 

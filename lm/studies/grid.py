@@ -23,6 +23,7 @@ import jax
 
 from lm.core.config import bind, bindings, require
 from lm.core.errors import ConfigError, DataError, GuardStop
+from lm.core.paths import write_whole
 from lm.metrics.spread import over_seeds
 from lm.report.bars import Bar, draw_bars
 from lm.report.markdown import table, with_deviation
@@ -186,8 +187,8 @@ class Grid:
             for one in ranked
         ]
         told = "\n".join(table(header, rows)) + "\n"
-        (workdir / "table.md").write_text(told)
-        (workdir / "figure.svg").write_text(self.figure(measured, metric))
+        write_whole(workdir / "table.md", told)
+        write_whole(workdir / "figure.svg", self.figure(measured, metric))
         each = {
             named(one.point): {
                 "values": [value if math.isfinite(value) else None for value in one.values],
@@ -197,7 +198,7 @@ class Grid:
         }
         folder = named(best.point) if best else None
         summary = {"metric": metric, "best": folder, "members": each}
-        (workdir / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        write_whole(workdir / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
         none = f"none is the best: no combination has a finite {metric} under every seed"
         if unlike:
             none = (

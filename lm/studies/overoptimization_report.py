@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lm.core.paths import write_whole
 from lm.metrics.spread import clear, over_seeds
 from lm.report.markdown import table, with_deviation
 from lm.report.panels import Band, Panel, draw_panels
@@ -83,14 +84,14 @@ def write_overoptimization(workdir: Path, title: str, seeds: Sequence[int]) -> N
         [verdict(found, len(folders)), "", *ends(steps, curves), "", *best_table(best), "",
          *accuracies(folders)]
     )  # fmt: skip
-    (workdir / "report.md").write_text(report + "\n")
-    (workdir / "figure.svg").write_text(draw_panels(title, panels(curves, best)))
+    write_whole(workdir / "report.md", report + "\n")
+    write_whole(workdir / "figure.svg", draw_panels(title, panels(curves, best)))
     summary = {
         "shown": shown(found["proxy"], found["control"]), "seeds": list(seeds),
         "updates": steps, "best_of_n": told(best),
         "curves": {name: told(some) for name, some in curves.items()},
     }  # fmt: skip
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
     print(f"{report}\n{workdir}/report.md, {workdir}/figure.svg")
 
 

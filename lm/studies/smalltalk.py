@@ -25,7 +25,7 @@ import numpy as np
 
 from lm.core.config import require_positive
 from lm.core.mesh import make_mesh
-from lm.core.paths import read_summary
+from lm.core.paths import read_summary, write_whole
 from lm.data.smalltalk import Smalltalk, gold, right
 from lm.decode.generate import Generator
 from lm.decode.sampling import SamplingConfig
@@ -196,11 +196,11 @@ class SmalltalkStudy:
         whole = all(set(POLICIES) <= set(one) for one in found)
         judged = [*verdict(found), ""] if whole else []
         told = "\n".join([*judged, *table(header, rows)]) + "\n"
-        (workdir / "report.md").write_text(told)
+        write_whole(workdir / "report.md", told)
         if whole:
             summary["shown"] = {name: shown for name, (shown, _) in claims(found).items()}
-            (workdir / "figure.svg").write_text(self.figure(workdir))
-            (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+            write_whole(workdir / "figure.svg", self.figure(workdir))
+            write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
         print(f"{told}{workdir}/report.md", flush=True)
 
     def figure(self, workdir: Path) -> str:

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from lm.core.config import require
+from lm.core.paths import write_whole
 from lm.metrics.spread import over_seeds
 from lm.models.gpt import GptConfig
 from lm.nn.config import LayerPattern
@@ -154,9 +155,9 @@ class SparseCritique:
         verdict = self.verdict(over)
         said = "nothing is said of what was not trained" if verdict is None else verdict.line()
         told = "\n".join([said, "", *table(header, rows)]) + "\n"
-        (workdir / "table.md").write_text(told)
-        (workdir / "figure.svg").write_text(draw_panels(TITLE, self.panels(over)))
-        (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        write_whole(workdir / "table.md", told)
+        write_whole(workdir / "figure.svg", draw_panels(TITLE, self.panels(over)))
+        write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
         print(f"{told}{workdir}/table.md, {workdir}/figure.svg")
 
     def verdict(self, over: Callable[[str, str, str], np.ndarray]) -> Verdict | None:

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from lm.core.config import assignment, bind, require
-from lm.core.paths import read_summary
+from lm.core.paths import read_summary, write_whole
 from lm.data.tasks import read
 from lm.evals.published import gap, of_case
 from lm.metrics.spread import by_chance, clear, over_seeds
@@ -178,9 +178,9 @@ class Transfer:
                 f"\nOf differences that are nothing but noise {by_chance(len(self.seeds)):.1%} are "
                 f"so far apart with {len(self.seeds)} seeds; {len(above)} are compared here.\n"
             )
-        (workdir / "table.md").write_text(told)
-        (workdir / "figure.svg").write_text(draw_bars(self.title, bars))
-        (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        write_whole(workdir / "table.md", told)
+        write_whole(workdir / "figure.svg", draw_bars(self.title, bars))
+        write_whole(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
         print(f"{told}{workdir}/table.md, {workdir}/figure.svg")
 
 

@@ -1,3 +1,4 @@
+import errno
 import inspect
 import os
 import subprocess
@@ -43,6 +44,38 @@ def test_wrong_flags_are_one_line_and_an_exit_code(flags, code, said):
     assert done.returncode == code
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert said in done.stderr and done.stdout == ""
+
+
+FAILING = """
+from pathlib import Path
+from launch.command import run
+from lm.core.paths import write_whole
+
+def fail(number):
+    raise OSError(number, "as of a disk", "runs/a")
+
+run({main}, ["test"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is a disk that is full")
+def test_a_full_disk_is_one_line_that_names_the_file_and_the_exit_code_of_data(tmp_path):
+    path = tmp_path / "table.md"
+    path.with_name("table.md.part").symlink_to("/dev/full")
+    words = [sys.executable, "-c", FAILING.format(main=f"lambda: write_whole(Path('{path}'), 'x')")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    said = f"{path}"[:100] + ": No space left on device; free some space, and run the command again"
+    assert (done.returncode, done.stderr) == (2, f"error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EDQUOT, 2), (errno.EROFS, 2), (errno.EACCES, 2), (errno.EIO, 70)]
+)
+def test_a_disk_that_cannot_be_used_is_one_line_and_an_exit_code(number, code):
+    words = [sys.executable, "-c", FAILING.format(main=f"lambda: fail({number})")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: runs/a: {os.strerror(number)}; ")
 
 
 @pytest.mark.parametrize(
