@@ -93,7 +93,7 @@ class PpoEvaluation:
         if self.rows > drawn:
             both = math.lcm(read, drawn)
             self.rows = min(config.batch, -(-count // both) * both)
-        self.total = jax.jit(NextAnswer(config.policy_model).total)
+        self.total = session.asking(jax.jit(NextAnswer(config.policy_model).total))
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
         """Figures of held-out prompts; the answers to a few are kept."""
@@ -157,8 +157,9 @@ class PpoEvaluation:
 
     def batches(self) -> Iterator[Any]:
         """The held-out prompts in blocks of an update's size, or of as many parts of one as they
-        fill."""
+        fill. Asks before each whether to leave."""
         for some in in_order(self.prompts, self.rows):
+            self.session.ask()
             yield place_whole(some, self.mesh)
 
     def finish(self, params: Any) -> dict[str, Any]:

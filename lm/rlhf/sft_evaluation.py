@@ -38,7 +38,7 @@ class SftEvaluation:
         self.config, self.material, self.form = config, material, form
         self.mesh, self.session = mesh, session
         self.rows = config.batch // config.microbatches
-        self.total = jax.jit(config.objective().total)
+        self.total = session.asking(jax.jit(config.objective().total))
         self.room = config.decoder.length - config.loop.sample_tokens
         asked = list(dict.fromkeys(material.prompts))
         sizes = dict(zip(asked, map(len, form.encode_prompts(asked)), strict=True))

@@ -48,7 +48,7 @@ class Evaluation:
         self.config, self.tokenizer, self.valid = config, tokenizer, valid
         self.mesh, self.session = mesh, session
         self.rows = config.batch // config.microbatches
-        self.measure = jax.jit(partial(measure, config.objective()))
+        self.measure = session.asking(jax.jit(partial(measure, config.objective())))
         self.guess = jax.jit(partial(guess, config.objective(), tokenizer.vocab_size))
 
     def estimates(self) -> Iterator[MaskedBatch]:

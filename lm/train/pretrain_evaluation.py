@@ -36,7 +36,7 @@ class Evaluation:
         self.config, self.tokenizer, self.session = config, tokenizer, session
         rows = config.batch // config.microbatches
         self.held_out = HeldOut(valid, config.model.length, rows, mesh)
-        self.loss = jax.jit(config.objective().total)
+        self.loss = session.asking(jax.jit(config.objective().total))
 
     def __call__(self, step: int, params: Any) -> None:
         """An estimate of the held-out loss, and samples."""

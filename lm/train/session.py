@@ -18,7 +18,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -119,6 +119,7 @@ class Session:
         self.compiled = 0.0  # seconds, as the step under way began
         self.unevaluated = True  # the parameters to go on from are still to be measured
         self.unsaved = False  # the last save that was due could not begin
+        self.measured: Any = None  # the state that is evaluated between two steps
         self.held: Callable[[], bool] = lambda: True  # whether the directory is still this run's
 
     def __enter__(self) -> "Session":
@@ -138,10 +139,7 @@ class Session:
             )  # fmt: skip
             self.stop = stack.enter_context(Stop(self.process))
             if self.stop.signal is not None:
-                self.journal.say(
-                    f"stopped before a step of {self.workdir}; the same command goes on with it"
-                )
-                raise Finished(self.stop.exit_code)
+                self.leave(0)
             self.watchdog = Watchdog(self.process.step_timeout)
             stack.callback(self.watchdog.close)
             stack.enter_context(self.goodput.hearing())
@@ -287,6 +285,44 @@ class Session:
         if due:
             self.save(done, state)
         if asked:
+            self.leave(done)
+        self.goodput.reached(done)
+        self.goodput.switch("evaluate")
+        if done % self.loop.evaluate_every == 0 and done < self.total:
+            self.measured = state
+            evaluate(done, state.params)
+            self.measured = None
+        return state
+
+    def asking(self, measure: Callable[..., Any]) -> Callable[..., Any]:
+        """`measure`, of a batch of an evaluation, which asks before each whether to leave."""
+        last: Any = None
+
+        def asked(*args: Any) -> Any:
+            nonlocal last
+            jax.block_until_ready(last)  # or else all of them are dispatched before a signal comes
+            self.ask()
+            last = measure(*args)
+            return last
+
+        return asked
+
+    def ask(self) -> None:
+        """Leaves within an evaluation once a signal has come: the next process evaluates anew.
+        Several processes can agree on that only after a step.
+
+        Raises:
+          Finished: a signal came, the state is saved.
+        """
+        if self.stop.signal is not None and not self.stop.distributed:
+            if self.measured is not None:
+                self.save(self.next_step, self.measured)
+            self.leave(self.next_step)
+
+    def leave(self, done: int) -> NoReturn:
+        """Ends the run as a signal asks, once what was made is on the disk."""
+        told = f"stopped before a step of {self.workdir}; the same command goes on with it"
+        if done > 0:
             with self.goodput.spent("save"):
                 saved = self.checkpoints.settle() and not self.unsaved
             if not saved:
@@ -295,15 +331,9 @@ class Session:
                     "space, and the same command goes on from an older step"
                 )
             self.goodput.last = done
-            self.journal.say(
-                f"saved step {done} in {self.workdir}; the same command goes on from it"
-            )
-            raise Finished(self.stop.exit_code)
-        self.goodput.reached(done)
-        self.goodput.switch("evaluate")
-        if done % self.loop.evaluate_every == 0 and done < self.total:
-            evaluate(done, state.params)
-        return state
+            told = f"saved step {done} in {self.workdir}; the same command goes on from it"
+        self.journal.say(told)
+        raise Finished(self.stop.exit_code)
 
     def watched(self, step: int) -> AbstractContextManager[None]:
         """Around what a step itself waits for, before `after`: the watchdog counts it, but not of

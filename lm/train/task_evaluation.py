@@ -26,7 +26,7 @@ class Evaluation:
     ):  # fmt: skip
         self.config, self.task, self.valid = config, task, valid
         self.tokenizer, self.mesh, self.session = tokenizer, mesh, session
-        self.scores = jax.jit(config.objective().scores)
+        self.scores = session.asking(jax.jit(config.objective().scores))
 
     def __call__(self, step: int, params: Any) -> Answers:
         """Answers the held-out items; tells the metrics and keeps the answers."""

@@ -28,8 +28,8 @@ class Evaluation:
     ):  # fmt: skip
         self.config, self.material, self.tokenizer = config, material, tokenizer
         self.mesh, self.session = mesh, session
-        self.total = jax.jit(config.objective().total)
-        self.text_total = jax.jit(NextToken(config.model.text).total)
+        self.total = session.asking(jax.jit(config.objective().total))
+        self.text_total = session.asking(jax.jit(NextToken(config.model.text).total))
 
     def __call__(self, step: int, params: Any) -> dict[str, float]:
         config, material = self.config, self.material

@@ -123,9 +123,11 @@ def test_held_out_prompts_are_answered_in_blocks_no_larger_than_they_fill(
     )  # fmt: skip
     prompts, _ = encode_prompts([[1 + n % 7, n] for n in range(held_out)], 4)
     material = SimpleNamespace(valid=prompts, form=None)
-    found = PpoEvaluation(config, material, None, None, one_device, None)
+    asks = []
+    session = SimpleNamespace(asking=lambda measure: measure, ask=lambda: asks.append(1))
+    found = PpoEvaluation(config, material, None, None, one_device, session)
     some = list(found.batches())
-    assert [len(one.mask) for one in some] == blocks
+    assert [len(one.mask) for one in some] == blocks and len(asks) == len(blocks)
     assert found.rows % config.at_once == 0 and config.at_once == 8
     most = config.drawn_at_once
     assert found.rows <= most or found.rows % most == 0  # in whole parts of as many as in training

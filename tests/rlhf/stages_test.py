@@ -291,7 +291,7 @@ def test_a_reward_that_is_no_number_chooses_no_checkpoint(monkeypatch):
 def test_prompts_that_are_cut_are_counted_and_scored_as_they_were_answered(tmp_path, one_device):
     said, scored_of = [], []
     session = SimpleNamespace(
-        workdir=tmp_path, first=0,
+        workdir=tmp_path, first=0, asking=lambda measure: measure,
         journal=SimpleNamespace(say=said.append, sample=lambda *_: None),
     )  # fmt: skip
     config = Sft(

@@ -7,6 +7,7 @@ import shutil
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +161,8 @@ def test_the_mean_of_256_words_or_more_is_the_released_codes_whose_count_is_larg
 def test_what_is_measured_on_held_out_text_is_of_the_words_and_pairs_that_count():
     """By a loop; of words and pairs that do not count some would be right, too."""
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    evaluation = Evaluation(EXPERIMENT, ByteTokenizer(), None, mesh, None)
+    session = SimpleNamespace(asking=lambda measure: measure)
+    evaluation = Evaluation(EXPERIMENT, ByteTokenizer(), None, mesh, session)
     scores = jax.jit(EXPERIMENT.objective().scores)
     params, batches, expected = first_state().params, [], defaultdict(list)
     for seed in range(2):

@@ -50,7 +50,7 @@ def state_at(step, value):
 def run(
     workdir, guard, bad=(), steps=8, process=None, experiment: Any = EXPERIMENT, pause=0.0,
     loop=LOOP, evaluated=lambda session, done: None, complete=lambda state: state,
-    each=1, compiling=lambda session, step: None,
+    each=1, compiling=lambda session, step: None, measured=lambda session, done: None,
 ):  # fmt: skip
     """Steps of `each` tokens that add one to a number; those in `bad` are not finite and change
     nothing. The guard's window has the numbers of the steps."""
@@ -90,7 +90,7 @@ def run(
             loss = one if good else one * jnp.nan
             flag = jnp.asarray(good)
             metrics = StepMetrics(loss, one, one, flag, flag, jnp.zeros(()), one)
-            state = s.after(step, state, metrics, complete=complete)
+            state = s.after(step, state, metrics, lambda done, params: measured(s, done), complete)
             evaluated(s, step + 1)
         s.finish({})
     return visited, float(state.params["w"])
@@ -435,6 +435,45 @@ def test_a_signal_in_the_last_evaluation_of_a_run_ends_a_study_before_its_next_r
     assert finished.value.code == 75 and not list((tmp_path / "b" / "checkpoints").iterdir())
     assert "stopped before a step of" in capsys.readouterr().out
     assert run(tmp_path / "b", GuardConfig(), process=command)[1] == 8  # it was served
+
+
+@pytest.mark.parametrize("at", [0, 3, 6, 8])  # before a step, unsaved, saved, the end
+def test_a_signal_in_an_evaluation_ends_it_and_it_is_made_anew(tmp_path, capsys, at):
+    seen = []
+
+    def batches(session, done):
+        for number in range(4):
+            session.ask()
+            seen.append((done, number))
+            if (done, number) == (at, 1) and not stopped:
+                stopped.append(session.stop.handle(signal.SIGTERM, None))
+
+    def ends(session, done):
+        if done in (session.first, 8):
+            batches(session, done)
+
+    stopped = []
+    asked = {
+        "loop": replace(LOOP, evaluate_every=3), "evaluated": ends, "measured": batches,
+    }  # fmt: skip
+    with pytest.raises(Finished) as finished:
+        run(tmp_path, GuardConfig(), **asked)
+    assert finished.value.code == 75 and seen[-2:] == [(at, 0), (at, 1)]
+    told = f"saved step {at} in" if at else "stopped before a step of"
+    assert told in capsys.readouterr().out
+    seen.clear()
+    assert run(tmp_path, GuardConfig(), **asked)[0] == list(range(at, 8))
+    if at < 8:  # after the last step it is the experiment that evaluates
+        assert seen[:4] == [(at, number) for number in range(4)]
+
+
+def test_several_processes_do_not_leave_an_evaluation_of_which_they_have_not_agreed(tmp_path):
+    def batches(session, done):
+        session.stop.signal, session.stop.distributed = signal.SIGTERM, True
+        assert session.asking(lambda number: number + 1)(done) == done + 1
+        session.stop.signal, session.stop.distributed = None, False
+
+    assert run(tmp_path, GuardConfig(), evaluated=batches)[1] == 8
 
 
 def test_a_stop_that_cannot_be_saved_says_so_and_does_not_ask_to_be_run_again(
