@@ -15,7 +15,7 @@ from lm.evals.comparisons import Compare
 from lm.evals.fewshot import reading
 from lm.evals.fewshot.task import Task, Values
 from lm.evals.fewshot.tasks import TASKS as GPT3
-from lm.evals.fewshot.tasks import labelled, marked, text
+from lm.evals.fewshot.tasks import labelled, marked, passage, text
 from lm.evals.incontext import Item, Style
 from lm.evals.protocols import Choose, Write
 from lm.metrics.bleu import scorers
@@ -53,17 +53,18 @@ def sst(row: Values) -> str:
 def wsc(row: Values) -> Item:
     """The noun is written; right is what names it where the row says that it is meant, and what
     does not where the row says that it is not."""
-    passage, pronoun = marked(row)
+    shown, pronoun = marked(row)
     noun, label = text(row["target"], "span1_text"), str(row["label"]).lower()
     if label not in ("true", "false"):
         raise ValueError(f'"label" is {row["label"]!r:.40}, expected true or false')
     return Item(
         contexts=(
-            f"Passage: {passage}\nQuestion: In the passage above, what does the pronoun "
+            f"Passage: {shown}\nQuestion: In the passage above, what does the pronoun "
             f'"*{pronoun}*" refer to?\nAnswer:',
         ),
         completions=(f" {noun}",),
         answers=((noun,), (label,)),
+        group=passage(text(row, "text")),
     )
 
 
@@ -110,7 +111,7 @@ TASKS = (
     ),
     replace(
         NAMED["rte"], shots=15,
-        item=labelled({"entailment": "Yes", "not_entailment": "No"}, rte),
+        item=labelled({"entailment": "Yes", "not_entailment": "No"}, rte, "sentence1"),
     ),
     Task(
         name="sst2", shots=15, protocol=Choose(), whole=872,

@@ -43,6 +43,12 @@ def texts(values: Values, name: str) -> list[str]:
     return [text({name: each}, name) for each in value]
 
 
+def passage(text: str) -> str:
+    """The group of what is asked of this text: its letters, since one text is printed with other
+    marks and blanks in other rows."""
+    return re.sub(r"\W+", "", text.lower())
+
+
 # -------------------------------------------------------------- multiple choice
 
 
@@ -68,11 +74,14 @@ def question(stem: str) -> str:
 
 
 def schema(row: Values) -> Item:
-    """Winograd's: what follows the pronoun, after each of the things it may stand for."""
+    """Winograd's: what follows the pronoun, after each of the things it may stand for. Its twin,
+    which goes on otherwise and means the other thing, is of the same group."""
+    contexts = tuple(texts(row, "context_options"))
     return Item(
-        contexts=tuple(texts(row, "context_options")),
+        contexts=contexts,
         completions=(f" {text(row, 'continuation')}",),
         gold=int(row["gold"]),
+        group=passage("".join(sorted(contexts))),
     )
 
 
@@ -83,8 +92,11 @@ def arc(row: Values) -> Values:
 # ------------------------------------------------------------------ label words
 
 
-def labelled(words: dict[str, str], written: Callable[[Values], str]) -> Callable[[Values], Item]:
-    """A text, and a word for each label."""
+def labelled(
+    words: dict[str, str], written: Callable[[Values], str], shared: str = ""
+) -> Callable[[Values], Item]:
+    """A text, and a word for each label; `shared` is the column that several rows may have alike,
+    such as a passage."""
 
     def item(row: Values) -> Item:
         label = row["label"]
@@ -93,6 +105,7 @@ def labelled(words: dict[str, str], written: Callable[[Values], str]) -> Callabl
             contexts=(written(row),),
             completions=tuple(f" {word}" for word in words.values()),
             gold=list(words).index(name),
+            group=passage(text(row, shared)) if shared else "",
         )
 
     return item
@@ -138,9 +151,9 @@ def marked(row: Values) -> tuple[str, str]:
 
 def wsc(row: Values) -> str:
     """The paper lets the model write the noun; here it is asked whether the noun is meant."""
-    passage, pronoun = marked(row)
+    shown, pronoun = marked(row)
     return (
-        f'Passage: {passage}\nQuestion: In the passage above, does the pronoun "*{pronoun}*" refer '
+        f'Passage: {shown}\nQuestion: In the passage above, does the pronoun "*{pronoun}*" refer '
         f"to {text(row['target'], 'span1_text')}?\nAnswer:"
     )
 
@@ -258,14 +271,16 @@ CHOICES = (
 LABELS = (
     Task(
         name="rte", shots=32, protocol=Choose(), whole=277,
-        item=labelled({"entailment": "True", "not_entailment": "False"}, rte),
+        item=labelled({"entailment": "True", "not_entailment": "False"}, rte, "sentence1"),
         files=("glue_rte/dev.tsv", "rte/dev.tsv", "glue_rte/train.tsv"),
         examples=("glue_rte/train.tsv", "rte/train.tsv"),
         remark="GLUE's training rows where there is no dev set",
     ),
     Task(
         name="cb", shots=32, protocol=Choose(), whole=56,
-        item=labelled({"entailment": "true", "contradiction": "false", "neutral": "neither"}, cb),
+        item=labelled(
+            {"entailment": "true", "contradiction": "false", "neutral": "neither"}, cb, "premise"
+        ),
         files=("superglue_cb/val.jsonl", "cb/val.jsonl"),
         examples=("superglue_cb/train.jsonl", "cb/train.jsonl"), remark=SHOWN_SET,
     ),
@@ -274,13 +289,13 @@ LABELS = (
         files=("wic/val.jsonl",), examples=("wic/train.jsonl",), remark=SHOWN_SET,
     ),
     Task(
-        name="wsc", shots=32, protocol=Choose(), item=labelled(YES_NO, wsc), whole=104,
+        name="wsc", shots=32, protocol=Choose(), item=labelled(YES_NO, wsc, "text"), whole=104,
         files=("superglue_wsc/val.jsonl",), examples=("superglue_wsc/train.jsonl",),
         remark=SHOWN_SET + " and lets the model write the noun; here it is yes or no",
     ),
     Task(
-        name="boolq", shots=32, protocol=Choose(), item=labelled(YES_NO, boolq), whole=3270,
-        files=("boolq/val.jsonl",), examples=("boolq/train.jsonl",),
+        name="boolq", shots=32, protocol=Choose(), item=labelled(YES_NO, boolq, "passage"),
+        files=("boolq/val.jsonl",), examples=("boolq/train.jsonl",), whole=3270,
     ),
 )  # fmt: skip
 

@@ -15,10 +15,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from lm.core.errors import DataError
 from lm.data.tasks.rows import Problem, lines
 from lm.evals.scorer import Request, Scorer
-from lm.evals.zeroshot.figure import Figure, mean
+from lm.evals.zeroshot.figure import Figure, ratio_of
+from lm.metrics.spread import by_group
 from lm.text.detokenizer import CBT
 
 GAP = "XXXXX"
@@ -103,6 +106,7 @@ def cbt_figures(scorer: Scorer, questions: Sequence[Question]) -> list[Figure]:
 
 
 def winograd_figures(scorer: Scorer, schemas: Sequence[Schema]) -> list[Figure]:
+    """Twins, whose contexts are the same, are one part of the sample in the errors."""
     right = [schema.right for schema in schemas]
     full = [
         [Request("", f"{context} {schema.rest}") for context in schema.contexts]
@@ -111,21 +115,31 @@ def winograd_figures(scorer: Scorer, schemas: Sequence[Schema]) -> list[Figure]:
     partial = [
         [Request(context, f" {schema.rest}") for context in schema.contexts] for schema in schemas
     ]
+    twins = ["\n".join(sorted(schema.contexts)) for schema in schemas]
     return [
-        chosen("accuracy_full", scorer, full, right),
-        chosen("accuracy_partial", scorer, partial, right),
+        chosen("accuracy_full", scorer, full, right, twins),
+        chosen("accuracy_partial", scorer, partial, right, twins),
     ]
 
 
 def chosen(
-    metric: str, scorer: Scorer, groups: Sequence[Sequence[Request]], right: Sequence[int]
-) -> Figure:
-    """The share of groups whose likeliest request is the right one."""
+    metric: str, scorer: Scorer, groups: Sequence[Sequence[Request]], right: Sequence[int],
+    parts: Sequence[str] = (),
+) -> Figure:  # fmt: skip
+    """The share of groups whose likeliest request is the right one.
+
+    Args:
+      parts: what a group is of, which varies together in the error; (): each stands alone.
+    """
     scores = iter(scorer.scores([request for group in groups for request in group]))
-    found, cut = [], 0
-    for group, index in zip(groups, right, strict=True):
+    found, cut = np.zeros(len(groups)), 0
+    for number, (group, index) in enumerate(zip(groups, right, strict=True)):
         some = [next(scores) for _ in group]
         values = [score.log_likelihood for score in some]
-        found.append(float(values.index(max(values)) == index))
+        found[number] = values.index(max(values)) == index
         cut += any(score.truncated for score in some)
-    return dataclasses.replace(mean(metric, found), cut=cut)
+    parts = parts or [""] * len(groups)
+    figure = ratio_of(
+        metric, by_group(found, parts).tolist(), by_group(np.ones(len(groups)), parts).tolist()
+    )
+    return dataclasses.replace(figure, items=len(groups), cut=cut)

@@ -207,6 +207,49 @@ def test_examples_are_of_the_training_part_where_there_is_one(tmp_path):
     assert shown == {"x", "y", "z"}
 
 
+TWIN = {"context_options": ["It fits not, as the box", "It fits not, as the cup"], "gold": 0}
+SCHEMA = {"text": "The box fits not in the cup, as it is big.", "label": "true"}
+SAME = {  # a row, and how another on the same passage differs
+    "winograd": ({**TWIN, "continuation": "is big."}, {"continuation": "is small.", "gold": 1}),
+    "winogrande": ({**TWIN, "continuation": "is big."}, {"continuation": "is small.", "gold": 1}),
+    "wsc": (
+        {**SCHEMA, "target": {"span1_text": "box", "span2_text": "it", "span2_index": 8}},
+        {"text": SCHEMA["text"].replace("cup,", "cup ,")},
+    ),
+    "cb": (
+        {"premise": "It is big.", "hypothesis": "It is", "label": "neutral"},
+        {"label": "neutral"},
+    ),
+    "boolq": (
+        {"passage": "It is big.", "question": "is it", "label": True},
+        {"question": "isn't it"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_no_example_is_of_the_items_own_passage_nor_its_twin(name, tmp_path):
+    row, changed = SAME[name]
+    other = json.loads(json.dumps(row).replace("big", "red").replace("It ", "She "))
+    if "context_options" in other:
+        other["context_options"] = ["She is ill, as Ann", "She is ill, as Eve"]
+    path = tmp_path / NAMED[name].files[0]
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(each) + "\n" for each in (row, row | changed, other)))
+    read = NAMED[name].read(tmp_path)
+    for number in (0, 1):
+        prompt = read.prompt(number, 9, 0, ByteTokenizer(), 9999)
+        assert prompt.shots == 1 and prompt.prefix == read.items[2].example + "\n\n"
+    assert read.prompt(2, 9, 0, ByteTokenizer(), 9999).shots == 2
+    assert len({item.group for item in read.items}) == 2
+
+
+@needs_data
+def test_questions_on_one_passage_of_the_files_at_hand_are_one_group():
+    groups = {name: len({item.group for item in NAMED[name].read(DATA).items}) for name in SAME}
+    assert groups == {"winograd": 135, "winogrande": 745, "wsc": 36, "cb": 41, "boolq": 2179}
+
+
 @pytest.mark.parametrize("folder", ["glue_rte", "rte", "superglue_cb", "cb"])
 def test_sentence_pairs_are_asked_of_the_dev_set_and_their_examples_are_of_the_training_part(
     folder, tmp_path

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,15 @@ def test_full_scoring_is_of_the_whole_text_and_partial_of_its_rest():
     for figure, requests in zip(winograd_figures(scorer, SCHEMAS), (wholes, rests), strict=True):
         best = int(np.argmax([brute(scorer, request).log_likelihood for request in requests]))
         assert figure.value == pytest.approx([2 / 3, 1 / 3][best])
+
+
+def test_twins_are_one_part_of_the_sample_in_the_error():
+    twin = Schema(("It fits not, since the mug", "It fits not, since the bag"), "is large.", 0)
+    for figure in winograd_figures(
+        tiny(), SCHEMAS[:2] + [twin, dataclasses.replace(twin, right=1)]
+    ):
+        # of twins with other answers one is right: each pair has as many as the other
+        assert (figure.value, figure.error, figure.items) == (0.5, 0.0, 4)
 
 
 def test_of_candidates_as_likely_the_first_is_chosen():
