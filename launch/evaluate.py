@@ -18,8 +18,8 @@ Writes WORKDIR/evaluations/TASK-PART.jsonl, one answer a line, and the metrics b
 of a file, every row of which is answered, TASK-file-STEM.jsonl; of a text, text-file-STEM.json; of
 a suite, SUITE-stepN.jsonl and the table beside it. With --step the names of the others have -stepN
 too; where the result of another file of the same name stands, digits of the path follow. A suite
-that was interrupted goes on; the table keeps the rows of tasks that another call asked of the same
-checkpoint with the same settings and --root.
+that was interrupted goes on; a call replaces the rows of its own tasks and settings in the table
+(checkpoint, --root, --limit, --seed, --samples, --k), and keeps those of other calls.
 """
 
 import json

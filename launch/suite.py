@@ -87,6 +87,7 @@ def ask(suite: Any, path: Path, root: Path, step: int | None) -> Any:
     options = Options(
         root=root, out=results_folder(path), tasks=tuple(TASKS.value), shots=tuple(SHOTS.value),
         limit=LIMIT.value, seed=SEED.value, overlap=OVERLAP.value, samples=SAMPLES.value, k=K.value,
+        figure=not AGAINST.value,  # that of both is drawn, and the other run's stays as it is
     )  # fmt: skip
     run = load_run(path, step, make_mesh(MeshConfig(), jax.local_devices()))
     model = Model(

@@ -107,7 +107,13 @@ def test_calibration_puts_two_runs_into_one_figure(trained):
     assert done.returncode == 0, done.stderr
     figure = (trained / "run" / "evaluations" / "calibration.svg").read_text()
     assert f"{trained}/before: ECE" in figure and f"{trained}/run: ECE" in figure
-    assert (trained / "before" / "evaluations" / "calibration-step2.json").exists()
+    other = trained / "before" / "evaluations"
+    assert (other / "calibration-step2.json").exists()
+    (other / "calibration-step2.svg").write_text("its own")
+    table = json.loads((other / "calibration-step2.json").read_text())
+    assert launch(trained, *words, "--limit=10").returncode == 0
+    assert (other / "calibration-step2.svg").read_text() == "its own"
+    assert json.loads((other / "calibration-step2.json").read_text())[:-1] == table
     one_line(launch(trained, "--against=x"), 1, "--against=x is for --suite=calibration")
 
 

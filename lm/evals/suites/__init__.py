@@ -46,6 +46,7 @@ class Options:
     overlap: bool = True  # look for the items in the training text
     samples: int = 1  # programs that are drawn for a problem; 1: the greedy one
     k: int = 1  # of pass@k, at most `samples`
+    figure: bool = True  # draw one of this run alone
 
     def __post_init__(self) -> None:
         require(len(self.shots) > 0, "--shots is empty: name numbers, as in --shots=0,1,few")
@@ -78,8 +79,8 @@ class Options:
 def write_table(
     path: Path, told: Sequence[Mapping[str, Any]], model: Model, options: Options
 ) -> None:
-    """Writes rows of figures as JSON, each with its settings. Rows of other tasks, or of another
-    number of examples, stay where an earlier call wrote them with the same settings.
+    """Writes rows of figures as JSON, each with its settings. They replace those of the same task,
+    number of examples and settings; all others that earlier calls wrote stay.
 
     Raises:
       ConfigError: the path cannot be written.
@@ -87,12 +88,11 @@ def write_table(
     settings = settings_of(model, options)
     rows = [{**row, "settings": settings} for row in told]
     new = [named(row) for row in rows]
-    kept = [row for row in earlier(path) if row.get("settings") == settings]
-    write_json(path, [row for row in kept if named(row) not in new] + rows)
+    write_json(path, [row for row in earlier(path) if named(row) not in new] + rows)
 
 
 def settings_of(model: Model, options: Options) -> dict[str, Any]:
-    """What figures must have in common to stand in one table."""
+    """What figures must have in common to be compared."""
     return {
         "checkpoint": model.digest, "root": str(options.root.resolve()), "limit": options.limit,
         "seed": options.seed, "samples": options.samples, "k": options.k,
@@ -100,13 +100,15 @@ def settings_of(model: Model, options: Options) -> dict[str, Any]:
 
 
 def named(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a row of a table is of: the task or the set, and the number of examples asked for."""
-    return tuple(row.get(name) for name in ("task", "set", "asked"))
+    """What a row of a table is of: the task or the set, the number of examples asked for, and the
+    settings."""
+    return tuple(row.get(name) for name in ("task", "set", "asked", "settings"))
 
 
 def earlier(path: Path) -> list[dict[str, Any]]:
     """The rows of a table that is there; none where it cannot be read as one."""
     rows = read_json(path)
+    rows = [rows] if isinstance(rows, dict) else rows  # calibration, when it had one of them
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 

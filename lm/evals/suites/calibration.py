@@ -25,7 +25,7 @@ from lm.evals.fewshot.tasks import TASKS as GPT3
 from lm.evals.incontext import Item
 from lm.evals.protocols import Choose
 from lm.evals.published import figures
-from lm.evals.suites import Model, Options, read_json, settings_of, write_json
+from lm.evals.suites import Model, Options, earlier, settings_of, write_json
 from lm.evals.suites.gpt3 import chosen, worth
 from lm.report.panels import Band, Panel, draw_panels
 
@@ -71,7 +71,8 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
     an earlier call asked with the same settings among them, then what the figures are worth.
 
     Outcomes of items go to `OUT/calibration-step<step>.jsonl`, the curves to
-    `OUT/calibration-step<step>.json` and the figure to `.svg`.
+    `OUT/calibration-step<step>.json`, a result for each settings that were asked, and the figure
+    to `.svg`.
 
     Raises:
       ConfigError: an unknown task.
@@ -96,7 +97,9 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
     if not new:
         raise DataError(f"no item fits the model's context of {model.scorer.length} tokens")
     named = [read.task.name for read in reads]
-    kept = {name: told for name, told in earlier(out, settings).items() if name not in named}
+    others = earlier(out)
+    same: Result = next((each["tasks"] for each in others if each.get("settings") == settings), {})
+    kept = {name: told for name, told in same.items() if name not in named}
     for name, told in kept.items():
         say(line(name, told))
     result: Result = {
@@ -110,15 +113,11 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
     published = [row for row in figures() if row["task"] == "calibration"]
     values = ", ".join(f"{row['value']:.3f} {row['setting']}" for row in published)
     say(f"ECE of {BINS} bins of equal width; {published[0]['source']}: {values}")
-    write_json(out, result)
-    say(f"curves in {out}, figure in {draw({model.name: result}, out.with_suffix('.svg'))}")
+    write_json(out, [told for told in others if told.get("settings") != settings] + [result])
+    say(f"curves in {out}")
+    if options.figure:
+        say(f"figure in {draw({model.name: result}, out.with_suffix('.svg'))}")
     return result
-
-
-def earlier(path: Path, settings: Mapping[str, Any]) -> Result:
-    """The tasks that an earlier call asked with these settings."""
-    told = read_json(path)
-    return told["tasks"] if isinstance(told, dict) and told.get("settings") == settings else {}
 
 
 def probabilities(

@@ -77,7 +77,7 @@ def test_a_model_that_says_what_it_knows_is_calibrated_and_one_that_is_too_sure_
     assert sure["all"]["accuracy"] == true["all"]["accuracy"]
     assert sure["all"]["answers"]["ece"] == pytest.approx(0.3, abs=0.06)
     assert sure["all"]["choices"]["ece"] > 3 * true["all"]["choices"]["ece"]
-    assert json.loads((root / "m" / "calibration-step1.json").read_text()) == true
+    assert json.loads((root / "m" / "calibration-step1.json").read_text()) == [true]
     assert "figure 8, every choice of MMLU: 0.007 before RLHF, 0.074 after RLHF" in "\n".join(said)
     figure = draw({"before": true, "after": sure}, root / "both.svg").read_text()
     assert "before: ECE" in figure and "after: ECE" in figure
@@ -118,13 +118,21 @@ def test_tasks_of_an_earlier_call_stay_where_the_settings_are_the_same(root):
     assert list(second["tasks"]) == ["arc_easy_letters", "arc_challenge_letters"]
     assert second["tasks"]["arc_easy_letters"] == first["tasks"]["arc_easy_letters"]
     assert "arc_easy_letters: asked by an earlier call" in said
-    assert json.loads((root / "m" / "calibration-step1.json").read_text()) == second
+    table = root / "m" / "calibration-step1.json"
+    assert json.loads(table.read_text()) == [second]
     assert second["all"]["items"] == 350 and sum(second["all"]["choices"]["counts"]) == 1400
     for reading in ("choices", "answers"):
         assert second["all"][reading] == whole["all"][reading]
     other, said = run(root, Knowing(), tasks=("arc_challenge_letters",), limit=10)
     assert list(other["tasks"]) == ["arc_challenge_letters"] and other["all"]["items"] == 10
     assert not any("earlier call" in line for line in said)
+    assert json.loads(table.read_text()) == [second, other]  # which other settings do not replace
+    figure = (root / "m" / "calibration-step1.svg").read_bytes()
+    again, _ = run(root, Knowing(), tasks=("arc_challenge_letters",), figure=False)
+    assert json.loads(table.read_text()) == [other, again] and again == second
+    assert (root / "m" / "calibration-step1.svg").read_bytes() == figure
+    table.write_text(json.dumps(second))  # as it was when the file held one result
+    assert run(root, Knowing(), limit=10)[0] and json.loads(table.read_text())[0] == second
 
 
 def test_two_runs_are_drawn_over_the_tasks_of_both_and_other_items_are_said(root):

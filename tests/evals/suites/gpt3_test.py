@@ -137,19 +137,25 @@ def test_an_unknown_task_no_data_and_a_wrong_number_are_refused(root, tmp_path_f
         told(root, limit=0)
 
 
-def test_a_narrower_call_leaves_the_rows_of_the_other_tasks_and_numbers_of_examples(root):
+def test_a_narrower_call_leaves_the_rows_of_other_tasks_numbers_of_examples_and_settings(root):
     def rows(**options):
         told(root, **options)
-        table = json.loads((root / "out" / "gpt3-step5.json").read_text())
-        return [(row["task"], row["asked"]) for row in table]
+        return [(row["task"], row["asked"]) for row in table()]
+
+    def table():
+        return json.loads((root / "out" / "gpt3-step5.json").read_text())
 
     copa, sums = [("copa", shots) for shots in "01"], [("two_digit_addition", "0")]
     assert rows(tasks=("copa",), shots=("0",)) == copa[:1]
     assert rows(tasks=("two_digit_addition",), shots=("0",)) == copa[:1] + sums
     assert rows(tasks=("copa",), shots=("0", "1")) == sums + copa
-    assert rows(tasks=("copa",), shots=("0",), seed=1) == copa[:1]  # no part of the other table
+    first = table()
+    for _ in range(2):
+        assert rows(tasks=("copa",), shots=("0",), seed=1) == sums + copa + copa[:1]
+    assert table()[:3] == first and [row["settings"]["seed"] for row in table()] == [0, 0, 0, 1]
+    assert rows(tasks=("copa",), shots=("1",), limit=1) == sums + copa + copa
     (root / "out" / "gpt3-step5.json").write_text('[{"task": "copa", "asked": "1"}]')
-    assert rows(tasks=("copa",), shots=("0",)) == copa[:1]  # whose settings nobody knows
+    assert rows(tasks=("copa",), shots=("1",)) == [copa[1]] * 2  # of the first nobody knows them
 
 
 def test_a_table_has_figures_of_one_folder_of_data_and_says_which_data_they_are_of(root):
@@ -164,5 +170,5 @@ def test_a_table_has_figures_of_one_folder_of_data_and_says_which_data_they_are_
     shutil.copytree(root / "copa", other / "copa")
     (path,) = (other / "copa").iterdir()
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    (second,) = rows(other, "copa", "1")
+    *_, second = rows(other, "copa", "1")
     assert second["items"] < first["items"] and second["data"] != first["data"]
