@@ -8,6 +8,7 @@ import numpy as np
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.task import TaskItems
 from lm.evals.incontext import Prompt
+from lm.evals.protocols import Program, Write
 from lm.evals.scorer import Scorer
 from lm.metrics.pooled import POOLED, pooled
 from lm.metrics.spread import by_group, ratio_error
@@ -17,15 +18,17 @@ CHUNK = 64  # items asked between two writes to the ledger
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What came of a task with one number of examples. Items that were refused count nowhere."""
+    """What came of a task with one number of examples. Items longer than the context are wrong
+    where the answer is to be written (as in human-eval), and count nowhere where it is chosen."""
 
     shots: int  # asked for
-    numbers: tuple[int, ...]  # of the items that were asked
+    numbers: tuple[int, ...]  # of the items that count
     rights: dict[str, tuple[float, ...]]  # by metric, one an item
     used: float  # examples in a prompt, on average
     shortened: int  # prompts that lost examples
     cut: int  # prompts of which the model could not read the first tokens
-    refused: int  # items longer than the context
+    refused: int  # items longer than the context, which do not count
+    failed: int = 0  # items longer than the context, which count as wrong
     counts: tuple[tuple[int, ...], ...] = ()  # one an item, of a metric of the whole set
     groups: tuple[str, ...] = ()  # one an item; (): each stands alone
 
@@ -103,18 +106,28 @@ def told(prompt: Prompt, outcomes: Any) -> dict[str, Any]:
 
 
 def summary(read: TaskItems, shots: int, rows: list[dict[str, Any]]) -> Summary:
-    asked = [row for row in rows if "refused" not in row]
+    protocol, asked = read.task.protocol, [row for row in rows if "refused" not in row]
+    counted = asked
+    if asked and isinstance(protocol, Program | Write):
+        counted = [row if "refused" not in row else failure(read, row) for row in rows]
     return Summary(
         shots=shots,
-        numbers=tuple(row["number"] for row in asked),
-        rights={
-            name: tuple(row["figures"][name] for row in asked)
-            for name in read.task.protocol.metrics
-        },
+        numbers=tuple(row["number"] for row in counted),
+        rights={name: tuple(row["figures"][name] for row in counted) for name in protocol.metrics},
         used=float(np.mean([row["used"] for row in asked])) if asked else 0.0,
         shortened=sum(row["dropped"] > 0 for row in asked),
         cut=sum(row["cut"] > 0 for row in asked),
-        refused=len(rows) - len(asked),
-        counts=tuple(tuple(row["counts"]) for row in asked if "counts" in row),
-        groups=tuple(read.items[row["number"]].group for row in asked),
+        refused=len(rows) - len(counted),
+        failed=len(counted) - len(asked),
+        counts=tuple(tuple(row["counts"]) for row in counted if row.get("counts")),
+        groups=tuple(read.items[row["number"]].group for row in counted),
     )
+
+
+def failure(read: TaskItems, row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a refused item, as if nothing had been written and that was wrong."""
+    protocol = read.task.protocol
+    more: dict[str, Any] = {"figures": dict.fromkeys(protocol.metrics, 0.0)}
+    if isinstance(protocol, Write):
+        more["counts"] = protocol.outcome("", Prompt(read.items[row["number"]], "", 0)).counts
+    return row | more

@@ -85,6 +85,7 @@ class Line:
             "used": self.summary.used,
             "items": len(self.summary.numbers),
             "refused": self.summary.refused,
+            "failed": self.summary.failed,
             "shortened": self.summary.shortened,
             "cut": self.summary.cut,
             "metric": self.summary.metric,
@@ -153,6 +154,10 @@ def remarks(lines: list[Line]) -> list[str]:
             told.append(f"{line.label}: {found.shortened} prompts lost examples to fit")
         if found.refused:
             told.append(f"{line.label}: {found.refused} items refused, longer than the context")
+        if found.failed:
+            told.append(
+                f"{line.label}: {found.failed} items longer than the context, taken as wrong"
+            )
         if found.cut:
             told.append(f"{line.label}: {found.cut} contexts cut from the left")
     dirty = [line for line in lines if line.overlap is not None and line.overlap.found.any()]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError, DataError
-from lm.evals.fewshot.evaluation import CHUNK, Summary, evaluate
+from lm.evals.fewshot.evaluation import CHUNK, Summary, evaluate, summary
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.task import Task
-from lm.evals.incontext import Item, Style
-from lm.evals.protocols import Choose, Outcome
+from lm.evals.incontext import Item, Prompt, Style
+from lm.evals.protocols import Choose, Outcome, Write
 from lm.text.byte import ByteTokenizer
 
 ITEMS = [
@@ -170,6 +170,19 @@ def test_examples_that_do_not_fit_are_counted_and_items_that_do_not_are_refused(
     assert found.shortened == 3 and found.used == pytest.approx(np.mean([r["used"] for r in kept]))
     nothing = told(tmp_path, Knowing(), items=[long], name="b.jsonl")
     assert nothing.mean() is None and nothing.refused == 1
+
+
+def test_a_translation_that_cannot_be_asked_for_is_an_empty_one(no_files):
+    pytest.importorskip("sacrebleu")
+    words = "one two three four five six"
+    items = [Item(contexts=(f"{n} =",), completions=(f" {words}",)) for n in range(2)]
+    read = read_with(Write(tokens=9, compare="bleu", metrics=("bleu",)), items)
+    (one,) = (read.task.protocol.outcome(words, Prompt(item, "", 0)) for item in items[:1])
+    row = {"number": 0, "used": 0, "dropped": 0, "cut": 0, "figures": one.figures}
+    rows = [row | {"counts": one.counts}, {"number": 1, "refused": True}]
+    assert summary(read, 0, rows[:1]).mean()[0] == pytest.approx(1.0)
+    found = summary(read, 0, rows)
+    assert found.mean()[0] == pytest.approx(np.exp(1 - 2)) and found.failed == 1  # half as long
 
 
 def test_the_mean_has_its_standard_error(tmp_path, no_files):

@@ -1,6 +1,7 @@
 """GPT-4's text tasks: their rows as text, and the suite with the report's figures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,27 @@ def test_a_program_is_right_where_its_tests_pass(tmp_path):
         Program(samples=4)
     with pytest.raises(ConfigError, match="k 5 of pass@k must be from 1 to samples 4"):
         Program(samples=4, k=5, temperature=0.8)
+
+
+def test_a_problem_or_question_longer_than_the_context_is_a_failed_one(tmp_path):
+    head = PROBLEM["prompt"] + "    # " + "very " * 100 + "\n"
+    longer = PROBLEM | {"task_id": "HumanEval/1", "prompt": head}
+    put(tmp_path, "humaneval/HumanEval.jsonl", PROBLEM, longer, PROBLEM | {"task_id": "2"})
+    put(tmp_path, "gsm8k/test.jsonl", SUM, SUM | {"question": "Well, " * 100})
+    said: list[str] = []
+    scorer = Told("    return 2 * x\n#### 7")
+    scorer.config = replace(scorer.config, length=500)
+    model = Model(name="m", scorer=scorer, step=3, digest="d", tokens=9, training=list)
+    options = Options(root=tmp_path, out=tmp_path, tasks=("humaneval", "gsm8k"))
+    programs, sums = (line.summary for line in evaluate(model, options, said.append))
+    assert programs.mean()[0] == pytest.approx(2 / 3) and sums.mean()[0] == 0.5
+    assert (programs.numbers, programs.failed, programs.refused) == ((0, 1, 2), 1, 0)
+    told = [line for line in said if "1 items longer than the context, taken as wrong" in line]
+    assert [line.partition(":")[0] for line in told] == ["humaneval", "gsm8k"]
+    assert not any("of them asked" in line for line in said)
+    scorer.config = replace(scorer.config, length=10)
+    (none,) = evaluate(model, Options(root=tmp_path, out=tmp_path / "b", tasks=("gsm8k",)), print)
+    assert none.summary.mean() is None and none.summary.refused == 2  # no figure of nothing
 
 
 def test_how_many_programs_failed_for_a_module_is_told(tmp_path):
