@@ -146,6 +146,8 @@ def remarks(lines: list[Line]) -> list[str]:
     asked = max(len(line.summary.numbers) + line.summary.refused for line in lines)
     if asked < len(read.items):
         told.append(f"{asked:,} of them asked")
+    if task.examples and not read.pool and any(line.summary.shots for line in lines):
+        told.append("examples are other items of the same file")
     if task.remark:
         told.append(task.remark)
     for line in lines:

@@ -304,6 +304,7 @@ ANSWERS = (
         name="triviaqa", shots=64, item=triviaqa, whole=7993,
         protocol=replace(ANSWER, compare="trivia"),
         files=("triviaqa_small/triviaqa_small.jsonl", "triviaqa/dev.jsonl"),
+        examples=("triviaqa/train.jsonl",),
         remark="3,000 questions of unknown parts",
     ),
     Task(
@@ -320,7 +321,7 @@ ANSWERS = (
         name="lambada", shots=15, protocol=Predict(), item=cloze, alone=lambada, whole=5153,
         style=Style(description="Fill in blank:"),  # of examples alone: the plain text has none
         files=("lambada_openai/lambada_test.jsonl",), examples=("lambada_openai/dev.jsonl",),
-        remark="without the stop-word filter; examples are other test texts where no dev is there",
+        remark="without the stop-word filter",
     ),
 )  # fmt: skip
 

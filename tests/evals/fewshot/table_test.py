@@ -1,5 +1,7 @@
 """The table says what its figures are worth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,16 @@ def test_what_is_not_as_in_the_paper_is_said_in_words():
     assert remarks([line(overlap=overlap)])[-1] == said
     whole = Overlap(np.full(4, True), np.full(4, True))
     assert remarks([line(overlap=whole)])[-1].startswith("few: - of the 0 without")
+
+
+def test_examples_that_are_other_items_of_the_set_are_said():
+    said = "examples are other items of the same file"
+    assert said in remarks([line("few")]) and said in remarks([line("0", shots=0), line("1")])
+    assert said not in remarks([line("0", shots=0)])  # there are none
+    apart = replace(line("few"), read=TaskItems(COPA, ITEMS, ITEMS, ITEMS))
+    winograd = next(task for task in TASKS if task.name == "winograd")  # the paper's are its own
+    itself = replace(line("few"), read=TaskItems(winograd, ITEMS, ITEMS, ()))
+    assert said not in remarks([apart]) and said not in remarks([itself])
 
 
 def test_items_in_the_training_text_are_found_task_by_task():
