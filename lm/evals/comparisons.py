@@ -37,8 +37,8 @@ def named(text: str, noun: str) -> bool:
 
 
 def as_meant(text: str, answers: Sequence[Sequence[str]]) -> float:
-    """Whether the text names the noun if that is meant, and does not if not. The answers are the
-    noun, and "true" or "false"."""
+    """Whether the text names the noun if that is meant, and does not if not, of which any other
+    text is right too. The answers are the noun, and "true" or "false"."""
     (noun,), (label,) = answers
     return float(named(text, noun) == (label == "true"))
 

@@ -131,7 +131,8 @@ TASKS = (
             "following passages. For each passage, you must identify which noun the pronoun "
             "marked in *bold* refers to."
         ),
-        remark="examples are of rows that say which noun is meant",
+        remark="examples are of rows that say which noun is meant; where a noun is not meant, all "
+        "that does not name it is right, as often as the column of chance has it",
         version=2,  # a noun is named by words, not by letters
     ),
     *(

@@ -7,7 +7,7 @@ from typing import Any
 from lm.evals.fewshot.contamination import Overlap
 from lm.evals.fewshot.evaluation import Summary
 from lm.evals.fewshot.task import TaskItems
-from lm.evals.protocols import Choose
+from lm.evals.protocols import Choose, Write
 from lm.evals.published import gap, nearest
 
 TOKENS = 300_000_000_000  # that every GPT-3 was trained on (section 2.1)
@@ -45,11 +45,14 @@ class Line:
 
     @property
     def chance(self) -> float | None:
-        """Of guessing among the answers."""
-        guessed = isinstance(self.read.task.protocol, Choose) and self.summary.metric == "accuracy"
-        if not guessed or not self.summary.numbers:
-            return None
+        """Of guessing among the answers; of whether a noun is named, that of naming none, which is
+        right where none is meant."""
+        protocol = self.read.task.protocol
         items = [self.read.items[number] for number in self.summary.numbers]
+        if items and isinstance(protocol, Write) and protocol.compare == "noun":
+            return sum(item.answers[1] == ("false",) for item in items) / len(items)
+        if not items or not isinstance(protocol, Choose) or self.summary.metric != "accuracy":
+            return None
         ways = [max(len(item.contexts), len(item.completions)) for item in items]
         return sum(1 / way for way in ways) / len(ways)
 

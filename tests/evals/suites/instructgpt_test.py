@@ -131,6 +131,18 @@ def test_a_pronoun_is_right_by_the_noun_that_is_written_and_only_known_nouns_are
         assert sorted(answers) == [f"Answer: {name}" for name in shown.split()]
 
 
+def test_the_chance_of_a_pronoun_is_what_naming_no_noun_gets(tmp_path):
+    rows = [
+        {"text": f"Eve gave her {thing} away as it was old.", "label": label,
+         "target": {"span1_text": thing, "span2_text": "it", "span2_index": 6}}
+        for thing, label in (("car", "true"), ("dog", "false"), ("cat", "false"), ("cup", "false"))
+    ]  # fmt: skip
+    put(tmp_path, "superglue_wsc/val.jsonl", "\n".join(map(json.dumps, rows)))
+    lines, said = told(tmp_path, tasks=("wsc",))
+    assert [(line.chance, line.summary.mean()[0]) for line in lines] == [(0.75, 0.75)] * 2
+    assert [row.split()[8] for row in said if row.startswith("wsc  ")] == ["0.750"] * 2
+
+
 def test_a_summary_is_one_line_behind_tldr(tmp_path):
     put(tmp_path, "tldr/test.jsonl", {"post": "I fell.\nIt hurt.", "summary": "Fell.\nHurt."})
     (item,) = NAMED["tldr"].read(tmp_path).items
