@@ -157,11 +157,14 @@ def measure(run: Path, spec: str, folder: Path) -> None:
     name = f"text-file-{items.stems([Path(part) for part in parts(spec)])}{of_step()}.json"
     out = items.own_path(folder / name, file)
     values = {figure.metric: figure.value for figure in figures}
+    sure = {"standard_errors": {figure.metric: figure.error for figure in figures}}  # over texts
+    told = {"step": loaded.step, "file": file, **sizes, **values, **sure}
     with writing(out):
-        out.write_text(json.dumps({"step": loaded.step, "file": file, **sizes, **values}) + "\n")
+        out.write_text(json.dumps(told) + "\n")
     print(f"{spec}: {', '.join(f'{name} {count:,}' for name, count in sizes.items())}")
-    for metric, value in values.items():
-        print(f"{metric} {value:.4f}")
+    for figure in figures:
+        error = "" if figure.error is None else f" ± {figure.error:.4f}"
+        print(f"{figure.metric} {figure.value:.4f}{error}")
     print(f"step {loaded.step}; figures in {out}")
 
 

@@ -54,6 +54,8 @@ def evaluate(path: Path, root: Path, step: int | None) -> None:
         results = dict(zip(names, both, strict=True))
         for line in suite.unlike(results):
             print(line)
+        if told := suite.compared(both, [results_folder(other), out]):
+            print(f"{names[1]} against {names[0]}, {told}")
         figure = suite.draw(results, out / "calibration.svg")
         print(f"both in {figure}")
         return

@@ -7,7 +7,7 @@ readings: every choice of every question is a statement (figure 8 of the GPT-4 r
 likeliest one is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lm.core.config import require
+from lm.metrics.spread import bootstrap_error, by_group
 
 BINS = 10
 
@@ -57,7 +58,7 @@ def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> Re
     p, truth = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
     require(p.ndim == 1 and p.shape == truth.shape and len(p) > 0, "no statements to bin")
     require(bool(((p >= 0) & (p <= 1)).all()), "a confidence is not in 0..1")
-    place = np.clip(np.ceil(p * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = places(p, bins)
     counts = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         return Reliability(
@@ -65,6 +66,11 @@ def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> Re
             np.bincount(place, p, minlength=bins) / counts,
             np.bincount(place, truth, minlength=bins) / counts,
         )
+
+
+def places(p: np.ndarray, bins: int) -> np.ndarray:
+    """Of the bins of confidences. [N]"""
+    return np.clip(np.ceil(p * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def pooled(told: Sequence[Mapping[str, Any]]) -> Reliability:
@@ -95,3 +101,69 @@ def of_answers(
     best = [int(np.argmax(row)) for row in probabilities]
     confidence = [row[n] for row, n in zip(probabilities, best, strict=True)]
     return np.array(confidence), np.array(best) == np.array(golds)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was answered to one."""
+
+    probabilities: Sequence[float]  # of the choices
+    gold: int
+    group: str = ""  # what varies together in the errors; "": it stands alone
+
+
+def accuracy(sums: np.ndarray) -> float:
+    """Of what the likeliest choices have in the bins. [3 K]"""
+    return float(sums[2].sum() / sums[0].sum())
+
+
+def ece(sums: np.ndarray) -> float:
+    """The same as of a curve. [3 K]"""
+    return float(np.abs(sums[1] - sums[2]).sum() / sums[0].sum())
+
+
+READINGS = (of_choices, of_answers)
+MEASURES = {"accuracy": (1, accuracy), "choices": (0, ece), "answers": (1, ece)}  # of a reading
+
+
+def sums_of(questions: Sequence[Question]) -> np.ndarray:
+    """What each question has in the bins, by reading: how many statements, their confidences and
+    how many are right. [N 2 3 K]"""
+    rows, golds = [each.probabilities for each in questions], [each.gold for each in questions]
+    table = np.zeros((len(rows), 2, 3, BINS))
+    for reading, statements in enumerate(READINGS):
+        p, right = statements(rows, golds)
+        sizes = [len(row) if statements is of_choices else 1 for row in rows]
+        question = np.repeat(np.arange(len(rows)), sizes)
+        for kind, values in enumerate((np.ones(len(p)), p, right)):
+            np.add.at(table[:, reading, kind], (question, places(p, BINS)), values)
+    return table
+
+
+def errors(questions: Sequence[Question]) -> dict[str, float | None]:
+    """Standard errors of the accuracy and of the ECE of both readings, by bootstrap over groups of
+    questions; None of fewer than two groups. That of an ECE near 0 is too large: by chance an ECE
+    is only higher."""
+    parts = by_group(sums_of(questions), [each.group for each in questions])
+    return {
+        name: bootstrap_error(score, parts[:, reading]) if len(parts) > 1 else None
+        for name, (reading, score) in MEASURES.items()
+    }
+
+
+def changes(
+    before: Sequence[Question], after: Sequence[Question]
+) -> dict[str, tuple[float, float | None]]:
+    """By how much each of these is larger after than before on the same questions, and the standard
+    error of that, by bootstrap over groups of questions, each drawn with both answers."""
+    both = np.stack([sums_of(before), sums_of(after)], axis=1)
+    parts, found = by_group(both, [each.group for each in before]), {}
+    for name, (reading, score) in MEASURES.items():
+
+        def change(sums: np.ndarray, score: Callable[[np.ndarray], float] = score) -> float:
+            return score(sums[1]) - score(sums[0])
+
+        some = parts[:, :, reading]
+        error = bootstrap_error(change, some) if len(some) > 1 else None
+        found[name] = change(some.sum(axis=0)), error
+    return found

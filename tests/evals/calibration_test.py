@@ -1,10 +1,20 @@
 """Curves and errors of planted probabilities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError
-from lm.evals.calibration import of_answers, of_choices, pooled, reliability
+from lm.evals.calibration import (
+    Question,
+    changes,
+    errors,
+    of_answers,
+    of_choices,
+    pooled,
+    reliability,
+)
 
 
 def planted(count, seed=0, distort=lambda p: p):
@@ -28,6 +38,52 @@ def test_the_error_of_a_known_distortion_is_known():
     assert (curve.right > curve.confidence).all()
     sure = reliability(*planted(200_000, distort=lambda p: (p > 0.5) * 1.0))
     assert sure.ece == pytest.approx(0.25, abs=0.005)  # three of four of its certainties are true
+
+
+def asked(count, seed=0, power=1.0):
+    """Questions of three choices that are right as often as is said, or told too sure of that."""
+    random = np.random.default_rng(seed)
+    rows = random.dirichlet(np.ones(3), count)
+    golds = [int(random.choice(3, p=row)) for row in rows]
+    told = rows**power / (rows**power).sum(axis=1, keepdims=True)
+    return [Question(*each) for each in zip(told.tolist(), golds, strict=True)]
+
+
+def figures(questions):
+    rows, golds = [one.probabilities for one in questions], [one.gold for one in questions]
+    choices, answers = of_choices(rows, golds), of_answers(rows, golds)
+    told = float(np.mean(answers[1])), reliability(*choices).ece, reliability(*answers).ece
+    return dict(zip(("accuracy", "choices", "answers"), told, strict=True))
+
+
+def test_the_standard_errors_are_the_deviations_over_sets_of_questions():
+    for power, wide in ((4.0, 1.0), (1.0, 1.5)):  # an ECE that is nearly 0 can only be larger
+        sets = [list(figures(asked(250, seed, power)).values()) for seed in range(1, 200)]
+        found = errors(asked(250, power=power))
+        assert list(found) == ["accuracy", "choices", "answers"]
+        wanted = np.std(sets, axis=0) * [1.0, wide, wide]
+        assert list(found.values()) == pytest.approx(wanted.tolist(), rel=0.2)
+    assert set(errors(asked(1)).values()) == {None}
+
+
+def test_questions_of_one_group_are_one_part_of_the_sample():
+    alone = asked(60)
+    copies = [Question(one.probabilities, one.gold, f"{n}") for n, one in enumerate(alone)] * 4
+    assert errors(copies) == pytest.approx(errors(alone))
+
+
+def test_two_answers_to_the_same_questions_are_drawn_together():
+    before = asked(200)
+    after = [replace(one, probabilities=(np.array(one.probabilities) * 0.98 + 0.02 / 3).tolist())
+             for one in before]  # fmt: skip
+    found, alone = changes(before, after), errors(after)
+    for name, (change, error) in found.items():
+        assert change == pytest.approx(figures(after)[name] - figures(before)[name])
+        assert error < alone[name]
+    assert found["accuracy"] == (0.0, 0.0)  # the order of the choices is the same
+    other = changes(before, asked(200, seed=1))  # answers that know nothing of each other
+    apart = {name: np.hypot(error, errors(asked(200, 1))[name]) for name, error in alone.items()}
+    assert {name: error for name, (_, error) in other.items()} == pytest.approx(apart, rel=0.3)
 
 
 def test_bins_are_closed_above_and_empty_ones_do_not_count():

@@ -39,6 +39,20 @@ def test_a_file_without_a_task_is_text_that_a_decoder_is_measured_on(run, tmp_pa
     sizes = {"texts": 1, "tokens": len(ids), "bytes": len(text.encode())}
     assert found.items() >= (sizes | {"step": 1, "file": f"{tmp_path}/mine.txt"}).items()
     assert f"loss {found['loss']:.4f}\n" in done.stdout
+    assert set(found["standard_errors"].values()) == {None}  # of one text
+
+
+def test_the_figures_of_several_texts_have_their_standard_errors(run, tmp_path):
+    for n in range(3):
+        (tmp_path / f"{n}.txt").write_text(f"Tea {n} is brewed from leaves. " * (n + 2))
+    done = evaluate(run, f"--file={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (path,) = (run / "evaluations").glob(f"text-file-{tmp_path.name}*.json")
+    found = json.loads(path.read_text())
+    sure = found["standard_errors"]
+    assert list(sure) == ["loss", "perplexity", "bits_per_byte"] and found["texts"] == 3
+    assert sure["perplexity"] == pytest.approx(found["perplexity"] * sure["loss"])
+    assert f"loss {found['loss']:.4f} ± {sure['loss']:.4f}\n" in done.stdout
 
 
 def test_a_text_leaves_what_another_of_its_name_and_another_step_gave(run, tmp_path):

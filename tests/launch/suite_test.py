@@ -105,6 +105,7 @@ def test_calibration_puts_two_runs_into_one_figure(trained):
     words = ["--suite=calibration", "--tasks=arc_easy_letters", f"--against={trained}/before"]
     done = launch(trained, *words)
     assert done.returncode == 0, done.stderr
+    assert "on 20 questions that both were asked: accuracy +0.0000 ± 0.0000" in done.stdout
     figure = (trained / "run" / "evaluations" / "calibration.svg").read_text()
     assert f"{trained}/before: ECE" in figure and f"{trained}/run: ECE" in figure
     other = trained / "before" / "evaluations"
@@ -127,6 +128,7 @@ def test_two_checkpoints_of_one_run_are_two_curves(monkeypatch, tmp_path):
     monkeypatch.setattr(suite, "SUITE", SimpleNamespace(value="calibration"))
     monkeypatch.setattr(suite, "AGAINST", SimpleNamespace(value=str(tmp_path)))
     monkeypatch.setattr(suite, "ask", ask)
+    monkeypatch.setattr(calibration, "compared", lambda results, folders: "")
     monkeypatch.setattr(calibration, "draw", lambda results, out: drawn.update(results))
     suite.evaluate(tmp_path, tmp_path, 4)
     assert asked == [None, 4]

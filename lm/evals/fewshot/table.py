@@ -38,10 +38,14 @@ class Line:
         return cls(read, label, summary, row, overlap)
 
     @property
-    def scores(self) -> dict[str, float]:
-        """Of every metric of the task, where there is an item."""
+    def means(self) -> dict[str, tuple[float, float | None]]:
+        """Of every metric of the task, where there is an item, with its standard error."""
         found = {name: self.summary.mean(metric=name) for name in self.summary.rights}
-        return {name: score[0] for name, score in found.items() if score is not None}
+        return {name: mean for name, mean in found.items() if mean is not None}
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return {name: score for name, (score, _) in self.means.items()}
 
     @property
     def chance(self) -> float | None:
@@ -95,6 +99,7 @@ class Line:
             "score": found[0] if found else None,
             "standard_error": found[1] if found else None,
             "scores": self.scores,
+            "standard_errors": {name: error for name, (_, error) in self.means.items()},
             "chance": self.chance,
             "published": self.published,
             "gap": self.gap,

@@ -15,12 +15,21 @@ import numpy as np
 
 from lm.core.errors import DataError
 from lm.core.paths import write_whole, writing
-from lm.evals.calibration import BINS, of_answers, of_choices, pooled, reliability
+from lm.evals.calibration import (
+    BINS,
+    Question,
+    changes,
+    errors,
+    of_answers,
+    of_choices,
+    pooled,
+    reliability,
+)
 from lm.evals.fewshot.evaluation import Summary
 from lm.evals.fewshot.evaluation import evaluate as evaluate_task
 from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.table import Line
-from lm.evals.fewshot.task import Task, TaskItems, Values
+from lm.evals.fewshot.task import Task, TaskItems, Values, first_of
 from lm.evals.fewshot.tasks import TASKS as GPT3
 from lm.evals.incontext import Item
 from lm.evals.protocols import Choose
@@ -32,16 +41,11 @@ from lm.report.panels import Band, Panel, draw_panels
 SHOTS = 5
 LETTERS = "ABCDE"
 CHOICES = (
-    "arc_easy",
-    "arc_challenge",
-    "openbookqa",
-    "hellaswag",
-    "piqa",
-    "race_middle",
-    "race_high",
-)
-HEAD = f"{'task':15}{'used':>6}{'items':>7}{'accuracy':>10}{'ECE, choices':>14}{'ECE, answers':>14}"
+    "arc_easy", "arc_challenge", "openbookqa", "hellaswag", "piqa", "race_middle", "race_high",
+)  # fmt: skip
+HEAD = f"{'task':15}{'used':>6}{'items':>7}  {'accuracy':18}{'ECE, choices':18}ECE, answers"
 Result = dict[str, Any]
+Asked = dict[str, Question]  # by task and number
 
 
 def lettered(task: Task) -> Task:
@@ -90,22 +94,26 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
                 limit=options.limit, ledger=ledger,
             )  # fmt: skip
             lines.append(Line(read, str(SHOTS), summary, None, None))
-            asked = probabilities(read, model, options, ledger)
+            asked = questions(read, settings, ledger)
             if asked:
-                new[read.task.name] = {"data": read.digest} | prompts(summary) | curves(asked)
+                new[read.task.name] = {"data": read.digest} | prompts(summary)
+                new[read.task.name] |= curves(list(asked.values()))
                 say(line(read.task.name, new[read.task.name]))
-    if not new:
-        raise DataError(f"no item fits the model's context of {model.scorer.length} tokens")
-    named = [read.task.name for read in reads]
-    others = earlier(out)
-    same: Result = next((each["tasks"] for each in others if each.get("settings") == settings), {})
-    kept = {name: told for name, told in same.items() if name not in named}
-    for name, told in kept.items():
-        say(line(name, told))
-    result: Result = {
-        "model": model.name, "step": model.step, "shots": SHOTS, "settings": settings,
-        "tasks": kept | new, "all": together([*kept.values(), *new.values()]),
-    }  # fmt: skip
+        if not new:
+            raise DataError(f"no item fits the model's context of {model.scorer.length} tokens")
+        named = [read.task.name for read in reads]
+        others = earlier(out)
+        same: Result = next((it["tasks"] for it in others if it.get("settings") == settings), {})
+        kept = {name: told for name, told in same.items() if name not in named}
+        for name, told in kept.items():
+            say(line(name, told))
+        result: Result = {
+            "model": model.name, "step": model.step, "shots": SHOTS, "settings": settings,
+            "tasks": kept | new, "all": together([*kept.values(), *new.values()]),
+        }  # fmt: skip
+        asked = all_questions(result, ledger)
+        if len(asked) == result["all"]["items"]:
+            result["all"]["errors"] = errors(list(asked.values()))
     say(line("all", result["all"]))
     worth(model, lines, say)
     for name in kept:
@@ -120,20 +128,29 @@ def evaluate(model: Model, options: Options, say: Callable[[str], None]) -> Resu
     return result
 
 
-def probabilities(
-    read: TaskItems, model: Model, options: Options, ledger: Ledger
-) -> list[tuple[list[float], int]]:
-    """Of the choices of each item that was asked, and which is right."""
-    of = f"{model.digest}:{read.digest}"
-    rows = (
-        (number, ledger.row(read.task.name, SHOTS, options.seed, of, number))
-        for number in read.chosen(options.limit)
-    )
-    return [
-        (row["probabilities"], read.items[number].gold)
-        for number, row in rows
-        if row is not None and "refused" not in row
-    ]
+def questions(read: TaskItems, settings: Mapping[str, Any], ledger: Ledger) -> Asked:
+    """Of the questions of a task that were asked with these settings, what was answered."""
+    name, of = read.task.name, f"{settings['checkpoint']}:{read.digest}"
+    found = Asked()
+    for number in read.chosen(settings["limit"]):
+        row = ledger.row(name, SHOTS, settings["seed"], of, number)
+        if row is not None and "refused" not in row:
+            item = read.items[number]
+            group = f"{name}:{item.group}" if item.group else ""
+            found[f"{name}:{number}"] = Question(row["probabilities"], item.gold, group)
+    return found
+
+
+def all_questions(result: Result, ledger: Ledger) -> Asked:
+    """Of all the tasks of a result; without those whose files are no longer what was asked."""
+    settings, found = result["settings"], Asked()
+    for task in TASKS:
+        path = first_of(Path(settings["root"]), task.files)
+        if task.name in result["tasks"] and path is not None:
+            read = task.read(Path(settings["root"]))
+            if read.digest == result["tasks"][task.name].get("data"):
+                found |= questions(read, settings, ledger)
+    return found
 
 
 def prompts(summary: Summary) -> Result:
@@ -144,14 +161,15 @@ def prompts(summary: Summary) -> Result:
     }  # fmt: skip
 
 
-def curves(asked: list[tuple[list[float], int]]) -> Result:
-    rows, golds = zip(*asked, strict=True)
+def curves(asked: Sequence[Question]) -> Result:
+    rows, golds = [one.probabilities for one in asked], [one.gold for one in asked]
     _, right = of_answers(rows, golds)
     return {
         "items": len(golds),
         "accuracy": float(np.mean(right)),
         "choices": reliability(*of_choices(rows, golds)).figures(),
         "answers": reliability(*of_answers(rows, golds)).figures(),
+        "errors": errors(asked),
     }
 
 
@@ -169,10 +187,34 @@ def together(tasks: Sequence[Result]) -> Result:
 
 
 def line(name: str, told: Result) -> str:
-    return (
-        f"{name.removesuffix('_letters'):15}{told['used']:6.1f}{told['items']:7}"
-        f"{told['accuracy']:10.3f}{told['choices']['ece']:14.4f}{told['answers']['ece']:14.4f}"
-    )
+    values = (told["accuracy"], told["choices"]["ece"], told["answers"]["ece"])
+    sure = told.get("errors") or dict.fromkeys(("accuracy", "choices", "answers"))
+    cells = [with_error(*pair) for pair in zip(values, sure.values(), strict=True)]
+    head = f"{name.removesuffix('_letters'):15}{told['used']:6.1f}{told['items']:7}  "
+    return (head + "".join(f"{cell:18}" for cell in cells)).rstrip()
+
+
+def with_error(value: float, error: float | None, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def compared(results: Sequence[Result], folders: Sequence[Path]) -> str:
+    """By how much the second of two runs is above the first on the questions that both were asked,
+    with standard errors of the differences; "" where there is no such question."""
+    asked = []
+    for result, folder in zip(results, folders, strict=True):
+        with Ledger(folder / f"calibration-step{result['step']}.jsonl") as ledger:
+            asked.append(all_questions(result, ledger))
+    before, after = asked
+    shared = [name for name in before if name in after]
+    if not shared:
+        return ""
+    found = changes([before[name] for name in shared], [after[name] for name in shared])
+    cells = [
+        f"{'ECE, ' * (name != 'accuracy')}{name} {with_error(*change, '+')}"
+        for name, change in found.items()
+    ]
+    return f"on {len(shared)} questions that both were asked: {', '.join(cells)}"
 
 
 def unlike(results: Mapping[str, Result]) -> list[str]:

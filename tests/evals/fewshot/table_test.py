@@ -46,6 +46,7 @@ def test_a_program_gets_the_same():
     assert (told["score"], told["items"], told["refused"]) == (0.75, 4, 2)
     assert (told["overlap"], told["clean_score"], told["clean_items"]) == (0.25, 1.0, 3)
     assert (told["dirty_score"], told["dirty_items"]) == (0.0, 1)
+    assert told["standard_errors"] == {"accuracy": told["standard_error"]}
     assert told["published"]["value"] == 0.67 and told["gap"] == pytest.approx(0.08)
     assert line(rights=(), refused=3).figures()["gap"] is None
     assert "overlap" not in line().figures()

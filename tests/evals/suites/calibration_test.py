@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from lm.core.errors import DataError
+from lm.evals.calibration import Question
 from lm.evals.requests import Score
 from lm.evals.scorer import Scorer
 from lm.evals.suites import Model, Options
-from lm.evals.suites.calibration import TASKS, curves, draw, evaluate, unlike
+from lm.evals.suites.calibration import TASKS, compared, curves, draw, evaluate, unlike
 from lm.models.gpt import GptConfig
 from lm.text.byte import ByteTokenizer
 
@@ -79,6 +80,13 @@ def test_a_model_that_says_what_it_knows_is_calibrated_and_one_that_is_too_sure_
     assert sure["all"]["choices"]["ece"] > 3 * true["all"]["choices"]["ece"]
     assert json.loads((root / "m" / "calibration-step1.json").read_text()) == [true]
     assert "figure 8, every choice of MMLU: 0.007 before RLHF, 0.074 after RLHF" in "\n".join(said)
+    (row,) = (row for row in said if row.startswith("all "))
+    assert f"{true['all']['accuracy']:.4f} ± {true['all']['errors']['accuracy']:.4f}" in row
+    assert true["all"]["errors"]["accuracy"] == pytest.approx((0.7 * 0.3 / 300) ** 0.5, rel=0.1)
+    change = compared([true, sure], [root / "m", root / "sure"])
+    assert change.startswith("on 300 questions that both were asked: accuracy +0.0000 ± 0.0000, ")
+    rise = sure["all"]["choices"]["ece"] - true["all"]["choices"]["ece"]
+    assert f"ECE, choices {rise:+.4f} ± 0.0" in change
     figure = draw({"before": true, "after": sure}, root / "both.svg").read_text()
     assert "before: ECE" in figure and "after: ECE" in figure
 
@@ -123,6 +131,7 @@ def test_tasks_of_an_earlier_call_stay_where_the_settings_are_the_same(root):
     assert second["all"]["items"] == 350 and sum(second["all"]["choices"]["counts"]) == 1400
     for reading in ("choices", "answers"):
         assert second["all"][reading] == whole["all"][reading]
+    assert second["all"]["errors"] == pytest.approx(whole["all"]["errors"], rel=0.1)
     other, said = run(root, Knowing(), tasks=("arc_challenge_letters",), limit=10)
     assert list(other["tasks"]) == ["arc_challenge_letters"] and other["all"]["items"] == 10
     assert not any("earlier call" in line for line in said)
@@ -133,12 +142,17 @@ def test_tasks_of_an_earlier_call_stay_where_the_settings_are_the_same(root):
     assert (root / "m" / "calibration-step1.svg").read_bytes() == figure
     table.write_text(json.dumps(second))  # as it was when the file held one result
     assert run(root, Knowing(), limit=10)[0] and json.loads(table.read_text())[0] == second
+    path = root / "arc_easy" / "arc_easy.jsonl"
+    path.write_text(path.read_text() + rows[0])  # what was asked is no longer all there is
+    third, _ = run(root, Knowing(), tasks=("arc_challenge_letters",))
+    assert third["all"]["items"] == 350 and "errors" not in third["all"]
+    assert compared([second, third], [root / "m"] * 2).startswith("on 50 questions")
 
 
 def test_two_runs_are_drawn_over_the_tasks_of_both_and_other_items_are_said(root):
     def figures(items):
         return {"used": 1.0, "shortened": 0, "refused": 0, "cut": 0} | curves(
-            [([0.7, 0.3], 0)] * items
+            [Question([0.7, 0.3], 0)] * items
         )
 
     before = {"tasks": {"a": figures(5), "b": figures(4), "c": figures(3)}}
