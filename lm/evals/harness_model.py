@@ -29,6 +29,19 @@ class HarnessModel(LM):
     def tokenizer_name(self) -> str:
         return self.scorer.tokenizer.digest  # by which lm-eval's caches of requests differ
 
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """
+        Raises:
+          ConfigError: always. Turns are marked by ids, which no text holds that is read again.
+        """
+        raise ConfigError(
+            "--apply_chat_template is not for --model lm, whose turns are no text: start "
+            "python -m launch.serve --workdir=RUN, and give --model local-chat-completions "
+            "--model_args model=NAME,base_url=http://127.0.0.1:8000/v1/chat/completions"
+        )
+
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:

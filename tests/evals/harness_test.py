@@ -92,6 +92,15 @@ def test_settings_of_generation_are_understood_or_refused():
         model.generate_until([SimpleNamespace(args=("Q", {}))])
 
 
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not here")
+def test_a_chat_template_is_refused_with_the_way_by_a_server():
+    from lm.evals.harness_model import HarnessModel
+
+    model = HarnessModel(Writer(lambda prompt: " yes"))
+    with pytest.raises(ConfigError, match=r"launch\.serve .* --model local-chat-completions"):
+        model.apply_chat_template([{"role": "user", "content": "Hello"}])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed (lm[eval])"
