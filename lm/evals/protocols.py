@@ -23,6 +23,7 @@ from lm.evals.programs.sandbox import Limits, run_programs
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
 from lm.metrics.bleu import bleu_counts
+from lm.metrics.pooled import class_counts
 
 NO_MODULE = "no_module"  # share of programs that asked for a module that is not in the sandbox
 Rule = Literal["token", "byte", "sum", "unconditional"]
@@ -83,11 +84,12 @@ class Choose:
             figures=self.figures(item, best),
             cut=max(score.truncated for score in scores[:several]),
             probabilities=shares([score.log_likelihood for score in scores[:several]]),
+            counts=class_counts(several, best, item.gold) if "macro_f1" in self.metrics else (),
         )
 
     def figures(self, item: Item, best: int) -> dict[str, float]:
         """By metric, where the completion of this number was chosen."""
-        return {"accuracy": float(best == item.gold)}
+        return dict.fromkeys(self.metrics, float(best == item.gold))
 
     def value(self, score: Score, completion: str) -> float:
         """What completions are compared by; before the unconditional part is taken off."""

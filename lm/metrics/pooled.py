@@ -1,4 +1,5 @@
-"""Scores of a whole set that are no mean over its items: BLEU, and F1 over options of questions.
+"""Scores of a whole set that are no mean over its items: BLEU, and F1 over options of questions
+or over classes.
 
 Of each item there are counts; a set has their sums, and its score is a function of these.
 """
@@ -19,7 +20,23 @@ def f1a(sums: Sequence[int] | np.ndarray) -> float:
     return 2 * shared / (said + right) if said + right else 1.0
 
 
-POOLED: dict[str, Callable[[np.ndarray], float]] = {"bleu": bleu_of_sums, "f1a": f1a}
+def class_counts(classes: int, said: int, right: int) -> tuple[int, ...]:
+    """What `macro_f1` sums up of one item: of each class, f1a's three. [3 classes]"""
+    return tuple(
+        int(each) for n in range(classes) for each in (said == right == n, said == n, right == n)
+    )
+
+
+def macro_f1(sums: Sequence[int] | np.ndarray) -> float:
+    """Mean F1 of the classes that are said or right somewhere (CommitmentBank in SuperGLUE; Wang
+    et al. 2019). [3 classes]"""
+    each = [f1a(three) for three in np.reshape(sums, (-1, 3)) if three.any()]
+    return float(np.mean(each))
+
+
+POOLED: dict[str, Callable[[np.ndarray], float]] = {
+    "bleu": bleu_of_sums, "f1a": f1a, "macro_f1": macro_f1,
+}  # fmt: skip
 
 
 def pooled(metric: str, counts: ArrayLike) -> tuple[float, float | None]:

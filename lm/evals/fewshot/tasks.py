@@ -277,7 +277,7 @@ LABELS = (
         remark="GLUE's training rows where there is no dev set",
     ),
     Task(
-        name="cb", shots=32, protocol=Choose(), whole=56,
+        name="cb", shots=32, protocol=Choose(metrics=("accuracy", "macro_f1")), whole=56,
         item=labelled(
             {"entailment": "true", "contradiction": "false", "neutral": "neither"}, cb, "premise"
         ),

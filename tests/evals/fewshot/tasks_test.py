@@ -8,11 +8,14 @@ import pytest
 
 from lm.core.errors import DataError
 from lm.data.scrambles import SCRAMBLES
+from lm.evals.fewshot.evaluation import evaluate
+from lm.evals.fewshot.ledger import Ledger
 from lm.evals.fewshot.task import first_of
 from lm.evals.fewshot.tasks import TASKS, marked
 from lm.evals.incontext import Item, Prompt
 from lm.evals.protocols import Choose, Write
 from lm.text.byte import ByteTokenizer
+from tests.evals.told import Told
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 NAMED = {task.name: task for task in TASKS}
@@ -133,7 +136,7 @@ def test_every_row_of_the_published_files_is_read(task):
     assert len({item.id for item in read.items}) == len(read.items)
     golds = {item.gold for item in read.items}
     several = max(max(len(item.contexts), len(item.completions)) for item in read.items)
-    if task.protocol.metrics == ("accuracy",) and task.name != "lambada":
+    if task.protocol.metrics[0] == "accuracy" and task.name != "lambada":
         assert golds == set(range(several))  # no answer is right by its place alone
 
 
@@ -161,6 +164,22 @@ def test_lambada_is_a_cloze_with_examples_and_plain_text_without(tmp_path):
     plain = with_one.item.contexts[0].removesuffix(" ____. ->")
     assert without.contexts == (plain,)
     assert with_one.item.completions == without.item.completions
+
+
+def test_the_commitment_bank_has_the_mean_f1_of_its_classes(tmp_path):
+    path = tmp_path / "superglue_cb" / "val.jsonl"
+    path.parent.mkdir()
+    labels = 6 * ["entailment"] + 3 * ["contradiction"] + ["neutral"]
+    rows = [{"premise": f"{n}", "hypothesis": "so", "label": it} for n, it in enumerate(labels)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with Ledger(tmp_path / "a.jsonl") as ledger:
+        asked = {"scorer": Told(), "model": "m", "seed": 0, "limit": None, "ledger": ledger}
+        found = evaluate(NAMED["cb"].read(tmp_path), 0, **asked)
+    # to which all words are as likely, so that it says the first
+    assert found.metric == "accuracy" and found.mean()[0] == 0.6
+    f1, error = found.mean(metric="macro_f1")
+    assert f1 == pytest.approx((2 * 6 / (10 + 6)) / 3)  # of the other two classes it is 0
+    assert error > 0
 
 
 @needs_data
