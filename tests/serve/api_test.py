@@ -14,7 +14,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from lm.models.gpt import forward
+from lm.serve.answers import Choice
 from lm.serve.api import application
+from lm.serve.completions import Form
 from lm.serve.engine import Engine
 from lm.serve.model import Served
 from lm.serve.request import Drawn, Ended, Failed, Likely, Prompted
@@ -145,6 +147,36 @@ def test_the_best_of_several_draws_are_the_likeliest_by_the_token(api):
         found = best["choices"][2 * place : 2 * place + 2]
         assert [one["text"] for one in found] == [one["text"] for one in own[:2]]
         assert [one["index"] for one in found] == [2 * place, 2 * place + 1]
+
+
+def likely(*logps):
+    """Of the first of these ids, 0 and so on, which have these log-probabilities."""
+    return Likely(np.array(logps[:1]), np.arange(len(logps))[None], np.array([logps]))
+
+
+def test_an_answer_is_as_likely_as_its_tokens_in_the_mean_and_its_end_is_one_of_them():
+    def grown(*logps, end=None):
+        choice = Choice(0, None, None, [(0, likely(logp)) for logp in logps])
+        choice.end = end and (0, likely(end))
+        return choice.mean_logp
+
+    assert grown(-1.0, -1.0, -1.0) == -1 > grown(-2.0) == -2
+    assert grown(-1.0, end=-3.0) == -2 == grown(end=-2.0)
+
+
+def test_of_tokens_that_are_spelled_alike_the_likeliest_is_told():
+    form = Form(SimpleNamespace(piece=lambda token: "a"), "", 2, False)
+    spelling = SimpleNamespace(size=0, add=lambda token: None)
+    told = form.likelihoods([(0, likely(-1.0, -3.0), 0)], spelling, begins=False)
+    assert told["top_logprobs"] == [{"a": -1.0}]
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+def test_a_prompt_is_counted_once_however_many_answers_it_gets(api, answers):
+    body = {"prompt": ["abc", "de"], "max_tokens": 2, "ignore_eos": True, "n": answers}
+    drawn = 2 * 2 * answers
+    counted = {"prompt_tokens": 5, "completion_tokens": drawn, "total_tokens": 5 + drawn}
+    assert complete(api, **body)["usage"] == counted
 
 
 def stream(api, body):

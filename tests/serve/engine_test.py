@@ -166,6 +166,21 @@ def test_penalties_are_those_of_a_text_by_hand_and_not_of_its_neighbours(model, 
     assert len(by_hand(model, prompt, 20, ALL, ends)) >= ALL.least  # the control
 
 
+@pytest.mark.parametrize("prompt", [[3, 1, 4], list(range(1, 41))])  # at once, and in pieces
+def test_what_fills_up_a_prompt_is_not_penalised_as_what_stands_in_it(model, patient, prompt):
+    config, params = model
+    logits, _ = jax.jit(forward, static_argnums=0)(config, params, np.array([prompt]))
+    row = np.asarray(logits)[0, -1]
+    rest = np.delete(row, [0, *prompt]).max()
+    biased = ((0, float(rest - row[0] + abs(row[0]) / 4)),)  # id 0 is ahead by a little
+    found = []
+    for bias in (biased, ()):
+        one = asked(prompt, 1, penalties=Penalties(repetition=100.0, bias=bias))
+        patient.submit(one)
+        found += one.tell.tokens()
+    assert found[0] == 0 != found[1]
+
+
 @pytest.mark.parametrize("piece", [256, 16])
 def test_ids_that_are_no_tokens_are_neither_drawn_nor_told(model, piece):
     config, params = model

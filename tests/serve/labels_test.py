@@ -198,6 +198,16 @@ def test_skips_demonstrations_and_undo(page):
     assert page.api.post("/labels/undo", json={"labeler": "ann"}).status_code == 404
 
 
+def test_an_undo_takes_back_what_was_said_last_though_it_stands_for_something_earlier(page):
+    for name, ranks in (("a", [1, 2, 3]), ("c", [1, 2]), ("a", [3, 2, 1])):
+        say(page, "ann", {"item": name}, ranks=ranks)
+    back = [page.api.post("/labels/undo", json={"labeler": "ann"}).json() for _ in range(2)]
+    assert [(one["item"], one["said"]["ranks"]) for one in back] == [
+        ("a", [3, 2, 1]),
+        ("c", [1, 2]),
+    ]
+
+
 def test_a_skip_stands_for_nothing_that_was_said(page):
     said = {"a": {"ranks": [1, 2, 3]}, "b": {"kind": "demonstration", "answer": "Yes."}}
     for name, what in said.items():
@@ -438,6 +448,25 @@ def pool_that_ran(folder, run, *asked, **plan):
 def told_of(pool):
     found = Labelling(SimpleNamespace(current=dict), pool, 2).missing()
     return found["prompts"], found["dropped"], found["fault"]
+
+
+def test_every_answer_and_every_attempt_at_it_has_a_seed_of_its_own(toy, tmp_path):
+    seeds = []
+
+    def submit(asked):
+        seeds.append(asked.seed)
+        asked.tell(Ended("stop"))  # it says nothing, and another is drawn
+
+    pool_that_ran(tmp_path / "labels", answering(toy, "a", submit), "Sing?", "Dance?", attempts=3)
+    assert len(set(seeds)) == len(seeds) == 2 * 2 * 3
+
+
+def test_runs_answer_in_turn_and_each_prompt_begins_with_the_next(toy, tmp_path):
+    runs = [saying(toy, name, *(f"{name}{n}" for n in range(3))) for name in "ab"]
+    prompts = [Wanted((Message("user", text),)) for text in ("Sing?", "Dance?")]
+    pool = Pool(tmp_path / "labels", prompts, runs, SamplingPlan(answers=3))
+    pool._run()
+    assert [one.sources for one in pool.items.values()] == [["a", "b", "a"], ["b", "a", "b"]]
 
 
 def test_prompts_without_two_different_answers_are_counted_and_told(toy, tmp_path, capsys):
@@ -734,6 +763,25 @@ def test_of_one_item_that_was_shared_there_is_no_interval():
     assert agreement(one)["interval"] is None and agreement(one)["agreement"] == 2 / 3
     two = [ranked("b", "x", [1, 2]), ranked("b", "y", [1, 2])]
     assert agreement(one + two)["interval"] is not None  # the control
+
+
+def test_two_labelers_are_one_pair_whoever_ranked_first():
+    told = agreement([
+        ranked("a", "ann", [1, 2]), ranked("a", "bob", [1, 2]),
+        ranked("b", "bob", [1, 2]), ranked("b", "ann", [2, 1]),
+    ])  # fmt: skip
+    assert told["between"] == [{"labelers": ["ann", "bob"], "agreement": 1 / 2, "pairs": 2}]
+
+
+def test_the_interval_of_many_items_is_that_of_a_share_of_them():
+    orders = {"ann": [[1, 2]] * 400, "bob": [[1, 2]] * 280 + [[2, 1]] * 120}
+    told = agreement(
+        ranked(str(item), name, ranks)
+        for name, some in orders.items()
+        for item, ranks in enumerate(some)
+    )
+    error = (0.7 * 0.3 / 400) ** 0.5  # 1.64 of it, for 90 %, are 0.007 less
+    assert told["interval"] == pytest.approx([0.7 - 1.96 * error, 0.7 + 1.96 * error], abs=0.004)
 
 
 def test_rankings_of_other_answers_to_an_item_are_not_compared():
