@@ -192,8 +192,13 @@ class VisualTuning(Supervised):
         return replace(self, model=model, text=text), source.tokenizer, source
 
     def check_parts(self, source: Saved | None) -> None:
-        """Raises ConfigError where a part would stay as it was drawn at random."""
+        """Raises ConfigError where a part would stay as it was drawn at random, or the encoder is
+        supplied twice."""
         whole = source is not None and isinstance(source.config.model, GptVisionConfig)
+        require(
+            not whole or self.encoder is None,
+            f"encoder {self.encoder}, and init {self.init} has one, which goes on: leave out one",
+        )
         known = {"text": source is not None, "vision": whole or self.encoder is not None,
                  "connector": whole}  # fmt: skip
         ways = {"text": "a decoder's run as init", "vision": "a ViT's folder as encoder",

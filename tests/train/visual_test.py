@@ -461,6 +461,14 @@ def test_a_part_that_is_not_learned_and_that_nothing_supplies_is_refused(data, t
     config(data).check_parts(None)
 
 
+def test_an_encoder_beside_a_run_that_has_one_is_refused(data, tmp_path, monkeypatch):
+    found = Saved(config(data), {}, ByteTokenizer(), 0, "")
+    monkeypatch.setattr(visual, "read_init", lambda *_: found)
+    with pytest.raises(ConfigError, match="encoder VIT, and init RUN has one, which goes on"):
+        config(data, init="RUN", encoder="VIT").resolved(tmp_path, one_device())
+    config(data, init="RUN").resolved(tmp_path, one_device())  # the control
+
+
 def test_an_image_of_no_whole_patches_is_told_of_the_encoder_that_is_given(data, monkeypatch):
     found = VisionConfig(layers=1, width=32, heads=2, patch=14, image=28)
     monkeypatch.setattr(visual, "read_encoder", lambda folder: (found, {}))
