@@ -38,6 +38,15 @@ def test_png_and_jpeg_become_the_square_of_the_encoder():
         assert near(found[:, :3], RED) and near(found[:, 5:], GREEN)
 
 
+def test_a_photograph_keeps_what_is_as_fine_as_the_encoder_sees():
+    stripes = np.tile(np.arange(800) // 8 % 2 * 255, (800, 1)).astype(np.uint8)
+    png, jpeg = (
+        pixels(saved(Image.fromarray(stripes), kind), 200, "it").astype(int)
+        for kind in ("PNG", "JPEG")
+    )
+    assert np.abs(png - jpeg).mean() < 10 < png.std() / 5
+
+
 def test_what_is_not_square_is_fitted_into_grey():
     found = pixels(saved(halves(size=(32, 16))), 16, "it")
     assert near(found[4:12, :7], RED) and (found[:3] == GREY).all() and (found[13:] == GREY).all()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from lm.core.mesh import MeshConfig, make_mesh, one_device, replicated
 from lm.data.visual import Example
 from lm.data.visual.example import Drawn, Said, Stored, asked, spread
 from lm.data.visual.sets import SETS
-from lm.evals.controls import newest, prior
+from lm.evals.controls import newest, outcomes, prior
 from lm.evals.published import figures
 from lm.evals.suites import Options, gpt4
 from lm.evals.suites.gpt4 import ABILITIES, Line
@@ -30,6 +31,7 @@ from tests.models.gpt_test import small
 @pytest.mark.parametrize(
     ("said", "truth", "right"),
     [("22", "22", True), ("21", "22", True), ("20.8", "22", False), ("23.2", "22", False),
+     ("95", "100", True), ("94.9", "100", False), ("0.0", "0", False),
      # five of a hundred of the truth, and of its size
      ("23.12", "22", False), ("20.92", "22", True), ("-5", "-5", True), ("-5.2", "-5", True),
      ("55%", "0.55", True), ("55%", "55", False), ("57%", "55%", True),
@@ -162,6 +164,27 @@ def test_questions_of_a_user_s_own_are_a_set_whose_likeliest_answers_are_its_own
         gpt4.evaluate(seeing(Echo(("dense",))), gone, print)
 
 
+class Looking(Echo):
+    """One that says whether an image is red, green or neither."""
+
+    def __call__(self, prompts, images, tokens, sampling):
+        means = [some.mean(axis=(0, 1, 2)) for some in images]
+        return [[ord("rgn"[int(np.argmax([*mean[:2], 1]))])] for mean in means]
+
+
+def test_the_images_of_another_example_show_none_of_its_own():
+    shown = {"r": Drawn(Image.new, ("RGB", (8, 8), "red")),
+             "g": Drawn(Image.new, ("RGB", (8, 8), (0, 255, 0)))}  # fmt: skip
+    some = [
+        Example(id=str(n), parts=asked("colour?", shown[name]), answers=(name,))
+        for n, name in enumerate("rgrg")  # half of them away is the same image
+    ]
+    told = outcomes(Looking(("dense",)), ByteTokenizer(), some)
+    assert told == [{"answer": name, "score": 1, "black": 0, "others": 0} for name in "rgrg"]
+    told = outcomes(Looking(("dense",)), ByteTokenizer(), some[::2])  # the control: black ones
+    assert [row["others"] for row in told] == [0, 0]
+
+
 def test_the_prior_answers_each_question_as_training_mostly_did():
     train = [example("colour?", "red")] * 3 + [example("form?", "square")] * 5
     valid = [example("colour?", "red"), example("colour?", "blue"), example("size?", "square")]
@@ -170,7 +193,7 @@ def test_the_prior_answers_each_question_as_training_mostly_did():
 
 def test_the_newest_turn_of_a_conversation_keeps_its_own_images_alone():
     first, second = (Drawn(lambda: None, (n,)) for n in range(2))
-    before = (*asked("a?", first), Said("yes"))
+    before = (*asked("a?", first), Said("yes"), *asked("c?", first), Said("yes"))
     talk = Example(id="t", parts=(*before, *asked("b?", second)), answers=("no",))
     assert newest(talk).parts == asked("b?", second) and newest(talk).answers == ("no",)
     assert newest(example("q", "yes")) == example("q", "yes")
@@ -180,6 +203,8 @@ def test_every_set_shows_an_ability_and_a_sample_is_always_the_same():
     assert set(ABILITIES) == set(SETS)
     some = [example(str(number), "x") for number in range(50)]
     assert spread(some, 7) == spread(some[::-1], 7) and len(spread(some, 7)) == 7
+    kinds = [example(f"{kind}{number}", "x") for kind in "ab" for number in range(50)]
+    assert {one.id[0] for one in spread(kinds, 9)} == {"a", "b"}
 
 
 def seeing(seer=None, mesh=None, digest="d"):

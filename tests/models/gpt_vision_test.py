@@ -84,6 +84,14 @@ def test_the_connector_of_two_layers_has_the_gelu_of_the_error_function():
     assert np.abs(found - said(tanh)).max() > 1e-3  # the control
 
 
+def test_the_connector_does_not_read_the_class_token_before_the_patches():
+    states = np.random.default_rng(0).standard_normal((2, 17, 16)).astype(np.float32)
+    module = Connector(CONFIG)
+    made = nn.unbox(module.init(jax.random.key(0), states))
+    found, alone = module.apply(made, states), module.apply(made, states[:, 1:])
+    np.testing.assert_array_equal(found, alone)
+
+
 @pytest.mark.parametrize(("old", "new"), [(1, 2), (2, 4)])
 def test_a_connector_of_larger_squares_begins_with_the_mean_of_those_that_it_had(old, new):
     draw = np.random.default_rng(0)
@@ -217,6 +225,13 @@ def test_writing_with_a_cache_equals_reading_the_whole_row_again(params, mask):
             scores = logits(params, ids, shown, config, prefix=len(prompt))
             ids.append(int(scores[-1].argmax()))
         assert new == ids[len(prompt) :]
+
+
+def test_equal_prompts_with_equal_images_have_draws_of_their_own(params):
+    generator, image = ImageGenerator(CONFIG, params, end=None), pictures(1)
+    prompts, hot = [[1, *SLOTS, 2]] * 2, SamplingConfig(temperature=2.0)
+    one, other = generator(prompts, [image] * 2, 8, hot)
+    assert one != other
 
 
 def test_a_prompt_of_a_fixed_pattern_is_written_as_it_is_read_and_unequal_ones_are_refused(params):

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 
-from lm.nn.patches import Convolutions, patches, resized, sincos
+from lm.nn.patches import Convolutions, PatchEmbedding, patches, resized, sincos
 
 
 def test_a_patch_holds_its_square_of_the_image_row_by_row():
@@ -22,6 +23,19 @@ def test_fixed_positions_tell_every_patch_from_every_other():
     apart = np.abs(table[:, None] - table[None]).max(-1)
     assert (apart + np.eye(36) > 1e-3).all()
     assert sincos(3, 8)[0].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]  # sin 0, cos 0, twice
+
+
+def test_a_fixed_position_is_the_waves_of_its_column_and_then_of_its_row():
+    at = [np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02),
+          np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01)]  # fmt: skip
+    assert sincos(3, 8)[5] == pytest.approx(at)  # row 1, column 2
+
+
+def test_a_class_token_has_no_fixed_position():
+    module, pixels = PatchEmbedding(2, 8, "sincos", True, 0.02), np.ones((1, 4, 12), np.float32)
+    made = jax.tree.map(jnp.zeros_like, nn.unbox(module.init(jax.random.key(0), pixels)))
+    (found,) = np.asarray(module.apply(made, pixels))
+    np.testing.assert_allclose(found, [np.zeros(8), *sincos(2, 8)], atol=1e-6)
 
 
 def test_positions_of_another_resolution_lie_between_those_of_the_old_one():

@@ -215,6 +215,14 @@ def test_an_image_is_moved_with_its_edge_by_a_draw_of_its_row():
     assert not np.array_equal(once, other) and len({one.tobytes() for one in once}) > 1
 
 
+def test_an_image_is_moved_as_far_to_every_side():
+    image = np.zeros((9, 9, 1), np.uint8)
+    image[4, 4] = 1
+    found = shifted(np.tile(image, (400, 1, 1, 1, 1)), np.arange(400), 2, 0)
+    places = {(int(row), int(column)) for _, _, row, column, _ in np.argwhere(found)}
+    assert places == {(4 + down, 4 + right) for down in range(-2, 3) for right in range(-2, 3)}
+
+
 def test_a_batch_without_any_image_has_none_to_move():
     rows = rows_of([example(n, images=0) for n in range(3)])
     batch, _ = rows.take(np.arange(3), 0)
