@@ -101,6 +101,21 @@ def test_a_chat_template_is_refused_with_the_way_by_a_server():
         model.apply_chat_template([{"role": "user", "content": "Hello"}])
 
 
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not here")
+def test_a_rolling_likelihood_is_of_windows_as_long_as_the_context():
+    from lm.evals.harness_model import HarnessModel
+
+    strides = []
+
+    def rolling(ids, *, stride=None):
+        strides.append(stride)
+        return np.full(len(ids), 0.5)
+
+    scorer = SimpleNamespace(length=7, tokenizer=Writer.tokenizer, rolling=rolling)
+    asked = [SimpleNamespace(args=("abcdefghij",))]
+    assert HarnessModel(scorer).loglikelihood_rolling(asked) == [-5.0] and strides == [7]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed (lm[eval])"

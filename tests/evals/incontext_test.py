@@ -84,6 +84,12 @@ def test_an_item_that_does_not_fit_alone_is_refused():
     assert alone and (alone.shots, alone.dropped, alone.prefix) == (0, 3, "")
 
 
+def test_every_context_of_an_item_has_to_fit():
+    item = Item(contexts=("the cup", "the cups"), completions=(" z",))
+    assert fit(item, [], Style(), ByteTokenizer(), length=8) is None  # a token short of the second
+    assert fit(item, [], Style(), ByteTokenizer(), length=9) is not None
+
+
 def test_room_is_kept_for_an_answer_that_is_to_be_written():
     tokenizer = ByteTokenizer()
     for answer in (1, 5, 20):

@@ -1,13 +1,15 @@
 """Each protocol equals a loop over items and answers that is written out."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lm.core.errors import ConfigError
+from lm.evals import protocols
 from lm.evals.incontext import Item, Prompt, Style
-from lm.evals.protocols import Choose, Predict, Write
+from lm.evals.protocols import Choose, Predict, Program, Write
 from lm.evals.requests import Request, Score
 from lm.evals.scorer import Scorer
 from lm.text.byte import ByteTokenizer
@@ -96,6 +98,24 @@ def test_probabilities_are_shares_of_the_likelihoods_whatever_is_compared(rule):
     item = Item(contexts=("Q: who?\nA:",), completions=(" Ann", " Bo"))
     (found,) = Choose(rule=rule).ask(Likely(), [Prompt(item, "", 0)])
     assert found.probabilities == pytest.approx((0.75, 0.25))
+
+
+def test_of_several_programs_the_first_of_each_problem_is_told(monkeypatch):
+    def run(programs, limits):
+        return [SimpleNamespace(passed="b1" in one, no_module=False) for one in programs]
+
+    def generate(contexts, *_, **__):
+        return [f"{context}{n % 2}" for n, context in enumerate(contexts)]
+
+    monkeypatch.setattr(protocols, "run_programs", run)
+    some = [
+        Prompt(Item(contexts=(name,), completions=(" x",), answers=(("",),)), "", n)
+        for n, name in enumerate("abc")
+    ]
+    scorer = SimpleNamespace(generate=generate)
+    found = Program(samples=2, temperature=0.8).ask(scorer, some)
+    assert [one.answer for one in found] == ["a0", "b0", "c0"]
+    assert [one.figures["pass_at_1"] for one in found] == [0, 0.5, 0]
 
 
 class Pairs(ByteTokenizer):

@@ -31,6 +31,7 @@ def test_words_count_once_and_the_best_reference_decides():
 
 def test_several_spans_share_the_score_and_are_not_met_exactly_by_one():
     assert drop_f1("Ann", [("Ann", "Bob")]) == 0.5
+    assert drop_f1("Ann Bob", [("Ann", "Bob")]) == 0.33  # one, of which it is 2/3
     assert drop_exact("Ann", [("Ann", "Bob")]) == 0
     assert drop_exact("the Ann.", [("Ann",)]) == 1
     assert drop_exact("4.0", [("4",)]) == 1

@@ -40,6 +40,12 @@ def test_a_line_has_score_error_chance_the_papers_figure_and_the_gap_to_it():
     assert "no item fits" in str(line(rights=(), refused=3))
 
 
+def test_who_guesses_is_right_as_often_as_each_item_has_answers():
+    items = [Item(contexts=("so",), completions=(" x", " y", " z", " w")[:n]) for n in (2, 4)]
+    told = replace(line(rights=(1.0, 0.0)), read=replace(READ, items=tuple(items)))
+    assert told.chance == (1 / 2 + 1 / 4) / 2
+
+
 def test_a_program_gets_the_same():
     overlap = Overlap(np.array([False, True, False, False]), np.full(4, True))
     told = line(overlap=overlap, refused=2).figures()

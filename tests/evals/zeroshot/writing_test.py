@@ -11,7 +11,12 @@ from lm.evals.incontext import fit
 from lm.evals.zeroshot.dialogues import Dialogue, dialogue_figures, read_coqa
 from lm.evals.zeroshot.prompts import written
 from lm.evals.zeroshot.questions import question, question_figures
-from lm.evals.zeroshot.summaries import Article, shortened, summary_figures
+from lm.evals.zeroshot.summaries import (
+    Article,
+    random_sentences,
+    shortened,
+    summary_figures,
+)
 from lm.evals.zeroshot.translation import LINES, first_sentence, pair, translation_figures
 from lm.metrics.answers import left_out_f1
 from lm.metrics.bleu import bleu
@@ -56,6 +61,13 @@ def test_three_sentences_are_another_choice_for_another_seed():
         values(summary_figures(writer, ARTICLES, seed=seed))["rouge_random_3"] for seed in (0, 0, 1)
     )
     assert first == again != other
+
+
+def test_three_sentences_of_an_article_stand_in_its_order():
+    found = random_sentences(ARTICLES * 4, seed=0)
+    places = [[STORY.index(one) for one in some] for some in found]
+    assert all(len(some) == 3 and some == sorted(some) for some in places)
+    assert len(set(map(tuple, places))) > 5  # the control: they are not always the same
 
 
 def test_a_long_article_keeps_its_beginning_and_the_hint():
