@@ -48,6 +48,14 @@ def test_every_kernel_of_a_block_has_adapters_that_change_nothing_yet(params):
         assert 0.5 < float(jnp.std(down)) * inputs**0.5 < 1.5
 
 
+def test_every_kernel_and_layer_has_adapters_drawn_for_itself(params):
+    blocks = params["lora"]["stack"]["blocks"]
+    parts = blocks["attention"]["qkv"], blocks["attention"]["output"], blocks["mlp"]["hidden"]
+    drawn = [layer for part in parts for layer in np.asarray(part["kernel"]["down"])]
+    assert {one.shape for one in drawn} == {(16, 2)}
+    assert len({one.tobytes() for one in drawn}) == 2 * 3
+
+
 def test_gradients_reach_the_adapters_alone_and_the_optimizer_leaves_the_base(params):
     moved = with_base(params, params["base"])
     moved["lora"] = jax.tree.map(lambda leaf: leaf + 0.1, params["lora"])

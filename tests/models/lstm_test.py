@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from lm.core import tree
 from lm.core.errors import ConfigError
+from lm.models import lstm
 from lm.models.lstm import BiLstm, LstmConfig, Recurrence
 from lm.nn.dropout import DropoutKeys
 
@@ -102,6 +103,19 @@ def test_dropout_follows_the_keys_of_each_row_and_not_its_place():
     )
     assert np.abs(one[0] - one[1]).max() > 1e-3
     np.testing.assert_array_equal(one, other[::-1])
+
+
+def test_every_layer_drops_by_keys_of_its_own(monkeypatch):
+    variables, seen = {"params": drawn(CONFIG)}, []
+
+    def kept(x, rate, keys):
+        seen.append(tuple(jax.random.key_data(keys.key).tolist()))
+        return x
+
+    monkeypatch.setattr(lstm, "dropout", kept)
+    keys = DropoutKeys(jax.random.key(3), jnp.array([5, 6]))
+    CONFIG.module().apply(variables, IDS, None, keys)
+    assert len(seen) == len(set(seen)) == CONFIG.layers + 1
 
 
 def test_a_size_that_cannot_be_is_refused_by_value():

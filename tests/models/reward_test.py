@@ -13,6 +13,7 @@ from lm.core import tree
 from lm.models import reward
 from lm.models.adapters import merged
 from lm.models.gpt import GptConfig
+from lm.nn.dropout import DropoutKeys
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,18 @@ def test_a_head_for_questions_is_asked_for_and_leaves_the_rest_as_it_is():
     found = asked(tokens, read, None, None, None, 5)
     assert found.shape == (2, 3, 6) and len(np.unique(found[0, 0])) == 6
     np.testing.assert_allclose(found[..., :1], asked(tokens, read), rtol=1e-6)
+
+
+def test_heads_are_drawn_as_in_the_papers_and_each_answer_drops_by_keys_of_its_own():
+    config = GptConfig(layers=1, width=64, heads=2, vocab=11, length=8, residual_dropout=0.5)
+    params = nn.unbox(jax.jit(reward.init, static_argnums=(0, 2))(config, jax.random.key(0), 9))
+    drawn = np.concatenate([params[name]["kernel"].ravel() for name in ("head", "metadata")])
+    assert drawn.std() == pytest.approx(65**-0.5, rel=0.1)
+    tokens, read = np.ones((1, 2, 4), int), np.full((1, 2), 3)
+    scores = jax.jit(reward.answer_scores, static_argnums=0)
+    keys = DropoutKeys(jax.random.key(3), jnp.array([5]))
+    same, other = scores(config, params, tokens, read, keys)[0]
+    assert abs(same - other) > 1e-3
 
 
 def test_rewards_and_answers_are_float32_and_not_what_bfloat16_can_hold():

@@ -11,7 +11,7 @@ from lm.core.errors import ConfigError
 from lm.nn import kernels
 from lm.nn.causal import causal_attention
 from lm.nn.config import BlockConfig
-from lm.nn.kernels import attend, choose, cudnn, splash
+from lm.nn.kernels import attend, choose, cudnn, live_blocks, splash
 from lm.nn.patterns import visible
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -80,6 +80,20 @@ def test_splash_and_its_gradient_equal_the_masked_definition(pattern, causal):
     if pattern == "banded":  # the control
         for one, other in zip(splashed(BAND + 1), expected, strict=True):
             assert np.abs(one - other).max() > 1e-2
+
+
+@pytest.mark.parametrize("band", [1, 2, 16, 17, 18, 33, 34])
+def test_live_blocks_are_those_in_which_a_query_sees_a_key(band):
+    length, block = 64 - 16, 16  # the largest power of two that divides it
+    config = BlockConfig(layers=1, width=16, heads=2, band=band)
+    back = np.arange(length)[:, None] - np.arange(length)
+    shares = []
+    for seen in ((back >= 0) & (back < band), back >= 0):
+        tiles = seen.reshape(length // block, block, length // block, block)
+        shares.append(tiles.any(axis=(1, 3)).mean())
+    assert live_blocks(length, config, "banded") == pytest.approx(shares[0])
+    assert live_blocks(length, config, "dense") == pytest.approx(shares[1])
+    assert live_blocks(length, config, ("banded", "dense")) == pytest.approx(np.mean(shares))
 
 
 def test_two_programs_have_kernels_of_one_shape():

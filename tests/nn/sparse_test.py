@@ -12,7 +12,7 @@ from lm.core.errors import ConfigError
 from lm.nn.cache import LayerCache, attend_cache
 from lm.nn.config import BlockConfig
 from lm.nn.kernels import attend, attention
-from lm.nn.patterns import layer_mask, pairs, visible
+from lm.nn.patterns import layer_mask, mean_pairs, pairs, visible
 from lm.nn.sparse import sparse_attention
 
 SPARSE = ("banded", "strided", "fixed", "powers", "columns", "block", "summaries")
@@ -57,6 +57,12 @@ def qkv(length, rows=2, seed=0, heads=2):
 def test_the_pairs_of_each_pattern_are_counted_exactly(length, stride, counts):
     sizes = config(stride=stride, summary=8, band=256)
     assert tuple(pairs(length, p, sizes) for p in ("dense", *PAPER)) == counts
+
+
+def test_the_pairs_of_layers_are_averaged():
+    sizes = config(layers=2, pattern=("dense", "banded"), band=3)
+    dense, banded = 1 + 2 + 3 + 4 + 5, 1 + 2 + 3 + 3 + 3
+    assert mean_pairs(5, sizes) == (dense + banded) / 2
 
 
 BY_HEAD = [

@@ -35,7 +35,7 @@ from lm.train.metrics import read_metrics
 from lm.train.optimizer import AdamWConfig, BertAdamConfig, Gpt1AdamConfig
 from lm.train.process import Process, Watchdog
 from lm.train.reaction import Reaction
-from lm.train.saved import read_run
+from lm.train.saved import read_init, read_run
 from lm.train.session import LoopConfig
 from tests.launched import final_digests
 from tests.rlhf.runs import MODEL, pretrained, write_rows, written
@@ -162,6 +162,26 @@ def test_before_the_first_step_the_ratio_is_one_and_the_kl_is_zero(run):
         assert row["first_ratio"] < 1e-5
     assert abs(later[-1]["kl"]) > 1e-3  # the control: by then the policy has moved
     assert all(row["drift"] < 1e-4 for row in [first, *later])
+
+
+@pytest.mark.slow
+def test_a_policy_with_adapters_learns_them_alone_and_is_read_as_their_sum(
+    base, tmp_path, one_device
+):
+    setting(base, tmp_path, lora_rank=2, steps=2).run(tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
+    assert len(rows) == 2 and all(row["first_ratio"] < 1e-5 for row in rows)
+    assert all(row["drift"] < 1e-4 for row in rows)  # answers are drawn from the sum
+    assert abs(rows[0]["kl"]) < 1e-5 < abs(rows[1]["kl"])
+    known, apart = (read_run(folder, one_device).params for folder in (base, tmp_path / "run"))
+    jax.tree.map(np.testing.assert_array_equal, apart["base"], known)
+    adapters = apart["lora"]["stack"]["blocks"]["mlp"]["hidden"]["kernel"]
+    added = np.einsum("LDR,LRF->LDF", *(np.asarray(adapters[name]) for name in ("down", "up")))
+    found = read_init(str(tmp_path / "run"), one_device).params
+    kernels = [one["stack"]["blocks"]["mlp"]["hidden"]["kernel"] for one in (found, known)]
+    np.testing.assert_allclose(kernels[0], kernels[1] + added, atol=1e-6)
+    assert np.abs(added).max() > 1e-4
+    np.testing.assert_array_equal(found["tokens"]["table"], known["tokens"]["table"])
 
 
 @pytest.mark.slow
