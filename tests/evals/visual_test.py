@@ -315,7 +315,7 @@ def test_sets_that_were_answered_before_a_kill_are_not_asked_again(tmp_path, mon
     assert told("out")[1] == asked_of_all
 
 
-def test_a_set_that_is_asked_alone_leaves_the_figures_of_the_others_of_the_same_settings(
+def test_a_set_that_is_asked_alone_leaves_the_figures_of_others_and_of_other_settings(
     tmp_path, monkeypatch
 ):
     shown = talks(tmp_path, "a", "no")
@@ -329,8 +329,10 @@ def test_a_set_that_is_asked_alone_leaves_the_figures_of_the_others_of_the_same_
 
     assert sets("charts") == [("charts", 3)]  # of the second its two turns
     assert sets("strings") == [("charts", 3), ("strings", 3)]
-    assert sets("strings", limit=1) == [("strings", 1)]
-    assert sets("charts", digest="trained on") == [("charts", 3)]
+    assert sets("strings") == [("charts", 3), ("strings", 3)]  # its own alone are replaced
+    every = [("charts", 3), ("strings", 3), ("strings", 1)]
+    assert sets("strings", limit=1) == every
+    assert sets("charts", digest="trained on") == [*every, ("charts", 3)]
     assert len((tmp_path / "out" / "gpt4-step3.jsonl").read_text().splitlines()) == 10
 
 
