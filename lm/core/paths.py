@@ -60,7 +60,8 @@ def write_whole(path: Path, text: str, *, lasting: bool = True) -> None:
     """Writes a file that others read: it is whole at any moment, the old one or the new.
 
     Args:
-      lasting: also after the host has lost its power. That waits for the disk.
+      lasting: also where the host has lost its power since, if the name was there before. That
+        waits for the disk.
 
     Raises:
       OSError: it cannot be written; it names the file, which the system does only as it is opened.

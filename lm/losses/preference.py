@@ -67,10 +67,12 @@ def pairs(ranks: jax.Array, present: jax.Array, faults: jax.Array | bool = False
 
 
 def best_and_worst(
-    scores: jax.Array, ranks: jax.Array, present: jax.Array
+    scores: jax.Array, ranks: jax.Array, present: jax.Array, faults: jax.Array | bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """The score of the best answer of each prompt, and that of the worst, means where several are.
-    [B] and [B], NaN where there is no answer"""
+    """The score of the best answer of each prompt of those that are in a pair, and that of the
+    worst, means where several are. [B] and [B], NaN where there is no pair"""
+    above = preferred(ranks, present, faults)
+    present = jnp.any(above, axis=1) | jnp.any(above, axis=2)
     beyond = jnp.iinfo(jnp.int32).max
     first = jnp.min(jnp.where(present, ranks, beyond), axis=1, keepdims=True)
     last = jnp.max(jnp.where(present, ranks, -beyond), axis=1, keepdims=True)

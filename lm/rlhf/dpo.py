@@ -98,7 +98,9 @@ class Preference(Ranking):
     def beside(self, scores: jax.Array, batch: RankingBatch) -> dict[str, jax.Array]:
         """The implicit rewards of the best and of the worst answer, and their margin, named as in
         TRL: the margin may grow while both fall, and what was chosen is less likely too."""
-        chosen, rejected = best_and_worst(scores, jnp.asarray(batch.ranks), jnp.asarray(batch.mask))
+        chosen, rejected = best_and_worst(
+            scores, *(jnp.asarray(x) for x in (batch.ranks, batch.mask, batch.faults))
+        )
         return {
             "rewards/chosen": chosen, "rewards/rejected": rejected,
             "rewards/margins": chosen - rejected,

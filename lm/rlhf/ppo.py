@@ -86,14 +86,18 @@ class Ppo(PpoSetting):
             update = config.compiled(mesh, abstract, vocab)
             evaluate = PpoEvaluation(config, material, reference, score, mesh, session)
             session.journal.say(f"{tree.count(state.policy):,} parameters; {material}; {workdir}")
-            if session.unevaluated:
-                session.tell(session.first, evaluate(session.first, state.params))
 
-            def on_the_way(step: int, policy: Any) -> None:
+            def measure(step: int, policy: Any) -> None:
                 try:
                     session.tell(step, evaluate(step, policy))
-                except FunctionError as error:  # the next update ends the run, if this stays
+                except FunctionError as error:  # of the reward, the next update ends the run
                     session.journal.say(f"warning: step {step} is not measured: {error}")
+
+            if session.unevaluated:
+                measure(session.first, state.params)
+
+            def on_the_way(step: int, policy: Any) -> None:
+                measure(step, policy)
                 self.warn(session)
 
             for step in session.steps(material.origins):
@@ -101,21 +105,23 @@ class Ppo(PpoSetting):
                     prompts, text = material.prompts(step, mesh), material.text_rows(step, mesh)
                 clock = Clock()
                 drawn_by = jax.random.fold_in(jax.random.key(self.seed + 1), step)
-                with session.watched(step):
-                    rollout = config.rolled_out(state.policy, prompts, drawn_by, form)
-                    clock.lap("rollout", rollout)
-                    try:
+                try:
+                    with session.watched(step):
+                        rollout = config.rolled_out(state.policy, prompts, drawn_by, form)
+                        clock.lap("rollout", rollout)
                         scores = score(rollout)
-                    except FunctionError as error:
-                        config.save(step, state, session)
-                        raise FunctionError(f"update {step}: {error}") from None
-                    experience, told = assess(
-                        config.policy_model, config.critic_model, config.advantages, state.policy,
-                        reference, state.value, rollout, scores, own_beta(self.kl, state.beta),
-                        temperature=self.temperature, parts=self.parts, vocab=vocab,
-                    )  # fmt: skip
-                    clock.lap("score", experience)
-                    figures = {name: float(value) for name, value in jax.device_get(told).items()}
+                        experience, told = assess(
+                            config.policy_model, config.critic_model, config.advantages,
+                            state.policy, reference, state.value, rollout, scores,
+                            own_beta(self.kl, state.beta),
+                            temperature=self.temperature, parts=self.parts, vocab=vocab,
+                        )  # fmt: skip
+                        clock.lap("score", experience)
+                        fetched = jax.device_get(told)
+                except FunctionError as error:  # no longer watched: a save may take its time
+                    config.save(step, state, session)
+                    raise FunctionError(f"update {step}: {error}") from None
+                figures = {name: float(value) for name, value in fetched.items()}
                 config.check(figures, step, state, session)
                 with session.watched(step):
                     state, metrics = update(

@@ -25,6 +25,8 @@ from lm.rlhf.stage import Stage, summed
 from lm.text.interface import Form
 from lm.train.session import Session
 
+LEAVING = 2  # of the rules by which faulty pairs are left out: a run goes on by those it began with
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RewardTraining(Stage):
@@ -140,7 +142,8 @@ class ComparisonMaterial:
         self.zero: list[Demonstration] | list[Comparison] = parts["train"]
         self.count = self.learned.count
         self.width = int(np.prod(self.parts["train"].rows.tokens.shape[1:]))
-        self.digest = config.fingerprint
+        faulty = any(one.faults for some in parts.values() for one in some)
+        self.digest = config.fingerprint + (f";{LEAVING}" if faulty else "")
 
     def __str__(self) -> str:
         return "; ".join(f"{name}: {ranked}" for name, ranked in self.parts.items())

@@ -64,7 +64,8 @@ class Labelling:
     def choose(self, labeler: str) -> Item | None:
         """An item of which this labeler has said nothing, which is held for him: first what is
         held already, then what others have begun, then what was said the least of. Once nothing
-        else is left or to come, what he skipped comes again, the longest ago first."""
+        else is left or to come, what he skipped comes again, the longest ago first, what he skipped
+        before the server began in no order before the rest."""
         now = time.monotonic()
         self.held = {key: until for key, until in self.held.items() if until > now}
         said = self.labels.current()

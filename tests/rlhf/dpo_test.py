@@ -75,15 +75,20 @@ def test_the_implicit_rewards_of_the_best_and_worst_answers_are_told_beside_thei
         def scores(self, params, batch, keys=None):
             return jnp.asarray(params)
 
-    ranks = np.array([[1, 0, 2], [0, 1, 1], [0, 0, 9]], np.int32)  # of the last no pair
-    scores = np.array([[5.0, -1.0, -3.0], [-2.0, -4.0, -6.0], [7.0, 7.0, np.nan]], np.float32)
-    shapes = abstract_rankings(3, 1, answers=3)
-    rows = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes).replace(
-        ranks=ranks, mask=ranks < 9
+    # of the third no pair; of the fourth the best answer is empty, and its pairs are left out
+    ranks = np.array([[1, 0, 2], [0, 1, 1], [0, 0, 9], [0, 1, 2]], np.int32)
+    scores = np.array(
+        [[5.0, -1.0, -3.0], [-2.0, -4.0, -6.0], [7.0, 7.0, np.nan], [50.0, 1.0, 0.0]], np.float32
     )
-    valid = SimpleNamespace(rows=rows, items=[SimpleNamespace(prompt=name) for name in "abc"])
+    faults = np.zeros((4, 3, 3), bool)
+    faults[3, 0] = True
+    shapes = abstract_rankings(4, 1, answers=3)
+    rows = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes).replace(
+        ranks=ranks, mask=ranks < 9, faults=faults
+    )
+    valid = SimpleNamespace(rows=rows, items=[SimpleNamespace(prompt=name) for name in "abcd"])
     material = SimpleNamespace(parts={"train": None, "valid": valid})
-    found = Accuracy(Given(CONFIG), material, one_device, 3)(0, scores)
-    assert found["valid_rewards/chosen"] == (-1 - 2) / 2
-    assert found["valid_rewards/rejected"] == (-3 - 5) / 2
-    assert found["valid_rewards/margins"] == 2.5
+    found = Accuracy(Given(CONFIG), material, one_device, 4)(0, scores)
+    assert found["valid_rewards/chosen"] == pytest.approx((-1 - 2 + 1) / 3)
+    assert found["valid_rewards/rejected"] == pytest.approx((-3 - 5 + 0) / 3)
+    assert found["valid_rewards/margins"] == pytest.approx((2 + 3 + 1) / 3)

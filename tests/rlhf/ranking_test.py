@@ -300,3 +300,7 @@ def test_of_a_ranking_with_an_empty_answer_first_the_others_are_learned_and_one_
     expected = np.log1p(np.exp(-1.0))  # of the one pair that is left
     np.testing.assert_allclose(objective.losses(scores, batch), [expected], rtol=1e-6)
     assert objective.counts(batch)["prompts"] == 1
+    # a run that began when such rows were left out whole is not gone on with
+    assert material.digest == f"{data.fingerprint};2"
+    clean = replace(data, train=data.valid)
+    assert ComparisonMaterial(clean, Chat(ByteTokenizer()), 32, 0).digest == clean.fingerprint
