@@ -10,12 +10,14 @@ pytestmark = pytest.mark.slow
 TREE = """(text) => {
   const tree = (node) => {
     if (node.nodeType === Node.TEXT_NODE) return node.data;
-    if (node.className === "code") return ["pre", node.querySelector("span").textContent, node.querySelector("pre").textContent];
+    if (node.className === "code") {
+      return ["pre", ...["span", "pre"].map((name) => node.querySelector(name).textContent)];
+    }
     const name = node.localName + (node.value ? node.value : "");
     return [name, ...[...node.childNodes].map(tree)];
   };
   return tree(saying(text, true)).slice(1);
-}"""  # noqa: E501
+}"""
 
 
 @pytest.fixture(scope="module")
